@@ -1,0 +1,70 @@
+"""The commands. Each is a module here of a few lines that calls one room of the house.
+
+A command module has ``add_arguments(parser)`` and ``run(args) -> int`` and imports what it needs inside
+``run``, so that ``--help`` is instant. With ``ACCEPTS_OVERRIDES = True`` everything the parser does not know
+(``key=value``, ``--key=value``, ``--key value``) arrives in ``args.overrides``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from types import ModuleType
+
+from microg_da import __version__
+from microg_da.errors import InputError, nearest, unknown_name
+
+COMMANDS = {
+    "fit": "train on source, test, adapt to the target, test again, report",
+    "evaluate": "turn detections and ground truth into mAP, F1, recall and AUROC",
+    "list": "show the models, adaptations, experiments, data sets, … there are",
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit status: 0 done, 2 bad input, 130 interrupted."""
+    argv = list(sys.argv[1:] if argv is None else argv)
+    try:
+        args = _parse(argv)
+        return args.run(args)
+    except InputError as error:
+        print(f"microg_da: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("microg_da: interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        # The reader of a pipe has gone (`… | head`): nothing is wrong, and nothing more can be said.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def _parse(argv: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="microg_da", description=_DESCRIPTION, allow_abbrev=False)
+    parser.add_argument("--version", action="version", version=f"microg_da {__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    chosen = next((word for word in argv if not word.startswith("-")), None)
+    if chosen is not None and chosen not in COMMANDS:
+        raise unknown_name("command", chosen, COMMANDS)
+    module: ModuleType | None = None
+    for name, summary in COMMANDS.items():
+        sub = commands.add_parser(name, help=summary, description=summary[0].upper() + summary[1:] + ".",
+                                  allow_abbrev=False)
+        if name == chosen:
+            module = import_module(f"microg_da.cli.{name}")
+            module.add_arguments(sub)
+            sub.set_defaults(run=module.run)
+    args, rest = parser.parse_known_args(argv)
+    args.overrides = rest
+    if rest and not getattr(module, "ACCEPTS_OVERRIDES", False):
+        options = [o for action in commands.choices[args.command]._actions for o in action.option_strings]
+        guess = nearest(rest[0].split("=")[0], options)
+        hint = f" Did you mean {guess}?" if guess else f" See `python -m microg_da {args.command} --help`."
+        raise InputError(f"{args.command}: unexpected argument {rest[0]!r}.{hint}")
+    return args
+
+
+_DESCRIPTION = "Earth-to-microgravity domain adaptation for human action detection."

@@ -1,0 +1,20 @@
+"""`list`: what there is to choose from."""
+
+from __future__ import annotations
+
+import argparse
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command line of `list`."""
+    parser.add_argument("what", nargs="?", help="models, adaptations, experiments, data, …; without it, the kinds")
+    parser.add_argument("pattern", nargs="?", default="*", help="shell-style pattern, e.g. 'slow*'")
+    parser.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print one table."""
+    from microg_da.catalogue import print_catalogue
+
+    print_catalogue(args.what, args.pattern, as_json=args.json)
+    return 0

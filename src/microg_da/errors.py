@@ -1,0 +1,36 @@
+"""The one exception a user is meant to read, and the messages that are worded alike everywhere."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class InputError(ValueError):
+    """Something the user gave is wrong: a file, a key, a name, a checkpoint.
+
+    The message names the file, line or key, says what was expected and what to do. The command line prints
+    it without a traceback and exits with status 2; in Python it is an ordinary ``ValueError``.
+    """
+
+
+def nearest(name: str, valid: Iterable[str]) -> str | None:
+    """The valid name that looks most like ``name``, or None if none is close."""
+    matches = difflib.get_close_matches(name, list(valid), n=1, cutoff=0.5)
+    return matches[0] if matches else None
+
+
+def unknown_name(kind: str, name: str, valid: Iterable[str], where: str = "") -> InputError:
+    """The error for a name that is not in a list: it shows the nearest match and all valid names.
+
+    Args:
+        kind: what the name should name, e.g. ``"adaptation"``.
+        name: the name as given.
+        valid: every name that would have been right.
+        where: the file or key in which the name stood, if known.
+    """
+    names = sorted(valid)
+    guess = nearest(name, names)
+    place = f"{where}: " if where else ""
+    hint = f" Did you mean {guess!r}?" if guess else ""
+    return InputError(f"{place}unknown {kind} {name!r}.{hint} Valid: {', '.join(names) or '(none)'}.")
