@@ -1,0 +1,272 @@
+"""Action ids, their names and groups: AVA's eighty, its evaluated sixty, MicroG-4M's fifty.
+
+An action id is a number in 1…80 that AVA (Gu et al., CVPR 2018; list v2.2) gave its meaning. MicroG-4M (Wen
+et al., 2025) annotates fifty of those ids and gives three of them another meaning.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from functools import cache, cached_property
+from pathlib import Path
+
+from microg_da.errors import InputError, unknown_name
+
+MAX_ACTION_ID = 80
+
+GROUP_NAMES = {"PM": "person movement", "OM": "object manipulation", "PI": "person interaction"}
+
+_AVA_NAMES = (
+    "bend/bow (at the waist)",
+    "crawl",
+    "crouch/kneel",
+    "dance",
+    "fall down",
+    "get up",
+    "jump/leap",
+    "lie/sleep",
+    "martial art",
+    "run/jog",
+    "sit",
+    "stand",
+    "swim",
+    "walk",
+    "answer phone",
+    "brush teeth",
+    "carry/hold (an object)",
+    "catch (an object)",
+    "chop",
+    "climb (e.g., a mountain)",
+    "clink glass",
+    "close (e.g., a door, a box)",
+    "cook",
+    "cut",
+    "dig",
+    "dress/put on clothing",
+    "drink",
+    "drive (e.g., a car, a truck)",
+    "eat",
+    "enter",
+    "exit",
+    "extract",
+    "fishing",
+    "hit (an object)",
+    "kick (an object)",
+    "lift/pick up",
+    "listen (e.g., to music)",
+    "open (e.g., a window, a car door)",
+    "paint",
+    "play board game",
+    "play musical instrument",
+    "play with pets",
+    "point to (an object)",
+    "press",
+    "pull (an object)",
+    "push (an object)",
+    "put down",
+    "read",
+    "ride (e.g., a bike, a car, a horse)",
+    "row boat",
+    "sail boat",
+    "shoot",
+    "shovel",
+    "smoke",
+    "stir",
+    "take a photo",
+    "text on/look at a cellphone",
+    "throw",
+    "touch (an object)",
+    "turn (e.g., a screwdriver)",
+    "watch (e.g., TV)",
+    "work on a computer",
+    "write",
+    "fight/hit (a person)",
+    "give/serve (an object) to (a person)",
+    "grab (a person)",
+    "hand clap",
+    "hand shake",
+    "hand wave",
+    "hug (a person)",
+    "kick (a person)",
+    "kiss (a person)",
+    "lift (a person)",
+    "listen to (a person)",
+    "play with kids",
+    "push (another person)",
+    "sing to (e.g., self, a person, a group)",
+    "take (an object) from (a person)",
+    "talk to (e.g., self, a person, a group)",
+    "watch (a person)",
+)  # fmt: skip
+
+# AVA leaves classes with fewer than 25 validation or test examples out of its evaluation.
+_AVA_NOT_EVALUATED = frozenset(
+    {2, 16, 18, 19, 21, 23, 25, 31, 32, 33, 35, 39, 40, 42, 44, 50, 53, 55, 71, 75}
+)
+
+_MICROG_IDS = (
+    1, 3, 5, 6, 7, 8, 9, 10, 11, 12, 14, 17, 20, 22, 24, 26, 27, 28, 29, 30, 34, 36, 38, 41, 43, 45, 46, 47,
+    48, 56, 57, 58, 59, 60, 61, 62, 63, 64, 65, 66, 67, 68, 69, 70, 72, 74, 76, 78, 79, 80,
+)  # fmt: skip
+
+# As the authors' label map and action statistics name them. 61 became a catch-all besides watching a screen,
+# so that a network's idea of "watch TV" says little about it.
+_MICROG_CHANGED = {
+    26: "dress/undress clothing",
+    28: "operate spaceship",
+    61: "watch (e.g., TV)/any unspecified action",
+}
+
+
+@dataclass(frozen=True)
+class Taxonomy:
+    """An ordered list of action ids: class index ``i`` of a detector is the ``i``-th id.
+
+    Attributes:
+        name: what the taxonomy is called.
+        ids: action ids, ascending, each in 1…80.
+        names: one name for each id.
+    """
+
+    name: str
+    ids: tuple[int, ...]
+    names: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        if not self.ids or len(self.ids) != len(self.names):
+            raise InputError(f"taxonomy {self.name!r}: needs as many names as ids, and at least one")
+        if list(self.ids) != sorted(set(self.ids)) or not 1 <= self.ids[0] <= self.ids[-1] <= MAX_ACTION_ID:
+            raise InputError(
+                f"taxonomy {self.name!r}: ids must ascend, without repeats, within 1…{MAX_ACTION_ID}"
+            )
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __contains__(self, action_id: object) -> bool:
+        return action_id in self._index
+
+    @cached_property
+    def _index(self) -> dict[int, int]:
+        return {action_id: index for index, action_id in enumerate(self.ids)}
+
+    def index(self, action_id: int) -> int:
+        """The class index of an action id.
+
+        Raises:
+            InputError: if the taxonomy has no such id.
+        """
+        if action_id not in self._index:
+            raise InputError(f"action id {action_id} is not one of the {len(self)} of taxonomy {self.name!r}")
+        return self._index[action_id]
+
+    def label(self, action_id: int) -> str:
+        """The name of an action id."""
+        return self.names[self.index(action_id)]
+
+    def group(self, action_id: int) -> str:
+        """``"PM"``, ``"OM"`` or ``"PI"``: see :func:`group_of`."""
+        return group_of(self.ids[self.index(action_id)])
+
+    @property
+    def groups(self) -> tuple[str, ...]:
+        """The group of each id, in order."""
+        return tuple(group_of(action_id) for action_id in self.ids)
+
+
+@dataclass(frozen=True)
+class Transfer:
+    """What happens to the classes of one taxonomy in another.
+
+    Attributes:
+        carried: ids that mean the same in both.
+        changed: ids in both whose meaning differs.
+        dropped: ids of the source that the target has not.
+        added: ids of the target that the source has not.
+        source_index: for each class index of the target, the class index in the source, or None. Taking these
+            rows of a classifier's weight turns a source head into a target head.
+    """
+
+    source: Taxonomy
+    target: Taxonomy
+    carried: tuple[int, ...]
+    changed: tuple[int, ...]
+    dropped: tuple[int, ...]
+    added: tuple[int, ...]
+    source_index: tuple[int | None, ...]
+
+
+def group_of(action_id: int) -> str:
+    """AVA's three groups: 1–14 person movement, 15–63 object manipulation, 64–80 person interaction."""
+    if action_id <= 14:
+        return "PM"
+    return "OM" if action_id <= 63 else "PI"
+
+
+def transfer(source: Taxonomy | str, target: Taxonomy | str) -> Transfer:
+    """Compare two taxonomies id by id; a class whose name differs counts as changed in meaning."""
+    source, target = get_taxonomy(source), get_taxonomy(target)
+    shared = [action_id for action_id in target.ids if action_id in source]
+    changed = tuple(i for i in shared if source.label(i) != target.label(i))
+    return Transfer(
+        source=source,
+        target=target,
+        carried=tuple(i for i in shared if i not in changed),
+        changed=changed,
+        dropped=tuple(i for i in source.ids if i not in target),
+        added=tuple(i for i in target.ids if i not in source),
+        source_index=tuple(source.index(i) if i in source else None for i in target.ids),
+    )
+
+
+def get_taxonomy(name: str | Path | Taxonomy) -> Taxonomy:
+    """A taxonomy by name (``microg50``, ``ava80``, ``ava60``), or from a label map file by its path.
+
+    Raises:
+        InputError: for a name that is neither known nor a file.
+    """
+    if isinstance(name, Taxonomy):
+        return name
+    if name in TAXONOMIES:
+        return TAXONOMIES[str(name)]
+    if Path(name).is_file():
+        return _read_label_map(Path(name))
+    raise unknown_name("taxonomy", str(name), TAXONOMIES, where="(a name or a label map file)")
+
+
+@cache
+def _read_label_map(path: Path) -> Taxonomy:
+    """AVA's and MicroG-4M's ``item { name: "…" id: 1 }`` files; ``label_id`` is read as ``id``."""
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: cannot be read as a label map: {error}") from error
+    found: dict[int, str] = {}
+    for item in re.finditer(r"(?:item|label)\s*\{(.*?)\}", text, flags=re.DOTALL):
+        name = re.search(r'name:\s*"([^"]*)"', item[1])
+        number = re.search(r"\b(?:label_)?id:\s*(\d+)", item[1])
+        if not name or not number:
+            line = text.count("\n", 0, item.start()) + 1
+            raise InputError(f'{path}, line {line}: an item needs name: "…" and id: number')
+        found[int(number[1])] = name[1]
+    if not found:
+        raise InputError(
+            f'{path}: no item {{ name: "…" id: 1 }} in it; a label map in AVA\'s pbtxt format is needed'
+        )
+    ids = tuple(sorted(found))
+    return Taxonomy(path.stem, ids, tuple(found[i] for i in ids))
+
+
+def _taxonomy(name: str, ids: tuple[int, ...], renamed: dict[int, str] | None = None) -> Taxonomy:
+    renamed = renamed or {}
+    return Taxonomy(name, ids, tuple(renamed.get(i, _AVA_NAMES[i - 1]) for i in ids))
+
+
+_ALL_IDS = tuple(range(1, MAX_ACTION_ID + 1))
+
+TAXONOMIES = {
+    "microg50": _taxonomy("microg50", _MICROG_IDS, _MICROG_CHANGED),
+    "ava80": _taxonomy("ava80", _ALL_IDS),
+    "ava60": _taxonomy("ava60", tuple(i for i in _ALL_IDS if i not in _AVA_NOT_EVALUATED)),
+}
