@@ -6,7 +6,7 @@ raises :class:`InputError` that names the key, the file and the nearest valid na
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from microg_da.errors import InputError, nearest, unknown_name
+from microg_da.experiments import COMMAND_LINE, find_experiment, first_line, parse_overrides, read_layers
 from microg_da.files import write_text
 
 
@@ -31,32 +32,36 @@ class DataConfig:
 
 @dataclass
 class SyntheticConfig:
-    """How much of the embedded simulator is drawn, for each domain."""
+    """How much the embedded simulator draws, per domain; ``look`` is real, simulated or any."""
 
     train_clips: int = 1200
     val_clips: int = 200
     test_clips: int = 400
-    seed: int = 0
     look: str = "any"
+    seed: int = 0
     workers: int = 2
     cache: bool = True
 
 
 @dataclass
 class ModelConfig:
-    """The detector and the window it sees: ``num_frames`` T frames, ``sampling_rate`` τ apart."""
+    """The detector, the weights it starts from, and its window: ``num_frames`` T, ``sampling_rate`` τ."""
 
     name: str = "r2plus1d_tiny"
+    checkpoint: str | None = None
     num_frames: int = 8
     sampling_rate: int = 2
     dropout: float = 0.5
-    checkpoint: str | None = None
     options: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass
 class AugmentConfig:
-    """Train-time augmentation; frames and boxes move together."""
+    """Train-time augmentation, frames and boxes together.
+
+    ``flip`` is a probability, ``scale`` the range of zoom, ``colour`` the largest relative change of brightness,
+    contrast and saturation, ``rotation`` the largest roll in degrees (180: any).
+    """
 
     flip: float = 0.5
     scale: list[float] = field(default_factory=lambda: [0.9, 1.15])
@@ -66,7 +71,11 @@ class AugmentConfig:
 
 @dataclass
 class TrainingConfig:
-    """One training stage: how long, with which optimiser and schedule."""
+    """One training stage: how long, with which optimiser and schedule.
+
+    ``schedule`` is ``cosine``, ``constant`` or ``steps``; ``steps`` multiplies ``lr`` by ``relative_lrs[i]`` from
+    epoch ``step_epochs[i]`` on. All begin with a linear warm-up from ``warmup_start * lr``.
+    """
 
     epochs: int = 12
     batch_size: int = 16
@@ -77,19 +86,19 @@ class TrainingConfig:
     schedule: str = "cosine"
     warmup_epochs: float = 1.0
     warmup_start: float = 0.01
-    steps: list[int] = field(default_factory=lambda: [0, 20, 30, 40, 50])
-    relative_lrs: list[float] = field(default_factory=lambda: [1.0, 0.1, 0.01, 0.001, 0.0001])
+    step_epochs: list[int] = field(default_factory=lambda: [0, 20, 30, 40])
+    relative_lrs: list[float] = field(default_factory=lambda: [1.0, 0.1, 0.01, 0.001])
     clip_gradient_norm: float | None = None
 
 
 @dataclass
 class AdaptationConfig:
-    """The adaptation method, its own arguments, and the stage it trains in (None: as the source stage)."""
+    """The adaptation, its own arguments, and how its stage differs from :class:`TrainingConfig`."""
 
     name: str = "dann"
     args: dict[str, Any] = field(default_factory=dict)
     epochs: int = 4
-    lr: float = 5e-4
+    lr: float = 1e-3
 
 
 @dataclass
@@ -102,26 +111,31 @@ class EvaluationConfig:
 
 @dataclass
 class TrainerConfig:
-    """Passed to ``pytorch_lightning.Trainer`` untouched."""
+    """Handed to ``pytorch_lightning.Trainer`` untouched."""
 
     accelerator: str = "auto"
     devices: Any = "auto"
     num_nodes: int = 1
     strategy: str = "auto"
     precision: str = "32-true"
-    num_threads: int | None = None
 
 
 @dataclass
 class Config:
-    """Everything that decides the outcome of a run."""
+    """Everything that decides the outcome of a run.
 
-    experiment: str = "ava2microg"
+    ``checkpoint`` is a detector already trained on the source domain: with it the source stage loads instead of
+    training. ``selection`` is ``last``, ``source`` (best source validation mAP) or ``oracle`` (best target
+    validation mAP, stamped on every output). ``bounds`` also trains the target-supervised upper bound.
+    """
+
+    experiment: str = "custom"
     description: str = ""
     seed: int = 0
     bounds: bool = False
     selection: str = "last"
     logger: str = "csv"
+    checkpoint: str | None = None
     data: DataConfig = field(default_factory=DataConfig)
     synthetic: SyntheticConfig = field(default_factory=SyntheticConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
@@ -130,3 +144,201 @@ class Config:
     adaptation: AdaptationConfig = field(default_factory=AdaptationConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
+
+    @property
+    def oracle(self) -> bool:
+        """Whether target labels take part in choosing the model."""
+        return self.selection == "oracle"
+
+
+def load_config(
+    experiment: str | None = None, overrides: Sequence[str] = (), *, config: str | Path | None = None
+) -> Config:
+    """Read one experiment, apply overrides and check the result.
+
+    Args:
+        experiment: a name in ``experiments/`` or the path of a YAML file.
+        overrides: ``key=value``, ``--key=value`` or ``--key``, ``value``, dotted keys; later ones win.
+        config: a resolved ``config.yaml`` of an earlier run, instead of ``experiment``.
+
+    Raises:
+        InputError: naming the key, the file and the nearest valid name.
+    """
+    path = Path(config) if config is not None else find_experiment(experiment or "ava2microg")
+    layers = [*read_layers(path, _is_free), (COMMAND_LINE, parse_overrides(overrides))]
+    merged = OmegaConf.structured(Config(experiment=path.stem))
+    origins = {}
+    for where, flat in layers:
+        for key, value in flat.items():
+            origins[_set(merged, key, value, where)] = where
+    resolved = _to_object(merged, str(path))
+    check_config(resolved, origins)
+    return resolved
+
+
+def save_config(config: Config, path: str | Path) -> Path:
+    """Write the resolved configuration, so that ``fit --config`` repeats the run."""
+    return write_text(path, OmegaConf.to_yaml(OmegaConf.structured(config)))
+
+
+# ------------------------------------------------------------------------------------------------ the schema
+
+
+def schema_keys(schema: type = Config, prefix: str = "") -> list[str]:
+    """Every dotted key of the schema, leaves only."""
+    keys = []
+    for item in fields(schema):
+        nested = _nested(schema, item.name)
+        keys += schema_keys(nested, f"{prefix}{item.name}.") if nested else [f"{prefix}{item.name}"]
+    return keys
+
+
+def _nested(schema: type, name: str) -> type | None:
+    """The dataclass of a section, None for a leaf."""
+    item = next(item for item in fields(schema) if item.name == name)
+    return item.default_factory if is_dataclass(item.default_factory) else None  # type: ignore[return-value]
+
+
+def _sections() -> list[str]:
+    return [item.name for item in fields(Config) if _nested(Config, item.name)]
+
+
+def _free_keys() -> list[str]:
+    """Keys under which any key may stand: the arguments of a model or a method, which check their own."""
+    return ["model.options", "adaptation.args"]
+
+
+def _is_free(key: str) -> bool:
+    return any(key == free or key.startswith(f"{free}.") for free in _free_keys())
+
+
+def _set(config: DictConfig, key: str, value: Any, where: str) -> str:
+    key = _canonical(key, value, where)
+    try:
+        OmegaConf.update(config, key, value, force_add=_is_free(key), merge=not isinstance(value, list))
+    except OmegaConfBaseException as error:
+        raise InputError(f"{where}: {key}={value!r} does not fit: expected {_expected(key)}.") from error
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{where}: {key}={value!r} does not fit: {first_line(error)}") from error
+    return key
+
+
+def _canonical(key: str, value: Any, where: str) -> str:
+    """The key as the schema has it; ``adaptation=dann`` is short for ``adaptation.name=dann``."""
+    if key in _sections():
+        nested = _nested(Config, key)
+        if nested and not isinstance(value, dict) and any(item.name == "name" for item in fields(nested)):
+            return f"{key}.name"
+        if value is None or value == {}:
+            return key
+        raise InputError(
+            f"{where}: {key!r} is a section. Set one of its keys: "
+            f"{', '.join(name for name in schema_keys() if name.startswith(f'{key}.'))}."
+        )
+    if _is_free(key) or key in schema_keys():
+        return key
+    valid = schema_keys()
+    # A right name without its section is the commonest slip after a misspelling: `epochs=3`.
+    guesses = [name for name in valid if name.rsplit(".", 1)[-1] == key]
+    if not guesses and (guess := nearest(key, valid)):
+        guesses = [guess]
+    if not guesses:
+        raise InputError(f"{where}: unknown key {key!r}. Sections: {', '.join(_sections())}.")
+    raise InputError(f"{where}: unknown key {key!r}. Did you mean {' or '.join(map(repr, guesses))}?")
+
+
+def _expected(key: str) -> str:
+    section, _, leaf = key.rpartition(".")
+    schema = _nested(Config, section) if section else Config
+    kind = {item.name: item.type for item in fields(schema or Config)}.get(leaf, "another type")
+    return str(kind)
+
+
+def _to_object(merged: DictConfig, where: str) -> Config:
+    try:
+        return OmegaConf.to_object(merged)  # type: ignore[return-value]
+    except OmegaConfBaseException as error:
+        raise InputError(f"{where}: {first_line(error)}") from error
+
+
+SELECTIONS = ("last", "source", "oracle")
+SCHEDULES = ("cosine", "constant", "steps")
+OPTIMIZERS = ("adamw", "sgd")
+PROTOCOLS = ("published", "corrected")
+LOOKS = ("real", "simulated", "any")
+LOGGERS = ("csv", "wandb", "tensorboard")
+
+
+def check_config(config: Config, origins: Mapping[str, str] | None = None) -> None:
+    """Refuse names that do not exist and numbers that cannot be, before anything is started.
+
+    Args:
+        config: the resolved configuration.
+        origins: where each key was last set (a file, the command line), for the message.
+    """
+    from microg_da.adaptation import ADAPTATIONS
+    from microg_da.models import MODELS
+
+    def where(key: str) -> str:
+        return (origins or {}).get(key, "configuration")
+
+    def among(key: str, value: str, valid: Iterable[str]) -> None:
+        if value not in (valid := list(valid)):
+            raise unknown_name(key, value, valid, where(key))
+
+    among("adaptation.name", config.adaptation.name, ADAPTATIONS)
+    if ":" not in config.model.name:  # timm:NAME names an encoder of a library, which knows its own names
+        among("model.name", config.model.name, MODELS)
+    among("selection", config.selection, SELECTIONS)
+    among("training.schedule", config.training.schedule, SCHEDULES)
+    among("training.optimizer", config.training.optimizer, OPTIMIZERS)
+    among("evaluation.protocol", config.evaluation.protocol, PROTOCOLS)
+    among("synthetic.look", config.synthetic.look, LOOKS)
+    for name in config.logger.split(","):
+        among("logger", name.strip(), LOGGERS)
+    for key, (possible, expected) in _LIMITS.items():
+        section, _, leaf = key.rpartition(".")
+        value = getattr(getattr(config, section) if section else config, leaf)
+        if not possible(value):
+            raise InputError(f"{where(key)}: {key}={value} cannot be: expected {expected}.")
+    steps, rates = config.training.step_epochs, config.training.relative_lrs
+    if len(steps) != len(rates) or steps[:1] != [0] or sorted(steps) != steps:
+        raise InputError(
+            f"{where('training.step_epochs')}: training.step_epochs={steps} cannot be: expected ascending "
+            f"epochs from 0, one for each of training.relative_lrs={rates}."
+        )
+
+
+def _at_least(least: int) -> tuple[Callable[[Any], bool], str]:
+    return (lambda value: value >= least), f"a whole number of at least {least}"
+
+
+_POSITIVE: tuple[Callable[[Any], bool], str] = (lambda value: 0 < value < float("inf")), "a number above 0"
+_FRACTION: tuple[Callable[[Any], bool], str] = (lambda value: 0 <= value < 1), "a number in [0, 1)"
+
+_LIMITS: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "seed": _at_least(0),
+    "data.image_size": _at_least(16),
+    "data.num_workers": _at_least(0),
+    "synthetic.train_clips": _at_least(1),
+    "synthetic.val_clips": _at_least(1),
+    "synthetic.test_clips": _at_least(1),
+    "synthetic.workers": _at_least(0),
+    "model.num_frames": _at_least(1),
+    "model.sampling_rate": _at_least(1),
+    "model.dropout": _FRACTION,
+    "augment.flip": ((lambda value: 0 <= value <= 1), "a probability in [0, 1]"),
+    "augment.colour": _FRACTION,
+    "augment.rotation": ((lambda value: 0 <= value <= 180), "degrees in [0, 180]"),
+    "augment.scale": (
+        (lambda value: len(value) == 2 and 0 < value[0] <= value[1]),
+        "[smallest, largest], above 0",
+    ),
+    "training.epochs": _at_least(1),
+    "training.batch_size": _at_least(1),
+    "training.lr": _POSITIVE,
+    "training.warmup_epochs": ((lambda value: value >= 0), "a number of at least 0"),
+    "adaptation.epochs": _at_least(0),
+    "adaptation.lr": _POSITIVE,
+    "evaluation.batch_size": _at_least(1),
+}

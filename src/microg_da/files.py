@@ -27,7 +27,9 @@ def replacing(path: str | Path) -> Iterator[Path]:
         descriptor, name = tempfile.mkstemp(prefix=".tmp-", suffix="".join(path.suffixes[-2:]), dir=path.parent)
         os.close(descriptor)
     except OSError as error:
-        raise InputError(f"cannot write {path}: {error.strerror or error}. Choose a folder you may write to.") from error
+        raise InputError(
+            f"cannot write {path}: {error.strerror or error}. Choose a folder you may write to."
+        ) from error
     temporary = Path(name)
     try:
         yield temporary

@@ -10,13 +10,16 @@ ADAPTATIONS = Registry(
     "adaptation",
     {
         "source_only": Entry(
-            "microg_da.adaptation.source_only:SourceOnly", "no adaptation: the lower bound every method is measured from"
+            "microg_da.adaptation.source_only:SourceOnly",
+            "no adaptation: the lower bound every method is measured from",
         ),
         "adabn": Entry(
-            "microg_da.adaptation.adabn:AdaBN", "batch-norm statistics re-estimated on unlabelled target clips (Li et al. 2018)"
+            "microg_da.adaptation.adabn:AdaBN",
+            "batch-norm statistics re-estimated on unlabelled target clips (Li et al. 2018)",
         ),
         "dann": Entry(
-            "microg_da.adaptation.dann:DANN", "domain-adversarial RoI features by gradient reversal (Ganin et al. 2016)"
+            "microg_da.adaptation.dann:DANN",
+            "domain-adversarial RoI features by gradient reversal (Ganin et al. 2016)",
         ),
     },
 )

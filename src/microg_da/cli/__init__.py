@@ -51,8 +51,9 @@ def _parse(argv: list[str]) -> argparse.Namespace:
         raise unknown_name("command", chosen, COMMANDS)
     module: ModuleType | None = None
     for name, summary in COMMANDS.items():
-        sub = commands.add_parser(name, help=summary, description=summary[0].upper() + summary[1:] + ".",
-                                  allow_abbrev=False)
+        sub = commands.add_parser(
+            name, help=summary, description=summary[0].upper() + summary[1:] + ".", allow_abbrev=False
+        )
         if name == chosen:
             module = import_module(f"microg_da.cli.{name}")
             module.add_arguments(sub)

@@ -1,0 +1,113 @@
+"""Finding experiments, and reading what a file or a command line says into dotted keys."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from microg_da.errors import InputError, unknown_name
+
+COMMAND_LINE = "command line"
+
+
+def parse_overrides(words: Sequence[str]) -> dict[str, Any]:
+    """Turn command-line words into ``{dotted key: value}``; values are YAML scalars, lists or mappings."""
+    flat: dict[str, Any] = {}
+    rest = list(words)
+    while rest:
+        word = rest.pop(0)
+        key, equals, text = word.removeprefix("--").partition("=")
+        if not equals:
+            if not word.startswith("--"):
+                raise InputError(f"{COMMAND_LINE}: {word!r} is no key=value. Write e.g. training.epochs=5.")
+            if not rest or rest[0].startswith("--"):
+                raise InputError(f"{COMMAND_LINE}: --{key} needs a value. Write --{key}=VALUE or --{key} VALUE.")
+            text = rest.pop(0)
+        try:
+            flat[key.strip()] = OmegaConf.to_container(OmegaConf.from_dotlist([f"value={text}"]))["value"]  # type: ignore[index,call-overload]
+        except (OmegaConfBaseException, yaml.YAMLError) as error:
+            raise InputError(f"{COMMAND_LINE}: {key}={text!r} is not a YAML value: {first_line(error)}") from error
+    return flat
+
+
+def experiment_folders() -> list[Path]:
+    """Where experiments are looked for by name: here, in a checkout, in the installed package."""
+    package = Path(__file__).resolve().parent
+    candidates = [Path.cwd() / "experiments", package.parents[1] / "experiments", package / "experiments"]
+    return list(dict.fromkeys(folder for folder in candidates if folder.is_dir()))
+
+
+def experiment_files() -> dict[str, Path]:
+    """Every experiment that has a name, the nearest folder first."""
+    found: dict[str, Path] = {}
+    for folder in experiment_folders():
+        for path in sorted(folder.glob("*.yaml")):
+            found.setdefault(path.stem, path)
+    return dict(sorted(found.items()))
+
+
+def find_experiment(name: str) -> Path:
+    """The YAML file of an experiment, by name or by path."""
+    if name.endswith((".yaml", ".yml")) or "/" in name:
+        path = Path(name)
+        if not path.is_file():
+            raise InputError(
+                f"no experiment file at {path}. Give a path that exists, or a name: {', '.join(experiment_files())}."
+            )
+        return path
+    files = experiment_files()
+    if name not in files:
+        raise unknown_name("experiment", name, files, "--experiment")
+    return files[name]
+
+
+def read_layers(
+    path: Path, is_free: Callable[[str], bool], seen: tuple[Path, ...] = ()
+) -> list[tuple[str, dict[str, Any]]]:
+    """``(file, {dotted key: value})`` of an experiment, after that of the experiment its ``base:`` names.
+
+    Args:
+        path: the YAML file.
+        is_free: whether a key's mapping is one value (the arguments of a method) and not a section.
+        seen: the files already on the way here, to refuse a circle.
+    """
+    if path.resolve() in seen:
+        raise InputError(f"{path}: `base` leads back to this file. Let one of the experiments stand alone.")
+    try:
+        content = OmegaConf.to_container(OmegaConf.load(path))
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"cannot read {path}: {first_line(error)}") from error
+    except (OmegaConfBaseException, yaml.YAMLError) as error:
+        raise InputError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
+    if content is None:
+        content = {}
+    if not isinstance(content, dict):
+        raise InputError(f"{path}: expected keys and values at the top, found a {type(content).__name__}.")
+    base = content.pop("base", None)
+    if base is None:
+        below = []
+    elif isinstance(base, str):
+        sibling = path.parent / f"{base}.yaml"
+        below = read_layers(sibling if sibling.is_file() else find_experiment(base), is_free, (*seen, path.resolve()))
+    else:
+        raise InputError(f"{path}: `base` must be the name or path of an experiment, got {base!r}.")
+    return [*below, (str(path), dict(_flatten(content, is_free)))]
+
+
+def _flatten(content: dict[Any, Any], is_free: Callable[[str], bool], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in content.items():
+        name = f"{prefix}{key}"
+        if isinstance(value, dict) and value and not is_free(name):
+            yield from _flatten(value, is_free, f"{name}.")
+        else:
+            yield name, value
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an exception's message; libraries append pages to it."""
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
