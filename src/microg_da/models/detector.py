@@ -1,0 +1,119 @@
+"""The action detector: a backbone, a RoI head, and one way to build any of them by name."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any, NamedTuple
+
+from torch import Tensor, nn
+
+from microg_da.errors import InputError, unknown_name
+from microg_da.models import MODELS
+from microg_da.models.backbone import Backbone, normalise
+from microg_da.models.roi_head import RoIHead
+
+PUBLISHED_STRIDE = 16
+"""The stride that MicroG-Bench assumed for every network, whatever the network's own."""
+
+
+class Prediction(NamedTuple):
+    """What a detector says about ``K`` people.
+
+    Attributes:
+        logits: ``(K, C)``, never probabilities.
+        features: ``(K, D)``, the pooled RoI features before dropout and the linear layer.
+    """
+
+    logits: Tensor
+    features: Tensor
+
+
+class ActionDetector(nn.Module):
+    """Scores the actions of people whose boxes are given.
+
+    Args:
+        backbone: makes feature maps of the frames.
+        num_classes: action classes, one logit each.
+        dropout: rate before the linear layer.
+        roi_stride: ``"true"`` pools with the stride that the backbone has, ``"published"`` with the 16 that the
+            benchmark assumed; a number is taken as it is.
+    """
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        num_classes: int,
+        dropout: float = 0.5,
+        roi_stride: str | bool | float = "true",
+    ) -> None:
+        super().__init__()
+        self.backbone = backbone
+        stride = _resolve_stride(roi_stride, backbone.stride)
+        self.head = RoIHead(backbone.channels, num_classes, stride, dropout)
+
+    @property
+    def num_classes(self) -> int:
+        """Logits per person."""
+        return self.head.projection.out_features
+
+    @property
+    def feature_dim(self) -> int:
+        """Length of a person's feature vector."""
+        return self.head.projection.in_features
+
+    def forward(self, frames: Tensor, boxes: Tensor, clip_index: Tensor) -> Prediction:
+        """Score every box.
+
+        Args:
+            frames: ``(B, 3, T, H, W)``; uint8 RGB is normalised here, floating point is taken as normalised.
+            boxes: ``(K, 4)`` pixels ``x1 y1 x2 y2``; ``K`` may be 0.
+            clip_index: ``(K,)`` int64, the clip of each box.
+        """
+        maps = self.backbone(normalise(frames, self.backbone.memory_format))
+        return Prediction(*self.head(maps, boxes, clip_index))
+
+
+def create_detector(
+    name: str,
+    num_classes: int = 50,
+    checkpoint: str | None = None,
+    *,
+    dropout: float = 0.5,
+    roi_stride: str | bool | float = "true",
+    **options: Any,
+) -> ActionDetector:
+    """Build a detector by the name of its backbone.
+
+    Args:
+        name: a name of ``python -m microg_da list models``.
+        num_classes: action classes.
+        checkpoint: a weight file to start from; None starts from random weights.
+        dropout: rate before the linear layer.
+        roi_stride: see :class:`ActionDetector`.
+        **options: arguments of the backbone's builder.
+
+    Raises:
+        InputError: for an unknown name or option, or a checkpoint that does not fit.
+    """
+    builder = MODELS.load(name, where="model.name")
+    known = inspect.signature(builder).parameters
+    for option in options:
+        if option not in known:
+            raise unknown_name(f"option of {name}", option, known, where="model.options")
+    detector = ActionDetector(builder(**options), num_classes, dropout, roi_stride)
+    if checkpoint is not None:
+        from microg_da.models.checkpoints import load_checkpoint
+
+        load_checkpoint(detector, checkpoint)
+    return detector
+
+
+def _resolve_stride(roi_stride: str | bool | float, true_stride: float) -> float:
+    # YAML reads a bare `true` as a boolean.
+    if roi_stride is True or roi_stride == "true":
+        return true_stride
+    if roi_stride == "published":
+        return PUBLISHED_STRIDE
+    if isinstance(roi_stride, (int, float)) and roi_stride > 0 and not isinstance(roi_stride, bool):
+        return float(roi_stride)
+    raise InputError(f"roi_stride: expected true, published or a positive number, got {roi_stride!r}")

@@ -1,0 +1,65 @@
+"""From feature maps and boxes to one feature vector and one row of logits per person."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torchvision.ops import roi_align
+
+
+class RoIHead(nn.Module):
+    """Temporal average pool → RoIAlign → max pool → dropout → linear, for each pathway and concatenated.
+
+    Args:
+        channels: channels of each feature map.
+        num_classes: outputs of the linear layer.
+        stride: input pixels per cell of the feature maps.
+        dropout: rate before the linear layer.
+        resolution: RoIAlign's output is ``resolution × resolution``.
+
+    Feichtenhofer et al., SlowFast Networks for Video Recognition, ICCV 2019 (the AVA head).
+    """
+
+    def __init__(
+        self,
+        channels: Sequence[int],
+        num_classes: int,
+        stride: float,
+        dropout: float = 0.5,
+        resolution: int = 7,
+    ) -> None:
+        super().__init__()
+        self.stride = stride
+        self.resolution = resolution
+        self.dropout = nn.Dropout(dropout)
+        self.projection = nn.Linear(sum(channels), num_classes)
+        nn.init.normal_(self.projection.weight, std=0.01)
+        nn.init.zeros_(self.projection.bias)
+
+    def forward(self, maps: Sequence[Tensor], boxes: Tensor, clip_index: Tensor) -> tuple[Tensor, Tensor]:
+        """Pool one vector per box.
+
+        Args:
+            maps: one ``(B, C, T, H, W)`` per pathway.
+            boxes: ``(K, 4)`` pixels ``x1 y1 x2 y2`` in the frames.
+            clip_index: ``(K,)`` the clip that each box belongs to.
+
+        Returns:
+            Logits ``(K, num_classes)`` and features ``(K, D)``, the latter before dropout.
+        """
+        features = torch.cat([self._pool(pathway, boxes, clip_index) for pathway in maps], dim=1)
+        return self.projection(self.dropout(features)), features
+
+    def _pool(self, pathway: Tensor, boxes: Tensor, clip_index: Tensor) -> Tensor:
+        planes = pathway.mean(dim=2)
+        if planes.dtype in (torch.float16, torch.bfloat16):
+            # Box corners need more than 8 bits of mantissa.
+            planes = planes.float()
+        regions = torch.cat([clip_index[:, None].to(planes.dtype), boxes.to(planes.dtype)], dim=1)
+        grid = roi_align(
+            planes, regions, self.resolution, spatial_scale=1 / self.stride, sampling_ratio=0, aligned=True
+        )
+        return F.max_pool2d(grid, self.resolution).flatten(1)
