@@ -1,0 +1,360 @@
+"""Tables of annotations and detections: one reader per file format, one writer, every value checked.
+
+Files are CSV, plain or gzipped, in UTF-8 with or without a byte order mark, with LF or CRLF line ends, with a
+header or without one. Without a header the columns stand in AVA's order; with one they stand in any order
+and MicroG-4M's names (``xmin``, ``action`` …) are understood. A value that cannot be right raises
+:class:`~microg_da.errors.InputError` with the file and the line.
+"""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import math
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+
+from microg_da.errors import InputError, nearest
+from microg_da.files import replacing
+from microg_da.taxonomy import MAX_ACTION_ID, Taxonomy
+
+Duplicates = Literal["keep", "drop", "error"]
+
+BOX = ["x1", "y1", "x2", "y2"]
+KEYFRAME = ["video_id", "frame_stamp"]
+ANNOTATION_COLUMNS = [*KEYFRAME, *BOX, "action_id", "person_id"]
+DETECTION_COLUMNS = [*KEYFRAME, *BOX, "action_id", "score"]
+ACTION_COLUMNS = ["video_id", "domain", "person_id", "action_id"]
+PERSON_BOX_COLUMNS = ["video_id", "frame_stamp", "person_id", *BOX]
+
+DOMAINS = {"r": "real", "m": "simulated"}
+
+_ALIASES = {
+    "action": "action_id",
+    "frame": "frame_stamp",
+    "frame_id": "frame_stamp",
+    "movie_or_real": "domain",
+    "timestamp": "frame_stamp",
+    "video": "video_id",
+    "xmin": "x1",
+    "xmax": "x2",
+    "ymin": "y1",
+    "ymax": "y2",
+}
+_TEXT = {"video_id", "domain"}
+_LARGEST = 2**53
+
+
+def read_annotations(
+    path: str | Path, *, taxonomy: Taxonomy | None = None, duplicates: Duplicates = "keep"
+) -> pd.DataFrame:
+    """Read labelled people: AVA's CSV (7 or 8 columns) or MicroG-4M's ``ava_format_with_header.csv``.
+
+    Args:
+        path: the file.
+        taxonomy: if given, every action id must be one of its ids; else an id in 1…80.
+        duplicates: what to do with rows that say the same twice (MicroG-4M has 21 of them).
+
+    Returns:
+        A table with :data:`ANNOTATION_COLUMNS`, rows in the order of the file; boxes in [0, 1]. ``frame_stamp``
+        is int64 if every one of the file is a whole number, else float64. Where the file names no persons,
+        the distinct boxes of each keyframe are numbered from 0.
+
+    Raises:
+        InputError: with file and line, for anything that is not such a table.
+    """
+    path = Path(path)
+    table, where = _read(path, required=ANNOTATION_COLUMNS[:-1], optional="person_id")
+    if "person_id" not in table:
+        table["person_id"] = _number_boxes(table)
+    return _finish(table[ANNOTATION_COLUMNS], where, taxonomy, duplicates)
+
+
+def read_detections(
+    path: str | Path, *, taxonomy: Taxonomy | None = None, duplicates: Duplicates = "keep"
+) -> pd.DataFrame:
+    """Read detections: AVA's CSV with a score in the eighth column; where it is missing, the score is 1.
+
+    Scores may be logits or probabilities: a finite number is all that is asked of them here.
+
+    Args:
+        path: the file.
+        taxonomy: if given, every action id must be one of its ids; else an id in 1…80.
+        duplicates: what to do with a second score for the same box and action.
+
+    Returns:
+        A table with :data:`DETECTION_COLUMNS`, rows in the order of the file.
+
+    Raises:
+        InputError: with file and line, for anything that is not such a table.
+    """
+    path = Path(path)
+    table, where = _read(path, required=DETECTION_COLUMNS[:-1], optional="score")
+    if "score" not in table:
+        table["score"] = 1.0
+    return _finish(table[DETECTION_COLUMNS], where, taxonomy, duplicates)
+
+
+def read_actions(path: str | Path, *, duplicates: Duplicates = "keep") -> pd.DataFrame:
+    """Read MicroG-4M's ``actions.csv``: who does what in which clip, and whether the clip is real or a film's.
+
+    Returns:
+        A table with :data:`ACTION_COLUMNS`; ``domain`` is ``"real"`` or ``"simulated"`` (``r`` and ``m`` in
+        the file).
+    """
+    path = Path(path)
+    table, where = _read(path, required=ACTION_COLUMNS)
+    known = table["domain"].isin(DOMAINS)
+    _reject(~known, where, "movie_or_real is neither 'r' nor 'm'")
+    table["domain"] = table["domain"].map(DOMAINS)
+    return _finish(table[ACTION_COLUMNS], where, None, duplicates)
+
+
+def read_person_boxes(path: str | Path) -> pd.DataFrame:
+    """Read MicroG-4M's ``bounding_boxes.csv``: boxes in pixels for every frame in which somebody was found.
+
+    Returns:
+        A table with :data:`PERSON_BOX_COLUMNS`; ``frame_stamp`` is the file's ``frame_id``.
+    """
+    path = Path(path)
+    table, where = _read(path, required=PERSON_BOX_COLUMNS)
+    _check_boxes(table, where, largest=None)
+    return _finish(table[PERSON_BOX_COLUMNS], where, None, "keep")
+
+
+def read_keyframes(path: str | Path) -> pd.DataFrame:
+    """Read a list of keyframes, such as AVA's ``ava_*_excluded_timestamps*.csv``: ``video_id, frame_stamp``."""
+    path = Path(path)
+    table, where = _read(path, required=KEYFRAME)
+    return _finish(table, where, None, "keep")
+
+
+def write_annotations(table: pd.DataFrame, path: str | Path, *, header: bool = True) -> Path:
+    """Write annotations so that :func:`read_annotations` gives the same table back; ``.gz`` compresses.
+
+    Raises:
+        InputError: if the table could not be read back, or the file cannot be written.
+    """
+    return _write(table, path, ANNOTATION_COLUMNS, header)
+
+
+def write_detections(table: pd.DataFrame, path: str | Path, *, header: bool = True) -> Path:
+    """Write detections so that :func:`read_detections` gives the same table back; ``.gz`` compresses.
+
+    AVA's own evaluator expects ``header=False``.
+
+    Raises:
+        InputError: if the table could not be read back, or the file cannot be written.
+    """
+    return _write(table, path, DETECTION_COLUMNS, header)
+
+
+def source_videos(video_ids: pd.Series) -> pd.Series:
+    """The source video of each clip: its ``video_id`` up to the last underscore (all of it without one)."""
+    return video_ids.str.replace(r"_[^_]*$", "", regex=True)
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Says where the ``i``-th row of a table came from."""
+
+    source: str
+    line: Callable[[int], int] | None = None
+
+    def error(self, row: int, problem: str) -> InputError:
+        if self.line is None:
+            return InputError(f"{self.source}, row {row}: {problem}")
+        return InputError(f"{self.source}, line {self.line(row)}: {problem}")
+
+
+def _read(path: Path, required: list[str], optional: str | None = None) -> tuple[pd.DataFrame, _Place]:
+    """The columns as text and float64, still unchecked, and a way to find the line of a row."""
+    data = _bytes(path)
+    rows = _rows(data, path)
+    first = next(rows, None)
+    if first is None:
+        if data.strip():
+            raise InputError(f"{path}: cannot be read as CSV")
+        return _empty([*required, *([optional] if optional else [])]), _Place(str(path))
+    header = not _is_data(first[1], required)
+    columns = _header(path, first, required, optional) if header else _positions(path, first[1], required, optional)
+    try:
+        table = pd.read_csv(
+            io.BytesIO(data),
+            header=None,
+            skiprows=first[0] if header else 0,
+            dtype={i: str if name in _TEXT else np.float64 for i, name in enumerate(columns)},
+            na_filter=False,
+            encoding="utf-8-sig",
+        )
+    except pd.errors.EmptyDataError:
+        table = pd.DataFrame(columns=range(len(columns)))
+    except (ValueError, pd.errors.ParserError, OverflowError) as error:
+        raise _structure_error(path, data, columns, header) or InputError(f"{path}: {error}") from error
+    if table.empty:
+        return _empty(columns), _Place(str(path))
+    if table.shape[1] != len(columns):
+        raise _structure_error(path, data, columns, header) or InputError(f"{path}: rows differ in length")
+    table.columns = pd.Index(columns)
+    return table, _Place(str(path), lambda row: _line(data, path, row + header))
+
+
+def _bytes(path: Path) -> bytes:
+    try:
+        data = path.read_bytes()
+        if data[:2] == b"\x1f\x8b":
+            data = gzip.decompress(data)
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise InputError(f"{path}: damaged gzip file: {error}") from error
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror or error}") from error
+    if b"\0" in data:
+        raise InputError(f"{path}: has NUL bytes; a CSV file in UTF-8 is expected")
+    try:
+        data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise InputError(f"{path}, line {line}: is not UTF-8") from error
+    return data
+
+
+def _rows(data: bytes, path: Path) -> Iterator[tuple[int, list[str]]]:
+    """Every row that is not blank, with the number of the line on which it ends."""
+    reader = csv.reader(io.TextIOWrapper(io.BytesIO(data), encoding="utf-8-sig", newline=""))
+    try:
+        for row in reader:
+            if len(row) > 1 or (row and row[0].strip()):
+                yield reader.line_num, row
+    except csv.Error as error:
+        raise InputError(f"{path}, line {reader.line_num}: {error}") from error
+
+
+def _line(data: bytes, path: Path, row: int) -> int:
+    return next((line for i, (line, _) in enumerate(_rows(data, path)) if i == row), 0)
+
+
+def _is_number(text: str) -> bool:
+    try:
+        return math.isfinite(float(text))
+    except ValueError:
+        return False
+
+
+def _is_data(row: list[str], required: list[str]) -> bool:
+    """Whether a first row holds values, not column names: some field that should be a number is one."""
+    return any(_is_number(text) for name, text in zip(required, row, strict=False) if name not in _TEXT)
+
+
+def _header(path: Path, first: tuple[int, list[str]], required: list[str], optional: str | None) -> list[str]:
+    line, row = first
+    names = [name.strip().lower() for name in row]
+    columns = [_ALIASES.get(name, name) for name in names]
+    valid = [*required, *([optional] if optional else [])]
+    for name, column in zip(names, columns, strict=True):
+        if column not in valid:
+            guess = nearest(name, [*valid, *_ALIASES])
+            hint = f" Did you mean {guess!r}?" if guess else ""
+            raise InputError(f"{path}, line {line}: unexpected column {name!r}.{hint} Expected: {', '.join(valid)}.")
+        if columns.count(column) > 1:
+            raise InputError(f"{path}, line {line}: column {column!r} appears twice")
+    missing = [name for name in required if name not in columns]
+    if missing:
+        raise InputError(f"{path}, line {line}: no column {missing[0]!r}. Expected: {', '.join(valid)}.")
+    return columns
+
+
+def _positions(path: Path, row: list[str], required: list[str], optional: str | None) -> list[str]:
+    columns = [*required, *([optional] if optional else [])]
+    if not len(required) <= len(row) <= len(columns):
+        lengths = " or ".join(str(n) for n in range(len(required), len(columns) + 1))
+        raise InputError(f"{path}: rows have {len(row)} columns, expected {lengths}: {', '.join(columns)}")
+    return columns[: len(row)]
+
+
+def _structure_error(path: Path, data: bytes, columns: list[str], header: bool) -> InputError | None:
+    """Find the first row whose length or numbers are wrong, once it is known that there is one."""
+    for line, row in list(_rows(data, path))[int(header) :]:
+        if len(row) != len(columns):
+            return InputError(f"{path}, line {line}: {len(row)} columns, expected {len(columns)}: {', '.join(columns)}")
+        for name, text in zip(columns, row, strict=True):
+            if name not in _TEXT and not _is_number(text):
+                return InputError(f"{path}, line {line}: {name} is {text!r}, expected a finite number")
+    return None
+
+
+def _empty(columns: list[str]) -> pd.DataFrame:
+    return pd.DataFrame({name: pd.Series(dtype=str if name in _TEXT else np.float64) for name in columns})
+
+
+def _finish(table: pd.DataFrame, where: _Place, taxonomy: Taxonomy | None, duplicates: Duplicates) -> pd.DataFrame:
+    """Check every value and give each column its type."""
+    table = table.copy()
+    _check_values(table, where, taxonomy)
+    if "action_id" in table and "x1" in table:
+        _check_boxes(table, where, largest=1.0)
+    for name in {"action_id", "person_id"}.intersection(table.columns):
+        table[name] = table[name].astype(np.int64)
+    if "frame_stamp" in table and (table["frame_stamp"] % 1 == 0).all():
+        table["frame_stamp"] = table["frame_stamp"].astype(np.int64)
+    if duplicates != "keep":
+        repeated = table.duplicated(subset=[name for name in table.columns if name != "score"])
+        if duplicates == "error":
+            _reject(repeated, where, "says the same as an earlier row")
+        table = table[~repeated].reset_index(drop=True)
+    return table
+
+
+def _check_values(table: pd.DataFrame, where: _Place, taxonomy: Taxonomy | None) -> None:
+    _reject(table["video_id"].astype(str).str.strip() == "", where, "video_id is empty")
+    for name in table.columns.difference(list(_TEXT)):
+        _reject(~np.isfinite(table[name].to_numpy(np.float64)), where, f"{name} is not a finite number")
+    for name in table.columns.intersection(["action_id", "person_id"]):
+        hint = " (is this a file of detections?)" if name == "person_id" else ""
+        values = table[name].to_numpy(np.float64)
+        _reject((values % 1 != 0) | (np.abs(values) > _LARGEST), where, f"{name} is not a whole number{hint}")
+    if "frame_stamp" in table:
+        stamps = table["frame_stamp"].to_numpy(np.float64)
+        _reject((stamps < 0) | (stamps > _LARGEST), where, "frame_stamp is negative or impossibly large")
+    if "action_id" in table:
+        ids = taxonomy.ids if taxonomy else range(1, MAX_ACTION_ID + 1)
+        name = f"one of the {len(ids)} ids of taxonomy {taxonomy.name!r}" if taxonomy else "in 1…80"
+        _reject(~table["action_id"].isin(ids), where, f"action_id is not {name}")
+
+
+def _check_boxes(table: pd.DataFrame, where: _Place, largest: float | None) -> None:
+    boxes = table[BOX].to_numpy(np.float64)
+    outside = (boxes < 0) | (boxes > (np.inf if largest is None else largest))
+    unit = "pixels, 0 or more" if largest is None else "fractions of the image, in [0, 1]"
+    _reject(outside.any(axis=1), where, f"box outside the image; coordinates are {unit}")
+    _reject((boxes[:, :2] >= boxes[:, 2:]).any(axis=1), where, "box without area; x1 < x2 and y1 < y2 are needed")
+
+
+def _reject(bad: pd.Series | np.ndarray, where: _Place, problem: str) -> None:
+    rows = np.flatnonzero(np.asarray(bad))
+    if rows.size:
+        more = f" (and {rows.size - 1} more such rows)" if rows.size > 1 else ""
+        raise where.error(int(rows[0]), problem + more)
+
+
+def _number_boxes(table: pd.DataFrame) -> np.ndarray:
+    keyframe = table.groupby(KEYFRAME, sort=False).ngroup()
+    person = table.groupby([*KEYFRAME, *BOX], sort=False).ngroup()
+    return (person.groupby(keyframe).rank("dense") - 1).to_numpy(np.int64)
+
+
+def _write(table: pd.DataFrame, path: str | Path, columns: list[str], header: bool) -> Path:
+    missing = [name for name in columns if name not in table]
+    if missing:
+        raise InputError(f"{path}: cannot be written, the table has no column {missing[0]!r}")
+    checked = _finish(table[columns], _Place(f"table for {path}"), None, "keep")
+    compression = {"method": "gzip", "mtime": 0} if Path(path).suffix == ".gz" else None
+    with replacing(path) as temporary:
+        checked.to_csv(temporary, index=False, header=header, compression=compression, lineterminator="\n")
+    return Path(path)
