@@ -196,7 +196,7 @@ def schema_keys(schema: type = Config, prefix: str = "") -> list[str]:
 def _nested(schema: type, name: str) -> type | None:
     """The dataclass of a section, None for a leaf."""
     item = next(item for item in fields(schema) if item.name == name)
-    return item.default_factory if is_dataclass(item.default_factory) else None  # type: ignore[return-value]
+    return item.default_factory if is_dataclass(item.default_factory) else None
 
 
 def _sections() -> list[str]:

@@ -112,3 +112,21 @@ def collate_clips(clips: Sequence[Clip], domain: str = "source") -> ClipBatch:
         keys=tuple(clip.key for clip in clips),
         domain=domain,
     )
+
+
+def concatenate_batches(first: ClipBatch, second: ClipBatch) -> ClipBatch:
+    """Two batches as one, the first's clips and people before the second's; labels are dropped.
+
+    The labels are dropped because the second batch is usually unlabelled; callers keep the first's.
+    """
+    if first.frames.shape[1:] != second.frames.shape[1:]:
+        raise ValueError(f"frames differ in shape: {tuple(first.frames.shape)} and {tuple(second.frames.shape)}")
+    return ClipBatch(
+        frames=torch.cat([first.frames, second.frames]),
+        boxes=torch.cat([first.boxes, second.boxes]),
+        clip_index=torch.cat([first.clip_index, second.clip_index + len(first)]),
+        labels=None,
+        table_boxes=torch.cat([first.table_boxes, second.table_boxes]),
+        keys=(*first.keys, *second.keys),
+        domain="both",
+    )

@@ -1,0 +1,80 @@
+"""Adaptive batch normalisation."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from microg_da.adaptation.base import Adaptation
+from microg_da.data.clips import ClipBatch
+from microg_da.errors import InputError
+from microg_da.models.detector import ActionDetector
+
+
+@dataclass
+class AdaBNArguments:
+    """Settings of :class:`AdaBN`.
+
+    Attributes:
+        max_clips: how many target clips are looked at; None for all.
+    """
+
+    max_clips: int | None = None
+
+
+class AdaBN(Adaptation):
+    """Running statistics of every batch-norm layer, taken anew over unlabelled target clips; no weight changes.
+
+    Li et al., "Adaptive Batch Normalization for practical domain adaptation", Pattern Recognition 80, 2018.
+    """
+
+    Arguments: ClassVar[type] = AdaBNArguments
+    trains: ClassVar[bool] = False
+
+    def before_training(self, detector: ActionDetector, target: Iterable[ClipBatch]) -> None:
+        """Replace the source statistics by the cumulative average over target batches.
+
+        Raises:
+            InputError: if the detector has no batch-norm layer, or there is no target clip.
+        """
+        reestimate_batch_norm(detector, target, self.arguments.max_clips)
+
+
+@torch.no_grad()
+def reestimate_batch_norm(detector: ActionDetector, clips: Iterable[ClipBatch], max_clips: int | None = None) -> None:
+    """Set the running statistics of every batch-norm layer to those of ``clips``, each clip counted once."""
+    layers = [module for module in detector.modules() if isinstance(module, _BatchNorm) and module.track_running_stats]
+    if not layers:
+        raise InputError("adaptation 'adabn' needs batch normalisation, and this model has none. Choose another one.")
+    was_training = {module: module.training for module in detector.modules()}
+    momenta = [layer.momentum for layer in layers]
+    detector.eval()
+    for layer in layers:
+        layer.reset_running_stats()
+        layer.train()
+    seen = 0
+    try:
+        for batch in clips:
+            if max_clips is not None and seen >= max_clips:
+                break
+            seen += len(batch)
+            for layer in layers:
+                # The weight of this batch in the running mean over all clips so far: a smaller last batch counts less.
+                layer.momentum = len(batch) / seen
+            detector(batch.frames, batch.boxes, batch.clip_index)
+    finally:
+        for layer, momentum in zip(layers, momenta, strict=True):
+            layer.momentum = momentum
+        _restore_modes(was_training)
+    if not seen:
+        raise InputError("adaptation 'adabn' found no target clip to take statistics from.")
+
+
+def _restore_modes(was_training: dict[nn.Module, bool]) -> None:
+    for module, mode in was_training.items():
+        module.training = mode

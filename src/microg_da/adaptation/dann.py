@@ -1,0 +1,91 @@
+"""Domain-adversarial training."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from microg_da.adaptation.base import Adaptation
+from microg_da.models.detector import Prediction
+
+
+@dataclass
+class DANNArguments:
+    """Settings of :class:`DANN`.
+
+    Attributes:
+        weight: largest weight of the reversed gradient.
+        hidden_dim: width of the domain classifier.
+        gamma: how fast the weight rises with progress p: ``weight * (2 / (1 + exp(-gamma p)) - 1)``.
+    """
+
+    weight: float = 0.3
+    hidden_dim: int = 128
+    gamma: float = 10.0
+
+
+class DANN(Adaptation):
+    """RoI features from which a classifier cannot tell the domain, by gradient reversal.
+
+    The features of people, not of clips, are confused: a box is the unit that carries the (multi-)label. Each
+    domain has half the weight of the domain loss, however many people it has in the batch.
+
+    Ganin et al., "Domain-adversarial training of neural networks", JMLR 17, 2016.
+    """
+
+    Arguments: ClassVar[type] = DANNArguments
+
+    def __init__(self, arguments: DANNArguments, *, feature_dim: int, num_classes: int) -> None:
+        super().__init__(arguments, feature_dim=feature_dim, num_classes=num_classes)
+        width = arguments.hidden_dim
+        self.domain_classifier = nn.Sequential(
+            nn.Linear(feature_dim, width), nn.ReLU(), nn.Linear(width, width), nn.ReLU(), nn.Linear(width, 1)
+        )
+
+    def losses(self, source: Prediction, target: Prediction, labels: Tensor, progress: float) -> dict[str, Tensor]:
+        """The domain loss; the detector receives its gradient reversed and scaled."""
+        strength = reversal_schedule(progress, self.arguments.gamma) * self.arguments.weight
+        logits = [
+            self.domain_classifier(reverse_gradient(prediction.features, strength)).squeeze(1)
+            for prediction in (source, target)
+        ]
+        return {"domain": balanced_domain_loss(*logits)}
+
+
+def reversal_schedule(progress: float, gamma: float = 10.0) -> float:
+    """Rises from 0 to nearly 1 over a stage (equation 14 of the paper)."""
+    return 2.0 / (1.0 + math.exp(-gamma * progress)) - 1.0
+
+
+def balanced_domain_loss(source_logits: Tensor, target_logits: Tensor) -> Tensor:
+    """Binary cross-entropy of "is this target?", each domain weighing one half; a domain without people adds 0.
+
+    Args:
+        source_logits: ``(K_s,)`` domain logits of source people.
+        target_logits: ``(K_t,)`` domain logits of target people.
+    """
+    # softplus(x) is the cross-entropy of the answer 0, softplus(-x) that of the answer 1.
+    terms = [F.softplus(source_logits), F.softplus(-target_logits)]
+    means = [term.mean() if term.numel() else term.sum() for term in terms]
+    return 0.5 * (means[0] + means[1])
+
+
+def reverse_gradient(features: Tensor, strength: float) -> Tensor:
+    """The identity forwards; backwards the gradient is multiplied by ``-strength``."""
+    return _ReverseGradient.apply(features, strength)
+
+
+class _ReverseGradient(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, features: Tensor, strength: float) -> Tensor:
+        ctx.strength = strength
+        return features.view_as(features)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        return -ctx.strength * gradients[0], None

@@ -1,0 +1,46 @@
+"""`fit`: one experiment from beginning to end."""
+
+from __future__ import annotations
+
+import argparse
+
+ACCEPTS_OVERRIDES = True
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command line of `fit`."""
+    parser.epilog = "Any key of the configuration can follow: training.epochs=5, --seed 1, --adaptation=adabn."
+    parser.add_argument(
+        "--experiment", metavar="NAME|FILE", help="an experiment by name or by path (default: ava2microg)"
+    )
+    parser.add_argument("--config", metavar="FILE", help="repeat a run: its resolved config.yaml")
+    parser.add_argument("--resume", metavar="RUN", help="continue an interrupted run: its folder")
+    parser.add_argument("--runs", metavar="DIR", default="runs", help="where run folders are made (default: runs)")
+    parser.add_argument("--name", help="name of the run folder (default: method, seed and time)")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Train, adapt, test, print the table and write the report."""
+    from microg_da.config import load_config
+    from microg_da.errors import InputError
+
+    if args.resume and (args.experiment or args.config or args.overrides or args.name):
+        raise InputError(
+            "--resume continues a run as it was configured; leave --experiment, --config, --name and keys out."
+        )
+    if args.experiment and args.config:
+        raise InputError("give either --experiment or --config, not both.")
+    config = None if args.resume else load_config(args.experiment, args.overrides, config=args.config)
+
+    # Imported only now, so that a misspelt key is reported before torch has loaded.
+    from rich.console import Console
+
+    from microg_da.reporting import results_table, write_report
+    from microg_da.training import fit
+
+    console = Console(stderr=True)
+    finished = fit(config, resume=args.resume, root=args.runs, name=args.name, console=console)
+    Console().print(results_table(finished.results))
+    report = write_report(finished.path)
+    console.print(f"report: {report.resolve()}", highlight=False, soft_wrap=True)
+    return 0

@@ -1,0 +1,151 @@
+"""Loaders for a training stage: labelled clips of one domain, unlabelled clips of the other."""
+
+from __future__ import annotations
+
+import dataclasses
+from functools import partial
+from typing import Any, Literal
+
+import pytorch_lightning as pl
+from pytorch_lightning.utilities import CombinedLoader
+from torch.utils.data import DataLoader, DistributedSampler
+
+from microg_da.config import Config
+from microg_da.data.clips import ClipBatch, collate_clips
+from microg_da.data.sources import open_source
+from microg_da.errors import InputError
+
+Domain = Literal["source", "target"]
+Split = Literal["train", "val", "test"]
+
+
+class DomainDatasets:
+    """The data sets of an experiment, opened when first asked for.
+
+    Target labels are asked for explicitly or not there: a data set opened with ``labelled=False`` holds none, so
+    no batch made of it can carry them.
+    """
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self._open: dict[tuple[Domain, Split, bool], Any] = {}
+
+    def get(self, domain: Domain, split: Split, *, labelled: bool) -> Any:
+        """The data set of one domain and split; its items are :class:`microg_da.data.clips.Clip`."""
+        key = (domain, split, labelled)
+        if key not in self._open:
+            self._open[key] = self._make(*key)
+        return self._open[key]
+
+    def release(self, domain: Domain, split: Split) -> None:
+        """Forget a data set, so that its frames leave memory."""
+        for labelled in (False, True):
+            self._open.pop((domain, split, labelled), None)
+
+    def _make(self, domain: Domain, split: Split, labelled: bool) -> Any:
+        config = self.config
+        source = config.data.source if domain == "source" else config.data.target
+        options: dict[str, Any] = {}
+        if source.startswith("synthetic:"):
+            options = dataclasses.asdict(config.synthetic)
+            clips = {name: options.pop(f"{name}_clips") for name in ("train", "val", "test")}
+            options |= {"num_clips": clips[split]}
+        dataset = open_source(
+            source,
+            split=split,
+            taxonomy=config.data.taxonomy,
+            num_frames=config.model.num_frames,
+            sampling_rate=config.model.sampling_rate,
+            image_size=config.data.image_size,
+            labelled=labelled,
+            train=split == "train",
+            **{"seed": config.seed, **options},
+        )
+        if not len(dataset):
+            raise InputError(
+                f"data.{domain}={source}: its {split} split holds no clips. Check the split and its files."
+            )
+        return dataset
+
+
+class StageData(pl.LightningDataModule):
+    """What one training stage reads.
+
+    Args:
+        datasets: the experiment's data.
+        labelled: the domain whose labels train the model.
+        unlabelled: the domain whose clips are seen without labels, or None.
+        validate_on: the domain whose validation split selects a checkpoint, or None.
+        batch_size: clips a step and domain.
+        seed: of the order of clips.
+    """
+
+    def __init__(
+        self,
+        datasets: DomainDatasets,
+        *,
+        labelled: Domain = "source",
+        unlabelled: Domain | None = None,
+        validate_on: Domain | None = "source",
+        batch_size: int = 16,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        self.datasets = datasets
+        self.labelled = labelled
+        self.unlabelled = unlabelled
+        self.validate_on = validate_on
+        self.batch_size = batch_size
+        self.seed = seed
+
+    def train_dataloader(self) -> CombinedLoader:
+        """Batches ``{"source": ClipBatch, "target": ClipBatch}``: a pass over the larger domain is an epoch."""
+        loaders = {"source": self._train_loader(self.labelled, labelled=True)}
+        if self.unlabelled is not None:
+            loaders["target"] = self._train_loader(self.unlabelled, labelled=False)
+        return CombinedLoader(loaders, mode="max_size_cycle")
+
+    def val_dataloader(self) -> list[DataLoader[ClipBatch]]:
+        """The validation split of ``validate_on``; nothing if there is none."""
+        if self.validate_on is None:
+            return []
+        return [self.test_loader(self.validate_on, "val")]
+
+    def test_loader(self, domain: Domain, split: Split = "test") -> DataLoader[ClipBatch]:
+        """Every clip of a split once, in order, without labels: scores are made from the annotation table."""
+        dataset = self.datasets.get(domain, split, labelled=False)
+        return self._loader(dataset, domain, self.datasets.config.evaluation.batch_size, shuffle=False, drop_last=False)
+
+    def clips_to_look_at(self, domain: Domain) -> DataLoader[ClipBatch]:
+        """The unlabelled training clips of a domain, in order, for methods that look at them once."""
+        dataset = self.datasets.get(domain, "train", labelled=False)
+        return self._loader(dataset, domain, self.datasets.config.evaluation.batch_size, shuffle=False, drop_last=False)
+
+    def _train_loader(self, domain: Domain, *, labelled: bool) -> DataLoader[ClipBatch]:
+        dataset = self.datasets.get(domain, "train", labelled=labelled)
+        # A last batch of one clip would ruin batch statistics; a data set smaller than a batch must still train.
+        drop_last = len(dataset) >= self.batch_size
+        return self._loader(dataset, domain, self.batch_size, shuffle=True, drop_last=drop_last)
+
+    def _loader(
+        self, dataset: Any, domain: Domain, batch_size: int, *, shuffle: bool, drop_last: bool
+    ) -> DataLoader[ClipBatch]:
+        world, rank = (self.trainer.world_size, self.trainer.global_rank) if self.trainer else (1, 0)
+        # Also alone: its order depends on seed and epoch only, so that a resumed run sees what it would have seen.
+        sampler: DistributedSampler[Any] = DistributedSampler(
+            dataset, num_replicas=world, rank=rank, shuffle=shuffle, seed=self.seed
+        )
+        workers = self.datasets.config.data.num_workers
+        return DataLoader(
+            dataset,
+            batch_size=batch_size,
+            sampler=sampler,
+            drop_last=drop_last,
+            num_workers=workers,
+            persistent_workers=workers > 0,
+            pin_memory=self._on_gpu(),
+            collate_fn=partial(collate_clips, domain=domain),
+        )
+
+    def _on_gpu(self) -> bool:
+        return self.trainer is not None and self.trainer.strategy.root_device.type == "cuda"

@@ -1,0 +1,44 @@
+"""What a person sees while a stage trains."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import pytorch_lightning as pl
+from pytorch_lightning.callbacks import Callback, RichProgressBar
+from pytorch_lightning.callbacks.progress.rich_progress import RichProgressBarTheme
+from rich.console import Console
+
+
+def progress_callback(console: Console, label: str) -> Callback:
+    """A live bar on a terminal; one line an epoch in a log file or a notebook."""
+    if console.is_terminal:
+        return RichProgressBar(leave=False, theme=RichProgressBarTheme(metrics_format=".3f"))
+    return EpochLines(console, label)
+
+
+class EpochLines(Callback):
+    """Print epoch, loss, validation mAP and seconds, a line an epoch."""
+
+    def __init__(self, console: Console, label: str) -> None:
+        self.console = console
+        self.label = label
+        self._start = 0.0
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, *_: Any) -> None:
+        """Start the clock."""
+        self._start = time.perf_counter()
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, *_: Any) -> None:
+        """Say how the epoch went."""
+        if not trainer.is_global_zero:
+            return
+        metrics = trainer.callback_metrics
+        parts = [f"{self.label} epoch {trainer.current_epoch + 1}/{trainer.max_epochs}"]
+        if "train/loss" in metrics:
+            parts.append(f"loss {float(metrics['train/loss']):.4f}")
+        if "val/map" in metrics:
+            parts.append(f"val mAP {100 * float(metrics['val/map']):.1f}")
+        parts.append(f"{time.perf_counter() - self._start:.1f} s")
+        self.console.print("  " + "  ·  ".join(parts), highlight=False)

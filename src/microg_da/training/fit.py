@@ -1,0 +1,252 @@
+"""`fit`: train on source, test, adapt, test again; each step leaves a file, and a resumed run does the missing ones."""
+
+from __future__ import annotations
+
+import resource
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from rich.console import Console
+
+from microg_da.adaptation.base import Adaptation, create_adaptation
+from microg_da.config import Config, TrainingConfig
+from microg_da.data.annotations import write_annotations, write_detections
+from microg_da.data.datamodule import Domain, DomainDatasets, StageData
+from microg_da.evaluation.metric import DetectionMetrics
+from microg_da.models.detector import ActionDetector, create_detector
+from microg_da.taxonomy import get_taxonomy
+from microg_da.training.examples import write_examples
+from microg_da.training.module import DetectorModule
+from microg_da.training.run import Run
+from microg_da.training.stage import make_trainer, quiet, save_detector, train_stage
+
+DOMAINS: tuple[Domain, ...] = ("source", "target")
+
+
+def fit(
+    config: Config | None = None,
+    *,
+    resume: str | Path | None = None,
+    root: str | Path = "runs",
+    name: str | None = None,
+    console: Console | None = None,
+) -> Run:
+    """Run an experiment from beginning to end, or from where it was interrupted.
+
+    Args:
+        config: the experiment; not with ``resume``.
+        resume: the folder of a run to continue, with its own configuration.
+        root: where run folders are made.
+        name: the folder's name; by default method, seed and time.
+        console: where to say what happens.
+
+    Returns:
+        The finished run; ``run.results`` holds the scores.
+
+    Raises:
+        InputError: for anything the user can put right.
+    """
+    if (config is None) == (resume is None):
+        raise ValueError("give either a configuration or a run to resume")
+    run = Run.open(resume) if resume is not None else Run.create(config, root, name)  # type: ignore[arg-type]
+    with run.recording_failure():
+        Experiment(run, console or Console(stderr=True)).complete()
+    return run
+
+
+class Experiment:
+    """The steps of a run, each done once.
+
+    Args:
+        run: the folder.
+        console: where to say what happens.
+    """
+
+    def __init__(self, run: Run, console: Console) -> None:
+        self.run = run
+        self.config = run.config
+        self.console = console
+        self.datasets = DomainDatasets(run.config)
+
+    def complete(self) -> None:
+        """Do every step that the folder does not hold yet."""
+        self._announce()
+        detector, seconds = self._stage("source", self._train_source)
+        self._test("source_only", "source_only", detector, seconds)
+        if self.config.bounds:
+            # Before the adaptation only in the order of work: nothing of it is visible to what follows.
+            bound, seconds = self._stage("target_supervised", self._train_bound)
+            self._test("target_supervised", "target_supervised", bound, seconds)
+            self.datasets.release("target", "train")
+        if self.config.adaptation.name != "source_only":
+            adapted, seconds = self._stage("adapt", lambda: self._adapt(detector))
+            method = self._adaptation(self.config.adaptation.name, adapted, self.config.adaptation.args)
+            self._test("adapted", self.config.adaptation.name, adapted, seconds, method)
+        write_examples(self.run, self.datasets)
+        self.run.update(status="finished", peak_memory_mib=round(peak_memory_mib()))
+
+    # ----------------------------------------------------------------------------------------------------- stages
+
+    def _stage(self, stage: str, train: Any) -> tuple[ActionDetector, float]:
+        """The finished detector of a stage, trained now or read back."""
+        file = self.run.detector_file(stage)
+        if file.exists():
+            self.console.print(f"[dim]{stage}: done before, read from {file}[/dim]")
+            detector = self._new_detector(stage)
+            detector.load_state_dict(torch.load(file, map_location="cpu", weights_only=True)["state_dict"])
+            return detector, float(self.run.stage_seconds(stage))
+        pl.seed_everything(self.config.seed, workers=True, verbose=False)
+        detector, seconds = train()
+        save_detector(self.run, stage, detector, seconds)
+        return detector, seconds
+
+    def _train_source(self) -> tuple[ActionDetector, float]:
+        detector = self._new_detector("source")
+        if self.config.checkpoint is not None:
+            self._say(f"source model from {self.config.checkpoint}")
+            _load_source_model(detector, self.config)
+            return detector, 0.0
+        self._say("train on source")
+        data = self._stage_data(labelled="source", unlabelled=None)
+        return detector, self._train("source", detector, self._plain(detector), data, self.config.training)
+
+    def _train_bound(self) -> tuple[ActionDetector, float]:
+        self._say("train the target-supervised bound (uses target labels)")
+        detector = self._new_detector("target_supervised")
+        data = self._stage_data(labelled="target", unlabelled=None)
+        stage = "target_supervised"
+        return detector, self._train(stage, detector, self._plain(detector), data, self.config.training)
+
+    def _adapt(self, source_model: ActionDetector) -> tuple[ActionDetector, float]:
+        name = self.config.adaptation.name
+        self._say(f"adapt to unlabelled target clips: {name}")
+        detector = self._new_detector("adapt")
+        detector.load_state_dict(source_model.state_dict())
+        adaptation = self._adaptation(name, detector, self.config.adaptation.args)
+        data = self._stage_data(labelled="source", unlabelled="target")
+        start = time.perf_counter()
+        adaptation.before_training(detector, data.clips_to_look_at("target"))
+        seconds = time.perf_counter() - start
+        if adaptation.trains and self.config.adaptation.epochs:
+            training = replace(self.config.training, epochs=self.config.adaptation.epochs, lr=self.config.adaptation.lr)
+            seconds += self._train("adapt", detector, adaptation, data, training)
+        return detector, seconds
+
+    def _train(
+        self, stage: str, detector: ActionDetector, adaptation: Adaptation, data: StageData, training: TrainingConfig
+    ) -> float:
+        return train_stage(self.run, stage, detector, adaptation, data, training, self.console)
+
+    # ------------------------------------------------------------------------------------------------------- test
+
+    def _test(
+        self, row: str, name: str, detector: ActionDetector, seconds: float, adaptation: Adaptation | None = None
+    ) -> None:
+        """Score one detector on both test splits and write its detections."""
+        if self.run.row(row) is not None:
+            return
+        scores: dict[str, Any] = {}
+        for domain in DOMAINS:
+            metrics = score_detector(self.run, detector, self.datasets, domain, adaptation)
+            write_detections(metrics.detections(), self.run.detections_file(row, domain))
+            scores[domain] = metrics.scores().as_dict()
+            self._say(f"  {row} on {domain} test: mAP {_percent(scores[domain]['map'])}", indent=True)
+        self.run.add_row({"name": row, "method": name, "seconds": round(seconds, 2), **scores})
+
+    # ----------------------------------------------------------------------------------------------------- pieces
+
+    def _new_detector(self, stage: str) -> ActionDetector:
+        model = self.config.model
+        # One seed for every stage: the bound starts from the weights that the source model started from.
+        pl.seed_everything(self.config.seed, workers=True, verbose=False)
+        options = dict(model.options)
+        return create_detector(
+            model.name,
+            num_classes=len(get_taxonomy(self.config.data.taxonomy)),
+            checkpoint=model.checkpoint if stage != "adapt" else None,
+            dropout=model.dropout,
+            **options,
+        )
+
+    def _plain(self, detector: ActionDetector) -> Adaptation:
+        return self._adaptation("source_only", detector, {})
+
+    @staticmethod
+    def _adaptation(name: str, detector: ActionDetector, arguments: dict[str, Any]) -> Adaptation:
+        return create_adaptation(name, arguments, feature_dim=detector.feature_dim, num_classes=detector.num_classes)
+
+    def _stage_data(self, labelled: Domain, unlabelled: Domain | None) -> StageData:
+        config = self.config
+        # Target labels enter selection only when the user asked for an oracle, or in the bound, which is one.
+        validate_on: Domain = "target" if config.oracle or labelled == "target" else "source"
+        return StageData(
+            self.datasets,
+            labelled=labelled,
+            unlabelled=unlabelled,
+            validate_on=validate_on,
+            batch_size=config.training.batch_size,
+            seed=config.seed,
+        )
+
+    def _announce(self) -> None:
+        config, run = self.config, self.run
+        run.update(status="running")
+        notice = run.record["notice"]
+        if notice:
+            self.console.print(f"[yellow]note[/yellow] {notice}", highlight=False)
+        self.console.print(
+            f"[bold]{config.experiment}[/bold] {config.data.source} → {config.data.target}, model {config.model.name}, "
+            f"adaptation {config.adaptation.name}, selection {config.selection}"
+            + (" [red bold]oracle[/red bold]" if config.oracle else "")
+            + f", seed {config.seed}\n→ {run.path}",
+            highlight=False,
+        )
+
+    def _say(self, text: str, *, indent: bool = False) -> None:
+        self.console.print(text if indent else f"[bold]•[/bold] {text}", highlight=False)
+
+
+def score_detector(
+    run: Run, detector: ActionDetector, datasets: DomainDatasets, domain: Domain, adaptation: Adaptation | None = None
+) -> DetectionMetrics:
+    """Run a detector over a domain's test split.
+
+    Returns:
+        The accumulated predictions: ``.scores()`` and ``.detections()``.
+    """
+    config = run.config
+    truth = datasets.get(domain, "test", labelled=False).annotations()
+    if not run.ground_truth_file(domain).exists():
+        write_annotations(truth, run.ground_truth_file(domain))
+    metrics = DetectionMetrics(truth, taxonomy=config.data.taxonomy, protocol=config.evaluation.protocol)
+    method = adaptation or create_adaptation(
+        "source_only", feature_dim=detector.feature_dim, num_classes=detector.num_classes
+    )
+    module = DetectorModule(detector, method, config.training, config.augment, metrics=metrics)
+    trainer = make_trainer(run)
+    data = StageData(datasets)
+    with quiet():
+        trainer.test(module, dataloaders=data.test_loader(domain), verbose=False)
+    return metrics
+
+
+def peak_memory_mib() -> float:
+    """The largest resident size of this process so far."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / 1024 if sys.platform != "darwin" else peak / 1024**2
+
+
+def _load_source_model(detector: ActionDetector, config: Config) -> None:
+    from microg_da.models.checkpoints import load_checkpoint
+
+    assert config.checkpoint is not None
+    load_checkpoint(detector, config.checkpoint)
+
+
+def _percent(value: float | None) -> str:
+    return "–" if value is None else f"{100 * value:.1f}"

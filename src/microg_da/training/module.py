@@ -1,0 +1,145 @@
+"""The Lightning module around a detector and an adaptation: one class for every model and every method."""
+
+from __future__ import annotations
+
+import zlib
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor, nn
+from torch.optim import SGD, AdamW, Optimizer
+
+from microg_da.adaptation.base import Adaptation
+from microg_da.config import AugmentConfig, TrainingConfig
+from microg_da.data.augment import augment_batch
+from microg_da.data.clips import ClipBatch
+from microg_da.errors import InputError
+from microg_da.evaluation.metric import DetectionMetrics
+from microg_da.models.detector import ActionDetector
+from microg_da.training.schedules import learning_rate
+
+
+class DetectorModule(pl.LightningModule):
+    """Trains a detector with one adaptation in one stage, and tests it.
+
+    Args:
+        detector: the network.
+        adaptation: the method; :class:`~microg_da.adaptation.source_only.SourceOnly` for plain training.
+        training: length, optimiser and schedule.
+        augment: train-time augmentation.
+        seed: of everything random in the stage.
+        stage: its name, part of the seed.
+        metrics: what accumulates predictions in validation and test.
+    """
+
+    def __init__(
+        self,
+        detector: ActionDetector,
+        adaptation: Adaptation,
+        training: TrainingConfig,
+        augment: AugmentConfig,
+        *,
+        seed: int = 0,
+        stage: str = "source",
+        metrics: DetectionMetrics | None = None,
+    ) -> None:
+        super().__init__()
+        self.detector = detector
+        self.adaptation = adaptation
+        self.training_config = training
+        self.augment = augment
+        self.seed = seed
+        self.stage = stage
+        self.metrics = metrics
+
+    # ------------------------------------------------------------------------------------------------ training
+
+    def on_train_epoch_start(self) -> None:
+        """Seed by epoch, so that a run resumed at an epoch draws what an uninterrupted one draws."""
+        torch.manual_seed(zlib.crc32(f"{self.seed}/{self.stage}/{self.current_epoch}/{self.global_rank}".encode()))
+
+    def training_step(self, batch: dict[str, ClipBatch], batch_idx: int) -> Tensor:
+        """One step on a labelled batch and, where the method uses it, an unlabelled one."""
+        source, target = batch["source"], batch.get("target")
+        if target is not None and target.labels is not None:
+            raise RuntimeError(
+                "labels of the target domain reached a training batch; this is a defect, please report it"
+            )
+        augmented = [None if part is None else augment_batch(part, self.augment) for part in (source, target)]
+        losses = self.adaptation.training_losses(self.detector, augmented[0], augmented[1], self.progress)  # type: ignore[arg-type]
+        total = torch.stack(list(losses.values())).sum()
+        if not torch.isfinite(total):
+            raise InputError(_not_finite(losses, source, target, self.current_epoch, batch_idx))
+        self._log_losses(total, losses, len(source))
+        return total
+
+    @property
+    def progress(self) -> float:
+        """How much of the stage is done, in [0, 1)."""
+        return min(self.global_step / max(self.trainer.estimated_stepping_batches, 1), 1.0)
+
+    def _log_losses(self, total: Tensor, losses: dict[str, Tensor], batch_size: int) -> None:
+        values = {"train/loss": total.detach()}
+        if len(losses) > 1:
+            values |= {f"train/{name}": loss.detach() for name, loss in losses.items()}
+        self.log_dict(values, on_step=False, on_epoch=True, batch_size=batch_size, sync_dist=True)
+        self.log("train/loss_step", total.detach(), prog_bar=True, logger=False, batch_size=batch_size)
+
+    def configure_optimizers(self) -> dict[str, Any]:
+        """The stage's optimiser, and its schedule step by step."""
+        optimizer = build_optimizer(self, self.training_config)
+        steps_per_epoch = max(self.trainer.estimated_stepping_batches / self.training_config.epochs, 1)
+
+        def factor(step: int) -> float:
+            return learning_rate(self.training_config, step / steps_per_epoch) / self.training_config.lr
+
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    # ------------------------------------------------------------------------------------- validation and test
+
+    def validation_step(self, batch: ClipBatch, batch_idx: int) -> None:
+        """Accumulate predictions; they are scored at the end of the epoch."""
+        self._accumulate(batch)
+
+    def test_step(self, batch: ClipBatch, batch_idx: int) -> None:
+        """Accumulate predictions; the caller reads ``metrics``."""
+        self._accumulate(batch)
+
+    def _accumulate(self, batch: ClipBatch) -> None:
+        assert self.metrics is not None
+        prediction = self.adaptation.predict(self.detector, batch)
+        keyframes = self.metrics.index_of(batch.keys).to(batch.clip_index.device)[batch.clip_index]
+        self.metrics.update(keyframes, batch.table_boxes, prediction.logits.float())
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the scores of the validation split."""
+        if self.metrics is None:
+            return
+        scores = self.metrics.compute()
+        self.metrics.reset()
+        names = ("map", "f1_macro", "recall_macro", "auroc_macro")
+        self.log_dict({f"val/{name}": float(scores[name]) for name in names}, rank_zero_only=True)
+
+
+def build_optimizer(module: nn.Module, config: TrainingConfig) -> Optimizer:
+    """SGD with Nesterov momentum or AdamW; biases and normalisation layers are not decayed."""
+    trainable = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    groups = [
+        {"params": [p for p in trainable if p.ndim > 1], "weight_decay": config.weight_decay},
+        {"params": [p for p in trainable if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+    groups = [group for group in groups if group["params"]]
+    if config.optimizer == "sgd":
+        return SGD(groups, lr=config.lr, momentum=config.momentum, nesterov=config.momentum > 0)
+    return AdamW(groups, lr=config.lr)
+
+
+def _not_finite(losses: dict[str, Tensor], source: ClipBatch, target: ClipBatch | None, epoch: int, step: int) -> str:
+    values = ", ".join(f"{name}={float(loss):.4g}" for name, loss in losses.items())
+    keys = [f"{key.video_id}@{key.frame_stamp}" for part in (source, target) if part is not None for key in part.keys]
+    return (
+        f"the loss is not finite in epoch {epoch + 1}, step {step + 1} ({values}). Lower training.lr or set "
+        f"training.clip_gradient_norm=1; the batch held {', '.join(keys)}."
+    )

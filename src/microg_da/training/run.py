@@ -1,0 +1,168 @@
+"""A run's folder while it is being written: where each file goes, and what is known about the run."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import platform
+import sys
+from collections.abc import Iterator
+from datetime import datetime, timezone
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from microg_da.config import Config, load_config, save_config
+from microg_da.errors import InputError
+from microg_da.files import write_json
+
+EMBEDDED_NOTICE = "embedded synthetic data: scores say how methods compare here, not how they do on AVA or MicroG-4M"
+
+
+class Run:
+    """One folder, ``runs/<experiment>/<name>/``, that a command fills step by step.
+
+    Whatever a step makes is written under its final name only when whole, so that the folder itself says which
+    steps are done; resuming a run is doing the steps that are not.
+
+    Args:
+        path: the folder.
+        config: what is run.
+    """
+
+    def __init__(self, path: Path, config: Config) -> None:
+        self.path = path
+        self.config = config
+
+    @classmethod
+    def create(cls, config: Config, root: str | Path = "runs", name: str | None = None) -> Run:
+        """Start a new folder; without a name it is called after method, seed and time.
+
+        Raises:
+            InputError: if a run of that name exists, or the folder cannot be written.
+        """
+        stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
+        name = name or f"{config.adaptation.name}-seed{config.seed}-{stamp}"
+        path = Path(root) / config.experiment / name
+        if (path / "config.yaml").exists():
+            raise InputError(
+                f"{path} holds a run already. Continue it with `fit --resume {path}` or choose another --name."
+            )
+        run = cls(path, config)
+        save_config(config, path / "config.yaml")
+        write_json(path / "environment.json", describe_environment())
+        run.update(status="running", created=datetime.now(timezone.utc).isoformat(timespec="seconds"), warnings=[])
+        return run
+
+    @classmethod
+    def open(cls, path: str | Path) -> Run:
+        """Open a folder to continue its run, with the configuration that it was started with."""
+        path = Path(path)
+        if not (path / "config.yaml").is_file():
+            raise InputError(f"{path} is no run folder: it has no config.yaml. Give a folder under runs/.")
+        return cls(path, load_config(config=path / "config.yaml"))
+
+    # --------------------------------------------------------------------------------------------------- files
+
+    def stage_folder(self, stage: str) -> Path:
+        """Where the checkpoints of a stage are."""
+        return self.path / "checkpoints" / stage
+
+    def detector_file(self, stage: str) -> Path:
+        """The finished detector of a stage; there only if the stage is done."""
+        return self.stage_folder(stage) / "detector.pt"
+
+    def stage_seconds(self, stage: str) -> float:
+        """How long a finished stage trained."""
+        return json.loads((self.stage_folder(stage) / "stage.json").read_text(encoding="utf-8"))["seconds"]
+
+    def detections_file(self, row: str, domain: str) -> Path:
+        """The detections of one result row on one domain's test split."""
+        return self.path / "detections" / f"{row}_{domain}.csv.gz"
+
+    def ground_truth_file(self, domain: str) -> Path:
+        """The annotations of one domain's test split."""
+        return self.path / "ground_truth" / f"{domain}.csv"
+
+    # ----------------------------------------------------------------------------------------------- the record
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """``run.json`` as it stands."""
+        with contextlib.suppress(FileNotFoundError):
+            return json.loads((self.path / "run.json").read_text(encoding="utf-8"))
+        return {}
+
+    def update(self, **facts: Any) -> None:
+        """Write facts into ``run.json``; the configuration's own are always there."""
+        config = self.config
+        embedded = all(name.startswith("synthetic:") for name in (config.data.source, config.data.target))
+        known = {
+            "experiment": config.experiment,
+            "description": config.description,
+            "name": self.path.name,
+            "seed": config.seed,
+            "embedded_data": embedded,
+            "notice": EMBEDDED_NOTICE if embedded else None,
+            "source": config.data.source,
+            "target": config.data.target,
+            "selection": config.selection,
+            "oracle": config.oracle,
+            "protocol": config.evaluation.protocol,
+            "adaptation": config.adaptation.name,
+        }
+        write_json(self.path / "run.json", {**self.record, **known, **facts})
+
+    @property
+    def results(self) -> dict[str, Any]:
+        """``results.json`` as it stands."""
+        with contextlib.suppress(FileNotFoundError):
+            return json.loads((self.path / "results.json").read_text(encoding="utf-8"))
+        return {"rows": [], "gap_recovered": None}
+
+    def row(self, name: str) -> dict[str, Any] | None:
+        """One finished row of the results."""
+        return next((row for row in self.results["rows"] if row["name"] == name), None)
+
+    def add_row(self, row: dict[str, Any]) -> None:
+        """Add a finished row, and the gap recovered once its three figures are known."""
+        order = ["source_only", "adapted", "target_supervised"]
+        rows = [other for other in self.results["rows"] if other["name"] != row["name"]] + [row]
+        rows.sort(key=lambda item: order.index(item["name"]))
+        write_json(self.path / "results.json", {"rows": rows, "gap_recovered": gap_recovered(rows)})
+
+    @contextlib.contextmanager
+    def recording_failure(self) -> Iterator[None]:
+        """Note in ``run.json`` why a run stopped, if it stops inside the block."""
+        try:
+            yield
+        except BaseException as error:
+            with contextlib.suppress(Exception):
+                self.update(status=f"stopped: {error or type(error).__name__}")
+            raise
+
+
+def gap_recovered(rows: list[dict[str, Any]]) -> float | None:
+    """(adapted − source-only) / (target-supervised − source-only) of target mAP; None without all three."""
+    maps = {row["name"]: row["target"]["map"] for row in rows}
+    if not {"source_only", "adapted", "target_supervised"} <= maps.keys() or None in maps.values():
+        return None
+    gap = maps["target_supervised"] - maps["source_only"]
+    return (maps["adapted"] - maps["source_only"]) / gap if gap > 0 else None
+
+
+def describe_environment() -> dict[str, Any]:
+    """Versions, machine and command, enough to explain why two runs differ."""
+    import torch
+
+    packages = ("microg_da", "torch", "torchvision", "pytorch-lightning", "torchmetrics", "numpy", "pandas")
+    return {
+        "command": " ".join(["microg_da", *sys.argv[1:]]),
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "cpu_count": os.cpu_count(),
+        "torch_threads": torch.get_num_threads(),
+        "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
+        "packages": {name: metadata.version(name) for name in packages},
+    }

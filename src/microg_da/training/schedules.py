@@ -1,0 +1,46 @@
+"""Learning-rate schedules as pure functions of the epoch, which may be a fraction."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+from microg_da.config import TrainingConfig
+
+
+def learning_rate(config: TrainingConfig, epoch: float) -> float:
+    """The learning rate at a point of a stage.
+
+    The warm-up rises linearly from ``warmup_start * lr`` to what the schedule asks for at its end, as the
+    benchmark's does.
+
+    Args:
+        config: the stage.
+        epoch: epochs done so far, e.g. 2.5 in the middle of the third.
+    """
+    factor = _SCHEDULES[config.schedule]
+    if epoch < config.warmup_epochs:
+        end = factor(config, config.warmup_epochs)
+        done = epoch / config.warmup_epochs
+        return config.lr * (config.warmup_start + (end - config.warmup_start) * done)
+    return config.lr * factor(config, epoch)
+
+
+def _cosine(config: TrainingConfig, epoch: float) -> float:
+    return 0.5 * (1 + math.cos(math.pi * min(epoch / config.epochs, 1.0)))
+
+
+def _steps(config: TrainingConfig, epoch: float) -> float:
+    stage = sum(epoch >= start for start in config.step_epochs) - 1
+    return config.relative_lrs[stage]
+
+
+def _constant(config: TrainingConfig, epoch: float) -> float:
+    return 1.0
+
+
+_SCHEDULES: dict[str, Callable[[TrainingConfig, float], float]] = {
+    "cosine": _cosine,
+    "steps": _steps,
+    "constant": _constant,
+}

@@ -1,0 +1,228 @@
+"""One stage of training: run it to its end, from wherever it stands, and leave the chosen detector."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import Callback, ModelCheckpoint, Timer
+from pytorch_lightning.loggers import CSVLogger, Logger
+from rich.console import Console
+
+from microg_da.adaptation.base import Adaptation
+from microg_da.config import TrainingConfig
+from microg_da.data.datamodule import StageData
+from microg_da.errors import InputError
+from microg_da.evaluation.metric import DetectionMetrics
+from microg_da.files import replacing, write_json
+from microg_da.models.detector import ActionDetector
+from microg_da.training.callbacks import progress_callback
+from microg_da.training.module import DetectorModule
+from microg_da.training.run import Run
+
+
+def train_stage(
+    run: Run,
+    stage: str,
+    detector: ActionDetector,
+    adaptation: Adaptation,
+    data: StageData,
+    training: TrainingConfig,
+    console: Console,
+) -> float:
+    """Train, choose a checkpoint by the run's ``selection``, and load it into ``detector``.
+
+    A stage that was interrupted continues from its last epoch.
+
+    Returns:
+        Seconds of training, those before an interruption included.
+    """
+    config = run.config
+    folder = run.stage_folder(stage)
+    metrics = None
+    if data.validate_on is not None:
+        truth = data.datasets.get(data.validate_on, "val", labelled=False).annotations()
+        metrics = DetectionMetrics(truth, taxonomy=config.data.taxonomy, protocol=config.evaluation.protocol)
+    module = DetectorModule(
+        detector, adaptation, training, config.augment, seed=config.seed, stage=stage, metrics=metrics
+    )
+    best = config.selection != "last" and metrics is not None
+    checkpoint = ModelCheckpoint(
+        folder,
+        filename="best",
+        save_last=True,
+        monitor="val/map" if best else None,
+        mode="max",
+        save_top_k=1 if best else 0,
+        enable_version_counter=False,
+    )
+    timer = Timer()
+    curves = run.path / "metrics" / stage
+    _set_aside(curves)
+    trainer = make_trainer(
+        run,
+        max_epochs=training.epochs,
+        logger=loggers(run, stage),
+        callbacks=[checkpoint, timer, progress_callback(console, stage)],
+        gradient_clip_val=training.clip_gradient_norm,
+        limit_val_batches=1.0 if metrics is not None else 0,
+    )
+    last = folder / "last.ckpt"
+    with quiet():
+        trainer.fit(module, datamodule=data, ckpt_path=last if last.exists() else None, weights_only=True)
+    if trainer.interrupted:
+        raise KeyboardInterrupt
+    _join_curves(curves)
+    if best and checkpoint.best_model_path:
+        state = torch.load(checkpoint.best_model_path, map_location="cpu", weights_only=True)["state_dict"]
+        module.load_state_dict(state)
+    return float(timer.time_elapsed("train"))
+
+
+def make_trainer(
+    run: Run, *, callbacks: list[Callback] | None = None, logger: Any = False, **options: Any
+) -> pl.Trainer:
+    """A Lightning trainer with the run's hardware settings."""
+    trainer = run.config.trainer
+    try:
+        with quiet():
+            return pl.Trainer(
+                accelerator=trainer.accelerator,
+                devices=trainer.devices,
+                num_nodes=trainer.num_nodes,
+                strategy=trainer.strategy,
+                precision=trainer.precision,  # type: ignore[arg-type]
+                default_root_dir=run.path,
+                logger=logger,
+                callbacks=callbacks,
+                enable_checkpointing=any(isinstance(item, ModelCheckpoint) for item in callbacks or ()),
+                enable_progress_bar=any("ProgressBar" in type(item).__name__ for item in callbacks or ()),
+                enable_model_summary=False,
+                num_sanity_val_steps=0,
+                use_distributed_sampler=False,
+                **options,
+            )
+    except (pl.utilities.exceptions.MisconfigurationException, ValueError) as error:
+        raise InputError(f"trainer: {error}") from error
+
+
+def loggers(run: Run, stage: str) -> list[Logger]:
+    """The loggers that ``logger=`` names; CSV is always among them, since the report is made of it."""
+    chosen: list[Logger] = [CSVLogger(run.path / "metrics", name=stage, version="")]
+    names = [name.strip() for name in run.config.logger.split(",")]
+    if "wandb" in names:
+        chosen.append(_wandb(run, stage))
+    if "tensorboard" in names:
+        chosen.append(_tensorboard(run, stage))
+    return chosen
+
+
+def _wandb(run: Run, stage: str) -> Logger:
+    import os
+
+    try:
+        import wandb  # noqa: F401
+        from pytorch_lightning.loggers import WandbLogger
+    except ImportError as error:
+        raise InputError("logger=wandb needs the package wandb: pip install 'microg_da[wandb]'.") from error
+    # Nothing is sent without being asked: without a key or a mode of the user's own, W&B writes to disk only.
+    offline = "WANDB_API_KEY" not in os.environ and "WANDB_MODE" not in os.environ
+    return WandbLogger(
+        project="microg_da",
+        group=f"{run.config.experiment}/{run.path.name}",
+        name=f"{run.path.name}/{stage}",
+        save_dir=run.path,
+        offline=offline,
+    )
+
+
+def _tensorboard(run: Run, stage: str) -> Logger:
+    from pytorch_lightning.loggers import TensorBoardLogger
+
+    try:
+        return TensorBoardLogger(run.path, name="tensorboard", version=stage)
+    except ModuleNotFoundError as error:
+        raise InputError("logger=tensorboard needs the package tensorboard: pip install tensorboard.") from error
+
+
+def save_detector(run: Run, stage: str, detector: ActionDetector, seconds: float) -> None:
+    """Write the finished detector of a stage; its presence says that the stage is done."""
+    config = run.config
+    content = {
+        "format": "microg_da",
+        "model": config.model.name,
+        "options": config.model.options,
+        "num_classes": detector.num_classes,
+        "taxonomy": config.data.taxonomy,
+        "num_frames": config.model.num_frames,
+        "sampling_rate": config.model.sampling_rate,
+        "state_dict": {name: value.detach().cpu() for name, value in detector.state_dict().items()},
+    }
+    write_json(run.stage_folder(stage) / "stage.json", {"seconds": seconds, "selection": config.selection})
+    with replacing(run.detector_file(stage)) as temporary:
+        torch.save(content, temporary)
+
+
+# ------------------------------------------------------------------------------------------- curves across resumes
+
+
+def _set_aside(folder: Path) -> None:
+    """Keep the curves of the part before an interruption: Lightning's logger begins its file anew."""
+    current = folder / "metrics.csv"
+    if current.exists():
+        current.rename(folder / f"metrics.part{len(list(folder.glob('metrics.part*.csv')))}.csv")
+
+
+def _join_curves(folder: Path) -> None:
+    """One file of all parts; where parts overlap, the later one counts."""
+    parts = sorted(folder.glob("metrics.part*.csv"), key=lambda path: int(path.name.split("part")[1].split(".")[0]))
+    if not parts:
+        return
+    joined = pd.DataFrame()
+    for path in [*parts, folder / "metrics.csv"]:
+        try:
+            table = pd.read_csv(path)
+        except (pd.errors.EmptyDataError, FileNotFoundError):
+            continue
+        joined = pd.concat([joined[joined["epoch"] < table["epoch"].min()] if len(joined) else joined, table])
+    with replacing(folder / "metrics.csv") as temporary:
+        joined.to_csv(temporary, index=False)
+    for path in parts:
+        path.unlink()
+
+
+# ----------------------------------------------------------------------------------------------------------- quiet
+
+_NOISE = (
+    r".*does not have many workers.*",
+    r".*The number of training batches.*",
+    r".*Checkpoint directory .* exists and is not empty.*",
+    r".*Experiment logs directory .* exists.*",
+    r".*`isinstance\(treespec, LeafSpec\)` is deprecated.*",
+    r".*torch.jit.script.* is deprecated.*",
+    r".*Trying to infer the `batch_size`.*",
+)
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Hide Lightning's remarks on what this package decided on purpose; anything else still shows."""
+    loggers = [logging.getLogger(name) for name in ("pytorch_lightning", "lightning.pytorch", "lightning_fabric")]
+    levels = [logger.level for logger in loggers]
+    with warnings.catch_warnings():
+        for pattern in _NOISE:
+            warnings.filterwarnings("ignore", message=pattern)
+        for logger in loggers:
+            logger.setLevel(logging.WARNING)
+        try:
+            yield
+        finally:
+            for logger, level in zip(loggers, levels, strict=True):
+                logger.setLevel(level)
