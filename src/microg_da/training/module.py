@@ -63,11 +63,10 @@ class DetectorModule(pl.LightningModule):
         """One step on a labelled batch and, where the method uses it, an unlabelled one."""
         source, target = batch["source"], batch.get("target")
         if target is not None and target.labels is not None:
-            raise RuntimeError(
-                "labels of the target domain reached a training batch; this is a defect, please report it"
-            )
-        augmented = [None if part is None else augment_batch(part, self.augment) for part in (source, target)]
-        losses = self.adaptation.training_losses(self.detector, augmented[0], augmented[1], self.progress)  # type: ignore[arg-type]
+            raise RuntimeError("target labels reached a training batch; this is a defect of microg_da")
+        labelled = augment_batch(source, self.augment)
+        unlabelled = None if target is None else augment_batch(target, self.augment)
+        losses = self.adaptation.training_losses(self.detector, labelled, unlabelled, self.progress)
         total = torch.stack(list(losses.values())).sum()
         if not torch.isfinite(total):
             raise InputError(_not_finite(losses, source, target, self.current_epoch, batch_idx))
@@ -86,7 +85,7 @@ class DetectorModule(pl.LightningModule):
         self.log_dict(values, on_step=False, on_epoch=True, batch_size=batch_size, sync_dist=True)
         self.log("train/loss_step", total.detach(), prog_bar=True, logger=False, batch_size=batch_size)
 
-    def configure_optimizers(self) -> dict[str, Any]:
+    def configure_optimizers(self) -> Any:
         """The stage's optimiser, and its schedule step by step."""
         optimizer = build_optimizer(self, self.training_config)
         steps_per_epoch = max(self.trainer.estimated_stepping_batches / self.training_config.epochs, 1)
