@@ -1,0 +1,99 @@
+"""What all methods share, and the registry they stand in."""
+
+import pytest
+import torch
+from sklearn.metrics import log_loss
+
+from microg_da.adaptation import ADAPTATIONS
+from microg_da.adaptation.base import create_adaptation, split_prediction
+from microg_da.adaptation.losses import multilabel_bce
+from microg_da.data.clips import Clip, ClipKey, collate_clips
+from microg_da.errors import InputError
+from microg_da.models.detector import Prediction, create_detector
+
+C = 5
+
+
+@pytest.fixture(scope="module")
+def detector():
+    torch.manual_seed(0)
+    return create_detector("r2plus1d_tiny", num_classes=C, dropout=0.0)
+
+
+def batch(people, *, labelled=True, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    clips = []
+    for index, count in enumerate(people):
+        frames = torch.randint(0, 256, (3, 8, 48, 48), dtype=torch.uint8, generator=generator)
+        boxes = torch.tensor([[4.0, 4, 40, 44]]).repeat(count, 1)
+        labels = (torch.rand(count, C, generator=generator) > 0.5).float() if labelled else None
+        clips.append(Clip(frames, boxes, boxes / 48, labels, ClipKey(f"v_{index}", 1)))
+    return collate_clips(clips, "source" if labelled else "target")
+
+
+def test_the_supervised_loss_is_the_mean_log_loss_of_every_class():
+    logits, labels = torch.randn(7, C), (torch.rand(7, C) > 0.5).float()
+    expected = log_loss(labels.numpy().ravel(), torch.sigmoid(logits).numpy().ravel().astype("float64"), labels=[0, 1])
+    assert float(multilabel_bce(logits, labels)) == pytest.approx(expected, abs=1e-5)
+
+
+def test_the_supervised_loss_without_people_is_zero_and_has_a_gradient():
+    logits = torch.zeros(0, C, requires_grad=True)
+    multilabel_bce(logits, torch.zeros(0, C)).backward()
+    assert logits.grad.shape == (0, C)
+
+
+@pytest.mark.parametrize("name", list(ADAPTATIONS))
+@pytest.mark.parametrize(("source", "target"), [((2, 1), (1, 1)), ((0, 0), (1, 0)), ((1, 0), (0, 0)), ((0, 0), (0, 0))])
+def test_every_method_survives_batches_with_few_people(detector, name, source, target):
+    method = create_adaptation(name, feature_dim=detector.feature_dim, num_classes=C)
+    losses = method.training_losses(detector.train(), batch(source), batch(target, labelled=False, seed=1), 0.5)
+    total = sum(losses.values())
+    assert torch.isfinite(total)
+    total.backward()
+
+
+@pytest.mark.parametrize("name", list(ADAPTATIONS))
+def test_every_method_survives_labels_that_are_all_negative(detector, name):
+    method = create_adaptation(name, feature_dim=detector.feature_dim, num_classes=C)
+    source = batch((2, 1))
+    source.labels.zero_()
+    losses = method.training_losses(detector.train(), source, batch((1,), labelled=False), 0.9)
+    assert all(torch.isfinite(loss) for loss in losses.values())
+
+
+def test_the_supervised_loss_does_not_change_with_the_method(detector):
+    """In eval mode, where batch statistics do not mix the domains, the source loss is that of the source alone."""
+    detector.eval()
+    source, target = batch((2, 1)), batch((1, 1), labelled=False, seed=4)
+    values = [
+        create_adaptation(name, feature_dim=detector.feature_dim, num_classes=C)
+        .training_losses(detector, source, target, 0.5)["supervised"]
+        .item()
+        for name in ADAPTATIONS
+    ]
+    alone = multilabel_bce(detector(source.frames, source.boxes, source.clip_index).logits, source.labels).item()
+    assert values == pytest.approx([alone] * len(values), abs=1e-5)
+
+
+def test_predictions_are_split_between_the_domains():
+    whole = Prediction(torch.arange(6).view(3, 2), torch.arange(3).view(3, 1))
+    first, second = split_prediction(whole, 1)
+    assert first.logits.tolist() == [[0, 1]]
+    assert second.features.tolist() == [[1], [2]]
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "parts"),
+    [
+        ("dan", {}, ["'dan'", "'dann'"]),
+        ("dann", {"wieght": 1}, ["wieght", "'weight'", "dann"]),
+        ("dann", {"weight": "heavy"}, ["adaptation.args.weight", "float"]),
+        ("source_only", {"x": 1}, ["source_only", "'x'"]),
+    ],
+)
+def test_wrong_arguments_are_named(name, arguments, parts):
+    with pytest.raises(InputError) as caught:
+        create_adaptation(name, arguments, feature_dim=3, num_classes=C)
+    for part in parts:
+        assert part in str(caught.value)

@@ -1,0 +1,176 @@
+"""Experiments: how keys are set, what is refused, and what the refusal says."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from microg_da.config import Config, load_config, save_config, schema_keys
+from microg_da.errors import InputError
+from microg_da.experiments import experiment_files, find_experiment, parse_overrides
+
+
+@pytest.fixture
+def experiment(tmp_path):
+    def write(text: str, name: str = "mine.yaml") -> Path:
+        path = tmp_path / name
+        path.write_text(text)
+        return path
+
+    return write
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["training.epochs=7"],
+        ["--training.epochs=7"],
+        ["--training.epochs", "7"],
+        ["training.epochs=3", "training.epochs=7"],
+    ],
+)
+def test_three_spellings_of_an_override_mean_the_same(words):
+    assert load_config("ava2microg", words).training.epochs == 7
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("1e-3", 1e-3),
+        ("true", True),
+        ("[1, 2]", [1, 2]),
+        ("null", None),
+        ("a=b", "a=b"),
+        ("{x: 1}", {"x": 1}),
+        ("0.5", 0.5),
+    ],
+)
+def test_override_values_are_yaml(text, value):
+    assert parse_overrides([f"key={text}"]) == {"key": value}
+
+
+@pytest.mark.parametrize(
+    ("words", "parts"),
+    [
+        (["trainning.epochs=3"], ["command line", "trainning.epochs", "training.epochs"]),
+        (["epochs=3"], ["training.epochs", "adaptation.epochs"]),
+        (["training.epochs=many"], ["training.epochs", "'many'", "int"]),
+        (["training.epochs=0"], ["training.epochs", "at least 1"]),
+        (["training.lr=-1"], ["training.lr", "above 0"]),
+        (["training.lr=.nan"], ["training.lr", "above 0"]),
+        (["model.dropout=1"], ["model.dropout", "[0, 1)"]),
+        (["augment.scale=[2, 1]"], ["augment.scale"]),
+        (["augment.rotation=360"], ["augment.rotation", "180"]),
+        (["adaptation=dan"], ["'dan'", "'dann'", "adabn"]),
+        (["model=slow_r50"], ["slow_r50_8x8"]),
+        (["selection=orakel"], ["oracle"]),
+        (["logger=csv,wandbb"], ["wandb"]),
+        (["training=3"], ["training.epochs"]),
+        (["stray"], ["stray", "key=value"]),
+        (["--bounds"], ["--bounds", "VALUE"]),
+        (["--bounds", "--seed=1"], ["--bounds", "VALUE"]),
+        (["training.epochs=["], ["training.epochs", "YAML"]),
+        (["training.step_epochs=[0, 5]"], ["step_epochs", "relative_lrs"]),
+    ],
+)
+def test_what_is_wrong_is_named(words, parts):
+    with pytest.raises(InputError) as caught:
+        load_config("ava2microg", words)
+    for part in parts:
+        assert part in str(caught.value)
+
+
+def test_a_wrong_key_in_a_file_names_the_file(experiment):
+    path = experiment("training:\n  epoch: 3\n")
+    with pytest.raises(InputError, match=r"mine\.yaml: unknown key 'training\.epoch'.*training\.epochs"):
+        load_config(str(path))
+
+
+def test_a_wrong_value_in_a_file_names_the_file_also_when_it_is_only_impossible(experiment):
+    path = experiment("training: {batch_size: 0}\n")
+    with pytest.raises(InputError, match=r"mine\.yaml: training\.batch_size=0"):
+        load_config(str(path))
+
+
+@pytest.mark.parametrize("text", ["- 1\n- 2\n", "a: [", "just words", "\tx: 1", "{a: 1"])
+def test_files_that_are_no_experiment(experiment, text):
+    with pytest.raises(InputError, match=r"mine\.yaml"):
+        load_config(str(experiment(text)))
+
+
+def test_bytes_that_are_no_text(tmp_path):
+    (tmp_path / "binary.yaml").write_bytes(b"\xff\xfe\x00\x81")
+    with pytest.raises(InputError, match=r"binary\.yaml"):
+        load_config(str(tmp_path / "binary.yaml"))
+
+
+def test_a_missing_experiment_lists_those_there_are():
+    with pytest.raises(InputError, match=r"ava2microgg.*ava2microg"):
+        load_config("ava2microgg")
+    with pytest.raises(InputError, match=r"nowhere/x\.yaml"):
+        load_config("nowhere/x.yaml")
+
+
+def test_an_experiment_builds_on_another_and_overrides_win(experiment):
+    experiment("training: {epochs: 5, lr: 0.5}\nadaptation: {name: dann, args: {weight: 0.7}}\n", "below.yaml")
+    path = experiment("base: below\ntraining: {lr: 0.25}\n")
+    config = load_config(str(path), ["seed=9"])
+    assert (config.training.epochs, config.training.lr, config.seed) == (5, 0.25, 9)
+    assert config.adaptation.args == {"weight": 0.7}
+
+
+def test_a_circle_of_bases_is_refused(experiment):
+    experiment("base: two\n", "one.yaml")
+    path = experiment("base: one\n", "two.yaml")
+    with pytest.raises(InputError, match="base"):
+        load_config(str(path))
+
+
+def test_the_saved_configuration_gives_the_same_configuration(tmp_path):
+    config = load_config(
+        "ava2microg", ["adaptation.args.weight=0.25", "augment.scale=[0.5, 2]", "model.checkpoint=w.pt"]
+    )
+    assert load_config(config=save_config(config, tmp_path / "config.yaml")) == config
+
+
+def test_experiments_are_found_in_the_working_folder_first(tmp_path, monkeypatch):
+    (tmp_path / "experiments").mkdir()
+    (tmp_path / "experiments" / "ava2microg.yaml").write_text("seed: 77\n")
+    monkeypatch.chdir(tmp_path)
+    assert find_experiment("ava2microg") == tmp_path / "experiments" / "ava2microg.yaml"
+    assert load_config("ava2microg").seed == 77
+
+
+def test_every_experiment_of_the_repository_loads():
+    for name, path in experiment_files().items():
+        assert isinstance(load_config(str(path)), Config), name
+
+
+@given(st.lists(st.tuples(st.sampled_from(schema_keys()), st.text(max_size=8)), max_size=4))
+def test_no_override_ever_escapes_as_another_exception(pairs):
+    try:
+        load_config("ava2microg", [f"{key}={value}" for key, value in pairs])
+    except InputError as error:
+        assert str(error)
+
+
+@given(
+    st.dictionaries(
+        st.text(max_size=6),
+        st.recursive(
+            st.none() | st.integers() | st.text(max_size=4),
+            lambda x: st.lists(x, max_size=2) | st.dictionaries(st.text(max_size=4), x, max_size=2),
+            max_leaves=4,
+        ),
+        max_size=3,
+    )
+)
+def test_no_file_ever_escapes_as_another_exception(tmp_path_factory, content):
+    path = tmp_path_factory.mktemp("fuzz") / "x.yaml"
+    path.write_text(yaml.safe_dump(content))
+    try:
+        load_config(str(path))
+    except InputError as error:
+        assert str(error)

@@ -1,0 +1,48 @@
+"""Learning rates, against the benchmark's own numbers."""
+
+import pytest
+
+from microg_da.config import TrainingConfig
+from microg_da.training.schedules import learning_rate
+
+PUBLISHED = TrainingConfig(
+    epochs=60,
+    lr=0.1,
+    schedule="steps",
+    step_epochs=[0, 20, 30, 40, 50],
+    relative_lrs=[1, 0.1, 0.01, 0.001, 0.0001],
+    warmup_epochs=5,
+    warmup_start=1.25e-3,
+)
+
+
+@pytest.mark.parametrize(
+    ("epoch", "expected"),
+    [
+        (0, 1.25e-4),
+        (2.5, (1.25e-4 + 0.1) / 2),
+        (5, 0.1),
+        (19.99, 0.1),
+        (20, 0.01),
+        (35, 0.001),
+        (40, 1e-4),
+        (59.9, 1e-5),
+    ],
+)
+def test_the_published_schedule(epoch, expected):
+    assert learning_rate(PUBLISHED, epoch) == pytest.approx(expected, rel=1e-6)
+
+
+def test_cosine_starts_at_the_top_and_ends_at_nothing():
+    config = TrainingConfig(epochs=10, lr=0.2, schedule="cosine", warmup_epochs=0)
+    assert learning_rate(config, 0) == pytest.approx(0.2)
+    assert learning_rate(config, 5) == pytest.approx(0.1)
+    assert learning_rate(config, 10) == pytest.approx(0, abs=1e-12)
+    assert learning_rate(config, 11) == pytest.approx(0, abs=1e-12)
+
+
+@pytest.mark.parametrize("schedule", ["cosine", "steps", "constant"])
+def test_the_warm_up_joins_the_schedule_without_a_jump(schedule):
+    config = TrainingConfig(epochs=10, lr=0.2, schedule=schedule, warmup_epochs=2)
+    assert learning_rate(config, 2 - 1e-9) == pytest.approx(learning_rate(config, 2), rel=1e-6)
+    assert learning_rate(config, 0) == pytest.approx(0.2 * config.warmup_start)
