@@ -1,0 +1,240 @@
+"""`report.html`: what a run was, how well it did and what it looked like, in one self-contained file.
+
+A section of the page is one function here, one template in ``templates/`` and one line in :data:`SECTIONS`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import pandas as pd
+
+from microg_da import __version__
+from microg_da.files import write_text
+from microg_da.reporting import tables
+from microg_da.reporting.figures import LineChart, line_chart
+from microg_da.reporting.gallery import THRESHOLD, gallery
+from microg_da.reporting.run_folder import ADAPTED, ROWS, SOURCE_ONLY, RunFolder, read_run_folder
+
+FEW_POSITIVES = 5
+STAGE_TITLES = {
+    "source": "Source training",
+    "adapt": "Adaptation",
+    "target_supervised": "Target-supervised training",
+}
+
+
+@dataclass(frozen=True)
+class Section:
+    """One part of the page; ``build`` returns what its template shows, or None to leave the section out."""
+
+    key: str
+    title: str
+    build: Callable[[RunFolder], dict[str, Any] | None]
+
+
+def write_report(run_folder: str | Path) -> Path:
+    """Write ``report.html`` into a run folder, from the other files in it.
+
+    Returns:
+        The path of the page. It loads nothing: images and style are inside.
+
+    Raises:
+        InputError: if ``run.json`` or ``results.json`` is missing, or a file cannot be understood.
+    """
+    folder = Path(run_folder)
+    return write_text(folder / "report.html", render_report(read_run_folder(folder)))
+
+
+def render_report(run: RunFolder) -> str:
+    """The page as text."""
+    sections = [(section, section.build(run)) for section in SECTIONS]
+    return (
+        environment()
+        .get_template("report.html.j2")
+        .render(
+            run=run,
+            headline=headline(run),
+            sections=[(section, content) for section, content in sections if content is not None],
+        )
+    )
+
+
+def environment() -> jinja2.Environment:
+    """The template engine: everything is escaped, and a name that does not exist is an error."""
+    engine = jinja2.Environment(
+        loader=jinja2.PackageLoader("microg_da.reporting"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    engine.filters.update(percent=tables.percent, duration=tables.duration, prose=_prose)
+    engine.globals.update(version=__version__, row_titles=tables.ROW_TITLES, group_titles=tables.GROUP_TITLES)
+    return engine
+
+
+def headline(run: RunFolder) -> dict[str, Any]:
+    """Title, the finding in one sentence's figures, the stamps, and the facts of the run."""
+    facts = run.run
+    before, after, bound = (_target_map(run, row) for row in ROWS)
+    adaptation = _name(facts.get("adaptation"))
+    model = facts.get("model") or {}
+    model = model if isinstance(model, dict) else {"name": model}
+    shown = {
+        "Source": facts.get("source"),
+        "Target": facts.get("target"),
+        "Model": _model(model),
+        "Adaptation": adaptation,
+        "Protocol": facts.get("protocol"),
+        "Model selection": facts.get("selection"),
+        "Seed": facts.get("seed"),
+        "Split": facts.get("split_hash"),
+        "Status": facts.get("status"),
+        "Created": _moment(facts.get("created")),
+    }
+    return {
+        "experiment": facts.get("experiment") or "experiment",
+        "name": facts.get("name") or run.path.name,
+        "embedded": bool(facts.get("embedded_data")),
+        "notice": facts.get("notice"),
+        "oracle": bool(facts.get("oracle")),
+        "method": (run.row(ADAPTED) or {}).get("method") or adaptation or "adaptation",
+        "before": before,
+        "after": after,
+        "bound": bound,
+        "gap": run.results.get("gap_recovered"),
+        "source_map": tables.score(run.row(SOURCE_ONLY) or {}, "source", "map"),
+        "facts": {key: value for key, value in shown.items() if value not in (None, "")},
+        "warnings": facts.get("warnings") or [],
+    }
+
+
+def scores(run: RunFolder) -> dict[str, Any] | None:
+    """The table of the rows, and the distance between the domains for each."""
+    rows = [
+        {
+            "name": row["name"],
+            "title": tables.ROW_TITLES[row["name"]],
+            "method": row.get("method") if row["name"] == ADAPTED else None,
+            "source": tables.score(row, "source", "map"),
+            "target": {metric: tables.score(row, "target", metric) for metric in tables.METRICS},
+            "gap": run.results.get("gap_recovered") if row["name"] == ADAPTED else None,
+            "negative": tables.is_negative_transfer(run.results, row),
+            "seconds": row.get("seconds"),
+        }
+        for row in run.results["rows"]
+    ]
+    target = run.results["rows"][0]["target"] if run.results["rows"] else {}
+    counts = {key: target.get(f"num_{key}") for key in ("keyframes", "boxes", "classes_with_ground_truth")}
+    return {"rows": rows, "metrics": tables.METRICS, "counts": counts} if rows else None
+
+
+def classes(run: RunFolder) -> dict[str, Any] | None:
+    """AP of every class on the target, with its group and support, sorted by change."""
+    table = tables.per_class(run.results)
+    if table.empty:
+        return None
+    scored = table[table["support"] > 0]
+    groups = tables.per_group(table)
+    return {
+        "classes": _records(scored),
+        "groups": _records(groups),
+        "unscored": [str(name) for name in table.loc[table["support"] == 0, "name"]],
+        "few": FEW_POSITIVES,
+        "columns": [row for row in ROWS if row in table],
+        "changed": bool(scored["change"].notna().any()),
+    }
+
+
+def curves(run: RunFolder) -> dict[str, Any] | None:
+    """Loss and validation curves of each training stage."""
+    stages = [(STAGE_TITLES.get(stage, stage), _charts(frame)) for stage, frame in run.curves.items()]
+    stages = [(title, charts) for title, charts in stages if charts]
+    return {"stages": stages} if stages else None
+
+
+def examples(run: RunFolder) -> dict[str, Any] | None:
+    """The gallery of keyframes."""
+    if not run.examples:
+        return None
+    classes = tables.per_class(run.results)["name"]
+    names = dict(zip(classes.index.astype(int), classes.astype(str), strict=True))
+    rows, shown = gallery(run.examples, run.path / "examples", names)
+    return {"rows": rows, "examples": shown, "threshold": THRESHOLD}
+
+
+def details(run: RunFolder) -> dict[str, Any]:
+    """The resolved configuration and the environment."""
+    return {"config": run.config, "environment": list(_flat(run.environment))}
+
+
+SECTIONS = (
+    Section("scores", "Scores", scores),
+    Section("classes", "Classes", classes),
+    Section("curves", "Curves", curves),
+    Section("examples", "Examples", examples),
+    Section("details", "Configuration and environment", details),
+)
+
+
+def _charts(frame: pd.DataFrame) -> list[LineChart]:
+    """Losses in one chart, validation scores (fractions, shown ×100) in another."""
+    axis = next((name for name in ("step", "epoch") if name in frame), None)
+    if axis is None:
+        return []
+    numeric = frame.set_index(axis).apply(pd.to_numeric, errors="coerce")
+    losses = {c: numeric[c] for c in numeric if str(c).startswith("train/") or str(c) == "val/loss"}
+    scored = {c.removeprefix("val/"): numeric[c] for c in numeric if str(c).startswith("val/") and c != "val/loss"}
+    charts = [line_chart("Loss", losses), line_chart("Validation, ×100", scored, scale=100)]
+    return [chart for chart in charts if chart is not None]
+
+
+def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
+    return [{str(key): value for key, value in row.items()} for row in table.reset_index().to_dict("records")]
+
+
+def _target_map(run: RunFolder, row: str) -> float:
+    return tables.score(run.row(row) or {}, "target", "map")
+
+
+def _moment(created: Any) -> str | None:
+    """A time stamp without fractions of a second; what is no ISO time is shown as it stands."""
+    try:
+        return datetime.fromisoformat(str(created)).strftime("%Y-%m-%d %H:%M %Z").strip()
+    except ValueError:
+        return None if created is None else str(created)
+
+
+def _name(value: Any) -> str | None:
+    return value.get("name") if isinstance(value, dict) else value
+
+
+def _model(model: dict[str, Any]) -> str | None:
+    parts = [str(model["name"])] if model.get("name") else []
+    if isinstance(model.get("parameters"), int):
+        parts.append(f"{model['parameters']:,} parameters")
+    if model.get("num_frames") and model.get("sampling_rate"):
+        parts.append(f"window {model['num_frames']} × {model['sampling_rate']}")
+    return ", ".join(parts) or None
+
+
+def _flat(value: dict[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+    """Nested keys joined by dots, with their values as text."""
+    pairs: list[tuple[str, str]] = []
+    for key, item in value.items():
+        if isinstance(item, dict):
+            pairs += _flat(item, f"{prefix}{key}.")
+        else:
+            pairs.append((f"{prefix}{key}", ", ".join(map(str, item)) if isinstance(item, list) else str(item)))
+    return pairs
+
+
+def _prose(name: str) -> str:
+    """A key as words: ``train/domain_loss`` → ``train domain loss``."""
+    return str(name).replace("/", " ").replace("_", " ")

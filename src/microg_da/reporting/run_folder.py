@@ -1,0 +1,128 @@
+"""Reading a run folder back: what it holds, checked, as one object."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from microg_da.errors import InputError
+
+SOURCE_ONLY, ADAPTED, TARGET_SUPERVISED = ROWS = ("source_only", "adapted", "target_supervised")
+STAGES = ("source", "adapt", "target_supervised")
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The files of one run.
+
+    Attributes:
+        path: the folder.
+        run: ``run.json``: what the run was.
+        results: ``results.json``: ``rows`` of scores and ``gap_recovered``.
+        config: the text of ``config.yaml``, if there.
+        environment: ``environment.json``, empty if not there.
+        curves: ``metrics/<stage>/metrics.csv`` by stage, in the order of training.
+        examples: ``examples/examples.json``: annotated keyframes, each with people and predictions.
+    """
+
+    path: Path
+    run: dict[str, Any]
+    results: dict[str, Any]
+    config: str | None
+    environment: dict[str, Any]
+    curves: dict[str, pd.DataFrame]
+    examples: list[dict[str, Any]]
+
+    def row(self, name: str) -> dict[str, Any] | None:
+        """The row of ``results.json`` with this name (one of :data:`ROWS`), if the run has it."""
+        return next((row for row in self.results["rows"] if row["name"] == name), None)
+
+
+def read_run_folder(path: str | Path) -> RunFolder:
+    """Read everything a report shows.
+
+    Raises:
+        InputError: if ``run.json`` or ``results.json`` is missing, or any file cannot be understood.
+    """
+    folder = Path(path)
+    return RunFolder(
+        path=folder,
+        run=_read_object(folder / "run.json"),
+        results=read_results(folder / "results.json"),
+        config=_read_text(folder / "config.yaml"),
+        environment=_read_object(folder / "environment.json", required=False),
+        curves=_read_curves(folder / "metrics"),
+        examples=_read_examples(folder / "examples" / "examples.json"),
+    )
+
+
+def read_results(path: Path) -> dict[str, Any]:
+    """Read and check ``results.json``.
+
+    Raises:
+        InputError: if the file is missing, is not JSON, or its rows lack a name or target scores.
+    """
+    results = _read_object(path)
+    rows = results.get("rows")
+    if not isinstance(rows, list):
+        raise InputError(f"{path}: no list under the key 'rows'. Is this the results.json of a microg_da run?")
+    for number, row in enumerate(rows, start=1):
+        if not isinstance(row, dict) or row.get("name") not in ROWS:
+            raise InputError(f"{path}: row {number} needs a 'name', one of {', '.join(ROWS)}.")
+        if not isinstance(row.get("target"), dict):
+            raise InputError(f"{path}: row {row['name']!r} has no scores under the key 'target'.")
+    return results
+
+
+def _read_text(path: Path) -> str | None:
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return None
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"cannot read {path}: {error}.") from error
+
+
+def _read_json(path: Path) -> Any:
+    text = _read_text(path)
+    if text is None:
+        return None
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        raise InputError(f"{path}, line {error.lineno}: not JSON ({error.msg}).") from error
+
+
+def _read_object(path: Path, *, required: bool = True) -> dict[str, Any]:
+    value = _read_json(path)
+    if value is None and required:
+        raise InputError(f"{path} not found: a report is made from the folder of a run, runs/<experiment>/<name>.")
+    if not isinstance(value, (dict, type(None))):
+        raise InputError(f"{path}: expected one JSON object, found {type(value).__name__}.")
+    return value or {}
+
+
+def _read_examples(path: Path) -> list[dict[str, Any]]:
+    examples = _read_json(path) or []
+    if not isinstance(examples, list) or not all(isinstance(e, dict) and "image" in e for e in examples):
+        raise InputError(f"{path}: expected a list of objects that each name an 'image'.")
+    return examples
+
+
+def _read_curves(folder: Path) -> dict[str, pd.DataFrame]:
+    found = {path.parent.name: path for path in sorted(folder.glob("*/metrics.csv"))}
+    ordered = [stage for stage in STAGES if stage in found] + [stage for stage in found if stage not in STAGES]
+    return {stage: _read_curve(found[stage]) for stage in ordered}
+
+
+def _read_curve(path: Path) -> pd.DataFrame:
+    try:
+        return pd.read_csv(path)
+    except pd.errors.EmptyDataError:
+        return pd.DataFrame()
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: not a CSV of metrics ({error}).") from error

@@ -1,0 +1,178 @@
+"""A run folder made up of random but plausible files, for every test of the reporting."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pandas as pd
+import pytest
+
+# A few AVA actions of each group; ids need not be contiguous.
+CLASSES = {
+    1: ("bend/bow (at the waist)", "PM"),
+    8: ("lie/sleep", "PM"),
+    11: ("sit", "PM"),
+    12: ("stand", "PM"),
+    14: ("walk", "PM"),
+    17: ("carry/hold (an object)", "OM"),
+    47: ("push (an object)", "OM"),
+    59: ("touch (an object)", "OM"),
+    62: ("work on a computer", "OM"),
+    74: ("listen to (a person)", "PI"),
+    79: ("talk to (e.g., self, a person, a group)", "PI"),
+    80: ("watch (a person)", "PI"),
+}
+LEVELS = {
+    ("source_only", "source"): 0.8,
+    ("source_only", "target"): 0.34,
+    ("adapted", "source"): 0.76,
+    ("adapted", "target"): 0.43,
+    ("target_supervised", "target"): 0.57,
+}
+
+
+def scores(rng: np.random.Generator, level: float, classes: dict[int, tuple[str, str]] = CLASSES) -> dict:
+    """Scores around a level, as ``results.json`` holds them; the last class has no ground truth."""
+    per_class = []
+    for number, (action_id, (name, group)) in enumerate(classes.items()):
+        scored = number < len(classes) - 1 or len(classes) == 1
+        ap, f1, recall, auroc = np.clip(level + rng.normal(0, 0.12, 4), 0.01, 0.99).tolist() if scored else [None] * 4
+        support = 3 + 17 * number if scored else 0
+        per_class.append(
+            {"action_id": action_id, "name": name, "group": group, "ap": ap, "f1": f1, "recall": recall,
+             "auroc": auroc, "support": support}
+        )  # fmt: skip
+    known = [c for c in per_class if c["ap"] is not None]
+    means = {key: float(np.mean([c[key] for c in known])) for key in ("ap", "f1", "recall", "auroc")}
+    return {
+        "map": means["ap"],
+        "f1_macro": means["f1"],
+        "recall_macro": means["recall"],
+        "auroc_macro": means["auroc"],
+        "num_keyframes": 400,
+        "num_boxes": 731,
+        "num_classes_with_ground_truth": len(known),
+        "protocol": "corrected",
+        "per_class": per_class,
+    }
+
+
+def make_results(rng: np.random.Generator, levels: dict[tuple[str, str], float] = LEVELS) -> dict:
+    """A whole ``results.json``."""
+    rows = []
+    for name, method in (("source_only", "source_only"), ("adapted", "dann"), ("target_supervised", "supervised")):
+        if (name, "target") not in levels:
+            continue
+        tested = {d: scores(rng, levels[name, d]) if (name, d) in levels else None for d in ("source", "target")}
+        rows.append({"name": name, "method": method, "seconds": float(rng.uniform(20, 200)), **tested})
+    maps = {row["name"]: row["target"]["map"] for row in rows}
+    gap = None
+    if len(maps) == 3:
+        gap = (maps["adapted"] - maps["source_only"]) / (maps["target_supervised"] - maps["source_only"])
+    return {"rows": rows, "gap_recovered": gap}
+
+
+def write_metrics(rng: np.random.Generator, path: Path, steps: int) -> None:
+    """A CSVLogger file: losses on some lines, validation scores on others, blanks between."""
+    lines: list[dict] = []
+    for step in range(steps):
+        decay = math.exp(-3 * step / steps)
+        lines.append({"step": step, "epoch": step // 50, "train/loss": decay + 0.1 * rng.random(),
+                      "train/domain_loss": 0.69 + 0.05 * rng.normal()})  # fmt: skip
+        if step % 50 == 49:
+            lines.append(
+                {"step": step, "epoch": step // 50, "val/map": 0.8 * (1 - decay), "val/f1_macro": 0.6 * (1 - decay)}
+            )
+    path.parent.mkdir(parents=True)
+    pd.DataFrame(lines).to_csv(path, index=False)
+
+
+def write_examples(rng: np.random.Generator, folder: Path, number: int) -> None:
+    """Smooth noise with a moving ellipse for each person, eight frames a window."""
+    folder.mkdir(parents=True)
+    listed = []
+    for i in range(number):
+        backdrop = cv2.resize(rng.integers(40, 150, (6, 6, 3), dtype=np.uint8), (96, 96), interpolation=cv2.INTER_CUBIC)
+        centres = rng.uniform(0.3, 0.7, (1 + i % 3, 2))
+        frames = []
+        for t in range(8):
+            frame = backdrop.copy()
+            for x, y in centres:
+                centre = (int(96 * x) + 2 * (t - 4), int(96 * y))
+                cv2.ellipse(frame, centre, (12, 25), 20 * i, 0, 360, (60, 160, 220), -1, cv2.LINE_AA)
+            frames.append(f"{i:02d}_{t}.png")
+            cv2.imwrite(str(folder / frames[-1]), frame)
+        listed.append({
+            "domain": "target",
+            "video_id": f"micro_{i:04d}",
+            "frame_stamp": 45,
+            "image": frames[4],
+            "frames": frames,
+            "people": [
+                {
+                    "box": [x - 0.22, y - 0.27, x + 0.22, y + 0.27],
+                    "true": rng.choice(list(CLASSES), 2, replace=False).tolist(),
+                    "source_only": {str(k): float(rng.beta(0.15, 1.5)) for k in CLASSES},
+                    "adapted": {str(k): float(rng.beta(0.15, 1.5)) for k in CLASSES},
+                }
+                for x, y in centres
+            ],
+        })  # fmt: skip
+    (folder / "examples.json").write_text(json.dumps(listed))
+
+
+@pytest.fixture
+def results() -> dict:
+    """What ``results.json`` of a complete run holds."""
+    return make_results(np.random.default_rng(3))
+
+
+@pytest.fixture
+def make_run(tmp_path: Path) -> Callable[..., Path]:
+    """Build a run folder by name: ``make_run("dann-seed0", seed=0, levels=LEVELS, examples=4)``."""
+    return lambda name="dann-seed0", **options: build_run(tmp_path / "runs" / "ava2microg" / name, **options)
+
+
+@pytest.fixture
+def run_folder(make_run: Callable[..., Path]) -> Path:
+    """A complete run folder."""
+    return make_run()
+
+
+def build_run(folder: Path, *, seed: int = 0, levels: dict[tuple[str, str], float] = LEVELS, examples: int = 4) -> Path:
+    """Write every file of a run but the report."""
+    rng = np.random.default_rng(seed)
+    folder.mkdir(parents=True)
+    (folder / "results.json").write_text(json.dumps(make_results(rng, levels)))
+    (folder / "run.json").write_text(
+        json.dumps({
+            "experiment": "ava2microg",
+            "name": folder.name,
+            "seed": seed,
+            "created": "2025-01-31T12:00:00+00:00",
+            "embedded_data": True,
+            "notice": "Embedded data: clips drawn by the simulator.",
+            "source": "synthetic:earth",
+            "target": "synthetic:microgravity",
+            "selection": "last",
+            "oracle": False,
+            "protocol": "corrected",
+            "split_hash": "3f2a9c",
+            "model": {"name": "r2plus1d_tiny", "parameters": 712345, "num_frames": 8, "sampling_rate": 2},
+            "adaptation": "dann",
+            "status": "done",
+            "warnings": ["12 weights of the checkpoint were not loaded"],
+        })
+    )  # fmt: skip
+    (folder / "environment.json").write_text(json.dumps({"python": "3.11.2", "packages": {"torch": "2.15.0"}}))
+    (folder / "config.yaml").write_text("experiment: ava2microg\nseed: 0\n")
+    write_metrics(rng, folder / "metrics" / "source" / "metrics.csv", 900)
+    write_metrics(rng, folder / "metrics" / "adapt" / "metrics.csv", 300)
+    if examples:
+        write_examples(rng, folder / "examples", examples)
+    return folder

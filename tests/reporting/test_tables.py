@@ -1,0 +1,104 @@
+"""Figures as people read them, and the tables made of them."""
+
+from __future__ import annotations
+
+import io
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.console import Console
+
+from microg_da.errors import InputError
+from microg_da.reporting import results_table, write_results_csv
+from microg_da.reporting.tables import duration, is_negative_transfer, per_class, per_group, percent
+
+
+def printed(results: dict) -> list[str]:
+    console = Console(width=80, record=True, file=io.StringIO())
+    console.print(results_table(results))
+    return console.export_text().splitlines()
+
+
+@given(st.floats(-2, 2))
+def test_percent_is_the_value_to_a_tenth(value):
+    text = percent(value)
+    assert float(text.replace("−", "-")) == pytest.approx(100 * value, abs=0.0500001)
+    assert "-" not in text
+    assert text not in ("−0.0", "-0.0")
+
+
+@pytest.mark.parametrize(
+    ("value", "signed", "text"),
+    [(0.4567, False, "45.7"), (0.1, True, "+10.0"), (-0.1, True, "−10.0"), (-0.0001, True, "±0.0"),
+     (-0.0001, False, "0.0"), (1.0, False, "100.0"), (None, False, "–"), (math.nan, True, "–")],
+)  # fmt: skip
+def test_percent_at_the_edges(value, signed, text):
+    assert percent(value, signed=signed) == text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0.04, "0.0 s"), (9.96, "10 s"), (59.6, "1 min 00 s"), (200, "3 min 20 s"), (3599.6, "1 h 00 min"),
+     (7500, "2 h 05 min"), (None, "–"), (math.nan, "–")],
+)  # fmt: skip
+def test_duration(seconds, text):
+    assert duration(seconds) == text
+
+
+def test_results_table_fits_a_terminal_and_shows_every_figure(results):
+    lines = printed(results)
+    assert "…" not in "".join(lines)
+    for row, line in zip(results["rows"], lines[-3:], strict=True):
+        figures = line.split("  ", 1)[1]
+        for key in ("map", "f1_macro", "recall_macro", "auroc_macro"):
+            assert percent(row["target"][key]) in figures
+    assert f"{percent(results['gap_recovered'])} %" in lines[-2]
+    assert "adapted (dann)" in lines[-2]
+
+
+def test_results_table_of_one_row(results):
+    lines = printed({"rows": results["rows"][:1], "gap_recovered": None})
+    assert lines[-1].startswith("source-only")
+
+
+def test_negative_transfer_only_marks_an_adaptation_below_source_only(results):
+    assert [is_negative_transfer(results, row) for row in results["rows"]] == [False, False, False]
+    results["rows"][1]["target"]["map"] = results["rows"][0]["target"]["map"] - 0.01
+    assert [is_negative_transfer(results, row) for row in results["rows"]] == [False, True, False]
+
+
+def test_per_class_puts_rows_side_by_side(results):
+    table = per_class(results)
+    for row in results["rows"]:
+        for entry in row["target"]["per_class"]:
+            value = table.loc[entry["action_id"], row["name"]]
+            assert math.isnan(value) if entry["ap"] is None else value == entry["ap"]
+    assert table["change"].dropna().is_monotonic_decreasing
+    assert table["change"].isna().sum() == 1  # the class without ground truth, last
+    assert table.index[-1] == 80
+
+
+def test_per_class_without_adaptation_is_sorted_by_ap(results):
+    results["rows"] = results["rows"][:1]
+    table = per_class(results)
+    assert table["source_only"].dropna().is_monotonic_decreasing
+    assert table["change"].isna().all()
+
+
+def test_per_group_skips_classes_without_ground_truth(results):
+    groups = per_group(per_class(results))
+    assert list(groups.index) == ["PM", "OM", "PI"]
+    flat = pd.DataFrame(results["rows"][0]["target"]["per_class"])
+    wanted = flat[flat["support"] > 0].groupby("group")["ap"].agg(lambda ap: ap.astype(float).mean())
+    np.testing.assert_allclose(groups["source_only"], wanted.loc[groups.index])
+    assert groups["classes"].sum() == 11
+
+
+def test_results_csv_into_an_impossible_folder(results, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="cannot write"):
+        write_results_csv(results, tmp_path / "file" / "results.csv")
