@@ -1,0 +1,134 @@
+"""The protocols as a torchmetrics metric, for use inside training and across processes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+from torchmetrics import Metric
+from torchmetrics.utilities import dim_zero_cat
+
+from microg_da.data.annotations import BOX, DETECTION_COLUMNS, KEYFRAME
+from microg_da.errors import InputError
+from microg_da.evaluation.protocols import ScoreKind, Scores, evaluate, get_protocol
+from microg_da.taxonomy import Taxonomy, get_taxonomy
+
+
+class DetectionMetrics(Metric):
+    """Frame-level mAP, macro F1, recall and AUROC of detections against a table of annotations.
+
+    The state is the detections themselves, so that any number of processes gives what one gives: the order in
+    which they saw the keyframes does not matter, and boxes that a distributed sampler showed twice count once.
+
+    Args:
+        ground_truth: annotation table of every keyframe that will be seen. Keyframes that are never seen count
+            as missed.
+        taxonomy: the classes, in the order of the logits.
+        protocol: ``"published"`` or ``"corrected"``.
+        scores: what is passed to :meth:`update` as logits.
+        kwargs: for :class:`torchmetrics.Metric`.
+    """
+
+    is_differentiable = False
+    higher_is_better = True
+    full_state_update = False
+
+    keyframe_index: list[Tensor]
+    boxes: list[Tensor]
+    logits: list[Tensor]
+
+    def __init__(
+        self,
+        ground_truth: pd.DataFrame,
+        taxonomy: str | Path | Taxonomy = "microg50",
+        protocol: str = "corrected",
+        scores: ScoreKind = "logit",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.ground_truth = ground_truth
+        self.taxonomy = get_taxonomy(taxonomy)
+        self.protocol = get_protocol(protocol)
+        self.score_kind: ScoreKind = scores
+        self.keyframes = ground_truth[KEYFRAME].drop_duplicates().sort_values(KEYFRAME).reset_index(drop=True)
+        self._numbers = {key: i for i, key in enumerate(self.keyframes.itertuples(index=False, name=None))}
+        for name in ("keyframe_index", "boxes", "logits"):
+            self.add_state(name, default=[], dist_reduce_fx="cat")
+
+    def index_of(self, keys: Iterable[tuple[str, float]]) -> Tensor:
+        """(N,) int64 positions of keyframes ``(video_id, frame_stamp)`` in :attr:`keyframes`.
+
+        Raises:
+            InputError: if the ground truth has no such keyframe.
+        """
+        try:
+            return torch.tensor([self._numbers[tuple(key)] for key in keys], dtype=torch.int64)
+        except KeyError as error:
+            raise InputError(f"keyframe {error.args[0]} is not in the ground truth of the metric") from None
+
+    def update(self, keyframe_index: Tensor, boxes: Tensor, logits: Tensor) -> None:
+        """Add the boxes of some keyframes.
+
+        Args:
+            keyframe_index: (K,) int, the keyframe of each box: see :meth:`index_of`.
+            boxes: (K, 4) in [0, 1] of the original image, as the table has them.
+            logits: (K, C).
+        """
+        if not len(keyframe_index) == len(boxes) == len(logits) or logits.shape[1:] != (len(self.taxonomy),):
+            raise ValueError(
+                f"expected (K,), (K, 4) and (K, {len(self.taxonomy)}), got "
+                f"{tuple(keyframe_index.shape)}, {tuple(boxes.shape)} and {tuple(logits.shape)}"
+            )
+        self.keyframe_index.append(keyframe_index.detach())
+        self.boxes.append(boxes.detach())
+        self.logits.append(logits.detach().float())
+
+    def compute(self) -> dict[str, Any]:
+        """:meth:`microg_da.evaluation.Scores.as_dict` of everything seen."""
+        return self._scores().as_dict()
+
+    def scores(self) -> Scores:
+        """The same as :meth:`compute`, as :class:`~microg_da.evaluation.Scores`."""
+        with self.sync_context(should_sync=self._to_sync and not self._is_synced):
+            return self._scores()
+
+    def detections(self) -> pd.DataFrame:
+        """Everything seen as a table of detections, of all processes, each box once, sorted."""
+        with self.sync_context(should_sync=self._to_sync and not self._is_synced):
+            return self._detections()
+
+    def _scores(self) -> Scores:
+        return evaluate(
+            self._detections(),
+            self.ground_truth,
+            protocol=self.protocol,
+            taxonomy=self.taxonomy,
+            scores=self.score_kind,
+        )
+
+    def _detections(self) -> pd.DataFrame:
+        if not self.keyframe_index:
+            return pd.DataFrame({name: [] for name in DETECTION_COLUMNS})
+        index = _array(self.keyframe_index)
+        # float32 boxes are given back their decimals, so that they equal those of the table.
+        boxes = _array(self.boxes).astype(np.float64).round(6)
+        order = np.lexsort((*boxes.T[::-1], index))
+        key = np.column_stack([index, boxes])[order]
+        first = np.ones(len(key), dtype=bool)
+        first[1:] = (key[1:] != key[:-1]).any(axis=1)
+        order = order[first]
+        columns = len(self.taxonomy)
+        frames = self.keyframes.iloc[np.repeat(index[order], columns)].reset_index(drop=True)
+        frames[BOX] = np.repeat(boxes[order], columns, axis=0)
+        frames["action_id"] = np.tile(self.taxonomy.ids, len(order))
+        frames["score"] = _array(self.logits).astype(np.float64)[order].ravel()
+        return frames
+
+
+def _array(state: list[Tensor] | Tensor) -> np.ndarray:
+    return dim_zero_cat(state).cpu().numpy()

@@ -1,0 +1,210 @@
+"""Detections laid beside the ground truth: dense arrays that every metric is computed from.
+
+Rows are boxes, columns the classes of a taxonomy. Nothing here loops over detections.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from microg_da.data.annotations import BOX, KEYFRAME
+from microg_da.taxonomy import Taxonomy
+
+IOU_THRESHOLD = 0.5
+
+
+@dataclass(frozen=True)
+class Outcomes:
+    """What was said of R boxes about C classes, and what is true.
+
+    A row is a detected box; under per-box truth, a person whom no detected box covers is a row as well, of
+    whom nothing was said. Rows stand in the order in which the detections first name them.
+
+    Attributes:
+        scores: (R, C) float64, as in the file; −inf where nothing was said.
+        matched: (R, C) bool, whether mAP counts the detection as a true positive.
+        truth: (R, C) bool, whether F1, recall and AUROC count the row as positive.
+        row_keyframe: (R,) index into ``keyframes``.
+        label_keyframe: (M,) index into ``keyframes`` of each label of the ground truth.
+        label_class: (M,) class index of each label of the ground truth.
+        keyframes: ``video_id, frame_stamp``, first those of the ground truth, then those only detections name.
+        num_keyframes: how many keyframes the ground truth has.
+        num_boxes: how many distinct boxes the ground truth has.
+    """
+
+    scores: np.ndarray
+    matched: np.ndarray
+    truth: np.ndarray
+    row_keyframe: np.ndarray
+    label_keyframe: np.ndarray
+    label_class: np.ndarray
+    keyframes: pd.DataFrame
+    num_keyframes: int
+    num_boxes: int
+
+    @property
+    def support(self) -> np.ndarray:
+        """(C,) labels of each class in the ground truth."""
+        return np.bincount(self.label_class, minlength=self.scores.shape[1])
+
+
+def lay_out(detections: pd.DataFrame, ground_truth: pd.DataFrame, taxonomy: Taxonomy, truth: str) -> Outcomes:
+    """Align detections with ground truth.
+
+    Args:
+        detections: table with the columns of :data:`~microg_da.data.annotations.DETECTION_COLUMNS`; action ids
+            must be of the taxonomy.
+        ground_truth: table of annotations, likewise. Repeated rows count as often as they stand there.
+        taxonomy: names the columns.
+        truth: ``"frame"``: a box is positive for every action of anybody in its keyframe; ``"box"``: for the
+            actions of the one person it covers.
+    """
+    keyframe, keyframes, num_keyframes = _keyframes(ground_truth, detections)
+    label_keyframe, detection_keyframe = keyframe[: len(ground_truth)], keyframe[len(ground_truth) :]
+    label_class = np.searchsorted(taxonomy.ids, ground_truth["action_id"])
+    people = _people(ground_truth, label_keyframe, label_class, len(taxonomy))
+    boxes, row_keyframe, scores = _rows(detections, detection_keyframe, taxonomy)
+    pairs = _overlaps(boxes, row_keyframe, people.boxes, people.keyframe)
+    matched = _match_for_ap(scores, people.labels, *pairs)
+    if truth == "frame":
+        in_frame = np.zeros((len(keyframes), len(taxonomy)), dtype=bool)
+        in_frame[label_keyframe, label_class] = True
+        positive = in_frame[row_keyframe]
+    else:
+        person = _assign(*pairs, len(boxes))
+        missed = np.setdiff1d(np.arange(len(people.boxes)), person)
+        nobody = np.zeros((1, len(taxonomy)), dtype=bool)
+        positive = np.concatenate([people.labels, nobody])[np.concatenate([person, missed])]
+        scores = np.concatenate([scores, np.full((len(missed), len(taxonomy)), -np.inf)])
+        matched = np.concatenate([matched, np.zeros((len(missed), len(taxonomy)), dtype=bool)])
+        row_keyframe = np.concatenate([row_keyframe, people.keyframe[missed]])
+    return Outcomes(
+        scores=scores,
+        matched=matched,
+        truth=positive,
+        row_keyframe=row_keyframe,
+        label_keyframe=label_keyframe,
+        label_class=label_class,
+        keyframes=keyframes,
+        num_keyframes=num_keyframes,
+        num_boxes=len(people.boxes),
+    )
+
+
+class _People(NamedTuple):
+    """P distinct boxes of the ground truth: (P, 4) boxes, (P,) keyframe, (P, C) bool labels."""
+
+    boxes: np.ndarray
+    keyframe: np.ndarray
+    labels: np.ndarray
+
+
+def _people(ground_truth: pd.DataFrame, keyframe: np.ndarray, column: np.ndarray, num_classes: int) -> _People:
+    person = _group(keyframe, *(ground_truth[name] for name in BOX))
+    first = _first_of(person)
+    labels = np.zeros((len(first), num_classes), dtype=bool)
+    labels[person, column] = True
+    return _People(ground_truth[BOX].to_numpy(np.float64)[first], keyframe[first], labels)
+
+
+def _rows(
+    detections: pd.DataFrame, keyframe: np.ndarray, taxonomy: Taxonomy
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(R, 4) boxes, (R,) keyframes, (R, C) scores; a box that is scored twice makes two rows."""
+    column = np.searchsorted(taxonomy.ids, detections["action_id"])
+    row = _group(keyframe, *(detections[name] for name in BOX))
+    repeat = _occurrence(row, column)
+    if repeat.any():
+        row = _group(row, repeat)
+    first = _first_of(row)
+    scores = np.full((len(first), len(taxonomy)), -np.inf)
+    scores[row, column] = detections["score"]
+    return detections[BOX].to_numpy(np.float64)[first], keyframe[first], scores
+
+
+def _keyframes(first: pd.DataFrame, second: pd.DataFrame) -> tuple[np.ndarray, pd.DataFrame, int]:
+    """Number the keyframes of both tables in order of appearance; how many of them the first table has."""
+    both = pd.concat([first[KEYFRAME], second[KEYFRAME]], ignore_index=True)
+    codes = _group(both["video_id"], both["frame_stamp"])
+    num_first = int(codes[: len(first)].max(initial=-1)) + 1
+    return codes, both.iloc[_first_of(codes)].reset_index(drop=True), num_first
+
+
+def _group(*columns: np.ndarray | pd.Series) -> np.ndarray:
+    """Number the distinct rows of some columns in order of appearance."""
+    codes = pd.factorize(columns[0])[0].astype(np.int64)
+    for column in columns[1:]:
+        more, values = pd.factorize(column)
+        codes = pd.factorize(codes * max(len(values), 1) + more)[0]
+    return codes
+
+
+def _occurrence(*columns: np.ndarray) -> np.ndarray:
+    """How often the same row of some columns stood before."""
+    codes = pd.Series(_group(*columns))
+    return codes.groupby(codes).cumcount().to_numpy()
+
+
+def _overlaps(
+    boxes: np.ndarray, box_keyframe: np.ndarray, persons: np.ndarray, person_keyframe: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """All pairs of a box and a person of one keyframe whose IoU reaches the threshold, highest IoU first."""
+    left = pd.DataFrame({"keyframe": box_keyframe, "row": np.arange(len(boxes))})
+    right = pd.DataFrame({"keyframe": person_keyframe, "person": np.arange(len(persons))})
+    pairs = left.merge(right, on="keyframe")
+    rows, people = pairs["row"].to_numpy(), pairs["person"].to_numpy()
+    iou = paired_iou(boxes[rows], persons[people])
+    order = np.lexsort((people, rows, -iou))
+    order = order[iou[order] >= IOU_THRESHOLD]
+    return rows[order], people[order]
+
+
+def paired_iou(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """(N,) intersection over union of N pairs of boxes ``x1 y1 x2 y2``; 0 for a pair without any area."""
+    corner = np.maximum(a[:, :2], b[:, :2])
+    size = np.clip(np.minimum(a[:, 2:], b[:, 2:]) - corner, 0, None)
+    intersection = size.prod(axis=1)
+    union = (a[:, 2:] - a[:, :2]).prod(axis=1) + (b[:, 2:] - b[:, :2]).prod(axis=1) - intersection
+    return np.divide(intersection, union, out=np.zeros_like(intersection), where=union > 0)
+
+
+def _match_for_ap(scores: np.ndarray, labels: np.ndarray, rows: np.ndarray, people: np.ndarray) -> np.ndarray:
+    """PASCAL VOC's greedy matching, for all classes at once.
+
+    A detection goes for the person of its class whom it overlaps most, and for no other. Of all that go for
+    the same person the one with the highest score is a true positive (in a tie, the earliest row).
+    """
+    pair, column = np.nonzero(labels[people] & np.isfinite(scores[rows]))
+    row, person = rows[pair], people[pair]
+    num_classes = scores.shape[1]
+    best_person = _first_of(row * num_classes + column)
+    row, person, column = row[best_person], person[best_person], column[best_person]
+    by_score = np.lexsort((row, -scores[row, column]))
+    row, person, column = row[by_score], person[by_score], column[by_score]
+    winner = _first_of(person * num_classes + column)
+    matched = np.zeros(scores.shape, dtype=bool)
+    matched[row[winner], column[winner]] = True
+    return matched
+
+
+def _first_of(keys: np.ndarray) -> np.ndarray:
+    """Where each distinct key first stands, in the order of the keys."""
+    return np.unique(keys, return_index=True)[1]
+
+
+def _assign(rows: np.ndarray, people: np.ndarray, num_rows: int) -> np.ndarray:
+    """Pair boxes and persons one to one, greedily by IoU; (num_rows,) person of each box, or −1.
+
+    Pairs that are the best of both their box and their person are settled together; a few rounds settle all.
+    """
+    person = np.full(num_rows, -1)
+    while len(rows):
+        settled = np.intersect1d(_first_of(rows), _first_of(people))
+        person[rows[settled]] = people[settled]
+        waiting = ~np.isin(rows, rows[settled]) & ~np.isin(people, people[settled])
+        rows, people = rows[waiting], people[waiting]
+    return person

@@ -1,0 +1,266 @@
+"""From detections and ground truth to scores, by one of two protocols.
+
+``published`` computes what the MicroG-4M benchmark (Wen et al., 2025) printed, ``corrected`` what the same words
+are generally taken to mean. ``docs/evaluation.md`` says where they differ and what the difference is worth.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+
+from microg_da.data.annotations import ANNOTATION_COLUMNS, DETECTION_COLUMNS
+from microg_da.errors import InputError, unknown_name
+from microg_da.evaluation import classwise
+from microg_da.evaluation.outcomes import Outcomes, lay_out
+from microg_da.taxonomy import Taxonomy, get_taxonomy
+
+ScoreKind = Literal["logit", "probability"]
+MIN_SUPPORT = 5
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """How scores become numbers.
+
+    Attributes:
+        name: its name on the command line.
+        summary: one line for people.
+        truth: ``"frame"`` or ``"box"``: see :func:`~microg_da.evaluation.outcomes.lay_out`.
+        raw_threshold: True compares the score as it stands with 0.5, even if it is a logit.
+        all_classes: True averages F1 and recall over every class of the taxonomy (0 where undefined), False
+            over the classes that have ground truth.
+        drop_duplicates: True counts a repeated row once.
+    """
+
+    name: str
+    summary: str
+    truth: Literal["frame", "box"]
+    raw_threshold: bool
+    all_classes: bool
+    drop_duplicates: bool
+
+    def threshold(self, scores: ScoreKind) -> float:
+        """The score from which on a class counts as predicted."""
+        return 0.0 if scores == "logit" and not self.raw_threshold else 0.5
+
+
+PROTOCOLS = {
+    protocol.name: protocol
+    for protocol in (
+        Protocol(
+            "published",
+            "as the MicroG-4M benchmark was computed: raw scores at 0.5, truth per frame, all classes",
+            truth="frame",
+            raw_threshold=True,
+            all_classes=True,
+            drop_duplicates=False,
+        ),
+        Protocol(
+            "corrected",
+            "probabilities at 0.5, truth per box, classes that have ground truth, repeated rows once",
+            truth="box",
+            raw_threshold=False,
+            all_classes=False,
+            drop_duplicates=True,
+        ),
+    )
+}
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What a set of detections is worth; fractions, not percent.
+
+    Attributes:
+        map: mean average precision at IoU 0.5 over classes with ground truth.
+        f1_macro: mean F1 over classes.
+        recall_macro: mean recall over classes.
+        auroc_macro: mean AUROC over classes with positives and negatives.
+        map_min_support: mAP over classes with at least :data:`MIN_SUPPORT` labels.
+        map_worst_ties: mAP if in every tie the false positives came first.
+        map_best_ties: mAP if in every tie the true positives came first.
+        num_keyframes: keyframes of the ground truth.
+        num_boxes: distinct boxes of the ground truth.
+        num_detections: rows of the detections that were scored.
+        num_classes_with_ground_truth: classes that mAP is the mean of.
+        num_classes_min_support: classes that ``map_min_support`` is the mean of.
+        num_tied_scores: detections whose score another one of the same class has as well.
+        num_ignored: rows left out because their action id is not in the taxonomy.
+        num_duplicates: repeated rows, of detections and ground truth together.
+        protocol: the protocol's name.
+        score_kind: ``"logit"`` or ``"probability"``.
+        per_class: one row per class: ``action_id, name, group, ap, f1, recall, auroc, support``; NaN where a
+            number is undefined.
+    """
+
+    map: float
+    f1_macro: float
+    recall_macro: float
+    auroc_macro: float
+    map_min_support: float
+    map_worst_ties: float
+    map_best_ties: float
+    num_keyframes: int
+    num_boxes: int
+    num_detections: int
+    num_classes_with_ground_truth: int
+    num_classes_min_support: int
+    num_tied_scores: int
+    num_ignored: int
+    num_duplicates: int
+    protocol: str
+    score_kind: str
+    per_class: pd.DataFrame
+
+    def as_dict(self, per_class: bool = True) -> dict[str, Any]:
+        """Plain numbers and strings; ``per_class`` as a list of dicts, or left out."""
+        values = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "per_class"}
+        return {**values, "per_class": self.per_class.to_dict("records")} if per_class else values
+
+    def by_group(self) -> pd.DataFrame:
+        """Means over the classes of each group: ``group, map, f1, recall, auroc, num_classes, support``."""
+        table = self.per_class
+        if not PROTOCOLS[self.protocol].all_classes:
+            table = table[table["support"] > 0]
+        groups = table.groupby("group", sort=False)
+        means = groups[["ap", "f1", "recall", "auroc"]].mean().rename(columns={"ap": "map"})
+        means["num_classes"] = groups["support"].agg(lambda support: int((support > 0).sum()))
+        means["support"] = groups["support"].sum()
+        return means.reset_index()
+
+
+def evaluate(
+    detections: pd.DataFrame,
+    ground_truth: pd.DataFrame,
+    *,
+    protocol: str | Protocol = "corrected",
+    taxonomy: str | Path | Taxonomy = "microg50",
+    scores: ScoreKind = "logit",
+) -> Scores:
+    """Frame-level mAP at IoU 0.5, macro F1, macro recall and macro AUROC.
+
+    Equal scores are ordered as the file first names their boxes.
+
+    Args:
+        detections: table with the columns of :data:`~microg_da.data.annotations.DETECTION_COLUMNS`.
+        ground_truth: table with the columns of :data:`~microg_da.data.annotations.ANNOTATION_COLUMNS`; the
+            person id is not needed.
+        protocol: ``"published"`` or ``"corrected"``.
+        taxonomy: the classes to score; rows with other action ids are left out and counted.
+        scores: what the scores are.
+
+    Raises:
+        InputError: for an unknown protocol or taxonomy, a missing column, or probabilities outside [0, 1].
+    """
+    protocol = get_protocol(protocol)
+    taxonomy = get_taxonomy(taxonomy)
+    outcomes, counts = prepare(detections, ground_truth, protocol, taxonomy, scores)
+    return summarise(outcomes, protocol, taxonomy, scores, **counts)
+
+
+def get_protocol(name: str | Protocol) -> Protocol:
+    """A protocol by name; an unknown one raises :class:`InputError`."""
+    if isinstance(name, Protocol):
+        return name
+    if name not in PROTOCOLS:
+        raise unknown_name("protocol", name, PROTOCOLS)
+    return PROTOCOLS[name]
+
+
+def prepare(
+    detections: pd.DataFrame, ground_truth: pd.DataFrame, protocol: Protocol, taxonomy: Taxonomy, scores: ScoreKind
+) -> tuple[Outcomes, dict[str, int]]:
+    """Check both tables, leave out what the protocol leaves out, and align them; also says what was left out."""
+    detections = _select(detections, DETECTION_COLUMNS, "detections")
+    ground_truth = _select(ground_truth, ANNOTATION_COLUMNS[:-1], "ground truth")
+    _check_scores(detections["score"].to_numpy(np.float64), scores)
+    num_rows = len(detections) + len(ground_truth)
+    detections = detections[detections["action_id"].isin(taxonomy.ids)]
+    ground_truth = ground_truth[ground_truth["action_id"].isin(taxonomy.ids)]
+    num_ignored = num_rows - len(detections) - len(ground_truth)
+    again = detections.duplicated(DETECTION_COLUMNS[:-1])
+    label_again = ground_truth.duplicated()
+    if protocol.drop_duplicates:
+        detections, ground_truth = detections[~again], ground_truth[~label_again]
+    outcomes = lay_out(detections, ground_truth, taxonomy, protocol.truth)
+    return outcomes, {
+        "num_detections": len(detections),
+        "num_ignored": num_ignored,
+        "num_duplicates": int(again.sum() + label_again.sum()),
+    }
+
+
+def summarise(outcomes: Outcomes, protocol: Protocol, taxonomy: Taxonomy, scores: ScoreKind, **counts: int) -> Scores:
+    """Turn aligned outcomes into :class:`Scores`."""
+    support = outcomes.support
+    known = support > 0
+    ap = classwise.average_precision(outcomes.scores, outcomes.matched, support)
+    predicted = outcomes.scores >= protocol.threshold(scores)
+    f1, recall = classwise.f1_and_recall(predicted, outcomes.truth)
+    auroc = classwise.auroc(outcomes.scores, outcomes.truth)
+    if not protocol.all_classes:
+        f1, recall = np.where(known, f1, np.nan), np.where(known, recall, np.nan)
+    per_class = pd.DataFrame(
+        {
+            "action_id": taxonomy.ids,
+            "name": taxonomy.names,
+            "group": taxonomy.groups,
+            "ap": ap,
+            "f1": f1,
+            "recall": recall,
+            "auroc": auroc,
+            "support": support,
+        }
+    )
+    bounds = {
+        order: mean(classwise.average_precision(outcomes.scores, outcomes.matched, support, order))
+        for order in ("worst", "best")
+    }
+    return Scores(
+        map=mean(ap),
+        f1_macro=mean(f1),
+        recall_macro=mean(recall),
+        auroc_macro=mean(auroc),
+        map_min_support=mean(ap[support >= MIN_SUPPORT]),
+        map_worst_ties=bounds["worst"],
+        map_best_ties=bounds["best"],
+        num_keyframes=outcomes.num_keyframes,
+        num_boxes=outcomes.num_boxes,
+        num_classes_with_ground_truth=int(known.sum()),
+        num_classes_min_support=int((support >= MIN_SUPPORT).sum()),
+        num_tied_scores=classwise.count_ties(outcomes.scores),
+        protocol=protocol.name,
+        score_kind=scores,
+        per_class=per_class,
+        **counts,
+    )
+
+
+def mean(values: np.ndarray) -> float:
+    """The mean of the numbers among the values; NaN if there is none."""
+    values = values[~np.isnan(values)]
+    return float(values.mean()) if values.size else float("nan")
+
+
+def _select(table: pd.DataFrame, columns: list[str], what: str) -> pd.DataFrame:
+    missing = [name for name in columns if name not in table]
+    if missing:
+        raise InputError(f"the {what} table has no column {missing[0]!r}; expected: {', '.join(columns)}")
+    return table[columns]
+
+
+def _check_scores(values: np.ndarray, scores: ScoreKind) -> None:
+    if scores not in ("logit", "probability"):
+        raise unknown_name("kind of scores", scores, ("logit", "probability"))
+    if not np.isfinite(values).all():
+        raise InputError("detections: some scores are not finite numbers")
+    if scores == "probability" and len(values) and (values.min() < 0 or values.max() > 1):
+        raise InputError(
+            f"detections: scores reach from {values.min():.4g} to {values.max():.4g}, which are no probabilities; "
+            "use scores=logit"
+        )
