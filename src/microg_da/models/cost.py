@@ -1,0 +1,50 @@
+"""What a detector costs: parameters, trainable parameters, multiply-adds."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from microg_da.models.backbone import Backbone
+
+_NORM_COST = ((nn.modules.batchnorm._BatchNorm, 2), (nn.LayerNorm, 5))
+"""Operations per element of a normalisation layer, as fvcore counts them (what PySlowFast prints)."""
+
+
+def count_parameters(module: nn.Module, trainable: bool = False) -> int:
+    """The number of parameters; with ``trainable`` only of those that a training would change."""
+    return sum(p.numel() for p in module.parameters() if p.requires_grad or not trainable)
+
+
+@torch.no_grad()
+def count_multiply_adds(backbone: Backbone, num_frames: int, height: int, width: int | None = None) -> float:
+    """Multiply-adds of the backbone for one clip; nothing is computed, so it costs no time.
+
+    Matrix products and convolutions count one per multiply-add, normalisation 2 (batch) or 5 (layer) per element,
+    as in PySlowFast's logs. The RoI head is thousandths of a detector and not counted.
+
+    Args:
+        backbone: on the ``meta`` device, as ``with torch.device("meta")`` builds it.
+        num_frames: frames of the clip.
+        height: pixels.
+        width: pixels; None for a square.
+    """
+    elements = 0
+
+    def add(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        nonlocal elements
+        factor = next(factor for kind, factor in _NORM_COST if isinstance(module, kind))
+        elements += factor * output.numel()
+
+    kinds = tuple(kind for kind, _ in _NORM_COST)
+    hooks = [module.register_forward_hook(add) for module in backbone.modules() if isinstance(module, kinds)]
+    training = backbone.training
+    try:
+        with FlopCounterMode(display=False) as counter:
+            backbone.eval()(torch.empty(1, 3, num_frames, height, width or height, device="meta"))
+    finally:
+        backbone.train(training)
+        for hook in hooks:
+            hook.remove()
+    return counter.get_total_flops() / 2 + elements
