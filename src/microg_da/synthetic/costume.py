@@ -1,0 +1,109 @@
+"""What people look like: skin, hair and clothes, and the solids they are put on stage with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from microg_da.synthetic.figure import ANKLES, ELBOWS, HANDS, HIPS, KNEES, SHOULDERS, TOES, WRISTS, Joint
+from microg_da.synthetic.geometry import Array, unit
+from microg_da.synthetic.stage import Colour, Stage
+
+SKINS = np.array([[236, 196, 168], [222, 174, 140], [196, 146, 110], [150, 104, 76], [108, 74, 56]], dtype=float)
+HAIRS = np.array(
+    [[40, 30, 26], [78, 52, 34], [128, 86, 48], [190, 150, 90], [120, 118, 116], [24, 22, 24]], dtype=float
+)
+CASUAL = np.array(
+    [[178, 48, 44], [44, 92, 168], [60, 134, 82], [206, 160, 60], [120, 66, 140], [228, 226, 220], [60, 62, 70],
+     [60, 150, 160], [216, 120, 60]],
+    dtype=float,
+)  # fmt: skip
+TROUSERS = np.array([[48, 54, 84], [56, 56, 60], [120, 104, 80], [84, 88, 96], [36, 38, 44]], dtype=float)
+FLIGHT = np.array(
+    [[52, 76, 138], [36, 46, 84], [196, 186, 160], [222, 224, 226], [196, 104, 52], [96, 104, 92]], dtype=float
+)
+
+
+@dataclass(frozen=True)
+class Costume:
+    """Colours of one member of a scene's cast.
+
+    Attributes:
+        skin, hair, shirt, legs, shoes: red, green, blue.
+        short_sleeves: bare forearms.
+        badge: a patch on the chest, or None.
+    """
+
+    skin: Colour
+    hair: Colour
+    shirt: Colour
+    legs: Colour
+    shoes: Colour
+    short_sleeves: bool
+    badge: Colour | None
+
+
+def draw_costume(rng: np.random.Generator, weightless: bool) -> Costume:
+    """Street clothes on Earth; overalls or polo shirts in microgravity, where some wear a white cap."""
+
+    def pick(palette: Array) -> Colour:
+        red, green, blue = np.clip(palette[rng.integers(len(palette))] * rng.uniform(0.88, 1.12, 3), 0, 255).tolist()
+        return red, green, blue
+
+    shirt, legs, hair = pick(FLIGHT if weightless else CASUAL), pick(TROUSERS), pick(HAIRS)
+    if weightless:
+        suit, cap = rng.random() < 0.5, rng.random() < 0.2
+        return Costume(
+            pick(SKINS),
+            (232.0, 232.0, 228.0) if cap else hair,
+            shirt if suit or rng.random() < 0.5 else pick(CASUAL),
+            shirt if suit else pick(FLIGHT[[1, 2, 5]]),
+            (226.0, 226.0, 222.0),
+            not suit,
+            pick(CASUAL),
+        )
+    return Costume(pick(SKINS), hair, shirt, legs, pick(TROUSERS), bool(rng.random() < 0.45), None)
+
+
+def put_on_stage(stage: Stage, joints: Array, costume: Costume, person: int) -> None:
+    """Add one person's limbs, trunk and head; joints ``(T, 21, 3)`` in the world."""
+    for side in range(2):
+        hip, knee, ankle, toe = (joints[:, names[side]] for names in (HIPS, KNEES, ANKLES, TOES))
+        shoulder, elbow, wrist, hand = (joints[:, names[side]] for names in (SHOULDERS, ELBOWS, WRISTS, HANDS))
+        stage.limb(hip, knee, (0.088, 0.062), costume.legs, person)
+        stage.limb(knee, ankle, (0.060, 0.045), costume.legs, person, 0.005)
+        stage.limb(ankle, toe, (0.050, 0.042), costume.shoes, person)
+        stage.limb(shoulder, elbow, (0.060, 0.047), costume.shirt, person, 0.02)
+        stage.limb(elbow, wrist, (0.046, 0.038), costume.skin if costume.short_sleeves else costume.shirt, person, 0.02)
+        stage.limb(wrist, hand, (0.042, 0.046), costume.skin, person, 0.03)
+    _trunk(stage, joints, costume, person)
+    _head(stage, joints, costume, person)
+
+
+def _trunk(stage: Stage, joints: Array, costume: Costume, person: int) -> None:
+    pelvis, chest = joints[:, Joint.PELVIS], joints[:, Joint.CHEST]
+    stage.hull(joints[:, HIPS], np.array([0.085, 0.085]), costume.legs, person, -0.01)
+    corners = [*(0.85 * joints[:, SHOULDERS[side]] + 0.15 * chest for side in range(2))]
+    corners += [*(0.8 * joints[:, HIPS[side]] + 0.2 * chest for side in range(2))]
+    stage.hull(np.stack(corners, axis=1), np.array([0.085, 0.085, 0.095, 0.095]), costume.shirt, person)
+    if costume.badge is not None:
+        across = joints[:, Joint.LEFT_SHOULDER] - joints[:, Joint.RIGHT_SHOULDER]
+        front = unit(np.cross(across, chest - pelvis))
+        spot = chest - 0.22 * (chest - pelvis) + 0.22 * across
+        stage.limb(spot + 0.075 * front, spot + 0.085 * front, (0.026, 0.026), costume.badge, person, 0.02)
+
+
+def _head(stage: Stage, joints: Array, costume: Costume, person: int) -> None:
+    neck, head, nose = joints[:, Joint.NECK], joints[:, Joint.HEAD], joints[:, Joint.NOSE]
+    gaze, up = unit(nose - head), unit(head - neck)
+    side = np.cross(up, gaze)
+    stage.limb(joints[:, Joint.CHEST], head, (0.052, 0.050), costume.skin, person, -0.02)
+    stage.limb(head - 0.02 * up, head + 0.025 * up, (0.098, 0.108), costume.skin, person)
+    back = head - 0.034 * gaze + 0.035 * up
+    stage.limb(back - 0.02 * up, back, (0.100, 0.112), costume.hair, person, -0.012)
+    # Seen from the front the hair lies behind the face; the fringe stays visible above it.
+    for sign in (-1.0, 1.0):
+        eye = head + 0.098 * gaze + 0.038 * sign * side + 0.02 * up
+        stage.limb(eye, eye, (0.013, 0.013), (30.0, 26.0, 26.0), person, 0.0)
+    stage.limb(head + 0.095 * gaze - 0.015 * up, nose - 0.02 * up, (0.020, 0.018), costume.skin, person, 0.0)

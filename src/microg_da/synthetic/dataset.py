@@ -1,0 +1,98 @@
+"""Synthetic clips as a torch data set."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import torch
+from torch.utils.data import Dataset
+
+from microg_da.data.clips import Clip, ClipKey
+from microg_da.synthetic import cache
+from microg_da.synthetic.drawing import draw_clips
+from microg_da.synthetic.spec import KEYFRAME, SyntheticSpec
+from microg_da.taxonomy import Taxonomy, get_taxonomy
+
+
+class SyntheticDataset(Dataset[Clip]):
+    """All clips of a specification, drawn once and held in memory.
+
+    Args:
+        spec: which clips.
+        taxonomy: decides the order of the label columns.
+        labelled: False leaves labels out of the clips, as the target domain demands.
+        workers: how many processes draw; the clips do not depend on it.
+        use_cache: read and keep the drawn clips in the user's cache folder.
+        progress: show a progress bar on standard error.
+
+    Raises:
+        InputError: the taxonomy is unknown.
+    """
+
+    def __init__(
+        self,
+        spec: SyntheticSpec,
+        taxonomy: str | Taxonomy = "microg50",
+        *,
+        labelled: bool = True,
+        workers: int = 2,
+        use_cache: bool = True,
+        progress: bool = True,
+    ) -> None:
+        self.spec = spec
+        self.taxonomy = get_taxonomy(taxonomy) if isinstance(taxonomy, str) else taxonomy
+        self.labelled = labelled
+        shapes = {
+            "frames": (spec.num_clips, 3, spec.num_frames, spec.size, spec.size),
+            "boxes": (None, 4),
+            "clips": (None,),
+            "labels": (None, 81),
+        }
+        arrays = cache.read(spec, shapes) if use_cache else None
+        if arrays is None:
+            arrays = draw_clips(spec, workers=workers, progress=progress)
+            if use_cache:
+                cache.write(spec, arrays)
+        self._frames = torch.from_numpy(arrays["frames"])
+        self._boxes = torch.from_numpy(arrays["boxes"])
+        self._truth = arrays["labels"]
+        self._labels = torch.from_numpy(self._truth[:, list(self.taxonomy.ids)]).float()
+        self._clips = arrays["clips"]
+        self._starts = np.searchsorted(self._clips, np.arange(spec.num_clips + 1)).tolist()
+
+    def __len__(self) -> int:
+        return self.spec.num_clips
+
+    def __getitem__(self, index: int) -> Clip:
+        """The clip at ``index``, people as in :meth:`annotations`."""
+        people = slice(self._starts[index], self._starts[index + 1])
+        boxes = self._boxes[people]
+        return Clip(
+            frames=self._frames[index],
+            boxes=boxes * self.spec.size,
+            table_boxes=boxes,
+            labels=self._labels[people] if self.labelled else None,
+            key=ClipKey(self.spec.name(index).video_id, KEYFRAME),
+        )
+
+    @property
+    def keys(self) -> list[ClipKey]:
+        """The keyframe of every clip, in order."""
+        return [ClipKey(self.spec.name(index).video_id, KEYFRAME) for index in range(len(self))]
+
+    @property
+    def description(self) -> str:
+        """One line for people."""
+        return f"synthetic:{self.spec.domain}, {self.spec.split}: {len(self):,} clips, {len(self._boxes):,} people"
+
+    def annotations(self) -> pd.DataFrame:
+        """The annotation table, one row for each person and action; it has the labels whether or not clips do."""
+        people, ids = np.nonzero(self._truth)
+        clips = self._clips[people]
+        names = np.array([self.spec.name(index).video_id for index in range(len(self))], dtype=object)
+        table = pd.DataFrame(self._boxes.numpy()[people].astype(np.float64), columns=["x1", "y1", "x2", "y2"])
+        table.insert(0, "video_id", names[clips] if len(clips) else [])
+        table.insert(1, "frame_stamp", KEYFRAME)
+        table["action_id"] = ids
+        table["person_id"] = people - np.asarray(self._starts)[clips] + 1
+        return table

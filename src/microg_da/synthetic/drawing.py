@@ -1,0 +1,78 @@
+"""Drawing many clips, in one process or several; needs no torch, so that the processes start quickly."""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+
+import cv2
+import numpy as np
+from rich.console import Console
+from rich.progress import Progress
+
+from microg_da.synthetic.render import render_clip
+from microg_da.synthetic.spec import SyntheticSpec
+
+CHUNK = 20
+"""Clips that a worker draws before it reports; also the least for which a second process is worth its start."""
+
+
+def draw_clips(spec: SyntheticSpec, *, workers: int = 2, progress: bool = False) -> dict[str, np.ndarray]:
+    """Draw all clips of a specification.
+
+    Returns:
+        ``frames`` ``(N, 3, T, H, W)`` uint8; for the P people of all clips together ``boxes`` ``(P, 4)`` float32 in
+        [0, 1], ``clips`` ``(P,)`` the clip of each, ascending, and ``labels`` ``(P, 81)`` uint8, a column for each AVA id.
+    """
+    frames = np.empty((spec.num_clips, 3, spec.num_frames, spec.size, spec.size), np.uint8)
+    boxes: list[np.ndarray] = [np.empty((0, 4))] * spec.num_clips
+    ids: list[tuple[tuple[int, ...], ...]] = [()] * spec.num_clips
+    with Progress(console=Console(stderr=True), disable=not progress, transient=True) as bar:
+        task = bar.add_task(f"drawing {spec.domain} {spec.split}", total=spec.num_clips)
+        for chunk, drawn, chunk_boxes, chunk_ids in _drawn_chunks(spec, workers):
+            frames[chunk] = drawn
+            for index, clip_boxes, clip_ids in zip(chunk, chunk_boxes, chunk_ids, strict=True):
+                boxes[index], ids[index] = clip_boxes, clip_ids
+            bar.advance(task, len(chunk))
+    people = [actions for clip in ids for actions in clip]
+    labels = np.zeros((len(people), 81), np.uint8)
+    for row, actions in enumerate(people):
+        labels[row, list(actions)] = 1
+    return {
+        "frames": frames,
+        "boxes": np.concatenate([np.empty((0, 4)), *boxes]).astype(np.float32),
+        "clips": np.repeat(np.arange(spec.num_clips), [len(clip) for clip in ids]),
+        "labels": labels,
+    }
+
+
+_Chunk = tuple[list[int], np.ndarray, list[np.ndarray], list[tuple[tuple[int, ...], ...]]]
+
+
+def _drawn_chunks(spec: SyntheticSpec, workers: int) -> Iterator[_Chunk]:
+    # Clips of one scene follow one another, so that its walls are painted once.
+    order = sorted(range(spec.num_clips), key=spec.name)
+    chunks = [order[start : start + CHUNK] for start in range(0, len(order), CHUNK)]
+    if workers <= 1 or len(chunks) < 2:
+        yield from (_draw_chunk(spec, chunk) for chunk in chunks)
+        return
+    # Fresh processes: a fork would copy the locks of torch's and OpenCV's threads.
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(min(workers, len(chunks)), mp_context=context, initializer=_one_thread) as pool:
+        yield from pool.map(_draw_chunk, [spec] * len(chunks), chunks)
+
+
+def _one_thread() -> None:
+    cv2.setNumThreads(1)
+
+
+def _draw_chunk(spec: SyntheticSpec, chunk: Sequence[int]) -> _Chunk:
+    clips = [render_clip(spec, index) for index in chunk]
+    frames = np.stack([clip.frames for clip in clips]).transpose(0, 4, 1, 2, 3)
+    return (
+        list(chunk),
+        np.ascontiguousarray(frames),
+        [clip.boxes for clip in clips],
+        [clip.action_ids for clip in clips],
+    )

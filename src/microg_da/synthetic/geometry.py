@@ -1,0 +1,90 @@
+"""Rotations, a pinhole camera and the small linear algebra that everything else is drawn with.
+
+Lengths are metres, angles radians. The world's z axis points up; ``T`` is the number of frames drawn.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.floating]
+"""Points, vectors and angles; shapes are given where they matter."""
+
+
+def rotation(axis: str, angle: Array | float) -> Array:
+    """Rotation matrices about ``"x"``, ``"y"`` or ``"z"``: ``(..., 3, 3)`` for angles ``(...)``."""
+    angle = np.asarray(angle, dtype=np.float64)
+    first, second = {"x": (1, 2), "y": (2, 0), "z": (0, 1)}[axis]
+    matrix = np.zeros((*angle.shape, 3, 3))
+    matrix[..., range(3), range(3)] = 1.0
+    cos, sin = np.cos(angle), np.sin(angle)
+    matrix[..., first, first] = matrix[..., second, second] = cos
+    matrix[..., first, second] = -sin
+    matrix[..., second, first] = sin
+    return matrix
+
+
+def rotation_about(vectors: Array) -> Array:
+    """Rotation matrices ``(..., 3, 3)`` by the length of ``vectors`` ``(..., 3)`` about their direction (Rodrigues)."""
+    angle = np.linalg.norm(vectors, axis=-1)[..., None, None]
+    x, y, z = np.moveaxis(vectors / np.maximum(angle[..., 0], 1e-12), -1, 0)
+    zero = np.zeros_like(x)
+    cross = np.stack([zero, -z, y, z, zero, -x, -y, x, zero], axis=-1).reshape(*x.shape, 3, 3)
+    return np.eye(3) + np.sin(angle) * cross + (1.0 - np.cos(angle)) * (cross @ cross)
+
+
+def apply(matrix: Array, points: Array) -> Array:
+    """Rotate points: ``(..., 3, 3)`` and ``(..., 3)``."""
+    return (matrix @ points[..., None])[..., 0]
+
+
+def unit(vectors: Array) -> Array:
+    """Vectors ``(..., 3)`` scaled to length 1."""
+    return vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-9)
+
+
+@dataclass(frozen=True)
+class Camera:
+    """A pinhole camera at ``T`` moments.
+
+    Attributes:
+        position: ``(T, 3)``.
+        axes: ``(T, 3, 3)``, rows are the image's right, its down and the direction of view.
+        focal: focal length in units of the image's side.
+    """
+
+    position: Array
+    axes: Array
+    focal: float
+
+    def project(self, points: Array) -> tuple[Array, Array]:
+        """Image positions ``(T, ..., 2)`` in units of the side (0…1 is inside) and depths ``(T, ...)``."""
+        num_frames = len(points)
+        flat = points.reshape(num_frames, -1, 3) - self.position[:, None]
+        seen = flat @ self.axes.transpose(0, 2, 1)
+        depth = np.maximum(seen[..., 2], 0.05)
+        image = 0.5 + self.focal * seen[..., :2] / depth[..., None]
+        shape = points.shape[:-1]
+        return image.reshape(*shape, 2), depth.reshape(shape)
+
+    def rays(self, size: int) -> Array:
+        """Directions through all pixels, ``(T, size * size, 3)`` float32, rows of the image first."""
+        grid = ((np.arange(size, dtype=np.float32) + 0.5) / size - 0.5) / np.float32(self.focal)
+        across, down = np.meshgrid(grid, grid)
+        pixels = np.stack([across.ravel(), down.ravel(), np.ones(size * size, np.float32)], axis=-1)
+        return pixels @ self.axes.astype(np.float32)
+
+
+def look_at(position: Array, aim: Array, roll: Array | float) -> Array:
+    """Camera axes ``(T, 3, 3)`` for a camera that looks from ``position`` to ``aim``, both ``(T, 3)``, and is rolled.
+
+    With zero roll the world's up points up in the image; positive roll turns the image clockwise.
+    """
+    forward = unit(aim - position)
+    right = unit(np.cross(forward, np.array([0.0, 0.0, 1.0])))
+    down = np.cross(forward, right)
+    upright = np.stack([right, down, forward], axis=-2)
+    return rotation("z", np.broadcast_to(roll, forward.shape[:-1])) @ upright

@@ -1,0 +1,403 @@
+"""Object manipulation (OM) and person interaction (PI): what the hands do, and what they do it with.
+
+A gesture is drawn once and then tells, at any time, where the wrists should be and which solids belong to
+it.  Everything is in the body's frame, so an object that is carried stays in the hand whichever way up the
+body is.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from microg_da.synthetic.figure import HAND, LEFT_RIGHT, SHOULDERS, Joint
+from microg_da.synthetic.geometry import Array, rotation, unit
+from microg_da.synthetic.stage import Colour
+
+CARRY, POINT, READ, TOUCH, COMPUTE = 17, 43, 48, 59, 62
+GRAB, WAVE, TALK, WATCH = 66, 69, 79, 80
+
+DOWN_AND_OUT = np.array([[-0.35, 0.5, -0.8], [-0.35, -0.5, -0.8]])
+OUT = np.array([[-0.2, 1.0, -0.35], [-0.2, -1.0, -0.35]])
+
+
+class Rig(NamedTuple):
+    """A body that waits for its arms: joints ``(T, 21, 3)``, the chest's forward and up ``(T, 3)``, the floor's z or None."""
+
+    joints: Array
+    forward: Array
+    up: Array
+    floor: float | None
+
+    def at_chest(self, forward: Array | float, left: Array | float, up: Array | float) -> Array:
+        """A point ``(T, 3)`` given along the axes of the chest."""
+        return (
+            self.joints[:, Joint.CHEST]
+            + np.asarray(forward)[..., None] * self.forward
+            + np.asarray(left)[..., None] * np.array([0.0, 1.0, 0.0])
+            + np.asarray(up)[..., None] * self.up
+        )
+
+    def axes(self) -> Array:
+        """The chest's forward, left, up as the columns of ``(T, 3, 3)``."""
+        left = np.broadcast_to(np.array([0.0, 1.0, 0.0]), self.up.shape)
+        return np.stack([self.forward, left, self.up], axis=-1)
+
+
+class Solid(NamedTuple):
+    """A cuboid in the body's frame, see :meth:`microg_da.synthetic.stage.Stage.cuboid`."""
+
+    name: str
+    centre: Array
+    axes: Array
+    half: tuple[float, float, float]
+    colour: Colour
+    nearer: float = 0.0
+
+
+class Gesture:
+    """Arms at rest: hanging on Earth, floating up before the chest without weight.
+
+    Attributes:
+        labels: the action ids that this gesture means.
+        nod: added to the lean of the head.
+        poles: ``(2, 3)`` where the elbows point.
+
+    Args:
+        rng: where all that is peculiar to one performance is drawn from, here and nowhere else.
+        weightless: whether idle arms float.
+        seated: whether idle hands lie on the lap.
+    """
+
+    labels: frozenset[int] = frozenset()
+    nod: float = 0.0
+    poles: Array = DOWN_AND_OUT
+
+    def __init__(self, rng: np.random.Generator, weightless: bool, seated: bool = False) -> None:
+        self.weightless, self.seated = weightless, seated
+        self._phase = rng.uniform(0.0, 2 * np.pi)
+        if self.weightless:
+            self._hang = np.array([rng.uniform(0.18, 0.38), rng.uniform(-0.02, 0.16), rng.uniform(-0.42, -0.22)])
+        elif self.seated:
+            self._hang = np.array([rng.uniform(0.26, 0.34), rng.uniform(-0.08, 0.02), -0.36])
+        else:
+            self._hang = np.array([rng.uniform(0.0, 0.08), rng.uniform(0.03, 0.10), -0.53])
+        self._hangs = self._hang + rng.normal(0.0, 0.03 if self.weightless else 0.012, (2, 3))
+        self._side = int(rng.integers(2))
+        self.prepare(rng)
+
+    def prepare(self, rng: np.random.Generator) -> None:
+        """Draw what is peculiar to this gesture."""
+
+    def wrists(self, times: Array, rig: Rig) -> Array:
+        """Where the wrists should be, ``(T, 2, 3)``."""
+        return self.resting(times, rig)
+
+    def solids(self, times: Array, rig: Rig) -> list[Solid]:
+        """What is held, touched or used; called when the arms are in place."""
+        return []
+
+    def resting(self, times: Array, rig: Rig) -> Array:
+        """Wrists of idle arms, ``(T, 2, 3)``."""
+        drift = (0.03 if self.weightless else 0.008) * np.sin(1.3 * times + self._phase)
+        # Hanging arms follow gravity, floating ones follow the trunk.
+        up = rig.up if self.weightless or self.seated else np.array([0.0, 0.0, 1.0])
+        forward = rig.forward if self.weightless or self.seated else np.array([1.0, 0.0, 0.0])
+        offset = [
+            (hang[0] + drift)[:, None] * forward
+            + np.array([0.0, sign * hang[1], 0.0])
+            + (hang[2] + drift)[:, None] * up
+            for hang, sign in zip(self._hangs, LEFT_RIGHT, strict=True)
+        ]
+        return rig.joints[:, SHOULDERS] + np.stack(offset, axis=1)
+
+
+class WalkingArms(Gesture):
+    """Arms that swing against the legs."""
+
+    def wrists(self, times: Array, rig: Rig) -> Array:  # noqa: D102
+        knees = rig.joints[:, [Joint.RIGHT_KNEE, Joint.LEFT_KNEE], 0]
+        wrists = self.resting(times, rig)
+        wrists[..., 0] += 0.75 * knees
+        wrists[..., 2] += 0.25 * np.abs(knees)
+        return wrists
+
+
+class HandOverHand(Gesture):
+    """Pulling along a rail: one hand holds while the other reaches ahead."""
+
+    poles = OUT
+
+    def prepare(self, rng: np.random.Generator) -> None:  # noqa: D102
+        self._offset = rng.uniform(0.22, 0.30)
+
+    def wrists(self, times: Array, rig: Rig) -> Array:  # noqa: D102
+        cycle = (0.9 * times + self._phase)[:, None] % 1.0 + np.array([0.0, 0.5])
+        cycle = cycle % 1.0
+        ahead = 0.30 * np.cos(2 * np.pi * cycle)
+        lifted = 0.10 * np.clip(np.sin(2 * np.pi * cycle), -1.0, 0.0)
+        return np.stack(
+            [rig.at_chest(self._offset + lifted[:, s], 0.07 * LEFT_RIGHT[s], 0.18 + ahead[:, s]) for s in range(2)],
+            axis=1,
+        )
+
+    def solids(self, times: Array, rig: Rig) -> list[Solid]:  # noqa: D102
+        centre = rig.at_chest(self._offset + 0.06, 0.0, 0.0)
+        return [Solid("rail", centre, rig.axes(), (0.022, 0.03, 1.1), (60, 110, 205), -0.05)]
+
+
+class Carry(Gesture):
+    """Both hands at the sides of a box, or one hand with a bag."""
+
+    labels = frozenset({CARRY})
+
+    def prepare(self, rng: np.random.Generator) -> None:  # noqa: D102
+        self._half = tuple(rng.uniform([0.10, 0.15, 0.10], [0.17, 0.22, 0.17]))
+        self._centre = np.array([rng.uniform(0.32, 0.38), 0.0, rng.uniform(-0.32, -0.18)])
+        self._colour = _bright(rng)
+        self._both = rng.random() < 0.65
+        self._tilt = rng.uniform(-0.3, 0.3)
+
+    def wrists(self, times: Array, rig: Rig) -> Array:  # noqa: D102
+        forward, _, up = self._centre
+        if self._both:
+            return np.stack(
+                [rig.at_chest(forward - 0.06, sign * (self._half[1] + 0.02), up) for sign in LEFT_RIGHT], axis=1
+            )
+        wrists = self.resting(times, rig)
+        wrists[:, self._side] = rig.at_chest(0.30, 0.26 * LEFT_RIGHT[self._side], -0.26)
+        return wrists
+
+    def solids(self, times: Array, rig: Rig) -> list[Solid]:  # noqa: D102
+        axes = rig.axes() @ rotation("y", self._tilt)
+        if self._both:
+            return [Solid("carried", rig.at_chest(*self._centre), axes, self._half, self._colour, 0.02)]
+        hand = rig.joints[:, Joint.LEFT_HAND if self._side == 0 else Joint.RIGHT_HAND]
+        half = (0.13, 0.07, 0.13)
+        below = -rig.up if self.weightless else np.array([0.0, 0.0, -1.0])
+        return [Solid("carried", hand + 0.13 * below, axes, half, self._colour, 0.04)]
+
+
+class Read(Gesture):
+    """Both hands hold an open book before the face; what is read is also held."""
+
+    labels = frozenset({READ, CARRY})
+    nod = 0.35
+
+    def prepare(self, rng: np.random.Generator) -> None:  # noqa: D102
+        self._centre = np.array([rng.uniform(0.34, 0.40), 0.0, rng.uniform(-0.10, 0.02)])
+        self._tilt = rng.uniform(0.5, 0.9)
+        self._colour = _bright(rng)
+
+    def wrists(self, times: Array, rig: Rig) -> Array:  # noqa: D102
+        forward, _, up = self._centre
+        return np.stack([rig.at_chest(forward - 0.10, 0.17 * sign, up - 0.08) for sign in LEFT_RIGHT], axis=1)
+
+    def solids(self, times: Array, rig: Rig) -> list[Solid]:  # noqa: D102
+        axes = rig.axes() @ rotation("y", self._tilt)
+        pages: list[Solid] = []
+        for sign in LEFT_RIGHT:
+            leaf = axes @ rotation("z", 0.35 * sign)
+            centre = rig.at_chest(*self._centre) + 0.10 * sign * leaf[..., 1]
+            pages.append(Solid("cover", centre + 0.012 * leaf[..., 0], leaf, (0.008, 0.11, 0.15), self._colour, 0.03))
+            pages.append(Solid("page", centre - 0.010 * leaf[..., 0], leaf, (0.008, 0.10, 0.14), (250, 248, 238), 0.04))
+        return pages
+
+
+class Point(Gesture):
+    """One straight arm towards an object out of reach."""
+
+    labels = frozenset({POINT})
+
+    def prepare(self, rng: np.random.Generator) -> None:  # noqa: D102
+        sideways, upward = rng.uniform(-0.15, 0.75), rng.uniform(-0.15, 0.45)
+        sign = LEFT_RIGHT[self._side]
+        self._direction = unit(np.array([np.cos(sideways), sign * np.sin(sideways), np.tan(upward)]))
+        self._colour = _bright(rng)
+        self._far = rng.uniform(0.40, 0.6)
+
+    def wrists(self, times: Array, rig: Rig) -> Array:  # noqa: D102
+        wrists = self.resting(times, rig)
+        wrists[:, self._side] = rig.joints[:, SHOULDERS[self._side]] + 0.56 * self._direction
+        return wrists
+
+    def solids(self, times: Array, rig: Rig) -> list[Solid]:  # noqa: D102
+        hand = rig.joints[:, Joint.LEFT_HAND if self._side == 0 else Joint.RIGHT_HAND]
+        centre = hand + self._far * self._direction
+        upright = np.eye(3)
+        solids = [Solid("goal", centre, upright, (0.12, 0.12, 0.12), self._colour)]
+        if rig.floor is not None:
+            foot = centre.copy()
+            foot[:, 2] = (centre[:, 2] - 0.12 + rig.floor) / 2
+            half = (centre[0, 2] - 0.12 - rig.floor) / 2
+            solids.append(Solid("post", foot, upright, (0.025, 0.025, half), (70, 66, 62), -0.02))
+        return solids
+
+
+class Touch(Gesture):
+    """A flat hand on a control panel."""
+
+    labels = frozenset({TOUCH})
+
+    def prepare(self, rng: np.random.Generator) -> None:  # noqa: D102
+        self._reach = rng.uniform(0.36, 0.44)
+        self._height = rng.uniform(-0.12, 0.14)
+        self._rate, self._colour = rng.uniform(0.5, 0.9), rng.uniform([60, 70, 80], [110, 125, 140])
+        self._lamps = [_bright(rng) for _ in range(4)]
+
+    def wrists(self, times: Array, rig: Rig) -> Array:  # noqa: D102
+        wrists = self.resting(times, rig)
+        stroke = 0.09 * np.sin(2 * np.pi * self._rate * times + self._phase)
+        wrists[:, self._side] = self._panel(rig) + np.stack(
+            [np.full_like(times, -HAND), 0.10 * LEFT_RIGHT[self._side] + 0 * times, stroke], axis=-1
+        )
+        return wrists
+
+    def solids(self, times: Array, rig: Rig) -> list[Solid]:  # noqa: D102
+        face = self._panel(rig)
+        low, high = -0.30, 0.30
+        if rig.floor is not None:
+            low = rig.floor - float(face[0, 2])
+        upright, thickness = np.eye(3), 0.09
+        body = face + np.array([thickness, 0.0, (low + high) / 2])
+        solids = [Solid("panel", body, upright, (thickness, 0.34, (high - low) / 2), tuple(self._colour), -0.1)]
+        for number, colour in enumerate(self._lamps):
+            spot = face + np.array([-0.01, 0.24 if number % 2 else -0.24, 0.20 - 0.22 * (number // 2)])
+            solids.append(Solid("lamp", spot, upright, (0.012, 0.055, 0.055), colour, -0.05))
+        return solids
+
+    def _panel(self, rig: Rig) -> Array:
+        # A panel keeps its place while the body sways; the first row is the keyframe.
+        chest = rig.joints[0, Joint.CHEST]
+        return np.broadcast_to(chest + np.array([self._reach + HAND, 0.0, self._height]), rig.up.shape)
+
+
+class Compute(Gesture):
+    """Both hands over the keys of a laptop."""
+
+    labels = frozenset({COMPUTE})
+    nod = 0.28
+
+    def prepare(self, rng: np.random.Generator) -> None:  # noqa: D102
+        self._height = rng.uniform(-0.30, -0.22)
+        self._screen = tuple(rng.uniform([120, 190, 220], [190, 235, 255]))
+        self._desk = tuple(rng.uniform([110, 85, 60], [190, 160, 130]))
+
+    def wrists(self, times: Array, rig: Rig) -> Array:  # noqa: D102
+        typing = 0.035 * np.sin(2 * np.pi * 2.1 * times[:, None] + self._phase + np.array([0.0, np.pi]))
+        keys = self._keys(rig)
+        return np.stack(
+            [
+                keys + np.stack([-0.13 + 0 * times, 0.10 * LEFT_RIGHT[s] + 0 * times, 0.06 + typing[:, s]], axis=-1)
+                for s in range(2)
+            ],
+            axis=1,
+        )
+
+    def solids(self, times: Array, rig: Rig) -> list[Solid]:  # noqa: D102
+        keys, tilt = self._keys(rig), rotation("y", 0.30)
+        hinge = keys + np.array([0.13, 0.0, 0.0])
+        up = tilt @ np.array([0.0, 0.0, 1.0])
+        solids = [
+            Solid("keys", keys, np.eye(3), (0.12, 0.18, 0.012), (52, 54, 60), -0.01),
+            Solid("lid", hinge + 0.13 * up + np.array([0.012, 0, 0]), tilt, (0.010, 0.18, 0.13), (44, 46, 52), -0.05),
+            Solid(
+                "screen", hinge + 0.13 * up - np.array([0.008, 0, 0]), tilt, (0.006, 0.165, 0.115), self._screen, -0.03
+            ),
+        ]
+        top = keys + np.array([0.05, 0.0, -0.03])
+        if rig.floor is None:
+            arm = keys + np.array([0.20, 0.0, -0.16])
+            return [*solids, Solid("bracket", arm, rotation("y", -0.6), (0.025, 0.025, 0.2), (120, 124, 130), -0.1)]
+        solids.append(Solid("desk", top, np.eye(3), (0.27, 0.42, 0.018), self._desk, -0.06))
+        half = (top[0, 2] - rig.floor) / 2
+        for x, y in ((0.22, 0.38), (0.22, -0.38), (-0.22, 0.38), (-0.22, -0.38)):
+            leg = top + np.array([x, y, -half])
+            solids.append(Solid("leg", leg, np.eye(3), (0.022, 0.022, half), self._desk, -0.06))
+        return solids
+
+    def _keys(self, rig: Rig) -> Array:
+        chest = rig.joints[0, Joint.CHEST]
+        return np.broadcast_to(chest + np.array([0.44, 0.0, self._height]), rig.up.shape)
+
+
+class Wave(Gesture):
+    """One hand swings to and fro beside the head."""
+
+    labels = frozenset({WAVE})
+    poles = OUT
+
+    def prepare(self, rng: np.random.Generator) -> None:  # noqa: D102
+        self._rate, self._both = rng.uniform(1.3, 1.8), rng.random() < 0.25
+
+    def wrists(self, times: Array, rig: Rig) -> Array:  # noqa: D102
+        wrists = self.resting(times, rig)
+        swing = np.sin(2 * np.pi * self._rate * times + self._phase)
+        for side in {0, 1} if self._both else {self._side}:
+            sign = LEFT_RIGHT[side]
+            wrists[:, side] = rig.at_chest(0.12, sign * (0.40 + 0.15 * swing), 0.42 - 0.05 * swing)
+        return wrists
+
+
+class Talk(Gesture):
+    """Hands that beat before the chest while facing somebody."""
+
+    labels = frozenset({TALK})
+
+    def prepare(self, rng: np.random.Generator) -> None:  # noqa: D102
+        self._rate, self._both = rng.uniform(1.0, 1.5), rng.random() < 0.7
+        self._lag = rng.uniform(0.6, 2.2)
+
+    def wrists(self, times: Array, rig: Rig) -> Array:  # noqa: D102
+        wrists = self.resting(times, rig)
+        for side in (0, 1) if self._both else (self._side,):
+            beat = np.sin(2 * np.pi * self._rate * times + self._phase + self._lag * side)
+            wrists[:, side] = rig.at_chest(
+                0.36 + 0.05 * beat, (0.22 + 0.06 * beat) * LEFT_RIGHT[side], -0.10 + 0.17 * beat
+            )
+        return wrists
+
+
+class Watch(Gesture):
+    """Arms at rest, face towards somebody."""
+
+    labels = frozenset({WATCH})
+
+
+class Grab(Gesture):
+    """One or both hands on another person's upper arm or shoulder; ``goals`` is set when that person is placed."""
+
+    labels = frozenset({GRAB})
+    goals: Array
+
+    def prepare(self, rng: np.random.Generator) -> None:  # noqa: D102
+        self._both = rng.random() < 0.6
+
+    def wrists(self, times: Array, rig: Rig) -> Array:  # noqa: D102
+        wrists = self.resting(times, rig)
+        for side in (0, 1) if self._both else (self._side,):
+            shoulder = rig.joints[:, SHOULDERS[side]]
+            toward = self.goals[:, side] - shoulder
+            wrists[:, side] = self.goals[:, side] - (HAND - 0.02) * unit(toward)
+        return wrists
+
+
+GESTURES: dict[int, type[Gesture]] = {
+    CARRY: Carry,
+    READ: Read,
+    POINT: Point,
+    TOUCH: Touch,
+    COMPUTE: Compute,
+    WAVE: Wave,
+    TALK: Talk,
+    WATCH: Watch,
+    GRAB: Grab,
+}
+
+
+def _bright(rng: np.random.Generator) -> Colour:
+    """A saturated colour, so that objects stand out from walls."""
+    hue = rng.uniform(0.0, 2 * np.pi)
+    red, green, blue = 140.0 + 100.0 * np.cos(hue - np.array([0.0, 2.094, 4.189]))
+    return float(red), float(green), float(blue)

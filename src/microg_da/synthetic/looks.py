@@ -1,0 +1,103 @@
+"""Two looks of the same world: ``real``, a mission's video camera, and ``simulated``, a film.
+
+``real`` has sensor noise, vignetting and compression; ``simulated`` has a colour grade, strong contrast, a
+hard light from one side and clean pixels. The look belongs to the scene, the noise to the frame.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+# Quantiles of the normal distribution: one random byte becomes one sample of noise.
+_QUANTILES = np.sort(np.random.Generator(np.random.PCG64(0)).standard_normal(256 * 64)).reshape(256, 64).mean(1)
+
+GRADES = (
+    ((14, 22, 34), (255, 232, 196)),
+    ((20, 14, 30), (255, 226, 170)),
+    ((8, 26, 24), (236, 255, 214)),
+    ((10, 14, 40), (214, 232, 255)),
+)
+"""Colours that black and white become in a film, red, green, blue."""
+
+
+@dataclass(frozen=True)
+class Look:
+    """How a scene's frames are finished.
+
+    Attributes:
+        curve: ``(1, 256, 3)`` uint8, tone and colour.
+        saturation: 1 leaves colours as they are.
+        vignette: how much darker the corners are.
+        slope: ``(2,)`` change of brightness across and down the image.
+        noise: standard deviation of sensor noise or grain, in grey levels.
+        quality: JPEG quality, or None for clean pixels.
+    """
+
+    curve: np.ndarray
+    saturation: float
+    vignette: float
+    slope: np.ndarray
+    noise: float
+    quality: int | None
+
+
+def draw_look(rng: np.random.Generator, look: str) -> Look:
+    """The look of one scene."""
+    tones = np.linspace(0.0, 1.0, 256)[:, None]
+    if look == "real":
+        white = 1.0 + rng.uniform(-0.07, 0.07, 3)
+        curve = np.clip(tones ** rng.uniform(0.85, 1.1) * white * rng.uniform(0.92, 1.1), 0.0, 1.0) * 255.0
+        slope = rng.uniform(-0.06, 0.06, 2)
+        return Look(
+            _curve(curve),
+            rng.uniform(0.75, 0.95),
+            rng.uniform(0.12, 0.3),
+            slope,
+            rng.uniform(4.0, 8.0),
+            int(rng.integers(38, 62)),
+        )
+    black, white = np.array(GRADES[rng.integers(len(GRADES))], dtype=float)
+    contrast = rng.uniform(0.35, 0.6)
+    steep = tones * (1 - contrast) + contrast * (3 * tones**2 - 2 * tones**3)
+    curve = black + (white - black) * steep
+    angle = rng.uniform(0, 2 * np.pi)
+    slope = rng.uniform(0.22, 0.38) * np.array([np.cos(angle), np.sin(angle)])
+    return Look(_curve(curve), rng.uniform(1.05, 1.35), rng.uniform(0.3, 0.5), slope, rng.uniform(0.8, 2.0), None)
+
+
+def finish(frames: np.ndarray, look: Look, rngs: list[np.random.Generator]) -> np.ndarray:
+    """Apply a look to ``(T, H, W, 3)`` uint8 RGB; one random generator for each frame. Returns a new array."""
+    num_frames, height, width, _ = frames.shape
+    strip = cv2.LUT(frames.reshape(num_frames * height, width, 3), look.curve)
+    values = strip.reshape(frames.shape).astype(np.float32)
+    grey = values @ np.array([0.299, 0.587, 0.114], dtype=np.float32)
+    values -= grey[..., None]
+    values *= np.float32(look.saturation)
+    values += grey[..., None]
+    values *= _light(height, width, look)
+    table = (look.noise * _QUANTILES).astype(np.float32)
+    for frame, rng in zip(values, rngs, strict=True):
+        frame += table[np.frombuffer(rng.bytes(frame.size), np.uint8)].reshape(frame.shape)
+    strip = np.clip(values, 0, 255).astype(np.uint8).reshape(num_frames * height, width, 3)
+    if look.quality is not None:
+        strip = _compress(strip, look.quality)
+    return strip.reshape(frames.shape)
+
+
+def _curve(values: np.ndarray) -> np.ndarray:
+    return np.clip(values, 0, 255).astype(np.uint8)[None]
+
+
+def _light(height: int, width: int, look: Look) -> np.ndarray:
+    down, across = np.meshgrid(np.linspace(-1, 1, height), np.linspace(-1, 1, width), indexing="ij")
+    light = 1.0 - look.vignette * (down**2 + across**2) / 2 + look.slope[0] * across + look.slope[1] * down
+    return light.astype(np.float32)[..., None]
+
+
+def _compress(strip: np.ndarray, quality: int) -> np.ndarray:
+    # All frames are compressed as one tall picture, which costs less than one by one.
+    _, data = cv2.imencode(".jpg", strip[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])
+    return np.ascontiguousarray(cv2.imdecode(data, cv2.IMREAD_COLOR)[..., ::-1])

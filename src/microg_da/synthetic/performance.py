@@ -1,0 +1,243 @@
+"""Who is where, doing what: one clip's people as functions of time.
+
+The group's frame is the world's frame: x to the camera's right, y away from it, z up.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+
+from microg_da.synthetic import gestures as g
+from microg_da.synthetic.figure import (
+    ANKLES,
+    ELBOWS,
+    SHOULDERS,
+    SOLE,
+    TOES,
+    chest_axes,
+    place_arms,
+    torso_and_legs,
+)
+from microg_da.synthetic.geometry import Array, apply, rotation, rotation_about
+from microg_da.synthetic.gestures import GESTURES, Gesture, HandOverHand, Rig, Solid, WalkingArms
+from microg_da.synthetic.postures import BEND, CROUCH, SIT, STAND, WALK, Moves, draw_posture
+
+POSTURE_WEIGHTS = {STAND: 0.30, SIT: 0.24, WALK: 0.18, BEND: 0.14, CROUCH: 0.14}
+SOLO_GESTURES: dict[int, dict[int | None, float]] = {
+    STAND: {None: 0.10, g.CARRY: 0.20, g.READ: 0.15, g.POINT: 0.18, g.TOUCH: 0.20, g.COMPUTE: 0.09, g.WAVE: 0.16},
+    SIT: {None: 0.12, g.CARRY: 0.15, g.READ: 0.20, g.POINT: 0.13, g.TOUCH: 0.10, g.COMPUTE: 0.22, g.WAVE: 0.12},
+    WALK: {None: 0.55, g.CARRY: 0.35, g.WAVE: 0.10},
+    BEND: {None: 0.35, g.CARRY: 0.35, g.TOUCH: 0.30},
+    CROUCH: {None: 0.30, g.CARRY: 0.30, g.TOUCH: 0.25, g.READ: 0.15},
+}
+"""How often a lone person of each posture makes which gesture (None: idle)."""
+
+WALKING_SPEED, PULLING_SPEED = 0.85, 0.40
+
+
+class Body(NamedTuple):
+    """One person at ``T`` moments: joints ``(T, 21, 3)`` and the solids that belong to the gesture."""
+
+    joints: Array
+    solids: list[Solid]
+
+    def moved(self, turn: Array, offset: Array) -> Body:
+        """The same after a rotation ``(T, 3, 3)`` about the origin and a shift ``(T, 3)``."""
+        solids = [
+            solid._replace(centre=apply(turn, solid.centre) + offset, axes=turn @ solid.axes) for solid in self.solids
+        ]
+        return Body(self.joints @ turn.swapaxes(-1, -2) + offset[:, None], solids)
+
+    def without_first(self) -> Body:
+        """The same less the first moment."""
+        solids = [solid._replace(centre=solid.centre[1:], axes=solid.axes[1:]) for solid in self.solids]
+        return Body(self.joints[1:], solids)
+
+
+@dataclass
+class Actor:
+    """One person of a clip.
+
+    Attributes:
+        posture: the id of the person movement.
+        gesture: what the arms do.
+        moves: angles of trunk and legs as a function of time.
+        place: ``(3,)`` where the pelvis is at the keyframe.
+        facing: ``(3, 3)`` the body's forward, left, up as columns, at the keyframe.
+        velocity: ``(3,)`` metres a second.
+        spin: ``(3,)`` radians a second about an axis through the pelvis.
+        member: which of the scene's cast plays.
+        labels: all action ids.
+        holds: the actor whose arm this one grabs.
+    """
+
+    posture: int
+    gesture: Gesture
+    moves: Moves
+    place: Array
+    facing: Array
+    velocity: Array
+    spin: Array
+    member: int
+    labels: frozenset[int]
+    floor: float | None
+    holds: int | None = None
+
+    def perform(self, times: Array, partner: Array | None) -> Body:
+        """This person at ``T`` moments, the keyframe first; ``partner`` is the joints of the one who is grabbed."""
+        posture = self.moves(times)
+        posture.nod = posture.nod + self.gesture.nod
+        joints = torso_and_legs(posture)
+        forward, up = chest_axes(posture)
+        position = self.place + np.outer(times, self.velocity)
+        if self.floor is not None:
+            # Somebody who walks rises and sinks so that the lower foot is on the floor.
+            position[:, 2] = SOLE - joints[:, [*ANKLES, *TOES], 2].min(1)
+        axes = rotation_about(times[:, None] * self.spin) @ self.facing
+        rig = Rig(joints, forward, up, None if self.floor is None else -float(position[0, 2]))
+        if partner is not None:
+            self.gesture.goals = _arms_of(partner, position, axes)  # type: ignore[attr-defined]
+        place_arms(joints, self.gesture.wrists(times, rig), self.gesture.poles)
+        return Body(joints, self.gesture.solids(times, rig)).moved(axes, position)
+
+
+def _arms_of(partner: Array, position: Array, axes: Array) -> Array:
+    """Middles of the partner's upper arms ``(T, 2, 3)`` in the grabber's frame, the nearer one first for each hand."""
+    arms = 0.6 * partner[:, SHOULDERS] + 0.4 * partner[:, ELBOWS]
+    local = (arms - position[:, None]) @ axes
+    # Facing one another, the partner's right arm is at the left hand.
+    return local[:, ::-1] if local[0, 0, 1] < local[0, 1, 1] else local
+
+
+@dataclass
+class Performance:
+    """The people of one clip.
+
+    Attributes:
+        actors: 1…3 people.
+        weightless: whether there is no floor.
+        drift: ``(3,)`` velocity of the group, zero on Earth.
+        spin: ``(3,)`` rotation of the group in radians a second, zero on Earth.
+        centre: ``(3,)`` about which the group turns.
+    """
+
+    actors: list[Actor]
+    weightless: bool
+    drift: Array = field(default_factory=lambda: np.zeros(3))
+    spin: Array = field(default_factory=lambda: np.zeros(3))
+    centre: Array = field(default_factory=lambda: np.zeros(3))
+
+    def at(self, times: Array) -> list[Body]:
+        """Everybody at ``T`` moments, in seconds from the keyframe."""
+        # Fixtures stand where the body is at the keyframe, which therefore always comes first.
+        times = np.concatenate([[0.0], times])
+        bodies: list[Body] = []
+        for actor in self.actors:
+            bodies.append(actor.perform(times, None if actor.holds is None else bodies[actor.holds].joints))
+        if self.weightless:
+            turn = rotation_about(times[:, None] * self.spin)
+            offset = self.centre + np.outer(times, self.drift)
+            bodies = [body.moved(turn, offset - apply(turn, self.centre)) for body in bodies]
+        return [body.without_first() for body in bodies]
+
+
+def draw_performance(rng: np.random.Generator, weightless: bool) -> Performance:
+    """Draw one clip's people."""
+    number = rng.choice(3, p=[0.40, 0.42, 0.18]) + 1
+    actors: list[Actor] = []
+    if number >= 2 and rng.random() < 0.78:
+        actors = _draw_pair(rng, weightless)
+    elif number >= 2:
+        actors = [_draw_solo(rng, weightless, np.array([x, rng.uniform(-0.2, 0.2), 0.0]), 0) for x in (-0.62, 0.62)]
+    else:
+        actors = [_draw_solo(rng, weightless, np.zeros(3), 0)]
+    if number == 3:
+        side = rng.choice([-1.0, 1.0])
+        actors.append(
+            _draw_solo(rng, weightless, np.array([side * rng.uniform(1.25, 1.45), rng.uniform(0.1, 0.5), 0.0]), 2)
+        )
+    for member, actor in zip(rng.permutation(CAST_SIZE), actors, strict=False):
+        actor.member = int(member)
+    performance = Performance(actors, weightless)
+    if weightless:
+        performance.drift, performance.spin = rng.normal(0.0, 0.05, 3), rng.normal(0.0, 0.12, 3)
+    joints = np.concatenate([body.joints[0] for body in performance.at(np.zeros(1))])
+    performance.centre = (joints.min(0) + joints.max(0)) / 2
+    return performance
+
+
+CAST_SIZE = 5
+
+
+def _draw_pair(rng: np.random.Generator, weightless: bool) -> list[Actor]:
+    """Two people who face each other: both talk, one talks, waves or points, or one grabs the other."""
+    kind = rng.choice(["talk", "listen", "wave", "watch", "grab"], p=[0.22, 0.22, 0.12, 0.12, 0.32])
+    first, second = {
+        "talk": (g.TALK, g.TALK),
+        "listen": (g.TALK, g.WATCH),
+        "wave": (g.WAVE, g.WATCH),
+        "watch": (g.WATCH, g.WATCH),
+        "grab": (g.WATCH, g.GRAB),
+    }[kind]
+    distance = rng.uniform(0.54, 0.62) if kind == "grab" else rng.uniform(0.95, 1.20)
+    heading = rng.uniform(-0.5, 0.5) + (np.pi if rng.random() < 0.5 else 0.0)
+    roll = rng.uniform(-0.5, 0.5) if weightless else 0.0
+    actors = []
+    for gesture, side in ((first, -1.0), (second, 1.0)):
+        postures = [STAND] if kind == "grab" else [STAND, SIT]
+        posture = int(rng.choice(postures, p=[0.6, 0.4] if len(postures) == 2 else [1.0]))
+        facing = rotation("z", heading + (np.pi if side > 0 else 0.0)) @ rotation("x", roll * side)
+        place = rotation("z", heading) @ np.array([side * distance / 2, 0.0, 0.0])
+        # Whoever sits has knees between the chest and the other person.
+        place = place - 0.18 * facing[:, 0] * (posture == SIT)
+        actors.append(_actor(rng, weightless, posture, gesture, place, facing, still=True))
+    actors[1].holds = 0 if kind == "grab" else None
+    return actors
+
+
+def _draw_solo(rng: np.random.Generator, weightless: bool, place: Array, number: int) -> Actor:
+    """Somebody who minds a business of their own, more often seen from the front than from behind."""
+    posture = _draw(rng, POSTURE_WEIGHTS)
+    gesture = _draw(rng, SOLO_GESTURES[posture])
+    yaw = -np.pi / 2 + rng.uniform(-1.0, 1.0) * np.radians(105)
+    if posture == WALK and not weightless:
+        yaw = rng.choice([0.0, np.pi]) + rng.uniform(-0.7, 0.7)
+    facing = rotation("z", yaw)
+    if weightless:
+        facing = rotation_about(rng.normal(0.0, 0.25, 3)) @ facing
+        if number == 2:
+            facing = rotation("y", rng.uniform(-np.pi, np.pi)) @ facing
+    return _actor(rng, weightless, posture, gesture, place, facing, still=False)
+
+
+def _actor(
+    rng: np.random.Generator,
+    weightless: bool,
+    posture: int,
+    gesture: int | None,
+    place: Array,
+    facing: Array,
+    still: bool,
+) -> Actor:
+    moves = draw_posture(posture, rng, weightless)
+    kind: type[Gesture] = Gesture if gesture is None else GESTURES[gesture]
+    if gesture is None and posture == WALK:
+        kind = HandOverHand if weightless else WalkingArms
+    velocity, spin = np.zeros(3), np.zeros(3)
+    if posture == WALK:
+        speed = PULLING_SPEED if weightless else WALKING_SPEED
+        direction = facing @ (np.array([0.35, 0.0, 0.94]) if weightless else np.array([1.0, 0.0, 0.0]))
+        velocity = speed * rng.uniform(0.85, 1.15) * direction
+    elif weightless and not still:
+        spin = rng.normal(0.0, 0.20, 3)
+    labels = frozenset({posture}) | kind.labels
+    made = kind(rng, weightless, seated=posture in (SIT, CROUCH))
+    return Actor(posture, made, moves, place, facing, velocity, spin, 0, labels, 0.0 if not weightless else None)
+
+
+def _draw(rng: np.random.Generator, weights: dict) -> int:  # type: ignore[type-arg]
+    names, chances = list(weights), np.array(list(weights.values()))
+    return names[rng.choice(len(names), p=chances / chances.sum())]

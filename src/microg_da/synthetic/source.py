@@ -1,0 +1,72 @@
+"""The embedded data as a data source: ``synthetic:earth``, ``synthetic:microgravity?look=real``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from microg_da.errors import InputError, unknown_name
+from microg_da.synthetic.dataset import SyntheticDataset
+from microg_da.synthetic.spec import SyntheticSpec
+from microg_da.taxonomy import Taxonomy
+
+
+@dataclass
+class SyntheticOptions:
+    """What may follow ``?`` in a synthetic source.
+
+    Attributes:
+        num_clips: how many clips the split has.
+        look: ``real``, ``simulated`` or ``any``.
+        seed: another seed gives other clips.
+        workers: how many processes draw.
+        cache: keep the drawn clips in the user's cache folder.
+    """
+
+    num_clips: int = 400
+    look: str = "any"
+    seed: int = 0
+    workers: int = 2
+    cache: bool = True
+
+
+def open_split(
+    domain: str,
+    *,
+    split: str,
+    taxonomy: str | Taxonomy,
+    num_frames: int,
+    sampling_rate: int,
+    image_size: int,
+    labelled: bool,
+    train: bool,  # augmentation acts on whole batches, on the device
+    **options: Any,
+) -> SyntheticDataset:
+    """One split of a simulated domain; arguments as :func:`microg_da.data.sources.open_source`.
+
+    Raises:
+        InputError: if the domain or an option does not exist, or a value has the wrong type.
+    """
+    schema = OmegaConf.structured(SyntheticOptions)
+    for key, value in options.items():
+        if key not in schema:
+            raise unknown_name("option", key, list(schema), f"synthetic:{domain}")
+        try:
+            schema[key] = value
+        except OmegaConfBaseException as error:
+            raise InputError(f"synthetic:{domain}: {key}={value!r} does not fit.") from error
+    chosen: SyntheticOptions = OmegaConf.to_object(schema)  # type: ignore[assignment]
+    spec = SyntheticSpec(
+        domain=domain,
+        split=split,
+        num_clips=chosen.num_clips,
+        look=chosen.look,
+        size=image_size,
+        num_frames=num_frames,
+        sampling_rate=sampling_rate,
+        seed=chosen.seed,
+    )
+    return SyntheticDataset(spec, taxonomy, labelled=labelled, workers=chosen.workers, use_cache=chosen.cache)

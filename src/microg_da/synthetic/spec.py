@@ -1,0 +1,100 @@
+"""Which clips there are: names, splits and the seed of every clip.
+
+A clip is decided by (seed, domain, look, scene, number in the scene) and by nothing else, so the same name
+always stands for the same clip, in whatever order and in however many processes clips are drawn.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from microg_da.errors import InputError, unknown_name
+
+DOMAINS = ("earth", "microgravity")
+LOOKS = ("real", "simulated")
+SCENES = {"train": range(0, 40), "val": range(40, 55), "test": range(55, 80)}
+"""The scenes of each split, for each look; a scene is a source video, so splits share none."""
+
+CLIP_FRAMES, FRAMES_PER_SECOND, KEYFRAME = 90, 30, 46
+"""A clip lasts 3 s like MicroG-4M's; frames are counted from 1."""
+
+
+class ClipName(NamedTuple):
+    """What decides a clip besides the seed."""
+
+    domain: str
+    look: str
+    scene: int
+    number: int
+
+    @property
+    def source_video(self) -> str:
+        """The scene's name, e.g. ``earth-real-07``."""
+        return f"{self.domain}-{self.look}-{self.scene:02d}"
+
+    @property
+    def video_id(self) -> str:
+        """The clip's name, e.g. ``earth-real-07_0012``."""
+        return f"{self.source_video}_{self.number:04d}"
+
+
+@dataclass(frozen=True)
+class SyntheticSpec:
+    """A set of synthetic clips.
+
+    Attributes:
+        domain: ``"earth"`` or ``"microgravity"``.
+        split: ``"train"``, ``"val"`` or ``"test"``; splits share no source video.
+        num_clips: how many clips.
+        look: ``"real"`` (a mission's or a visitor's video camera), ``"simulated"`` (a film) or ``"any"`` (half each).
+        size: side of the square frames in pixels.
+        num_frames: T, the frames of the window around the keyframe.
+        sampling_rate: τ, how far apart they are.
+        seed: another seed gives other scenes and other clips.
+
+    Raises:
+        InputError: a name is unknown or a number impossible.
+    """
+
+    domain: str
+    split: str = "train"
+    num_clips: int = 1200
+    look: str = "any"
+    size: int = 96
+    num_frames: int = 8
+    sampling_rate: int = 2
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for key, valid in (("domain", DOMAINS), ("split", tuple(SCENES)), ("look", (*LOOKS, "any"))):
+            if getattr(self, key) not in valid:
+                raise unknown_name(f"synthetic {key}", getattr(self, key), valid)
+        for key, least in (("num_clips", 0), ("size", 32), ("num_frames", 1), ("sampling_rate", 1), ("seed", 0)):
+            if getattr(self, key) < least:
+                raise InputError(f"synthetic {key} must be at least {least}, got {getattr(self, key)}.")
+
+    def name(self, index: int) -> ClipName:
+        """The clip at a place of this set; neighbours come from different scenes."""
+        if not 0 <= index < self.num_clips:
+            raise IndexError(f"clip {index} of {self.num_clips}")
+        look = self.look
+        if look == "any":
+            look, index = LOOKS[index % 2], index // 2
+        scenes = SCENES[self.split]
+        return ClipName(self.domain, look, scenes[index % len(scenes)], index // len(scenes))
+
+    @property
+    def window(self) -> tuple[int, ...]:
+        """The frame numbers of the window, ``num_frames`` of them, at the clip's ends repeated."""
+        half = self.num_frames * self.sampling_rate // 2
+        numbers = range(KEYFRAME - half, KEYFRAME - half + self.num_frames * self.sampling_rate, self.sampling_rate)
+        return tuple(min(max(number, 1), CLIP_FRAMES) for number in numbers)
+
+
+def generator(seed: int, name: ClipName, *stream: int) -> np.random.Generator:
+    """A clip's random numbers; further integers give independent streams (scenery, noise of a frame, …)."""
+    key = (DOMAINS.index(name.domain), LOOKS.index(name.look), name.scene, *stream)
+    return np.random.Generator(np.random.SFC64(np.random.SeedSequence([seed, *key])))
