@@ -112,7 +112,7 @@ class DetectionMetrics(Metric):
         )
 
     def _detections(self) -> pd.DataFrame:
-        if not self.keyframe_index:
+        if len(self.keyframe_index) == 0:
             return pd.DataFrame({name: [] for name in DETECTION_COLUMNS})
         index = _array(self.keyframe_index)
         # float32 boxes are given back their decimals, so that they equal those of the table.
