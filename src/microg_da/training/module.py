@@ -119,7 +119,9 @@ class DetectorModule(pl.LightningModule):
         scores = self.metrics.compute()
         self.metrics.reset()
         names = ("map", "f1_macro", "recall_macro", "auroc_macro")
-        self.log_dict({f"val/{name}": float(scores[name]) for name in names}, rank_zero_only=True)
+        # A validation split without positives has no mAP; NaN keeps the column and never becomes the best epoch.
+        values = {f"val/{name}": float("nan") if scores[name] is None else float(scores[name]) for name in names}
+        self.log_dict(values)
 
 
 def build_optimizer(module: nn.Module, config: TrainingConfig) -> Optimizer:
