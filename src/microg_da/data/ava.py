@@ -1,0 +1,111 @@
+"""AVA v2.1/v2.2 in PySlowFast's tree, and custom data sets in the same format."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from microg_da.data.annotations import BOX, KEYFRAME, read_annotations, read_keyframes
+from microg_da.data.options import TreeOptions
+from microg_da.data.splits import SIDES, hold_out
+from microg_da.data.tree import Tree, find_table, published_sides
+from microg_da.errors import InputError
+from microg_da.taxonomy import get_taxonomy
+
+# AVA annotates minutes 15 to 30, and its videos are stored cut to them.
+START = 900.0
+
+
+def read_tree(root: Path, options: TreeOptions) -> Tree:
+    """Find the tables of AVA, or of a data set in its format, in a folder.
+
+    Annotations are ``annotations/ava_{train,val,test}_v2.2.csv`` or ``…_v2.1.csv``, ``ava_….csv``, ``train.csv`` …;
+    ``label_map.pbtxt`` beside them gives the action ids if they are not AVA's. Keyframes listed in
+    ``ava_…_excluded_timestamps….csv`` are left out.
+    """
+    label_map = find_table(root, "label_map.pbtxt")
+    taxonomy = get_taxonomy(label_map or "ava80")
+    paths = {side: find_table(root, *_names("ava_{}{}.csv", side), f"{side}.csv") for side in SIDES}
+    tables = {side: read_annotations(path, taxonomy=taxonomy) for side, path in paths.items() if path}
+    if not tables:
+        raise InputError(
+            f"{root}: no AVA annotations there. Expected annotations/ava_train_v2.2.csv, ava_train.csv or train.csv, "
+            f"and the same for val and test."
+        )
+    excluded = _excluded(root)
+    sides, note = _sides(tables)
+    return Tree(
+        root=root,
+        annotations=without(pd.concat(tables.values(), ignore_index=True), excluded),
+        taxonomy=taxonomy,
+        published=sides,
+        domains=None,
+        stamp="frames" if options.stamp == "frames" else "seconds",
+        start=START if options.start is None else options.start,
+        cut=False,
+        read_detected=lambda: without(read_predicted_boxes(root), excluded),
+        notes=(note,) if note else (),
+    )
+
+
+def read_predicted_boxes(root: Path) -> pd.DataFrame:
+    """The people that a detector found, from ``ava_{train,val,test}_predicted_boxes.csv``.
+
+    Their columns are ``video, keyframe, x1, y1, x2, y2, (nothing), score``, without a header.
+
+    Returns:
+        ``video_id, frame_stamp, x1, y1, x2, y2, score``, boxes clipped to [0, 1].
+
+    Raises:
+        InputError: if there is no such file, or it is not such a table.
+    """
+    names = [f"{prefix}{side}_predicted_boxes.csv" for side in SIDES for prefix in ("ava_", "")]
+    paths = [path for path in (find_table(root, name) for name in names) if path]
+    if not paths:
+        raise InputError(f"{root}: boxes=detected needs annotations/{names[0]} or alike, or use boxes=ground-truth")
+    return pd.concat([_read_boxes(path) for path in paths], ignore_index=True)
+
+
+def _read_boxes(path: Path) -> pd.DataFrame:
+    columns = [*KEYFRAME, *BOX, "action_id", "score"]
+    try:
+        table = pd.read_csv(path, header=None, names=columns, dtype={"video_id": str}, encoding="utf-8-sig")
+        numbers = table[["frame_stamp", *BOX, "score"]].apply(pd.to_numeric)
+    except (ValueError, pd.errors.ParserError) as error:
+        raise InputError(f"{path}: not a table of detected boxes ({error}). Columns: {', '.join(columns)}.") from error
+    bad = np.flatnonzero(~np.isfinite(numbers.to_numpy(float)).all(axis=1))
+    if bad.size:
+        raise InputError(f"{path}, row {bad[0] + 1}: a number is missing or not finite. Columns: {', '.join(columns)}.")
+    numbers[BOX] = numbers[BOX].clip(0, 1)
+    return pd.concat([table.video_id, numbers], axis=1)
+
+
+def without(table: pd.DataFrame, keyframes: pd.DataFrame) -> pd.DataFrame:
+    """The rows of a table that are at none of some keyframes."""
+    drop = pd.MultiIndex.from_frame(table[KEYFRAME]).isin(pd.MultiIndex.from_frame(keyframes[KEYFRAME]))
+    return table[~drop].reset_index(drop=True)
+
+
+def _sides(tables: dict[str, pd.DataFrame]) -> tuple[pd.Series, str | None]:
+    """The side of each video, and a note where the files do not name all three.
+
+    AVA publishes no labels for its test videos: results are reported on its validation videos. So that nothing is
+    selected on what is reported, these test, and an eighth of the training videos validates.
+    """
+    if set(tables) != {"train", "val"} or tables["train"].video_id.nunique() < 2:
+        return published_sides(tables), None
+    sides = published_sides({"train": tables["train"], "test": tables["val"]})
+    validate = hold_out(tables["train"])
+    sides[list(validate)] = "val"
+    return sides, f"the files have no test side: val tests, and {len(validate)} videos of train validate"
+
+
+def _excluded(root: Path) -> pd.DataFrame:
+    paths = [find_table(root, *_names("ava_{}_excluded_timestamps{}.csv", side)) for side in SIDES]
+    return pd.concat([read_keyframes(path) for path in paths if path] or [pd.DataFrame(columns=KEYFRAME)])
+
+
+def _names(pattern: str, side: str) -> list[str]:
+    return [pattern.format(side, version) for version in ("_v2.2", "_v2.1", "")]

@@ -1,0 +1,237 @@
+"""Clips from a data set on disk: one item per keyframe, decoded when it is asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import torch
+from torch.utils.data import Dataset
+
+from microg_da.data.annotations import BOX, KEYFRAME
+from microg_da.data.clips import Clip, ClipKey
+from microg_da.data.frames import FrameStore, window
+from microg_da.data.transforms import RandomViews, WholeViews
+from microg_da.errors import InputError
+from microg_da.taxonomy import Taxonomy
+
+# AVA's videos are cut to seconds 900 to 1801, so that the number of frames tells the frame rate.
+_AVA_SECONDS = 901
+_USUAL_RATES = np.array([24000 / 1001, 24, 25, 30000 / 1001, 30, 50, 60000 / 1001, 60])
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Which frame a ``frame_stamp`` is.
+
+    Attributes:
+        stamp: ``"frames"`` counted from 1, or ``"seconds"``.
+        start: the second of the first stored frame.
+        fps: frames per second as the user says; None to ask the files.
+        late: centre the window one frame after the keyframe, as MicroG-4M's authors do.
+    """
+
+    stamp: str = "frames"
+    start: float = 0.0
+    fps: float | None = None
+    late: bool = False
+
+    def frame(self, frames: FrameStore, video_id: str, stamp: float) -> int:
+        """The index of the keyframe, from 0.
+
+        Raises:
+            InputError: if the video has no such frame, or its frame rate is unknown or not what ``fps`` says.
+        """
+        length, stored = frames.num_frames(video_id), frames.fps(video_id)
+        if self.fps is not None and stored is not None and abs(stored / self.fps - 1) > 0.01:
+            raise InputError(
+                f"{video_id}: the file has {stored:.6g} frames per second, but fps={self.fps:g} was given. "
+                f"Convert the video, or leave fps out."
+            )
+        if self.stamp == "frames":
+            number = int(stamp) - 1
+        else:
+            rate = self.fps or stored or self._guess_rate(video_id, length)
+            number = round((stamp - self.start) * rate)
+        if not 0 <= number < length:
+            unit = "frame" if self.stamp == "frames" else "second"
+            hint = (
+                "" if self.stamp == "frames" else f" (its frames begin at second {self.start:g}; set start= and fps=)"
+            )
+            raise InputError(
+                f"{video_id}: keyframe at {unit} {stamp:g} is not in the video, which has {length} frames{hint}. "
+                f"Is it the right video, extracted at the right frame rate?"
+            )
+        return min(number + self.late, length - 1)
+
+    def _guess_rate(self, video_id: str, length: int) -> float:
+        rate = length / _AVA_SECONDS
+        usual = float(_USUAL_RATES[np.argmin(np.abs(_USUAL_RATES - rate))])
+        if self.start != 900 or abs(rate / usual - 1) > 0.005:
+            raise InputError(
+                f"{video_id}: keyframes are given in seconds and JPEG files do not say their frame rate; "
+                f"add it to the SOURCE, as in …?fps=25&start=0"
+            )
+        return usual
+
+
+class ClipDataset(Dataset[Clip]):
+    """One :class:`~microg_da.data.clips.Clip` per keyframe.
+
+    Everything is held in arrays, which worker processes share. What is random depends on seed, epoch and index only,
+    so that any number of workers gives the same clips.
+
+    Args:
+        people: one row per box: ``video_id, frame_stamp, x1, y1, x2, y2``, grouped by keyframe.
+        labels: ``(len(people), C)`` uint8, or None.
+        frames: where frames come from.
+        timing: which frame a ``frame_stamp`` is.
+        num_frames: T.
+        sampling_rate: τ.
+        views: what is cut from the frames.
+        seed: of everything random.
+        skip: take the next clip in place of one that cannot be read, instead of raising.
+        ground_truth: the annotation table, for evaluation.
+        description: one line about the data.
+        warnings: what a reader of results should know, a line each.
+        split_hash: the hash of the split.
+    """
+
+    def __init__(
+        self,
+        people: pd.DataFrame,
+        labels: np.ndarray | None,
+        *,
+        frames: FrameStore,
+        timing: Timing,
+        num_frames: int,
+        sampling_rate: int,
+        views: RandomViews | WholeViews,
+        seed: int = 0,
+        skip: bool = False,
+        ground_truth: pd.DataFrame | None = None,
+        description: str = "",
+        warnings: tuple[str, ...] = (),
+        split_hash: str | None = None,
+        left_out: dict[str, str] | None = None,
+    ) -> None:
+        self.frames = frames
+        self.timing = timing
+        self.num_frames = num_frames
+        self.sampling_rate = sampling_rate
+        self.views = views
+        self.seed = seed
+        self.skip = skip
+        self.description = description
+        self.warnings = warnings
+        self.split_hash = split_hash
+        self._ground_truth = ground_truth
+        self._left_out = left_out or {}
+        keyframe = people.groupby(KEYFRAME, sort=False).ngroup().to_numpy()
+        order = np.argsort(keyframe, kind="stable")
+        first = people[KEYFRAME].drop_duplicates()
+        codes, videos = pd.factorize(first.video_id)
+        self._video = codes
+        self._videos = np.array(videos, dtype=np.str_)
+        self._stamps = first.frame_stamp.to_numpy()
+        self._boxes = people[BOX].to_numpy(np.float32)[order]
+        self._labels = None if labels is None else labels[order]
+        self._first_box = np.concatenate([[0], np.cumsum(np.bincount(keyframe, minlength=len(first)))])
+        # Shared memory: workers see the epoch change, and the main process sees what they could not read.
+        self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
+        self._unreadable = torch.zeros(len(first), dtype=torch.bool).share_memory_()
+
+    def __len__(self) -> int:
+        return len(self._stamps)
+
+    def __getitem__(self, index: int) -> Clip:
+        for place in self._candidates(index):
+            try:
+                return self._clip(place)
+            except InputError:
+                if not self.skip:
+                    raise
+                self._unreadable[place] = True
+        raise InputError(f"{self.description}: none of {len(self)} clips can be read. First: {self._problem(index)}")
+
+    @property
+    def keys(self) -> tuple[ClipKey, ...]:
+        """The keyframes, in order."""
+        names = self._videos[self._video].tolist()
+        return tuple(ClipKey(name, stamp) for name, stamp in zip(names, self._stamps.tolist(), strict=True))
+
+    @property
+    def num_boxes(self) -> int:
+        """How many people there are in all clips together."""
+        return len(self._boxes)
+
+    def annotations(self) -> pd.DataFrame:
+        """The ground truth of these keyframes, as the files have it. For evaluation only."""
+        if self._ground_truth is None:
+            raise InputError(f"{self.description}: has no ground truth")
+        return self._ground_truth
+
+    def set_epoch(self, epoch: int) -> None:
+        """Draw other crops and flips from now on; workers that are running follow."""
+        self._epoch.fill_(epoch)
+
+    def skipped(self) -> pd.DataFrame:
+        """What was left out because it could not be read: ``video_id, frame_stamp, reason``."""
+        rows = [(video, None, reason) for video, reason in self._left_out.items()]
+        rows += [(*self.keys[place], self._problem(place)) for place in torch.nonzero(self._unreadable)[:, 0].tolist()]
+        return pd.DataFrame(rows, columns=[*KEYFRAME, "reason"])
+
+    def _candidates(self, index: int) -> Iterator[int]:
+        """The index itself, then those after it; a known unreadable one is not tried again."""
+        if not -len(self) <= index < len(self):
+            raise IndexError(index)
+        for step in range(len(self)):
+            place = (index + step) % len(self)
+            if not self._unreadable[place]:
+                yield place
+
+    def _clip(self, place: int) -> Clip:
+        rng = np.random.default_rng((self.seed, int(self._epoch), place))
+        view = self.views.draw(rng)
+        # What is tested must not depend on how a decoder shrinks, so that only training frames come reduced.
+        frames = self._read(place, view.short_side if isinstance(self.views, RandomViews) else None)
+        rows = slice(self._first_box[place], self._first_box[place + 1])
+        table_boxes = self._boxes[rows]
+        pixels, boxes, kept = view(frames, table_boxes)
+        return Clip(
+            frames=pixels,
+            boxes=boxes,
+            table_boxes=torch.from_numpy(table_boxes)[kept],
+            labels=None if self._labels is None else torch.from_numpy(self._labels[rows])[kept].float(),
+            key=ClipKey(str(self._videos[self._video[place]]), self._stamps[place].item()),
+        )
+
+    def _read(self, place: int, min_short_side: int | None) -> np.ndarray:
+        video = str(self._videos[self._video[place]])
+        keyframe = self.timing.frame(self.frames, video, self._stamps[place].item())
+        indices = window(keyframe, self.num_frames, self.sampling_rate, self.frames.num_frames(video))
+        return self.frames.read(video, indices, min_short_side)
+
+    def _problem(self, place: int) -> str:
+        try:
+            self._read(place, None)
+        except InputError as error:
+            return str(error)
+        return "readable now"
+
+
+def multi_hot(annotations: pd.DataFrame, taxonomy: Taxonomy) -> tuple[pd.DataFrame, np.ndarray]:
+    """One row per box and its labels; a label that the taxonomy has not is no label.
+
+    Returns:
+        the distinct boxes ``video_id, frame_stamp, x1, y1, x2, y2`` in order of appearance, and ``(K, C)`` uint8.
+    """
+    people = annotations[[*KEYFRAME, *BOX]]
+    person = people.groupby([*KEYFRAME, *BOX], sort=False).ngroup().to_numpy()
+    column = pd.Index(taxonomy.ids).get_indexer(pd.Index(annotations.action_id))
+    known = column >= 0
+    labels = np.zeros((person.max(initial=-1) + 1, len(taxonomy)), np.uint8)
+    labels[person[known], column[known]] = 1
+    return people.drop_duplicates().reset_index(drop=True), labels

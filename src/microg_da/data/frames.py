@@ -1,0 +1,328 @@
+"""Decoding: the frames of a window, and no others, from folders of JPEG files or from video files."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Protocol
+
+import cv2
+import numpy as np
+from PIL import Image
+
+from microg_da.errors import InputError
+
+VIDEO_SUFFIXES = (".mp4", ".mkv", ".webm", ".avi", ".mov")
+
+_NUMBERED = re.compile(r"(\d+)\.jpe?g$", re.IGNORECASE)
+_REDUCED = {
+    1: cv2.IMREAD_COLOR,
+    2: cv2.IMREAD_REDUCED_COLOR_2,
+    4: cv2.IMREAD_REDUCED_COLOR_4,
+    8: cv2.IMREAD_REDUCED_COLOR_8,
+}
+_END_OF_IMAGE = b"\xff\xd9"
+# Some cameras pad a JPEG file after its end marker; a marker further from the end belongs to a thumbnail.
+_PADDING = 1024
+
+
+class FrameStore(Protocol):
+    """Where the frames of a data set's videos come from. Frames are counted from 0."""
+
+    def num_frames(self, video_id: str) -> int:
+        """How many frames a video has."""
+
+    def frame_size(self, video_id: str) -> tuple[int, int]:
+        """Height and width in pixels."""
+
+    def fps(self, video_id: str) -> float | None:
+        """Frames per second; None where the files do not say."""
+
+    def missing(self, video_ids: Sequence[str]) -> dict[str, str]:
+        """Which of the videos cannot be there, and why, found without decoding anything."""
+
+    def read(self, video_id: str, indices: np.ndarray, min_short_side: int | None = None) -> np.ndarray:
+        """Frames as uint8 RGB ``(T, H, W, 3)``.
+
+        With ``min_short_side``, frames may come smaller than they are stored, but their short side never
+        falls below it unless it was below it before. Indices may repeat.
+
+        Raises:
+            InputError: naming the file that is missing, damaged or too short.
+        """
+
+
+def window(keyframe: int, num_frames: int, sampling_rate: int, video_length: int) -> np.ndarray:
+    """The frames a model sees: ``T`` of them, ``τ`` apart, around the keyframe, clamped to the video.
+
+    Starts ``T·τ // 2`` before the keyframe, so that with an even ``T`` the keyframe is the one at index ``T/2``.
+    """
+    start = keyframe - num_frames * sampling_rate // 2
+    indices = start + sampling_rate * np.arange(num_frames)
+    return np.clip(indices, 0, video_length - 1)
+
+
+class JpegFolders:
+    """One folder per video, one numbered JPEG per frame: ``<video>/<video>_000001.jpg``.
+
+    Args:
+        root: the folder that holds the videos' folders.
+    """
+
+    def __init__(self, root: str | Path) -> None:
+        self.root = Path(root)
+        self._frames: dict[str, tuple[str, int, int, int]] = {}
+        self._sizes: dict[str, tuple[int, int]] = {}
+
+    def num_frames(self, video_id: str) -> int:
+        """How many frames the folder holds."""
+        return self._listing(video_id)[3]
+
+    def frame_size(self, video_id: str) -> tuple[int, int]:
+        """Height and width, from the header of the first frame."""
+        if video_id not in self._sizes:
+            path = self._path(video_id, 0)
+            try:
+                with Image.open(path) as image:
+                    self._sizes[video_id] = image.height, image.width
+            except OSError as error:
+                raise InputError(
+                    f"{path}: not a readable JPEG file. Extract the frames of {video_id} again."
+                ) from error
+        return self._sizes[video_id]
+
+    def fps(self, video_id: str) -> float | None:
+        """None: JPEG files do not say."""
+        return None
+
+    def missing(self, video_ids: Sequence[str]) -> dict[str, str]:
+        """Videos without a folder."""
+        if not self.root.is_dir():
+            raise InputError(f"{self.root}: no such folder of frames. Extract the frames, or use decode=video.")
+        there = {entry.name for entry in self.root.iterdir()}
+        return {video: f"{self.root / video}: no such folder of frames" for video in video_ids if video not in there}
+
+    def read(self, video_id: str, indices: np.ndarray, min_short_side: int | None = None) -> np.ndarray:
+        """See :meth:`FrameStore.read`."""
+        numbers, places = np.unique(indices, return_inverse=True)
+        flags = _REDUCED[self._reduction(video_id, min_short_side)]
+        frames: np.ndarray | None = None
+        for place, number in enumerate(numbers):
+            path = self._path(video_id, int(number))
+            image = _decode_jpeg(path, flags)
+            if frames is None:
+                frames = np.empty((len(numbers), *image.shape), np.uint8)
+            if image.shape != frames.shape[1:]:
+                raise InputError(f"{path}: has another size than the frames before it. Extract the frames again.")
+            cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=frames[place])
+        assert frames is not None
+        return frames if len(numbers) == len(indices) else frames[places]
+
+    def _reduction(self, video_id: str, min_short_side: int | None) -> int:
+        """The largest of 1, 2, 4, 8 by which libjpeg may shrink while it decodes."""
+        if min_short_side is None:
+            return 1
+        short = min(self.frame_size(video_id))
+        return max((factor for factor in _REDUCED if short // factor >= min_short_side), default=1)
+
+    def _path(self, video_id: str, index: int) -> Path:
+        prefix, first, width, _ = self._listing(video_id)
+        return self.root / video_id / f"{prefix}{first + index:0{width}d}.jpg"
+
+    def _listing(self, video_id: str) -> tuple[str, int, int, int]:
+        """Name before the number, first number, digits, and how many frames."""
+        if video_id not in self._frames:
+            self._frames[video_id] = self._list(video_id)
+        return self._frames[video_id]
+
+    def _list(self, video_id: str) -> tuple[str, int, int, int]:
+        folder = self.root / video_id
+        if not folder.is_dir():
+            raise InputError(
+                f"{folder}: no such folder of frames. Extract the frames of {video_id}, or remove its rows."
+            )
+        names = sorted(entry.name for entry in folder.iterdir() if _NUMBERED.search(entry.name))
+        if not names:
+            raise InputError(f"{folder}: holds no numbered JPEG file such as {video_id}_000001.jpg")
+        digits = _NUMBERED.search(names[0])
+        assert digits is not None
+        prefix, first, width = names[0][: digits.start()], int(digits[1]), len(digits[1])
+        for number, name in enumerate(names, start=first):
+            if name != f"{prefix}{number:0{width}d}.jpg":
+                raise InputError(
+                    f"{folder}: {prefix}{number:0{width}d}.jpg is missing. Extract the frames of {video_id} again."
+                )
+        return prefix, first, width, len(names)
+
+
+class VideoFiles:
+    """One video file per video, decoded with PyAV.
+
+    Args:
+        paths: the file of each ``video_id``.
+    """
+
+    def __init__(self, paths: dict[str, Path]) -> None:
+        # Arrays of text, not dicts of objects: worker processes share them instead of copying them.
+        self._ids = np.array(sorted(paths), dtype=np.str_)
+        self._paths = np.array([str(paths[name]) for name in sorted(paths)], dtype=np.str_)
+
+    def num_frames(self, video_id: str) -> int:
+        """How many frames the file holds."""
+        return len(self._index(video_id).order)
+
+    def frame_size(self, video_id: str) -> tuple[int, int]:
+        """Height and width in pixels, from the file's header."""
+        return self._index(video_id).size
+
+    def fps(self, video_id: str) -> float | None:
+        """The average frame rate, from the file's header."""
+        return self._index(video_id).fps
+
+    def missing(self, video_ids: Sequence[str]) -> dict[str, str]:
+        """Videos without a file, or with an empty one."""
+        faults = {}
+        for video in video_ids:
+            path = self._find(video)
+            if path is None:
+                faults[video] = f"{video}: no video file of that name ({', '.join(VIDEO_SUFFIXES)})"
+            elif not path.is_file() or path.stat().st_size == 0:
+                faults[video] = f"{path}: the video file is {'empty (0 bytes)' if path.is_file() else 'not there'}"
+        return faults
+
+    def read(self, video_id: str, indices: np.ndarray, min_short_side: int | None = None) -> np.ndarray:
+        """See :meth:`FrameStore.read`."""
+        index = self._index(video_id)
+        numbers, places = np.unique(indices, return_inverse=True)
+        found = dict(index.decode(numbers, min_short_side))
+        lost = [int(number) for number in numbers if number not in found]
+        if lost:
+            raise InputError(
+                f"{index.path}: frame {lost[0]} of {len(index.order)} cannot be decoded: the file is damaged"
+            )
+        return np.stack([found[number] for number in numbers])[places]
+
+    def _find(self, video_id: str) -> Path | None:
+        place = int(np.searchsorted(self._ids, video_id))
+        if place == len(self._ids) or self._ids[place] != video_id:
+            return None
+        return Path(str(self._paths[place]))
+
+    def _index(self, video_id: str) -> VideoIndex:
+        path = self._find(video_id)
+        if path is None:
+            raise InputError(f"{video_id}: no video file of that name ({', '.join(VIDEO_SUFFIXES)})")
+        return index_video(str(path))
+
+
+@dataclass(frozen=True)
+class VideoIndex:
+    """What a video file says about itself without decoding a frame.
+
+    Attributes:
+        path: the file.
+        size: height and width in pixels.
+        fps: average frames per second, None if the file does not say.
+        order: presentation time stamps of all frames, ascending.
+        entries: those of frames at which decoding can start.
+    """
+
+    path: str
+    size: tuple[int, int]
+    fps: float | None
+    order: np.ndarray
+    entries: np.ndarray
+
+    def decode(self, numbers: np.ndarray, min_short_side: int | None) -> Iterator[tuple[int, np.ndarray]]:
+        """Frames by number (ascending, distinct), each run of them from the nearest entry before it."""
+        import av
+
+        stamps = self.order[numbers]
+        runs = np.searchsorted(self.entries, stamps, side="right")
+        try:
+            with av.open(self.path) as container:
+                stream = container.streams.video[0]
+                for run in np.unique(runs):
+                    wanted = dict(zip(stamps[runs == run].tolist(), numbers[runs == run].tolist(), strict=True))
+                    container.seek(int(self.entries[max(run - 1, 0)]), stream=stream)
+                    for frame in container.decode(stream):
+                        if frame.pts in wanted:
+                            yield wanted.pop(frame.pts), self._pixels(frame, min_short_side)
+                        if not wanted:
+                            break
+        except av.FFmpegError as error:
+            raise InputError(f"{self.path}: cannot be decoded: {error}") from error
+
+    def _pixels(self, frame, min_short_side: int | None) -> np.ndarray:  # type: ignore[no-untyped-def]
+        height, width = self.size
+        factor = 1 if min_short_side is None else max(1, min(height, width) // min_short_side)
+        return frame.to_ndarray(
+            format="rgb24",
+            width=width // factor,
+            height=height // factor,
+            interpolation="AREA" if factor > 1 else "BILINEAR",
+        )
+
+
+@lru_cache(maxsize=512)
+def index_video(path: str) -> VideoIndex:
+    """Read the packets of a video file, decoding none.
+
+    Raises:
+        InputError: if PyAV is not installed, or the file holds no video that it can read.
+    """
+    try:
+        import av
+    except ImportError as error:
+        raise InputError(
+            "reading video files needs PyAV: pip install 'microg_da[video]', or extract JPEG frames"
+        ) from error
+    try:
+        with av.open(path) as container:
+            stream = container.streams.video[0]
+            packets = [
+                (packet.pts, packet.is_keyframe)
+                for packet in container.demux(stream)
+                if packet.pts is not None and not packet.is_discard
+            ]
+            rate, size = stream.average_rate, (stream.height, stream.width)
+    except (av.FFmpegError, OSError, IndexError) as error:
+        raise InputError(f"{path}: not a readable video file ({error}). Download or copy it again.") from error
+    if not packets:
+        raise InputError(f"{path}: holds no video frame with a time stamp. Download it again, or convert it to mp4.")
+    stamps, entry = map(np.array, zip(*packets, strict=True))
+    return VideoIndex(path, size, float(rate) if rate else None, np.sort(stamps), np.sort(stamps[entry]))
+
+
+def find_videos(root: str | Path) -> dict[str, Path]:
+    """Every video file below a folder, by its name without suffix.
+
+    Raises:
+        InputError: if there is none, or two have the same name.
+    """
+    found: dict[str, Path] = {}
+    for path in sorted(Path(root).rglob("*")):
+        if path.suffix.lower() in VIDEO_SUFFIXES:
+            if path.stem in found:
+                raise InputError(f"{path}: the video {path.stem} is also at {found[path.stem]}; keep one of them")
+            found[path.stem] = path
+    if not found:
+        raise InputError(f"{root}: no video files there ({', '.join(VIDEO_SUFFIXES)})")
+    return found
+
+
+def _decode_jpeg(path: Path, flags: int) -> np.ndarray:
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise InputError(f"{path}: cannot read the frame: {error.strerror or error}") from error
+    # OpenCV would fill the rest of a truncated image with grey and say nothing.
+    if _END_OF_IMAGE not in data[-_PADDING:]:
+        raise InputError(f"{path}: the JPEG file is truncated ({len(data)} bytes). Extract the frame again.")
+    image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+    if image is None:
+        raise InputError(f"{path}: not a readable JPEG file. Extract the frame again.")
+    return image

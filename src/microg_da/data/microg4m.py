@@ -1,0 +1,126 @@
+"""MicroG-4M (Wen et al., 2025): as released, as a training tree, or its tables alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from microg_da.data.annotations import (
+    ANNOTATION_COLUMNS,
+    BOX,
+    read_actions,
+    read_annotations,
+    read_person_boxes,
+    source_videos,
+)
+from microg_da.data.ava import read_predicted_boxes
+from microg_da.data.frames import VideoFiles, find_videos
+from microg_da.data.options import TreeOptions
+from microg_da.data.splits import SIDES
+from microg_da.data.tree import Tree, find_table, published_sides
+from microg_da.errors import InputError
+from microg_da.taxonomy import get_taxonomy
+
+# The six films; the other 42 source videos are recordings of missions. Only used where no actions.csv tells.
+FILMS = frozenset({"Apollo13", "Gravity", "ISS", "Interstellar", "TheMartian", "TheWanderingEarthII"})
+
+DECIMALS = 3
+
+
+def read_tree(root: Path, options: TreeOptions) -> Tree:
+    """Find MicroG-4M's tables in a folder.
+
+    Three layouts are understood: the training tree (``annotations/ava_{train,val,test}.csv``), the table of all
+    clips with the evaluated sides beside it (``ava_format_with_header.csv``, ``ava_{val,test}_gt.csv``), and the
+    release (``annotation_files/actions.csv`` and ``bounding_boxes.csv``, ``videos/``), whose boxes are in pixels and
+    which names no sides.
+    """
+    annotations, sides = _labels(root)
+    return Tree(
+        root=root,
+        annotations=annotations,
+        taxonomy=get_taxonomy("microg50"),
+        published=_published(annotations, sides),
+        domains=_domains(root, annotations),
+        stamp="frames",
+        start=0.0,
+        cut=True,
+        read_detected=lambda: read_predicted_boxes(root),
+    )
+
+
+def keyframe_annotations(actions: pd.DataFrame, boxes: pd.DataFrame, sizes: pd.DataFrame) -> pd.DataFrame:
+    """Join who does what with where they are, at one frame per person.
+
+    The keyframe of a person is, of the frames with a box of theirs, the one nearest the median of those frames;
+    of two as near, the first in the table.
+
+    Args:
+        actions: from :func:`microg_da.data.annotations.read_actions`.
+        boxes: from :func:`microg_da.data.annotations.read_person_boxes`, in pixels.
+        sizes: ``height`` and ``width`` of each clip in pixels, indexed by ``video_id``.
+
+    Returns:
+        An annotation table in the order of ``boxes`` and, for each person, of ``actions``; boxes in [0, 1] with three
+        decimals. A person without a box or without an action is left out.
+    """
+    unknown = boxes.video_id[~boxes.video_id.isin(sizes.index)]
+    if len(unknown):
+        raise InputError(
+            f"{unknown.nunique()} clips have boxes but no frames to measure them by, e.g. {unknown.iloc[0]}"
+        )
+    person = boxes.groupby(["video_id", "person_id"], sort=False).frame_stamp
+    distance = (boxes.frame_stamp - person.transform("median")).abs()
+    nearest = distance.groupby([boxes.video_id, boxes.person_id], sort=False).idxmin()
+    keyframes = boxes.loc[np.sort(nearest.to_numpy())].copy()
+    size = sizes.loc[keyframes.video_id, ["width", "height", "width", "height"]].to_numpy()
+    keyframes[BOX] = (keyframes[BOX].to_numpy() / size).round(DECIMALS)
+    return keyframes.merge(actions, on=["video_id", "person_id"])[ANNOTATION_COLUMNS]
+
+
+def clip_sizes(videos: VideoFiles, video_ids: list[str]) -> pd.DataFrame:
+    """Height and width of each clip, from its file."""
+    sizes = [videos.frame_size(video) for video in video_ids]
+    return pd.DataFrame(sizes, columns=["height", "width"], index=pd.Index(video_ids, name="video_id"))
+
+
+def _labels(root: Path) -> tuple[pd.DataFrame, dict[str, pd.DataFrame]]:
+    """All annotations, and those of each side that the files name."""
+    taxonomy = get_taxonomy("microg50")
+    paths = {side: find_table(root, f"ava_{side}.csv", f"ava_{side}_gt.csv", f"{side}.csv") for side in SIDES}
+    sides = {side: read_annotations(path, taxonomy=taxonomy) for side, path in paths.items() if path}
+    whole = find_table(root, "ava_format_with_header.csv", "ava_with_head.csv")
+    if whole:
+        return read_annotations(whole, taxonomy=taxonomy), sides
+    if sides:
+        return pd.concat(sides.values(), ignore_index=True), sides
+    actions, boxes = find_table(root, "actions.csv", "actions_final.csv"), find_table(root, "bounding_boxes.csv")
+    if not actions or not boxes:
+        raise InputError(
+            f"{root}: no MicroG-4M tables there. Expected annotations/ava_train.csv, ava_format_with_header.csv, "
+            f"or the release's annotation_files/actions.csv and bounding_boxes.csv, in this folder or in annotations/."
+        )
+    people = read_person_boxes(boxes)
+    sizes = clip_sizes(VideoFiles(find_videos(root / "videos")), sorted(set(people.video_id)))
+    return keyframe_annotations(read_actions(actions), people, sizes), {}
+
+
+def _published(annotations: pd.DataFrame, sides: dict[str, pd.DataFrame]) -> pd.Series:
+    ids = annotations.video_id.unique()
+    if not sides:
+        return pd.Series(np.nan, index=ids, dtype=object)
+    named = published_sides(sides)
+    # The authors publish the ground truth of val and test only: the rest is train.
+    rest = "train" if {"val", "test"} <= set(sides) and "train" not in sides else np.nan
+    return named.reindex(ids, fill_value=rest)
+
+
+def _domains(root: Path, annotations: pd.DataFrame) -> pd.Series:
+    path = find_table(root, "actions.csv", "actions_final.csv")
+    if path:
+        return read_actions(path).drop_duplicates("video_id").set_index("video_id").domain
+    ids = pd.Series(annotations.video_id.unique(), dtype=object)
+    simulated = source_videos(ids).isin(FILMS).to_numpy()
+    return pd.Series(np.where(simulated, "simulated", "real"), index=ids.to_numpy())

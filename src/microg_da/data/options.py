@@ -1,0 +1,84 @@
+"""What may follow ``?`` in a SOURCE that is read from files."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar
+
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from microg_da.errors import InputError, unknown_name
+
+
+@dataclass
+class TreeOptions:
+    """What may follow ``?`` in a SOURCE that is read from files.
+
+    Attributes:
+        scheme: a split scheme (``python -m microg_da split --help``) or a split file.
+        fold: the fold or film that tests, for the schemes that have folds.
+        folds: how many folds.
+        split_seed: seed of the stratification.
+        domain: ``real``, ``simulated`` or ``all``.
+        boxes: ``ground-truth``, or ``detected`` for the boxes of a person detector.
+        score_threshold: detected boxes below it are left out.
+        decode: ``frames`` for folders of JPEG, ``video`` for video files, ``auto`` for what is there.
+        fps: frames per second, where the files do not say or to check what they say.
+        stamp: what keyframes are given in, ``frames`` from 1 or ``seconds``; ``auto`` as the kind of data has it.
+        start: the second at which stored frames begin, where keyframes are given in seconds.
+        window: ``centred`` on the keyframe, or ``published``: one frame late, as MicroG-4M's authors have it.
+        on_error: ``raise``, or ``skip`` clips that cannot be read.
+        min_side, max_side: short side of training frames before the crop; by default 8/7 and 10/7 of the crop.
+        test_side: short side of test frames; by default 8/7 of ``image_size``.
+        flip: probability that a training clip is mirrored.
+    """
+
+    scheme: str = "published"
+    fold: str | None = None
+    folds: int = 5
+    split_seed: int = 0
+    domain: str = "all"
+    boxes: str = "ground-truth"
+    score_threshold: float = 0.8
+    decode: str = "auto"
+    fps: float | None = None
+    stamp: str = "auto"
+    start: float | None = None
+    window: str = "centred"
+    on_error: str = "raise"
+    min_side: int | None = None
+    max_side: int | None = None
+    test_side: int | None = None
+    flip: float = 0.5
+
+    CHOICES: ClassVar[dict[str, tuple[str, ...]]] = {
+        "domain": ("all", "real", "simulated"),
+        "boxes": ("ground-truth", "detected"),
+        "decode": ("auto", "frames", "video"),
+        "stamp": ("auto", "frames", "seconds"),
+        "window": ("centred", "published"),
+        "on_error": ("raise", "skip"),
+    }
+
+
+def parse_options(values: dict[str, Any], where: str) -> TreeOptions:
+    """Options from text or typed values.
+
+    Raises:
+        InputError: for an unknown option or an impossible value, naming it and the valid ones.
+    """
+    names = [each.name for each in fields(TreeOptions)]
+    for name in values:
+        if name not in names:
+            raise unknown_name("option", name, names, where)
+    try:
+        options = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(TreeOptions), values))
+    except OmegaConfBaseException as error:
+        key = str(error.key)
+        raise InputError(f"{where}: {key}={values.get(key)!r}: {str(error).splitlines()[0]}") from error
+    assert isinstance(options, TreeOptions)
+    for name, choices in TreeOptions.CHOICES.items():
+        if getattr(options, name) not in choices:
+            raise unknown_name(f"value of {name}", getattr(options, name), choices, where)
+    return options

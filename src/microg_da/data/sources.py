@@ -1,0 +1,251 @@
+"""SOURCE: the one text that says where data comes from, ``name:path?key=value&key=value``."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from microg_da.data import DATA
+from microg_da.data.annotations import BOX, KEYFRAME
+from microg_da.data.dataset import ClipDataset, Timing, multi_hot
+from microg_da.data.options import TreeOptions, parse_options
+from microg_da.data.splits import SIDES, Split
+from microg_da.data.transforms import TEST_SIDE, RandomViews, WholeViews
+from microg_da.data.tree import Tree
+from microg_da.errors import InputError, unknown_name
+from microg_da.taxonomy import Taxonomy, get_taxonomy, transfer
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Source:
+    """A SOURCE taken apart.
+
+    Attributes:
+        kind: a name in :data:`microg_da.data.DATA`.
+        path: a folder, or for ``synthetic`` a domain.
+        options: what follows ``?``, still text.
+    """
+
+    kind: str
+    path: str
+    options: dict[str, str] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        options = "&".join(f"{key}={value}" for key, value in self.options.items())
+        return f"{self.kind}:{self.path}" + (f"?{options}" if options else "")
+
+
+def parse_source(text: str) -> Source:
+    """Take a SOURCE apart.
+
+    Raises:
+        InputError: if it is not of the form ``name:path?key=value&…``, or the name is unknown.
+    """
+    kind, colon, rest = text.strip().partition(":")
+    if not colon or not kind:
+        raise InputError(
+            f"{text!r} is not a data source; write name:path, e.g. synthetic:earth or microg4m:/data/MicroG-4M"
+        )
+    DATA.entry(kind, where=repr(text))
+    path, question, query = rest.partition("?")
+    if not path:
+        raise InputError(f"{text!r}: nothing after '{kind}:'; write {kind}:PATH")
+    options: dict[str, str] = {}
+    for pair in query.split("&") if question else []:
+        key, equals, value = pair.partition("=")
+        if not key or not equals:
+            raise InputError(f"{text!r}: {pair!r} is not key=value; options are written ?key=value&key=value")
+        if key in options:
+            raise InputError(f"{text!r}: option {key!r} is given twice")
+        options[key] = value
+    return Source(kind, path, options)
+
+
+def open_source(
+    source: str,
+    *,
+    split: str,
+    taxonomy: Taxonomy | str,
+    num_frames: int,
+    sampling_rate: int,
+    image_size: int,
+    labelled: bool,
+    train: bool,
+    seed: int = 0,
+    **options: Any,
+) -> Any:
+    """Open one split of a data source.
+
+    Args:
+        source: e.g. ``synthetic:earth``, ``microg4m:ROOT?domain=simulated``.
+        split: ``train``, ``val`` or ``test``.
+        taxonomy: the classes, in the order of the label columns.
+        num_frames: T, frames in a window.
+        sampling_rate: τ, how far apart they are.
+        image_size: side of the square training crop, in pixels.
+        labelled: whether clips carry labels; without, none are kept.
+        train: draw random views, instead of the whole frame.
+        seed: of everything random.
+        options: as after ``?``, which prevails; see :class:`microg_da.data.options.TreeOptions`.
+
+    Returns:
+        A data set of :class:`~microg_da.data.clips.Clip` with ``annotations()``, ``keys`` and ``description``.
+
+    Raises:
+        InputError: if the source, an option or the data is wrong.
+    """
+    parsed = parse_source(source)
+    if split not in SIDES:
+        raise unknown_name("split", split, SIDES)
+    request: dict[str, Any] = {
+        "split": split,
+        "taxonomy": get_taxonomy(taxonomy),
+        "num_frames": num_frames,
+        "sampling_rate": sampling_rate,
+        "image_size": image_size,
+        "labelled": labelled,
+        "train": train,
+    }
+    chosen = {**options, **parsed.options}
+    if parsed.kind == "synthetic":
+        return DATA.load("synthetic")(parsed.path, **request, **{"seed": seed, **chosen})
+    return open_tree(parsed, **request, seed=seed, options=chosen)
+
+
+def read_tree(source: str | Source, options: dict[str, Any] | None = None) -> tuple[Tree, TreeOptions]:
+    """The tables of a source that is read from files.
+
+    Raises:
+        InputError: if it is not one, its folder does not exist, or the data is wrong.
+    """
+    parsed = parse_source(source) if isinstance(source, str) else source
+    if parsed.kind == "synthetic":
+        raise InputError(f"{parsed}: the synthetic data is drawn, not read; give ava:PATH or microg4m:PATH")
+    chosen = parse_options({**(options or {}), **parsed.options}, where=str(parsed))
+    root = Path(parsed.path).expanduser()
+    if not root.is_dir():
+        raise InputError(f"{parsed}: there is no folder {root}")
+    return DATA.load(parsed.kind)(root, chosen), chosen
+
+
+def open_tree(
+    source: Source,
+    *,
+    split: str,
+    taxonomy: Taxonomy,
+    num_frames: int,
+    sampling_rate: int,
+    image_size: int,
+    labelled: bool,
+    train: bool,
+    seed: int,
+    options: dict[str, Any],
+) -> ClipDataset:
+    """Clips read from files; see :func:`open_source`."""
+    tree, chosen = read_tree(source, options)
+    division = tree.split(chosen)
+    annotations = _select(tree, division, split, chosen, source)
+    people, labels = _people(tree, annotations, split, chosen, taxonomy, labelled=labelled)
+    frames = tree.frames(chosen.decode)
+    left_out = _check_frames(frames.missing(sorted(set(people.video_id))), chosen, source)
+    readable = ~people.video_id.isin(left_out).to_numpy()
+    people, labels = people[readable], None if labels is None else labels[readable]
+    if people.empty:
+        raise InputError(f"{source}: no clip of the {split} split can be read: {next(iter(left_out.values()))}")
+    ground_truth = annotations[annotations.action_id.isin(taxonomy.ids) & ~annotations.video_id.isin(left_out)]
+    test_side = chosen.test_side or int(image_size * TEST_SIDE)
+    return ClipDataset(
+        people,
+        labels,
+        frames=frames,
+        timing=Timing(tree.stamp, tree.start, chosen.fps, late=chosen.window == "published"),
+        num_frames=num_frames,
+        sampling_rate=sampling_rate,
+        views=RandomViews(image_size, chosen.min_side, chosen.max_side, chosen.flip)
+        if train
+        else WholeViews(test_side),
+        seed=seed,
+        skip=chosen.on_error == "skip",
+        ground_truth=ground_truth.reset_index(drop=True),
+        description=_describe(source, split, division, people),
+        warnings=_warnings(tree, division, taxonomy),
+        split_hash=division.hash,
+        left_out=left_out,
+    )
+
+
+def _select(tree: Tree, division: Split, split: str, options: TreeOptions, source: Source) -> pd.DataFrame:
+    """The annotations of one side and domain."""
+    chosen = tree.annotations[tree.annotations.video_id.isin(division.clips[split])]
+    if options.domain != "all":
+        if tree.domains is None:
+            raise InputError(f"{source}: domain={options.domain}, but this data does not say which clips are real")
+        chosen = chosen[chosen.video_id.map(tree.domains) == options.domain]
+    if chosen.empty:
+        domain = "" if options.domain == "all" else f" with domain={options.domain}"
+        raise InputError(
+            f"{source}: the {split} split of scheme {division.scheme!r} has no clip{domain}. Choose another."
+        )
+    return chosen.reset_index(drop=True)
+
+
+def _people(
+    tree: Tree, annotations: pd.DataFrame, split: str, options: TreeOptions, taxonomy: Taxonomy, *, labelled: bool
+) -> tuple[pd.DataFrame, np.ndarray | None]:
+    """The boxes that clips carry, and their labels if they are asked for."""
+    if options.boxes == "detected":
+        if labelled:
+            raise InputError(
+                "boxes=detected: detected boxes have no labels, so that a model cannot be trained on them as a "
+                "labelled source. Use boxes=ground-truth there."
+            )
+        found = tree.read_detected()
+        found = found[(found.score >= options.score_threshold) & found.video_id.isin(annotations.video_id)]
+        if found.empty:
+            raise InputError(f"boxes=detected: no box of the {split} split scores {options.score_threshold:g} or more")
+        return found[[*KEYFRAME, *BOX]].drop_duplicates().reset_index(drop=True), None
+    people, labels = multi_hot(annotations, taxonomy)
+    if not labels.any():
+        raise InputError(f"no label of the {split} split is in taxonomy {taxonomy.name!r}: is it the right one?")
+    return people, labels if labelled else None
+
+
+def _check_frames(missing: dict[str, str], options: TreeOptions, source: Source) -> dict[str, str]:
+    if missing and options.on_error == "raise":
+        first = next(iter(missing.values()))
+        raise InputError(f"{first} ({len(missing)} videos of {source} are missing; on_error=skip goes on without them)")
+    return missing
+
+
+def _describe(source: Source, split: str, division: Split, people: pd.DataFrame) -> str:
+    keyframes = people[KEYFRAME].drop_duplicates()
+    return (
+        f"{source}, {split} of scheme {division.scheme} ({division.hash}): {keyframes.video_id.nunique():,} videos, "
+        f"{len(keyframes):,} keyframes, {len(people):,} boxes"
+    )
+
+
+def _warnings(tree: Tree, division: Split, taxonomy: Taxonomy) -> tuple[str, ...]:
+    lines = [*tree.notes]
+    if leak := division.leak_warning(tree.sources):
+        lines.append(leak)
+        if leak not in _warned:
+            _warned.add(leak)
+            _log.warning(leak)
+    changed = transfer(tree.taxonomy, taxonomy).changed
+    if changed:
+        lines.append(
+            f"action ids {', '.join(map(str, changed))} mean something else in the data than in {taxonomy.name}"
+        )
+    return tuple(lines)
+
+
+# Several data sets are opened on one split; its warning is read once.
+_warned: set[str] = set()

@@ -1,0 +1,298 @@
+"""Which clips train, validate and test: as published, or with every source video on one side only.
+
+MicroG-4M's published 7:1:2 split shuffles clips, so that every test clip has neighbours from the same source
+video in train. The ``by-source`` schemes never divide a source video; among the splits that do not, they look for
+the one in which classes and domains are spread most nearly as in the whole (see :func:`stratify_groups`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from microg_da.data.annotations import source_videos
+from microg_da.data.stratify import stratify_groups
+from microg_da.errors import InputError
+from microg_da.files import write_json
+from microg_da.registry import Entry, Registry
+
+SIDES = ("train", "val", "test")
+FRACTIONS = (0.7, 0.1, 0.2)
+
+SCHEMES = Registry(
+    "split scheme",
+    {
+        "published": Entry("microg_da.data.splits:published", "as the data set's own files divide it"),
+        "by-source": Entry("microg_da.data.splits:by_source", "7:1:2, every source video on one side, stratified"),
+        "by-source-kfold": Entry(
+            "microg_da.data.splits:by_source_kfold", "k folds of source videos: one tests, the next validates"
+        ),
+        "leave-one-film-out": Entry(
+            "microg_da.data.splits:leave_one_film_out", "one film tests, every other source video trains"
+        ),
+    },
+)
+
+
+@dataclass(frozen=True)
+class Split:
+    """A division of clips into train, val and test.
+
+    Attributes:
+        scheme: the name of the scheme that made it.
+        clips: for each side its clips' ``video_id``, sorted.
+        settings: what the scheme was given: ``seed``, ``fold``, …
+    """
+
+    scheme: str
+    clips: dict[str, tuple[str, ...]]
+    settings: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        sides = pd.Series([side for side in SIDES for _ in self.clips[side]], dtype=object)
+        ids = pd.Series([clip for side in SIDES for clip in self.clips[side]], dtype=object)
+        twice = ids[ids.duplicated()]
+        if len(twice):
+            both = ", ".join(sides[ids == twice.iloc[0]])
+            raise InputError(
+                f"split {self.scheme!r}: {twice.nunique()} clips are in more than one side, e.g. {twice.iloc[0]} in "
+                f"{both}. A clip may train or test, not both: remove it from one list."
+            )
+
+    @property
+    def hash(self) -> str:
+        """Twelve hexadecimal digits that only this division of clips has, whatever made it."""
+        text = json.dumps({side: list(self.clips[side]) for side in SIDES}, ensure_ascii=False)
+        return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+    @property
+    def sides(self) -> pd.Series:
+        """The side of every clip, indexed by ``video_id``."""
+        pairs = {clip: side for side in SIDES for clip in self.clips[side]}
+        return pd.Series(pairs, name="side", dtype=object)
+
+    def shared_source_videos(self, evaluated: str, sources: pd.Series) -> Shared:
+        """What the side ``evaluated`` has in common with train.
+
+        Args:
+            evaluated: ``"val"`` or ``"test"``.
+            sources: the source video of each ``video_id``.
+        """
+        train = set(sources.reindex(self.clips["train"]).dropna())
+        clips = sources.reindex(self.clips[evaluated]).dropna()
+        known = clips[clips.isin(train)]
+        return Shared(evaluated, known.nunique(), clips.nunique(), len(known), len(clips))
+
+    def leak_warning(self, sources: pd.Series) -> str | None:
+        """One line if a side that is evaluated shares source videos with train, else None."""
+        shared = [self.shared_source_videos(side, sources) for side in ("val", "test")]
+        leaks = [str(each) for each in shared if each.clips]
+        if not leaks:
+            return None
+        return f"split {self.scheme!r} shares source videos with train: {'; '.join(leaks)}"
+
+
+@dataclass(frozen=True)
+class Shared:
+    """How much of an evaluated side comes from source videos that train sees too."""
+
+    side: str
+    source_videos: int
+    of_source_videos: int
+    clips: int
+    of_clips: int
+
+    def __str__(self) -> str:
+        return (
+            f"{self.side} {self.clips} of {self.of_clips} clips "
+            f"({self.source_videos} of {self.of_source_videos} source videos)"
+        )
+
+
+def make_split(
+    scheme: str,
+    annotations: pd.DataFrame,
+    *,
+    sources: pd.Series | None = None,
+    domains: pd.Series | None = None,
+    published: pd.Series | None = None,
+    seed: int = 0,
+    folds: int = 5,
+    fold: str | int | None = None,
+) -> Split:
+    """Divide the clips of an annotation table.
+
+    Args:
+        scheme: one of :data:`SCHEMES`.
+        annotations: one row per label, with ``video_id`` and ``action_id``.
+        sources: the source video of each ``video_id``; None for the text before its last ``_``.
+        domains: ``"real"`` or ``"simulated"`` for each ``video_id``; spread evenly where given.
+        published: the side of each ``video_id`` in the data set's own files.
+        seed: breaks ties of the stratification.
+        folds: how many folds ``by-source-kfold`` makes.
+        fold: the fold that tests (an index from 0), or the film for ``leave-one-film-out``.
+
+    Raises:
+        InputError: if the scheme needs something that the data has not.
+    """
+    make = SCHEMES.load(scheme)
+    clips = _clip_table(annotations, sources, domains, published)
+    return make(clips=clips, annotations=annotations, seed=seed, folds=folds, fold=fold)
+
+
+def published(clips: pd.DataFrame, **_: Any) -> Split:
+    """The data set's own division."""
+    if clips.published.isna().any():
+        missing = clips.index[clips.published.isna()]
+        raise InputError(
+            f"scheme published: {len(missing)} clips stand in no split file of the data set, e.g. {missing[0]}. "
+            f"Use scheme by-source, or add them to a file under annotations/."
+        )
+    return _split("published", clips.published, {})
+
+
+def by_source(clips: pd.DataFrame, annotations: pd.DataFrame, *, seed: int, **_: Any) -> Split:
+    """70 : 10 : 20 per cent of the clips, never dividing a source video."""
+    parts = _stratify(clips, annotations, FRACTIONS, seed)
+    return _split("by-source", parts.map(dict(enumerate(SIDES))), {"seed": seed})
+
+
+def by_source_kfold(
+    clips: pd.DataFrame, annotations: pd.DataFrame, *, seed: int, folds: int, fold: str | int | None
+) -> Split:
+    """Fold ``fold`` of ``folds`` tests, the next validates, the others train."""
+    if folds < 3:
+        raise InputError(f"folds={folds}: by-source-kfold needs 3 or more, one each to test, validate and train")
+    test = _fold_number(fold, folds)
+    parts = _stratify(clips, annotations, [1 / folds] * folds, seed)
+    names = dict.fromkeys(range(folds), "train") | {(test + 1) % folds: "val", test: "test"}
+    return _split("by-source-kfold", parts.map(names), {"seed": seed, "folds": folds, "fold": test})
+
+
+def leave_one_film_out(
+    clips: pd.DataFrame, annotations: pd.DataFrame, *, seed: int, fold: str | int | None, **_: Any
+) -> Split:
+    """Film ``fold`` tests; the other source videos train, an eighth of their clips validates."""
+    films = sorted(set(clips.source_video[clips.domain == "simulated"]))
+    if not films:
+        raise InputError("scheme leave-one-film-out: no clip of this data set is known to be simulated")
+    if fold not in films:
+        raise InputError(f"scheme leave-one-film-out: fold must name the film that tests, one of {films}, not {fold!r}")
+    rest = clips[clips.source_video != fold]
+    parts = _stratify(rest, annotations, [7 / 8, 1 / 8], seed)
+    sides = parts.map({0: "train", 1: "val"}).reindex(clips.index, fill_value="test")
+    return _split("leave-one-film-out", sides, {"seed": seed, "fold": fold})
+
+
+def write_split(split: Split, path: str | Path) -> Path:
+    """Write a split as JSON, one clip a line, with its hash."""
+    value = {
+        "scheme": split.scheme,
+        "settings": split.settings,
+        "hash": split.hash,
+        **{side: list(split.clips[side]) for side in SIDES},
+    }
+    return write_json(path, value)
+
+
+def read_split(path: str | Path) -> Split:
+    """Read a split file.
+
+    Raises:
+        InputError: if it is not one, a clip is on two sides, or it was edited after it was made.
+    """
+    path = Path(path)
+    try:
+        value = json.loads(path.read_text(encoding="utf-8-sig"))
+        clips = {side: tuple(sorted(map(str, value[side]))) for side in SIDES}
+        split = Split(str(value["scheme"]), clips, dict(value["settings"]))
+        recorded = value["hash"]
+    except OSError as error:
+        raise InputError(f"{path}: cannot read the split file: {error.strerror or error}") from error
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(
+            f"{path}: not a split file ({error!r}). `python -m microg_da split` writes one: JSON with "
+            f"scheme, settings, hash and the lists train, val, test."
+        ) from error
+    if recorded != split.hash:
+        raise InputError(
+            f"{path}: its clips have hash {split.hash}, but the file says {recorded}: it was changed after "
+            f"it was made. Make it again with `python -m microg_da split`, or correct the hash if the change was meant."
+        )
+    return split
+
+
+def _split(scheme: str, sides: pd.Series, settings: dict[str, Any]) -> Split:
+    clips = {side: tuple(sorted(sides.index[sides == side])) for side in SIDES}
+    return Split(scheme, clips, settings)
+
+
+def hold_out(annotations: pd.DataFrame, seed: int = 0) -> tuple[str, ...]:
+    """An eighth of whole, uncut videos, stratified: to validate where a data set has no side for it."""
+    videos = pd.Index(annotations.video_id.unique())
+    clips = _clip_table(annotations, sources=videos.to_series())
+    parts = _stratify(clips, annotations, [7 / 8, 1 / 8], seed)
+    return tuple(sorted(parts.index[parts == 1]))
+
+
+def _clip_table(
+    annotations: pd.DataFrame,
+    sources: pd.Series | None = None,
+    domains: pd.Series | None = None,
+    published: pd.Series | None = None,
+) -> pd.DataFrame:
+    """One row per clip: ``source_video``, ``domain`` and ``published`` side, where known."""
+    ids = pd.Index(np.sort(annotations.video_id.astype(object).unique()), name="video_id")
+    if ids.empty:
+        raise InputError("there is no clip to split: the annotation table is empty")
+    return pd.DataFrame(
+        {
+            "source_video": source_videos(ids.to_series()) if sources is None else sources.reindex(ids),
+            "domain": None if domains is None else domains.reindex(ids),
+            "published": None if published is None else published.reindex(ids),
+        },
+        index=ids,
+    )
+
+
+def _stratify(clips: pd.DataFrame, annotations: pd.DataFrame, fractions: Sequence[float], seed: int) -> pd.Series:
+    """The part (an index into ``fractions``) of every clip."""
+    groups, names = pd.factorize(clips.source_video, sort=True)
+    if len(names) < len(fractions):
+        raise InputError(
+            f"{len(names)} source videos cannot be put on {len(fractions)} sides without dividing one. "
+            f"Use scheme published, fewer folds, or more source videos."
+        )
+    labels = annotations.drop_duplicates(["video_id", "person_id", "action_id"])
+    labels = labels[labels.video_id.isin(clips.index)]
+    per_class = _counts(groups[clips.index.get_indexer(labels.video_id)], labels.action_id, len(names))
+    per_domain = _counts(groups, clips.domain.fillna("unknown"), len(names))
+    size = np.bincount(groups, minlength=len(names))[:, None]
+    part_of_group = stratify_groups([size, per_domain, per_class], fractions, seed=seed)
+    return pd.Series(part_of_group[groups], index=clips.index)
+
+
+def _counts(groups: np.ndarray, values: pd.Series, num_groups: int) -> np.ndarray:
+    codes, kinds = pd.factorize(values, sort=True)
+    table = np.zeros((num_groups, len(kinds)))
+    np.add.at(table, (groups, codes), 1)
+    return table
+
+
+def _fold_number(fold: str | int | None, folds: int) -> int:
+    try:
+        number = int(0 if fold is None else fold)
+    except ValueError:
+        number = -1
+    if not 0 <= number < folds:
+        raise InputError(f"fold={fold!r}: must be a number from 0 to {folds - 1}")
+    return number

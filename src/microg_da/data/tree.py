@@ -1,0 +1,99 @@
+"""What a data set on disk says about itself, whatever its layout: labels, sides, domains, frames."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Literal
+
+import pandas as pd
+
+from microg_da.data.annotations import source_videos
+from microg_da.data.frames import FrameStore, JpegFolders, VideoFiles, find_videos
+from microg_da.data.options import TreeOptions
+from microg_da.data.splits import SCHEMES, SIDES, Split, make_split, read_split
+from microg_da.errors import InputError, unknown_name
+from microg_da.taxonomy import Taxonomy
+
+Stamp = Literal["frames", "seconds"]
+
+
+@dataclass(frozen=True)
+class Tree:
+    """A data set on disk.
+
+    Attributes:
+        root: its folder.
+        annotations: every labelled person of every side.
+        taxonomy: the data set's own action ids.
+        published: the side of each ``video_id`` in the data set's own files; NaN where they do not say.
+        domains: ``"real"`` or ``"simulated"`` for each ``video_id``, where the data set tells.
+        stamp: what ``frame_stamp`` counts: frames from 1, or seconds.
+        start: the second at which stored frames begin.
+        cut: whether videos are clips cut from source videos, which their names then tell.
+        read_detected: reads the boxes that a person detector found.
+        notes: what a reader of results should know about the data, in one line each.
+    """
+
+    root: Path
+    annotations: pd.DataFrame
+    taxonomy: Taxonomy
+    published: pd.Series
+    domains: pd.Series | None
+    stamp: Stamp
+    start: float
+    cut: bool
+    read_detected: Callable[[], pd.DataFrame]
+    notes: tuple[str, ...] = ()
+
+    @cached_property
+    def sources(self) -> pd.Series:
+        """The source video of every ``video_id``."""
+        ids = pd.Series(sorted(set(self.annotations.video_id)), dtype=object)
+        return pd.Series((source_videos(ids) if self.cut else ids).to_numpy(), index=ids.to_numpy(), dtype=object)
+
+    def split(self, options: TreeOptions) -> Split:
+        """The division that the options ask for."""
+        if options.scheme not in SCHEMES:
+            if not Path(options.scheme).is_file():
+                raise unknown_name("split scheme or split file", options.scheme, SCHEMES)
+            return read_split(options.scheme)
+        return make_split(
+            options.scheme,
+            self.annotations,
+            sources=self.sources,
+            domains=self.domains,
+            published=self.published,
+            seed=options.split_seed,
+            folds=options.folds,
+            fold=options.fold,
+        )
+
+    def frames(self, decode: str = "auto") -> FrameStore:
+        """The way to the data set's frames."""
+        folders, videos = self.root / "frames", self.root / "videos"
+        if decode == "frames" or (decode == "auto" and folders.is_dir()):
+            return JpegFolders(folders)
+        if decode == "video" or videos.is_dir():
+            return VideoFiles(find_videos(videos))
+        raise InputError(
+            f"{self.root}: has neither frames/ (folders of JPEG) nor videos/. Give the folder that holds one."
+        )
+
+
+def find_table(root: Path, *names: str) -> Path | None:
+    """The first of some files that is in a data set's folder or in its folder of annotations."""
+    places = (root / folder / name for name in names for folder in (".", "annotations", "annotation_files"))
+    return next((path for path in places if path.is_file()), None)
+
+
+def published_sides(tables: dict[str, pd.DataFrame]) -> pd.Series:
+    """The side of each ``video_id`` from one annotation table per side.
+
+    Raises:
+        InputError: if a clip is on two sides.
+    """
+    clips = {side: tuple(sorted(set(tables[side].video_id))) if side in tables else () for side in SIDES}
+    return Split("published", clips).sides
