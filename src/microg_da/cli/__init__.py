@@ -13,6 +13,7 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 from types import ModuleType
+from typing import NoReturn
 
 from microg_da import __version__
 from microg_da.errors import InputError, nearest, unknown_name
@@ -42,13 +43,27 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
 
 
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line, as every other error of the input."""
+
+    def error(self, message: str) -> NoReturn:
+        raise InputError(f"{message}. See `{self.prog} --help`.")
+
+    @property
+    def options(self) -> list[str]:
+        """Every option this parser knows, e.g. ``--help``."""
+        return [option for action in self._actions for option in action.option_strings]
+
+
 def _parse(argv: list[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="microg_da", description=_DESCRIPTION, allow_abbrev=False)
+    parser = _Parser(prog="microg_da", description=_DESCRIPTION, allow_abbrev=False)
     parser.add_argument("--version", action="version", version=f"microg_da {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     chosen = next((word for word in argv if not word.startswith("-")), None)
     if chosen is not None and chosen not in COMMANDS:
         raise unknown_name("command", chosen, COMMANDS)
+    if chosen is None and (unknown := [word for word in argv if word not in parser.options]):
+        raise unknown_name("option", unknown[0], parser.options)
     module: ModuleType | None = None
     for name, summary in COMMANDS.items():
         sub = commands.add_parser(
@@ -61,8 +76,7 @@ def _parse(argv: list[str]) -> argparse.Namespace:
     args, rest = parser.parse_known_args(argv)
     args.overrides = rest
     if rest and not getattr(module, "ACCEPTS_OVERRIDES", False):
-        options = [o for action in commands.choices[args.command]._actions for o in action.option_strings]
-        guess = nearest(rest[0].split("=")[0], options)
+        guess = nearest(rest[0].split("=")[0], commands.choices[args.command].options)
         hint = f" Did you mean {guess}?" if guess else f" See `python -m microg_da {args.command} --help`."
         raise InputError(f"{args.command}: unexpected argument {rest[0]!r}.{hint}")
     return args
