@@ -311,6 +311,28 @@ def test_a_single_logged_step_is_a_dot(run_folder):
     assert len(marks) == 1
 
 
+@pytest.mark.parametrize(
+    ("content", "axis", "ticks"),
+    [
+        (
+            "step,epoch,train/loss,val/map\n9,0,0.7,\n9,0,,0.2\n19,1,0.5,\n19,1,,0.4\n29,2,0.4,\n",
+            "epoch",
+            ["1", "2", "3"],
+        ),
+        ("step,epoch,train/loss\n0,0,0.7\n5,0,0.6\n10,1,0.5\n", "step", ["0", "2", "4", "6", "8", "10"]),
+    ],
+)
+def test_curves_run_over_epochs_if_each_logs_once(run_folder, content, axis, ticks):
+    shutil.rmtree(run_folder / "metrics" / "adapt")
+    (run_folder / "metrics" / "source" / "metrics.csv").write_text(content)
+    text = (write_report(run_folder)).read_text()
+    chart = text[text.index('aria-label="Loss against') :]
+    chart = chart[: chart.index("</svg>")]
+    assert f"Loss against {axis}" in chart
+    assert re.findall(r'text-anchor="middle">([^<]*)<', chart) == ticks
+    assert chart.count("<polyline") == 1
+
+
 @pytest.mark.parametrize("name", ["results.json", "run.json"])
 def test_a_missing_file_is_named(run_folder, name):
     (run_folder / name).unlink()

@@ -185,14 +185,24 @@ SECTIONS = (
 
 def _charts(frame: pd.DataFrame) -> list[LineChart]:
     """Losses in one chart, validation scores (fractions, shown ×100) in another."""
-    axis = next((name for name in ("step", "epoch") if name in frame), None)
-    if axis is None:
-        return []
-    numeric = frame.set_index(axis).apply(pd.to_numeric, errors="coerce")
-    losses = {c: numeric[c] for c in numeric if str(c).startswith("train/") or str(c) == "val/loss"}
-    scored = {c.removeprefix("val/"): numeric[c] for c in numeric if str(c).startswith("val/") and c != "val/loss"}
+    values = _by_time(frame)
+    losses = {name: values[name] for name in values if name.startswith("train/") or name == "val/loss"}
+    scored = {name.removeprefix("val/"): values[name] for name in values if name.startswith("val/")}
+    scored.pop("loss", None)
     charts = [line_chart("Loss", losses), line_chart("Validation, ×100", scored, scale=100)]
     return [chart for chart in charts if chart is not None]
+
+
+def _by_time(frame: pd.DataFrame) -> dict[str, pd.Series]:
+    """The logged columns as numbers, indexed by epochs done, or by step where an epoch logs more than once."""
+    values = frame.apply(pd.to_numeric, errors="coerce")
+    if "epoch" in values and values.groupby("epoch").count().drop(columns="step", errors="ignore").le(1).all(axis=None):
+        values = values.set_index(values.pop("epoch") + 1)
+    elif axis := next((name for name in ("step", "epoch") if name in values), None):
+        values = values.set_index(axis)
+    else:
+        return {}
+    return {str(name): column for name, column in values.items()}
 
 
 def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
