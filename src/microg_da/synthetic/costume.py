@@ -20,6 +20,7 @@ CASUAL = np.array(
     dtype=float,
 )  # fmt: skip
 TROUSERS = np.array([[48, 54, 84], [56, 56, 60], [120, 104, 80], [84, 88, 96], [36, 38, 44]], dtype=float)
+EYES = (30.0, 26.0, 26.0)
 FLIGHT = np.array(
     [[52, 76, 138], [36, 46, 84], [196, 186, 160], [222, 224, 226], [196, 104, 52], [96, 104, 92]], dtype=float
 )
@@ -68,42 +69,40 @@ def draw_costume(rng: np.random.Generator, weightless: bool) -> Costume:
 
 def put_on_stage(stage: Stage, joints: Array, costume: Costume, person: int) -> None:
     """Add one person's limbs, trunk and head; joints ``(T, 21, 3)`` in the world."""
+    forearm = costume.skin if costume.short_sleeves else costume.shirt
     for side in range(2):
-        hip, knee, ankle, toe = (joints[:, names[side]] for names in (HIPS, KNEES, ANKLES, TOES))
-        shoulder, elbow, wrist, hand = (joints[:, names[side]] for names in (SHOULDERS, ELBOWS, WRISTS, HANDS))
-        stage.limb(hip, knee, (0.088, 0.062), costume.legs, person)
-        stage.limb(knee, ankle, (0.060, 0.045), costume.legs, person, 0.005)
-        stage.limb(ankle, toe, (0.050, 0.042), costume.shoes, person)
-        stage.limb(shoulder, elbow, (0.060, 0.047), costume.shirt, person, 0.02)
-        stage.limb(elbow, wrist, (0.046, 0.038), costume.skin if costume.short_sleeves else costume.shirt, person, 0.02)
-        stage.limb(wrist, hand, (0.042, 0.046), costume.skin, person, 0.03)
+        leg = [joints[:, names[side]] for names in (HIPS, KNEES, ANKLES, TOES)]
+        arm = [joints[:, names[side]] for names in (SHOULDERS, ELBOWS, WRISTS, HANDS)]
+        stage.chain(leg, (0.090, 0.063, 0.048, 0.044), (costume.legs, costume.legs, costume.shoes), person)
+        stage.chain(arm, (0.062, 0.048, 0.041, 0.050), (costume.shirt, forearm, costume.skin), person, 0.02)
     _trunk(stage, joints, costume, person)
     _head(stage, joints, costume, person)
 
 
 def _trunk(stage: Stage, joints: Array, costume: Costume, person: int) -> None:
     pelvis, chest = joints[:, Joint.PELVIS], joints[:, Joint.CHEST]
-    stage.hull(joints[:, HIPS], np.array([0.085, 0.085]), costume.legs, person, -0.01)
-    corners = [*(0.85 * joints[:, SHOULDERS[side]] + 0.15 * chest for side in range(2))]
-    corners += [*(0.8 * joints[:, HIPS[side]] + 0.2 * chest for side in range(2))]
-    stage.hull(np.stack(corners, axis=1), np.array([0.085, 0.085, 0.095, 0.095]), costume.shirt, person)
+    stage.chain([joints[:, hip] for hip in HIPS], (0.092, 0.092), (costume.legs,), person, -0.01)
+    upper = 0.85 * joints[:, SHOULDERS] + 0.15 * chest[:, None]
+    lower = 0.8 * joints[:, HIPS] + 0.2 * chest[:, None]
+    stage.hull(np.concatenate([upper, lower], axis=1), np.array([0.085, 0.085, 0.095, 0.095]), costume.shirt, person)
     if costume.badge is not None:
         across = joints[:, Joint.LEFT_SHOULDER] - joints[:, Joint.RIGHT_SHOULDER]
         front = unit(np.cross(across, chest - pelvis))
         spot = chest - 0.22 * (chest - pelvis) + 0.22 * across
-        stage.limb(spot + 0.075 * front, spot + 0.085 * front, (0.026, 0.026), costume.badge, person, 0.02)
+        stage.chain([spot + 0.075 * front, spot + 0.085 * front], (0.026, 0.026), (costume.badge,), person, 0.02)
 
 
 def _head(stage: Stage, joints: Array, costume: Costume, person: int) -> None:
     neck, head, nose = joints[:, Joint.NECK], joints[:, Joint.HEAD], joints[:, Joint.NOSE]
     gaze, up = unit(nose - head), unit(head - neck)
     side = np.cross(up, gaze)
-    stage.limb(joints[:, Joint.CHEST], head, (0.052, 0.050), costume.skin, person, -0.02)
-    stage.limb(head - 0.02 * up, head + 0.025 * up, (0.098, 0.108), costume.skin, person)
+    skin = costume.skin
+    stage.chain([joints[:, Joint.CHEST], head], (0.052, 0.050), (skin,), person, -0.02)
+    stage.chain([head - 0.02 * up, head + 0.025 * up], (0.098, 0.108), (skin,), person)
+    # Seen from the front the hair lies behind the face, and only its rim is visible.
     back = head - 0.034 * gaze + 0.035 * up
-    stage.limb(back - 0.02 * up, back, (0.100, 0.112), costume.hair, person, -0.012)
-    # Seen from the front the hair lies behind the face; the fringe stays visible above it.
+    stage.chain([back - 0.02 * up, back], (0.100, 0.112), (costume.hair,), person, -0.012)
     for sign in (-1.0, 1.0):
         eye = head + 0.098 * gaze + 0.038 * sign * side + 0.02 * up
-        stage.limb(eye, eye, (0.013, 0.013), (30.0, 26.0, 26.0), person, 0.0)
-    stage.limb(head + 0.095 * gaze - 0.015 * up, nose - 0.02 * up, (0.020, 0.018), costume.skin, person, 0.0)
+        stage.chain([eye, eye], (0.007, 0.007), (EYES,), person)
+    stage.chain([head + 0.095 * gaze - 0.015 * up, nose - 0.02 * up], (0.014, 0.012), (skin,), person)

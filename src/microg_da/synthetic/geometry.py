@@ -27,12 +27,12 @@ def rotation(axis: str, angle: Array | float) -> Array:
     return matrix
 
 
-def rotation_about(vectors: Array) -> Array:
-    """Rotation matrices ``(..., 3, 3)`` by the length of ``vectors`` ``(..., 3)`` about their direction (Rodrigues)."""
-    angle = np.linalg.norm(vectors, axis=-1)[..., None, None]
-    x, y, z = np.moveaxis(vectors / np.maximum(angle[..., 0], 1e-12), -1, 0)
-    zero = np.zeros_like(x)
-    cross = np.stack([zero, -z, y, z, zero, -x, -y, x, zero], axis=-1).reshape(*x.shape, 3, 3)
+def rotation_about(vector: Array, times: Array | float = 1.0) -> Array:
+    """Rotation matrices ``(..., 3, 3)`` about ``vector`` ``(3,)`` by its length times ``times`` ``(...)`` (Rodrigues)."""
+    rate = float(np.sqrt(vector @ vector))
+    x, y, z = vector / max(rate, 1e-12)
+    cross = np.array([[0.0, -z, y], [z, 0.0, -x], [-y, x, 0.0]])
+    angle = (rate * np.asarray(times))[..., None, None]
     return np.eye(3) + np.sin(angle) * cross + (1.0 - np.cos(angle)) * (cross @ cross)
 
 
@@ -69,13 +69,6 @@ class Camera:
         image = 0.5 + self.focal * seen[..., :2] / depth[..., None]
         shape = points.shape[:-1]
         return image.reshape(*shape, 2), depth.reshape(shape)
-
-    def rays(self, size: int) -> Array:
-        """Directions through all pixels, ``(T, size * size, 3)`` float32, rows of the image first."""
-        grid = ((np.arange(size, dtype=np.float32) + 0.5) / size - 0.5) / np.float32(self.focal)
-        across, down = np.meshgrid(grid, grid)
-        pixels = np.stack([across.ravel(), down.ravel(), np.ones(size * size, np.float32)], axis=-1)
-        return pixels @ self.axes.astype(np.float32)
 
 
 def look_at(position: Array, aim: Array, roll: Array | float) -> Array:

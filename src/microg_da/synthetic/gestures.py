@@ -255,15 +255,15 @@ class Touch(Gesture):
         return wrists
 
     def solids(self, times: Array, rig: Rig) -> list[Solid]:  # noqa: D102
-        face = self._panel(rig)
-        low, high = -0.30, 0.30
+        face, upright, thickness = self._panel(rig), np.eye(3), 0.06
+        body = face + np.array([thickness, 0.0, 0.0])
+        solids = [Solid("panel", body, upright, (thickness, 0.27, 0.25), tuple(self._colour), -0.1)]
         if rig.floor is not None:
-            low = rig.floor - float(face[0, 2])
-        upright, thickness = np.eye(3), 0.09
-        body = face + np.array([thickness, 0.0, (low + high) / 2])
-        solids = [Solid("panel", body, upright, (thickness, 0.34, (high - low) / 2), tuple(self._colour), -0.1)]
+            half = (float(face[0, 2]) - 0.25 - rig.floor) / 2
+            pole = body - np.array([0.0, 0.0, 0.25 + half])
+            solids.append(Solid("pole", pole, upright, (0.05, 0.07, half), tuple(0.7 * self._colour), -0.12))
         for number, colour in enumerate(self._lamps):
-            spot = face + np.array([-0.01, 0.24 if number % 2 else -0.24, 0.20 - 0.22 * (number // 2)])
+            spot = face + np.array([-0.01, 0.19 if number % 2 else -0.19, 0.17 - 0.17 * (number // 2)])
             solids.append(Solid("lamp", spot, upright, (0.012, 0.055, 0.055), colour, -0.05))
         return solids
 

@@ -14,6 +14,9 @@ import numpy as np
 # Quantiles of the normal distribution: one random byte becomes one sample of noise.
 _QUANTILES = np.sort(np.random.Generator(np.random.PCG64(0)).standard_normal(256 * 64)).reshape(256, 64).mean(1)
 
+GREY = np.broadcast_to(np.array([0.299, 0.587, 0.114]), (3, 3))
+"""Luminance in every channel."""
+
 GRADES = (
     ((14, 22, 34), (255, 232, 196)),
     ((20, 14, 30), (255, 226, 170)),
@@ -72,16 +75,13 @@ def finish(frames: np.ndarray, look: Look, rngs: list[np.random.Generator]) -> n
     """Apply a look to ``(T, H, W, 3)`` uint8 RGB; one random generator for each frame. Returns a new array."""
     num_frames, height, width, _ = frames.shape
     strip = cv2.LUT(frames.reshape(num_frames * height, width, 3), look.curve)
-    values = strip.reshape(frames.shape).astype(np.float32)
-    grey = values @ np.array([0.299, 0.587, 0.114], dtype=np.float32)
-    values -= grey[..., None]
-    values *= np.float32(look.saturation)
-    values += grey[..., None]
-    values *= _light(height, width, look)
-    table = (look.noise * _QUANTILES).astype(np.float32)
-    for frame, rng in zip(values, rngs, strict=True):
-        frame += table[np.frombuffer(rng.bytes(frame.size), np.uint8)].reshape(frame.shape)
-    strip = np.clip(values, 0, 255).astype(np.uint8).reshape(num_frames * height, width, 3)
+    strip = cv2.transform(strip, look.saturation * np.eye(3) + (1 - look.saturation) * GREY)
+    light = np.tile(_light(height, width, look), (num_frames, 1, 1))
+    strip = cv2.multiply(strip, light, dtype=cv2.CV_8U)
+    noise = b"".join(rng.bytes(height * width * 3) for rng in rngs)
+    table = np.clip(np.rint(look.noise * _QUANTILES), -127, 127).astype(np.int8)
+    grain = table[np.frombuffer(noise, np.uint8)].reshape(strip.shape)
+    strip = cv2.add(strip, grain, dtype=cv2.CV_8U)
     if look.quality is not None:
         strip = _compress(strip, look.quality)
     return strip.reshape(frames.shape)
@@ -94,7 +94,7 @@ def _curve(values: np.ndarray) -> np.ndarray:
 def _light(height: int, width: int, look: Look) -> np.ndarray:
     down, across = np.meshgrid(np.linspace(-1, 1, height), np.linspace(-1, 1, width), indexing="ij")
     light = 1.0 - look.vignette * (down**2 + across**2) / 2 + look.slope[0] * across + look.slope[1] * down
-    return light.astype(np.float32)[..., None]
+    return np.repeat(light.astype(np.float32)[..., None], 3, axis=-1)
 
 
 def _compress(strip: np.ndarray, quality: int) -> np.ndarray:

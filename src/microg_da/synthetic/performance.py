@@ -51,11 +51,6 @@ class Body(NamedTuple):
         ]
         return Body(self.joints @ turn.swapaxes(-1, -2) + offset[:, None], solids)
 
-    def without_first(self) -> Body:
-        """The same less the first moment."""
-        solids = [solid._replace(centre=solid.centre[1:], axes=solid.axes[1:]) for solid in self.solids]
-        return Body(self.joints[1:], solids)
-
 
 @dataclass
 class Actor:
@@ -96,7 +91,7 @@ class Actor:
         if self.floor is not None:
             # Somebody who walks rises and sinks so that the lower foot is on the floor.
             position[:, 2] = SOLE - joints[:, [*ANKLES, *TOES], 2].min(1)
-        axes = rotation_about(times[:, None] * self.spin) @ self.facing
+        axes = rotation_about(self.spin, times) @ self.facing
         rig = Rig(joints, forward, up, None if self.floor is None else -float(position[0, 2]))
         if partner is not None:
             self.gesture.goals = _arms_of(partner, position, axes)  # type: ignore[attr-defined]
@@ -122,6 +117,7 @@ class Performance:
         drift: ``(3,)`` velocity of the group, zero on Earth.
         spin: ``(3,)`` rotation of the group in radians a second, zero on Earth.
         centre: ``(3,)`` about which the group turns.
+        extent: ``(N, 3)`` all joints at the keyframe.
     """
 
     actors: list[Actor]
@@ -129,24 +125,23 @@ class Performance:
     drift: Array = field(default_factory=lambda: np.zeros(3))
     spin: Array = field(default_factory=lambda: np.zeros(3))
     centre: Array = field(default_factory=lambda: np.zeros(3))
+    extent: Array = field(default_factory=lambda: np.zeros((0, 3)))
 
     def at(self, times: Array) -> list[Body]:
-        """Everybody at ``T`` moments, in seconds from the keyframe."""
-        # Fixtures stand where the body is at the keyframe, which therefore always comes first.
-        times = np.concatenate([[0.0], times])
+        """Everybody at ``T`` moments, in seconds from the keyframe, which must come first: fixtures stand by it."""
         bodies: list[Body] = []
         for actor in self.actors:
             bodies.append(actor.perform(times, None if actor.holds is None else bodies[actor.holds].joints))
-        if self.weightless:
-            turn = rotation_about(times[:, None] * self.spin)
-            offset = self.centre + np.outer(times, self.drift)
-            bodies = [body.moved(turn, offset - apply(turn, self.centre)) for body in bodies]
-        return [body.without_first() for body in bodies]
+        if not self.weightless:
+            return bodies
+        turn = rotation_about(self.spin, times)
+        offset = self.centre + np.outer(times, self.drift) - turn @ self.centre
+        return [body.moved(turn, offset) for body in bodies]
 
 
 def draw_performance(rng: np.random.Generator, weightless: bool) -> Performance:
     """Draw one clip's people."""
-    number = rng.choice(3, p=[0.40, 0.42, 0.18]) + 1
+    number = rng.choice(3, p=[0.42, 0.46, 0.12]) + 1
     actors: list[Actor] = []
     if number >= 2 and rng.random() < 0.78:
         actors = _draw_pair(rng, weightless)
@@ -164,8 +159,8 @@ def draw_performance(rng: np.random.Generator, weightless: bool) -> Performance:
     performance = Performance(actors, weightless)
     if weightless:
         performance.drift, performance.spin = rng.normal(0.0, 0.05, 3), rng.normal(0.0, 0.12, 3)
-    joints = np.concatenate([body.joints[0] for body in performance.at(np.zeros(1))])
-    performance.centre = (joints.min(0) + joints.max(0)) / 2
+    performance.extent = np.concatenate([body.joints[0] for body in performance.at(np.zeros(1))])
+    performance.centre = (performance.extent.min(0) + performance.extent.max(0)) / 2
     return performance
 
 
@@ -203,7 +198,8 @@ def _draw_solo(rng: np.random.Generator, weightless: bool, place: Array, number:
     posture = _draw(rng, POSTURE_WEIGHTS)
     gesture = _draw(rng, SOLO_GESTURES[posture])
     yaw = -np.pi / 2 + rng.uniform(-1.0, 1.0) * np.radians(105)
-    if posture == WALK and not weightless:
+    if gesture in (g.TOUCH, g.COMPUTE, g.POINT) or (posture == WALK and not weightless):
+        # Seen from the side: a panel or a screen would hide whoever stands behind it.
         yaw = rng.choice([0.0, np.pi]) + rng.uniform(-0.7, 0.7)
     facing = rotation("z", yaw)
     if weightless:

@@ -61,5 +61,5 @@ def _float(stage, rng, centre, eye, half, colour, times) -> None:  # type: ignor
     aside = unit(aside - (aside @ view) * view)
     place = centre + rng.uniform(0.7, 1.3) * aside + rng.uniform(-0.3, 1.0) * view
     positions = place + np.outer(times, rng.normal(0.0, 0.12, 3))
-    turn = rotation_about(times[:, None] * rng.normal(0.0, 0.9, 3)) @ rotation_about(rng.normal(0.0, 1.5, 3))
+    turn = rotation_about(rng.normal(0.0, 0.9, 3), times) @ rotation_about(rng.normal(0.0, 1.5, 3))
     stage.cuboid(positions, turn, half, colour)

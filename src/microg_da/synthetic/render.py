@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -113,13 +114,14 @@ def render_clip(spec: SyntheticSpec, index: int, frame_numbers: Sequence[int] | 
     """
     numbers = spec.window if frame_numbers is None else tuple(frame_numbers)
     staging = stage_clip(spec, index)
-    times = (np.asarray(numbers, dtype=np.float64) - KEYFRAME) / FRAMES_PER_SECOND
-    frames = _draw(staging, times, spec.size)
+    # The keyframe goes first, for fixtures and boxes, whether or not it is among the frames.
+    times = (np.array([KEYFRAME, *numbers]) - KEYFRAME) / FRAMES_PER_SECOND
+    shot = _shoot(staging, times, spec.size * SUPERSAMPLING)
     name = staging.name
     rngs = [generator(spec.seed, name, name.number, _NOISE, number) for number in numbers]
     return RenderedClip(
-        frames=finish(frames, staging.scene.look, rngs),
-        boxes=key_boxes(staging, spec.size),
+        frames=finish(_draw(staging, shot, spec.size), staging.scene.look, rngs),
+        boxes=_boxes(staging, shot),
         action_ids=tuple(tuple(sorted(actor.labels)) for actor in staging.performance.actors),
         video_id=name.video_id,
         frame_stamp=KEYFRAME,
@@ -133,23 +135,14 @@ def stage_clip(spec: SyntheticSpec, index: int) -> Staging:
     weightless = name.domain == "microgravity"
     scene = _scene(spec.seed, name._replace(number=0))
     performance = draw_performance(rng, weightless)
-    joints = [body.joints[0] for body in performance.at(np.zeros(1))]
-    rig = _place_camera(rng, performance, np.concatenate(joints), scene.room)
+    rig = _place_camera(rng, performance, scene.room)
     return Staging(name, scene, performance, rig, spec.seed)
-
-
-def key_boxes(staging: Staging, size: int) -> np.ndarray:
-    """Boxes ``(P, 4)`` in [0, 1] around the people at the keyframe."""
-    _, picture = _project(staging, np.zeros(1), size * SUPERSAMPLING)
-    people = range(len(staging.performance.actors))
-    boxes = [picture.extent(0, person, size * SUPERSAMPLING) for person in people]
-    return np.clip(np.stack(boxes), 0.0, 1.0)
 
 
 def key_masks(staging: Staging, size: int) -> np.ndarray:
     """The pixels of each person at the keyframe, ``(P, size, size)`` bool, as if nobody stood in front."""
-    _, picture = _project(staging, np.zeros(1), size)
-    return np.stack([picture.mask(size, 0, person) for person in range(len(staging.performance.actors))])
+    picture = _shoot(staging, np.zeros(1), size).picture
+    return np.stack([picture.mask(0, person) for person in range(len(staging.performance.actors))])
 
 
 @lru_cache(maxsize=8)
@@ -162,8 +155,8 @@ def _scene(seed: int, name: ClipName) -> Scene:
     return Scene(room, draw_look(rng, name.look), cast, lamp)
 
 
-def _place_camera(rng: np.random.Generator, performance: Performance, joints: Array, room: Room) -> CameraRig:
-    """A camera that sees all joints ``(N, 3)``, and the room around it."""
+def _place_camera(rng: np.random.Generator, performance: Performance, room: Room) -> CameraRig:
+    """A camera that sees everybody at the keyframe, and the room around it."""
     weightless = performance.weightless
     aim = performance.centre + rng.normal(0.0, 0.05, 3)
     if weightless:
@@ -171,7 +164,7 @@ def _place_camera(rng: np.random.Generator, performance: Performance, joints: Ar
     else:
         elevation, azimuth, roll = rng.uniform(0.0, 0.28), rng.uniform(-0.1, 0.1), rng.normal(0.0, 0.035)
     back = np.array([np.sin(azimuth) * np.cos(elevation), -np.cos(azimuth) * np.cos(elevation), np.sin(elevation)])
-    distance = _distance(joints - aim, back, roll) * rng.uniform(1.10, 1.40)
+    distance = _distance(performance.extent - aim, back, roll) * rng.uniform(1.05, 1.25)
     position = aim + distance * back
     axes, origin = _module_pose(rng, position, aim, room) if weightless else _room_pose(rng, position, aim, room)
     shake = np.stack([rng.uniform(0.0, 0.05, 3), rng.uniform(0.5, 1.6, 3), rng.uniform(0, 2 * np.pi, 3)])
@@ -202,45 +195,56 @@ def _module_pose(rng: np.random.Generator, position: Array, aim: Array, room: Ro
     return axes, position - axes @ offset
 
 
-def _project(staging: Staging, times: Array, size: int) -> tuple[Camera, Picture]:
-    camera = staging.rig.camera(times)
-    stage = Stage(len(times))
-    bodies = staging.performance.at(times)
-    for person, (actor, body) in enumerate(zip(staging.performance.actors, bodies, strict=True)):
+class _Shot(NamedTuple):
+    camera: Camera
+    bodies: list[Body]
+    picture: Picture
+
+
+def _shoot(staging: Staging, times: Array, size: int) -> _Shot:
+    """Everything projected to a canvas of ``size`` pixels; the keyframe, time 0, comes first."""
+    camera, performance = staging.rig.camera(times), staging.performance
+    stage, bodies = Stage(len(times)), performance.at(times)
+    for person, (actor, body) in enumerate(zip(performance.actors, bodies, strict=True)):
         put_on_stage(stage, body.joints, staging.scene.cast[actor.member], person)
         for solid in body.solids:
-            stage.cuboid(solid.centre, solid.axes, solid.half, solid.colour, nearer=solid.nearer)
-    furnish(stage, staging.performance, bodies)
+            stage.cuboid(solid.centre, solid.axes, solid.half, solid.colour, solid.nearer)
+    furnish(stage, performance, bodies)
     rng = generator(staging.seed, staging.name, staging.name.number, _SCENERY)
-    surround(stage, rng, staging.performance, staging.rig.position, times)
-    return camera, stage.project(camera, staging.scene.lamp, size)
+    surround(stage, rng, performance, staging.rig.position, times)
+    return _Shot(camera, bodies, stage.project(camera, staging.scene.lamp, size))
 
 
-def _draw(staging: Staging, times: Array, size: int) -> np.ndarray:
-    fine = size * SUPERSAMPLING
-    camera, picture = _project(staging, times, fine)
-    rig = staging.rig
-    room = staging.scene.room.background(camera, rig.room_axes, rig.room_origin, size)
-    frames = np.empty((len(times), size, size, 3), np.uint8)
+def _boxes(staging: Staging, shot: _Shot) -> np.ndarray:
+    """Boxes ``(P, 4)`` in [0, 1] around the people at the keyframe."""
+    people = range(len(staging.performance.actors))
+    return np.clip(np.stack([shot.picture.extent(0, person) for person in people]), 0.0, 1.0)
+
+
+def _draw(staging: Staging, shot: _Shot, size: int) -> np.ndarray:
+    """All frames but the first."""
+    camera = Camera(shot.camera.position[1:], shot.camera.axes[1:], shot.camera.focal)
+    frames = staging.scene.room.background(camera, staging.rig.room_axes, staging.rig.room_origin, size)
     if not staging.performance.weightless:
-        _cast_shadows(room, camera, staging.performance.at(times), size)
-    for frame, backdrop in enumerate(room):
-        canvas = cv2.resize(backdrop, (fine, fine), interpolation=cv2.INTER_LINEAR)
-        picture.draw(canvas, frame)
-        frames[frame] = cv2.resize(canvas, (size, size), interpolation=cv2.INTER_AREA)
+        _cast_shadows(frames, camera, [body.joints[1:] for body in shot.bodies])
+    fine = (size * SUPERSAMPLING, size * SUPERSAMPLING)
+    for number, frame in enumerate(frames):
+        canvas = cv2.resize(frame, fine, interpolation=cv2.INTER_LINEAR)
+        shot.picture.draw(canvas, number + 1)
+        cv2.resize(canvas, (size, size), dst=frame, interpolation=cv2.INTER_AREA)
     return frames
 
 
-def _cast_shadows(room: np.ndarray, camera: Camera, bodies: list[Body], size: int) -> None:
+def _cast_shadows(frames: np.ndarray, camera: Camera, people: list[Array]) -> None:
     """Darken the floor under every body, in place."""
+    size = frames.shape[1]
     angles = np.linspace(0.0, 2 * np.pi, 14, endpoint=False)
     rim = np.stack([0.42 * np.cos(angles), 0.36 * np.sin(angles), np.zeros(14)], axis=-1)
-    for body in bodies:
-        middle = body.joints.mean(1) * np.array([1.0, 1.0, 0.0])
-        outline = np.round(camera.project(middle[:, None] + rim)[0] * size).astype(np.int32)
-        for frame, polygon in zip(room, outline, strict=True):
-            shade = np.zeros((size, size), np.uint8)
-            cv2.fillConvexPoly(shade, polygon, 96)
-            shade = cv2.blur(shade, (max(size // 12, 1),) * 2)
-            np.subtract(255, shade, out=shade)
-            cv2.multiply(frame, cv2.merge([shade] * 3), dst=frame, scale=1 / 255)
+    centres = np.stack([joints.mean(1) * np.array([1.0, 1.0, 0.0]) for joints in people], axis=1)
+    outlines = np.rint(camera.project(centres[:, :, None] + rim)[0] * size).astype(np.int32)
+    for frame, polygons in zip(frames, outlines, strict=True):
+        light = np.full((size, size), 255, np.uint8)
+        for polygon in polygons:
+            cv2.fillConvexPoly(light, polygon, 160)
+        light = cv2.blur(light, (max(size // 12, 1), max(size // 12, 1)))
+        cv2.multiply(frame, cv2.merge([light] * 3), dst=frame, scale=1 / 255)

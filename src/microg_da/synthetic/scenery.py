@@ -41,33 +41,47 @@ class Room:
             origin: ``(3,)``, the room's origin in the world.
             size: side of the image in pixels.
         """
-        inside = Camera((camera.position - origin) @ axes, camera.axes @ axes, camera.focal)
-        rays = inside.rays(size)
         # A camera that would stand in a wall is moved to its inner side.
-        eye = np.clip(inside.position, self.low + 0.05, self.high - 0.05).astype(np.float32)[:, None]
-        low, high = self.low.astype(np.float32), self.high.astype(np.float32)
-        with np.errstate(divide="ignore"):
-            steps = (np.where(rays > 0, high, low) - eye) / rays
-        axis = steps.argmin(-1)
-        step = np.take_along_axis(steps, axis[..., None], -1)
-        share = (eye + step * rays - low) / (high - low)
-        positive = np.take_along_axis(rays, axis[..., None], -1)[..., 0] > 0
-        across = np.where(axis == 0, share[..., 1], share[..., 0])
-        down = np.where(axis == 2, share[..., 1], np.float32(1.0) - share[..., 2])
-        face = 2 * axis + ~positive
-        edge = np.float32(FACE - 1)
-        map_x = (across * edge + FACE * (face % 3)).astype(np.float32)
-        map_y = (down * edge + FACE * (face // 3)).astype(np.float32)
-        shape = (len(rays) * size, size)
-        seen = cv2.remap(self.atlas, map_x.reshape(shape), map_y.reshape(shape), cv2.INTER_LINEAR)
-        return seen.reshape(-1, size, size, 3)
+        eyes = np.clip((camera.position - origin) @ axes, self.low + 0.05, self.high - 0.05)
+        grid = (((np.arange(size) + 0.5) / size - 0.5) / camera.focal).astype(np.float32)
+        frames = [self._look(eye, view, grid) for eye, view in zip(eyes, camera.axes @ axes, strict=True)]
+        return np.stack(frames)
+
+    def _look(self, eye: Array, view: Array, grid: np.ndarray) -> np.ndarray:
+        """One frame; ``view`` ``(3, 3)`` has the image's right, down and depth as rows, in the room's frame."""
+        hits, shares = [], []
+        right, down, depth = view.astype(np.float32)
+        for axis in range(3):
+            ray = right[axis] * grid + (down[axis] * grid + depth[axis])[:, None]
+            ray[np.abs(ray) < 1e-6] = 1e-6
+            middle, half = (self.high[axis] + self.low[axis]) / 2, (self.high[axis] - self.low[axis]) / 2
+            start = np.float32((eye[axis] - middle) / half)
+            ray *= np.float32(1.0 / half)
+            hits.append((np.copysign(np.float32(1.0), ray) - start) / ray)
+            shares.append((start, ray))
+        step = np.minimum(np.minimum(hits[0], hits[1]), hits[2])
+        x, y, z = (np.float32((FACE - 1) / 2) * (1 + start + step * ray) for start, ray in shares)
+        on_x, on_z = step == hits[0], step == hits[2]
+        across = np.where(on_x, y, x)
+        below = np.where(on_z, y, np.float32(FACE - 1) - z)
+        # Faces lie in the atlas as +x -x +y / -y +z -z.
+        x_face = np.where(shares[0][1] > 0, 0, 1)
+        y_face = np.where(shares[1][1] > 0, 2, 3)
+        z_face = np.where(shares[2][1] > 0, 4, 5)
+        face = np.where(on_x, x_face, np.where(on_z, z_face, y_face))
+        columns, rows = _COLUMNS[face], _ROWS[face]
+        return cv2.remap(self.atlas, across + columns, below + rows, cv2.INTER_LINEAR)
+
+
+_COLUMNS = np.array([0, 1, 2, 0, 1, 2], np.float32) * FACE
+_ROWS = np.array([0, 0, 0, 1, 1, 1], np.float32) * FACE
 
 
 def paint_earth_room(rng: np.random.Generator) -> Room:
     """A room with a floor of planks, tiles or carpet and walls with what hangs on them."""
     half = np.array([rng.uniform(3.6, 4.6), rng.uniform(3.6, 4.6)])
     height = rng.uniform(2.6, 3.1)
-    wall = _muted(rng, 130, 215)
+    wall = _muted(rng, 130, 215, 0.10)
     faces = [_wall(rng, wall * rng.uniform(0.9, 1.05)) for _ in range(4)]
     faces += [_ceiling(rng), _floor(rng)]
     return Room(_atlas(faces), np.array([-half[0], -half[1], 0.0]), np.array([half[0], half[1], height]))
@@ -77,7 +91,7 @@ def paint_module(rng: np.random.Generator) -> Room:
     """A station module along x: four sides of racks, a hatch at either end."""
     half = rng.uniform(1.35, 1.65)
     length = rng.uniform(3.6, 4.4)
-    base = _muted(rng, 120, 185, 0.10)
+    base = _muted(rng, 125, 185, 0.06)
     ends = [_hatch(rng, base) for _ in range(2)]
     sides = [_racks(rng, base * rng.uniform(0.85, 1.08)) for _ in range(4)]
     return Room(_atlas([*ends, *sides]), np.array([-length, -half, -half]), np.array([length, half, half]))
@@ -174,7 +188,7 @@ def _ceiling(rng: np.random.Generator) -> np.ndarray:
 
 def _floor(rng: np.random.Generator) -> np.ndarray:
     kind = rng.integers(3)
-    colour = _muted(rng, 75, 150, 0.25) * np.array([1.1, 1.0, 0.85])
+    colour = _muted(rng, 75, 150, 0.14) * np.array([1.1, 1.0, 0.85])
     face = _plain(rng, colour, 5.0)
     if kind == 0:
         for row, x in enumerate(range(0, FACE, 10)):

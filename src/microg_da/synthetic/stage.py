@@ -1,235 +1,262 @@
-"""What stands in front of the scenery: capsules, hulls and cuboids, drawn from back to front.
+"""What stands in front of the scenery: chains of capsules, hulls and cuboids, drawn from back to front.
 
-Every solid is projected for all frames at once; OpenCV then fills a handful of convex polygons for each:
-a dark outline, the shaded side, the lit side and a highlight towards the light.
+Every solid is projected for all frames at once; OpenCV then fills a handful of convex polygons for each: a
+dark outline, the shaded side, the lit side and, on large parts, a highlight towards the light.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import cv2
 import numpy as np
 
-from microg_da.synthetic.geometry import Array, Camera, unit
+from microg_da.synthetic.geometry import Array, Camera
 
 Colour = tuple[float, float, float]
 """Red, green, blue in 0…255."""
 
 NOBODY = -1
 SUBPIXEL_BITS = 4
-ARC = 6
+END_POINTS, BALL_POINTS = 6, 10
 OUTLINE, SHADED, LIT, HIGHLIGHT = range(4)
-TONES = np.array([0.30, 0.70, 1.0, 1.22])
+TONES = np.array([0.30, 0.72, 1.0, 1.2])
 SHRINK = np.array([1.0, 1.0, 0.72, 0.36])
 SHIFT = np.array([0.0, 0.0, 0.24, 0.46])
 OUTLINE_WIDTH = 0.0045
+LEAST_HIGHLIT = 0.055
+"""Thinner parts get no highlight; it would be less than a pixel."""
 CUBE = np.array([[x, y, z] for x in (-1, 1) for y in (-1, 1) for z in (-1, 1)], dtype=np.float64)
 FACES = np.array([[0, 1, 3, 2], [4, 6, 7, 5], [0, 4, 5, 1], [2, 3, 7, 6], [0, 2, 6, 4], [1, 5, 7, 3]])
 
 
+class _Part(NamedTuple):
+    """What sorting and masks need of a solid: its polygons ``first … last - 1`` and whose they are."""
+
+    first: int
+    last: int
+    person: int
+    nearer: float
+
+
 @dataclass
 class Stage:
-    """Solids of one clip over ``T`` frames, in world coordinates.
+    """Solids of one clip over ``T`` frames, in world coordinates; points may be ``(T, 3)`` or ``(3,)``.
+
+    Everything can be brought ``nearer``: so many metres are taken off its depth before sorting.
 
     Attributes:
         num_frames: T.
     """
 
     num_frames: int
-    _limbs: list[tuple[Array, Array, float, float, Colour, int, float]] = field(default_factory=list)
+    _segments: list[tuple[Array, Array, float, float, Colour]] = field(default_factory=list)
+    _chains: list[_Part] = field(default_factory=list)
     _hulls: list[tuple[Array, Array, Colour, int, float]] = field(default_factory=list)
-    _cuboids: list[tuple[Array, Array, Array, Colour, int, float]] = field(default_factory=list)
+    _cuboids: list[tuple[Array, Array, Array, Colour]] = field(default_factory=list)
+    _blocks: list[_Part] = field(default_factory=list)
 
-    def limb(
+    def chain(
         self,
-        start: Array,
-        end: Array,
-        radii: tuple[float, float],
-        colour: Colour,
+        points: Sequence[Array],
+        radii: Sequence[float],
+        colours: Sequence[Colour],
         person: int = NOBODY,
         nearer: float = 0.0,
     ) -> None:
-        """A capsule between two points ``(T, 3)`` or ``(3,)``; ``nearer`` metres are taken off its depth for sorting."""
-        shape = (self.num_frames, 3)
-        self._limbs.append((np.broadcast_to(start, shape), np.broadcast_to(end, shape), *radii, colour, person, nearer))
+        """Capsules from point to point, drawn as one piece: N points and radii, N - 1 colours."""
+        first = len(self._segments)
+        for place, colour in enumerate(colours):
+            self._segments.append((points[place], points[place + 1], radii[place], radii[place + 1], colour))
+        self._chains.append(_Part(first, len(self._segments), person, nearer))
 
     def hull(self, points: Array, radii: Array, colour: Colour, person: int = NOBODY, nearer: float = 0.0) -> None:
-        """The convex hull of balls at ``(T, N, 3)`` with radii ``(N,)``."""
-        self._hulls.append((points, np.asarray(radii), colour, person, nearer))
+        """The convex hull of four balls at ``(T, 4, 3)`` with radii ``(4,)``."""
+        self._hulls.append((points, radii, colour, person, nearer))
 
     def cuboid(
-        self,
-        centre: Array,
-        axes: Array,
-        half: tuple[float, float, float],
-        colour: Colour,
-        person: int = NOBODY,
-        nearer: float = 0.0,
+        self, centre: Array, axes: Array, half: tuple[float, float, float], colour: Colour, nearer: float = 0.0
     ) -> None:
-        """A box at ``(T, 3)`` or ``(3,)`` whose axes are the columns of ``(T, 3, 3)`` or ``(3, 3)``."""
-        frames = self.num_frames
-        self._cuboids.append(
-            (
-                np.broadcast_to(centre, (frames, 3)),
-                np.broadcast_to(axes, (frames, 3, 3)),
-                np.asarray(half),
-                colour,
-                person,
-                nearer,
-            )
-        )
+        """A box whose axes are the columns of ``(T, 3, 3)`` or ``(3, 3)``."""
+        number = len(self._cuboids)
+        self._cuboids.append((centre, axes, np.asarray(half), colour))
+        self._blocks.append(_Part(6 * number, 6 * number + 6, NOBODY, nearer))
 
     def project(self, camera: Camera, light: Array, size: int) -> Picture:
         """Everything as polygons on a canvas of ``size`` pixels, lit from the direction ``light`` ``(3,)``."""
+        picture = Picture(self.num_frames, size)
         light_in_image = camera.axes[:, :2] @ light
-        picture = Picture(self.num_frames)
-        self._project_limbs(picture, camera, light_in_image, size)
-        self._project_hulls(picture, camera, light_in_image, size)
-        self._project_cuboids(picture, camera, light, size)
+        if self._segments:
+            self._project_chains(picture, camera, light_in_image)
+        if self._hulls:
+            self._project_hulls(picture, camera, light_in_image)
+        if self._cuboids:
+            self._project_cuboids(picture, camera, light)
         return picture
 
-    def _project_limbs(self, picture: Picture, camera: Camera, light: Array, size: int) -> None:
-        if not self._limbs:
-            return
-        starts, ends, first, second, colours, people, nearer = zip(*self._limbs, strict=True)
-        points = np.stack([np.stack(starts, axis=1), np.stack(ends, axis=1)], axis=2)
+    def _over_frames(self, values: Sequence[Array], shape: tuple[int, ...]) -> Array:
+        """N constants or sequences as one ``(T, N, ...)`` array."""
+        stacked = np.empty((self.num_frames, len(values), *shape))
+        for number, value in enumerate(values):
+            stacked[:, number] = value
+        return stacked
+
+    def _project_chains(self, picture: Picture, camera: Camera, light: Array) -> None:
+        starts, ends, first, second, colours = zip(*self._segments, strict=True)
+        points = self._over_frames([*starts, *ends], (3,)).reshape(self.num_frames, 2, len(starts), 3)
         image, depth = camera.project(points)
-        radii = np.stack([first, second], axis=-1) * camera.focal / depth
-        shift = light[:, None, None] * radii[..., None]
-        outlines = [
-            _capsules(
-                image[:, :, 0] + SHIFT[tone] * shift[:, :, 0],
-                image[:, :, 1] + SHIFT[tone] * shift[:, :, 1],
-                radii[..., 0] * SHRINK[tone] + OUTLINE_WIDTH * (tone == OUTLINE),
-                radii[..., 1] * SHRINK[tone] + OUTLINE_WIDTH * (tone == OUTLINE),
-            )
-            for tone in range(4)
-        ]
-        polygons = _fixed_point(np.stack(outlines, axis=2), size)
-        picture.add(polygons, _tones(colours), depth.mean(-1) - np.asarray(nearer), people)
+        radii = np.stack([first, second]) * camera.focal / depth
+        # Four tones: (T, tone, end, N, 2) centres and (T, tone, end, N) radii.
+        centres = image[:, None] + SHIFT[:, None, None, None] * (light[:, None, None] * radii[..., None])[:, None]
+        widths = radii[:, None] * SHRINK[:, None, None]
+        widths[:, OUTLINE] += OUTLINE_WIDTH
+        outlines = _capsules(centres[:, :, 0], centres[:, :, 1], widths[:, :, 0], widths[:, :, 1])
+        polygons = picture.to_pixels(outlines.reshape(self.num_frames, -1, 2 * END_POINTS, 2))
+        offset = picture.add_polygons([list(frame) for frame in polygons])
+        count, palette = len(colours), _palette(colours)
+        middle = depth.mean(1)
+        for part in self._chains:
+            members = range(part.first, part.last)
+            strokes = [
+                (offset + tone * count + member, palette[member][tone])
+                for tone in range(4)
+                for member in members
+                if tone != HIGHLIGHT or first[member] >= LEAST_HIGHLIT
+            ]
+            picture.add_part(strokes, middle[:, part.first : part.last].mean(-1) - part.nearer, part.person)
 
-    def _project_hulls(self, picture: Picture, camera: Camera, light: Array, size: int) -> None:
-        angles = np.linspace(0.0, 2 * np.pi, 10, endpoint=False)
+    def _project_hulls(self, picture: Picture, camera: Camera, light: Array) -> None:
+        points, radii, colours, people, nearer = zip(*self._hulls, strict=True)
+        image, depth = camera.project(np.stack(points, axis=1))
+        radius = np.stack(radii) * camera.focal / depth
+        middle = image.mean(2, keepdims=True)
+        angles = np.linspace(0.0, 2 * np.pi, BALL_POINTS, endpoint=False)
         circle = np.stack([np.cos(angles), np.sin(angles)], axis=-1)
-        for points, radii, colour, person, nearer in self._hulls:
-            image, depth = camera.project(points)
-            radius = radii * camera.focal / depth
-            centre = image.mean(1, keepdims=True)
-            tones = []
-            for tone in range(4):
-                shrink = SHRINK[tone]
-                middle = centre + (image - centre) * shrink + SHIFT[tone] * light[:, None] * radius[..., None]
-                round_ = (radius * shrink + OUTLINE_WIDTH * (tone == OUTLINE))[..., None, None] * circle
-                tones.append((middle[:, :, None] + round_).reshape(len(points), -1, 2))
-            cloud = _fixed_point(np.stack(tones, axis=1)[:, None], size)
-            hulls = [[[cv2.convexHull(layer) for layer in cloud[t, 0]]] for t in range(len(cloud))]
-            picture.add(hulls, _tones([colour]), depth.mean(-1, keepdims=True) - nearer, [person])
+        shrink, shift = SHRINK[:, None, None, None], SHIFT[:, None, None, None]
+        centres = (
+            middle[:, None]
+            + (image - middle)[:, None] * shrink
+            + shift * light[:, None, None, None] * radius[:, None, ..., None]
+        )
+        widths = radius[:, None] * shrink[..., 0]
+        widths[:, OUTLINE] += OUTLINE_WIDTH
+        cloud = centres[..., None, :] + widths[..., None, None] * circle
+        flat = picture.to_pixels(cloud.reshape(self.num_frames, 4 * len(points), -1, 2))
+        offset = picture.add_polygons([[cv2.convexHull(piece) for piece in frame] for frame in flat])
+        count, palette = len(points), _palette(colours)
+        for number in range(count):
+            strokes = [(offset + tone * count + number, palette[number][tone]) for tone in range(4)]
+            picture.add_part(strokes, depth[:, number].mean(-1) - nearer[number], people[number])
 
-    def _project_cuboids(self, picture: Picture, camera: Camera, light: Array, size: int) -> None:
-        if not self._cuboids:
-            return
-        centres, axes, halves, colours, people, nearer = zip(*self._cuboids, strict=True)
-        centre, axis = np.stack(centres, axis=1), np.stack(axes, axis=1)
+    def _project_cuboids(self, picture: Picture, camera: Camera, light: Array) -> None:
+        centres, axes, halves, colours = zip(*self._cuboids, strict=True)
+        centre, axis = self._over_frames(centres, (3,)), self._over_frames(axes, (3, 3))
         corners = centre[:, :, None] + (CUBE * np.stack(halves)[:, None]) @ axis.swapaxes(-1, -2)
+        columns = np.moveaxis(axis, -1, 2)
+        normals = np.stack([-columns, columns], axis=3).reshape(*centre.shape[:2], 6, 3)
         image, _ = camera.project(corners)
-        depth = camera.project(centre)[1]
-        normals = np.stack([-axis[..., 0], axis[..., 0], -axis[..., 1], axis[..., 1], -axis[..., 2], axis[..., 2]], 2)
-        middles = corners[:, :, FACES].mean(3)
+        middles = centre[:, :, None] + normals * np.repeat(np.stack(halves), 2, axis=-1)[..., None]
         visible = ((middles - camera.position[:, None, None]) * normals).sum(-1) < 0.0
         shade = 0.62 + 0.45 * np.clip(normals @ light, -0.5, 1.0)
-        picture.add_faces(
-            _fixed_point(image[:, :, FACES], size),
-            np.clip(np.asarray(colours)[None, :, None] * shade[..., None], 0, 255),
-            visible,
-            depth - np.asarray(nearer),
-            people,
-        )
+        tints = np.clip(np.asarray(colours)[None, :, None] * shade[..., None], 0, 255)
+        polygons = picture.to_pixels(image[:, :, FACES].reshape(self.num_frames, -1, 4, 2))
+        offset = picture.add_polygons([list(frame) for frame in polygons])
+        depth = camera.project(centre)[1]
+        faces = [
+            [list(zip(range(offset, offset + 6 * len(halves)), frame, strict=True))]
+            for frame in tints.reshape(self.num_frames, -1, 3).tolist()
+        ]
+        shown = visible.reshape(self.num_frames, -1)
+        for number, part in enumerate(self._blocks):
+            span = range(part.first, part.last)
+            strokes = [[frame[0][face] for face in span if shown[t, face]] for t, frame in enumerate(faces)]
+            picture.add_changing_part(strokes, depth[:, number] - part.nearer, part.person)
+
+
+Strokes = list[tuple[int, Sequence[float]]]
+"""Polygons by number, each with its colour, in the order of drawing."""
 
 
 @dataclass
 class Picture:
-    """Polygons in fixed-point pixels, ready to be filled; ``depths[i]`` is ``(T, N)`` of the i-th group."""
+    """Polygons of ``T`` frames, ready to be filled.
+
+    Attributes:
+        num_frames: T.
+        size: side of the canvas in pixels.
+    """
 
     num_frames: int
-    _depths: list[Array] = field(default_factory=list)
-    _items: list[tuple] = field(default_factory=list)  # type: ignore[type-arg]
+    size: int
 
-    def add(self, polygons, colours: Array, depths: Array, people) -> None:  # type: ignore[no-untyped-def]
-        """Solids of four tones each: polygons ``[T][N][4]``, colours ``(N, 4, 3)``."""
-        palette = [[tuple(tone) for tone in item] for item in colours.tolist()]
-        for number, person in enumerate(people):
-            self._items.append((polygons, number, palette[number], None, person))
-        self._depths.append(depths)
+    def __post_init__(self) -> None:
+        self._polygons: list[list[np.ndarray]] = [[] for _ in range(self.num_frames)]
+        self._strokes: list[list[Strokes]] = []
+        self._depths: list[Array] = []
+        self._people: list[int] = []
 
-    def add_faces(self, polygons: Array, colours: Array, visible: Array, depths: Array, people) -> None:  # type: ignore[no-untyped-def]
-        """Cuboids: polygons ``(T, N, 6, 4, 2)``, colours ``(T, N, 6, 3)``, ``visible`` ``(T, N, 6)``."""
-        for number, person in enumerate(people):
-            self._items.append((polygons, number, colours, visible, person))
-        self._depths.append(depths)
+    def to_pixels(self, image: Array) -> np.ndarray:
+        """Positions in units of the side as OpenCV's fixed-point pixels."""
+        pixels = np.clip(image * self.size - 0.5, -4.0 * self.size, 5.0 * self.size)
+        return np.rint(pixels * 2.0**SUBPIXEL_BITS).astype(np.int32, order="C")
+
+    def add_polygons(self, polygons: Sequence[list[np.ndarray]]) -> int:
+        """Append the same number of polygons to every frame; returns the number of the first one."""
+        offset = len(self._polygons[0]) if self._polygons else 0
+        for frame, new in zip(self._polygons, polygons, strict=True):
+            frame.extend(new)
+        return offset
+
+    def add_part(self, strokes: Strokes, depth: Array, person: int) -> None:
+        """A solid with the same strokes in all frames and its depth ``(T,)``."""
+        self.add_changing_part([strokes] * self.num_frames, depth, person)
+
+    def add_changing_part(self, strokes: list[Strokes], depth: Array, person: int) -> None:
+        """A solid with strokes of its own in each frame."""
+        self._strokes.append(strokes)
+        self._depths.append(depth)
+        self._people.append(person)
 
     def draw(self, canvas: np.ndarray, frame: int) -> None:
         """Fill all polygons of one frame into a uint8 RGB canvas, back to front."""
-        for number in self._back_to_front(frame):
-            polygons, index, colours, visible, _ = self._items[number]
-            if visible is None:
-                for polygon, colour in zip(polygons[frame][index], colours, strict=True):
-                    cv2.fillConvexPoly(canvas, polygon, colour, cv2.LINE_8, SUBPIXEL_BITS)
-            else:
-                for face in np.flatnonzero(visible[frame, index]):
-                    colour = colours[frame, index, face].tolist()
-                    cv2.fillConvexPoly(canvas, polygons[frame, index, face], colour, cv2.LINE_8, SUBPIXEL_BITS)
+        polygons, fill = self._polygons[frame], cv2.fillConvexPoly
+        depths = np.array([depth[frame] for depth in self._depths])
+        for part in np.argsort(-depths, kind="stable").tolist():
+            for number, colour in self._strokes[part][frame]:
+                fill(canvas, polygons[number], colour, cv2.LINE_8, SUBPIXEL_BITS)
 
-    def mask(self, size: int, frame: int, person: int) -> np.ndarray:
+    def mask(self, frame: int, person: int) -> np.ndarray:
         """Where one person would be drawn if nothing stood in front, ``(size, size)`` bool."""
-        canvas = np.zeros((size, size), np.uint8)
-        for polygons, index, _, visible, owner in self._items:
-            if owner == person and visible is None:
-                cv2.fillConvexPoly(canvas, polygons[frame][index][OUTLINE], 1, cv2.LINE_8, SUBPIXEL_BITS)
+        canvas = np.zeros((self.size, self.size), np.uint8)
+        for polygon in self._of(frame, person):
+            cv2.fillConvexPoly(canvas, polygon, 1, cv2.LINE_8, SUBPIXEL_BITS)
         return canvas.astype(bool)
 
-    def extent(self, frame: int, person: int, size: int) -> Array:
-        """The box ``(4,)`` around one person's solids, in units of the side, not yet cut to the image."""
-        points = [
-            np.asarray(polygons[frame][index][OUTLINE]).reshape(-1, 2)
-            for polygons, index, _, visible, owner in self._items
-            if owner == person and visible is None
-        ]
-        cloud = (np.concatenate(points) / 2.0**SUBPIXEL_BITS + 0.5) / size
-        return np.concatenate([cloud.min(0), cloud.max(0)])
+    def extent(self, frame: int, person: int) -> Array:
+        """The box ``(4,)`` around one person, in units of the side, not yet cut to the image."""
+        points = np.concatenate([polygon.reshape(-1, 2) for polygon in self._of(frame, person)])
+        return (np.concatenate([points.min(0), points.max(0)]) / 2.0**SUBPIXEL_BITS + 0.5) / self.size
 
-    def _back_to_front(self, frame: int) -> Array:
-        return np.argsort(-np.concatenate([depths[frame] for depths in self._depths]), kind="stable")
+    def _of(self, frame: int, person: int) -> list[np.ndarray]:
+        parts = [strokes[frame] for strokes, owner in zip(self._strokes, self._people, strict=True) if owner == person]
+        return [self._polygons[frame][number] for strokes in parts for number, _ in strokes]
 
 
 def _capsules(start: Array, end: Array, first: Array, second: Array) -> Array:
-    """Outlines ``(..., 2 * ARC, 2)`` of capsules whose end circles may differ in radius."""
+    """Outlines ``(..., 2 * END_POINTS, 2)`` of capsules whose end circles may differ in radius."""
     across = end - start
-    length = np.maximum(np.linalg.norm(across, axis=-1), 1e-6)
-    heading = np.arctan2(across[..., 1], across[..., 0])
+    length = np.maximum(np.sqrt((across**2).sum(-1)), 1e-6)
+    heading = np.arctan2(across[..., 1], across[..., 0])[..., None]
     # The outer tangents touch both circles where cos(angle) = (r0 - r1) / d; one circle may contain the other.
-    touch = np.arccos(np.clip((first - second) / length, -1.0, 1.0))
-    steps = np.linspace(-1.0, 1.0, ARC)
-    front = heading[..., None] + touch[..., None] * steps
-    back = heading[..., None] + np.pi + (np.pi - touch)[..., None] * steps
-    return np.concatenate(
-        [
-            end[..., None, :] + second[..., None, None] * np.stack([np.cos(front), np.sin(front)], axis=-1),
-            start[..., None, :] + first[..., None, None] * np.stack([np.cos(back), np.sin(back)], axis=-1),
-        ],
-        axis=-2,
-    )
+    touch = np.arccos(np.clip((first - second) / length, -1.0, 1.0))[..., None]
+    steps = np.linspace(-1.0, 1.0, END_POINTS)
+    angles = np.concatenate([heading + touch * steps, heading + np.pi + (np.pi - touch) * steps], axis=-1)
+    radii = np.repeat(np.stack([second, first], axis=-1), END_POINTS, axis=-1)
+    centres = np.repeat(np.stack([end, start], axis=-2), END_POINTS, axis=-2)
+    return centres + radii[..., None] * np.stack([np.cos(angles), np.sin(angles)], axis=-1)
 
 
-def _fixed_point(image: Array, size: int) -> np.ndarray:
-    pixels = np.clip(image * size - 0.5, -4.0 * size, 5.0 * size)
-    return np.ascontiguousarray(np.round(pixels * 2.0**SUBPIXEL_BITS), dtype=np.int32)
-
-
-def _tones(colours) -> Array:  # type: ignore[no-untyped-def]
-    return np.clip(np.asarray(colours, dtype=np.float64)[:, None] * TONES[:, None], 0, 255)
-
-
-def light_from(azimuth: float, elevation: float) -> Array:
-    """The direction ``(3,)`` towards a lamp."""
-    return unit(np.array([np.cos(azimuth) * np.cos(elevation), np.sin(azimuth) * np.cos(elevation), np.sin(elevation)]))
+def _palette(colours: Sequence[Colour]) -> list[list[Sequence[float]]]:
+    return np.clip(np.asarray(colours)[:, None] * TONES[:, None], 0, 255).tolist()  # type: ignore[no-any-return]
