@@ -20,6 +20,7 @@ from microg_da.errors import InputError, nearest, unknown_name
 
 COMMANDS = {
     "fit": "train on source, test, adapt to the target, test again, report",
+    "checkpoint": "say what of a weight file a model can load, what is new and what does not fit",
     "evaluate": "turn detections and ground truth into mAP, F1, recall and AUROC",
     "list": "show the models, adaptations, experiments, data sets, … there are",
 }

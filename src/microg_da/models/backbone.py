@@ -18,12 +18,15 @@ class Backbone(nn.Module):
         stages: dotted names of the submodules that the frames pass through, input first. Freezing, layer-wise
             learning-rate decay and adapters work on them.
         memory_format: the layout in which the network is fastest.
+        published_names: whose names published weights of this network have: ``"residual"``, ``"x3d"``, ``"mvit"``,
+            ``"timm"``, or ``"none"``.
     """
 
     channels: tuple[int, ...]
     stride: float
     stages: tuple[str, ...]
     memory_format: torch.memory_format = torch.contiguous_format
+    published_names: str = "none"
 
     def forward(self, frames: Tensor) -> tuple[Tensor, ...]:
         """Map normalised frames ``(B, 3, T, H, W)`` to feature maps ``(B, C, T', H', W')``."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from torch import Tensor, nn
@@ -76,8 +78,9 @@ class ActionDetector(nn.Module):
 def create_detector(
     name: str,
     num_classes: int = 50,
-    checkpoint: str | None = None,
+    checkpoint: str | Path | None = None,
     *,
+    allow_missing: Sequence[str] = (),
     dropout: float = 0.5,
     roi_stride: str | bool | float = "true",
     **options: Any,
@@ -88,6 +91,7 @@ def create_detector(
         name: a name of ``python -m microg_da list models``.
         num_classes: action classes.
         checkpoint: a weight file to start from; None starts from random weights.
+        allow_missing: shell-style patterns of names that need not fit between the file and the network.
         dropout: rate before the linear layer.
         roi_stride: see :class:`ActionDetector`.
         **options: arguments of the backbone's builder.
@@ -104,7 +108,7 @@ def create_detector(
     if checkpoint is not None:
         from microg_da.models.checkpoints import load_checkpoint
 
-        load_checkpoint(detector, checkpoint)
+        load_checkpoint(detector, checkpoint, allow_missing)
     return detector
 
 

@@ -29,6 +29,7 @@ class MViT(Backbone):
     """
 
     stride = 32
+    published_names = "mvit"
 
     def __init__(self, network: TorchvisionMViT) -> None:
         super().__init__()

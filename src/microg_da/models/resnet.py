@@ -38,6 +38,7 @@ class ResNet3d(Backbone):
     """
 
     channels = (2048,)
+    published_names = "residual"
     stride = 16
 
     def __init__(

@@ -32,6 +32,7 @@ class SlowFast(Backbone):
     """
 
     channels = (2048, 256)
+    published_names = "residual"
     stride = 16
 
     def __init__(

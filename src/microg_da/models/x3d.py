@@ -23,6 +23,7 @@ class X3D(Backbone):
     """
 
     channels = (192,)
+    published_names = "x3d"
     stride = 32
 
     def __init__(self, depth_factor: float) -> None:

@@ -1,0 +1,186 @@
+"""Starting a detector from a weight file: what loads, what is new, what does not fit, and nothing silently."""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from microg_da.errors import InputError
+from microg_da.models.detector import ActionDetector
+from microg_da.models.weight_files import read_weights
+from microg_da.models.weight_names import convert
+from microg_da.taxonomy import get_taxonomy
+
+_HEAD = "head.projection.weight"
+
+
+@dataclass
+class Mismatch:
+    """An entry that the file and the network have in different shapes."""
+
+    name: str
+    file: list[int]
+    model: list[int]
+
+    def __str__(self) -> str:
+        return f"{self.name} (file {_shape(self.file)}, network {_shape(self.model)})"
+
+
+@dataclass
+class CheckpointReport:
+    """How a weight file and a network go together; names are the network's.
+
+    Attributes:
+        path: the file.
+        loaded: how many entries of the network come from the file.
+        missing: entries of the network that the file lacks.
+        unexpected: entries of the file that the network lacks.
+        mismatched: entries of another shape.
+        replaced: entries of the file's head that the network does without.
+        notes: what else was decided, in sentences.
+    """
+
+    path: str
+    loaded: int = 0
+    missing: list[str] = field(default_factory=list)
+    unexpected: list[str] = field(default_factory=list)
+    mismatched: list[Mismatch] = field(default_factory=list)
+    replaced: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def fits(self) -> bool:
+        """Whether everything but a head of another size found its place."""
+        return not (self.missing or self.unexpected or self.mismatched)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain containers, for JSON."""
+        return asdict(self) | {"fits": self.fits}
+
+    def problems(self) -> list[str]:
+        """One line for each kind of thing that does not fit."""
+        kinds = {
+            "missing from the file": self.missing,
+            "unknown to the network": self.unexpected,
+            "of another shape": [str(item) for item in self.mismatched],
+        }
+        return [f"{len(names)} {kind}: {_some(names)}" for kind, names in kinds.items() if names]
+
+    def without(self, allowed: Sequence[str]) -> CheckpointReport:
+        """The report without the entries whose names match one of the shell-style patterns."""
+
+        def kept(name: str) -> bool:
+            return not any(fnmatch.fnmatch(name, pattern) for pattern in allowed)
+
+        return CheckpointReport(
+            self.path,
+            self.loaded,
+            [name for name in self.missing if kept(name)],
+            [name for name in self.unexpected if kept(name)],
+            [item for item in self.mismatched if kept(item.name)],
+            self.replaced,
+            self.notes,
+        )
+
+
+def load_checkpoint(detector: ActionDetector, path: str | Path, allow_missing: Sequence[str] = ()) -> CheckpointReport:
+    """Put a file's weights into a detector.
+
+    A classification head of another size is replaced by the new one, and the report says so; the head of an AVA
+    network (80 classes) gives its rows to a taxonomy of fewer AVA classes. Anything else that does not fit stops.
+
+    Args:
+        detector: changed in place, and only if everything fits.
+        path: see :func:`~microg_da.models.weight_files.read_weights`.
+        allow_missing: shell-style patterns of names that need not fit.
+
+    Raises:
+        InputError: if the file cannot be read or does not fit.
+    """
+    fitting, report = compare(detector, path)
+    problems = report.without(allow_missing).problems()
+    if problems:
+        raise InputError(
+            f"checkpoint {path} does not fit the network: {'; '.join(problems)}. Is it of another model? "
+            f"To start from part of it, name what may differ in allow_missing."
+        )
+    detector.load_state_dict(fitting, strict=False)
+    return report
+
+
+def compare(detector: ActionDetector, path: str | Path) -> tuple[dict[str, Tensor], CheckpointReport]:
+    """Find out how a file and a detector go together, changing nothing.
+
+    Returns:
+        The entries that fit, under the detector's names, and the report.
+    """
+    report = CheckpointReport(str(path))
+    model = detector.state_dict()
+    state = _fit_head(convert(read_weights(path), detector.backbone), model, report)
+    fitting = {}
+    for name, value in state.items():
+        if name not in model:
+            report.unexpected.append(name)
+        elif value.shape != model[name].shape:
+            report.mismatched.append(Mismatch(name, list(value.shape), list(model[name].shape)))
+        else:
+            fitting[name] = value
+    replaced = any(name.startswith("head.projection") for name in report.replaced)
+    for name in model.keys() - state.keys():
+        # Counters of batches change nothing that is computed, and older files have none.
+        if not name.endswith("num_batches_tracked") and not (replaced and name.startswith("head.projection")):
+            report.missing.append(name)
+    adapters = {name for name in report.missing if _is_adapter(name)}
+    if adapters and not any(_is_adapter(name) for name in fitting):
+        report.missing = [name for name in report.missing if name not in adapters]
+        report.notes.append(f"{len(adapters)} entries of adapters are new: they start as the identity")
+    report.missing.sort()
+    report.loaded = len(fitting)
+    return fitting, report
+
+
+def _fit_head(state: dict[str, Tensor], model: dict[str, Tensor], report: CheckpointReport) -> dict[str, Tensor]:
+    """Take the file's head out if it is of another size, or its rows if they are AVA's."""
+    head, wanted = state.get(_HEAD), model[_HEAD]
+    if head is not None and head.shape != wanted.shape:
+        rows = _taxonomy_rows(len(head), len(wanted)) if head.shape[1:] == wanted.shape[1:] else None
+        if rows is not None:
+            report.notes.append(f"head: {len(rows)} rows of the {len(head)} AVA classes, by action id")
+            state = state | {name: x[rows] for name, x in state.items() if name.startswith("head.projection")}
+        else:
+            report.replaced = [name for name in state if name.startswith("head.")]
+            report.notes.append(
+                f"head: {_shape(head.shape)} in the file, {_shape(wanted.shape)} in the network; "
+                "it is new and knows nothing until it is trained"
+            )
+    return {name: x for name, x in state.items() if name not in report.replaced}
+
+
+def _taxonomy_rows(given: int, wanted: int) -> Tensor | None:
+    """Which of AVA's 80 outputs make the outputs of a smaller AVA taxonomy; None if this is no such pair."""
+    if given != len(get_taxonomy("ava80")):
+        return None
+    for name in ("microg50", "ava60"):
+        ids = get_taxonomy(name).ids
+        if len(ids) == wanted:
+            return torch.tensor(ids) - 1
+    return None
+
+
+def _is_adapter(name: str) -> bool:
+    return ".adapters." in name or ".low_rank_" in name
+
+
+def _shape(shape: Sequence[int]) -> str:
+    return "×".join(str(size) for size in shape) or "scalar"
+
+
+def _some(names: Sequence[str], most: int = 4) -> str:
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more

@@ -1,0 +1,186 @@
+"""Reading weight files of every kind that detectors are published in, without running what is in them.
+
+The kind is told by the content, never by the extension. Nothing but tensors and plain containers comes out.
+"""
+
+from __future__ import annotations
+
+import pickle
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from microg_da.errors import InputError
+
+StateDict = dict[str, Tensor]
+
+_TORCH_LEGACY = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
+"""How ``torch.save`` began its files before they were zip archives."""
+
+_MAX_PICKLE_BYTES = 2 * 2**30
+_MAX_SAFETENSORS_HEADER = 100 * 2**20
+
+_NESTED_UNDER = ("model_state", "state_dict", "blobs", "model", "model_state_dict", "module")
+"""Where the weights are inside a checkpoint: PySlowFast and pytorchvideo, Lightning, Caffe2, others."""
+
+
+def read_weights(path: str | Path) -> StateDict:
+    """The named tensors in a weight file, on the CPU, with the names that the file gives them.
+
+    Args:
+        path: a PyTorch checkpoint (PySlowFast, pytorchvideo, torchvision, Lightning, our own), a Caffe2 pickle of
+            PySlowFast's model zoo, or a safetensors file.
+
+    Raises:
+        InputError: if the file is absent, empty, truncated, no weight file, or wants to run code.
+    """
+    path = Path(path)
+    try:
+        with path.open("rb") as file:
+            head = file.read(512)
+        size = path.stat().st_size
+    except OSError as error:
+        raise InputError(f"cannot read checkpoint {path}: {error.strerror or error}") from error
+    tensors = _tensors(_reader(path, head, size)(path))
+    if not tensors:
+        raise InputError(f"checkpoint {path} holds no tensors: expected named weights, as torch.save writes them")
+    return tensors
+
+
+def _reader(path: Path, head: bytes, size: int) -> Callable[[Path], Any]:
+    if not head:
+        raise InputError(f"checkpoint {path} is empty: the download or copy failed, get it again")
+    if head.startswith((b"PK\x03\x04", _TORCH_LEGACY)):
+        return _read_torch
+    if head[:1] == b"\x80" and head[1] in range(1, 6):
+        if size > _MAX_PICKLE_BYTES:
+            raise InputError(f"checkpoint {path} is a pickle of {size / 2**30:.1f} GiB: no published weight file is")
+        return _read_pickle
+    header = int.from_bytes(head[:8], "little")
+    if head[8:9] == b"{" and 0 < header <= min(_MAX_SAFETENSORS_HEADER, size):
+        return _read_safetensors
+    text = head.lstrip()[:64].lower()
+    if text.startswith((b"<!doctype", b"<html", b"<?xml", b"<head")):
+        raise InputError(f"checkpoint {path} is a web page, not weights: the server sent an error page, get it again")
+    if text.startswith(b"version https://git-lfs"):
+        raise InputError(f"checkpoint {path} is a Git LFS pointer, not weights: fetch the file with `git lfs pull`")
+    raise InputError(
+        f"checkpoint {path} is no weight file: expected a PyTorch checkpoint, a Caffe2 pickle or safetensors"
+    )
+
+
+def _read_torch(path: Path) -> Any:
+    try:
+        # Only what is used is read from an archive: optimizer state, half of most checkpoints, never is.
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=_is_archive(path))
+    except pickle.UnpicklingError as error:
+        raise InputError(f"checkpoint {path} is refused: {_refusal(str(error))}") from error
+    except (RuntimeError, EOFError, ValueError, KeyError, AttributeError, TypeError) as error:
+        raise InputError(f"checkpoint {path} is damaged or cut short ({_first_line(error)}): get it again") from error
+
+
+def _is_archive(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(2) == b"PK"
+
+
+def _read_safetensors(path: Path) -> Any:
+    try:
+        from safetensors.torch import load_file
+    except ImportError as error:
+        raise InputError(f"checkpoint {path} is safetensors: `pip install safetensors` to read it") from error
+    try:
+        return load_file(path)
+    except Exception as error:
+        raise InputError(f"checkpoint {path} is damaged or cut short ({_first_line(error)}): get it again") from error
+
+
+def _read_pickle(path: Path) -> Any:
+    with path.open("rb") as file:
+        try:
+            return _ArrayUnpickler(file).load()
+        except _RefusedError as error:
+            raise InputError(f"checkpoint {path} is refused: {error}") from error
+        except Exception as error:
+            # A broken pickle may fail in any way that an opcode can.
+            raise InputError(
+                f"checkpoint {path} is damaged or cut short ({_first_line(error)}): get it again"
+            ) from error
+
+
+class _RefusedError(Exception):
+    """A pickle asked for something other than arrays and plain containers."""
+
+
+def _encode(text: str, encoding: str = "latin1") -> bytes:
+    """What pickles of protocol 2 call to make bytes."""
+    return text.encode(encoding)
+
+
+# Array reconstruction has moved between modules with NumPy's versions; files name the one of their time.
+_RECONSTRUCT = np.empty(0).__reduce__()[0]
+_ADMITTED: dict[tuple[str, str], Any] = {
+    ("numpy.core.multiarray", "_reconstruct"): _RECONSTRUCT,
+    ("numpy._core.multiarray", "_reconstruct"): _RECONSTRUCT,
+    ("numpy.core.multiarray", "scalar"): np.float64(0).__reduce__()[0],
+    ("numpy._core.multiarray", "scalar"): np.float64(0).__reduce__()[0],
+    ("numpy", "ndarray"): np.ndarray,
+    ("numpy", "dtype"): np.dtype,
+    ("collections", "OrderedDict"): OrderedDict,
+    ("_codecs", "encode"): _encode,
+}
+
+
+class _ArrayUnpickler(pickle.Unpickler):
+    """Admits NumPy arrays and plain containers, and nothing else."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        # The files of the Caffe2 zoo were written by Python 2.
+        super().__init__(file, encoding="latin1")
+
+    def find_class(self, module: str, name: str) -> Any:
+        """Look a global up among the admitted ones."""
+        try:
+            return _ADMITTED[module, name]
+        except KeyError:
+            raise _RefusedError(_refusal(f"GLOBAL {module}.{name} ")) from None
+
+    def persistent_load(self, pid: Any) -> Any:
+        """Refuse references to objects outside the file."""
+        raise _RefusedError(f"it refers to an outside object {pid!r}")
+
+
+def _refusal(message: str) -> str:
+    """Say which global a file wanted, from torch's message or ours."""
+    words = message.split("GLOBAL ", 1)
+    wanted = words[1].split()[0] if len(words) > 1 and words[1].split() else _first_line(message)
+    return f"it wants {wanted}, and a weight file may hold tensors, arrays and plain containers only. Nothing was run."
+
+
+def _first_line(error: object) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200].rstrip(".")
+
+
+def _tensors(content: Any) -> StateDict:
+    """The named tensors of a checkpoint, wherever in it they are."""
+    while isinstance(content, Mapping):
+        inner = next((content[key] for key in _NESTED_UNDER if isinstance(content.get(key), Mapping)), None)
+        if inner is None:
+            break
+        content = inner
+    if not isinstance(content, Mapping):
+        return {}
+    return {str(name): value for name, item in content.items() if (value := _as_tensor(item)) is not None}
+
+
+def _as_tensor(item: Any) -> Tensor | None:
+    if isinstance(item, Tensor):
+        return item.detach()
+    if isinstance(item, np.ndarray) and item.dtype.kind in "fiub":
+        return torch.from_numpy(np.array(item))
+    return None

@@ -1,0 +1,94 @@
+"""The published detectors are the networks that their authors measured: parameters, multiply-adds, shapes."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+
+from microg_da.errors import InputError
+from microg_da.models import MODELS, create_detector, model_window
+from microg_da.models.cost import count_multiply_adds, count_parameters
+from microg_da.models.zoo import ZOO
+
+PYSLOWFAST = {
+    "C2D_8x8_R50": "c2d_r50_8x8",
+    "C2D_NLN_8x8_R50": "c2d_nln_r50_8x8",
+    "I3D_8x8_R50": "i3d_r50_8x8",
+    "I3D_NLN_8x8_R50": "i3d_nln_r50_8x8",
+    "SLOWONLY_8x8_R50": "slow_r50_8x8",
+    "SLOWONLY_4x16_R50": "slow_r50_4x16",
+    "SLOWFAST_8x8_R50": "slowfast_r50_8x8",
+    "SLOWFAST_4x16_R50": "slowfast_r50_4x16",
+    "MVIT_B_16x4": "mvit_v1_b_16x4",
+    "MVITv2_S_16x4": "mvit_v2_s_16x4",
+    "X3D_S": "x3d_s_13x6",
+    "X3D_L": "x3d_l_16x5",
+    "SLOW_8x8_R50": "slow_r50_8x8",
+    "SLOWFAST_32x2_R101_50_50": "slowfast_r101_32x2",
+}
+
+
+@pytest.fixture(scope="module")
+def facts(test_data):
+    return json.loads((test_data / "pyslowfast" / "models.json").read_text())
+
+
+@pytest.mark.data
+@pytest.mark.parametrize(("theirs", "ours"), PYSLOWFAST.items())
+def test_same_network_as_pyslowfasts(facts, theirs, ours):
+    published = facts[theirs]
+    config = published["config"]
+    with torch.device("meta"):
+        detector = create_detector(ours, config["NUM_CLASSES"]).eval()
+        frames = torch.empty(1, 3, config["NUM_FRAMES"], config["TEST_CROP_SIZE"], config["TEST_CROP_SIZE"])
+        maps = detector.backbone(frames)
+
+    assert count_parameters(detector) == published["params"]
+    cost = count_multiply_adds(detector.backbone, config["NUM_FRAMES"], config["TEST_CROP_SIZE"])
+    assert cost / 1e9 == pytest.approx(published["flops_G_test_crop"], rel=0.01)
+    assert detector.backbone.stride == published["final_stride_true"]
+    assert detector.head.projection.in_features == published["head"]["projection"]["Linear"][0]
+    if "s5" in published["feature_shapes_test_crop_batch1"]:
+        assert [list(x.shape) for x in maps] == published["feature_shapes_test_crop_batch1"]["s5"]
+    else:
+        tokens = published["feature_shapes_test_crop_batch1"]["norm"]
+        assert [1, maps[0][0, 0].numel() + 1, maps[0].shape[1]] == tokens
+    pooled = [published["head"][f"s{index}_tpool"]["AvgPool3d"][0] for index in range(len(maps))]
+    assert [x.shape[2] for x in maps] == pooled
+
+
+@pytest.mark.parametrize("name", ZOO)
+def test_listing_tells_the_truth(name):
+    with torch.device("meta"):
+        detector = create_detector(name)
+        cost = count_multiply_adds(detector.backbone, ZOO[name].window.num_frames, ZOO[name].crop)
+    assert count_parameters(detector) == ZOO[name].parameters
+    assert cost / 1e9 == pytest.approx(ZOO[name].gflops, rel=1e-3)
+    assert detector.backbone.stride == ZOO[name].stride
+    assert MODELS.entry(name).facts["parameters"] == f"{ZOO[name].parameters:,}"
+
+
+def test_convolutions_have_the_published_geometry():
+    with torch.device("meta"):
+        blocks = create_detector("slowfast_r101_32x2", 80).backbone.blocks
+    res4 = blocks[3].multipathway_blocks
+    for stage in res4:
+        kernels = [block.branch2.conv_a.kernel_size[0] for block in stage.res_blocks]
+        assert kernels == [3] * 6 + [1] * 17
+    assert list(res4[0].nonlocal_blocks) == ["6", "13", "20"]
+    assert {block.instantiation for block in res4[0].nonlocal_blocks.values()} == {"dot_product"}
+    for stage in blocks[4].multipathway_blocks:
+        assert {block.branch2.conv_b.dilation for block in stage.res_blocks} == {(1, 2, 2)}
+
+
+def test_windows_of_slowfast_count_the_fast_frames():
+    assert model_window("slowfast_r50_8x8") == (32, 2)
+    assert model_window("slowfast_r50_4x16") == (16, 4)
+    assert model_window("slowfast_r50_8x8", "published") == (8, 8)
+    assert model_window("mvit_v2_s_16x4", "published") == model_window("mvit_v2_s_16x4") == (16, 4)
+    assert model_window("timm:resnet18") is None
+    assert MODELS.entry("slowfast_r50_8x8").facts["window"] == "32×2 (published 8×8)"
+    with pytest.raises(InputError, match="architecture"):
+        model_window("slow_r50_8x8", "newest")
