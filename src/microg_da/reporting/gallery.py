@@ -72,13 +72,15 @@ def gallery(examples: list[dict[str, Any]], folder: Path, names: Mapping[int, st
         names: the name of each action id.
 
     Returns:
-        The rows of the run that were predicted (in order), and the examples.
+        The rows of the run that are compared, at most two (before and after, where the run has both), and the
+        examples.
 
     Raises:
         InputError: if an image is missing or damaged.
     """
     people = [person for example in examples for person in example.get("people", [])]
-    rows = [row for row in ROWS if any(row in person for person in people)]
+    # ROWS is in the order of a run: with an adaptation, the first two are before and after.
+    rows = [row for row in ROWS if any(row in person for person in people)][:2]
     return rows, [_example(example, folder, names, rows) for example in examples]
 
 

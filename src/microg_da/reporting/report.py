@@ -74,7 +74,7 @@ def environment() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    engine.filters.update(percent=tables.percent, duration=tables.duration, prose=_prose)
+    engine.filters.update(percent=tables.percent, duration=tables.duration)
     engine.globals.update(version=__version__, row_titles=tables.ROW_TITLES, group_titles=tables.GROUP_TITLES)
     return engine
 
@@ -84,24 +84,24 @@ def headline(run: RunFolder) -> dict[str, Any]:
     facts = run.run
     before, after, bound = (_target_map(run, row) for row in ROWS)
     adaptation = _name(facts.get("adaptation"))
-    model = facts.get("model") or {}
-    model = model if isinstance(model, dict) else {"name": model}
     shown = {
         "Source": facts.get("source"),
         "Target": facts.get("target"),
-        "Model": _model(model),
+        "Model": _model(facts.get("model") or run.settings.get("model")),
         "Adaptation": adaptation,
         "Protocol": facts.get("protocol"),
         "Model selection": facts.get("selection"),
         "Seed": facts.get("seed"),
         "Split": facts.get("split_hash"),
         "Status": facts.get("status"),
+        "Peak memory": f"{facts['peak_memory_mib']:,} MiB" if facts.get("peak_memory_mib") else None,
         "Created": _moment(facts.get("created")),
     }
     return {
         "experiment": facts.get("experiment") or "experiment",
         "name": facts.get("name") or run.path.name,
         "embedded": bool(facts.get("embedded_data")),
+        "description": facts.get("description"),
         "notice": facts.get("notice"),
         "oracle": bool(facts.get("oracle")),
         "method": (run.row(ADAPTED) or {}).get("method") or adaptation or "adaptation",
@@ -145,7 +145,7 @@ def classes(run: RunFolder) -> dict[str, Any] | None:
     return {
         "classes": _records(scored),
         "groups": _records(groups),
-        "unscored": [str(name) for name in table.loc[table["support"] == 0, "name"]],
+        "unscored": sorted(str(name) for name in table.loc[table["support"] == 0, "name"]),
         "few": FEW_POSITIVES,
         "columns": [row for row in ROWS if row in table],
         "changed": bool(scored["change"].notna().any()),
@@ -186,9 +186,16 @@ SECTIONS = (
 def _charts(frame: pd.DataFrame) -> list[LineChart]:
     """Losses in one chart, validation scores (fractions, shown ×100) in another."""
     values = _by_time(frame)
-    losses = {name: values[name] for name in values if name.startswith("train/") or name == "val/loss"}
-    scored = {name.removeprefix("val/"): values[name] for name in values if name.startswith("val/")}
-    scored.pop("loss", None)
+    train = [name for name in values if name.startswith("train/")]
+    train.sort(key=lambda name: name != "train/loss")
+    losses = {_prose(name.removeprefix("train/")): values[name] for name in train}
+    if "val/loss" in values:
+        losses["validation loss"] = values.pop("val/loss")
+    titles = {f"val/{metric}": title for metric, title in tables.METRICS.items()}
+    titles |= {
+        name: _prose(name.removeprefix("val/")) for name in values if name.startswith("val/") and name not in titles
+    }
+    scored = {title: values[name] for name, title in titles.items() if name in values}
     charts = [line_chart("Loss", losses), line_chart("Validation, ×100", scored, scale=100)]
     return [chart for chart in charts if chart is not None]
 
@@ -225,12 +232,14 @@ def _name(value: Any) -> str | None:
     return value.get("name") if isinstance(value, dict) else value
 
 
-def _model(model: dict[str, Any]) -> str | None:
+def _model(model: Any) -> str | None:
+    if not isinstance(model, dict):
+        return model
     parts = [str(model["name"])] if model.get("name") else []
     if isinstance(model.get("parameters"), int):
         parts.append(f"{model['parameters']:,} parameters")
     if model.get("num_frames") and model.get("sampling_rate"):
-        parts.append(f"window {model['num_frames']} × {model['sampling_rate']}")
+        parts.append(f"window {model['num_frames']}×{model['sampling_rate']}")
     return ", ".join(parts) or None
 
 
@@ -246,5 +255,5 @@ def _flat(value: dict[str, Any], prefix: str = "") -> list[tuple[str, str]]:
 
 
 def _prose(name: str) -> str:
-    """A key as words: ``train/domain_loss`` → ``train domain loss``."""
+    """A key as words: ``target/domain_loss`` → ``target domain loss``."""
     return str(name).replace("/", " ").replace("_", " ")

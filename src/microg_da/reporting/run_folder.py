@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import yaml
 
 from microg_da.errors import InputError
 
@@ -36,6 +38,14 @@ class RunFolder:
     environment: dict[str, Any]
     curves: dict[str, pd.DataFrame]
     examples: list[dict[str, Any]]
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """``config.yaml`` as nested dictionaries; empty if it is missing or cannot be parsed."""
+        with contextlib.suppress(yaml.YAMLError):
+            settings = yaml.safe_load(self.config or "")
+            return settings if isinstance(settings, dict) else {}
+        return {}
 
     def row(self, name: str) -> dict[str, Any] | None:
         """The row of ``results.json`` with this name (one of :data:`ROWS`), if the run has it."""

@@ -15,10 +15,11 @@ from rich.table import Table
 
 from microg_da.files import replacing
 from microg_da.reporting.run_folder import ADAPTED, ROWS, SOURCE_ONLY
+from microg_da.taxonomy import GROUP_NAMES
 
+GROUP_TITLES = GROUP_NAMES
 ROW_TITLES = {"source_only": "source-only", "adapted": "adapted", "target_supervised": "target-supervised"}
 METRICS = {"map": "mAP", "f1_macro": "F1", "recall_macro": "recall", "auroc_macro": "AUROC"}
-GROUP_TITLES = {"PM": "person movement", "OM": "object manipulation", "PI": "person interaction"}
 MISSING = "–"
 
 
