@@ -34,6 +34,7 @@ class Outcomes:
         keyframes: ``video_id, frame_stamp``, first those of the ground truth, then those only detections name.
         num_keyframes: how many keyframes the ground truth has.
         num_boxes: how many distinct boxes the ground truth has.
+        num_duplicates: rows of both tables that repeat an earlier one, dropped or not.
     """
 
     scores: np.ndarray
@@ -45,6 +46,7 @@ class Outcomes:
     keyframes: pd.DataFrame
     num_keyframes: int
     num_boxes: int
+    num_duplicates: int
 
     @property
     def support(self) -> np.ndarray:
@@ -52,23 +54,32 @@ class Outcomes:
         return np.bincount(self.label_class, minlength=self.scores.shape[1])
 
 
-def lay_out(detections: pd.DataFrame, ground_truth: pd.DataFrame, taxonomy: Taxonomy, truth: str) -> Outcomes:
+def lay_out(
+    detections: pd.DataFrame,
+    ground_truth: pd.DataFrame,
+    taxonomy: Taxonomy,
+    truth: str,
+    drop_duplicates: bool = False,
+) -> Outcomes:
     """Align detections with ground truth.
 
     Args:
         detections: table with the columns of :data:`~microg_da.data.annotations.DETECTION_COLUMNS`; action ids
             must be of the taxonomy.
-        ground_truth: table of annotations, likewise. Repeated rows count as often as they stand there.
+        ground_truth: table of annotations, likewise.
         taxonomy: names the columns.
         truth: ``"frame"``: a box is positive for every action of anybody in its keyframe; ``"box"``: for the
             actions of the one person it covers.
+        drop_duplicates: count a repeated row once, the first time; else as often as it stands there.
     """
     keyframe, keyframes, num_keyframes = _keyframes(ground_truth, detections)
     label_keyframe, detection_keyframe = keyframe[: len(ground_truth)], keyframe[len(ground_truth) :]
     label_class = np.searchsorted(taxonomy.ids, ground_truth["action_id"])
     people = _people(ground_truth, label_keyframe, label_class, len(taxonomy))
-    boxes, row_keyframe, scores = _rows(detections, detection_keyframe, taxonomy)
-    pairs = _overlaps(boxes, row_keyframe, people.boxes, people.keyframe)
+    boxes, row_keyframe, scores, detection_again = _rows(detections, detection_keyframe, taxonomy, drop_duplicates)
+    if drop_duplicates:
+        label_keyframe, label_class = label_keyframe[~people.again], label_class[~people.again]
+    pairs = overlaps(boxes, row_keyframe, people.boxes, people.keyframe)
     matched = _match_for_ap(scores, people.labels, *pairs)
     if truth == "frame":
         in_frame = np.zeros((len(keyframes), len(taxonomy)), dtype=bool)
@@ -92,15 +103,20 @@ def lay_out(detections: pd.DataFrame, ground_truth: pd.DataFrame, taxonomy: Taxo
         keyframes=keyframes,
         num_keyframes=num_keyframes,
         num_boxes=len(people.boxes),
+        num_duplicates=int(people.again.sum() + detection_again.sum()),
     )
 
 
 class _People(NamedTuple):
-    """P distinct boxes of the ground truth: (P, 4) boxes, (P,) keyframe, (P, C) bool labels."""
+    """P distinct boxes of the ground truth: (P, 4) boxes, (P,) keyframe, (P, C) bool labels.
+
+    ``again`` (M,) bool says which labels repeat an earlier one.
+    """
 
     boxes: np.ndarray
     keyframe: np.ndarray
     labels: np.ndarray
+    again: np.ndarray
 
 
 def _people(ground_truth: pd.DataFrame, keyframe: np.ndarray, column: np.ndarray, num_classes: int) -> _People:
@@ -108,22 +124,28 @@ def _people(ground_truth: pd.DataFrame, keyframe: np.ndarray, column: np.ndarray
     first = _first_of(person)
     labels = np.zeros((len(first), num_classes), dtype=bool)
     labels[person, column] = True
-    return _People(ground_truth[BOX].to_numpy(np.float64)[first], keyframe[first], labels)
+    again = _occurrence(person * num_classes + column) > 0
+    return _People(ground_truth[BOX].to_numpy(np.float64)[first], keyframe[first], labels, again)
 
 
 def _rows(
-    detections: pd.DataFrame, keyframe: np.ndarray, taxonomy: Taxonomy
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(R, 4) boxes, (R,) keyframes, (R, C) scores; a box that is scored twice makes two rows."""
+    detections: pd.DataFrame, keyframe: np.ndarray, taxonomy: Taxonomy, drop_duplicates: bool
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """(R, 4) boxes, (R,) keyframes, (R, C) scores, (N,) which detections score the same box and class again.
+
+    Unless duplicates are dropped, a box that is scored twice makes two rows.
+    """
     column = np.searchsorted(taxonomy.ids, detections["action_id"])
     row = _group(keyframe, *(detections[name] for name in BOX))
-    repeat = _occurrence(row, column)
-    if repeat.any():
-        row = _group(row, repeat)
+    occurrence = _occurrence(row * len(taxonomy) + column)
+    again = occurrence > 0
+    if again.any() and not drop_duplicates:
+        row = _group(row, occurrence)
     first = _first_of(row)
     scores = np.full((len(first), len(taxonomy)), -np.inf)
-    scores[row, column] = detections["score"]
-    return detections[BOX].to_numpy(np.float64)[first], keyframe[first], scores
+    kept = ~again if drop_duplicates else slice(None)
+    scores[row[kept], column[kept]] = detections["score"].to_numpy()[kept]
+    return detections[BOX].to_numpy(np.float64)[first], keyframe[first], scores, again
 
 
 def _keyframes(first: pd.DataFrame, second: pd.DataFrame) -> tuple[np.ndarray, pd.DataFrame, int]:
@@ -143,13 +165,14 @@ def _group(*columns: np.ndarray | pd.Series) -> np.ndarray:
     return codes
 
 
-def _occurrence(*columns: np.ndarray) -> np.ndarray:
-    """How often the same row of some columns stood before."""
-    codes = pd.Series(_group(*columns))
-    return codes.groupby(codes).cumcount().to_numpy()
+def _occurrence(keys: np.ndarray) -> np.ndarray:
+    """How often the same key stood before."""
+    if len(keys) == 0 or np.bincount(keys).max() == 1:
+        return np.zeros(len(keys), dtype=np.int64)
+    return pd.Series(keys).groupby(keys).cumcount().to_numpy()
 
 
-def _overlaps(
+def overlaps(
     boxes: np.ndarray, box_keyframe: np.ndarray, persons: np.ndarray, person_keyframe: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """All pairs of a box and a person of one keyframe whose IoU reaches the threshold, highest IoU first."""

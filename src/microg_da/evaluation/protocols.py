@@ -159,8 +159,8 @@ def evaluate(
     """
     protocol = get_protocol(protocol)
     taxonomy = get_taxonomy(taxonomy)
-    outcomes, counts = prepare(detections, ground_truth, protocol, taxonomy, scores)
-    return summarise(outcomes, protocol, taxonomy, scores, **counts)
+    outcomes, num_ignored = prepare(detections, ground_truth, protocol, taxonomy, scores)
+    return summarise(outcomes, protocol, taxonomy, scores, num_ignored)
 
 
 def get_protocol(name: str | Protocol) -> Protocol:
@@ -174,8 +174,8 @@ def get_protocol(name: str | Protocol) -> Protocol:
 
 def prepare(
     detections: pd.DataFrame, ground_truth: pd.DataFrame, protocol: Protocol, taxonomy: Taxonomy, scores: ScoreKind
-) -> tuple[Outcomes, dict[str, int]]:
-    """Check both tables, leave out what the protocol leaves out, and align them; also says what was left out."""
+) -> tuple[Outcomes, int]:
+    """Check both tables and align them; also says how many rows have an action id that is not in the taxonomy."""
     detections = _select(detections, DETECTION_COLUMNS, "detections")
     ground_truth = _select(ground_truth, ANNOTATION_COLUMNS[:-1], "ground truth")
     _check_scores(detections["score"].to_numpy(np.float64), scores)
@@ -183,19 +183,13 @@ def prepare(
     detections = detections[detections["action_id"].isin(taxonomy.ids)]
     ground_truth = ground_truth[ground_truth["action_id"].isin(taxonomy.ids)]
     num_ignored = num_rows - len(detections) - len(ground_truth)
-    again = detections.duplicated(DETECTION_COLUMNS[:-1])
-    label_again = ground_truth.duplicated()
-    if protocol.drop_duplicates:
-        detections, ground_truth = detections[~again], ground_truth[~label_again]
-    outcomes = lay_out(detections, ground_truth, taxonomy, protocol.truth)
-    return outcomes, {
-        "num_detections": len(detections),
-        "num_ignored": num_ignored,
-        "num_duplicates": int(again.sum() + label_again.sum()),
-    }
+    outcomes = lay_out(detections, ground_truth, taxonomy, protocol.truth, protocol.drop_duplicates)
+    return outcomes, num_ignored
 
 
-def summarise(outcomes: Outcomes, protocol: Protocol, taxonomy: Taxonomy, scores: ScoreKind, **counts: int) -> Scores:
+def summarise(
+    outcomes: Outcomes, protocol: Protocol, taxonomy: Taxonomy, scores: ScoreKind, num_ignored: int = 0
+) -> Scores:
     """Turn aligned outcomes into :class:`Scores`."""
     support = outcomes.support
     known = support > 0
@@ -236,8 +230,10 @@ def summarise(outcomes: Outcomes, protocol: Protocol, taxonomy: Taxonomy, scores
         num_tied_scores=classwise.count_ties(outcomes.scores),
         protocol=protocol.name,
         score_kind=scores,
+        num_detections=int(np.isfinite(outcomes.scores).sum()),
+        num_ignored=num_ignored,
+        num_duplicates=outcomes.num_duplicates,
         per_class=per_class,
-        **counts,
     )
 
 

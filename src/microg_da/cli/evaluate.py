@@ -1,0 +1,88 @@
+"""`evaluate`: detections and ground truth in, scores out."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+WIDTH_WITHOUT_TERMINAL = 120
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command line of `evaluate`."""
+    parser.add_argument("--detections", required=True, metavar="CSV", help="video_id, frame, box, action id, score")
+    parser.add_argument("--ground-truth", required=True, metavar="CSV", help="video_id, frame, box, action id, person")
+    parser.add_argument("--protocol", default="corrected", help="published or corrected (default)")
+    parser.add_argument("--scores", default="logit", help="what the scores are: logit (default) or probability")
+    parser.add_argument("--taxonomy", default="microg50", help="microg50 (default), ava60, ava80 or a label map file")
+    parser.add_argument("--by", help="also by class, group, domain, source, persons or box-size")
+    parser.add_argument("--actions", metavar="CSV", help="MicroG-4M's actions.csv: says which clips are real")
+    parser.add_argument("--exclude", metavar="CSV", help="keyframes to leave out, such as AVA's excluded timestamps")
+    parser.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Score, then print a table or JSON."""
+    from microg_da.data.annotations import read_actions, read_annotations, read_detections
+    from microg_da.errors import unknown_name
+    from microg_da.evaluation.breakdown import BREAKDOWNS, domains_of, evaluate_parts
+    from microg_da.evaluation.protocols import evaluate, get_protocol
+    from microg_da.taxonomy import get_taxonomy
+
+    if args.by and args.by not in BREAKDOWNS:
+        raise unknown_name("breakdown", args.by, BREAKDOWNS, where="--by")
+    options = {
+        "protocol": get_protocol(args.protocol),
+        "taxonomy": get_taxonomy(args.taxonomy),
+        "scores": args.scores,
+    }
+    detections = _without(read_detections(args.detections), args.exclude)
+    ground_truth = _without(read_annotations(args.ground_truth), args.exclude)
+    scores = evaluate(detections, ground_truth, **options)
+    parts = {}
+    if args.by and args.by not in ("class", "group"):
+        domains = domains_of(read_actions(args.actions)) if args.actions else None
+        parts = evaluate_parts(detections, ground_truth, args.by, domains, **options)
+    (_print_json if args.json else _print_tables)(scores, args.by, parts)
+    return 0
+
+
+def _without(table: pd.DataFrame, excluded: str | None) -> pd.DataFrame:
+    if excluded is None:
+        return table
+    from microg_da.data.annotations import KEYFRAME, read_keyframes
+
+    marked = table.merge(read_keyframes(excluded).drop_duplicates(), on=KEYFRAME, how="left", indicator=True)
+    return table[(marked["_merge"] == "left_only").to_numpy()]
+
+
+def _print_json(scores: Any, by: str | None, parts: dict[str, Any]) -> None:
+    from microg_da.files import to_json
+
+    answer = scores.as_dict(per_class=by == "class")
+    if by == "group":
+        answer["per_group"] = scores.by_group().to_dict("records")
+    if parts:
+        answer["by"] = by
+        answer["parts"] = [{"part": name, **part.as_dict(per_class=False)} for name, part in parts.items()]
+    print(to_json(answer))
+
+
+def _print_tables(scores: Any, by: str | None, parts: dict[str, Any]) -> None:
+    from rich.console import Console
+
+    from microg_da.reporting import score_tables
+
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=WIDTH_WITHOUT_TERMINAL)
+    score_tables.print_scores(scores, console)
+    if by == "class":
+        score_tables.print_classes(scores, console)
+    elif by == "group":
+        score_tables.print_groups(scores.by_group(), console)
+    elif parts:
+        score_tables.print_parts(parts, str(by), console)

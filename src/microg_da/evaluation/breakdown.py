@@ -1,0 +1,135 @@
+"""The same scores on parts of the data: by domain, source video, people in the frame, size of the person."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from microg_da.data.annotations import BOX, KEYFRAME, source_videos
+from microg_da.errors import InputError, unknown_name
+from microg_da.evaluation.outcomes import overlaps
+from microg_da.evaluation.protocols import Scores, evaluate
+
+# Part of the image's area that a person fills; the edges of small | medium | large.
+SIZE_EDGES = (0.25, 0.5)
+SIZES = ("small (< 1/4 of the image)", "medium (1/4 to 1/2)", "large (> 1/2)")
+MANY_PERSONS = 3
+
+BREAKDOWNS = {
+    "class": "each class by itself",
+    "group": "person movement, object manipulation, person interaction",
+    "domain": "real and simulated clips; needs MicroG-4M's actions.csv",
+    "source": "source videos",
+    "persons": "how many people the keyframe shows",
+    "box-size": "how much of the image the person fills",
+}
+
+
+def partition(
+    detections: pd.DataFrame, ground_truth: pd.DataFrame, by: str, domains: dict[str, str] | None = None
+) -> dict[str, tuple[pd.DataFrame, pd.DataFrame]]:
+    """Cut both tables into parts, named and ordered for people.
+
+    Args:
+        detections: table of detections.
+        ground_truth: table of annotations.
+        by: ``"domain"``, ``"source"``, ``"persons"`` or ``"box-size"``.
+        domains: the domain of every ``video_id``, needed for ``"domain"``.
+
+    Raises:
+        InputError: if ``by`` is unknown, or a clip's domain is.
+    """
+    if by not in _LABELS:
+        raise unknown_name("breakdown", by, _LABELS)
+    truth_part, detection_part = _LABELS[by](detections, ground_truth, domains)
+    sizes = truth_part.value_counts()
+    names = sizes.index if by in ("domain", "source") else sorted(sizes.index, key=_rank)
+    return {
+        name: (detections[(detection_part == name).to_numpy()], ground_truth[(truth_part == name).to_numpy()])
+        for name in names
+    }
+
+
+def evaluate_parts(
+    detections: pd.DataFrame,
+    ground_truth: pd.DataFrame,
+    by: str,
+    domains: dict[str, str] | None = None,
+    **options: Any,
+) -> dict[str, Scores]:
+    """:func:`~microg_da.evaluation.evaluate` on each part that :func:`partition` makes; options are passed on."""
+    parts = partition(detections, ground_truth, by, domains)
+    return {name: evaluate(*tables, **options) for name, tables in parts.items()}
+
+
+def domains_of(actions: pd.DataFrame) -> dict[str, str]:
+    """The domain of every clip, from the table that ``read_actions`` gives."""
+    return dict(zip(actions["video_id"], actions["domain"], strict=True))
+
+
+def _domain(
+    detections: pd.DataFrame, ground_truth: pd.DataFrame, domains: dict[str, str] | None
+) -> tuple[pd.Series, pd.Series]:
+    if domains is None:
+        raise InputError("a breakdown by domain needs to know which clips are real: give --actions actions.csv")
+    unknown = set(ground_truth["video_id"]).difference(domains)
+    if unknown:
+        raise InputError(f"the domain of {len(unknown)} clips is not known, e.g. {min(unknown)!r}; see --actions")
+    return ground_truth["video_id"].map(domains), detections["video_id"].map(domains)
+
+
+def _source(
+    detections: pd.DataFrame, ground_truth: pd.DataFrame, _: dict[str, str] | None
+) -> tuple[pd.Series, pd.Series]:
+    return source_videos(ground_truth["video_id"]), source_videos(detections["video_id"])
+
+
+def _persons(
+    detections: pd.DataFrame, ground_truth: pd.DataFrame, _: dict[str, str] | None
+) -> tuple[pd.Series, pd.Series]:
+    boxes = ground_truth.drop_duplicates([*KEYFRAME, *BOX])
+    count = boxes.groupby(KEYFRAME).size().rename("persons").reset_index()
+    names = {n: str(n) for n in range(MANY_PERSONS)}
+
+    def name(table: pd.DataFrame) -> pd.Series:
+        persons = table[KEYFRAME].merge(count, on=KEYFRAME, how="left")["persons"].fillna(0)
+        return persons.map(names).fillna(f"{MANY_PERSONS} or more")
+
+    return name(ground_truth), name(detections)
+
+
+def _box_size(
+    detections: pd.DataFrame, ground_truth: pd.DataFrame, _: dict[str, str] | None
+) -> tuple[pd.Series, pd.Series]:
+    """A detection is as large as the person it covers; where it covers nobody, as itself."""
+    own = pd.concat([ground_truth[[*KEYFRAME, *BOX]], detections[[*KEYFRAME, *BOX]]], ignore_index=True)
+    boxes = own[BOX].to_numpy(np.float64)
+    area = (boxes[:, 2:] - boxes[:, :2]).prod(axis=1)
+    keyframe = own.groupby(KEYFRAME).ngroup().to_numpy()
+    start = len(ground_truth)
+    # Each distinct person once: a row for every label of theirs would multiply the pairs.
+    persons = np.flatnonzero(~ground_truth.duplicated([*KEYFRAME, *BOX]).to_numpy())
+    row, person = overlaps(boxes[start:], keyframe[start:], boxes[persons], keyframe[persons])
+    covered, first = np.unique(row, return_index=True)
+    area[start + covered] = area[persons[person[first]]]
+    names = pd.Series(np.array(SIZES)[np.searchsorted(SIZE_EDGES, area)])
+    return names[:start], names[start:]
+
+
+def _rank(name: str) -> tuple[int, str]:
+    return (SIZES.index(name) if name in SIZES else 0, name)
+
+
+_Labels = Callable[
+    [pd.DataFrame, pd.DataFrame, "dict[str, str] | None"],
+    "tuple[pd.Series, pd.Series]",
+]
+_LABELS: dict[str, _Labels] = {
+    "domain": _domain,
+    "source": _source,
+    "persons": _persons,
+    "box-size": _box_size,
+}

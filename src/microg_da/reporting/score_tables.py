@@ -1,0 +1,78 @@
+"""Scores of `evaluate` on the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import pandas as pd
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from microg_da.evaluation.protocols import MIN_SUPPORT, PROTOCOLS, Scores
+from microg_da.reporting.tables import GROUP_TITLES, METRICS, percent
+
+
+def print_scores(scores: Scores, console: Console) -> None:
+    """The headline figures and what they rest on."""
+    console.print(f"[bold]{scores.protocol}[/] protocol: {PROTOCOLS[scores.protocol].summary}")
+    table = _table("", "value (%)", "over")
+    classes = f"{scores.num_classes_with_ground_truth} classes with ground truth"
+    averaged = f"{len(scores.per_class)} classes" if PROTOCOLS[scores.protocol].all_classes else classes
+    areas = f"{scores.per_class['auroc'].notna().sum()} classes with positives and negatives"
+    for (name, title), over in zip(METRICS.items(), (classes, averaged, averaged, areas), strict=True):
+        table.add_row(title, percent(getattr(scores, name)), over)
+    few = f"{scores.num_classes_min_support} classes with {MIN_SUPPORT} or more examples"
+    table.add_row("mAP, well-supported classes", percent(scores.map_min_support), few)
+    console.print(table)
+    console.print(
+        f"{scores.num_detections:,} detections of {scores.num_boxes:,} people in {scores.num_keyframes:,} keyframes"
+    )
+    if scores.num_tied_scores:
+        bounds = f"{percent(scores.map_worst_ties)} to {percent(scores.map_best_ties)}"
+        console.print(f"{scores.num_tied_scores:,} scores tie with another; their order could move mAP from {bounds}")
+    for count, what in ((scores.num_duplicates, "repeated"), (scores.num_ignored, "with ids outside the taxonomy")):
+        if count:
+            console.print(f"{count:,} rows {what}")
+
+
+def print_parts(parts: Mapping[str, Scores], by: str, console: Console) -> None:
+    """One row per part, with what it rests on."""
+    table = _table(by, *METRICS.values(), "classes", "keyframes", "people", "labels")
+    for name, scores in parts.items():
+        counts = (scores.num_classes_with_ground_truth, scores.num_keyframes, scores.num_boxes, _labels(scores))
+        table.add_row(
+            name, *(percent(getattr(scores, metric)) for metric in METRICS), *(f"{count:,}" for count in counts)
+        )
+    console.print(table)
+
+
+def print_classes(scores: Scores, console: Console) -> None:
+    """One row per class that has ground truth, best AP first."""
+    table = _table("class", "AP", "F1", "recall", "AUROC", "labels")
+    known = scores.per_class[scores.per_class["support"] > 0].sort_values("ap", ascending=False)
+    for row in known.to_dict("records"):
+        figures = (percent(row[name]) for name in ("ap", "f1", "recall", "auroc"))
+        table.add_row(f"{row['action_id']:>2} {row['name']}", *figures, f"{row['support']:,}")
+    console.print(table)
+
+
+def print_groups(groups: pd.DataFrame, console: Console) -> None:
+    """One row per group of classes: means over its classes."""
+    table = _table("group", *METRICS.values(), "classes", "labels")
+    for row in groups.to_dict("records"):
+        figures = (percent(row[name]) for name in ("map", "f1", "recall", "auroc"))
+        table.add_row(GROUP_TITLES[row["group"]], *figures, str(row["num_classes"]), f"{row['support']:,}")
+    console.print(table)
+
+
+def _labels(scores: Scores) -> int:
+    return int(scores.per_class["support"].sum())
+
+
+def _table(first: str, *others: str) -> Table:
+    table = Table(box=box.SIMPLE_HEAD)
+    table.add_column(first, no_wrap=True)
+    for name in others:
+        table.add_column(name, justify="left" if name == "over" else "right")
+    return table
