@@ -7,6 +7,9 @@ from pathlib import Path
 
 import pytest
 
+# Networks in tests are so small that a second thread only waits for the first; set before torch is imported.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 REPOSITORY = Path(__file__).resolve().parents[1]
 
 
@@ -17,3 +20,11 @@ def test_data() -> Path:
     if not (folder / "microg4m").is_dir():
         pytest.skip(f"no real test inputs at {folder}; set MICROG_DA_TEST_DATA to their folder")
     return folder
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory):
+    """A cache of the tests' own: drawn once a session, and the user's is neither read nor filled."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield

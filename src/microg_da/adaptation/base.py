@@ -109,6 +109,12 @@ def create_adaptation(
         InputError: if the name or an argument does not exist, or a value has the wrong type.
     """
     method: type[Adaptation] = ADAPTATIONS.load(name, "adaptation.name")
+    return method(method_arguments(name, arguments), feature_dim=feature_dim, num_classes=num_classes)
+
+
+def method_arguments(name: str, arguments: Mapping[str, Any] | None = None) -> Any:
+    """The ``Arguments`` of a method, filled and checked; errors as :func:`create_adaptation`."""
+    method: type[Adaptation] = ADAPTATIONS.load(name, "adaptation.name")
     schema = OmegaConf.structured(method.Arguments)
     for key, value in (arguments or {}).items():
         if key not in schema:
@@ -118,4 +124,4 @@ def create_adaptation(
         except OmegaConfBaseException as error:
             kind = next(field.type for field in fields(method.Arguments) if field.name == key)
             raise InputError(f"adaptation.args.{key}={value!r} does not fit: expected {kind}.") from error
-    return method(OmegaConf.to_object(schema), feature_dim=feature_dim, num_classes=num_classes)
+    return OmegaConf.to_object(schema)

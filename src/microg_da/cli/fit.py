@@ -35,12 +35,13 @@ def run(args: argparse.Namespace) -> int:
     # Imported only now, so that a misspelt key is reported before torch has loaded.
     from rich.console import Console
 
-    from microg_da.reporting import results_table, write_report
+    from microg_da.reporting import results_table, write_report, write_results_csv
     from microg_da.training import fit
 
     console = Console(stderr=True)
     finished = fit(config, resume=args.resume, root=args.runs, name=args.name, console=console)
     Console().print(results_table(finished.results))
+    write_results_csv(finished.results, finished.path / "results.csv")
     report = write_report(finished.path)
     console.print(f"report: {report.resolve()}", highlight=False, soft_wrap=True)
     return 0

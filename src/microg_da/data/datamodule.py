@@ -17,6 +17,7 @@ from microg_da.errors import InputError
 
 Domain = Literal["source", "target"]
 Split = Literal["train", "val", "test"]
+DOMAINS: tuple[Domain, ...] = ("source", "target")
 
 
 class DomainDatasets:
@@ -36,6 +37,15 @@ class DomainDatasets:
         if key not in self._open:
             self._open[key] = self._make(*key)
         return self._open[key]
+
+    def open_for_fit(self) -> None:
+        """Open what a run reads, so that a mistake in the data shows before anything is trained."""
+        self.get("source", "train", labelled=True)
+        self.get("source", "val", labelled=False)
+        if self.config.adaptation.name != "source_only":
+            self.get("target", "train", labelled=False)
+        for domain in DOMAINS:
+            self.get(domain, "test", labelled=False)
 
     def release(self, domain: Domain, split: Split) -> None:
         """Forget a data set, so that its frames leave memory."""

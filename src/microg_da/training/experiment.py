@@ -13,19 +13,17 @@ import pytorch_lightning as pl
 import torch
 from rich.console import Console
 
-from microg_da.adaptation.base import Adaptation, create_adaptation
+from microg_da.adaptation.base import Adaptation, create_adaptation, method_arguments
 from microg_da.config import Config, TrainingConfig
 from microg_da.data.annotations import write_annotations, write_detections
-from microg_da.data.datamodule import Domain, DomainDatasets, StageData
+from microg_da.data.datamodule import DOMAINS, Domain, DomainDatasets, StageData
 from microg_da.evaluation.metric import DetectionMetrics
 from microg_da.models.detector import ActionDetector, create_detector
 from microg_da.taxonomy import get_taxonomy
 from microg_da.training.examples import write_examples
 from microg_da.training.module import DetectorModule
-from microg_da.training.run import Run
+from microg_da.training.run import Run, embedded_notice
 from microg_da.training.stage import make_trainer, quiet, save_detector, train_stage
-
-DOMAINS: tuple[Domain, ...] = ("source", "target")
 
 
 def fit(
@@ -53,10 +51,34 @@ def fit(
     """
     if (config is None) == (resume is None):
         raise ValueError("give either a configuration or a run to resume")
-    run = Run.open(resume) if resume is not None else Run.create(config, root, name)  # type: ignore[arg-type]
+    console = console or Console(stderr=True)
+    run = Run.plan(config, root, name) if config is not None else Run.open(resume)  # type: ignore[arg-type]
+    config = run.config
+    announce(config, console)
+    # Whatever can be wrong with the request comes to light before a folder is made and before an hour is spent.
+    method_arguments(config.adaptation.name, config.adaptation.args)
+    datasets = DomainDatasets(config)
+    datasets.open_for_fit()
+    if resume is None:
+        run.create()
+    console.print(f"→ {run.path}", highlight=False, soft_wrap=True)
     with run.recording_failure():
-        Experiment(run, console or Console(stderr=True)).complete()
+        Experiment(run, datasets, console).complete()
     return run
+
+
+def announce(config: Config, console: Console) -> None:
+    """Say what is about to run; the first line tells whether the data is the embedded one."""
+    if notice := embedded_notice(config):
+        console.print(f"[yellow]note[/yellow] {notice}", highlight=False, soft_wrap=True)
+    console.print(
+        f"[bold]{config.experiment}[/bold] {config.data.source} → {config.data.target}, model {config.model.name}, "
+        f"adaptation {config.adaptation.name}, selection {config.selection}"
+        + (" [red bold]oracle[/red bold]" if config.oracle else "")
+        + f", seed {config.seed}",
+        highlight=False,
+        soft_wrap=True,
+    )
 
 
 class Experiment:
@@ -64,18 +86,19 @@ class Experiment:
 
     Args:
         run: the folder.
+        datasets: the data of both domains.
         console: where to say what happens.
     """
 
-    def __init__(self, run: Run, console: Console) -> None:
+    def __init__(self, run: Run, datasets: DomainDatasets, console: Console) -> None:
         self.run = run
         self.config = run.config
+        self.datasets = datasets
         self.console = console
-        self.datasets = DomainDatasets(run.config)
 
     def complete(self) -> None:
         """Do every step that the folder does not hold yet."""
-        self._announce()
+        self.run.update(status="running")
         detector, seconds = self._stage("source", self._train_source)
         self._test("source_only", "source_only", detector, seconds)
         if self.config.bounds:
@@ -191,20 +214,6 @@ class Experiment:
             validate_on=validate_on,
             batch_size=config.training.batch_size,
             seed=config.seed,
-        )
-
-    def _announce(self) -> None:
-        config, run = self.config, self.run
-        run.update(status="running")
-        notice = run.record["notice"]
-        if notice:
-            self.console.print(f"[yellow]note[/yellow] {notice}", highlight=False)
-        self.console.print(
-            f"[bold]{config.experiment}[/bold] {config.data.source} → {config.data.target}, model {config.model.name}, "
-            f"adaptation {config.adaptation.name}, selection {config.selection}"
-            + (" [red bold]oracle[/red bold]" if config.oracle else "")
-            + f", seed {config.seed}\n→ {run.path}",
-            highlight=False,
         )
 
     def _say(self, text: str, *, indent: bool = False) -> None:

@@ -36,24 +36,27 @@ class Run:
         self.config = config
 
     @classmethod
-    def create(cls, config: Config, root: str | Path = "runs", name: str | None = None) -> Run:
-        """Start a new folder; without a name it is called after method, seed and time.
+    def plan(cls, config: Config, root: str | Path = "runs", name: str | None = None) -> Run:
+        """A run that is to be; nothing is written yet. Without a name it is called after method, seed and time.
 
         Raises:
-            InputError: if a run of that name exists, or the folder cannot be written.
+            InputError: if a run of that name exists, or its folder could not be written.
         """
         stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
         name = name or f"{config.adaptation.name}-seed{config.seed}-{stamp}"
         path = Path(root) / config.experiment / name
         if (path / "config.yaml").exists():
-            raise InputError(
-                f"{path} holds a run already. Continue it with `fit --resume {path}` or choose another --name."
-            )
-        run = cls(path, config)
-        save_config(config, path / "config.yaml")
-        write_json(path / "environment.json", describe_environment())
-        run.update(status="running", created=datetime.now(timezone.utc).isoformat(timespec="seconds"), warnings=[])
-        return run
+            raise InputError(f"{path} holds a run. Continue it with `fit --resume {path}` or choose another --name.")
+        above = next(folder for folder in (path, *path.absolute().parents) if folder.exists())
+        if not above.is_dir() or not os.access(above, os.W_OK):
+            raise InputError(f"cannot write {path}: {above} is no folder you may write to. Choose another --runs.")
+        return cls(path, config)
+
+    def create(self) -> None:
+        """Start the folder."""
+        save_config(self.config, self.path / "config.yaml")
+        write_json(self.path / "environment.json", describe_environment())
+        self.update(created=datetime.now(timezone.utc).isoformat(timespec="seconds"), warnings=[])
 
     @classmethod
     def open(cls, path: str | Path) -> Run:
@@ -97,14 +100,13 @@ class Run:
     def update(self, **facts: Any) -> None:
         """Write facts into ``run.json``; the configuration's own are always there."""
         config = self.config
-        embedded = all(name.startswith("synthetic:") for name in (config.data.source, config.data.target))
         known = {
             "experiment": config.experiment,
             "description": config.description,
             "name": self.path.name,
             "seed": config.seed,
-            "embedded_data": embedded,
-            "notice": EMBEDDED_NOTICE if embedded else None,
+            "embedded_data": embedded_notice(config) is not None,
+            "notice": embedded_notice(config),
             "source": config.data.source,
             "target": config.data.target,
             "selection": config.selection,
@@ -141,6 +143,13 @@ class Run:
             with contextlib.suppress(Exception):
                 self.update(status=f"stopped: {error or type(error).__name__}")
             raise
+
+
+def embedded_notice(config: Config) -> str | None:
+    """What a reader must know about a run on the embedded data; None for other data."""
+    if any(source.startswith("synthetic:") for source in (config.data.source, config.data.target)):
+        return EMBEDDED_NOTICE
+    return None
 
 
 def gap_recovered(rows: list[dict[str, Any]]) -> float | None:

@@ -1,0 +1,161 @@
+"""The main job, run as a user runs it, on a configuration so small that it learns nothing."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pandas as pd
+import pytest
+
+from microg_da.cli import main
+
+TINY = [
+    "training.epochs=2",
+    "adaptation.epochs=2",
+    "training.batch_size=8",
+    "evaluation.batch_size=8",
+    "data.image_size=48",
+    "synthetic.train_clips=24",
+    "synthetic.val_clips=8",
+    "synthetic.test_clips=16",
+    "synthetic.workers=0",
+]
+
+
+@pytest.fixture(scope="module")
+def environment(_own_cache):
+    """Torch on one thread: a network this small is not faster on two."""
+    return {**os.environ, "OMP_NUM_THREADS": "1"}
+
+
+def command(*words):
+    return [sys.executable, "-m", "microg_da", *map(str, words)]
+
+
+def run(environment, *words, cwd=None):
+    return subprocess.run(command(*words), capture_output=True, text=True, env=environment, cwd=cwd, timeout=280)
+
+
+@pytest.fixture(scope="module")
+def finished(environment, tmp_path_factory):
+    """A whole run with bounds, from a working folder that is not the repository."""
+    folder = tmp_path_factory.mktemp("work")
+    done = run(
+        environment, "fit", "--experiment", "ava2microg", "--name", "whole", *TINY, "--bounds", "true", cwd=folder
+    )
+    assert done.returncode == 0, done.stderr
+    return folder / "runs" / "ava2microg" / "whole", done
+
+
+def detections(folder, name):
+    return pd.read_csv(folder / "detections" / f"{name}.csv.gz")
+
+
+def test_it_says_what_it_ran_on_and_prints_one_table(finished):
+    _, done = finished
+    assert done.stderr.startswith("note embedded synthetic data")
+    for row in ("source-only", "adapted", "target-supervised"):
+        assert row in done.stdout
+    assert "report.html" in done.stderr
+
+
+def test_the_folder_holds_what_the_design_says(finished):
+    folder, _ = finished
+    expected = ["config.yaml", "run.json", "environment.json", "results.json", "results.csv", "report.html"]
+    assert not [name for name in expected if not (folder / name).is_file()]
+    record = json.loads((folder / "run.json").read_text())
+    assert record["status"] == "finished"
+    assert record["embedded_data"] is True
+    assert record["selection"] == "last"
+    assert record["oracle"] is False
+    assert not list(folder.rglob(".tmp-*"))
+
+
+def test_the_figures_are_those_that_evaluate_gives_for_the_written_files(finished, environment):
+    folder, _ = finished
+    rows = {row["name"]: row for row in json.loads((folder / "results.json").read_text())["rows"]}
+    assert list(rows) == ["source_only", "adapted", "target_supervised"]
+    files = [
+        "--detections",
+        folder / "detections/adapted_target.csv.gz",
+        "--ground-truth",
+        folder / "ground_truth/target.csv",
+    ]
+    scored = run(environment, "evaluate", *files, "--protocol", "corrected", "--json")
+    assert scored.returncode == 0, scored.stderr
+    scores = json.loads(scored.stdout)
+    for name in ("map", "f1_macro", "recall_macro", "auroc_macro"):
+        # Files have fewer decimals than the run had, which may turn two scores into a tie.
+        assert scores[name] == pytest.approx(rows["adapted"]["target"][name], abs=2e-3)
+
+
+def test_the_gap_recovered_is_what_its_definition_says(finished):
+    folder, _ = finished
+    results = json.loads((folder / "results.json").read_text())
+    low, adapted, high = (row["target"]["map"] for row in results["rows"])
+    if high > low:
+        assert results["gap_recovered"] == pytest.approx((adapted - low) / (high - low))
+    else:
+        assert results["gap_recovered"] is None
+
+
+def test_its_saved_configuration_repeats_the_run(finished, environment):
+    folder, _ = finished
+    again = run(
+        environment, "fit", "--config", folder / "config.yaml", "--runs", folder.parent / "again", "bounds=false"
+    )
+    assert again.returncode == 0, again.stderr
+    (repeated,) = (folder.parent / "again" / "ava2microg").iterdir()
+    for name in ("source_only_source", "source_only_target", "adapted_source", "adapted_target"):
+        pd.testing.assert_frame_equal(detections(folder, name), detections(repeated, name))
+
+
+@pytest.mark.parametrize("stage", ["source", "adapt"])
+def test_a_run_killed_in_a_stage_continues_to_the_same_result(finished, environment, stage):
+    whole, _ = finished
+    folder = whole.parent / f"killed-{stage}"
+    # Enough epochs that the kill falls into the stage; the comparison below is with a run of the same length.
+    words = ["fit", "--experiment", "ava2microg", "--runs", whole.parents[1], "--name", folder.name, *TINY]
+    process = subprocess.Popen(command(*words), env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    checkpoint = folder / "checkpoints" / stage / "last.ckpt"
+    while not checkpoint.exists() and process.poll() is None:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert checkpoint.exists()
+    assert not (folder / "results.json").exists() or len(json.loads((folder / "results.json").read_text())["rows"]) < 2
+    resumed = run(environment, "fit", "--resume", folder)
+    assert resumed.returncode == 0, resumed.stderr
+    for name in ("source_only_target", "adapted_target"):
+        pd.testing.assert_frame_equal(detections(whole, name), detections(folder, name))
+    curves = pd.read_csv(folder / "metrics" / stage / "metrics.csv")
+    assert sorted(curves["epoch"].unique()) == [0, 1]
+
+
+def test_mistakes_are_told_in_one_line_with_status_2(tmp_path, finished, capfd):
+    whole, _ = finished
+    for words, part in [
+        (["--experiment", "ava2microgg"], "ava2microg"),
+        (["--experiment", "ava2microg", "training.epoch=3"], "training.epochs"),
+        (["--resume", tmp_path], "config.yaml"),
+        (["--config", whole / "config.yaml", "--experiment", "x"], "not both"),
+        (["--experiment", "ava2microg", "data.target=synthetic:moon", *TINY, "--runs", tmp_path], "microgravity"),
+        (["--experiment", "ava2microg", "--name", "whole", "--runs", whole.parents[1], *TINY], "--resume"),
+        (["--experiment", "ava2microg", "adaptation.args.wieght=1", "--runs", tmp_path, *TINY], "weight"),
+        (["--experiment", "ava2microg", "--runs", whole / "run.json" / "below", *TINY], "cannot write"),
+    ]:
+        assert main(["fit", *map(str, words)]) == 2, words
+        said = capfd.readouterr().err.splitlines()[-1]
+        assert said.startswith("microg_da: ")
+        assert part in said
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_mistake_leaves_no_traceback_in_a_process_of_its_own(environment):
+    failed = run(environment, "fit", "--experiment", "ava2microg", "trainig.epochs=3")
+    assert (failed.returncode, failed.stdout) == (2, "")
+    assert failed.stderr.strip().splitlines() == [failed.stderr.strip()]
+    assert "training.epochs" in failed.stderr

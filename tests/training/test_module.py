@@ -1,0 +1,115 @@
+"""What a stage does with its labels, its losses and its optimiser."""
+
+import itertools
+
+import pytest
+import torch
+from torch import nn
+
+from microg_da.config import AugmentConfig, TrainingConfig, load_config
+from microg_da.data import datamodule
+from microg_da.data.clips import Clip, ClipKey, collate_clips
+from microg_da.data.datamodule import DomainDatasets, StageData
+from microg_da.errors import InputError
+from microg_da.training.experiment import fit
+from microg_da.training.module import DetectorModule, build_optimizer
+from microg_da.training.run import gap_recovered
+
+TINY = [
+    "training.epochs=1", "adaptation.epochs=1", "training.batch_size=4", "data.image_size=48", "synthetic.train_clips=8",
+    "synthetic.val_clips=4", "synthetic.test_clips=6", "synthetic.workers=0",
+]  # fmt: skip
+
+
+def test_target_batches_carry_no_labels():
+    datasets = DomainDatasets(load_config("ava2microg", TINY))
+    data = StageData(datasets, labelled="source", unlabelled="target", batch_size=4)
+    for batch, _, _ in itertools.islice(iter(data.train_dataloader()), 2):
+        assert batch["source"].labels is not None
+        assert batch["target"].labels is None
+        assert batch["target"].domain == "target"
+    for loader in (data.clips_to_look_at("target"), *data.val_dataloader()):
+        assert all(batch.labels is None for batch in loader)
+
+
+@pytest.mark.parametrize(
+    ("selection", "bounds", "allowed"),
+    [("last", False, set()), ("source", False, set()), ("last", True, {"train"}), ("oracle", False, set())],
+)
+def test_target_labels_are_opened_for_the_bound_alone(tmp_path, monkeypatch, selection, bounds, allowed):
+    opened = []
+    original = datamodule.open_source
+
+    def spy(source, **request):
+        opened.append((source, request["split"], request["labelled"]))
+        return original(source, **request)
+
+    monkeypatch.setattr(datamodule, "open_source", spy)
+    config = load_config("ava2microg", [*TINY, f"selection={selection}", f"bounds={bounds}"])
+    run = fit(config, root=tmp_path)
+    labelled = {split for source, split, labels in opened if source == "synthetic:microgravity" and labels}
+    assert labelled == allowed
+    # The target's validation labels, which come as a table, are looked at by an oracle and by the bound alone.
+    validated = {split for source, split, _ in opened if source == "synthetic:microgravity"}
+    assert ("val" in validated) == (selection == "oracle" or bounds)
+    assert run.record["oracle"] is (selection == "oracle")
+
+
+def batch(labels=1.0):
+    boxes = torch.tensor([[1.0, 1, 7, 7]])
+    frames = torch.zeros(3, 2, 8, 8, dtype=torch.uint8)
+    return collate_clips([Clip(frames, boxes, boxes / 8, torch.full((1, 2), labels), ClipKey("clip_7", 46))])
+
+
+class Nan(nn.Module):
+    def training_losses(self, *_):
+        return {"supervised": torch.tensor(1.0), "domain": torch.tensor(float("nan"))}
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_clips(monkeypatch):
+    module = DetectorModule(nn.Linear(1, 1), Nan(), TrainingConfig(), AugmentConfig())
+    monkeypatch.setattr(DetectorModule, "progress", 0.0)
+    monkeypatch.setattr(DetectorModule, "current_epoch", 2)
+    with pytest.raises(InputError, match=r"epoch 3, step 5.*domain=nan.*clip_7@46"):
+        module.training_step({"source": batch()}, 4)
+
+
+def test_labels_on_a_target_batch_are_a_defect_that_cannot_pass():
+    module = DetectorModule(nn.Linear(1, 1), Nan(), TrainingConfig(), AugmentConfig())
+    with pytest.raises(RuntimeError, match="target labels"):
+        module.training_step({"source": batch(), "target": batch()}, 0)
+
+
+@pytest.mark.parametrize("name", ["sgd", "adamw"])
+def test_normalisation_and_biases_are_not_decayed(name):
+    network = nn.Sequential(nn.Conv3d(3, 4, 1), nn.BatchNorm3d(4))
+    network[0].bias.requires_grad_(True)
+    optimizer = build_optimizer(network, TrainingConfig(optimizer=name, weight_decay=0.3))
+    decay = {id(p): group["weight_decay"] for group in optimizer.param_groups for p in group["params"]}
+    assert len(decay) == 4
+    assert [decay[id(p)] for p in network.parameters()] == [0.3, 0.0, 0.0, 0.0]
+
+
+def test_frozen_parameters_are_left_out():
+    network = nn.Linear(3, 3)
+    network.bias.requires_grad_(False)
+    optimizer = build_optimizer(network, TrainingConfig())
+    assert [len(group["params"]) for group in optimizer.param_groups] == [1]
+
+
+def rows(**maps):
+    return [{"name": name, "target": {"map": value}} for name, value in maps.items()]
+
+
+@pytest.mark.parametrize(
+    ("maps", "expected"),
+    [
+        ({"source_only": 0.3, "adapted": 0.4, "target_supervised": 0.5}, 0.5),
+        ({"source_only": 0.3, "adapted": 0.2, "target_supervised": 0.5}, -0.5),
+        ({"source_only": 0.5, "adapted": 0.6, "target_supervised": 0.5}, None),
+        ({"source_only": 0.5, "adapted": 0.6}, None),
+        ({"source_only": None, "adapted": 0.6, "target_supervised": 0.7}, None),
+    ],
+)
+def test_the_gap_recovered(maps, expected):
+    assert gap_recovered(rows(**maps)) == (pytest.approx(expected) if expected is not None else None)
