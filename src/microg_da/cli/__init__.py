@@ -22,6 +22,8 @@ COMMANDS = {
     "fit": "train on source, test, adapt to the target, test again, report",
     "checkpoint": "say what of a weight file a model can load, what is new and what does not fit",
     "evaluate": "turn detections and ground truth into mAP, F1, recall and AUROC",
+    "report": "make the page of a run again from its files",
+    "compare": "set runs side by side: seeds averaged, paired differences",
     "list": "show the models, adaptations, experiments, data sets, … there are",
 }
 

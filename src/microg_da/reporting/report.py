@@ -19,7 +19,7 @@ from microg_da.files import write_text
 from microg_da.reporting import tables
 from microg_da.reporting.figures import LineChart, line_chart
 from microg_da.reporting.gallery import THRESHOLD, gallery
-from microg_da.reporting.run_folder import ADAPTED, ROWS, SOURCE_ONLY, RunFolder, read_run_folder
+from microg_da.reporting.run_folder import ADAPTED, ROWS, SOURCE_ONLY, RunFolder, flatten, read_run_folder
 
 FEW_POSITIVES = 5
 STAGE_TITLES = {
@@ -171,7 +171,7 @@ def examples(run: RunFolder) -> dict[str, Any] | None:
 
 def details(run: RunFolder) -> dict[str, Any]:
     """The resolved configuration and the environment."""
-    return {"config": run.config, "environment": list(_flat(run.environment))}
+    return {"config": run.config, "environment": flatten(run.environment)}
 
 
 SECTIONS = (
@@ -241,17 +241,6 @@ def _model(model: Any) -> str | None:
     if model.get("num_frames") and model.get("sampling_rate"):
         parts.append(f"window {model['num_frames']}×{model['sampling_rate']}")
     return ", ".join(parts) or None
-
-
-def _flat(value: dict[str, Any], prefix: str = "") -> list[tuple[str, str]]:
-    """Nested keys joined by dots, with their values as text."""
-    pairs: list[tuple[str, str]] = []
-    for key, item in value.items():
-        if isinstance(item, dict):
-            pairs += _flat(item, f"{prefix}{key}.")
-        else:
-            pairs.append((f"{prefix}{key}", ", ".join(map(str, item)) if isinstance(item, list) else str(item)))
-    return pairs
 
 
 def _prose(name: str) -> str:

@@ -52,6 +52,17 @@ class RunFolder:
         return next((row for row in self.results["rows"] if row["name"] == name), None)
 
 
+def flatten(settings: dict[str, Any], prefix: str = "") -> dict[str, str]:
+    """Nested keys joined by dots, with their values as text."""
+    flat: dict[str, str] = {}
+    for key, value in settings.items():
+        if isinstance(value, dict):
+            flat |= flatten(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+    return flat
+
+
 def read_run_folder(path: str | Path) -> RunFolder:
     """Read everything a report shows.
 

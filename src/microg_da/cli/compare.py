@@ -1,0 +1,35 @@
+"""`compare`: runs side by side."""
+
+from __future__ import annotations
+
+import argparse
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command line of `compare`."""
+    parser.add_argument("runs", nargs="+", metavar="RUN", help="run folders, or folders that hold them")
+    parser.add_argument("--baseline", metavar="SETTING", help="compare with this setting (default: the first run's)")
+    parser.add_argument(
+        "--output", metavar="FILE", help="the page (default: compare.html in the folder above the runs)"
+    )
+    parser.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print the table and write the page."""
+    from rich.console import Console
+
+    from microg_da.files import to_json
+    from microg_da.reporting import compare
+
+    found = compare.compare_runs(args.runs, args.baseline)
+    page = compare.write_comparison(found, args.output or compare.default_page(compare.find_runs(args.runs)))
+    notices = Console(stderr=True, highlight=False, soft_wrap=True)
+    if args.json:
+        print(to_json(found.as_dict()))
+    else:
+        Console(highlight=False).print(compare.comparison_table(found))
+        for note in found.notes:
+            notices.print(f"[yellow]note[/yellow] {note}")
+    notices.print(f"page: {page.resolve()}")
+    return 0

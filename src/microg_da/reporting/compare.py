@@ -1,0 +1,214 @@
+"""Runs side by side: seeds averaged, and differences paired by seed.
+
+Runs whose configurations differ in nothing but the seed are repeats of one setting. Two settings are compared
+seed by seed, since a seed fixes the data that is drawn and the weights that training starts from.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from rich import box
+from rich.table import Table
+from rich.text import Text
+
+from microg_da.errors import InputError
+from microg_da.files import write_text
+from microg_da.reporting.report import environment
+from microg_da.reporting.run_folder import ADAPTED, ROWS, SOURCE_ONLY, RunFolder, flatten, read_run_folder
+from microg_da.reporting.tables import MISSING, ROW_TITLES, percent, score
+
+_NO_OUTCOME = (
+    "experiment",
+    "adaptation.name",
+    "seed",
+    "description",
+    "logger",
+    "trainer.",
+    "data.num_workers",
+    "synthetic.workers",
+    "synthetic.cache",
+)
+"""Configuration keys (or their beginnings) that do not tell settings apart: the method is named anyway."""
+
+
+FIGURES = (*ROWS, "gap_recovered")
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Mean and sample standard deviation of ``count`` figures; NaN where there are none, or only one."""
+
+    mean: float
+    deviation: float
+    count: int
+
+    @classmethod
+    def of(cls, values: pd.Series) -> Spread:
+        """Of the figures that are known."""
+        return cls(float(values.mean()), float(values.std()), int(values.count()))
+
+    def text(self, *, signed: bool = False) -> str:
+        """``42.0 ± 1.3``, ×100; without a deviation the mean alone."""
+        mean = percent(self.mean, signed=signed)
+        return mean if math.isnan(self.deviation) else f"{mean} ± {percent(self.deviation)}"
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Runs that differ in nothing but the seed.
+
+    Attributes:
+        name: the adaptation, and the keys in which it differs from the other settings.
+        runs: one line per run: ``seed``, ``name``, target mAP (fraction) of each of
+            :data:`~microg_da.reporting.run_folder.ROWS`, ``gap_recovered`` and ``final``, the target mAP of the
+            adapted model, or of the source-only model where nothing was adapted.
+        figures: over seeds, for each of :data:`FIGURES` and ``final``.
+        difference: ``final`` minus that of the baseline, seed by seed; None for the baseline.
+        better: in how many of these seeds the difference is above 0.
+    """
+
+    name: str
+    runs: pd.DataFrame
+    figures: dict[str, Spread]
+    difference: Spread | None
+    better: int
+
+    @property
+    def seeds(self) -> int:
+        """How many seeds were run."""
+        return self.runs["seed"].nunique()
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What :func:`compare_runs` found: settings in the order given, and why they may not be comparable."""
+
+    settings: list[Setting]
+    baseline: str
+    notes: list[str]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Everything, for ``--json``."""
+        settings = [asdict(setting) | {"runs": setting.runs.to_dict("records")} for setting in self.settings]
+        return {"baseline": self.baseline, "settings": settings, "notes": self.notes}
+
+
+def compare_runs(folders: Sequence[str | Path], baseline: str | None = None) -> Comparison:
+    """Read runs and sort them into settings.
+
+    Args:
+        folders: run folders, or folders that hold them.
+        baseline: the setting to compare with; by default that of the first run.
+
+    Raises:
+        InputError: if a folder holds no finished run, or ``baseline`` is none of the settings.
+    """
+    runs = [read_run_folder(path) for path in find_runs(folders)]
+    names = _names(runs)
+    baseline = baseline or names[0]
+    if baseline not in names:
+        raise InputError(
+            f"--baseline {baseline!r} is none of the settings compared: {', '.join(dict.fromkeys(names))}."
+        )
+    table = pd.DataFrame([_line(run) for run in runs])
+    groups = dict(list(table.groupby(pd.Series(names), sort=False)))
+    reference = groups[baseline].groupby("seed")["final"].mean()
+    settings = [_setting(name, group, reference, is_baseline=name == baseline) for name, group in groups.items()]
+    return Comparison(settings, baseline, _notes(runs))
+
+
+def find_runs(folders: Sequence[str | Path]) -> list[Path]:
+    """The run folders given or inside the folders given, each once."""
+    found: list[Path] = []
+    for folder in map(Path, folders):
+        inside = [folder] if (folder / "results.json").is_file() else []
+        inside = inside or sorted(path.parent for path in folder.glob("**/results.json"))
+        if not inside:
+            raise InputError(f"{folder} holds no results.json: give the folder of a finished run, or one above it.")
+        found += inside
+    return list(dict.fromkeys(path.resolve() for path in found))
+
+
+def comparison_table(comparison: Comparison) -> Table:
+    """One line per setting for the terminal: target mAP ×100, mean ± standard deviation over seeds."""
+    table = Table(box=box.SIMPLE_HEAD, header_style="bold", show_edge=False, pad_edge=False, collapse_padding=True)
+    table.add_column("setting")
+    headers = ("seeds", *(ROW_TITLES[row].replace("-", "-\n") for row in ROWS), "gap\nrecovered", "difference\nby seed")
+    for header in headers:
+        table.add_column(header, justify="right", no_wrap=True)
+    for setting in comparison.settings:
+        difference = MISSING if setting.difference is None else setting.difference.text(signed=True)
+        figures = [setting.figures[figure].text() for figure in FIGURES]
+        table.add_row(Text(setting.name), str(setting.seeds), *figures, difference)
+    return table
+
+
+def write_comparison(comparison: Comparison, path: str | Path) -> Path:
+    """Write the comparison as one self-contained HTML page.
+
+    Raises:
+        InputError: if the file cannot be written.
+    """
+    template = environment().get_template("compare.html.j2")
+    return write_text(path, template.render(comparison=comparison, columns=FIGURES))
+
+
+def default_page(folders: Sequence[Path]) -> Path:
+    """``compare.html`` in the folder that holds all the runs."""
+    return Path(os.path.commonpath([folder.resolve().parent for folder in folders])) / "compare.html"
+
+
+def _names(runs: Sequence[RunFolder]) -> list[str]:
+    """The name of each run's setting: its adaptation, and the keys in which the runs differ."""
+    table = pd.DataFrame([flatten(run.settings) for run in runs], index=range(len(runs))).fillna("")
+    differing = [str(key) for key in table if not str(key).startswith(_NO_OUTCOME) and table[key].nunique() > 1]
+    methods = [str(run.run.get("adaptation") or "run") for run in runs]
+    return [
+        ", ".join([method, *(f"{key}={value}" for key, value in zip(differing, table.loc[i, differing], strict=True))])
+        for i, method in enumerate(methods)
+    ]
+
+
+def _line(run: RunFolder) -> dict[str, Any]:
+    maps = {row: score(run.row(row) or {}, "target", "map") for row in ROWS}
+    gap = run.results.get("gap_recovered")
+    return {
+        "seed": run.run.get("seed"),
+        "name": run.path.name,
+        **maps,
+        "gap_recovered": math.nan if gap is None else gap,
+        "final": maps[ADAPTED] if run.row(ADAPTED) else maps[SOURCE_ONLY],
+    }
+
+
+def _setting(name: str, runs: pd.DataFrame, reference: pd.Series, *, is_baseline: bool) -> Setting:
+    figures = {figure: Spread.of(runs[figure]) for figure in (*FIGURES, "final")}
+    if is_baseline:
+        return Setting(name, runs, figures, None, 0)
+    paired = (runs.groupby("seed")["final"].mean() - reference).dropna()
+    return Setting(name, runs, figures, Spread.of(paired), int((paired > 0).sum()))
+
+
+def _notes(runs: Sequence[RunFolder]) -> list[str]:
+    """What makes figures incomparable: another protocol, target or test set; and oracles."""
+    notes = []
+    for key, title in (("protocol", "protocols"), ("target", "target domains"), ("split_hash", "splits")):
+        values = {str(run.run.get(key)) for run in runs}
+        if len(values) > 1:
+            notes.append(f"The runs were scored on different {title} ({', '.join(sorted(values))}): not comparable.")
+    boxes = {row["target"].get("num_boxes") for run in runs for row in run.results["rows"]}
+    if len(boxes) > 1:
+        notes.append("The runs were tested on target test sets of different size: not comparable.")
+    oracles = [run.path.name for run in runs if run.run.get("oracle")]
+    if oracles:
+        notes.append(f"Oracle: target labels were seen in choosing {', '.join(oracles)}.")
+    if any(run.run.get("embedded_data") for run in runs):
+        notes.append("Embedded synthetic data: the figures compare settings, and say nothing about MicroG-4M.")
+    return notes

@@ -1,0 +1,128 @@
+"""Runs side by side: means over seeds and paired differences against plain arithmetic."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import statistics
+from collections.abc import Callable
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from microg_da.cli import main
+from microg_da.errors import InputError
+from microg_da.reporting.compare import compare_runs, write_comparison
+
+
+@pytest.fixture
+def make_setting(make_run: Callable[..., Path]) -> Callable[..., list[Path]]:
+    """Run folders of one method with the given final target mAP per seed."""
+
+    def make(method: str, finals: dict[int, float], config: str = "", **facts: object) -> list[Path]:
+        folders = []
+        for seed, final in finals.items():
+            folder = make_run(f"{len(facts)}{re.sub('[^a-z]', '', method + config)}-{seed}", seed=seed, examples=0)
+            run = json.loads((folder / "run.json").read_text())
+            (folder / "run.json").write_text(json.dumps(run | {"adaptation": method} | facts))
+            (folder / "config.yaml").write_text(f"seed: {seed}\nadaptation: {{name: '{method}'}}\n{config}\n")
+            results = json.loads((folder / "results.json").read_text())
+            results["rows"][1]["target"]["map"] = final
+            (folder / "results.json").write_text(json.dumps(results))
+            folders.append(folder)
+        return folders
+
+    return make
+
+
+def test_means_and_paired_differences(make_setting):
+    adabn, dann = {0: 0.30, 1: 0.40, 2: 0.35}, {1: 0.46, 2: 0.34, 3: 0.5, 0: 0.37}
+    found = compare_runs([*make_setting("adabn", adabn), *make_setting("dann", dann)])
+    assert [setting.name for setting in found.settings] == ["adabn", "dann"]
+    first, second = found.settings
+    assert (first.seeds, second.seeds) == (3, 4)
+    assert second.figures["final"].mean == pytest.approx(statistics.mean(dann.values()))
+    assert second.figures["final"].deviation == pytest.approx(statistics.stdev(dann.values()))
+    assert first.difference is None
+    paired = [dann[seed] - adabn[seed] for seed in adabn]
+    assert second.difference.mean == pytest.approx(statistics.mean(paired))
+    assert second.difference.deviation == pytest.approx(statistics.stdev(paired))
+    assert (second.difference.count, second.better) == (3, 2)
+
+
+def test_baseline_is_chosen_by_name(make_setting):
+    runs = [*make_setting("adabn", {0: 0.3}), *make_setting("dann", {0: 0.4})]
+    found = compare_runs(runs, "dann")
+    assert found.settings[0].difference.mean == pytest.approx(-0.1)
+    assert math.isnan(found.settings[0].difference.deviation)
+    with pytest.raises(InputError, match=r"'cdan' is none of the settings compared: adabn, dann"):
+        compare_runs(runs, "cdan")
+
+
+def test_settings_are_named_by_the_keys_that_differ(make_setting):
+    runs = make_setting("dann", {0: 0.3}, "augment: {rotation: 0}\nlogger: csv")
+    runs += make_setting("dann", {0: 0.4}, "augment: {rotation: 180}\nlogger: wandb")
+    assert [s.name for s in compare_runs(runs).settings] == ["dann, augment.rotation=0", "dann, augment.rotation=180"]
+
+
+def test_no_seed_in_common(make_setting, tmp_path):
+    found = compare_runs([*make_setting("adabn", {0: 0.3}), *make_setting("dann", {1: 0.4})])
+    assert found.settings[1].difference.count == 0
+    assert "no seed in common" in write_comparison(found, tmp_path / "page.html").read_text()
+
+
+def test_what_is_not_comparable_is_said(make_setting):
+    runs = make_setting("adabn", {0: 0.3}) + make_setting("dann", {0: 0.4}, protocol="published", oracle=True)
+    notes = " ".join(compare_runs(runs).notes)
+    assert "different protocols (corrected, published): not comparable" in notes
+    assert "Oracle: target labels were seen in choosing 2dann-0" in notes
+    assert "different splits" not in notes
+
+
+def test_a_folder_stands_for_the_runs_in_it(make_setting):
+    runs = make_setting("dann", {0: 0.3, 1: 0.4})
+    assert compare_runs([runs[0].parent]).settings[0].seeds == 2
+    assert compare_runs([runs[0].parent, runs[0]]).settings[0].seeds == 2
+
+
+def test_a_folder_without_runs_is_named(tmp_path):
+    with pytest.raises(InputError, match=re.escape(str(tmp_path))):
+        compare_runs([tmp_path])
+
+
+def test_page_is_escaped_and_self_contained(make_setting, tmp_path):
+    found = compare_runs(make_setting("<script>alert(1)</script>", {0: 0.3}))
+    text = write_comparison(found, tmp_path / "page.html").read_text()
+    HTMLParser().feed(text)
+    assert "<script" not in text
+    assert not re.search(r"https?://|url\(", text)
+
+
+def test_command_prints_one_json_object_and_writes_the_page(make_setting, capsys):
+    runs = make_setting("adabn", {0: 0.3, 1: 0.3}) + make_setting("dann", {0: 0.4, 1: 0.5})
+    assert main(["compare", "--json", *map(str, runs)]) == 0
+    output = json.loads(capsys.readouterr().out)
+    assert output["baseline"] == "adabn"
+    assert output["settings"][1]["difference"]["mean"] == pytest.approx(0.15)
+    assert output["settings"][0]["figures"]["final"]["deviation"] == 0
+    assert (runs[0].parent / "compare.html").is_file()
+
+
+def test_command_prints_a_table(make_setting, capsys):
+    runs = make_setting("adabn", {0: 0.3, 1: 0.3}) + make_setting("dann", {0: 0.4, 1: 0.5})
+    assert main(["compare", *map(str, runs)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert re.search(r"^dann +2 .*45\.0 ± 7\.1.*\+15\.0 ± 7\.1$", lines[-1])
+
+
+def test_report_command_rebuilds_the_page(run_folder, capsys):
+    assert main(["report", str(run_folder)]) == 0
+    assert capsys.readouterr().out.strip() == str(run_folder / "report.html")
+    assert (run_folder / "report.html").read_text().startswith("<!DOCTYPE html>")
+
+
+def test_report_command_names_what_is_missing(tmp_path, capsys):
+    assert main(["report", str(tmp_path)]) == 2
+    assert "run.json not found" in capsys.readouterr().err
