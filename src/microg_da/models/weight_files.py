@@ -57,7 +57,7 @@ def _reader(path: Path, head: bytes, size: int) -> Callable[[Path], Any]:
         raise InputError(f"checkpoint {path} is empty: the download or copy failed, get it again")
     if head.startswith((b"PK\x03\x04", _TORCH_LEGACY)):
         return _read_torch
-    if head[:1] == b"\x80" and head[1] in range(1, 6):
+    if head[:1] == b"\x80" and head[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05"):
         if size > _MAX_PICKLE_BYTES:
             raise InputError(f"checkpoint {path} is a pickle of {size / 2**30:.1f} GiB: no published weight file is")
         return _read_pickle
@@ -80,7 +80,7 @@ def _read_torch(path: Path) -> Any:
         return torch.load(path, map_location="cpu", weights_only=True, mmap=_is_archive(path))
     except pickle.UnpicklingError as error:
         raise InputError(f"checkpoint {path} is refused: {_refusal(str(error))}") from error
-    except (RuntimeError, EOFError, ValueError, KeyError, AttributeError, TypeError) as error:
+    except (RuntimeError, OSError, EOFError, ValueError, KeyError, AttributeError, TypeError) as error:
         raise InputError(f"checkpoint {path} is damaged or cut short ({_first_line(error)}): get it again") from error
 
 
@@ -122,6 +122,11 @@ def _encode(text: str, encoding: str = "latin1") -> bytes:
     return text.encode(encoding)
 
 
+def _from_buffer(buffer: Any, dtype: np.dtype, shape: tuple[int, ...], order: Any) -> np.ndarray:
+    """What pickles of protocol 5 call to make arrays."""
+    return np.frombuffer(buffer, dtype).reshape(shape, order=order)
+
+
 # Array reconstruction has moved between modules with NumPy's versions; files name the one of their time.
 _RECONSTRUCT = np.empty(0).__reduce__()[0]
 _ADMITTED: dict[tuple[str, str], Any] = {
@@ -129,6 +134,8 @@ _ADMITTED: dict[tuple[str, str], Any] = {
     ("numpy._core.multiarray", "_reconstruct"): _RECONSTRUCT,
     ("numpy.core.multiarray", "scalar"): np.float64(0).__reduce__()[0],
     ("numpy._core.multiarray", "scalar"): np.float64(0).__reduce__()[0],
+    ("numpy.core.numeric", "_frombuffer"): _from_buffer,
+    ("numpy._core.numeric", "_frombuffer"): _from_buffer,
     ("numpy", "ndarray"): np.ndarray,
     ("numpy", "dtype"): np.dtype,
     ("collections", "OrderedDict"): OrderedDict,
