@@ -35,34 +35,44 @@ def parse_overrides(words: Sequence[str]) -> dict[str, Any]:
     return flat
 
 
-def experiment_folders() -> list[Path]:
-    """Where experiments are looked for by name: here, in a checkout, in the installed package."""
-    package = Path(__file__).resolve().parent
-    candidates = [Path.cwd() / "experiments", package.parents[1] / "experiments", package / "experiments"]
-    return list(dict.fromkeys(folder for folder in candidates if folder.is_dir()))
-
-
 def experiment_files() -> dict[str, Path]:
     """Every experiment that has a name, the nearest folder first."""
+    return _named_files("experiments", "experiments")
+
+
+def sweep_files() -> dict[str, Path]:
+    """Every sweep that has a name, the nearest folder first."""
+    return _named_files("sweeps", "sweep_files")
+
+
+def _named_files(folder: str, packaged: str) -> dict[str, Path]:
+    """YAML files by name: from the working folder, from a checkout, from the installed package."""
+    package = Path(__file__).resolve().parent
     found: dict[str, Path] = {}
-    for folder in experiment_folders():
-        for path in sorted(folder.glob("*.yaml")):
+    for place in (Path.cwd() / folder, package.parents[1] / folder, package / packaged):
+        for path in sorted(place.glob("*.yaml")):
             found.setdefault(path.stem, path)
     return dict(sorted(found.items()))
 
 
 def find_experiment(name: str) -> Path:
     """The YAML file of an experiment, by name or by path."""
+    return _find("experiment", name, experiment_files())
+
+
+def find_sweep(name: str) -> Path:
+    """The YAML file of a sweep, by name or by path."""
+    return _find("sweep", name, sweep_files())
+
+
+def _find(kind: str, name: str, files: dict[str, Path]) -> Path:
     if name.endswith((".yaml", ".yml")) or "/" in name:
         path = Path(name)
         if not path.is_file():
-            raise InputError(
-                f"no experiment file at {path}. Give a path that exists, or a name: {', '.join(experiment_files())}."
-            )
+            raise InputError(f"no {kind} file at {path}. Give a path that exists, or a name: {', '.join(files)}.")
         return path
-    files = experiment_files()
     if name not in files:
-        raise unknown_name("experiment", name, files, "--experiment")
+        raise unknown_name(kind, name, files)
     return files[name]
 
 

@@ -159,3 +159,18 @@ def test_a_mistake_leaves_no_traceback_in_a_process_of_its_own(environment):
     assert (failed.returncode, failed.stdout) == (2, "")
     assert failed.stderr.strip().splitlines() == [failed.stderr.strip()]
     assert "training.epochs" in failed.stderr
+
+
+def test_wandb_works_without_an_account(environment, tmp_path, finished):
+    pytest.importorskip("wandb", reason="the extra wandb is not installed")
+    offline = {key: value for key, value in environment.items() if not key.startswith("WANDB_")} | {
+        "HOME": str(tmp_path)
+    }
+    words = ["fit", "--experiment", "ava2microg", "--name", "tracked", *TINY, "--logger=csv,wandb", "adaptation=adabn"]
+    done = run(offline, *words, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    folder = tmp_path / "runs" / "ava2microg" / "tracked"
+    assert len(list(folder.glob("wandb/offline-run-*/run-*.wandb"))) == 1
+    # The figures do not depend on who logs them.
+    whole, _ = finished
+    pd.testing.assert_frame_equal(detections(whole, "source_only_target"), detections(folder, "source_only_target"))

@@ -23,7 +23,7 @@ from microg_da.taxonomy import get_taxonomy
 from microg_da.training.examples import write_examples
 from microg_da.training.module import DetectorModule
 from microg_da.training.run import Run, embedded_notice
-from microg_da.training.stage import make_trainer, quiet, save_detector, train_stage
+from microg_da.training.stage import finish_logging, make_trainer, quiet, save_detector, train_stage
 
 
 def fit(
@@ -111,6 +111,7 @@ class Experiment:
             method = self._adaptation(self.config.adaptation.name, adapted, self.config.adaptation.args)
             self._test("adapted", self.config.adaptation.name, adapted, seconds, method)
         write_examples(self.run, self.datasets)
+        finish_logging(self.run)
         self.run.update(status="finished", peak_memory_mib=round(peak_memory_mib()))
 
     # ----------------------------------------------------------------------------------------------------- stages

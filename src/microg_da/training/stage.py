@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
+import netrc
+import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pandas as pd
 import pytorch_lightning as pl
@@ -125,22 +129,45 @@ def loggers(run: Run, stage: str) -> list[Logger]:
 
 
 def _wandb(run: Run, stage: str) -> Logger:
-    import os
-
     try:
-        import wandb  # noqa: F401
+        import wandb
         from pytorch_lightning.loggers import WandbLogger
     except ImportError as error:
         raise InputError("logger=wandb needs the package wandb: pip install 'microg_da[wandb]'.") from error
-    # Nothing is sent without being asked: without a key or a mode of the user's own, W&B writes to disk only.
-    offline = "WANDB_API_KEY" not in os.environ and "WANDB_MODE" not in os.environ
+    # All stages are one W&B run, as a sweep's agent expects of a trial; their metrics are told apart by the prefix.
     return WandbLogger(
         project="microg_da",
-        group=f"{run.config.experiment}/{run.path.name}",
-        name=f"{run.path.name}/{stage}",
+        name=f"{run.config.experiment}/{run.path.name}",
+        config=dataclasses.asdict(run.config),
         save_dir=run.path,
-        offline=offline,
+        offline=not _wandb_is_set_up(),
+        prefix=stage,
+        experiment=wandb.run,
     )
+
+
+def _wandb_is_set_up() -> bool:
+    """Whether the user chose a W&B mode or logged in; else nothing is sent, and W&B writes to disk only."""
+    if "WANDB_API_KEY" in os.environ or "WANDB_MODE" in os.environ:
+        return True
+    host = urlsplit(os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")).hostname or ""
+    try:
+        return netrc.netrc().authenticators(host) is not None
+    except (OSError, netrc.NetrcParseError):
+        return False
+
+
+def finish_logging(run: Run) -> None:
+    """Tell the trackers the final scores, and close them."""
+    if "wandb" not in run.config.logger:
+        return
+    import wandb
+
+    if wandb.run is not None:
+        for row in run.results["rows"]:
+            for domain in ("source", "target"):
+                wandb.run.summary[f"{row['name']}/{domain}_map"] = row[domain]["map"]
+        wandb.finish()
 
 
 def _tensorboard(run: Run, stage: str) -> Logger:
