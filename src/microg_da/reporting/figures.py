@@ -37,7 +37,7 @@ class Line:
 
 @dataclass(frozen=True)
 class LineChart:
-    """What the template ``line_chart.svg.j2`` draws; ticks are (pixel, text)."""
+    """What the template ``line_chart.html.j2`` draws; ticks are (pixel, text)."""
 
     title: str
     width: int

@@ -1,0 +1,207 @@
+"""What each part of a run's page shows.
+
+A section is one function here, one template in ``templates/`` and one line in :data:`SECTIONS`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import pandas as pd
+
+from microg_da.evaluation.protocols import MIN_SUPPORT
+from microg_da.reporting import tables
+from microg_da.reporting.figures import LineChart, line_chart
+from microg_da.reporting.gallery import THRESHOLD, gallery
+from microg_da.reporting.run_folder import ADAPTED, ROWS, SOURCE_ONLY, RunFolder, flatten
+
+STAGE_TITLES = {
+    "source": "Source training",
+    "adapt": "Adaptation",
+    "target_supervised": "Target-supervised training",
+}
+
+
+@dataclass(frozen=True)
+class Section:
+    """One part of the page; ``build`` returns what its template shows, or None to leave the section out."""
+
+    key: str
+    title: str
+    build: Callable[[RunFolder], dict[str, Any] | None]
+
+
+def headline(run: RunFolder) -> dict[str, Any]:
+    """Title, the finding in one sentence's figures, the stamps, and the facts of the run."""
+    facts = run.run
+    before, after, bound = (_target_map(run, row) for row in ROWS)
+    adaptation = _name(facts.get("adaptation"))
+    shown = {
+        "Source": facts.get("source"),
+        "Target": facts.get("target"),
+        "Model": _model(facts.get("model") or run.settings.get("model")),
+        "Adaptation": adaptation,
+        "Protocol": facts.get("protocol"),
+        "Model selection": facts.get("selection"),
+        "Seed": facts.get("seed"),
+        "Split": facts.get("split_hash"),
+        "Status": facts.get("status"),
+        "Peak memory": _counted(facts.get("peak_memory_mib"), "MiB"),
+        "Created": _moment(facts.get("created")),
+    }
+    return {
+        "experiment": facts.get("experiment") or "experiment",
+        "name": facts.get("name") or run.path.name,
+        "embedded": bool(facts.get("embedded_data")),
+        "description": facts.get("description"),
+        "notice": facts.get("notice"),
+        "oracle": bool(facts.get("oracle")),
+        "method": (run.row(ADAPTED) or {}).get("method") or adaptation or "adaptation",
+        "before": before,
+        "after": after,
+        "bound": bound,
+        "gap": run.results.get("gap_recovered"),
+        "source_map": tables.score(run.row(SOURCE_ONLY) or {}, "source", "map"),
+        "facts": {key: value for key, value in shown.items() if value not in (None, "")},
+        "warnings": facts.get("warnings") or [],
+    }
+
+
+def scores(run: RunFolder) -> dict[str, Any] | None:
+    """The table of the rows, and the distance between the domains for each."""
+    rows = [
+        {
+            "name": row["name"],
+            "title": tables.ROW_TITLES[row["name"]],
+            "method": row.get("method") if row["name"] == ADAPTED else None,
+            "source": tables.score(row, "source", "map"),
+            "target": {metric: tables.score(row, "target", metric) for metric in tables.METRICS},
+            "gap": run.results.get("gap_recovered") if row["name"] == ADAPTED else None,
+            "negative": tables.is_negative_transfer(run.results, row),
+            "seconds": row.get("seconds"),
+        }
+        for row in run.results["rows"]
+    ]
+    target = run.results["rows"][0]["target"] if run.results["rows"] else {}
+    counts = {key: target.get(f"num_{key}") for key in ("keyframes", "boxes", "classes_with_ground_truth")}
+    return {"rows": rows, "metrics": tables.METRICS, "counts": counts} if rows else None
+
+
+def classes(run: RunFolder) -> dict[str, Any] | None:
+    """AP of every class on the target, with its group and support, sorted by change."""
+    table = tables.per_class(run.results)
+    if table.empty:
+        return None
+    scored = table[table["support"] > 0]
+    groups = tables.per_group(table)
+    return {
+        "classes": _records(scored),
+        "groups": _records(groups),
+        "unscored": sorted(str(name) for name in table.loc[table["support"] == 0, "name"]),
+        "few": MIN_SUPPORT,
+        "columns": [row for row in ROWS if row in table],
+        "changed": bool(scored["change"].notna().any()),
+    }
+
+
+def curves(run: RunFolder) -> dict[str, Any] | None:
+    """Loss and validation curves of each training stage."""
+    stages = [(STAGE_TITLES.get(stage, stage), _charts(frame)) for stage, frame in run.curves.items()]
+    stages = [(title, charts) for title, charts in stages if charts]
+    return {"stages": stages} if stages else None
+
+
+def examples(run: RunFolder) -> dict[str, Any] | None:
+    """The gallery of keyframes."""
+    if not run.examples:
+        return None
+    classes = tables.per_class(run.results)["name"]
+    names = dict(zip(classes.index.astype(int), classes.astype(str), strict=True))
+    rows, shown = gallery(run.examples, run.path / "examples", names)
+    return {"rows": rows, "examples": shown, "threshold": THRESHOLD}
+
+
+def details(run: RunFolder) -> dict[str, Any]:
+    """The resolved configuration and the environment."""
+    return {"config": run.config, "environment": flatten(run.environment)}
+
+
+SECTIONS = (
+    Section("scores", "Scores", scores),
+    Section("classes", "Classes", classes),
+    Section("curves", "Curves", curves),
+    Section("examples", "Examples", examples),
+    Section("details", "Configuration and environment", details),
+)
+
+
+def _charts(frame: pd.DataFrame) -> list[LineChart]:
+    """Losses in one chart, validation scores (fractions, shown ×100) in another."""
+    values = _by_time(frame)
+    train = [name for name in values if name.startswith("train/")]
+    train.sort(key=lambda name: name != "train/loss")
+    losses = {_prose(name.removeprefix("train/")): values[name] for name in train}
+    if "val/loss" in values:
+        losses["validation loss"] = values.pop("val/loss")
+    titles = {f"val/{metric}": title for metric, title in tables.METRICS.items()}
+    titles |= {
+        name: _prose(name.removeprefix("val/")) for name in values if name.startswith("val/") and name not in titles
+    }
+    scored = {title: values[name] for name, title in titles.items() if name in values}
+    charts = [line_chart("Loss", losses), line_chart("Validation, ×100", scored, scale=100)]
+    return [chart for chart in charts if chart is not None]
+
+
+def _by_time(frame: pd.DataFrame) -> dict[str, pd.Series]:
+    """The logged columns as numbers, indexed by epochs done, or by step where an epoch logs more than once."""
+    values = frame.apply(pd.to_numeric, errors="coerce")
+    if "epoch" in values and values.groupby("epoch").count().drop(columns="step", errors="ignore").le(1).all(axis=None):
+        values = values.set_index(values.pop("epoch") + 1)
+    elif axis := next((name for name in ("step", "epoch") if name in values), None):
+        values = values.set_index(axis)
+    else:
+        return {}
+    return {str(name): column for name, column in values.items()}
+
+
+def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
+    return [{str(key): value for key, value in row.items()} for row in table.reset_index().to_dict("records")]
+
+
+def _target_map(run: RunFolder, row: str) -> float:
+    return tables.score(run.row(row) or {}, "target", "map")
+
+
+def _moment(created: Any) -> str | None:
+    """A time stamp without fractions of a second; what is no ISO time is shown as it stands."""
+    try:
+        return datetime.fromisoformat(str(created)).strftime("%Y-%m-%d %H:%M %Z").strip()
+    except ValueError:
+        return None if created is None else str(created)
+
+
+def _name(value: Any) -> str | None:
+    return value.get("name") if isinstance(value, dict) else value
+
+
+def _counted(number: Any, unit: str) -> str | None:
+    return f"{number:,} {unit}" if isinstance(number, int) else None
+
+
+def _model(model: Any) -> str | None:
+    if not isinstance(model, dict):
+        return model
+    parts = [str(model["name"])] if model.get("name") else []
+    if parameters := _counted(model.get("parameters"), "parameters"):
+        parts.append(parameters)
+    if model.get("num_frames") and model.get("sampling_rate"):
+        parts.append(f"window {model['num_frames']}×{model['sampling_rate']}")
+    return ", ".join(parts) or None
+
+
+def _prose(name: str) -> str:
+    """A key as words: ``target/domain_loss`` → ``target domain loss``."""
+    return str(name).replace("/", " ").replace("_", " ")
