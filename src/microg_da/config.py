@@ -93,12 +93,17 @@ class TrainingConfig:
 
 @dataclass
 class AdaptationConfig:
-    """The adaptation, its own arguments, and how its stage differs from :class:`TrainingConfig`."""
+    """The adaptation, its own arguments, and how its stage differs from :class:`TrainingConfig`.
+
+    ``rotation`` is the largest roll in degrees in the adaptation stage, in place of ``augment.rotation``: the source
+    model can stay upright while the adapted one sees every angle. It needs a method that trains.
+    """
 
     name: str = "dann"
     args: dict[str, Any] = field(default_factory=dict)
     epochs: int = 4
     lr: float = 1e-3
+    rotation: float | None = None
 
 
 @dataclass
@@ -338,6 +343,7 @@ _LIMITS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "training.batch_size": _at_least(1),
     "training.lr": _POSITIVE,
     "training.warmup_epochs": ((lambda value: value >= 0), "a number of at least 0"),
+    "adaptation.rotation": ((lambda value: value is None or 0 <= value <= 180), "degrees in [0, 180], or null"),
     "adaptation.epochs": _at_least(0),
     "adaptation.lr": _POSITIVE,
     "evaluation.batch_size": _at_least(1),

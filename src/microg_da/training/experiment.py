@@ -109,7 +109,7 @@ class Experiment:
         if self.config.adaptation.name != "source_only":
             adapted, seconds = self._stage("adapt", lambda: self._adapt(detector))
             method = self._adaptation(self.config.adaptation.name, adapted, self.config.adaptation.args)
-            self._test("adapted", self.config.adaptation.name, adapted, seconds, method)
+            self._test("adapted", method_label(self.config), adapted, seconds, method)
         write_examples(self.run, self.datasets)
         finish_logging(self.run)
         self.run.update(status="finished", peak_memory_mib=round(peak_memory_mib()))
@@ -147,24 +147,37 @@ class Experiment:
         return detector, self._train(stage, detector, self._plain(detector), data, self.config.training)
 
     def _adapt(self, source_model: ActionDetector) -> tuple[ActionDetector, float]:
-        name = self.config.adaptation.name
-        self._say(f"adapt to unlabelled target clips: {name}")
+        settings = self.config.adaptation
+        self._say(f"adapt to unlabelled target clips: {method_label(self.config)}")
         detector = self._new_detector("adapt")
         detector.load_state_dict(source_model.state_dict())
-        adaptation = self._adaptation(name, detector, self.config.adaptation.args)
+        adaptation = self._adaptation(settings.name, detector, settings.args)
         data = self._stage_data(labelled="source", unlabelled="target")
-        start = time.perf_counter()
-        adaptation.before_training(detector, data.clips_to_look_at("target"))
-        seconds = time.perf_counter() - start
-        if adaptation.trains and self.config.adaptation.epochs:
-            training = replace(self.config.training, epochs=self.config.adaptation.epochs, lr=self.config.adaptation.lr)
-            seconds += self._train("adapt", detector, adaptation, data, training)
+        seconds = self._look_at_target(detector, adaptation, data)
+        if adaptation.trains and settings.epochs:
+            training = replace(self.config.training, epochs=settings.epochs, lr=settings.lr)
+            seconds += self._train("adapt", detector, adaptation, data, training, settings.rotation)
         return detector, seconds
 
+    def _look_at_target(self, detector: ActionDetector, adaptation: Adaptation, data: StageData) -> float:
+        device = make_trainer(self.run).strategy.root_device
+        start = time.perf_counter()
+        clips = (batch.to(device) for batch in data.clips_to_look_at("target"))
+        adaptation.before_training(detector.to(device), clips)
+        detector.cpu()
+        return time.perf_counter() - start
+
     def _train(
-        self, stage: str, detector: ActionDetector, adaptation: Adaptation, data: StageData, training: TrainingConfig
+        self,
+        stage: str,
+        detector: ActionDetector,
+        adaptation: Adaptation,
+        data: StageData,
+        training: TrainingConfig,
+        rotation: float | None = None,
     ) -> float:
-        return train_stage(self.run, stage, detector, adaptation, data, training, self.console)
+        augment = self.config.augment if rotation is None else replace(self.config.augment, rotation=rotation)
+        return train_stage(self.run, stage, detector, adaptation, data, training, augment, self.console)
 
     # ------------------------------------------------------------------------------------------------------- test
 
@@ -219,6 +232,12 @@ class Experiment:
 
     def _say(self, text: str, *, indent: bool = False) -> None:
         self.console.print(text if indent else f"[bold]•[/bold] {text}", highlight=False)
+
+
+def method_label(config: Config) -> str:
+    """The adaptation as result tables name it; rotation is told apart from what the method itself does."""
+    rotation = config.adaptation.rotation
+    return config.adaptation.name + (f" + rotation {rotation:g}°" if rotation else "")
 
 
 def score_detector(

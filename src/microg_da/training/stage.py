@@ -21,7 +21,7 @@ from pytorch_lightning.loggers import CSVLogger, Logger
 from rich.console import Console
 
 from microg_da.adaptation.base import Adaptation
-from microg_da.config import TrainingConfig
+from microg_da.config import AugmentConfig, TrainingConfig
 from microg_da.data.datamodule import StageData
 from microg_da.errors import InputError
 from microg_da.evaluation.metric import DetectionMetrics
@@ -39,6 +39,7 @@ def train_stage(
     adaptation: Adaptation,
     data: StageData,
     training: TrainingConfig,
+    augment: AugmentConfig,
     console: Console,
 ) -> float:
     """Train, choose a checkpoint by the run's ``selection``, and load it into ``detector``.
@@ -54,9 +55,7 @@ def train_stage(
     if data.validate_on is not None:
         truth = data.datasets.get(data.validate_on, "val", labelled=False).annotations()
         metrics = DetectionMetrics(truth, taxonomy=config.data.taxonomy, protocol=config.evaluation.protocol)
-    module = DetectorModule(
-        detector, adaptation, training, config.augment, seed=config.seed, stage=stage, metrics=metrics
-    )
+    module = DetectorModule(detector, adaptation, training, augment, seed=config.seed, stage=stage, metrics=metrics)
     best = config.selection != "last" and metrics is not None
     checkpoint = ModelCheckpoint(
         folder,
