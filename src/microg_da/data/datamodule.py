@@ -47,6 +47,17 @@ class DomainDatasets:
         for domain in DOMAINS:
             self.get(domain, "test", labelled=False)
 
+    def facts(self) -> dict[str, Any]:
+        """What a run's record says of the opened data: descriptions, hashes of splits, warnings."""
+        opened = {f"{domain}/{split}": dataset for (domain, split, _), dataset in self._open.items()}
+        warnings = [warning for dataset in opened.values() for warning in getattr(dataset, "warnings", ())]
+        hashes = {name: getattr(dataset, "split_hash", None) for name, dataset in opened.items()}
+        return {
+            "data": {name: dataset.description for name, dataset in opened.items()},
+            "split_hash": next((value for value in hashes.values() if value), None),
+            "warnings": list(dict.fromkeys(warnings)),
+        }
+
     def release(self, domain: Domain, split: Split) -> None:
         """Forget a data set, so that its frames leave memory."""
         for labelled in (False, True):

@@ -98,8 +98,9 @@ class Experiment:
 
     def complete(self) -> None:
         """Do every step that the folder does not hold yet."""
-        self.run.update(status="running")
+        self.run.update(status="running", **self.datasets.facts())
         detector, seconds = self._stage("source", self._train_source)
+        self.run.update(model=self._describe(detector))
         self._test("source_only", "source_only", detector, seconds)
         if self.config.bounds:
             # Before the adaptation only in the order of work: nothing of it is visible to what follows.
@@ -209,6 +210,12 @@ class Experiment:
             dropout=model.dropout,
             **options,
         )
+
+    def _describe(self, detector: ActionDetector) -> dict[str, Any]:
+        model = self.config.model
+        parameters = sum(parameter.numel() for parameter in detector.parameters())
+        window = {"num_frames": model.num_frames, "sampling_rate": model.sampling_rate}
+        return {"name": model.name, "parameters": parameters, **window}
 
     def _plain(self, detector: ActionDetector) -> Adaptation:
         return self._adaptation("source_only", detector, {})
