@@ -66,7 +66,7 @@ def results_table(results: dict[str, Any]) -> Table:
         results: ``{"rows": [{"name", "method", "seconds", "source", "target"}, …], "gap_recovered"}``.
     """
     table = Table(box=box.SIMPLE_HEAD, header_style="bold", show_edge=False, pad_edge=False, collapse_padding=True)
-    table.add_column("", no_wrap=True)
+    table.add_column("", overflow="fold")
     for header in ("source\nmAP", "target\nmAP", "\nF1", "\nrecall", "\nAUROC", "gap\nrecovered", "\ntime"):
         table.add_column(header, justify="right", no_wrap=True)
     for row in results["rows"]:
