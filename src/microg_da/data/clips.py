@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.utils.data import default_collate
 
 
 class ClipKey(NamedTuple):
@@ -104,7 +105,7 @@ def collate_clips(clips: Sequence[Clip], domain: str = "source") -> ClipBatch:
         raise ValueError(f"clips of one batch must have one shape, got {sorted(shapes)}; use batch size 1 or a crop")
     counts = torch.tensor([len(clip.boxes) for clip in clips])
     return ClipBatch(
-        frames=torch.stack([clip.frames for clip in clips]),
+        frames=default_collate([clip.frames for clip in clips]),  # in a worker, straight into shared memory
         boxes=torch.cat([clip.boxes for clip in clips]).float(),
         clip_index=torch.repeat_interleave(torch.arange(len(clips)), counts),
         labels=torch.cat([clip.labels for clip in clips]).float() if all(labelled) else None,  # type: ignore[misc]

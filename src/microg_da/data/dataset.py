@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 import pandas as pd
 import torch
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, get_worker_info
 
 from microg_da.data.annotations import BOX, KEYFRAME
 from microg_da.data.clips import Clip, ClipKey
@@ -147,6 +148,9 @@ class ClipDataset(Dataset[Clip]):
         return len(self._stamps)
 
     def __getitem__(self, index: int) -> Clip:
+        if get_worker_info() is not None and cv2.getNumThreads() > 1:
+            # Workers are the parallelism; a fork leaves OpenCV's own threads behind.
+            cv2.setNumThreads(0)
         for place in self._candidates(index):
             try:
                 return self._clip(place)
@@ -196,30 +200,33 @@ class ClipDataset(Dataset[Clip]):
         rng = np.random.default_rng((self.seed, int(self._epoch), place))
         view = self.views.draw(rng)
         # What is tested must not depend on how a decoder shrinks, so that only training frames come reduced.
-        frames = self._read(place, view.short_side if isinstance(self.views, RandomViews) else None)
+        images, places = self._read(place, view.short_side if isinstance(self.views, RandomViews) else None)
         rows = slice(self._first_box[place], self._first_box[place + 1])
         table_boxes = self._boxes[rows]
-        pixels, boxes, kept = view(frames, table_boxes)
+        frames, boxes, kept = view(images, places, table_boxes)
         return Clip(
-            frames=pixels,
+            frames=frames,
             boxes=boxes,
             table_boxes=torch.from_numpy(table_boxes)[kept],
             labels=None if self._labels is None else torch.from_numpy(self._labels[rows])[kept].float(),
             key=ClipKey(str(self._videos[self._video[place]]), self._stamps[place].item()),
         )
 
-    def _read(self, place: int, min_short_side: int | None) -> np.ndarray:
+    def _read(self, place: int, min_short_side: int | None) -> tuple[Iterator[np.ndarray], np.ndarray]:
+        """The distinct frames of a window, and which of them stands at each place."""
         video = str(self._videos[self._video[place]])
         keyframe = self.timing.frame(self.frames, video, self._stamps[place].item())
         indices = window(keyframe, self.num_frames, self.sampling_rate, self.frames.num_frames(video))
-        return self.frames.read(video, indices, min_short_side)
+        numbers, places = np.unique(indices, return_inverse=True)
+        return self.frames.read(video, numbers, min_short_side), places
 
     def _problem(self, place: int) -> str:
         try:
-            self._read(place, None)
+            for _ in self._read(place, None)[0]:
+                pass
         except InputError as error:
             return str(error)
-        return "readable now"
+        return "can be read now"
 
 
 def multi_hot(annotations: pd.DataFrame, taxonomy: Taxonomy) -> tuple[pd.DataFrame, np.ndarray]:

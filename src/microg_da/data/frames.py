@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -44,11 +45,17 @@ class FrameStore(Protocol):
     def missing(self, video_ids: Sequence[str]) -> dict[str, str]:
         """Which of the videos cannot be there, and why, found without decoding anything."""
 
-    def read(self, video_id: str, indices: np.ndarray, min_short_side: int | None = None) -> np.ndarray:
-        """Frames as uint8 RGB ``(T, H, W, 3)``.
+    def read(self, video_id: str, numbers: np.ndarray, min_short_side: int | None = None) -> Iterator[np.ndarray]:
+        """Frames one after the other as uint8 ``(H, W, 3)``, channels blue, green, red as OpenCV decodes them.
 
-        With ``min_short_side``, frames may come smaller than they are stored, but their short side never
-        falls below it unless it was below it before. Indices may repeat.
+        An array is valid until the next one is asked for: handing frames out singly lets each be cut down while it is
+        still in the processor's cache.
+
+        Args:
+            video_id: which video.
+            numbers: which frames, ascending and distinct.
+            min_short_side: if given, frames may come smaller than they are stored, but their short side does not
+                fall below it.
 
         Raises:
             InputError: naming the file that is missing, damaged or too short.
@@ -105,21 +112,14 @@ class JpegFolders:
         there = {entry.name for entry in self.root.iterdir()}
         return {video: f"{self.root / video}: no such folder of frames" for video in video_ids if video not in there}
 
-    def read(self, video_id: str, indices: np.ndarray, min_short_side: int | None = None) -> np.ndarray:
+    def read(self, video_id: str, numbers: np.ndarray, min_short_side: int | None = None) -> Iterator[np.ndarray]:
         """See :meth:`FrameStore.read`."""
-        numbers, places = np.unique(indices, return_inverse=True)
         flags = _REDUCED[self._reduction(video_id, min_short_side)]
-        frames: np.ndarray | None = None
-        for place, number in enumerate(numbers):
-            path = self._path(video_id, int(number))
-            image = _decode_jpeg(path, flags)
-            if frames is None:
-                frames = np.empty((len(numbers), *image.shape), np.uint8)
-            if image.shape != frames.shape[1:]:
-                raise InputError(f"{path}: has another size than the frames before it. Extract the frames again.")
-            cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=frames[place])
-        assert frames is not None
-        return frames if len(numbers) == len(indices) else frames[places]
+        image = None
+        for number in numbers.tolist():
+            # Every frame is decoded into the memory of the first: fresh memory costs as much as decoding does.
+            image = _decode_jpeg(self._path(video_id, number), flags, image)
+            yield image
 
     def _reduction(self, video_id: str, min_short_side: int | None) -> int:
         """The largest of 1, 2, 4, 8 by which libjpeg may shrink while it decodes."""
@@ -193,17 +193,9 @@ class VideoFiles:
                 faults[video] = f"{path}: the video file is {'empty (0 bytes)' if path.is_file() else 'not there'}"
         return faults
 
-    def read(self, video_id: str, indices: np.ndarray, min_short_side: int | None = None) -> np.ndarray:
+    def read(self, video_id: str, numbers: np.ndarray, min_short_side: int | None = None) -> Iterator[np.ndarray]:
         """See :meth:`FrameStore.read`."""
-        index = self._index(video_id)
-        numbers, places = np.unique(indices, return_inverse=True)
-        found = dict(index.decode(numbers, min_short_side))
-        lost = [int(number) for number in numbers if number not in found]
-        if lost:
-            raise InputError(
-                f"{index.path}: frame {lost[0]} of {len(index.order)} cannot be decoded: the file is damaged"
-            )
-        return np.stack([found[number] for number in numbers])[places]
+        return self._index(video_id).decode(numbers, min_short_side)
 
     def _find(self, video_id: str) -> Path | None:
         place = int(np.searchsorted(self._ids, video_id))
@@ -236,35 +228,37 @@ class VideoIndex:
     order: np.ndarray
     entries: np.ndarray
 
-    def decode(self, numbers: np.ndarray, min_short_side: int | None) -> Iterator[tuple[int, np.ndarray]]:
+    def decode(self, numbers: np.ndarray, min_short_side: int | None = None) -> Iterator[np.ndarray]:
         """Frames by number (ascending, distinct), each run of them from the nearest entry before it."""
         import av
 
         stamps = self.order[numbers]
-        runs = np.searchsorted(self.entries, stamps, side="right")
+        runs = np.searchsorted(self.entries, stamps, side="right") - 1
         try:
             with av.open(self.path) as container:
                 stream = container.streams.video[0]
                 for run in np.unique(runs):
-                    wanted = dict(zip(stamps[runs == run].tolist(), numbers[runs == run].tolist(), strict=True))
-                    container.seek(int(self.entries[max(run - 1, 0)]), stream=stream)
+                    container.seek(int(self.entries[max(run, 0)]), stream=stream)
+                    wanted = iter(stamps[runs == run].tolist())
+                    stamp = next(wanted)
+                    # Decoded frames come in the order of presentation.
                     for frame in container.decode(stream):
-                        if frame.pts in wanted:
-                            yield wanted.pop(frame.pts), self._pixels(frame, min_short_side)
-                        if not wanted:
+                        if frame.pts == stamp:
+                            yield self._pixels(frame, min_short_side)
+                            stamp = next(wanted, None)
+                        if stamp is None:
                             break
+                    if stamp is not None:
+                        number = int(np.searchsorted(self.order, stamp))
+                        raise InputError(f"{self.path}: frame {number + 1} of {len(self.order)} cannot be decoded")
         except av.FFmpegError as error:
-            raise InputError(f"{self.path}: cannot be decoded: {error}") from error
+            raise InputError(f"{self.path}: cannot be decoded ({error}). Download or copy it again.") from error
 
     def _pixels(self, frame, min_short_side: int | None) -> np.ndarray:  # type: ignore[no-untyped-def]
         height, width = self.size
         factor = 1 if min_short_side is None else max(1, min(height, width) // min_short_side)
-        return frame.to_ndarray(
-            format="rgb24",
-            width=width // factor,
-            height=height // factor,
-            interpolation="AREA" if factor > 1 else "BILINEAR",
-        )
+        smooth = "AREA" if factor > 1 else "BILINEAR"
+        return frame.to_ndarray(format="bgr24", width=width // factor, height=height // factor, interpolation=smooth)
 
 
 @lru_cache(maxsize=512)
@@ -314,15 +308,20 @@ def find_videos(root: str | Path) -> dict[str, Path]:
     return found
 
 
-def _decode_jpeg(path: Path, flags: int) -> np.ndarray:
+def _decode_jpeg(path: Path, flags: int, into: np.ndarray | None) -> np.ndarray:
     try:
-        data = path.read_bytes()
+        with path.open("rb") as file:
+            size = file.seek(0, os.SEEK_END)
+            file.seek(max(size - _PADDING, 0))
+            whole = _END_OF_IMAGE in file.read()
     except OSError as error:
         raise InputError(f"{path}: cannot read the frame: {error.strerror or error}") from error
     # OpenCV would fill the rest of a truncated image with grey and say nothing.
-    if _END_OF_IMAGE not in data[-_PADDING:]:
-        raise InputError(f"{path}: the JPEG file is truncated ({len(data)} bytes). Extract the frame again.")
-    image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
-    if image is None:
+    if not whole:
+        raise InputError(f"{path}: the JPEG file is truncated ({size} bytes). Extract the frame again.")
+    image = cv2.imread(str(path), flags=flags, dst=into)
+    if image is None or image.size == 0:
         raise InputError(f"{path}: not a readable JPEG file. Extract the frame again.")
+    if into is not None and image.shape != into.shape:
+        raise InputError(f"{path}: has another size than the frames before it. Extract the frames again.")
     return image
