@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from typing import Any
+
 import torch
 from torch import Tensor, nn
+
+Adapter = Callable[[Tensor], Tensor]
+"""Something small beside a stage that maps a feature map to one of the same shape."""
 
 MEAN, STD = 0.45, 0.225
 """The normalisation of every published detector, the same for the three colours (frames in [0, 1], RGB)."""
@@ -20,6 +26,7 @@ class Backbone(nn.Module):
         memory_format: the layout in which the network is fastest.
         published_names: whose names published weights of this network have: ``"residual"``, ``"x3d"``, ``"mvit"``,
             ``"timm"``, or ``"none"``.
+        fresh: submodules that no published weights hold; they are new in every run.
     """
 
     channels: tuple[int, ...]
@@ -27,10 +34,22 @@ class Backbone(nn.Module):
     stages: tuple[str, ...]
     memory_format: torch.memory_format = torch.contiguous_format
     published_names: str = "none"
+    fresh: tuple[str, ...] = ()
 
     def forward(self, frames: Tensor) -> tuple[Tensor, ...]:
         """Map normalised frames ``(B, 3, T, H, W)`` to feature maps ``(B, C, T', H', W')``."""
         raise NotImplementedError
+
+    def adapt(self, output: Any, adapters: Sequence[Adapter]) -> Any:
+        """Pass what a stage puts out through an adapter for each pathway.
+
+        Args:
+            output: one feature map ``(B, C, T, H, W)``, or a list of them, one for each pathway.
+            adapters: at least as many as pathways; each maps ``(B, C, T, H, W)`` to the same shape.
+        """
+        if isinstance(output, Tensor):
+            return adapters[0](output)
+        return [adapter(pathway) for adapter, pathway in zip(adapters, output, strict=False)]
 
 
 def normalise(frames: Tensor, memory_format: torch.memory_format = torch.contiguous_format) -> Tensor:

@@ -131,34 +131,45 @@ def compare(detector: ActionDetector, path: str | Path) -> tuple[dict[str, Tenso
             report.mismatched.append(Mismatch(name, list(value.shape), list(model[name].shape)))
         else:
             fitting[name] = value
-    replaced = any(name.startswith("head.projection") for name in report.replaced)
     for name in model.keys() - state.keys():
         # Counters of batches change nothing that is computed, and older files have none.
-        if not name.endswith("num_batches_tracked") and not (replaced and name.startswith("head.projection")):
+        if not name.endswith("num_batches_tracked") and not (report.replaced and name.startswith("head.")):
             report.missing.append(name)
-    adapters = {name for name in report.missing if _is_adapter(name)}
-    if adapters and not any(_is_adapter(name) for name in fitting):
-        report.missing = [name for name in report.missing if name not in adapters]
-        report.notes.append(f"{len(adapters)} entries of adapters are new: they start as the identity")
+    _excuse_new_parts(detector, fitting, report)
     report.missing.sort()
     report.loaded = len(fitting)
     return fitting, report
 
 
+def _excuse_new_parts(detector: ActionDetector, fitting: dict[str, Tensor], report: CheckpointReport) -> None:
+    """Adapters and temporal modules are put beside published networks: no published file has them."""
+    parts = tuple(f"backbone.{part}." for part in (*detector.backbone.fresh, "adapters"))
+
+    def is_new(name: str) -> bool:
+        return name.startswith(parts) or ".low_rank_" in name
+
+    new = {name for name in report.missing if is_new(name)}
+    if new and not any(is_new(name) for name in fitting):
+        report.missing = [name for name in report.missing if name not in new]
+        report.notes.append(f"{len(new)} entries are new beside the published network and start as the identity")
+
+
 def _fit_head(state: dict[str, Tensor], model: dict[str, Tensor], report: CheckpointReport) -> dict[str, Tensor]:
     """Take the file's head out if it is of another size, or its rows if they are AVA's."""
     head, wanted = state.get(_HEAD), model[_HEAD]
-    if head is not None and head.shape != wanted.shape:
-        rows = _taxonomy_rows(len(head), len(wanted)) if head.shape[1:] == wanted.shape[1:] else None
+    if head is not None and head.shape == wanted.shape:
+        return state
+    if head is not None and head.shape[1:] == wanted.shape[1:]:
+        rows = _taxonomy_rows(len(head), len(wanted))
         if rows is not None:
             report.notes.append(f"head: {len(rows)} rows of the {len(head)} AVA classes, by action id")
-            state = state | {name: x[rows] for name, x in state.items() if name.startswith("head.projection")}
-        else:
-            report.replaced = [name for name in state if name.startswith("head.")]
-            report.notes.append(
-                f"head: {_shape(head.shape)} in the file, {_shape(wanted.shape)} in the network; "
-                "it is new and knows nothing until it is trained"
-            )
+            return state | {name: x[rows] for name, x in state.items() if name.startswith("head.projection")}
+    report.replaced = [name for name in state if name.startswith("head.")]
+    if report.replaced:
+        given = f"{_shape(head.shape)} in the file" if head is not None else "another in the file"
+        report.notes.append(
+            f"head: {given}, {_shape(wanted.shape)} in the network; it is new and knows nothing until it is trained"
+        )
     return {name: x for name, x in state.items() if name not in report.replaced}
 
 
@@ -171,10 +182,6 @@ def _taxonomy_rows(given: int, wanted: int) -> Tensor | None:
         if len(ids) == wanted:
             return torch.tensor(ids) - 1
     return None
-
-
-def _is_adapter(name: str) -> bool:
-    return ".adapters." in name or ".low_rank_" in name
 
 
 def _shape(shape: Sequence[int]) -> str:

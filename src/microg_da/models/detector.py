@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 
 from microg_da.errors import InputError, unknown_name
 from microg_da.models import MODELS
+from microg_da.models.adapters import add_adapters, freeze_stages
 from microg_da.models.backbone import Backbone, normalise
 from microg_da.models.roi_head import RoIHead
 
@@ -63,6 +65,14 @@ class ActionDetector(nn.Module):
         """Length of a person's feature vector."""
         return self.head.projection.in_features
 
+    def train(self, mode: bool = True) -> ActionDetector:
+        """As ``nn.Module.train``; batch normalisation that is not trained keeps its statistics too."""
+        super().train(mode)
+        for module in self.backbone.modules():
+            if isinstance(module, nn.modules.batchnorm._BatchNorm) and not module.weight.requires_grad:
+                module.eval()
+        return self
+
     def forward(self, frames: Tensor, boxes: Tensor, clip_index: Tensor) -> Prediction:
         """Score every box.
 
@@ -83,33 +93,57 @@ def create_detector(
     allow_missing: Sequence[str] = (),
     dropout: float = 0.5,
     roi_stride: str | bool | float = "true",
+    freeze: int | str = 0,
+    adapters: str | None = None,
+    adapter_rank: int = 8,
     **options: Any,
 ) -> ActionDetector:
     """Build a detector by the name of its backbone.
 
     Args:
-        name: a name of ``python -m microg_da list models``.
+        name: a name of ``python -m microg_da list models``, or ``timm:NAME`` for an image encoder of timm.
         num_classes: action classes.
         checkpoint: a weight file to start from; None starts from random weights.
         allow_missing: shell-style patterns of names that need not fit between the file and the network.
         dropout: rate before the linear layer.
         roi_stride: see :class:`ActionDetector`.
+        freeze: how many stages of the backbone are not trained, from the input on, or ``"all"`` to train the head
+            alone.
+        adapters: ``"lora"`` or ``"dual_path"`` freezes the backbone and trains small additions to it.
+        adapter_rank: the inner width of the additions.
         **options: arguments of the backbone's builder.
 
     Raises:
         InputError: for an unknown name or option, or a checkpoint that does not fit.
     """
-    builder = MODELS.load(name, where="model.name")
-    known = inspect.signature(builder).parameters
-    for option in options:
-        if option not in known:
-            raise unknown_name(f"option of {name}", option, known, where="model.options")
-    detector = ActionDetector(builder(**options), num_classes, dropout, roi_stride)
+    detector = ActionDetector(_build_backbone(name, options), num_classes, dropout, roi_stride)
+    freeze_stages(detector.backbone, freeze)
+    if adapters is not None:
+        add_adapters(detector.backbone, adapters, adapter_rank)
+    detector.train()
     if checkpoint is not None:
         from microg_da.models.checkpoints import load_checkpoint
 
         load_checkpoint(detector, checkpoint, allow_missing)
     return detector
+
+
+def _build_backbone(name: str, options: dict[str, Any]) -> Backbone:
+    if name.startswith("timm:"):
+        from microg_da.models.timm_encoder import TimmEncoder
+
+        builder: Any = partial(TimmEncoder, name.removeprefix("timm:"))
+    else:
+        builder = MODELS.load(name, where="model.name")
+    known = inspect.signature(builder).parameters
+    for option in options:
+        if option not in known:
+            valid = [*known, *_DETECTOR_OPTIONS]
+            raise unknown_name(f"option of {name}", option, valid, where="model.options")
+    return builder(**options)
+
+
+_DETECTOR_OPTIONS = ("allow_missing", "roi_stride", "freeze", "adapters", "adapter_rank")
 
 
 def _resolve_stride(roi_stride: str | bool | float, true_stride: float) -> float:

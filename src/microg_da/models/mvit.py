@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -10,7 +13,7 @@ from torchvision.models.video import mvit_v1_b as build_v1_b
 from torchvision.models.video import mvit_v2_s as build_v2_s
 from torchvision.models.video.mvit import MultiscaleAttention, MultiscaleBlock, PositionalEncoding
 
-from microg_da.models.backbone import Backbone
+from microg_da.models.backbone import Adapter, Backbone
 
 Grid = tuple[int, int, int]
 """Tokens along time, height and width."""
@@ -38,7 +41,7 @@ class MViT(Backbone):
         self.blocks = network.blocks
         self.norm = network.norm
         self.channels = (self.norm.normalized_shape[0],)
-        self.stages = ("conv_proj", *(f"blocks.{index}" for index in range(len(self.blocks))), "norm")
+        self.stages = ("conv_proj", *(f"blocks.{index}" for index in range(len(self.blocks))))
 
     def forward(self, frames: Tensor) -> tuple[Tensor, ...]:
         """``(B, 3, T, H, W)`` → one map ``(B, 768, T/2, H/32, W/32)``."""
@@ -49,6 +52,14 @@ class MViT(Backbone):
             x, grid = block(x, grid)
         x = self.norm(x)[:, 1:]
         return (x.transpose(1, 2).unflatten(2, grid),)
+
+    def adapt(self, output: Any, adapters: Sequence[Adapter]) -> Any:
+        """As in the base class; blocks put out tokens and their grid, and the class token is left alone."""
+        if isinstance(output, Tensor):
+            return super().adapt(output, adapters)
+        tokens, grid = output
+        maps = adapters[0](tokens[:, 1:].transpose(1, 2).unflatten(2, grid))
+        return torch.cat([tokens[:, :1], maps.flatten(2).transpose(1, 2)], dim=1), grid
 
 
 def add_positions(encoding: PositionalEncoding, tokens: Tensor, grid: Grid) -> Tensor:

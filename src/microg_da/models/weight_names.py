@@ -105,7 +105,8 @@ def convert(state: dict[str, Tensor], backbone: Backbone) -> dict[str, Tensor]:
     if any(_CAFFE2_NAME.match(name) for name in state):
         state = {_apply(_CAFFE2, name): x for name, x in state.items() if not _CAFFE2_SOLVER.match(name)}
     rename = _RENAMERS[backbone.published_names](backbone)
-    state = {rename(_apply(_HEADS, name)): x for name, x in state.items()}
+    heads = () if backbone.published_names == "timm" else _HEADS
+    state = {rename(_apply(heads, name)): x for name, x in state.items()}
     for complete in _COMPLETIONS.get(backbone.published_names, ()):
         state = complete(state)
     return {name if name.startswith("head.") else f"backbone.{name}": x for name, x in state.items()}
@@ -137,6 +138,11 @@ def _residual_renamer(backbone: Backbone) -> Callable[[str], str]:
         return re.sub(r"pathway(\d)\.", pathway, name)
 
     return rename
+
+
+def _timm_renamer(backbone: Backbone) -> Callable[[str], str]:
+    # A classifier's last layers have names of their own in every timm encoder; they are the head of the file.
+    return lambda name: f"head.{name}" if name in backbone.pruned else f"encoder.{name}"  # type: ignore[operator]
 
 
 def _head(match: re.Match[str]) -> str:
@@ -186,7 +192,7 @@ _RENAMERS: dict[str, Callable[[Backbone], Callable[[str], str]]] = {
     "residual": _residual_renamer,
     "x3d": _residual_renamer,
     "mvit": lambda _: lambda name: _apply(_MVIT, name),
-    "timm": lambda _: lambda name: name if name.startswith("head.") else f"encoder.{name}",
+    "timm": _timm_renamer,
     "none": lambda _: lambda name: name,
 }
 _COMPLETIONS: dict[str, tuple[Callable[[dict[str, Tensor]], dict[str, Tensor]], ...]] = {
