@@ -4,7 +4,7 @@ Iterative stratification (Sechidis, Tsoumakas and Vlahavas, "On the Stratificati
 2011) deals examples out to parts, rarest label first, each to the part that still lacks most of that label. Here
 what is dealt out are groups of examples that must stay together, with their label counts. Groups differ in size,
 so that a greedy deal can end far from the best one; moving a group and exchanging two groups then lower the distance
-until neither does, from several random orders.
+until neither does, from many starts.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ def stratify_groups(
         tables: counts ``(G, L_i)`` for ``G`` groups: examples, domains, classes, … Each table weighs the same in the
             distance, whatever its number of columns.
         fractions: the share of each of the ``P`` parts; they sum to 1.
-        seed: of the random orders.
-        restarts: from how many random orders to start; the nearest result is kept.
+        seed: of the random starts.
+        restarts: how many starts; the nearest result is kept.
 
     Returns:
         ``(G,)``: the part of each group. No part is empty.
@@ -43,8 +43,10 @@ def stratify_groups(
         raise InputError(f"{len(shares)} groups cannot fill {len(target)} parts")
     rng = np.random.default_rng(seed)
     best, best_distance = None, np.inf
-    for _ in range(restarts):
-        parts = _improve(_deal(shares, target, rng), shares, weights, target)
+    for attempt in range(restarts):
+        # Greedy deals resemble one another: every other start is a random one.
+        dealt = _deal(shares, target, rng) if attempt % 2 == 0 else _scatter(shares, target, rng)
+        parts = _improve(dealt, shares, weights, target)
         distance = _distance(parts, shares, weights, target)
         if distance < best_distance - 1e-12:
             best, best_distance = parts, distance
@@ -96,6 +98,11 @@ def _deal(shares: np.ndarray, target: np.ndarray, rng: np.random.Generator) -> n
             part = np.lexsort((rng.random(len(target)), lacking[:, 0], lacking[:, column]))[-1]
             parts[group] = part
             lacking[part] -= shares[group]
+    return _fill_empty(parts, shares, len(target))
+
+
+def _scatter(shares: np.ndarray, target: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    parts = rng.choice(len(target), len(shares), p=target / target.sum())
     return _fill_empty(parts, shares, len(target))
 
 
