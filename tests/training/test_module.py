@@ -2,6 +2,7 @@
 
 import itertools
 
+import pandas as pd
 import pytest
 import torch
 from torch import nn
@@ -113,3 +114,39 @@ def rows(**maps):
 )
 def test_the_gap_recovered(maps, expected):
     assert gap_recovered(rows(**maps)) == (pytest.approx(expected) if expected is not None else None)
+
+
+def test_what_a_data_set_skips_is_listed_in_the_run_folder(tmp_path, monkeypatch):
+    from microg_da.synthetic.dataset import SyntheticDataset
+
+    gone = pd.DataFrame([("clip_9", 46, "truncated")], columns=["video_id", "frame_stamp", "reason"])
+    monkeypatch.setattr(
+        SyntheticDataset, "skipped", lambda self: gone if self.spec.split == "test" else gone[:0], raising=False
+    )
+    run = fit(load_config("ava2microg", [*TINY, "adaptation=source_only"]), root=tmp_path)
+    listed = pd.read_csv(run.path / "skipped.csv")
+    assert listed[["domain", "split", "video_id", "reason"]].to_numpy().tolist() == [
+        ["source", "test", "clip_9", "truncated"],
+        ["target", "test", "clip_9", "truncated"],
+    ]
+    assert "2 clips" in run.record["warnings"][0]
+
+
+def test_a_data_set_hears_which_epoch_begins():
+    class Listener:
+        epochs = ()
+
+        def __len__(self):
+            return 3
+
+        def set_epoch(self, epoch):
+            self.epochs = (*self.epochs, epoch)
+
+    dataset = Listener()
+    sampler = datamodule.EpochSampler(dataset, num_replicas=1, rank=0, seed=5)
+    orders = []
+    for epoch in (0, 1, 0):
+        sampler.set_epoch(epoch)
+        orders.append(list(sampler))
+    assert dataset.epochs == (0, 1, 0)
+    assert orders[0] == orders[2]

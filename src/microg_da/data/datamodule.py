@@ -6,6 +6,7 @@ import dataclasses
 from functools import partial
 from typing import Any, Literal
 
+import pandas as pd
 import pytorch_lightning as pl
 from pytorch_lightning.utilities import CombinedLoader
 from torch.utils.data import DataLoader, DistributedSampler
@@ -58,6 +59,16 @@ class DomainDatasets:
             "warnings": list(dict.fromkeys(warnings)),
         }
 
+    def skipped(self) -> pd.DataFrame:
+        """The clips that could not be read: ``domain, split, video_id, frame_stamp, reason``."""
+        tables = [
+            dataset.skipped().assign(domain=domain, split=split)
+            for (domain, split, _), dataset in self._open.items()
+            if hasattr(dataset, "skipped")
+        ]
+        columns = ["domain", "split", "video_id", "frame_stamp", "reason"]
+        return pd.concat([pd.DataFrame(columns=columns), *tables])[columns].drop_duplicates(ignore_index=True)
+
     def release(self, domain: Domain, split: Split) -> None:
         """Forget a data set, so that its frames leave memory."""
         for labelled in (False, True):
@@ -87,6 +98,16 @@ class DomainDatasets:
                 f"data.{domain}={source}: its {split} split holds no clips. Check the split and its files."
             )
         return dataset
+
+
+class EpochSampler(DistributedSampler[Any]):
+    """The order of an epoch, decided by seed and epoch alone; tells the data set which epoch begins."""
+
+    def set_epoch(self, epoch: int) -> None:
+        """Called by Lightning before each epoch."""
+        super().set_epoch(epoch)
+        if hasattr(self.dataset, "set_epoch"):
+            self.dataset.set_epoch(epoch)
 
 
 class StageData(pl.LightningDataModule):
@@ -152,10 +173,8 @@ class StageData(pl.LightningDataModule):
         self, dataset: Any, domain: Domain, batch_size: int, *, shuffle: bool, drop_last: bool
     ) -> DataLoader[ClipBatch]:
         world, rank = (self.trainer.world_size, self.trainer.global_rank) if self.trainer else (1, 0)
-        # Also alone: its order depends on seed and epoch only, so that a resumed run sees what it would have seen.
-        sampler: DistributedSampler[Any] = DistributedSampler(
-            dataset, num_replicas=world, rank=rank, shuffle=shuffle, seed=self.seed
-        )
+        # Distributed also when alone: the order depends on seed and epoch only, so that a resumed run sees what it would have seen.
+        sampler = EpochSampler(dataset, num_replicas=world, rank=rank, shuffle=shuffle, seed=self.seed)
         workers = self.datasets.config.data.num_workers
         return DataLoader(
             dataset,

@@ -18,6 +18,7 @@ from microg_da.config import Config, TrainingConfig
 from microg_da.data.annotations import write_annotations, write_detections
 from microg_da.data.datamodule import DOMAINS, Domain, DomainDatasets, StageData
 from microg_da.evaluation.metric import DetectionMetrics
+from microg_da.files import replacing
 from microg_da.models.detector import ActionDetector, create_detector
 from microg_da.taxonomy import get_taxonomy
 from microg_da.training.examples import write_examples
@@ -112,6 +113,7 @@ class Experiment:
             method = self._adaptation(self.config.adaptation.name, adapted, self.config.adaptation.args)
             self._test("adapted", method_label(self.config), adapted, seconds, method)
         write_examples(self.run, self.datasets)
+        self._list_skipped()
         finish_logging(self.run)
         self.run.update(status="finished", peak_memory_mib=round(peak_memory_mib()))
 
@@ -216,6 +218,15 @@ class Experiment:
         parameters = sum(parameter.numel() for parameter in detector.parameters())
         window = {"num_frames": model.num_frames, "sampling_rate": model.sampling_rate}
         return {"name": model.name, "parameters": parameters, **window}
+
+    def _list_skipped(self) -> None:
+        skipped = self.datasets.skipped()
+        if len(skipped):
+            with replacing(self.run.path / "skipped.csv") as temporary:
+                skipped.to_csv(temporary, index=False)
+            warning = f"{len(skipped)} clips could not be read and were left out; skipped.csv lists them"
+            self.run.update(warnings=[*self.run.record["warnings"], warning])
+            self._say(f"[yellow]{warning}[/yellow]")
 
     def _plain(self, detector: ActionDetector) -> Adaptation:
         return self._adaptation("source_only", detector, {})
