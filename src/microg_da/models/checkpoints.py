@@ -143,15 +143,11 @@ def compare(detector: ActionDetector, path: str | Path) -> tuple[dict[str, Tenso
 
 def _excuse_new_parts(detector: ActionDetector, fitting: dict[str, Tensor], report: CheckpointReport) -> None:
     """Adapters and temporal modules are put beside published networks: no published file has them."""
-    parts = tuple(f"backbone.{part}." for part in (*detector.backbone.fresh, "adapters"))
-
-    def is_new(name: str) -> bool:
-        return name.startswith(parts) or ".low_rank_" in name
-
-    new = {name for name in report.missing if is_new(name)}
-    if new and not any(is_new(name) for name in fitting):
-        report.missing = [name for name in report.missing if name not in new]
-        report.notes.append(f"{len(new)} entries are new beside the published network and start as the identity")
+    for kind in (*(f"backbone.{part}." for part in (*detector.backbone.fresh, "adapters")), ".low_rank_"):
+        new = [name for name in report.missing if kind in name]
+        if new and not any(kind in name for name in fitting):
+            report.missing = [name for name in report.missing if name not in new]
+            report.notes.append(f"{len(new)} entries ({kind.strip('.')}) are new beside the network of the file")
 
 
 def _fit_head(state: dict[str, Tensor], model: dict[str, Tensor], report: CheckpointReport) -> dict[str, Tensor]:
