@@ -22,8 +22,9 @@ def draw_clips(spec: SyntheticSpec, *, workers: int = 2, progress: bool = False)
     """Draw all clips of a specification.
 
     Returns:
-        ``frames`` ``(N, 3, T, H, W)`` uint8; for the P people of all clips together ``boxes`` ``(P, 4)`` float32 in
-        [0, 1], ``clips`` ``(P,)`` the clip of each, ascending, and ``labels`` ``(P, 81)`` uint8, a column for each AVA id.
+        ``frames`` ``(N, 3, T, H, W)`` uint8; for the P people of all clips together ``boxes`` ``(P, 4)``
+        float32 in [0, 1], ``clips`` ``(P,)`` the clip of each, ascending, and ``labels`` ``(P, 81)`` uint8, a column
+        for each AVA id.
     """
     frames = np.empty((spec.num_clips, 3, spec.num_frames, spec.size, spec.size), np.uint8)
     boxes: list[np.ndarray] = [np.empty((0, 4))] * spec.num_clips

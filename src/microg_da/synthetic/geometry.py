@@ -28,7 +28,7 @@ def rotation(axis: str, angle: Array | float) -> Array:
 
 
 def rotation_about(vector: Array, times: Array | float = 1.0) -> Array:
-    """Rotation matrices ``(..., 3, 3)`` about ``vector`` ``(3,)`` by its length times ``times`` ``(...)`` (Rodrigues)."""
+    """Rotations ``(..., 3, 3)`` about ``vector`` ``(3,)`` by its length times ``times`` ``(...)`` (Rodrigues)."""
     rate = float(np.sqrt(vector @ vector))
     x, y, z = vector / max(rate, 1e-12)
     cross = np.array([[0.0, -z, y], [z, 0.0, -x], [-y, x, 0.0]])

@@ -23,7 +23,14 @@ OUT = np.array([[-0.2, 1.0, -0.35], [-0.2, -1.0, -0.35]])
 
 
 class Rig(NamedTuple):
-    """A body that waits for its arms: joints ``(T, 21, 3)``, the chest's forward and up ``(T, 3)``, the floor's z or None."""
+    """A body that waits for its arms, in its own frame.
+
+    Attributes:
+        joints: ``(T, 21, 3)``.
+        forward: ``(T, 3)``, where the chest faces.
+        up: ``(T, 3)``, from pelvis to head.
+        floor: z of the floor, or None.
+    """
 
     joints: Array
     forward: Array
@@ -174,9 +181,9 @@ class Carry(Gesture):
         if self._both:
             return [Solid("carried", rig.at_chest(*self._centre), axes, self._half, self._colour, 0.02)]
         hand = rig.joints[:, Joint.LEFT_HAND if self._side == 0 else Joint.RIGHT_HAND]
-        half = (0.13, 0.07, 0.13)
+        half = (0.15, 0.09, 0.15)
         below = -rig.up if self.weightless else np.array([0.0, 0.0, -1.0])
-        return [Solid("carried", hand + 0.13 * below, axes, half, self._colour, 0.04)]
+        return [Solid("carried", hand + 0.15 * below, axes, half, self._colour, 0.04)]
 
 
 class Read(Gesture):
@@ -192,16 +199,18 @@ class Read(Gesture):
 
     def wrists(self, times: Array, rig: Rig) -> Array:  # noqa: D102
         forward, _, up = self._centre
-        return np.stack([rig.at_chest(forward - 0.10, 0.17 * sign, up - 0.08) for sign in LEFT_RIGHT], axis=1)
+        return np.stack([rig.at_chest(forward - 0.10, 0.20 * sign, up - 0.08) for sign in LEFT_RIGHT], axis=1)
 
     def solids(self, times: Array, rig: Rig) -> list[Solid]:  # noqa: D102
         axes = rig.axes() @ rotation("y", self._tilt)
         pages: list[Solid] = []
         for sign in LEFT_RIGHT:
             leaf = axes @ rotation("z", 0.35 * sign)
-            centre = rig.at_chest(*self._centre) + 0.10 * sign * leaf[..., 1]
-            pages.append(Solid("cover", centre + 0.012 * leaf[..., 0], leaf, (0.008, 0.11, 0.15), self._colour, 0.03))
-            pages.append(Solid("page", centre - 0.010 * leaf[..., 0], leaf, (0.008, 0.10, 0.14), (250, 248, 238), 0.04))
+            centre = rig.at_chest(*self._centre) + 0.125 * sign * leaf[..., 1]
+            pages.append(Solid("cover", centre + 0.012 * leaf[..., 0], leaf, (0.008, 0.135, 0.18), self._colour, 0.03))
+            pages.append(
+                Solid("page", centre - 0.010 * leaf[..., 0], leaf, (0.008, 0.125, 0.17), (250, 248, 238), 0.04)
+            )
         return pages
 
 
@@ -226,7 +235,7 @@ class Point(Gesture):
         hand = rig.joints[:, Joint.LEFT_HAND if self._side == 0 else Joint.RIGHT_HAND]
         centre = hand + self._far * self._direction
         upright = np.eye(3)
-        solids = [Solid("goal", centre, upright, (0.12, 0.12, 0.12), self._colour)]
+        solids = [Solid("goal", centre, upright, (0.13, 0.13, 0.13), self._colour)]
         if rig.floor is not None:
             foot = centre.copy()
             foot[:, 2] = (centre[:, 2] - 0.12 + rig.floor) / 2
@@ -300,10 +309,10 @@ class Compute(Gesture):
         hinge = keys + np.array([0.13, 0.0, 0.0])
         up = tilt @ np.array([0.0, 0.0, 1.0])
         solids = [
-            Solid("keys", keys, np.eye(3), (0.12, 0.18, 0.012), (52, 54, 60), -0.01),
-            Solid("lid", hinge + 0.13 * up + np.array([0.012, 0, 0]), tilt, (0.010, 0.18, 0.13), (44, 46, 52), -0.05),
+            Solid("keys", keys, np.eye(3), (0.13, 0.22, 0.012), (52, 54, 60), -0.01),
+            Solid("lid", hinge + 0.17 * up + np.array([0.012, 0, 0]), tilt, (0.010, 0.22, 0.17), (44, 46, 52), -0.05),
             Solid(
-                "screen", hinge + 0.13 * up - np.array([0.008, 0, 0]), tilt, (0.006, 0.165, 0.115), self._screen, -0.03
+                "screen", hinge + 0.17 * up - np.array([0.008, 0, 0]), tilt, (0.006, 0.205, 0.155), self._screen, -0.03
             ),
         ]
         top = keys + np.array([0.05, 0.0, -0.03])

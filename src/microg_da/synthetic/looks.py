@@ -59,8 +59,8 @@ def draw_look(rng: np.random.Generator, look: str) -> Look:
             rng.uniform(0.75, 0.95),
             rng.uniform(0.12, 0.3),
             slope,
-            rng.uniform(4.0, 8.0),
-            int(rng.integers(38, 62)),
+            rng.uniform(5.0, 9.0),
+            int(rng.integers(50, 72)),
         )
     black, white = np.array(GRADES[rng.integers(len(GRADES))], dtype=float)
     contrast = rng.uniform(0.35, 0.6)
@@ -68,7 +68,7 @@ def draw_look(rng: np.random.Generator, look: str) -> Look:
     curve = black + (white - black) * steep
     angle = rng.uniform(0, 2 * np.pi)
     slope = rng.uniform(0.22, 0.38) * np.array([np.cos(angle), np.sin(angle)])
-    return Look(_curve(curve), rng.uniform(1.05, 1.35), rng.uniform(0.3, 0.5), slope, rng.uniform(0.8, 2.0), None)
+    return Look(_curve(curve), rng.uniform(1.05, 1.35), rng.uniform(0.3, 0.5), slope, rng.uniform(0.5, 1.3), None)
 
 
 def finish(frames: np.ndarray, look: Look, rngs: list[np.random.Generator]) -> np.ndarray:
@@ -82,9 +82,8 @@ def finish(frames: np.ndarray, look: Look, rngs: list[np.random.Generator]) -> n
     table = np.clip(np.rint(look.noise * _QUANTILES), -127, 127).astype(np.int8)
     grain = table[np.frombuffer(noise, np.uint8)].reshape(strip.shape)
     strip = cv2.add(strip, grain, dtype=cv2.CV_8U)
-    if look.quality is not None:
-        strip = _compress(strip, look.quality)
-    return strip.reshape(frames.shape)
+    finished = strip.reshape(frames.shape)
+    return finished if look.quality is None else np.stack([_compress(frame, look.quality) for frame in finished])
 
 
 def _curve(values: np.ndarray) -> np.ndarray:
@@ -97,7 +96,7 @@ def _light(height: int, width: int, look: Look) -> np.ndarray:
     return np.repeat(light.astype(np.float32)[..., None], 3, axis=-1)
 
 
-def _compress(strip: np.ndarray, quality: int) -> np.ndarray:
-    # All frames are compressed as one tall picture, which costs less than one by one.
-    _, data = cv2.imencode(".jpg", strip[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])
-    return np.ascontiguousarray(cv2.imdecode(data, cv2.IMREAD_COLOR)[..., ::-1])
+def _compress(frame: np.ndarray, quality: int) -> np.ndarray:
+    _, data = cv2.imencode(".jpg", frame[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])
+    decoded = np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR))
+    return decoded[..., ::-1]

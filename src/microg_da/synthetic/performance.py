@@ -5,8 +5,9 @@ The group's frame is the world's frame: x to the camera's right, y away from it,
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 
@@ -25,13 +26,15 @@ from microg_da.synthetic.geometry import Array, apply, rotation, rotation_about
 from microg_da.synthetic.gestures import GESTURES, Gesture, HandOverHand, Rig, Solid, WalkingArms
 from microg_da.synthetic.postures import BEND, CROUCH, SIT, STAND, WALK, Moves, draw_posture
 
-POSTURE_WEIGHTS = {STAND: 0.30, SIT: 0.24, WALK: 0.18, BEND: 0.14, CROUCH: 0.14}
+Choice = TypeVar("Choice")
+
+POSTURE_WEIGHTS = {STAND: 0.28, SIT: 0.26, WALK: 0.16, BEND: 0.15, CROUCH: 0.15}
 SOLO_GESTURES: dict[int, dict[int | None, float]] = {
-    STAND: {None: 0.10, g.CARRY: 0.20, g.READ: 0.15, g.POINT: 0.18, g.TOUCH: 0.20, g.COMPUTE: 0.09, g.WAVE: 0.16},
-    SIT: {None: 0.12, g.CARRY: 0.15, g.READ: 0.20, g.POINT: 0.13, g.TOUCH: 0.10, g.COMPUTE: 0.22, g.WAVE: 0.12},
-    WALK: {None: 0.55, g.CARRY: 0.35, g.WAVE: 0.10},
-    BEND: {None: 0.35, g.CARRY: 0.35, g.TOUCH: 0.30},
-    CROUCH: {None: 0.30, g.CARRY: 0.30, g.TOUCH: 0.25, g.READ: 0.15},
+    STAND: {None: 0.06, g.CARRY: 0.14, g.READ: 0.18, g.POINT: 0.22, g.TOUCH: 0.14, g.COMPUTE: 0.14, g.WAVE: 0.12},
+    SIT: {None: 0.06, g.CARRY: 0.10, g.READ: 0.22, g.POINT: 0.20, g.TOUCH: 0.08, g.COMPUTE: 0.24, g.WAVE: 0.10},
+    WALK: {None: 0.60, g.CARRY: 0.40},
+    BEND: {None: 0.40, g.CARRY: 0.30, g.TOUCH: 0.30},
+    CROUCH: {None: 0.25, g.CARRY: 0.25, g.TOUCH: 0.20, g.READ: 0.15, g.POINT: 0.15},
 }
 """How often a lone person of each posture makes which gesture (None: idle)."""
 
@@ -141,9 +144,9 @@ class Performance:
 
 def draw_performance(rng: np.random.Generator, weightless: bool) -> Performance:
     """Draw one clip's people."""
-    number = rng.choice(3, p=[0.42, 0.46, 0.12]) + 1
+    number = rng.choice(3, p=[0.48, 0.44, 0.08]) + 1
     actors: list[Actor] = []
-    if number >= 2 and rng.random() < 0.78:
+    if number >= 2 and rng.random() < 0.65:
         actors = _draw_pair(rng, weightless)
     elif number >= 2:
         actors = [_draw_solo(rng, weightless, np.array([x, rng.uniform(-0.2, 0.2), 0.0]), 0) for x in (-0.62, 0.62)]
@@ -169,7 +172,7 @@ CAST_SIZE = 5
 
 def _draw_pair(rng: np.random.Generator, weightless: bool) -> list[Actor]:
     """Two people who face each other: both talk, one talks, waves or points, or one grabs the other."""
-    kind = rng.choice(["talk", "listen", "wave", "watch", "grab"], p=[0.22, 0.22, 0.12, 0.12, 0.32])
+    kind = rng.choice(["talk", "listen", "wave", "watch", "grab"], p=[0.20, 0.24, 0.14, 0.10, 0.32])
     first, second = {
         "talk": (g.TALK, g.TALK),
         "listen": (g.TALK, g.WATCH),
@@ -179,7 +182,7 @@ def _draw_pair(rng: np.random.Generator, weightless: bool) -> list[Actor]:
     }[kind]
     distance = rng.uniform(0.54, 0.62) if kind == "grab" else rng.uniform(0.95, 1.20)
     heading = rng.uniform(-0.5, 0.5) + (np.pi if rng.random() < 0.5 else 0.0)
-    roll = rng.uniform(-0.5, 0.5) if weightless else 0.0
+    roll = rng.uniform(-0.3, 0.3) if weightless else 0.0
     actors = []
     for gesture, side in ((first, -1.0), (second, 1.0)):
         postures = [STAND] if kind == "grab" else [STAND, SIT]
@@ -197,13 +200,13 @@ def _draw_solo(rng: np.random.Generator, weightless: bool, place: Array, number:
     """Somebody who minds a business of their own, more often seen from the front than from behind."""
     posture = _draw(rng, POSTURE_WEIGHTS)
     gesture = _draw(rng, SOLO_GESTURES[posture])
-    yaw = -np.pi / 2 + rng.uniform(-1.0, 1.0) * np.radians(105)
+    yaw = -np.pi / 2 + rng.uniform(-1.0, 1.0) * np.radians(85)
     if gesture in (g.TOUCH, g.COMPUTE, g.POINT) or (posture == WALK and not weightless):
         # Seen from the side: a panel or a screen would hide whoever stands behind it.
         yaw = rng.choice([0.0, np.pi]) + rng.uniform(-0.7, 0.7)
     facing = rotation("z", yaw)
     if weightless:
-        facing = rotation_about(rng.normal(0.0, 0.25, 3)) @ facing
+        facing = rotation_about(rng.normal(0.0, 0.12, 3)) @ facing
         if number == 2:
             facing = rotation("y", rng.uniform(-np.pi, np.pi)) @ facing
     return _actor(rng, weightless, posture, gesture, place, facing, still=False)
@@ -234,6 +237,6 @@ def _actor(
     return Actor(posture, made, moves, place, facing, velocity, spin, 0, labels, 0.0 if not weightless else None)
 
 
-def _draw(rng: np.random.Generator, weights: dict) -> int:  # type: ignore[type-arg]
+def _draw(rng: np.random.Generator, weights: Mapping[Choice, float]) -> Choice:
     names, chances = list(weights), np.array(list(weights.values()))
     return names[rng.choice(len(names), p=chances / chances.sum())]

@@ -14,7 +14,7 @@ import numpy as np
 from microg_da.synthetic.figure import LEFT_RIGHT, Posture
 from microg_da.synthetic.geometry import Array
 
-BEND, CROUCH, SIT, STAND, WALK = 1, 3, 11, 12, 14
+POSTURES = BEND, CROUCH, SIT, STAND, WALK = 1, 3, 11, 12, 14
 
 STRIDES_PER_SECOND = 0.95
 """Double steps a second, on Earth."""
@@ -27,16 +27,17 @@ def draw_posture(action: int, rng: np.random.Generator, weightless: bool) -> Mov
     if action == WALK:
         return _pull_along(rng) if weightless else _gait(rng)
     ease = 1.0 if weightless else 0.0
-    trunk, hips, knees = {
-        STAND: (0.05 + 0.10 * ease, 0.04 + 0.26 * ease, 0.08 + 0.38 * ease),
+    trunk, hip, knee = {
+        STAND: (0.05 + 0.10 * ease, 0.04 + 0.22 * ease, 0.08 + 0.34 * ease),
         SIT: (0.06 + 0.10 * ease, 1.48 - 0.05 * ease, 1.52 - 0.10 * ease),
         BEND: (1.25, 0.10 + 0.10 * ease, 0.12 + 0.15 * ease),
         CROUCH: (0.50, 2.05, 2.45),
     }[action]
-    spread_of_angles = 0.05 + 0.05 * ease
+    spread_of_angles = 0.05 + 0.03 * ease
     trunk += rng.normal(0.0, spread_of_angles)
-    hips = hips + rng.normal(0.0, spread_of_angles) + rng.normal(0.0, 0.5 * spread_of_angles, 2)
-    knees = np.maximum(knees + rng.normal(0.0, spread_of_angles) + rng.normal(0.0, 0.5 * spread_of_angles, 2), 0.02)
+    hips = hip + rng.normal(0.0, spread_of_angles) + rng.normal(0.0, 0.5 * spread_of_angles, 2)
+    knees = knee + rng.normal(0.0, spread_of_angles) + rng.normal(0.0, 0.5 * spread_of_angles, 2)
+    knees = np.maximum(knees, 0.02)
     spread = rng.uniform(0.06, 0.16) + (0.12 if action == CROUCH else 0.0)
     turn, phase = rng.uniform(-0.35, 0.35), rng.uniform(0.0, 2 * np.pi)
     nod = 0.10 + 0.15 * ease + rng.normal(0.0, 0.08) - (0.5 if action == BEND else 0.0)

@@ -160,11 +160,11 @@ def _place_camera(rng: np.random.Generator, performance: Performance, room: Room
     weightless = performance.weightless
     aim = performance.centre + rng.normal(0.0, 0.05, 3)
     if weightless:
-        elevation, azimuth, roll = rng.uniform(-0.45, 0.45), rng.uniform(-0.15, 0.15), rng.uniform(-np.pi, np.pi)
+        elevation, azimuth, roll = rng.uniform(-0.25, 0.25), rng.uniform(-0.15, 0.15), rng.uniform(-np.pi, np.pi)
     else:
         elevation, azimuth, roll = rng.uniform(0.0, 0.28), rng.uniform(-0.1, 0.1), rng.normal(0.0, 0.035)
     back = np.array([np.sin(azimuth) * np.cos(elevation), -np.cos(azimuth) * np.cos(elevation), np.sin(elevation)])
-    distance = _distance(performance.extent - aim, back, roll) * rng.uniform(1.05, 1.25)
+    distance = _distance(performance.extent - aim, back, roll) * rng.uniform(1.03, 1.15)
     position = aim + distance * back
     axes, origin = _module_pose(rng, position, aim, room) if weightless else _room_pose(rng, position, aim, room)
     shake = np.stack([rng.uniform(0.0, 0.05, 3), rng.uniform(0.5, 1.6, 3), rng.uniform(0, 2 * np.pi, 3)])
@@ -190,7 +190,7 @@ def _room_pose(rng: np.random.Generator, position: Array, aim: Array, room: Room
 def _module_pose(rng: np.random.Generator, position: Array, aim: Array, room: Room) -> tuple[Array, Array]:
     along = look_at(position[None], aim[None], rng.uniform(-np.pi, np.pi))[0]
     axes = np.stack([along[2], along[0], -along[1]], axis=-1)
-    axes = axes @ rotation("z", rng.uniform(-0.35, 0.35)) @ rotation("y", rng.uniform(-0.35, 0.35))
+    axes = axes @ rotation("z", rng.uniform(-0.5, 0.5)) @ rotation("y", rng.uniform(-0.5, 0.5))
     offset = np.array([0.45 * room.low[0], *rng.uniform(-0.4, 0.4, 2)])
     return axes, position - axes @ offset
 
@@ -246,5 +246,5 @@ def _cast_shadows(frames: np.ndarray, camera: Camera, people: list[Array]) -> No
         light = np.full((size, size), 255, np.uint8)
         for polygon in polygons:
             cv2.fillConvexPoly(light, polygon, 160)
-        light = cv2.blur(light, (max(size // 12, 1), max(size // 12, 1)))
-        cv2.multiply(frame, cv2.merge([light] * 3), dst=frame, scale=1 / 255)
+        soft = cv2.blur(light, (max(size // 12, 1), max(size // 12, 1)))
+        cv2.multiply(frame, cv2.merge([soft] * 3), dst=frame, scale=1 / 255)

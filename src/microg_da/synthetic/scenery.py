@@ -131,13 +131,13 @@ def _wall(rng: np.random.Generator, colour: Array) -> np.ndarray:
     face = _plain(rng, colour, 4.0)
     pattern = rng.integers(4)
     if pattern == 0:
-        for x in range(0, FACE, int(rng.integers(8, 18))):
-            cv2.line(face, (x, 0), (x, FACE), _colour(colour * 0.93), 1)
+        for stripe in range(0, FACE, int(rng.integers(8, 18))):
+            cv2.line(face, (stripe, 0), (stripe, FACE), _colour(colour * 0.93), 1)
     elif pattern == 1:
-        for row, y in enumerate(range(0, FACE, 9)):
-            cv2.line(face, (0, y), (FACE, y), _colour(colour * 0.86), 1)
-            for x in range((row % 2) * 9, FACE, 18):
-                cv2.line(face, (x, y), (x, y + 9), _colour(colour * 0.86), 1)
+        for row, course in enumerate(range(0, FACE, 9)):
+            cv2.line(face, (0, course), (FACE, course), _colour(colour * 0.86), 1)
+            for joint in range((row % 2) * 9, FACE, 18):
+                cv2.line(face, (joint, course), (joint, course + 9), _colour(colour * 0.86), 1)
     elif pattern == 2:
         _box(face, 0, FACE * 0.62, FACE, FACE * 0.38, colour * 0.78)
     for _ in range(int(rng.integers(2, 5))):
@@ -220,9 +220,11 @@ def _racks(rng: np.random.Generator, colour: Array) -> np.ndarray:
             _fitting(rng, face, left, top, width, height, panel)
             top += height
         left += width
-    for _ in range(int(rng.integers(2, 4))):
+    # Fittings recede behind whoever floats in front of them.
+    face = np.clip(0.55 * face + 0.45 * colour, 0, 255).astype(np.uint8)
+    for _ in range(int(rng.integers(1, 3))):
         _handrail(rng, face)
-    for _ in range(int(rng.integers(2, 5))):
+    for _ in range(int(rng.integers(1, 3))):
         _cable(rng, face)
     return face
 

@@ -164,14 +164,11 @@ class Stage:
         polygons = picture.to_pixels(image[:, :, FACES].reshape(self.num_frames, -1, 4, 2))
         offset = picture.add_polygons([list(frame) for frame in polygons])
         depth = camera.project(centre)[1]
-        faces = [
-            [list(zip(range(offset, offset + 6 * len(halves)), frame, strict=True))]
-            for frame in tints.reshape(self.num_frames, -1, 3).tolist()
-        ]
-        shown = visible.reshape(self.num_frames, -1)
+        shown, tints = visible.reshape(self.num_frames, -1), tints.reshape(self.num_frames, -1, 3)
+        faces: list[Strokes] = [list(enumerate(frame, offset)) for frame in tints.tolist()]
         for number, part in enumerate(self._blocks):
             span = range(part.first, part.last)
-            strokes = [[frame[0][face] for face in span if shown[t, face]] for t, frame in enumerate(faces)]
+            strokes = [[frame[face] for face in span if shown[t, face]] for t, frame in enumerate(faces)]
             picture.add_changing_part(strokes, depth[:, number] - part.nearer, part.person)
 
 
@@ -259,4 +256,4 @@ def _capsules(start: Array, end: Array, first: Array, second: Array) -> Array:
 
 
 def _palette(colours: Sequence[Colour]) -> list[list[Sequence[float]]]:
-    return np.clip(np.asarray(colours)[:, None] * TONES[:, None], 0, 255).tolist()  # type: ignore[no-any-return]
+    return np.clip(np.asarray(colours)[:, None] * TONES[:, None], 0, 255).tolist()
