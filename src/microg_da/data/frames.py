@@ -48,8 +48,7 @@ class FrameStore(Protocol):
     def read(self, video_id: str, numbers: np.ndarray, min_short_side: int | None = None) -> Iterator[np.ndarray]:
         """Frames one after the other as uint8 ``(H, W, 3)``, channels blue, green, red as OpenCV decodes them.
 
-        An array is valid until the next one is asked for: handing frames out singly lets each be cut down while it is
-        still in the processor's cache.
+        Handing frames out singly lets each be cut down while it is still in the processor's cache.
 
         Args:
             video_id: which video.
@@ -115,10 +114,13 @@ class JpegFolders:
     def read(self, video_id: str, numbers: np.ndarray, min_short_side: int | None = None) -> Iterator[np.ndarray]:
         """See :meth:`FrameStore.read`."""
         flags = _REDUCED[self._reduction(video_id, min_short_side)]
-        image = None
+        shape = None
         for number in numbers.tolist():
-            # Every frame is decoded into the memory of the first: fresh memory costs as much as decoding does.
-            image = _decode_jpeg(self._path(video_id, number), flags, image)
+            path = self._path(video_id, number)
+            image = _decode_jpeg(path, flags)
+            shape = shape or image.shape
+            if image.shape != shape:
+                raise InputError(f"{path}: has another size than the frames before it. Extract the frames again.")
             yield image
 
     def _reduction(self, video_id: str, min_short_side: int | None) -> int:
@@ -308,7 +310,7 @@ def find_videos(root: str | Path) -> dict[str, Path]:
     return found
 
 
-def _decode_jpeg(path: Path, flags: int, into: np.ndarray | None) -> np.ndarray:
+def _decode_jpeg(path: Path, flags: int) -> np.ndarray:
     try:
         with path.open("rb") as file:
             size = file.seek(0, os.SEEK_END)
@@ -319,9 +321,7 @@ def _decode_jpeg(path: Path, flags: int, into: np.ndarray | None) -> np.ndarray:
     # OpenCV would fill the rest of a truncated image with grey and say nothing.
     if not whole:
         raise InputError(f"{path}: the JPEG file is truncated ({size} bytes). Extract the frame again.")
-    image = cv2.imread(str(path), flags=flags, dst=into)
-    if image is None or image.size == 0:
+    image = cv2.imread(str(path), flags)
+    if image is None:
         raise InputError(f"{path}: not a readable JPEG file. Extract the frame again.")
-    if into is not None and image.shape != into.shape:
-        raise InputError(f"{path}: has another size than the frames before it. Extract the frames again.")
     return image
