@@ -45,13 +45,24 @@ class SyntheticConfig:
 
 @dataclass
 class ModelConfig:
-    """The detector, the weights it starts from, and its window: ``num_frames`` T, ``sampling_rate`` τ."""
+    """The detector, the weights it starts from, and its window: ``num_frames`` T, ``sampling_rate`` τ.
+
+    A window that is not set is the one that the named model was made for; ``window: published`` takes the one that
+    the benchmark gave it. ``roi_stride``, ``freeze``, ``adapters`` and ``allow_missing`` are those of
+    :func:`~microg_da.models.create_detector`.
+    """
 
     name: str = "r2plus1d_tiny"
     checkpoint: str | None = None
+    allow_missing: list[str] = field(default_factory=list)
+    window: str = "architecture"
     num_frames: int = 8
     sampling_rate: int = 2
     dropout: float = 0.5
+    roi_stride: Any = "true"
+    freeze: Any = 0
+    adapters: str | None = None
+    adapter_rank: int = 8
     options: dict[str, Any] = field(default_factory=dict)
 
 
@@ -89,6 +100,7 @@ class TrainingConfig:
     step_epochs: list[int] = field(default_factory=lambda: [0, 20, 30, 40])
     relative_lrs: list[float] = field(default_factory=lambda: [1.0, 0.1, 0.01, 0.001])
     clip_gradient_norm: float | None = None
+    layer_decay: float = 1.0
 
 
 @dataclass
@@ -177,8 +189,18 @@ def load_config(
         for key, value in flat.items():
             origins[_set(merged, key, value, where)] = where
     resolved = _to_object(merged, str(path))
+    _set_window(resolved.model, origins)
     check_config(resolved, origins)
     return resolved
+
+
+def _set_window(model: ModelConfig, origins: Mapping[str, str]) -> None:
+    from microg_da.models import model_window
+
+    window = model_window(model.name, model.window)
+    for key in ("num_frames", "sampling_rate"):
+        if window is not None and f"model.{key}" not in origins:
+            setattr(model, key, getattr(window, key))
 
 
 def save_config(config: Config, path: str | Path) -> Path:

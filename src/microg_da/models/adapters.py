@@ -218,11 +218,11 @@ def freeze_stages(backbone: Backbone, stages: int | str) -> None:
             parameter.requires_grad_(False)
 
 
-def learning_rate_scales(detector: nn.Module, decay: float) -> dict[str, float]:
-    """Layer-wise learning-rate decay: 1 for the head, and ``decay`` times less for each stage before it.
+def learning_rate_scales(module: nn.Module, decay: float) -> dict[str, float]:
+    """Layer-wise learning-rate decay: ``decay`` times less for each stage of a backbone, counted from its end.
 
     Args:
-        detector: an :class:`~microg_da.models.detector.ActionDetector`.
+        module: a detector, or whatever holds one; what is outside backbones learns at the full rate.
         decay: in (0, 1]; 0.75 or so for a pretrained transformer (Bao et al., BEiT, ICLR 2022).
 
     Returns:
@@ -230,7 +230,10 @@ def learning_rate_scales(detector: nn.Module, decay: float) -> dict[str, float]:
     """
     if not 0 < decay <= 1:
         raise InputError(f"training.layer_decay: expected a number above 0 and up to 1, got {decay}")
-    backbone: Backbone = detector.backbone  # type: ignore[assignment]
-    deepest = len(backbone.stages) + 1
-    depths = {f"backbone.{name}": depth for name, depth in parameter_depths(backbone).items()}
-    return {name: decay ** (deepest - depths.get(name, deepest)) for name, _ in detector.named_parameters()}
+    scales = dict.fromkeys((name for name, _ in module.named_parameters()), 1.0)
+    for path, part in module.named_modules():
+        if isinstance(part, Backbone):
+            deepest = len(part.stages) + 1
+            for name, depth in parameter_depths(part).items():
+                scales[f"{path}.{name}" if path else name] = decay ** (deepest - depth)
+    return scales

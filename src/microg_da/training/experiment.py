@@ -19,6 +19,7 @@ from microg_da.data.annotations import write_annotations, write_detections
 from microg_da.data.datamodule import DOMAINS, Domain, DomainDatasets, StageData
 from microg_da.evaluation.metric import DetectionMetrics
 from microg_da.files import replacing
+from microg_da.models.cost import count_parameters
 from microg_da.models.detector import ActionDetector, create_detector
 from microg_da.taxonomy import get_taxonomy
 from microg_da.training.examples import write_examples
@@ -209,15 +210,23 @@ class Experiment:
             model.name,
             num_classes=len(get_taxonomy(self.config.data.taxonomy)),
             checkpoint=model.checkpoint if stage != "adapt" else None,
+            allow_missing=model.allow_missing,
             dropout=model.dropout,
+            roi_stride=model.roi_stride,
+            freeze=model.freeze,
+            adapters=model.adapters,
+            adapter_rank=model.adapter_rank,
             **options,
         )
 
     def _describe(self, detector: ActionDetector) -> dict[str, Any]:
         model = self.config.model
-        parameters = sum(parameter.numel() for parameter in detector.parameters())
+        counts = {
+            "parameters": count_parameters(detector),
+            "trainable_parameters": count_parameters(detector, trainable=True),
+        }
         window = {"num_frames": model.num_frames, "sampling_rate": model.sampling_rate}
-        return {"name": model.name, "parameters": parameters, **window}
+        return {"name": model.name, **counts, **window}
 
     def _list_skipped(self) -> None:
         skipped = self.datasets.skipped()
@@ -292,7 +301,7 @@ def _load_source_model(detector: ActionDetector, config: Config) -> None:
     from microg_da.models.checkpoints import load_checkpoint
 
     assert config.checkpoint is not None
-    load_checkpoint(detector, config.checkpoint)
+    load_checkpoint(detector, config.checkpoint, config.model.allow_missing)
 
 
 def _percent(value: float | None) -> str:

@@ -16,6 +16,7 @@ from microg_da.data.augment import augment_batch
 from microg_da.data.clips import ClipBatch
 from microg_da.errors import InputError
 from microg_da.evaluation.metric import DetectionMetrics
+from microg_da.models.adapters import learning_rate_scales
 from microg_da.models.detector import ActionDetector
 from microg_da.training.schedules import learning_rate
 
@@ -125,16 +126,23 @@ class DetectorModule(pl.LightningModule):
 
 
 def build_optimizer(module: nn.Module, config: TrainingConfig) -> Optimizer:
-    """SGD with Nesterov momentum or AdamW; biases and normalisation layers are not decayed."""
-    trainable = [parameter for parameter in module.parameters() if parameter.requires_grad]
-    groups = [
-        {"params": [p for p in trainable if p.ndim > 1], "weight_decay": config.weight_decay},
-        {"params": [p for p in trainable if p.ndim <= 1], "weight_decay": 0.0},
+    """SGD with Nesterov momentum or AdamW; biases and normalisation layers are not decayed.
+
+    With ``layer_decay`` below 1 every stage of the backbone learns that much slower than the one after it.
+    """
+    scales = learning_rate_scales(module, config.layer_decay)
+    groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
+    for name, parameter in module.named_parameters():
+        if parameter.requires_grad:
+            key = scales[name], parameter.ndim > 1
+            groups.setdefault(key, []).append(parameter)
+    options = [
+        {"params": parameters, "lr": scale * config.lr, "weight_decay": config.weight_decay if decayed else 0.0}
+        for (scale, decayed), parameters in groups.items()
     ]
-    groups = [group for group in groups if group["params"]]
     if config.optimizer == "sgd":
-        return SGD(groups, lr=config.lr, momentum=config.momentum, nesterov=config.momentum > 0)
-    return AdamW(groups, lr=config.lr)
+        return SGD(options, lr=config.lr, momentum=config.momentum, nesterov=config.momentum > 0)
+    return AdamW(options, lr=config.lr)
 
 
 def _not_finite(losses: dict[str, Tensor], source: ClipBatch, target: ClipBatch | None, epoch: int, step: int) -> str:
