@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from microg_da.errors import InputError
+from microg_da.errors import unknown_name
 from microg_da.registry import Entry
 
 
@@ -143,7 +143,7 @@ def model_window(name: str, which: str = "architecture") -> Window | None:
             that is the slow pathway's frame count given to the fast one.
     """
     if which not in ("architecture", "published"):
-        raise InputError(f"expected the window of the architecture or the published one, got {which!r}")
+        raise unknown_name("window", which, ("architecture", "published"), where="model.window")
     model = ZOO.get(name)
     if model is None:
         return None
