@@ -119,6 +119,17 @@ class AdaptationConfig:
 
 
 @dataclass
+class TargetSupervisedConfig:
+    """How the upper bound's stage differs from :class:`TrainingConfig`; None: not at all.
+
+    It learns from labelled target clips, and from nothing else, what any method could at best.
+    """
+
+    epochs: int | None = None
+    rotation: float | None = None
+
+
+@dataclass
 class EvaluationConfig:
     """How scores become numbers."""
 
@@ -159,6 +170,7 @@ class Config:
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
     adaptation: AdaptationConfig = field(default_factory=AdaptationConfig)
+    target_supervised: TargetSupervisedConfig = field(default_factory=TargetSupervisedConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
 
@@ -343,6 +355,11 @@ def _at_least(least: int) -> tuple[Callable[[Any], bool], str]:
 _POSITIVE: tuple[Callable[[Any], bool], str] = (lambda value: 0 < value < float("inf")), "a number above 0"
 _FRACTION: tuple[Callable[[Any], bool], str] = (lambda value: 0 <= value < 1), "a number in [0, 1)"
 
+_DEGREES_OR_NONE: tuple[Callable[[Any], bool], str] = (
+    (lambda value: value is None or 0 <= value <= 180),
+    "degrees in [0, 180], or null",
+)
+
 _LIMITS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "seed": _at_least(0),
     "data.image_size": _at_least(16),
@@ -365,7 +382,9 @@ _LIMITS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "training.batch_size": _at_least(1),
     "training.lr": _POSITIVE,
     "training.warmup_epochs": ((lambda value: value >= 0), "a number of at least 0"),
-    "adaptation.rotation": ((lambda value: value is None or 0 <= value <= 180), "degrees in [0, 180], or null"),
+    "adaptation.rotation": _DEGREES_OR_NONE,
+    "target_supervised.rotation": _DEGREES_OR_NONE,
+    "target_supervised.epochs": ((lambda value: value is None or value >= 1), "a whole number of at least 1, or null"),
     "adaptation.epochs": _at_least(0),
     "adaptation.lr": _POSITIVE,
     "evaluation.batch_size": _at_least(1),

@@ -147,8 +147,10 @@ class Experiment:
         self._say("train the target-supervised bound (uses target labels)")
         detector = self._new_detector("target_supervised")
         data = self._stage_data(labelled="target", unlabelled=None)
-        stage = "target_supervised"
-        return detector, self._train(stage, detector, self._plain(detector), data, self.config.training)
+        settings = self.config.target_supervised
+        training = replace(self.config.training, epochs=settings.epochs or self.config.training.epochs)
+        stage, plain = "target_supervised", self._plain(detector)
+        return detector, self._train(stage, detector, plain, data, training, settings.rotation)
 
     def _adapt(self, source_model: ActionDetector) -> tuple[ActionDetector, float]:
         settings = self.config.adaptation
