@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import multiprocessing
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
 
 import cv2
 import numpy as np
+from joblib import Parallel, delayed
 from rich.console import Console
 from rich.progress import Progress
 
@@ -58,14 +57,15 @@ def _drawn_chunks(spec: SyntheticSpec, workers: int) -> Iterator[_Chunk]:
     if workers <= 1 or len(chunks) < 2:
         yield from (_draw_chunk(spec, chunk) for chunk in chunks)
         return
-    # Fresh processes: a fork would copy the locks of torch's and OpenCV's threads.
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(workers, len(chunks)), mp_context=context, initializer=_one_thread) as pool:
-        yield from pool.map(_draw_chunk, [spec] * len(chunks), chunks)
+    # joblib's processes start afresh, since a fork would copy the locks of torch's and OpenCV's threads; and unlike
+    # multiprocessing's they do not run the user's script again, which need not guard itself with __main__.
+    pool = Parallel(n_jobs=min(workers, len(chunks)), return_as="generator_unordered")
+    yield from pool(delayed(_draw_chunk_alone)(spec, chunk) for chunk in chunks)
 
 
-def _one_thread() -> None:
+def _draw_chunk_alone(spec: SyntheticSpec, chunk: Sequence[int]) -> _Chunk:
     cv2.setNumThreads(1)
+    return _draw_chunk(spec, chunk)
 
 
 def _draw_chunk(spec: SyntheticSpec, chunk: Sequence[int]) -> _Chunk:
