@@ -6,10 +6,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from microg_da.data import SCHEMES
 from microg_da.data.annotations import source_videos
 from microg_da.data.microg4m import read_tree
 from microg_da.data.options import TreeOptions
-from microg_da.data.splits import SCHEMES, SIDES, Split, hold_out, make_split, read_split, write_split
+from microg_da.data.splits import SIDES, Split, hold_out, make_split, read_split, write_split
 from microg_da.data.stratify import split_distance
 from microg_da.errors import InputError
 

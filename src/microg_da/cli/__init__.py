@@ -24,6 +24,9 @@ COMMANDS = {
     "evaluate": "turn detections and ground truth into mAP, F1, recall and AUROC",
     "report": "make the page of a run again from its files",
     "compare": "set runs side by side: seeds averaged, paired differences",
+    "audit": "say what is wrong or leaking in a data set, and what is in it",
+    "split": "divide clips into train, val and test, no source video on two sides",
+    "prepare": "make a training tree from MicroG-4M as released",
     "list": "show the models, adaptations, experiments, data sets, … there are",
 }
 

@@ -1,6 +1,7 @@
 """Data: tables of annotations, splits, frames, clips, batches, and the sources they come from.
 
-A kind of data is a line in :data:`DATA` and a function ``(root, options) -> Tree`` that finds its tables.
+A kind of data is a line in :data:`DATA` and a function ``(root, options) -> Tree`` that finds its tables; a way to
+divide clips into train, val and test is a line in :data:`SCHEMES` and a function.
 """
 
 from microg_da.registry import Entry, Registry
@@ -22,6 +23,20 @@ DATA = Registry(
             "microg_da.data.ava:read_tree",
             "AVA v2.2 in PySlowFast's tree, and custom data in its format",
             {"options": "stamp, fps, start, boxes, score_threshold, scheme, …"},
+        ),
+    },
+)
+
+SCHEMES = Registry(
+    "split scheme",
+    {
+        "published": Entry("microg_da.data.splits:published", "as the data set's own files divide it"),
+        "by-source": Entry("microg_da.data.splits:by_source", "7:1:2, every source video on one side, stratified"),
+        "by-source-kfold": Entry(
+            "microg_da.data.splits:by_source_kfold", "k folds of source videos: one tests, the next validates"
+        ),
+        "leave-one-film-out": Entry(
+            "microg_da.data.splits:leave_one_film_out", "one film tests, every other source video trains"
         ),
     },
 )

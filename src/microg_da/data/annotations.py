@@ -53,7 +53,11 @@ _LARGEST = 2**53
 
 
 def read_annotations(
-    path: str | Path, *, taxonomy: Taxonomy | None = None, duplicates: Duplicates = "keep"
+    path: str | Path,
+    *,
+    taxonomy: Taxonomy | None = None,
+    duplicates: Duplicates = "keep",
+    check_boxes: bool = True,
 ) -> pd.DataFrame:
     """Read labelled people: AVA's CSV (7 or 8 columns) or MicroG-4M's ``ava_format_with_header.csv``.
 
@@ -61,6 +65,7 @@ def read_annotations(
         path: the file.
         taxonomy: if given, every action id must be one of its ids; else an id in 1…80.
         duplicates: what to do with rows that say the same twice (MicroG-4M has 21 of them).
+        check_boxes: False to let impossible boxes through, for somebody who wants to count them.
 
     Returns:
         A table with :data:`ANNOTATION_COLUMNS`, rows in the order of the file; boxes in [0, 1]. ``frame_stamp``
@@ -74,7 +79,7 @@ def read_annotations(
     table, where = _read(path, required=ANNOTATION_COLUMNS[:-1], optional="person_id")
     if "person_id" not in table:
         table["person_id"] = _number_boxes(table)
-    return _finish(table[ANNOTATION_COLUMNS], where, taxonomy, duplicates)
+    return _finish(table[ANNOTATION_COLUMNS], where, taxonomy, duplicates, check_boxes)
 
 
 def read_detections(
@@ -293,11 +298,17 @@ def _empty(columns: list[str]) -> pd.DataFrame:
     return pd.DataFrame({name: pd.Series(dtype=str if name in _TEXT else np.float64) for name in columns})
 
 
-def _finish(table: pd.DataFrame, where: _Place, taxonomy: Taxonomy | None, duplicates: Duplicates) -> pd.DataFrame:
+def _finish(
+    table: pd.DataFrame,
+    where: _Place,
+    taxonomy: Taxonomy | None,
+    duplicates: Duplicates,
+    check_boxes: bool = True,
+) -> pd.DataFrame:
     """Check every value and give each column its type."""
     table = table.copy()
     _check_values(table, where, taxonomy)
-    if "action_id" in table and "x1" in table:
+    if check_boxes and "action_id" in table and "x1" in table:
         _check_boxes(table, where, largest=1.0)
     for name in {"action_id", "person_id"}.intersection(table.columns):
         table[name] = table[name].astype(np.int64)

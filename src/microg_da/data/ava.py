@@ -18,7 +18,7 @@ from microg_da.taxonomy import get_taxonomy
 START = 900.0
 
 
-def read_tree(root: Path, options: TreeOptions) -> Tree:
+def read_tree(root: Path, options: TreeOptions, *, check_boxes: bool = True) -> Tree:
     """Find the tables of AVA, or of a data set in its format, in a folder.
 
     Annotations are ``annotations/ava_{train,val,test}_v2.2.csv`` or ``…_v2.1.csv``, ``ava_….csv``, ``train.csv`` …;
@@ -28,7 +28,9 @@ def read_tree(root: Path, options: TreeOptions) -> Tree:
     label_map = find_table(root, "label_map.pbtxt")
     taxonomy = get_taxonomy(label_map or "ava80")
     paths = {side: find_table(root, *_names("ava_{}{}.csv", side), f"{side}.csv") for side in SIDES}
-    tables = {side: read_annotations(path, taxonomy=taxonomy) for side, path in paths.items() if path}
+    tables = {
+        side: read_annotations(path, taxonomy=taxonomy, check_boxes=check_boxes) for side, path in paths.items() if path
+    }
     if not tables:
         raise InputError(
             f"{root}: no AVA annotations there. Expected annotations/ava_train_v2.2.csv, ava_train.csv or train.csv, "

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -29,7 +31,7 @@ FILMS = frozenset({"Apollo13", "Gravity", "ISS", "Interstellar", "TheMartian", "
 DECIMALS = 3
 
 
-def read_tree(root: Path, options: TreeOptions) -> Tree:
+def read_tree(root: Path, options: TreeOptions, *, check_boxes: bool = True) -> Tree:
     """Find MicroG-4M's tables in a folder.
 
     Three layouts are understood: the training tree (``annotations/ava_{train,val,test}.csv``), the table of all
@@ -37,17 +39,22 @@ def read_tree(root: Path, options: TreeOptions) -> Tree:
     release (``annotation_files/actions.csv`` and ``bounding_boxes.csv``, ``videos/``), whose boxes are in pixels and
     which names no sides.
     """
-    annotations, sides = _labels(root)
+    read = partial(read_annotations, taxonomy=get_taxonomy("microg50"), check_boxes=check_boxes)
+    paths = {side: find_table(root, f"ava_{side}.csv", f"ava_{side}_gt.csv", f"{side}.csv") for side in SIDES}
+    sides = {side: read(path) for side, path in paths.items() if path}
+    actions = _actions(root)
+    annotations = _annotations(root, read, sides, actions)
     return Tree(
         root=root,
         annotations=annotations,
         taxonomy=get_taxonomy("microg50"),
         published=_published(annotations, sides),
-        domains=_domains(root, annotations),
+        domains=_domains(annotations, actions),
         stamp="frames",
         start=0.0,
         cut=True,
         read_detected=lambda: read_predicted_boxes(root),
+        actions=actions,
     )
 
 
@@ -86,25 +93,29 @@ def clip_sizes(videos: VideoFiles, video_ids: list[str]) -> pd.DataFrame:
     return pd.DataFrame(sizes, columns=["height", "width"], index=pd.Index(video_ids, name="video_id"))
 
 
-def _labels(root: Path) -> tuple[pd.DataFrame, dict[str, pd.DataFrame]]:
-    """All annotations, and those of each side that the files name."""
-    taxonomy = get_taxonomy("microg50")
-    paths = {side: find_table(root, f"ava_{side}.csv", f"ava_{side}_gt.csv", f"{side}.csv") for side in SIDES}
-    sides = {side: read_annotations(path, taxonomy=taxonomy) for side, path in paths.items() if path}
+def _annotations(
+    root: Path, read: Callable[[Path], pd.DataFrame], sides: dict[str, pd.DataFrame], actions: pd.DataFrame | None
+) -> pd.DataFrame:
+    """All labelled boxes, from whichever tables there are."""
     whole = find_table(root, "ava_format_with_header.csv", "ava_with_head.csv")
     if whole:
-        return read_annotations(whole, taxonomy=taxonomy), sides
+        return read(whole)
+    boxes = find_table(root, "bounding_boxes.csv")
+    if actions is not None and boxes and "train" not in sides:
+        people = read_person_boxes(boxes)
+        sizes = clip_sizes(VideoFiles(find_videos(root / "videos")), sorted(set(people.video_id)))
+        return keyframe_annotations(actions, people, sizes)
     if sides:
-        return pd.concat(sides.values(), ignore_index=True), sides
-    actions, boxes = find_table(root, "actions.csv", "actions_final.csv"), find_table(root, "bounding_boxes.csv")
-    if not actions or not boxes:
-        raise InputError(
-            f"{root}: no MicroG-4M tables there. Expected annotations/ava_train.csv, ava_format_with_header.csv, "
-            f"or the release's annotation_files/actions.csv and bounding_boxes.csv, in this folder or in annotations/."
-        )
-    people = read_person_boxes(boxes)
-    sizes = clip_sizes(VideoFiles(find_videos(root / "videos")), sorted(set(people.video_id)))
-    return keyframe_annotations(read_actions(actions), people, sizes), {}
+        return pd.concat(sides.values(), ignore_index=True)
+    raise InputError(
+        f"{root}: no MicroG-4M tables there. Expected annotations/ava_train.csv, ava_format_with_header.csv, "
+        f"or the release's annotation_files/actions.csv and bounding_boxes.csv, in this folder or in annotations/."
+    )
+
+
+def _actions(root: Path) -> pd.DataFrame | None:
+    path = find_table(root, "actions.csv", "actions_final.csv")
+    return read_actions(path) if path else None
 
 
 def _published(annotations: pd.DataFrame, sides: dict[str, pd.DataFrame]) -> pd.Series:
@@ -117,10 +128,9 @@ def _published(annotations: pd.DataFrame, sides: dict[str, pd.DataFrame]) -> pd.
     return named.reindex(ids, fill_value=rest)
 
 
-def _domains(root: Path, annotations: pd.DataFrame) -> pd.Series:
-    path = find_table(root, "actions.csv", "actions_final.csv")
-    if path:
-        return read_actions(path).drop_duplicates("video_id").set_index("video_id").domain
+def _domains(annotations: pd.DataFrame, actions: pd.DataFrame | None) -> pd.Series:
+    if actions is not None:
+        return actions.drop_duplicates("video_id").set_index("video_id").domain
     ids = pd.Series(annotations.video_id.unique(), dtype=object)
     simulated = source_videos(ids).isin(FILMS).to_numpy()
     return pd.Series(np.where(simulated, "simulated", "real"), index=ids.to_numpy())

@@ -119,8 +119,15 @@ def open_source(
     return open_tree(parsed, **request, seed=seed, options=chosen)
 
 
-def read_tree(source: str | Source, options: dict[str, Any] | None = None) -> tuple[Tree, TreeOptions]:
+def read_tree(
+    source: str | Source, options: dict[str, Any] | None = None, *, check_boxes: bool = True
+) -> tuple[Tree, TreeOptions]:
     """The tables of a source that is read from files.
+
+    Args:
+        source: e.g. ``microg4m:ROOT``.
+        options: as after ``?``, which prevails.
+        check_boxes: False to let impossible boxes through, for an audit to count.
 
     Raises:
         InputError: if it is not one, its folder does not exist, or the data is wrong.
@@ -132,7 +139,7 @@ def read_tree(source: str | Source, options: dict[str, Any] | None = None) -> tu
     root = Path(parsed.path).expanduser()
     if not root.is_dir():
         raise InputError(f"{parsed}: there is no folder {root}")
-    return DATA.load(parsed.kind)(root, chosen), chosen
+    return DATA.load(parsed.kind)(root, chosen, check_boxes=check_boxes), chosen
 
 
 def open_tree(

@@ -17,28 +17,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from microg_da.data import SCHEMES
 from microg_da.data.annotations import source_videos
 from microg_da.data.stratify import stratify_groups
 from microg_da.errors import InputError
 from microg_da.files import write_json
-from microg_da.registry import Entry, Registry
 
 SIDES = ("train", "val", "test")
 FRACTIONS = (0.7, 0.1, 0.2)
-
-SCHEMES = Registry(
-    "split scheme",
-    {
-        "published": Entry("microg_da.data.splits:published", "as the data set's own files divide it"),
-        "by-source": Entry("microg_da.data.splits:by_source", "7:1:2, every source video on one side, stratified"),
-        "by-source-kfold": Entry(
-            "microg_da.data.splits:by_source_kfold", "k folds of source videos: one tests, the next validates"
-        ),
-        "leave-one-film-out": Entry(
-            "microg_da.data.splits:leave_one_film_out", "one film tests, every other source video trains"
-        ),
-    },
-)
 
 
 @dataclass(frozen=True)
@@ -130,7 +116,7 @@ def make_split(
     """Divide the clips of an annotation table.
 
     Args:
-        scheme: one of :data:`SCHEMES`.
+        scheme: one of :data:`microg_da.data.SCHEMES`.
         annotations: one row per label, with ``video_id`` and ``action_id``.
         sources: the source video of each ``video_id``; None for the text before its last ``_``.
         domains: ``"real"`` or ``"simulated"`` for each ``video_id``; spread evenly where given.

@@ -10,10 +10,11 @@ from typing import Literal
 
 import pandas as pd
 
+from microg_da.data import SCHEMES
 from microg_da.data.annotations import source_videos
 from microg_da.data.frames import FrameStore, JpegFolders, VideoFiles, find_videos
 from microg_da.data.options import TreeOptions
-from microg_da.data.splits import SCHEMES, SIDES, Split, make_split, read_split
+from microg_da.data.splits import SIDES, Split, make_split, read_split
 from microg_da.errors import InputError, unknown_name
 from microg_da.taxonomy import Taxonomy
 
@@ -33,6 +34,7 @@ class Tree:
         stamp: what ``frame_stamp`` counts: frames from 1, or seconds.
         start: the second at which stored frames begin.
         cut: whether videos are clips cut from source videos, which their names then tell.
+        actions: who does what in which clip, with or without a box, where the data set has such a table.
         read_detected: reads the boxes that a person detector found.
         notes: what a reader of results should know about the data, in one line each.
     """
@@ -46,6 +48,7 @@ class Tree:
     start: float
     cut: bool
     read_detected: Callable[[], pd.DataFrame]
+    actions: pd.DataFrame | None = None
     notes: tuple[str, ...] = ()
 
     @cached_property

@@ -1,0 +1,36 @@
+"""`audit`: what is wrong or leaking in a data set, and what is in it."""
+
+from __future__ import annotations
+
+import argparse
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command line of `audit`."""
+    parser.add_argument(
+        "--data", required=True, metavar="SOURCE", help="e.g. microg4m:/data/MicroG-4M?scheme=by-source"
+    )
+    parser.add_argument("--json", action="store_true", help="print one JSON object instead of tables")
+    parser.add_argument("--html", metavar="FILE", help="write one HTML page as well")
+    parser.add_argument("--tables-only", action="store_true", help="leave the frames alone, if there are any")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Examine the data and print what was found."""
+    from rich.console import Console
+
+    from microg_da.data.audit import audit, frames_of
+    from microg_da.data.audit_page import audit_html, print_audit
+    from microg_da.data.sources import read_tree
+    from microg_da.files import to_json, write_text
+
+    tree, options = read_tree(args.data, check_boxes=False)
+    frames = None if args.tables_only else frames_of(tree, options.decode)
+    result = audit(tree, tree.split(options), source=args.data, frames=frames)
+    if args.html:
+        write_text(args.html, audit_html(result))
+    if args.json:
+        print(to_json(result.as_dict()))
+    else:
+        print_audit(result, Console())
+    return 0

@@ -1,0 +1,36 @@
+"""`split`: divide the clips of a data set into train, val and test, and write the division to a file."""
+
+from __future__ import annotations
+
+import argparse
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command line of `split`."""
+    from microg_da.data import SCHEMES
+
+    schemes = "; ".join(f"{name}: {SCHEMES.entry(name).summary}" for name in SCHEMES)
+    parser.add_argument("--data", required=True, metavar="SOURCE", help="e.g. microg4m:/data/MicroG-4M")
+    parser.add_argument("--scheme", required=True, help=schemes)
+    parser.add_argument("--fold", help="the fold that tests, from 0, or the film for leave-one-film-out")
+    parser.add_argument("--folds", type=int, default=5, help="how many folds (5)")
+    parser.add_argument("--seed", type=int, default=0, help="of the stratification (0)")
+    parser.add_argument("--out", metavar="FILE", help="the split file; use it with SOURCE?scheme=FILE")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Make the split, say what it is like, and write it."""
+    from microg_da.data.sources import read_tree
+    from microg_da.data.splits import write_split
+
+    options = {"scheme": args.scheme, "fold": args.fold, "folds": args.folds, "split_seed": args.seed}
+    tree, chosen = read_tree(args.data, options)
+    split = tree.split(chosen)
+    for side, clips in split.clips.items():
+        sources = tree.sources.reindex(clips).nunique()
+        print(f"{side:5} {len(clips):6,} clips of {sources:,} source videos")
+    print(split.leak_warning(tree.sources) or "no source video is on two sides")
+    print(f"hash  {split.hash}")
+    if args.out:
+        print(f"wrote {write_split(split, args.out)}")
+    return 0

@@ -1,0 +1,170 @@
+"""From MicroG-4M as released to a training tree: frames as JPEG, one keyframe per person, sides, frame lists."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pandas as pd
+from rich.progress import Progress
+
+from microg_da.data.annotations import write_annotations
+from microg_da.data.frames import VideoFiles, find_videos
+from microg_da.data.options import TreeOptions
+from microg_da.data.splits import SIDES, Split, write_split
+from microg_da.data.tree import Tree
+from microg_da.errors import InputError
+from microg_da.files import replacing
+
+JPEG_QUALITY = 95
+_PARTIAL = ".partial-"
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What :func:`prepare` did.
+
+    Attributes:
+        split: the division of the clips.
+        extracted: clips whose frames were written.
+        present: clips whose frames were there already.
+        skipped: clips that could not be read, and why; they are in no table.
+    """
+
+    split: Split
+    extracted: int
+    present: int
+    skipped: dict[str, str]
+
+
+def prepare(
+    tree: Tree,
+    options: TreeOptions,
+    out: str | Path,
+    *,
+    jobs: int | None = None,
+    progress: bool = True,
+) -> Prepared:
+    """Write a training tree that this package and PySlowFast read.
+
+    Frames come first, tables last: a folder of frames takes its name only when it is whole, so that work that was
+    interrupted goes on where it stopped, and a tree that has tables is complete.
+
+    Args:
+        tree: MicroG-4M as released, from :func:`microg_da.data.sources.read_tree`.
+        options: how to divide it, and whether to skip clips that cannot be read.
+        out: the folder of the training tree.
+        jobs: how many videos are decoded at once; None for the number of cores.
+        progress: show a bar on standard error.
+
+    Raises:
+        InputError: if a video is missing or damaged and ``on_error`` is ``raise``, or ``out`` cannot be written.
+    """
+    out = Path(out)
+    split = tree.split(options)
+    videos = VideoFiles(find_videos(tree.root / "videos"))
+    clips = sorted(set(tree.annotations.video_id))
+    frames = out / "frames"
+    _make_folder(frames)
+    skipped = videos.missing(clips)
+    if skipped and options.on_error == "raise":
+        raise InputError(f"{next(iter(skipped.values()))} ({len(skipped)} videos are missing; --on-error skip goes on)")
+    todo = [clip for clip in clips if clip not in skipped and not (frames / clip).is_dir()]
+    present = len(clips) - len(skipped) - len(todo)
+    for clip, error in _extract_all(videos, todo, frames, jobs or os.cpu_count() or 1, progress):
+        if options.on_error == "raise":
+            raise error
+        skipped[clip] = str(error)
+    _write_tables(tree, split, out, skipped)
+    return Prepared(split, len(clips) - len(skipped) - present, present, skipped)
+
+
+def extract_frames(videos: VideoFiles, clip: str, frames: Path) -> None:
+    """Write ``<clip>/<clip>_000001.jpg`` …, all of them or nothing.
+
+    Raises:
+        InputError: if the video cannot be decoded to its end.
+    """
+    partial = frames / f"{_PARTIAL}{clip}"
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir()
+    try:
+        numbers = np.arange(videos.num_frames(clip))
+        for number, image in enumerate(videos.read(clip, numbers), start=1):
+            path = partial / f"{clip}_{number:06d}.jpg"
+            if not cv2.imwrite(str(path), image, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY]):
+                raise InputError(f"{path}: cannot be written. Is the disk full?")
+        partial.replace(frames / clip)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _extract_all(
+    videos: VideoFiles, clips: list[str], frames: Path, jobs: int, progress: bool
+) -> Iterator[tuple[str, InputError]]:
+    """Extract with several threads (decoding and writing leave Python's lock); yields what failed."""
+    with Progress(disable=not progress, transient=True) as bar, ThreadPoolExecutor(jobs) as pool:
+        task = bar.add_task("extracting frames", total=len(clips))
+        waiting: dict[Future[None], str] = {}
+        queue = iter(clips)
+        try:
+            while True:
+                for clip in queue:
+                    waiting[pool.submit(extract_frames, videos, clip, frames)] = clip
+                    if len(waiting) >= 2 * jobs:
+                        break
+                if not waiting:
+                    return
+                for done in wait(waiting, return_when=FIRST_COMPLETED).done:
+                    clip, error = waiting.pop(done), done.exception()
+                    bar.advance(task)
+                    if isinstance(error, InputError):
+                        yield clip, error
+                    elif error is not None:
+                        raise error
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _write_tables(tree: Tree, split: Split, out: Path, skipped: dict[str, str]) -> None:
+    annotations = tree.annotations[~tree.annotations.video_id.isin(skipped)]
+    side = annotations.video_id.map(split.sides)
+    for name in SIDES:
+        _write_frame_list(out, name, sorted(set(annotations.video_id[side == name])))
+        write_annotations(annotations[side == name], out / "annotations" / f"ava_{name}.csv", header=False)
+    write_split(split, out / "annotations" / "split.json")
+    if tree.actions is not None:
+        actions = tree.actions.rename(columns={"domain": "movie_or_real", "action_id": "action"})
+        actions["movie_or_real"] = actions.movie_or_real.map({"real": "r", "simulated": "m"})
+        _write_csv(actions, out / "annotations" / "actions.csv")
+
+
+def _write_frame_list(out: Path, side: str, clips: list[str]) -> None:
+    """PySlowFast's list of every frame: one space between columns, an empty label."""
+    rows = [
+        (clip, clip, number, f"{clip}/{path.name}", "")
+        for clip in clips
+        for number, path in enumerate(sorted((out / "frames" / clip).iterdir()))
+    ]
+    columns = ["original_video_id", "video_id", "frame_id", "path", "labels"]
+    _write_csv(pd.DataFrame(rows, columns=columns), out / "frame_lists" / f"{side}.csv", sep=" ")
+
+
+def _write_csv(table: pd.DataFrame, path: Path, sep: str = ",") -> None:
+    with replacing(path) as temporary:
+        table.to_csv(temporary, index=False, sep=sep, lineterminator="\n")
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(
+            f"cannot make {folder}: {error.strerror or error}. Choose a folder you may write to."
+        ) from error
