@@ -1,6 +1,6 @@
 """Accuracy against trainable parameters: full fine-tuning, head only, low-rank updates, dual-path adapters.
 
-    python benchmarks/adapters.py [--seeds 3] [--epochs 6] [--train-clips 200]
+    python benchmarks/adapters.py [--seeds 3] [--epochs 6] [--train-clips 200] [KEY=VALUE …]
 
 One detector is trained on Earth for each seed. Every way of tuning starts from it, sees the same few labelled clips
 from microgravity for the same number of epochs, and is scored on the same test clips. The learning rate of each is
@@ -34,7 +34,7 @@ QUIET = Console(quiet=True)
 
 def train_on_earth(seed: int, args: argparse.Namespace, folder: Path) -> Any:
     overrides = ["adaptation.name=source_only", f"seed={seed}", f"training.epochs={args.earth_epochs}"]
-    overrides.append(f"synthetic.train_clips={args.earth_clips}")
+    overrides += [f"synthetic.train_clips={args.earth_clips}", *args.overrides]
     return fit(load_config("ava2microg", overrides), root=folder, name=f"earth-{seed}", console=QUIET)
 
 
@@ -49,6 +49,7 @@ def tune(start: Path, way: list[str], rate: str, seed: int, args: argparse.Names
         f"training.lr={rate}",
         f"synthetic.train_clips={args.train_clips}",
         *way,
+        *args.overrides,
     ]
     name = f"{'-'.join(way) or 'full'}-{rate}-{seed}"
     return fit(load_config("ava2microg", overrides), root=folder, name=name, console=QUIET)
@@ -67,6 +68,7 @@ def main() -> None:
     parser.add_argument("--train-clips", type=int, default=200, help="labelled microgravity clips")
     parser.add_argument("--earth-epochs", type=int, default=8)
     parser.add_argument("--earth-clips", type=int, default=600)
+    parser.add_argument("overrides", nargs="*", help="further keys of the configuration: synthetic.test_clips=200")
     args = parser.parse_args()
 
     results: dict[str, list[float]] = {}

@@ -1,6 +1,6 @@
 """What it costs to pool boxes with the wrong stride, as the benchmark did for MViT and X3D.
 
-    python benchmarks/roi_stride.py [--seeds 3] [--epochs 8] [--train-clips 600]
+    python benchmarks/roi_stride.py [--seeds 3] [--epochs 8] [--train-clips 600] [KEY=VALUE …]
 
 The benchmark assumed a stride of 16 where the networks have 32: boxes landed at twice their coordinates. The small
 network of the embedded data has a stride of 16, so the same fault is a stride of 8. Everything else is the same.
@@ -31,6 +31,7 @@ def measure(stride: str, seed: int, args: argparse.Namespace, folder: Path) -> d
             f"seed={seed}",
             f"training.epochs={args.epochs}",
             f"synthetic.train_clips={args.train_clips}",
+            *args.overrides,
         ],
     )
     run = fit(config, root=folder, name=f"{stride}-{seed}", console=Console(quiet=True))
@@ -43,6 +44,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--epochs", type=int, default=8)
     parser.add_argument("--train-clips", type=int, default=600)
+    parser.add_argument("overrides", nargs="*", help="further keys of the configuration: synthetic.test_clips=200")
     args = parser.parse_args()
 
     print("| RoI stride | mAP on Earth | mAP in microgravity |\n|---|---|---|")
