@@ -54,12 +54,12 @@ def draw_costume(rng: np.random.Generator, weightless: bool) -> Costume:
 
     shirt, legs, hair = pick(FLIGHT if weightless else CASUAL), pick(TROUSERS), pick(HAIRS)
     if weightless:
-        suit, cap = rng.random() < 0.5, rng.random() < 0.2
+        suit, cap = rng.random() < 0.25, rng.random() < 0.2
         return Costume(
             pick(SKINS),
             (232.0, 232.0, 228.0) if cap else hair,
             shirt if suit or rng.random() < 0.5 else pick(CASUAL),
-            shirt if suit else pick(FLIGHT[[1, 2, 5]]),
+            shirt if suit else pick(TROUSERS[[0, 1, 4]]),
             (226.0, 226.0, 222.0),
             not suit,
             pick(CASUAL),
@@ -74,7 +74,7 @@ def put_on_stage(stage: Stage, joints: Array, costume: Costume, person: int) -> 
         leg = [joints[:, names[side]] for names in (HIPS, KNEES, ANKLES, TOES)]
         arm = [joints[:, names[side]] for names in (SHOULDERS, ELBOWS, WRISTS, HANDS)]
         stage.chain(leg, (0.090, 0.063, 0.048, 0.044), (costume.legs, costume.legs, costume.shoes), person)
-        stage.chain(arm, (0.062, 0.048, 0.041, 0.050), (costume.shirt, forearm, costume.skin), person, 0.02)
+        stage.chain(arm, (0.062, 0.048, 0.042, 0.060), (costume.shirt, forearm, costume.skin), person, 0.02)
     _trunk(stage, joints, costume, person)
     _head(stage, joints, costume, person)
 

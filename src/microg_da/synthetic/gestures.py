@@ -18,6 +18,17 @@ from microg_da.synthetic.stage import Colour
 CARRY, POINT, READ, TOUCH, COMPUTE = 17, 43, 48, 59, 62
 GRAB, WAVE, TALK, WATCH = 66, 69, 79, 80
 
+CARDBOARD, COVER, PAGE = (214.0, 140.0, 52.0), (190.0, 44.0, 50.0), (250.0, 248.0, 238.0)
+GOAL, PANEL, LAMP = (228.0, 56.0, 164.0), (62.0, 70.0, 84.0), (84.0, 232.0, 112.0)
+SCREEN, CASE, DESK, RAIL, WOOD, STEEL = (
+    (120.0, 226.0, 255.0),
+    (48.0, 50.0, 56.0),
+    (150.0, 116.0, 84.0),
+    (52.0, 112.0, 228.0),
+    (118.0, 78.0, 48.0),
+    (96.0, 88.0, 82.0),
+)
+
 DOWN_AND_OUT = np.array([[-0.35, 0.5, -0.8], [-0.35, -0.5, -0.8]])
 OUT = np.array([[-0.2, 1.0, -0.35], [-0.2, -1.0, -0.35]])
 
@@ -91,7 +102,7 @@ class Gesture:
         else:
             self._hang = np.array([rng.uniform(0.0, 0.08), rng.uniform(0.03, 0.10), -0.53])
         self._hangs = self._hang + rng.normal(0.0, 0.03 if self.weightless else 0.012, (2, 3))
-        self._side = int(rng.integers(2))
+        self.side = int(rng.integers(2))
         self.prepare(rng)
 
     def prepare(self, rng: np.random.Generator) -> None:
@@ -151,7 +162,25 @@ class HandOverHand(Gesture):
 
     def solids(self, times: Array, rig: Rig) -> list[Solid]:  # noqa: D102
         centre = rig.at_chest(self._offset + 0.06, 0.0, 0.0)
-        return [Solid("rail", centre, rig.axes(), (0.022, 0.03, 1.1), (60, 110, 205), -0.05)]
+        return [Solid("rail", centre, rig.axes(), (0.035, 0.035, 1.1), RAIL, -0.05)]
+
+
+class PullWithLuggage(HandOverHand):
+    """One hand at the rail, a bag in the other."""
+
+    labels = frozenset({CARRY})
+
+    def prepare(self, rng: np.random.Generator) -> None:  # noqa: D102
+        super().prepare(rng)
+        self._bag = Carry(rng, self.weightless, one_handed=True)
+
+    def wrists(self, times: Array, rig: Rig) -> Array:  # noqa: D102
+        wrists, side = super().wrists(times, rig), self._bag.side
+        wrists[:, side] = self._bag.wrists(times, rig)[:, side]
+        return wrists
+
+    def solids(self, times: Array, rig: Rig) -> list[Solid]:  # noqa: D102
+        return [*self._bag.solids(times, rig), *super().solids(times, rig)]
 
 
 class Carry(Gesture):
@@ -159,10 +188,17 @@ class Carry(Gesture):
 
     labels = frozenset({CARRY})
 
+    def __init__(
+        self, rng: np.random.Generator, weightless: bool, seated: bool = False, one_handed: bool = False
+    ) -> None:
+        super().__init__(rng, weightless, seated)
+        if one_handed:
+            self._both = False
+
     def prepare(self, rng: np.random.Generator) -> None:  # noqa: D102
-        self._half = tuple(rng.uniform([0.10, 0.15, 0.10], [0.17, 0.22, 0.17]))
+        self._half = tuple(rng.uniform([0.13, 0.17, 0.13], [0.19, 0.23, 0.19]))
         self._centre = np.array([rng.uniform(0.32, 0.38), 0.0, rng.uniform(-0.32, -0.18)])
-        self._colour = _bright(rng)
+        self._colour = _near(rng, CARDBOARD)
         self._both = rng.random() < 0.65
         self._tilt = rng.uniform(-0.3, 0.3)
 
@@ -173,14 +209,14 @@ class Carry(Gesture):
                 [rig.at_chest(forward - 0.06, sign * (self._half[1] + 0.02), up) for sign in LEFT_RIGHT], axis=1
             )
         wrists = self.resting(times, rig)
-        wrists[:, self._side] = rig.at_chest(0.30, 0.26 * LEFT_RIGHT[self._side], -0.26)
+        wrists[:, self.side] = rig.at_chest(0.30, 0.26 * LEFT_RIGHT[self.side], -0.26)
         return wrists
 
     def solids(self, times: Array, rig: Rig) -> list[Solid]:  # noqa: D102
         axes = rig.axes() @ rotation("y", self._tilt)
         if self._both:
             return [Solid("carried", rig.at_chest(*self._centre), axes, self._half, self._colour, 0.02)]
-        hand = rig.joints[:, Joint.LEFT_HAND if self._side == 0 else Joint.RIGHT_HAND]
+        hand = rig.joints[:, Joint.LEFT_HAND if self.side == 0 else Joint.RIGHT_HAND]
         half = (0.15, 0.09, 0.15)
         below = -rig.up if self.weightless else np.array([0.0, 0.0, -1.0])
         return [Solid("carried", hand + 0.15 * below, axes, half, self._colour, 0.04)]
@@ -195,22 +231,20 @@ class Read(Gesture):
     def prepare(self, rng: np.random.Generator) -> None:  # noqa: D102
         self._centre = np.array([rng.uniform(0.34, 0.40), 0.0, rng.uniform(-0.10, 0.02)])
         self._tilt = rng.uniform(0.5, 0.9)
-        self._colour = _bright(rng)
+        self._colour = _near(rng, COVER)
 
     def wrists(self, times: Array, rig: Rig) -> Array:  # noqa: D102
         forward, _, up = self._centre
-        return np.stack([rig.at_chest(forward - 0.10, 0.20 * sign, up - 0.08) for sign in LEFT_RIGHT], axis=1)
+        return np.stack([rig.at_chest(forward - 0.10, 0.22 * sign, up - 0.08) for sign in LEFT_RIGHT], axis=1)
 
     def solids(self, times: Array, rig: Rig) -> list[Solid]:  # noqa: D102
         axes = rig.axes() @ rotation("y", self._tilt)
         pages: list[Solid] = []
         for sign in LEFT_RIGHT:
             leaf = axes @ rotation("z", 0.35 * sign)
-            centre = rig.at_chest(*self._centre) + 0.125 * sign * leaf[..., 1]
-            pages.append(Solid("cover", centre + 0.012 * leaf[..., 0], leaf, (0.008, 0.135, 0.18), self._colour, 0.03))
-            pages.append(
-                Solid("page", centre - 0.010 * leaf[..., 0], leaf, (0.008, 0.125, 0.17), (250, 248, 238), 0.04)
-            )
+            centre = rig.at_chest(*self._centre) + 0.14 * sign * leaf[..., 1]
+            pages.append(Solid("cover", centre + 0.012 * leaf[..., 0], leaf, (0.008, 0.15, 0.20), self._colour, 0.03))
+            pages.append(Solid("page", centre - 0.010 * leaf[..., 0], leaf, (0.008, 0.14, 0.19), PAGE, 0.04))
         return pages
 
 
@@ -221,21 +255,21 @@ class Point(Gesture):
 
     def prepare(self, rng: np.random.Generator) -> None:  # noqa: D102
         sideways, upward = rng.uniform(-0.15, 0.75), rng.uniform(-0.15, 0.45)
-        sign = LEFT_RIGHT[self._side]
+        sign = LEFT_RIGHT[self.side]
         self._direction = unit(np.array([np.cos(sideways), sign * np.sin(sideways), np.tan(upward)]))
-        self._colour = _bright(rng)
-        self._far = rng.uniform(0.40, 0.6)
+        self._colour = _near(rng, GOAL)
+        self._far = rng.uniform(0.35, 0.5)
 
     def wrists(self, times: Array, rig: Rig) -> Array:  # noqa: D102
         wrists = self.resting(times, rig)
-        wrists[:, self._side] = rig.joints[:, SHOULDERS[self._side]] + 0.56 * self._direction
+        wrists[:, self.side] = rig.joints[:, SHOULDERS[self.side]] + 0.56 * self._direction
         return wrists
 
     def solids(self, times: Array, rig: Rig) -> list[Solid]:  # noqa: D102
-        hand = rig.joints[:, Joint.LEFT_HAND if self._side == 0 else Joint.RIGHT_HAND]
+        hand = rig.joints[:, Joint.LEFT_HAND if self.side == 0 else Joint.RIGHT_HAND]
         centre = hand + self._far * self._direction
         upright = np.eye(3)
-        solids = [Solid("goal", centre, upright, (0.13, 0.13, 0.13), self._colour)]
+        solids = [Solid("goal", centre, upright, (0.15, 0.15, 0.15), self._colour)]
         if rig.floor is not None:
             foot = centre.copy()
             foot[:, 2] = (centre[:, 2] - 0.12 + rig.floor) / 2
@@ -252,28 +286,28 @@ class Touch(Gesture):
     def prepare(self, rng: np.random.Generator) -> None:  # noqa: D102
         self._reach = rng.uniform(0.36, 0.44)
         self._height = rng.uniform(-0.12, 0.14)
-        self._rate, self._colour = rng.uniform(0.5, 0.9), rng.uniform([60, 70, 80], [110, 125, 140])
-        self._lamps = [_bright(rng) for _ in range(4)]
+        self._rate, self._colour = rng.uniform(0.5, 0.9), _near(rng, PANEL)
+        self._lamp = _near(rng, LAMP)
 
     def wrists(self, times: Array, rig: Rig) -> Array:  # noqa: D102
         wrists = self.resting(times, rig)
         stroke = 0.09 * np.sin(2 * np.pi * self._rate * times + self._phase)
-        wrists[:, self._side] = self._panel(rig) + np.stack(
-            [np.full_like(times, -HAND), 0.10 * LEFT_RIGHT[self._side] + 0 * times, stroke], axis=-1
+        wrists[:, self.side] = self._panel(rig) + np.stack(
+            [np.full_like(times, -HAND), 0.10 * LEFT_RIGHT[self.side] + 0 * times, stroke], axis=-1
         )
         return wrists
 
     def solids(self, times: Array, rig: Rig) -> list[Solid]:  # noqa: D102
         face, upright, thickness = self._panel(rig), np.eye(3), 0.06
         body = face + np.array([thickness, 0.0, 0.0])
-        solids = [Solid("panel", body, upright, (thickness, 0.27, 0.25), tuple(self._colour), -0.1)]
+        solids = [Solid("panel", body, upright, (thickness, 0.27, 0.25), self._colour, -0.1)]
         if rig.floor is not None:
             half = (float(face[0, 2]) - 0.25 - rig.floor) / 2
             pole = body - np.array([0.0, 0.0, 0.25 + half])
-            solids.append(Solid("pole", pole, upright, (0.05, 0.07, half), tuple(0.7 * self._colour), -0.12))
-        for number, colour in enumerate(self._lamps):
+            solids.append(Solid("pole", pole, upright, (0.05, 0.07, half), self._colour, -0.12))
+        for number in range(4):
             spot = face + np.array([-0.01, 0.19 if number % 2 else -0.19, 0.17 - 0.17 * (number // 2)])
-            solids.append(Solid("lamp", spot, upright, (0.012, 0.055, 0.055), colour, -0.05))
+            solids.append(Solid("lamp", spot, upright, (0.012, 0.065, 0.065), self._lamp, -0.05))
         return solids
 
     def _panel(self, rig: Rig) -> Array:
@@ -290,8 +324,8 @@ class Compute(Gesture):
 
     def prepare(self, rng: np.random.Generator) -> None:  # noqa: D102
         self._height = rng.uniform(-0.30, -0.22)
-        self._screen = tuple(rng.uniform([120, 190, 220], [190, 235, 255]))
-        self._desk = tuple(rng.uniform([110, 85, 60], [190, 160, 130]))
+        self._screen = _near(rng, SCREEN)
+        self._desk = _near(rng, DESK)
 
     def wrists(self, times: Array, rig: Rig) -> Array:  # noqa: D102
         typing = 0.035 * np.sin(2 * np.pi * 2.1 * times[:, None] + self._phase + np.array([0.0, np.pi]))
@@ -309,8 +343,8 @@ class Compute(Gesture):
         hinge = keys + np.array([0.13, 0.0, 0.0])
         up = tilt @ np.array([0.0, 0.0, 1.0])
         solids = [
-            Solid("keys", keys, np.eye(3), (0.13, 0.22, 0.012), (52, 54, 60), -0.01),
-            Solid("lid", hinge + 0.17 * up + np.array([0.012, 0, 0]), tilt, (0.010, 0.22, 0.17), (44, 46, 52), -0.05),
+            Solid("keys", keys, np.eye(3), (0.13, 0.22, 0.012), CASE, -0.01),
+            Solid("lid", hinge + 0.17 * up + np.array([0.012, 0, 0]), tilt, (0.010, 0.22, 0.17), CASE, -0.05),
             Solid(
                 "screen", hinge + 0.17 * up - np.array([0.008, 0, 0]), tilt, (0.006, 0.205, 0.155), self._screen, -0.03
             ),
@@ -338,14 +372,14 @@ class Wave(Gesture):
     poles = OUT
 
     def prepare(self, rng: np.random.Generator) -> None:  # noqa: D102
-        self._rate, self._both = rng.uniform(1.3, 1.8), rng.random() < 0.25
+        self._rate, self._both = rng.uniform(1.3, 1.8), rng.random() < 0.5
 
     def wrists(self, times: Array, rig: Rig) -> Array:  # noqa: D102
         wrists = self.resting(times, rig)
         swing = np.sin(2 * np.pi * self._rate * times + self._phase)
-        for side in {0, 1} if self._both else {self._side}:
+        for side in {0, 1} if self._both else {self.side}:
             sign = LEFT_RIGHT[side]
-            wrists[:, side] = rig.at_chest(0.12, sign * (0.40 + 0.15 * swing), 0.42 - 0.05 * swing)
+            wrists[:, side] = rig.at_chest(0.12, sign * (0.38 + 0.22 * swing), 0.42 - 0.08 * np.abs(swing))
         return wrists
 
 
@@ -360,7 +394,7 @@ class Talk(Gesture):
 
     def wrists(self, times: Array, rig: Rig) -> Array:  # noqa: D102
         wrists = self.resting(times, rig)
-        for side in (0, 1) if self._both else (self._side,):
+        for side in (0, 1) if self._both else (self.side,):
             beat = np.sin(2 * np.pi * self._rate * times + self._phase + self._lag * side)
             wrists[:, side] = rig.at_chest(
                 0.36 + 0.05 * beat, (0.22 + 0.06 * beat) * LEFT_RIGHT[side], -0.10 + 0.17 * beat
@@ -385,7 +419,7 @@ class Grab(Gesture):
 
     def wrists(self, times: Array, rig: Rig) -> Array:  # noqa: D102
         wrists = self.resting(times, rig)
-        for side in (0, 1) if self._both else (self._side,):
+        for side in (0, 1) if self._both else (self.side,):
             shoulder = rig.joints[:, SHOULDERS[side]]
             toward = self.goals[:, side] - shoulder
             wrists[:, side] = self.goals[:, side] - (HAND - 0.02) * unit(toward)
@@ -405,8 +439,24 @@ GESTURES: dict[int, type[Gesture]] = {
 }
 
 
-def _bright(rng: np.random.Generator) -> Colour:
-    """A saturated colour, so that objects stand out from walls."""
-    hue = rng.uniform(0.0, 2 * np.pi)
-    red, green, blue = 140.0 + 100.0 * np.cos(hue - np.array([0.0, 2.094, 4.189]))
-    return float(red), float(green), float(blue)
+def _near(rng: np.random.Generator, colour: Colour, spread: float = 14.0) -> Colour:
+    """A colour like ``colour``."""
+    red, green, blue = np.clip(np.asarray(colour) + rng.normal(0.0, spread, 3), 0, 255).tolist()
+    return red, green, blue
+
+
+def seat(rig: Rig, colour: Colour) -> list[Solid]:
+    """What somebody sits on: a chair, or in microgravity the board that people strap themselves to."""
+    upright = np.eye(3)
+
+    def board(x: float, z: float, half: tuple[float, float, float], nearer: float) -> Solid:
+        return Solid("seat", np.broadcast_to(np.array([x, 0.0, z]), rig.up.shape), upright, half, colour, nearer)
+
+    solids = [board(0.10, -0.12, (0.22, 0.22, 0.025), -0.18), board(-0.135, 0.16, (0.02, 0.21, 0.24), -0.02)]
+    if rig.floor is None:
+        return solids
+    half = (-0.12 - rig.floor) / 2
+    for x, y in ((0.29, 0.19), (0.29, -0.19), (-0.10, 0.19), (-0.10, -0.19)):
+        foot = np.broadcast_to(np.array([x, y, -0.12 - half]), rig.up.shape)
+        solids.append(Solid("seat", foot, upright, (0.02, 0.02, half), colour, -0.18))
+    return solids

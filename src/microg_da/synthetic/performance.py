@@ -23,12 +23,12 @@ from microg_da.synthetic.figure import (
     torso_and_legs,
 )
 from microg_da.synthetic.geometry import Array, apply, rotation, rotation_about
-from microg_da.synthetic.gestures import GESTURES, Gesture, HandOverHand, Rig, Solid, WalkingArms
+from microg_da.synthetic.gestures import GESTURES, Gesture, HandOverHand, PullWithLuggage, Rig, Solid, WalkingArms
 from microg_da.synthetic.postures import BEND, CROUCH, SIT, STAND, WALK, Moves, draw_posture
 
 Choice = TypeVar("Choice")
 
-POSTURE_WEIGHTS = {STAND: 0.28, SIT: 0.26, WALK: 0.16, BEND: 0.15, CROUCH: 0.15}
+POSTURE_WEIGHTS = {STAND: 0.24, SIT: 0.22, WALK: 0.18, BEND: 0.18, CROUCH: 0.18}
 SOLO_GESTURES: dict[int, dict[int | None, float]] = {
     STAND: {None: 0.06, g.CARRY: 0.14, g.READ: 0.18, g.POINT: 0.22, g.TOUCH: 0.14, g.COMPUTE: 0.14, g.WAVE: 0.12},
     SIT: {None: 0.06, g.CARRY: 0.10, g.READ: 0.22, g.POINT: 0.20, g.TOUCH: 0.08, g.COMPUTE: 0.24, g.WAVE: 0.10},
@@ -69,6 +69,8 @@ class Actor:
         spin: ``(3,)`` radians a second about an axis through the pelvis.
         member: which of the scene's cast plays.
         labels: all action ids.
+        floor: its height, or None in microgravity.
+        seated: whether there is something to sit on.
         holds: the actor whose arm this one grabs.
     """
 
@@ -82,6 +84,7 @@ class Actor:
     member: int
     labels: frozenset[int]
     floor: float | None
+    seated: bool
     holds: int | None = None
 
     def perform(self, times: Array, partner: Array | None) -> Body:
@@ -99,7 +102,10 @@ class Actor:
         if partner is not None:
             self.gesture.goals = _arms_of(partner, position, axes)  # type: ignore[attr-defined]
         place_arms(joints, self.gesture.wrists(times, rig), self.gesture.poles)
-        return Body(joints, self.gesture.solids(times, rig)).moved(axes, position)
+        solids = self.gesture.solids(times, rig)
+        if self.seated:
+            solids += g.seat(rig, g.WOOD if rig.floor is not None else g.STEEL)
+        return Body(joints, solids).moved(axes, position)
 
 
 def _arms_of(partner: Array, position: Array, axes: Array) -> Array:
@@ -200,10 +206,8 @@ def _draw_solo(rng: np.random.Generator, weightless: bool, place: Array, number:
     """Somebody who minds a business of their own, more often seen from the front than from behind."""
     posture = _draw(rng, POSTURE_WEIGHTS)
     gesture = _draw(rng, SOLO_GESTURES[posture])
-    yaw = -np.pi / 2 + rng.uniform(-1.0, 1.0) * np.radians(85)
-    if gesture in (g.TOUCH, g.COMPUTE, g.POINT) or (posture == WALK and not weightless):
-        # Seen from the side: a panel or a screen would hide whoever stands behind it.
-        yaw = rng.choice([0.0, np.pi]) + rng.uniform(-0.7, 0.7)
+    # Mostly seen from the side, where a posture shows, and rather from the front than from behind.
+    yaw = rng.choice([-0.35, np.pi + 0.35]) + rng.uniform(-0.6, 0.6)
     facing = rotation("z", yaw)
     if weightless:
         facing = rotation_about(rng.normal(0.0, 0.12, 3)) @ facing
@@ -224,7 +228,9 @@ def _actor(
     moves = draw_posture(posture, rng, weightless)
     kind: type[Gesture] = Gesture if gesture is None else GESTURES[gesture]
     if gesture is None and posture == WALK:
-        kind = HandOverHand if weightless else WalkingArms
+        kind = WalkingArms
+    if posture == WALK and weightless:
+        kind = PullWithLuggage if gesture == g.CARRY else HandOverHand
     velocity, spin = np.zeros(3), np.zeros(3)
     if posture == WALK:
         speed = PULLING_SPEED if weightless else WALKING_SPEED
@@ -234,7 +240,8 @@ def _actor(
         spin = rng.normal(0.0, 0.20, 3)
     labels = frozenset({posture}) | kind.labels
     made = kind(rng, weightless, seated=posture in (SIT, CROUCH))
-    return Actor(posture, made, moves, place, facing, velocity, spin, 0, labels, 0.0 if not weightless else None)
+    floor, seated = (None if weightless else 0.0), posture == SIT and (not weightless or rng.random() < 0.7)
+    return Actor(posture, made, moves, place, facing, velocity, spin, 0, labels, floor, seated)
 
 
 def _draw(rng: np.random.Generator, weights: Mapping[Choice, float]) -> Choice:

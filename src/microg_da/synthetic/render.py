@@ -14,12 +14,12 @@ from microg_da.synthetic.costume import Costume, draw_costume, put_on_stage
 from microg_da.synthetic.geometry import Array, Camera, look_at, rotation, unit
 from microg_da.synthetic.looks import Look, draw_look, finish
 from microg_da.synthetic.performance import CAST_SIZE, Body, Performance, draw_performance
-from microg_da.synthetic.props import furnish, surround
+from microg_da.synthetic.props import surround
 from microg_da.synthetic.scenery import Room, paint_earth_room, paint_module
 from microg_da.synthetic.spec import FRAMES_PER_SECOND, KEYFRAME, ClipName, SyntheticSpec, generator
 from microg_da.synthetic.stage import Picture, Stage
 
-RENDERER_VERSION = 1
+RENDERER_VERSION = 2
 """Raised whenever the same name would give another clip; caches on disk depend on it."""
 
 FOCAL = 1.12
@@ -209,7 +209,6 @@ def _shoot(staging: Staging, times: Array, size: int) -> _Shot:
         put_on_stage(stage, body.joints, staging.scene.cast[actor.member], person)
         for solid in body.solids:
             stage.cuboid(solid.centre, solid.axes, solid.half, solid.colour, solid.nearer)
-    furnish(stage, performance, bodies)
     rng = generator(staging.seed, staging.name, staging.name.number, _SCENERY)
     surround(stage, rng, performance, staging.rig.position, times)
     return _Shot(camera, bodies, stage.project(camera, staging.scene.lamp, size))
