@@ -65,16 +65,16 @@ class Room:
         across = np.where(on_x, y, x)
         below = np.where(on_z, y, np.float32(FACE - 1) - z)
         # Faces lie in the atlas as +x -x +y / -y +z -z.
-        x_face = np.where(shares[0][1] > 0, 0, 1)
-        y_face = np.where(shares[1][1] > 0, 2, 3)
-        z_face = np.where(shares[2][1] > 0, 4, 5)
-        face = np.where(on_x, x_face, np.where(on_z, z_face, y_face))
-        columns, rows = _COLUMNS[face], _ROWS[face]
-        return cv2.remap(self.atlas, across + columns, below + rows, cv2.INTER_LINEAR)
+        to_x, to_y, to_z = (ray > 0 for _, ray in shares)
+        column = np.where(
+            on_x, _X[to_x.view(np.uint8)], np.where(on_z, _Z[to_z.view(np.uint8)], _Y[to_y.view(np.uint8)])
+        )
+        row = np.where(on_x | (to_y & ~on_z), np.float32(0), np.float32(FACE))
+        return cv2.remap(self.atlas, across + column, below + row, cv2.INTER_LINEAR)
 
 
-_COLUMNS = np.array([0, 1, 2, 0, 1, 2], np.float32) * FACE
-_ROWS = np.array([0, 0, 0, 1, 1, 1], np.float32) * FACE
+# Where the face of a negative and of a positive direction begins in its row of the atlas.
+_X, _Y, _Z = (np.array(pair, np.float32) * FACE for pair in ((1, 0), (0, 2), (2, 1)))
 
 
 def paint_earth_room(rng: np.random.Generator) -> Room:
