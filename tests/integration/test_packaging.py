@@ -1,0 +1,78 @@
+"""What is installed from a wheel: commands, experiments and sweeps, from any working folder."""
+
+import json
+import os
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("hatchling", reason="the build backend is not installed")
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory):
+    """The wheel, unpacked where no checkout is near."""
+    folder = tmp_path_factory.mktemp("wheel")
+    build = [
+        sys.executable,
+        "-m",
+        "pip",
+        "wheel",
+        "--quiet",
+        "--no-deps",
+        "--no-build-isolation",
+        "--wheel-dir",
+        folder,
+    ]
+    subprocess.run([*map(str, build), str(REPOSITORY)], check=True, timeout=120)
+    (wheel,) = folder.glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(folder / "site")
+    return folder / "site"
+
+
+def run(installed, *words, cwd):
+    environment = {**os.environ, "PYTHONPATH": str(installed)}
+    return subprocess.run(
+        [sys.executable, "-m", "microg_da", *words],
+        capture_output=True,
+        text=True,
+        env=environment,
+        cwd=cwd,
+        timeout=120,
+    )
+
+
+def test_experiments_and_sweeps_come_with_the_package(installed, tmp_path):
+    listed = run(installed, "list", "experiments", "--json", cwd=tmp_path)
+    assert listed.returncode == 0, listed.stderr
+    names = {path.stem for path in (REPOSITORY / "experiments").glob("*.yaml")}
+    assert names
+    assert names == {entry["name"] for entry in json.loads(listed.stdout)["entries"]}
+    code = (
+        "from microg_da.experiments import find_sweep; import microg_da; print(find_sweep('dann'), microg_da.__file__)"
+    )
+    found = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(installed)},
+    )
+    assert found.returncode == 0, found.stderr
+    assert found.stdout.count(str(installed)) == 2
+
+
+def test_the_report_template_comes_with_the_package(installed):
+    assert list((installed / "microg_da" / "reporting" / "templates").glob("*"))
+    assert not list(installed.glob("tests*"))
+
+
+def test_a_misspelt_key_names_the_installed_file(installed, tmp_path):
+    failed = run(installed, "fit", "--experiment", "ava2microg", "trainng.epochs=1", cwd=tmp_path)
+    assert failed.returncode == 2
+    assert "training.epochs" in failed.stderr
