@@ -72,7 +72,7 @@ def test_nothing_skipped_is_an_empty_table(tree):
 def test_a_data_set_in_which_nothing_can_be_read(tree):
     for path in (tree / "frames").rglob("*.jpg"):
         path.write_bytes(b"")
-    with pytest.raises(InputError, match="none of 4 clips can be read"):
+    with pytest.raises(InputError, match="none of 4 clips can be read in its place"):
         read_all(clips_of(tree, "?on_error=skip"))
 
 

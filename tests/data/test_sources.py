@@ -10,10 +10,11 @@ import torch
 from conftest import NUM_FRAMES, ROWS, write_frames, write_video
 from hypothesis import given
 from hypothesis import strategies as st
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, SequentialSampler
 
 from microg_da.data import DATA
 from microg_da.data.annotations import read_annotations
+from microg_da.data.batches import SameSizeBatches
 from microg_da.data.clips import collate_clips
 from microg_da.data.sources import Source, open_source, parse_source, read_tree
 from microg_da.data.splits import write_split
@@ -188,6 +189,45 @@ def test_any_number_of_workers_gives_the_same_clips_and_follows_the_epoch(tree, 
         seen.append(torch.cat([clips[index].boxes for index in range(len(clips))]))
     assert torch.equal(seen[0], seen[2])
     assert seen[0].shape != seen[1].shape or not torch.equal(seen[0], seen[1])
+
+
+class TestVideosOfDifferentShape:
+    @pytest.fixture
+    def clips(self, tmp_path):
+        write_frames(tmp_path, ["a_1", "a_2"])
+        write_frames(tmp_path, ["b_1", "b_2", "b_3"], height=48, width=96)
+        names = ("a_1", "b_1", "b_2", "a_2", "b_3")
+        (tmp_path / "train.csv").write_text("".join(f"{name},5,0,0,1,1,12,1\n" for name in names))
+        return open_source(f"microg4m:{tmp_path}?on_error=skip", **REQUEST)
+
+    def test_sizes_are_those_of_the_clips(self, clips):
+        sizes = clips.frame_sizes()
+        assert [tuple(clip.frames.shape[2:]) for clip in map(clips.__getitem__, range(5))] == list(map(tuple, sizes))
+
+    @pytest.mark.parametrize("batch_size", [1, 2, 8])
+    def test_batches_have_one_size_and_every_clip_comes_once(self, clips, batch_size: int):
+        batches = SameSizeBatches(SequentialSampler(clips), batch_size, clips.frame_sizes())
+        loaded = list(DataLoader(clips, batch_sampler=batches, collate_fn=collate_clips))
+        assert len(batches) == len(loaded)
+        assert max(len(batch) for batch in loaded) <= batch_size
+        assert sorted(key for batch in loaded for key in batch.keys) == sorted(clips.keys)
+
+    def test_a_clip_is_replaced_by_one_of_its_size(self, clips):
+        path = clips.frames.root / "a_1" / "a_1_000005.jpg"
+        path.write_bytes(path.read_bytes()[:-30])
+        assert clips[0].key.video_id == "a_2"
+
+    def test_a_clip_without_a_readable_header_comes_alone(self, clips):
+        for path in (clips.frames.root / "a_1").iterdir():
+            path.write_bytes(b"")
+        batches = SameSizeBatches(SequentialSampler(clips), 8, clips.frame_sizes())
+        assert [len(batch) for batch in DataLoader(clips, batch_sampler=batches, collate_fn=collate_clips)] == [1, 3, 1]
+
+    def test_training_crops_are_all_alike(self, clips):
+        root = clips.frames.root.parent
+        crops = open_source(f"microg4m:{root}", **{**REQUEST, "train": True}).frame_sizes()
+        assert (crops == 24).all()
+        assert len(crops) == 5
 
 
 class TestSides:

@@ -12,6 +12,7 @@ from pytorch_lightning.utilities import CombinedLoader
 from torch.utils.data import DataLoader, DistributedSampler
 
 from microg_da.config import Config
+from microg_da.data.batches import SameSizeBatches
 from microg_da.data.clips import ClipBatch, collate_clips
 from microg_da.data.sources import open_source
 from microg_da.errors import InputError
@@ -176,11 +177,13 @@ class StageData(pl.LightningDataModule):
         # Distributed also when alone: the order depends on seed and epoch only, so that a resumed run sees what it would have seen.
         sampler = EpochSampler(dataset, num_replicas=world, rank=rank, shuffle=shuffle, seed=self.seed)
         workers = self.datasets.config.data.num_workers
+        batches: dict[str, Any] = {"batch_size": batch_size, "sampler": sampler, "drop_last": drop_last}
+        if not shuffle and hasattr(dataset, "frame_sizes"):
+            # Whole frames are as wide as their video, and a batch has one size.
+            batches = {"batch_sampler": SameSizeBatches(sampler, batch_size, dataset.frame_sizes())}
         return DataLoader(
             dataset,
-            batch_size=batch_size,
-            sampler=sampler,
-            drop_last=drop_last,
+            **batches,
             num_workers=workers,
             persistent_workers=workers > 0,
             pin_memory=self._on_gpu(),

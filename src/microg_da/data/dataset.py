@@ -14,7 +14,7 @@ from torch.utils.data import Dataset, get_worker_info
 from microg_da.data.annotations import BOX, KEYFRAME
 from microg_da.data.clips import Clip, ClipKey
 from microg_da.data.frames import FrameStore, window
-from microg_da.data.transforms import RandomViews, WholeViews
+from microg_da.data.transforms import RandomViews, View, WholeViews
 from microg_da.errors import InputError
 from microg_da.taxonomy import Taxonomy
 
@@ -158,7 +158,9 @@ class ClipDataset(Dataset[Clip]):
                 if not self.skip:
                     raise
                 self._unreadable[place] = True
-        raise InputError(f"{self.description}: none of {len(self)} clips can be read. First: {self._problem(index)}")
+        raise InputError(
+            f"{self.description}: none of {len(self)} clips can be read in its place. First: {self._problem(index)}"
+        )
 
     @property
     def keys(self) -> tuple[ClipKey, ...]:
@@ -170,6 +172,14 @@ class ClipDataset(Dataset[Clip]):
     def num_boxes(self) -> int:
         """How many people there are in all clips together."""
         return len(self._boxes)
+
+    def frame_sizes(self) -> np.ndarray:
+        """``(N, 2)``: height and width of the frames of every clip, as they come; 0 where no header can be read.
+
+        Where whole frames are shown, this looks into the header of every video.
+        """
+        sizes = [self._frame_size(str(video)) for video in self._videos]
+        return np.array(sizes)[self._video]
 
     def annotations(self) -> pd.DataFrame:
         """The ground truth of these keyframes, as the files have it. For evaluation only."""
@@ -188,13 +198,32 @@ class ClipDataset(Dataset[Clip]):
         return pd.DataFrame(rows, columns=[*KEYFRAME, "reason"])
 
     def _candidates(self, index: int) -> Iterator[int]:
-        """The index itself, then those after it; a known unreadable one is not tried again."""
+        """The index itself, then those after it whose frames have the same size, but none known to be unreadable."""
         if not -len(self) <= index < len(self):
             raise IndexError(index)
+        size = None
         for step in range(len(self)):
             place = (index + step) % len(self)
-            if not self._unreadable[place]:
-                yield place
+            if self._unreadable[place]:
+                continue
+            if step > 0:
+                size = size or self._frame_size(self._name(index))
+                if any(size) and self._frame_size(self._name(place)) != size:
+                    continue
+            yield place
+
+    def _name(self, place: int) -> str:
+        return str(self._videos[self._video[place]])
+
+    def _frame_size(self, video: str) -> tuple[int, int]:
+        if isinstance(self.views, RandomViews):
+            return self.views.crop, self.views.crop
+        try:
+            return View(self.views.short_side).size(*self.frames.frame_size(video))
+        except InputError:
+            if not self.skip:
+                raise
+            return 0, 0
 
     def _clip(self, place: int) -> Clip:
         rng = np.random.default_rng((self.seed, int(self._epoch), place))
@@ -209,12 +238,12 @@ class ClipDataset(Dataset[Clip]):
             boxes=boxes,
             table_boxes=torch.from_numpy(table_boxes)[kept],
             labels=None if self._labels is None else torch.from_numpy(self._labels[rows])[kept].float(),
-            key=ClipKey(str(self._videos[self._video[place]]), self._stamps[place].item()),
+            key=ClipKey(self._name(place), self._stamps[place].item()),
         )
 
     def _read(self, place: int, min_short_side: int | None) -> tuple[Iterator[np.ndarray], np.ndarray]:
         """The distinct frames of a window, and which of them stands at each place."""
-        video = str(self._videos[self._video[place]])
+        video = self._name(place)
         keyframe = self.timing.frame(self.frames, video, self._stamps[place].item())
         indices = window(keyframe, self.num_frames, self.sampling_rate, self.frames.num_frames(video))
         numbers, places = np.unique(indices, return_inverse=True)

@@ -34,6 +34,10 @@ class View:
     offset: tuple[float, float] = (0.5, 0.5)
     flip: bool = False
 
+    def size(self, height: int, width: int) -> tuple[int, int]:
+        """Height and width of what becomes of a frame."""
+        return self._region(height, width)[-1]
+
     def __call__(
         self, images: Iterable[np.ndarray], places: np.ndarray, boxes: np.ndarray
     ) -> tuple[Tensor, Tensor, Tensor]:
