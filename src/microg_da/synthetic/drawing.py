@@ -59,7 +59,7 @@ def _drawn_chunks(spec: SyntheticSpec, workers: int) -> Iterator[_Chunk]:
         return
     # joblib's processes start afresh, since a fork would copy the locks of torch's and OpenCV's threads; and unlike
     # multiprocessing's they do not run the user's script again, which need not guard itself with __main__.
-    pool = Parallel(n_jobs=min(workers, len(chunks)), return_as="generator_unordered")
+    pool = Parallel(n_jobs=min(workers, len(chunks)), return_as="generator_unordered", max_nbytes=None)
     yield from pool(delayed(_draw_chunk_alone)(spec, chunk) for chunk in chunks)
 
 
