@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import pandas as pd
 
-WIDTH_WITHOUT_TERMINAL = 120
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command line of `evaluate`."""
@@ -72,13 +70,9 @@ def _print_json(scores: Any, by: str | None, parts: dict[str, Any]) -> None:
 
 
 def _print_tables(scores: Any, by: str | None, parts: dict[str, Any]) -> None:
-    from rich.console import Console
-
     from microg_da.reporting import score_tables
 
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=WIDTH_WITHOUT_TERMINAL)
+    console = score_tables.new_console()
     score_tables.print_scores(scores, console)
     if by == "class":
         score_tables.print_classes(scores, console)

@@ -72,7 +72,7 @@ def lay_out(
             actions of the one person it covers.
         drop_duplicates: count a repeated row once, the first time; else as often as it stands there.
     """
-    keyframe, keyframes, num_keyframes = _keyframes(ground_truth, detections)
+    keyframe, keyframes, num_keyframes = number_keyframes(ground_truth, detections)
     label_keyframe, detection_keyframe = keyframe[: len(ground_truth)], keyframe[len(ground_truth) :]
     label_class = np.searchsorted(taxonomy.ids, ground_truth["action_id"])
     people = _people(ground_truth, label_keyframe, label_class, len(taxonomy))
@@ -86,7 +86,7 @@ def lay_out(
         in_frame[label_keyframe, label_class] = True
         positive = in_frame[row_keyframe]
     else:
-        person = _assign(*pairs, len(boxes))
+        person = assign(*pairs, len(boxes))
         missed = np.setdiff1d(np.arange(len(people.boxes)), person)
         nobody = np.zeros((1, len(taxonomy)), dtype=bool)
         positive = np.concatenate([people.labels, nobody])[np.concatenate([person, missed])]
@@ -105,6 +105,23 @@ def lay_out(
         num_boxes=len(people.boxes),
         num_duplicates=int(people.again.sum() + detection_again.sum()),
     )
+
+
+def truth_of_boxes(boxes: pd.DataFrame, ground_truth: pd.DataFrame, taxonomy: Taxonomy) -> np.ndarray:
+    """(R, C) bool: the actions of the person that each box covers, paired one to one as under per-box truth.
+
+    Args:
+        boxes: ``video_id, frame_stamp, x1, y1, x2, y2``, each box once.
+        ground_truth: table of annotations.
+        taxonomy: names the columns.
+    """
+    ground_truth = ground_truth[ground_truth["action_id"].isin(taxonomy.ids)]
+    keyframe = number_keyframes(ground_truth, boxes)[0]
+    column = np.searchsorted(taxonomy.ids, ground_truth["action_id"])
+    people = _people(ground_truth, keyframe[: len(ground_truth)], column, len(taxonomy))
+    pairs = overlaps(boxes[BOX].to_numpy(np.float64), keyframe[len(ground_truth) :], people.boxes, people.keyframe)
+    nobody = np.zeros((1, len(taxonomy)), dtype=bool)
+    return np.concatenate([people.labels, nobody])[assign(*pairs, len(boxes))]
 
 
 class _People(NamedTuple):
@@ -148,7 +165,7 @@ def _rows(
     return detections[BOX].to_numpy(np.float64)[first], keyframe[first], scores, again
 
 
-def _keyframes(first: pd.DataFrame, second: pd.DataFrame) -> tuple[np.ndarray, pd.DataFrame, int]:
+def number_keyframes(first: pd.DataFrame, second: pd.DataFrame) -> tuple[np.ndarray, pd.DataFrame, int]:
     """Number the keyframes of both tables in order of appearance; how many of them the first table has."""
     both = pd.concat([first[KEYFRAME], second[KEYFRAME]], ignore_index=True)
     codes = _group(both["video_id"], both["frame_stamp"])
@@ -219,7 +236,7 @@ def _first_of(keys: np.ndarray) -> np.ndarray:
     return np.unique(keys, return_index=True)[1]
 
 
-def _assign(rows: np.ndarray, people: np.ndarray, num_rows: int) -> np.ndarray:
+def assign(rows: np.ndarray, people: np.ndarray, num_rows: int) -> np.ndarray:
     """Pair boxes and persons one to one, greedily by IoU; (num_rows,) person of each box, or −1.
 
     Pairs that are the best of both their box and their person are settled together; a few rounds settle all.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import pandas as pd
 from rich import box
@@ -11,6 +12,8 @@ from rich.table import Table
 
 from microg_da.evaluation.protocols import MIN_SUPPORT, PROTOCOLS, Scores
 from microg_da.reporting.tables import GROUP_TITLES, METRICS, percent
+
+WIDTH_WITHOUT_TERMINAL = 120
 
 
 def print_scores(scores: Scores, console: Console) -> None:
@@ -64,6 +67,29 @@ def print_groups(groups: pd.DataFrame, console: Console) -> None:
         figures = (percent(row[name]) for name in ("map", "f1", "recall", "auroc"))
         table.add_row(GROUP_TITLES[row["group"]], *figures, str(row["num_classes"]), f"{row['support']:,}")
     console.print(table)
+
+
+def print_fusion(report: Mapping[str, Any]) -> None:
+    """What `fuse` fitted: a row per model, and what cross-validation lets one expect."""
+    console = new_console()
+    console.print(f"{report['method']} of {len(report['models'])} models, calibration: {report['calibrate']}")
+    table = _table("model", "weight (%)", "boxes", "missing", "extra", "blind")
+    for model in report["models"]:
+        counts = (f"{model[name]:,}" for name in ("boxes", "missing", "extra", "blind"))
+        table.add_row(model["name"], percent(report["weights"][model["name"]]), *counts)
+    console.print(table)
+    if "fit" in report:
+        figures = report["fit"]["cross_validated"]
+        shown = ", ".join(f"{title} {percent(figures[name])}" for name, title in METRICS.items())
+        console.print(f"cross-validated on {report['fit']['num_boxes']:,} boxes of the fit set: {shown}")
+    console.print(f"{report['num_boxes']:,} boxes, of which no model saw {report['num_unseen_boxes']:,}")
+    console.print(f"written to {report['output']}; evaluate it with --scores probability")
+
+
+def new_console() -> Console:
+    """The terminal, or 120 columns where there is none."""
+    console = Console()
+    return console if console.is_terminal else Console(width=WIDTH_WITHOUT_TERMINAL)
 
 
 def _labels(scores: Scores) -> int:

@@ -1,0 +1,55 @@
+"""`fuse`: several models' detections in, one calibrated file out."""
+
+from __future__ import annotations
+
+import argparse
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command line of `fuse`."""
+    parser.add_argument("--detections", nargs="+", required=True, metavar="CSV", help="one file per model")
+    parser.add_argument(
+        "--fit-detections", nargs="+", default=[], metavar="CSV", help="the same models, in order, on the fit set"
+    )
+    parser.add_argument("--fit-ground-truth", metavar="CSV", help="labels of the fit set, e.g. of the validation split")
+    parser.add_argument("--output", required=True, metavar="CSV", help="fused detections; scores are probabilities")
+    parser.add_argument("--method", help="mean, weighted (default with a fit set) or stack")
+    parser.add_argument(
+        "--calibrate", help="none, temperature, vector, prior, bbse or thresholds (default with a fit set)"
+    )
+    parser.add_argument("--scores", default="logit", help="what the input scores are: logit (default) or probability")
+    parser.add_argument("--taxonomy", default="microg50", help="microg50 (default), ava60, ava80 or a label map file")
+    parser.add_argument("--json", action="store_true", help="print what was fitted as one JSON object")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Fuse, write, and say what was fitted."""
+    from pathlib import Path
+
+    from microg_da.data.annotations import read_annotations, read_detections, write_detections
+    from microg_da.errors import InputError
+    from microg_da.evaluation.fuse import fuse
+    from microg_da.files import to_json
+    from microg_da.taxonomy import get_taxonomy
+
+    if bool(args.fit_detections) != bool(args.fit_ground_truth):
+        raise InputError("fuse: --fit-detections and --fit-ground-truth go together")
+    fused = fuse(
+        [read_detections(path) for path in args.detections],
+        fit_detections=[read_detections(path) for path in args.fit_detections],
+        fit_ground_truth=read_annotations(args.fit_ground_truth) if args.fit_ground_truth else None,
+        method=args.method,
+        calibrate=args.calibrate,
+        taxonomy=get_taxonomy(args.taxonomy),
+        scores=args.scores,
+        names=[Path(path).name for path in args.detections],
+    )
+    write_detections(fused.detections, args.output)
+    report = {"output": str(args.output), **fused.report}
+    if args.json:
+        print(to_json(report))
+    else:
+        from microg_da.reporting.score_tables import print_fusion
+
+        print_fusion(report)
+    return 0

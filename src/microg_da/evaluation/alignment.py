@@ -1,0 +1,129 @@
+"""Detections of several models brought to the same rows: same keyframes, same boxes, same classes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from microg_da.data.annotations import BOX, KEYFRAME
+from microg_da.errors import InputError
+from microg_da.evaluation.outcomes import assign, number_keyframes, overlaps
+from microg_da.taxonomy import Taxonomy
+
+# A whole vector of scores given to several boxes alike, to the last digit, is no coincidence from this many on.
+MIN_CLASSES_FOR_BLINDNESS = 10
+PROBABILITY_LIMIT = 1e-7
+
+
+@dataclass(frozen=True)
+class Aligned:
+    """Logits of M models for the same R boxes and C classes.
+
+    Attributes:
+        boxes: R rows of ``video_id, frame_stamp, x1, y1, x2, y2``; coordinates of the first model that has the box.
+        logits: (M, R, C). What a model does not say is the mean of what the others say; NaN where none does.
+        seen: (R,) bool, whether any model saw the box; see :func:`align`.
+        counts: for each model, how many boxes it has, misses and has alone, how many it saw nothing of (``blind``)
+            and how many of its rows were repeated or of other classes.
+    """
+
+    boxes: pd.DataFrame
+    logits: np.ndarray
+    seen: np.ndarray
+    counts: list[dict[str, int]]
+
+
+def align(tables: Sequence[pd.DataFrame], taxonomy: Taxonomy, scores: str = "logit") -> Aligned:
+    """Align tables of detections by keyframe and box, one box to one by IoU ≥ 0.5, best pairs first.
+
+    A model that gives several boxes one and the same vector of scores saw none of them, e.g. because a crop cut
+    them away; its constants are treated as missing wherever another model saw the box.
+
+    Args:
+        tables: detections of each model, rows in any order.
+        taxonomy: the classes; rows of others are left out.
+        scores: ``"logit"`` or ``"probability"``.
+
+    Raises:
+        InputError: if there is no table, or no detection of the taxonomy in any of them.
+    """
+    kept = [table[table["action_id"].isin(taxonomy.ids)] for table in tables]
+    unique = [table.drop_duplicates([*KEYFRAME, *BOX, "action_id"]) for table in kept]
+    everything = pd.concat(unique, ignore_index=True) if unique else pd.DataFrame()
+    if everything.empty:
+        raise InputError("nothing to fuse: no detections of the taxonomy's classes")
+    keyframe, _, _ = number_keyframes(everything, everything.iloc[:0])
+    model = np.repeat(np.arange(len(tables)), [len(table) for table in unique])
+    logits, first_of_box = _stack(everything, keyframe, model, taxonomy, scores)
+    spoken = ~np.isnan(logits).all(axis=2)
+    blind = np.stack([_blind(values, present) for values, present in zip(logits, spoken, strict=True)])
+    seen = (spoken & ~blind).any(axis=0)
+    blind &= seen
+    counts = [
+        {
+            "boxes": int(spoken[i].sum()),
+            "missing": int((~spoken[i]).sum()),
+            "extra": int((spoken[i] & (spoken.sum(axis=0) == 1)).sum()) if len(tables) > 1 else 0,
+            "blind": int(blind[i].sum()),
+            "repeated_rows": len(kept[i]) - len(unique[i]),
+            "ignored_rows": len(tables[i]) - len(kept[i]),
+        }
+        for i in range(len(tables))
+    ]
+    logits[blind] = np.nan
+    table = everything.iloc[first_of_box][[*KEYFRAME, *BOX]].reset_index(drop=True)
+    return Aligned(table, _fill(logits), seen, counts)
+
+
+def to_table(boxes: pd.DataFrame, scores: np.ndarray, taxonomy: Taxonomy) -> pd.DataFrame:
+    """A table of detections from R boxes and (R, C) scores; NaN scores are left out."""
+    table = boxes.loc[boxes.index.repeat(len(taxonomy))].reset_index(drop=True)
+    table["action_id"] = np.tile(taxonomy.ids, len(boxes))
+    table["score"] = scores.ravel()
+    return table[table["score"].notna()].reset_index(drop=True)
+
+
+def _stack(
+    everything: pd.DataFrame, keyframe: np.ndarray, model: np.ndarray, taxonomy: Taxonomy, scores: str
+) -> tuple[np.ndarray, np.ndarray]:
+    """(M, R, C) logits with NaN, and (R,) the first row of each box."""
+    row = everything.assign(keyframe=keyframe, model=model).groupby(["model", "keyframe", *BOX], sort=False).ngroup()
+    first = np.unique(row, return_index=True)[1]
+    coordinates = everything[BOX].to_numpy(np.float64)[first]
+    row_keyframe, row_model = keyframe[first], model[first]
+    reference = np.full(len(first), -1)
+    boxes, frames, firsts = np.zeros((0, 4)), np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64)
+    for i in range(model.max() + 1):
+        mine = np.flatnonzero(row_model == i)
+        found = assign(*overlaps(coordinates[mine], row_keyframe[mine], boxes, frames), len(mine))
+        new = mine[found < 0]
+        reference[mine[found >= 0]] = found[found >= 0]
+        reference[new] = np.arange(len(boxes), len(boxes) + len(new))
+        boxes = np.concatenate([boxes, coordinates[new]])
+        frames = np.concatenate([frames, row_keyframe[new]])
+        firsts = np.concatenate([firsts, first[new]])
+    logits = np.full((model.max() + 1, len(boxes), len(taxonomy)), np.nan)
+    column = np.searchsorted(taxonomy.ids, everything["action_id"])
+    values = everything["score"].to_numpy(np.float64)
+    logits[model, reference[row], column] = _logit(values) if scores == "probability" else values
+    return logits, firsts
+
+
+def _blind(values: np.ndarray, present: np.ndarray) -> np.ndarray:
+    repeated = pd.DataFrame(values).duplicated(keep=False).to_numpy()
+    return repeated & present & ((~np.isnan(values)).sum(axis=1) >= MIN_CLASSES_FOR_BLINDNESS)
+
+
+def _fill(logits: np.ndarray) -> np.ndarray:
+    said = ~np.isnan(logits)
+    total = np.where(said, logits, 0).sum(axis=0)
+    mean = np.divide(total, said.sum(axis=0), out=np.full(total.shape, np.nan), where=said.any(axis=0))
+    return np.where(said, logits, mean)
+
+
+def _logit(probability: np.ndarray) -> np.ndarray:
+    clipped = np.clip(probability, PROBABILITY_LIMIT, 1 - PROBABILITY_LIMIT)
+    return np.log(clipped) - np.log1p(-clipped)

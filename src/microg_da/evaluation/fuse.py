@@ -1,0 +1,163 @@
+"""The whole way from several models' detections to one table of calibrated probabilities."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from microg_da.data.annotations import KEYFRAME, source_videos
+from microg_da.errors import InputError
+from microg_da.evaluation.alignment import Aligned, align, to_table
+from microg_da.evaluation.calibration import Calibration, fit_calibration
+from microg_da.evaluation.fusion import Fusion, cross_fused, fit_fusion, grouped_folds
+from microg_da.evaluation.logistic import sigmoid
+from microg_da.evaluation.outcomes import truth_of_boxes
+from microg_da.evaluation.protocols import ScoreKind, Scores, evaluate
+from microg_da.taxonomy import Taxonomy, get_taxonomy
+
+
+@dataclass(frozen=True)
+class Fused:
+    """A table of detections whose scores are probabilities, and what was fitted on the way, as plain values."""
+
+    detections: pd.DataFrame
+    report: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class _FitSet:
+    boxes: pd.DataFrame
+    logits: np.ndarray
+    labels: np.ndarray
+    folds: np.ndarray
+
+
+def fuse(
+    detections: Sequence[pd.DataFrame],
+    *,
+    fit_detections: Sequence[pd.DataFrame] = (),
+    fit_ground_truth: pd.DataFrame | None = None,
+    method: str | None = None,
+    calibrate: str | None = None,
+    taxonomy: str | Taxonomy = "microg50",
+    scores: ScoreKind = "logit",
+    names: Sequence[str] | None = None,
+) -> Fused:
+    """Fuse detections; whatever is learned is learned on the fit set, by folds that share no source video.
+
+    Args:
+        detections: one table per model.
+        fit_detections: what the same models, in the same order, said of the fit set.
+        fit_ground_truth: annotations of the fit set.
+        method: see :data:`~microg_da.evaluation.fusion.METHODS`; by default ``"weighted"`` with a fit set and
+            ``"mean"`` without.
+        calibrate: see :data:`~microg_da.evaluation.calibration.CALIBRATIONS`; by default ``"thresholds"`` with a
+            fit set and ``"none"`` without.
+        taxonomy: the classes.
+        scores: what the scores of all tables are.
+        names: of the models, for the report.
+
+    Raises:
+        InputError: if something is to be learned without a fit set, or fit set and detections do not go together.
+    """
+    taxonomy = get_taxonomy(taxonomy)
+    names = list(names) if names is not None else [f"model {i}" for i in range(len(detections))]
+    can_learn = bool(fit_detections) and fit_ground_truth is not None
+    method = method or ("weighted" if can_learn else "mean")
+    calibrate = calibrate or ("thresholds" if can_learn else "none")
+    if not can_learn and (method != "mean" or calibrate != "none"):
+        raise InputError(
+            f"method {method!r} with calibration {calibrate!r} has to be learned: give detections and ground truth "
+            "of a fit set, or use method 'mean' with calibration 'none'"
+        )
+    if can_learn and len(fit_detections) != len(detections):
+        raise InputError(
+            f"{len(detections)} detections but {len(fit_detections)} fit detections; one of each is needed per model"
+        )
+    aligned = align(detections, taxonomy, scores)
+    report: dict[str, Any] = {"method": method, "calibrate": calibrate, "models": _describe(names, aligned)}
+    if can_learn and fit_ground_truth is not None:
+        fit = _fit_set(align(fit_detections, taxonomy, scores), fit_ground_truth, taxonomy)
+        fusion = fit_fusion(method, fit.logits, fit.labels, fit.folds)
+        fused = fusion(aligned.logits)
+        held_out = cross_fused(fusion, fit.logits, fit.labels, fit.folds)
+        calibration = fit_calibration(calibrate, held_out, fit.labels, _complete(fused))
+        report["fit"] = _describe_fit(fit, fit_ground_truth, held_out, calibrate, taxonomy)
+    else:
+        fusion = fit_fusion("mean", aligned.logits, np.zeros((0, 0), dtype=bool), np.zeros(0))
+        fused, calibration = fusion(aligned.logits), Calibration("none", 1.0, np.zeros(len(taxonomy)))
+    report |= _describe_learned(names, taxonomy, fusion, calibration)
+    report |= {"num_boxes": len(aligned.boxes), "num_unseen_boxes": int((~aligned.seen).sum())}
+    return Fused(to_table(aligned.boxes, calibration(fused), taxonomy), report)
+
+
+def _fit_set(aligned: Aligned, ground_truth: pd.DataFrame, taxonomy: Taxonomy) -> _FitSet:
+    """Boxes that some model saw and scored in full; the others teach nothing."""
+    kept = aligned.seen & ~np.isnan(aligned.logits).any(axis=(0, 2))
+    boxes = aligned.boxes[kept].reset_index(drop=True)
+    if boxes.empty:
+        raise InputError("the fit set has no box for which every class has a score")
+    labels = truth_of_boxes(boxes, ground_truth, taxonomy)
+    folds = grouped_folds(source_videos(boxes["video_id"]).to_numpy(object))
+    return _FitSet(boxes, aligned.logits[:, kept], labels, folds)
+
+
+def _complete(fused: np.ndarray) -> np.ndarray:
+    return fused[~np.isnan(fused).any(axis=1)]
+
+
+def _describe(names: Sequence[str], aligned: Aligned) -> list[dict[str, Any]]:
+    return [{"name": name, **counts} for name, counts in zip(names, aligned.counts, strict=True)]
+
+
+def _describe_learned(
+    names: Sequence[str], taxonomy: Taxonomy, fusion: Fusion, calibration: Calibration
+) -> dict[str, Any]:
+    return {
+        "weights": dict(zip(names, fusion.weights.tolist(), strict=True)),
+        "regularisation": {name: value for name, value in fusion.chosen.items() if np.isfinite(value)},
+        "classes_bend_weights": fusion.deviations is not None,
+        "scale": calibration.scale,
+        "thresholds": dict(zip(map(str, taxonomy.ids), calibration.threshold.tolist(), strict=True)),
+    }
+
+
+def _describe_fit(
+    fit: _FitSet, ground_truth: pd.DataFrame, held_out: np.ndarray, calibrate: str, taxonomy: Taxonomy
+) -> dict[str, Any]:
+    """What cross-validation on the fit set lets one expect, with calibration learned out of fold as well.
+
+    mAP and AUROC are those of the fused logits: a calibration changes neither, but one per fold would, since
+    folds are pooled.
+    """
+    margin = np.zeros(held_out.shape)
+    for fold in np.unique(fit.folds):
+        out = fit.folds == fold
+        learn = ~out if fit.labels[~out].any() else np.ones_like(out)
+        calibration = fit_calibration(calibrate, held_out[learn], fit.labels[learn], held_out[out])
+        margin[out] = calibration.margin(held_out[out])
+    keyframes = ground_truth.merge(fit.boxes[KEYFRAME].drop_duplicates(), on=KEYFRAME)
+
+    def score(values: np.ndarray, kind: ScoreKind) -> Scores:
+        table = to_table(fit.boxes, values, taxonomy)
+        return evaluate(table, keyframes, protocol="published", taxonomy=taxonomy, scores=kind)
+
+    order, decision = score(held_out, "logit"), score(sigmoid(margin), "probability")
+    expected = {
+        "map": order.map,
+        "f1_macro": decision.f1_macro,
+        "recall_macro": decision.recall_macro,
+        "auroc_macro": order.auroc_macro,
+        "num_classes_with_ground_truth": order.num_classes_with_ground_truth,
+    }
+    return {
+        "num_boxes": len(fit.boxes),
+        "num_folds": int(fit.folds.max()) + 1,
+        "num_positives": int(fit.labels.sum()),
+        "classes_without_positives": int((fit.labels.sum(axis=0) == 0).sum()),
+        "cross_validated": expected,
+    }
