@@ -106,7 +106,7 @@ class Experiment:
         self._test("source_only", "source_only", detector, seconds)
         if self.config.bounds:
             # Before the adaptation only in the order of work: nothing of it is visible to what follows.
-            bound, seconds = self._stage("target_supervised", self._train_bound)
+            bound, seconds = self._stage("target_supervised", lambda: self._train_bound(detector))
             self._test("target_supervised", "target_supervised", bound, seconds)
             self.datasets.release("target", "train")
         if self.config.adaptation.name != "source_only":
@@ -143,11 +143,13 @@ class Experiment:
         data = self._stage_data(labelled="source", unlabelled=None)
         return detector, self._train("source", detector, self._plain(detector), data, self.config.training)
 
-    def _train_bound(self) -> tuple[ActionDetector, float]:
+    def _train_bound(self, source_model: ActionDetector) -> tuple[ActionDetector, float]:
         self._say("train the target-supervised bound (uses target labels)")
         detector = self._new_detector("target_supervised")
-        data = self._stage_data(labelled="target", unlabelled=None)
         settings = self.config.target_supervised
+        if settings.start == "source":
+            detector.load_state_dict(source_model.state_dict())
+        data = self._stage_data(labelled="target", unlabelled=None)
         training = replace(self.config.training, epochs=settings.epochs or self.config.training.epochs)
         stage, plain = "target_supervised", self._plain(detector)
         return detector, self._train(stage, detector, plain, data, training, settings.rotation)
