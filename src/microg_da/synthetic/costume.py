@@ -22,7 +22,7 @@ CASUAL = np.array(
 TROUSERS = np.array([[48, 54, 84], [56, 56, 60], [120, 104, 80], [84, 88, 96], [36, 38, 44]], dtype=float)
 EYES = (30.0, 26.0, 26.0)
 FLIGHT = np.array(
-    [[52, 76, 138], [36, 46, 84], [196, 186, 160], [222, 224, 226], [196, 104, 52], [96, 104, 92]], dtype=float
+    [[52, 84, 168], [36, 46, 84], [44, 120, 120], [176, 52, 48], [104, 60, 128], [86, 104, 60]], dtype=float
 )
 
 
@@ -58,7 +58,7 @@ def draw_costume(rng: np.random.Generator, weightless: bool) -> Costume:
         return Costume(
             pick(SKINS),
             (232.0, 232.0, 228.0) if cap else hair,
-            shirt if suit or rng.random() < 0.5 else pick(CASUAL),
+            shirt,
             shirt if suit else pick(TROUSERS[[0, 1, 4]]),
             (226.0, 226.0, 222.0),
             not suit,

@@ -20,9 +20,9 @@ GRAB, WAVE, TALK, WATCH = 66, 69, 79, 80
 
 CARDBOARD, COVER, PAGE = (214.0, 140.0, 52.0), (190.0, 44.0, 50.0), (250.0, 248.0, 238.0)
 GOAL, PANEL, LAMP = (228.0, 56.0, 164.0), (62.0, 70.0, 84.0), (84.0, 232.0, 112.0)
-SCREEN, CASE, DESK, RAIL, WOOD, STEEL = (
+SCREEN, SILVER, DESK, RAIL, WOOD, STEEL = (
     (120.0, 226.0, 255.0),
-    (48.0, 50.0, 56.0),
+    (206.0, 210.0, 216.0),
     (150.0, 116.0, 84.0),
     (52.0, 112.0, 228.0),
     (118.0, 78.0, 48.0),
@@ -243,8 +243,8 @@ class Read(Gesture):
         for sign in LEFT_RIGHT:
             leaf = axes @ rotation("z", 0.35 * sign)
             centre = rig.at_chest(*self._centre) + 0.14 * sign * leaf[..., 1]
-            pages.append(Solid("cover", centre + 0.012 * leaf[..., 0], leaf, (0.008, 0.15, 0.20), self._colour, 0.03))
-            pages.append(Solid("page", centre - 0.010 * leaf[..., 0], leaf, (0.008, 0.14, 0.19), PAGE, 0.04))
+            pages.append(Solid("cover", centre + 0.016 * leaf[..., 0], leaf, (0.014, 0.15, 0.20), self._colour, 0.03))
+            pages.append(Solid("page", centre - 0.014 * leaf[..., 0], leaf, (0.014, 0.14, 0.19), PAGE, 0.04))
         return pages
 
 
@@ -258,7 +258,7 @@ class Point(Gesture):
         sign = LEFT_RIGHT[self.side]
         self._direction = unit(np.array([np.cos(sideways), sign * np.sin(sideways), np.tan(upward)]))
         self._colour = _near(rng, GOAL)
-        self._far = rng.uniform(0.35, 0.5)
+        self._far = rng.uniform(0.26, 0.36)
 
     def wrists(self, times: Array, rig: Rig) -> Array:  # noqa: D102
         wrists = self.resting(times, rig)
@@ -307,7 +307,7 @@ class Touch(Gesture):
             solids.append(Solid("pole", pole, upright, (0.05, 0.07, half), self._colour, -0.12))
         for number in range(4):
             spot = face + np.array([-0.01, 0.19 if number % 2 else -0.19, 0.17 - 0.17 * (number // 2)])
-            solids.append(Solid("lamp", spot, upright, (0.012, 0.065, 0.065), self._lamp, -0.05))
+            solids.append(Solid("lamp", spot, upright, (0.040, 0.065, 0.065), self._lamp, -0.05))
         return solids
 
     def _panel(self, rig: Rig) -> Array:
@@ -343,10 +343,10 @@ class Compute(Gesture):
         hinge = keys + np.array([0.13, 0.0, 0.0])
         up = tilt @ np.array([0.0, 0.0, 1.0])
         solids = [
-            Solid("keys", keys, np.eye(3), (0.13, 0.22, 0.012), CASE, -0.01),
-            Solid("lid", hinge + 0.17 * up + np.array([0.012, 0, 0]), tilt, (0.010, 0.22, 0.17), CASE, -0.05),
+            Solid("keys", keys, np.eye(3), (0.13, 0.22, 0.020), self._screen, -0.01),
+            Solid("lid", hinge + 0.17 * up + np.array([0.012, 0, 0]), tilt, (0.012, 0.22, 0.17), SILVER, -0.05),
             Solid(
-                "screen", hinge + 0.17 * up - np.array([0.008, 0, 0]), tilt, (0.006, 0.205, 0.155), self._screen, -0.03
+                "screen", hinge + 0.17 * up - np.array([0.008, 0, 0]), tilt, (0.012, 0.205, 0.155), self._screen, -0.03
             ),
         ]
         top = keys + np.array([0.05, 0.0, -0.03])

@@ -30,10 +30,10 @@ Choice = TypeVar("Choice")
 
 POSTURE_WEIGHTS = {STAND: 0.24, SIT: 0.22, WALK: 0.18, BEND: 0.18, CROUCH: 0.18}
 SOLO_GESTURES: dict[int, dict[int | None, float]] = {
-    STAND: {None: 0.06, g.CARRY: 0.14, g.READ: 0.18, g.POINT: 0.22, g.TOUCH: 0.14, g.COMPUTE: 0.14, g.WAVE: 0.12},
-    SIT: {None: 0.06, g.CARRY: 0.10, g.READ: 0.22, g.POINT: 0.20, g.TOUCH: 0.08, g.COMPUTE: 0.24, g.WAVE: 0.10},
-    WALK: {None: 0.60, g.CARRY: 0.40},
-    BEND: {None: 0.40, g.CARRY: 0.30, g.TOUCH: 0.30},
+    STAND: {None: 0.04, g.CARRY: 0.10, g.READ: 0.18, g.POINT: 0.20, g.TOUCH: 0.14, g.COMPUTE: 0.16, g.WAVE: 0.18},
+    SIT: {None: 0.04, g.CARRY: 0.08, g.READ: 0.20, g.POINT: 0.18, g.TOUCH: 0.10, g.COMPUTE: 0.24, g.WAVE: 0.16},
+    WALK: {None: 0.65, g.CARRY: 0.35},
+    BEND: {None: 0.40, g.CARRY: 0.25, g.TOUCH: 0.35},
     CROUCH: {None: 0.25, g.CARRY: 0.25, g.TOUCH: 0.20, g.READ: 0.15, g.POINT: 0.15},
 }
 """How often a lone person of each posture makes which gesture (None: idle)."""
@@ -150,7 +150,7 @@ class Performance:
 
 def draw_performance(rng: np.random.Generator, weightless: bool) -> Performance:
     """Draw one clip's people."""
-    number = rng.choice(3, p=[0.48, 0.44, 0.08]) + 1
+    number = rng.choice(3, p=[0.54, 0.40, 0.06]) + 1
     actors: list[Actor] = []
     if number >= 2 and rng.random() < 0.65:
         actors = _draw_pair(rng, weightless)
@@ -207,10 +207,10 @@ def _draw_solo(rng: np.random.Generator, weightless: bool, place: Array, number:
     posture = _draw(rng, POSTURE_WEIGHTS)
     gesture = _draw(rng, SOLO_GESTURES[posture])
     # Mostly seen from the side, where a posture shows, and rather from the front than from behind.
-    yaw = rng.choice([-0.35, np.pi + 0.35]) + rng.uniform(-0.6, 0.6)
+    yaw = rng.choice([-0.35, np.pi + 0.35]) + rng.uniform(-0.5, 0.5)
     facing = rotation("z", yaw)
     if weightless:
-        facing = rotation_about(rng.normal(0.0, 0.12, 3)) @ facing
+        facing = rotation_about(rng.normal(0.0, 0.08, 3)) @ facing
         if number == 2:
             facing = rotation("y", rng.uniform(-np.pi, np.pi)) @ facing
     return _actor(rng, weightless, posture, gesture, place, facing, still=False)

@@ -92,9 +92,12 @@ def paint_module(rng: np.random.Generator) -> Room:
     half = rng.uniform(1.35, 1.65)
     length = rng.uniform(3.6, 4.4)
     base = _muted(rng, 125, 185, 0.06)
-    ends = [_hatch(rng, base) for _ in range(2)]
-    sides = [_racks(rng, base * rng.uniform(0.85, 1.08)) for _ in range(4)]
-    return Room(_atlas([*ends, *sides]), np.array([-length, -half, -half]), np.array([length, half, half]))
+    faces = [_hatch(rng, base) for _ in range(2)] + [_racks(rng, base * rng.uniform(0.85, 1.08)) for _ in range(4)]
+    # The camera focuses on people; what is behind them is soft and pale, else its edges drown theirs.
+    faces = [
+        cv2.addWeighted(cv2.GaussianBlur(face, (0, 0), 2.0), 0.45, _plain(rng, base, 3.0), 0.55, 0.0) for face in faces
+    ]
+    return Room(_atlas(faces), np.array([-length, -half, -half]), np.array([length, half, half]))
 
 
 def _atlas(faces: list[np.ndarray]) -> np.ndarray:
@@ -220,11 +223,8 @@ def _racks(rng: np.random.Generator, colour: Array) -> np.ndarray:
             _fitting(rng, face, left, top, width, height, panel)
             top += height
         left += width
-    # Fittings recede behind whoever floats in front of them.
-    face = np.clip(0.55 * face + 0.45 * colour, 0, 255).astype(np.uint8)
     for _ in range(int(rng.integers(1, 3))):
         _handrail(rng, face)
-    for _ in range(int(rng.integers(1, 3))):
         _cable(rng, face)
     return face
 
@@ -255,7 +255,7 @@ def _fitting(
 
 def _handrail(rng: np.random.Generator, face: np.ndarray) -> None:
     x, y, length = rng.uniform(15, 90), rng.uniform(15, FACE - 15), rng.uniform(40, 75)
-    bar = np.array([[60.0, 105, 190], [205, 175, 60], [200, 205, 210]])[rng.integers(3)]
+    bar = np.array([[128.0, 140, 168], [196, 186, 150], [206, 210, 214]])[rng.integers(3)]
     along = rng.random() < 0.75
     first, last = ((x, y), (x + length, y)) if along else ((y, x), (y, x + length))
     start, end = np.array(first).astype(int), np.array(last).astype(int)
