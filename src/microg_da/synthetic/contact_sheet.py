@@ -23,7 +23,7 @@ INK, PAPER = (235, 238, 242), (22, 25, 30)
 CAPTION, HEADER, GAP = 17, 26, 10
 
 
-def contact_sheet(rows: int = 5, size: int = 128, seed: int = 0) -> Image.Image:
+def contact_sheet(rows: int = 5, size: int = 152, seed: int = 0) -> Image.Image:
     """Draw the picture: ``rows`` clips of each domain, frames of ``size`` pixels."""
     width = len(FRAMES) * size
     sheet = Image.new("RGB", (2 * width + 3 * GAP, HEADER + rows * (size + CAPTION + GAP)), PAPER)
@@ -81,11 +81,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m microg_da.synthetic.contact_sheet", description=__doc__)
     parser.add_argument("output", type=Path, help="PNG file to write")
     parser.add_argument("--rows", type=int, default=5)
-    parser.add_argument("--size", type=int, default=128, help="side of a frame in pixels")
+    parser.add_argument("--size", type=int, default=152, help="side of a frame in pixels")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     # A palette makes noisy pictures a third as large.
-    picture = contact_sheet(options.rows, options.size, options.seed).quantize(256, dither=Image.Dither.NONE)
+    picture = contact_sheet(options.rows, options.size, options.seed).quantize(256, kmeans=2)
     with replacing(options.output) as temporary:
         picture.save(temporary, optimize=True)
 

@@ -340,13 +340,13 @@ class Compute(Gesture):
 
     def solids(self, times: Array, rig: Rig) -> list[Solid]:  # noqa: D102
         keys, tilt = self._keys(rig), rotation("y", 0.30)
-        hinge = keys + np.array([0.13, 0.0, 0.0])
+        hinge = keys + np.array([0.15, 0.0, 0.0])
         up = tilt @ np.array([0.0, 0.0, 1.0])
         solids = [
-            Solid("keys", keys, np.eye(3), (0.13, 0.22, 0.020), self._screen, -0.01),
-            Solid("lid", hinge + 0.17 * up + np.array([0.012, 0, 0]), tilt, (0.012, 0.22, 0.17), SILVER, -0.05),
+            Solid("keys", keys, np.eye(3), (0.15, 0.24, 0.024), self._screen, -0.01),
+            Solid("lid", hinge + 0.19 * up + np.array([0.012, 0, 0]), tilt, (0.014, 0.24, 0.19), SILVER, -0.05),
             Solid(
-                "screen", hinge + 0.17 * up - np.array([0.008, 0, 0]), tilt, (0.012, 0.205, 0.155), self._screen, -0.03
+                "screen", hinge + 0.19 * up - np.array([0.008, 0, 0]), tilt, (0.020, 0.225, 0.175), self._screen, -0.03
             ),
         ]
         top = keys + np.array([0.05, 0.0, -0.03])

@@ -28,10 +28,10 @@ from microg_da.synthetic.postures import BEND, CROUCH, SIT, STAND, WALK, Moves, 
 
 Choice = TypeVar("Choice")
 
-POSTURE_WEIGHTS = {STAND: 0.24, SIT: 0.22, WALK: 0.18, BEND: 0.18, CROUCH: 0.18}
+POSTURE_WEIGHTS = {STAND: 0.26, SIT: 0.26, WALK: 0.16, BEND: 0.16, CROUCH: 0.16}
 SOLO_GESTURES: dict[int, dict[int | None, float]] = {
-    STAND: {None: 0.04, g.CARRY: 0.10, g.READ: 0.18, g.POINT: 0.20, g.TOUCH: 0.14, g.COMPUTE: 0.16, g.WAVE: 0.18},
-    SIT: {None: 0.04, g.CARRY: 0.08, g.READ: 0.20, g.POINT: 0.18, g.TOUCH: 0.10, g.COMPUTE: 0.24, g.WAVE: 0.16},
+    STAND: {None: 0.04, g.CARRY: 0.06, g.READ: 0.16, g.POINT: 0.22, g.TOUCH: 0.10, g.COMPUTE: 0.24, g.WAVE: 0.18},
+    SIT: {None: 0.04, g.CARRY: 0.06, g.READ: 0.16, g.POINT: 0.20, g.TOUCH: 0.08, g.COMPUTE: 0.30, g.WAVE: 0.16},
     WALK: {None: 0.65, g.CARRY: 0.35},
     BEND: {None: 0.40, g.CARRY: 0.25, g.TOUCH: 0.35},
     CROUCH: {None: 0.25, g.CARRY: 0.25, g.TOUCH: 0.20, g.READ: 0.15, g.POINT: 0.15},

@@ -19,7 +19,7 @@ from microg_da.synthetic.scenery import Room, paint_earth_room, paint_module
 from microg_da.synthetic.spec import FRAMES_PER_SECOND, KEYFRAME, ClipName, SyntheticSpec, generator
 from microg_da.synthetic.stage import Picture, Stage
 
-RENDERER_VERSION = 3
+RENDERER_VERSION = 4
 """Raised whenever the same name would give another clip; caches on disk depend on it."""
 
 FOCAL = 1.12
