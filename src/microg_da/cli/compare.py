@@ -4,19 +4,27 @@ from __future__ import annotations
 
 import argparse
 
+from microg_da.cli import compare_detections
+from microg_da.errors import InputError
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command line of `compare`."""
-    parser.add_argument("runs", nargs="+", metavar="RUN", help="run folders, or folders that hold them")
+    parser.add_argument("runs", nargs="*", metavar="RUN", help="run folders, or folders that hold them")
     parser.add_argument("--baseline", metavar="SETTING", help="compare with this setting (default: the first run's)")
     parser.add_argument(
         "--output", metavar="FILE", help="the page (default: compare.html in the folder above the runs)"
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
+    compare_detections.add_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """Print the table and write the page."""
+    if args.detections:
+        return compare_detections.run(args)
+    if not args.runs:
+        raise InputError("compare: give run folders, or --detections with --ground-truth")
     from rich.console import Console
 
     from microg_da.files import to_json

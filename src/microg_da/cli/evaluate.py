@@ -19,6 +19,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--by", help="also by class, group, domain, source, persons or box-size")
     parser.add_argument("--actions", metavar="CSV", help="MicroG-4M's actions.csv: says which clips are real")
     parser.add_argument("--exclude", metavar="CSV", help="keyframes to leave out, such as AVA's excluded timestamps")
+    parser.add_argument("--ci", action="store_true", help="95%% intervals by bootstrap over source videos")
+    parser.add_argument("--resamples", type=int, default=2000, help="of the bootstrap (default 2000)")
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
 
 
@@ -44,8 +46,27 @@ def run(args: argparse.Namespace) -> int:
     if args.by and args.by not in ("class", "group"):
         domains = domains_of(read_actions(args.actions)) if args.actions else None
         parts = evaluate_parts(detections, ground_truth, args.by, domains, **options)
-    (_print_json if args.json else _print_tables)(scores, args.by, parts)
+    intervals = _intervals(detections, ground_truth, args.resamples, options) if args.ci else {}
+    (_print_json if args.json else _print_tables)(scores, args.by, parts, intervals)
     return 0
+
+
+def _intervals(
+    detections: pd.DataFrame, ground_truth: pd.DataFrame, resamples: int, options: dict[str, Any]
+) -> dict[str, Any]:
+    """Intervals over source videos and, to show the difference, over keyframes as if they were independent."""
+    from microg_da.errors import InputError
+    from microg_da.evaluation.uncertainty import bootstrap
+
+    if resamples < 1:
+        raise InputError("evaluate: --resamples must be 1 or more")
+    found: dict[str, Any] = {}
+    for by in ("source", "keyframe"):
+        drawn = bootstrap(detections, ground_truth, cluster_by=by, resamples=resamples, **options)
+        found[by] = {"num_clusters": drawn.num_clusters, **drawn.intervals()}
+        if by == "source":
+            found["per_class"] = drawn.class_intervals().to_dict("records")
+    return found
 
 
 def _without(table: pd.DataFrame, excluded: str | None) -> pd.DataFrame:
@@ -57,7 +78,7 @@ def _without(table: pd.DataFrame, excluded: str | None) -> pd.DataFrame:
     return table[(marked["_merge"] == "left_only").to_numpy()]
 
 
-def _print_json(scores: Any, by: str | None, parts: dict[str, Any]) -> None:
+def _print_json(scores: Any, by: str | None, parts: dict[str, Any], intervals: dict[str, Any]) -> None:
     from microg_da.files import to_json
 
     answer = scores.as_dict(per_class=by == "class")
@@ -66,14 +87,23 @@ def _print_json(scores: Any, by: str | None, parts: dict[str, Any]) -> None:
     if parts:
         answer["by"] = by
         answer["parts"] = [{"part": name, **part.as_dict(per_class=False)} for name, part in parts.items()]
+    if intervals:
+        classes = intervals.pop("per_class")
+        answer["intervals"] = intervals
+        if by == "class":
+            answer["per_class"] = [row | bounds for row, bounds in zip(answer["per_class"], classes, strict=True)]
     print(to_json(answer))
 
 
-def _print_tables(scores: Any, by: str | None, parts: dict[str, Any]) -> None:
+def _print_tables(scores: Any, by: str | None, parts: dict[str, Any], intervals: dict[str, Any]) -> None:
     from microg_da.reporting import score_tables
 
     console = score_tables.new_console()
     score_tables.print_scores(scores, console)
+    for cluster, title in (("source", "source videos"), ("keyframe", "keyframes, as if independent")):
+        if intervals:
+            clusters = f"{intervals[cluster]['num_clusters']:,} {title}"
+            score_tables.print_intervals(intervals[cluster], clusters, console)
     if by == "class":
         score_tables.print_classes(scores, console)
     elif by == "group":

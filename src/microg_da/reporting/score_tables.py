@@ -10,6 +10,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from microg_da.evaluation.comparison import Comparison
 from microg_da.evaluation.protocols import MIN_SUPPORT, PROTOCOLS, Scores
 from microg_da.reporting.tables import GROUP_TITLES, METRICS, percent
 
@@ -84,6 +85,34 @@ def print_fusion(report: Mapping[str, Any]) -> None:
         console.print(f"cross-validated on {report['fit']['num_boxes']:,} boxes of the fit set: {shown}")
     console.print(f"{report['num_boxes']:,} boxes, of which no model saw {report['num_unseen_boxes']:,}")
     console.print(f"written to {report['output']}; evaluate it with --scores probability")
+
+
+def print_comparison(found: Comparison) -> None:
+    """The ranking, and every pair with its interval and p-values."""
+    console = new_console()
+    title = METRICS[found.metric]
+    table = _table("model", title, "95% interval", "rank")
+    for row in found.models.to_dict("records"):
+        ranks = sorted({row["best_rank"], row["worst_rank"]})
+        table.add_row(row["model"], percent(row["value"]), _span(row["low"], row["high"]), "–".join(map(str, ranks)))
+    console.print(table)
+    pairs = _table("pair", f"difference in {title}", "95% interval", "p", "p (Holm)")
+    for row in found.pairs.to_dict("records"):
+        span = _span(row["low"], row["high"], signed=True)
+        p = (f"{row[name]:.4f}" for name in ("p", "p_holm"))
+        pairs.add_row(f"{row['a']} − {row['b']}", percent(row["difference"], signed=True), span, *p)
+    console.print(pairs)
+    console.print(f"{found.num_clusters} clusters; models whose ranks overlap cannot be told apart at 5%")
+
+
+def print_intervals(intervals: Mapping[str, tuple[float, float]], clusters: str, console: Console) -> None:
+    """The 95% interval of each headline figure."""
+    shown = ", ".join(f"{title} {_span(*intervals[name])}" for name, title in METRICS.items())
+    console.print(f"95% intervals over {clusters}: {shown}")
+
+
+def _span(low: float, high: float, *, signed: bool = False) -> str:
+    return f"{percent(low, signed=signed)} to {percent(high, signed=signed)}"
 
 
 def new_console() -> Console:
