@@ -29,9 +29,9 @@ def add_adapters(backbone: Backbone, kind: str, rank: int = 8) -> None:
         InputError: for an unknown kind or an impossible rank.
     """
     if kind not in KINDS:
-        raise unknown_name("adapter", kind, KINDS, where="model.options.adapters")
+        raise unknown_name("adapter", kind, KINDS, where="model.adapters")
     if rank < 1:
-        raise InputError(f"model.options.adapter_rank: expected a whole number of at least 1, got {rank}")
+        raise InputError(f"model.adapter_rank: expected a whole number of at least 1, got {rank}")
     freeze_stages(backbone, "all")
     if kind == "lora":
         add_low_rank(backbone, rank)
@@ -209,7 +209,7 @@ def freeze_stages(backbone: Backbone, stages: int | str) -> None:
     count = len(backbone.stages) if stages == "all" else stages
     if not isinstance(count, int) or isinstance(count, bool) or not 0 <= count <= len(backbone.stages):
         raise InputError(
-            f"model.options.freeze: expected all or a number of stages up to {len(backbone.stages)} "
+            f"model.freeze: expected all or a number of stages up to {len(backbone.stages)} "
             f"({', '.join(backbone.stages)}), got {stages!r}"
         )
     depths = parameter_depths(backbone)

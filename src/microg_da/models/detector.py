@@ -154,4 +154,4 @@ def _resolve_stride(roi_stride: str | bool | float, true_stride: float) -> float
         return PUBLISHED_STRIDE
     if isinstance(roi_stride, (int, float)) and roi_stride > 0 and not isinstance(roi_stride, bool):
         return float(roi_stride)
-    raise InputError(f"roi_stride: expected true, published or a positive number, got {roi_stride!r}")
+    raise InputError(f"model.roi_stride: expected true, published or a positive number, got {roi_stride!r}")
