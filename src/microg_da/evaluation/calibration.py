@@ -25,7 +25,7 @@ BIAS_SPREAD = 2.0
 PRIOR_STRENGTH = 10.0
 THRESHOLD_STRENGTH = 10.0
 EM_STEPS = 200
-LARGEST_LOGIT = 30.0
+LARGEST_LOGIT = 20.0
 
 # Thresholds are searched on temperature-scaled logits, where −1.5 means a probability of 0.18.
 GRID = np.arange(-5.0, 3.01, 0.1)
