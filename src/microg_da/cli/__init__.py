@@ -22,6 +22,7 @@ COMMANDS = {
     "fit": "train on source, test, adapt to the target, test again, report",
     "checkpoint": "say what of a weight file a model can load, what is new and what does not fit",
     "evaluate": "turn detections and ground truth into mAP, F1, recall and AUROC",
+    "text-eval": "score captions and answers, with blind baselines beside them",
     "report": "make the page of a run again from its files",
     "compare": "set runs side by side: seeds averaged, paired differences",
     "audit": "say what is wrong or leaking in a data set, and what is in it",
@@ -77,7 +78,7 @@ def _parse(argv: list[str]) -> argparse.Namespace:
             name, help=summary, description=summary[0].upper() + summary[1:] + ".", allow_abbrev=False
         )
         if name == chosen:
-            module = import_module(f"microg_da.cli.{name}")
+            module = import_module(f"microg_da.cli.{name.replace('-', '_')}")
             module.add_arguments(sub)
             sub.set_defaults(run=module.run)
     args, rest = parser.parse_known_args(argv)

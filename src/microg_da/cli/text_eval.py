@@ -1,0 +1,139 @@
+"""`text-eval`: captions or answers in, the benchmark's metrics out, blind baselines beside them."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from rich.console import Console
+
+    from microg_da.text.items import References
+    from microg_da.text.scoring import TextScores
+
+WIDTH_WITHOUT_TERMINAL = 140
+MODEL = "predictions"
+WARNING = (
+    "A baseline that has seen references knows their style; do not rank it against a zero-shot model. "
+    "It says how far the benchmark can be answered without the video."
+)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command line of `text-eval`."""
+    parser.add_argument(
+        "--predictions", metavar="JSON", help="{video_id: caption}, or records with qa_pairs of Q and A"
+    )
+    parser.add_argument("--references", required=True, metavar="JSON", help="MicroG-4M's vqa_and_captioning.json")
+    parser.add_argument("--task", required=True, help="caption or vqa")
+    parser.add_argument("--protocol", default="ptb", help="released (raw words, as the paper) or ptb (default)")
+    parser.add_argument(
+        "--metrics", help="of cider,bleu4,rougeL,meteor,sbert,bertscore; default: all that are possible"
+    )
+    parser.add_argument("--bertscore-model", metavar="DIR", help="local model folder for BERTScore")
+    parser.add_argument("--missing", default="error", help="missing predictions: error (default) or empty")
+    parser.add_argument("--by", default="", help="also by source, answerable, qtype (several: separated by commas)")
+    parser.add_argument("--baselines", action="store_true", help="score blind baselines too; needs no predictions")
+    parser.add_argument("--ci", action="store_true", help="95%% confidence intervals, source videos resampled")
+    parser.add_argument("--json", action="store_true", help="print one JSON object instead of tables")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Score, then print tables or JSON."""
+    from microg_da.errors import InputError
+    from microg_da.text.items import match, read_references, read_texts
+    from microg_da.text.scoring import DEFAULT_METRICS, Scorer
+
+    if not args.predictions and not args.baselines:
+        raise InputError("text-eval: nothing to score: give --predictions JSON, --baselines, or both.")
+    metrics = _listed(args.metrics) or [*DEFAULT_METRICS, *(["bertscore"] if args.bertscore_model else [])]
+    references = read_references(args.references, args.task)
+    notes = [f"references: {note}" for note in references.notes]
+    systems: list[dict[str, Any]] = []
+    scorer = Scorer(references.table, metrics, args.protocol, args.bertscore_model)
+    if args.predictions:
+        predictions, repeated = read_texts(args.predictions, args.task)
+        texts, coverage = match(predictions, references, args.missing, args.predictions)
+        notes += [*(f"predictions: {note}" for note in repeated), f"coverage: {coverage}"]
+        systems.append({"name": MODEL, "saw": "whatever the model saw", "texts": texts})
+    if args.baselines:
+        systems += _baselines(references, "sbert" in metrics)
+        notes.append(WARNING)
+    for system in systems:
+        system["scores"] = scorer.score(system.pop("texts"), _listed(args.by), args.ci)
+    absent = {} if "bertscore" in metrics else {"bertscore": "not computed: needs --bertscore-model DIR"}
+    about = {"task": args.task, "protocol": args.protocol, "items": len(references.table), "notes": notes}
+    (_print_json if args.json else _print_tables)(about, systems, absent)
+    return 0
+
+
+def _baselines(references: References, embeddings: bool) -> Iterator[dict[str, Any]]:
+    from microg_da.text.baselines import baselines
+    from microg_da.text.sbert import shared_embedder
+
+    for baseline in baselines(references.table, references.task, shared_embedder() if embeddings else None):
+        yield {"name": baseline.name, "saw": baseline.saw, "texts": baseline.texts}
+
+
+def _listed(text: str | None) -> list[str]:
+    return [word.strip() for word in (text or "").split(",") if word.strip()]
+
+
+def _print_json(about: dict[str, Any], systems: list[dict[str, Any]], absent: dict[str, str]) -> None:
+    from microg_da.files import to_json
+    from microg_da.text.scoring import as_dict
+
+    rows = [{"name": one["name"], "saw": one["saw"], **as_dict(one["scores"])} for one in systems]
+    print(to_json({**about, "not_computed": absent, "systems": rows}))
+
+
+def _print_tables(about: dict[str, Any], systems: list[dict[str, Any]], absent: dict[str, str]) -> None:
+    from rich.console import Console
+
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=WIDTH_WITHOUT_TERMINAL)
+    sets = {"overall": f"all {about['items']:,} items", "headline": "mean over source videos"}
+    if about["task"] == "vqa":
+        sets["headline"] += ", answerable items"
+        sets = {"overall": sets["overall"], "answerable": "answerable items", "headline": sets["headline"]}
+    for attribute, title in sets.items():
+        _print_set(console, f"{about['task']}, protocol {about['protocol']}: {title}", attribute, systems)
+    for system in systems:
+        for by, parts in system["scores"].parts.items():
+            _print_parts(console, f"{system['name']}, by {by}", parts)
+    for note in [*about["notes"], *(f"{name}: {reason}" for name, reason in absent.items())]:
+        console.print(note, highlight=False, markup=False)
+
+
+def _print_set(console: Console, title: str, attribute: str, systems: list[dict[str, Any]]) -> None:
+    from rich.table import Table
+
+    metrics = list(systems[0]["scores"].overall)
+    table = Table("system", "saw", *metrics, title=title, title_justify="left")
+    for column in table.columns[2:]:
+        column.justify, column.no_wrap = "right", True
+    for system in systems:
+        scores: TextScores = system["scores"]
+        values, intervals = getattr(scores, attribute), scores.intervals.get(attribute, {})
+        table.add_row(system["name"], system["saw"], *(_cell(values[name], intervals.get(name)) for name in metrics))
+    console.print(table)
+
+
+def _print_parts(console: Console, title: str, parts: dict[str, dict[str, float]]) -> None:
+    from rich.table import Table
+
+    columns = list(next(iter(parts.values())))
+    table = Table("part", *columns, title=title, title_justify="left")
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for part, values in parts.items():
+        table.add_row(part, f"{values['items']:,}", *(_cell(values[name]) for name in columns[1:]))
+    console.print(table)
+
+
+def _cell(value: float, interval: tuple[float, float] | None = None) -> str:
+    text = "–" if value != value else f"{value:.1f}"
+    return f"{text} [{interval[0]:.1f}, {interval[1]:.1f}]" if interval else text

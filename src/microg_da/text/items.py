@@ -1,0 +1,243 @@
+"""Reading captions and answers, and setting predictions beside their references: one row per item.
+
+An item is a clip (task ``caption``) or one question of a clip (task ``vqa``). Tables are DataFrames with the
+columns ``video_id, question, text``; ``question`` is empty for captions.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from microg_da.errors import InputError, unknown_name
+from microg_da.text.normalise import is_absent, is_not_mentioned, one_line
+
+TASKS = ("caption", "vqa")
+MISSING = ("error", "empty")
+
+# The interrogatives of English; a question without one of them wants a yes or a no.
+_INTERROGATIVES = ("what", "who", "how", "where", "why", "which", "when")
+
+
+@dataclass(frozen=True)
+class References:
+    """The items of a task.
+
+    Attributes:
+        table: ``video_id, question, text`` and what follows from them: ``source`` (the source video), ``number``
+            (the clip's place in it), ``answerable`` (the answer is not "Not mentioned"), ``qtype``.
+        task: ``"caption"`` or ``"vqa"``.
+        notes: what the file held beside plain items, in sentences.
+    """
+
+    table: pd.DataFrame
+    task: str
+    notes: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """How far predictions answer what was asked.
+
+    Attributes:
+        items: items that are asked for.
+        predicted: items for which there is a prediction.
+        absent: predictions that are empty or a literal ``nan``.
+        unknown: predictions for which there is no item.
+    """
+
+    items: int
+    predicted: int
+    absent: int
+    unknown: int
+
+    def __str__(self) -> str:
+        parts = [f"predictions for {self.predicted:,} of {self.items:,} items ({self.predicted / self.items:.1%})"]
+        if self.absent:
+            parts.append(f"{self.absent:,} of them empty or nan")
+        if self.unknown:
+            parts.append(f"{self.unknown:,} more for which there is no reference")
+        return ", ".join(parts)
+
+
+def read_references(path: str | Path, task: str) -> References:
+    """Read reference captions or answers; those that are absent (empty, ``nan``) are left out and noted.
+
+    Raises:
+        InputError: if the file or the task is not as expected, or nothing is left.
+    """
+    table, notes = read_texts(path, task)
+    absent = table["text"].map(is_absent)
+    if absent.any():
+        named = ", ".join(table.loc[absent, "video_id"].unique()[:3])
+        notes.append(f"left out {absent.sum()} of {len(table):,} references that are empty or a literal nan ({named})")
+    table = table[~absent].reset_index(drop=True)
+    if table.empty:
+        raise InputError(f"{path}: no reference for task {task!r} holds any text. Give another file or --task.")
+    clip = table["video_id"].str.rpartition("_")
+    table["source"] = clip[0].where(clip[1] != "", table["video_id"])
+    table["number"] = pd.to_numeric(clip[2], errors="coerce")
+    table["answerable"] = ~table["text"].map(is_not_mentioned)
+    table["qtype"] = table["question"].map(question_type)
+    return References(table, task, notes)
+
+
+def question_type(question: str) -> str:
+    """The interrogative a question asks with, be it its first word (*who*) or not (*in which*); else ``yes/no``."""
+    if not question:
+        return ""
+    words = [word.strip(",.?'\"").partition("'")[0] for word in question.lower().split()]
+    return next((word for word in words if word in _INTERROGATIVES), "yes/no")
+
+
+def match(
+    predictions: pd.DataFrame, references: References, missing: str = "error", where: str | Path = "predictions"
+) -> tuple[list[str], Coverage]:
+    """The prediction for every item, in the order of the references; an absent one is the empty text.
+
+    Args:
+        predictions: table ``video_id, question, text`` from :func:`read_texts`.
+        references: the items.
+        missing: ``"error"``, or ``"empty"`` to score a missing prediction as an empty text.
+        where: the file of the predictions, for the message.
+
+    Raises:
+        InputError: if predictions are missing and may not be.
+    """
+    if missing not in MISSING:
+        raise unknown_name("--missing", missing, MISSING)
+    said = dict(zip(_keys(predictions), predictions["text"], strict=True))
+    keys = list(_keys(references.table))
+    silent = [key for key in keys if key not in said]
+    coverage = Coverage(
+        items=len(keys),
+        predicted=len(keys) - len(silent),
+        absent=sum(is_absent(said[key]) for key in keys if key in said),
+        unknown=len(said.keys() - set(keys)),
+    )
+    if silent and missing == "error":
+        video_id, question = silent[0]
+        raise InputError(
+            f"{where}: {coverage}; the first without one is {video_id!r}{f', {question!r}' if question else ''}. "
+            "Complete the file, or score a missing prediction as an empty text with --missing empty."
+        )
+    texts = (said.get(key, "") for key in keys)
+    return ["" if is_absent(text) else text for text in texts], coverage
+
+
+def read_texts(path: str | Path, task: str) -> tuple[pd.DataFrame, list[str]]:
+    """Read captions or answers in the authors' formats.
+
+    Captions are ``{video_id: text}``, or a list of records with ``video_id`` and ``caption``; answers are a list
+    of records ``{"video_id": …, "qa_pairs": [{"Q": …, "A": …}, …]}``. A repeated item counts once.
+
+    Returns:
+        The table ``video_id, question, text``, and notes on what was repeated.
+
+    Raises:
+        InputError: if the file cannot be read, is shaped otherwise, or gives an item two different texts.
+    """
+    if task not in TASKS:
+        raise unknown_name("task", task, TASKS)
+    records = _load(path)
+    items: dict[tuple[str, str], tuple[str, str, str]] = {}
+    repeated = 0
+    for item in (_captions if task == "caption" else _answers)(records, str(path)):
+        video_id, question, text = item
+        key = (video_id, one_line(question))
+        repeated += key in items
+        known = items.setdefault(key, item)[2]
+        if known != text:
+            raise InputError(
+                f"{path}: two different texts for {video_id!r}{f', {question!r}' if question else ''}: "
+                f"{known[:60]!r} and {text[:60]!r}. Keep one."
+            )
+    table = pd.DataFrame(list(items.values()), columns=["video_id", "question", "text"], dtype=str)
+    return table, _repetitions(records, repeated)
+
+
+def _load(path: str | Path) -> Any:
+    def keep_first(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        # JSON allows a key twice and Python's reader keeps the last without a word.
+        found: dict[str, Any] = {}
+        for key, value in pairs:
+            if found.setdefault(key, value) != value:
+                raise InputError(f"{path}: the key {key!r} stands twice with different values. Keep one.")
+        return found
+
+    try:
+        text = Path(path).read_text(encoding="utf-8-sig")
+        # A bare NaN is what a table writes for a missing text; it is taken as the word is.
+        return json.loads(text, object_pairs_hook=keep_first, parse_constant=str)
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror}. Give a JSON file.") from error
+    except json.JSONDecodeError as error:
+        raise InputError(f"{path}, line {error.lineno}: not JSON: {error.msg}.") from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: not UTF-8 text ({error.reason} at byte {error.start}). Save it as UTF-8.") from error
+
+
+def _captions(records: Any, where: str) -> Iterator[tuple[str, str, str]]:
+    if isinstance(records, dict):
+        for video_id, caption in records.items():
+            yield video_id, "", _text(caption, f"{where}, {video_id!r}")
+        return
+    for place, record in _records(records, where, "an object {video_id: caption}, or a list of records"):
+        yield _field(record, "video_id", place), "", _field(record, "caption", place)
+
+
+def _answers(records: Any, where: str) -> Iterator[tuple[str, str, str]]:
+    for place, record in _records(records, where, "a list of records with video_id and qa_pairs"):
+        video_id = _field(record, "video_id", place)
+        pairs = record.get("qa_pairs")
+        for pair_place, pair in _records(pairs, f"{place} ({video_id}), qa_pairs", "a list of objects with Q and A"):
+            yield video_id, _field(pair, "Q", pair_place), _field(pair, "A", pair_place)
+
+
+def _records(value: Any, where: str, expected: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    if not isinstance(value, list):
+        raise InputError(f"{where}: expected {expected}, found {_kind(value)}.")
+    for index, record in enumerate(value):
+        place = f"{where}, entry {index + 1}"
+        if not isinstance(record, dict):
+            raise InputError(f"{place}: expected an object, found {_kind(record)}.")
+        yield place, record
+
+
+def _field(record: dict[str, Any], key: str, place: str) -> str:
+    if key not in record:
+        raise InputError(f"{place}: no {key!r}; there is {', '.join(map(repr, record)) or 'nothing'}.")
+    return _text(record[key], f"{place}, {key}")
+
+
+def _text(value: Any, place: str) -> str:
+    if not isinstance(value, str):
+        raise InputError(f"{place}: expected text, found {_kind(value)}.")
+    return value
+
+
+def _kind(value: Any) -> str:
+    kinds = {dict: "an object", list: "a list", str: "text", bool: "true or false", type(None): "null"}
+    return kinds.get(type(value), "a number")
+
+
+def _repetitions(records: Any, repeated: int) -> list[str]:
+    notes = []
+    if isinstance(records, list):
+        counts = Counter(record["video_id"] for record in records)
+        twice = [f"{video_id} in {count} records" for video_id, count in counts.items() if count > 1]
+        if twice:
+            notes.append(f"{len(twice)} clips stand in several records: {', '.join(twice[:3])}")
+    if repeated:
+        notes.append(f"{repeated} repeated items count once")
+    return notes
+
+
+def _keys(table: pd.DataFrame) -> Iterator[tuple[str, str]]:
+    return zip(table["video_id"], table["question"].map(one_line), strict=True)

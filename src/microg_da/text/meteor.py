@@ -1,0 +1,94 @@
+"""METEOR 1.5: the matching is the original Java program's, the sums and the final formula are done here."""
+
+from __future__ import annotations
+
+import subprocess
+import weakref
+from collections.abc import Sequence
+from functools import cached_property
+from threading import Thread
+from typing import IO
+
+import numpy as np
+
+from microg_da.errors import InputError
+from microg_da.text.java import command
+from microg_da.text.metrics import Metric, ratio
+from microg_da.text.normalise import one_line
+
+# The program's tuning for English: weights of matches by form, stem, synonym, paraphrase, and the curve's shape.
+STAGES = np.array([1.0, 0.6, 0.8, 0.6])
+ALPHA, BETA, GAMMA, DELTA = 0.85, 0.2, 0.6, 0.75
+COUNTS = 23
+
+
+class Meteor(Metric):
+    """METEOR 1.5 with English paraphrases, text normalised. Denkowski and Lavie, WMT 2014.
+
+    The program is started at the first pair and ends with this object. It reads one line per pair, so line
+    breaks and zero-width characters are taken out first; with a line break ``pycocoevalcap`` waits for ever.
+    """
+
+    def statistics(self, candidates: Sequence[str], references: Sequence[str]) -> np.ndarray:
+        """Per pair the program's 23 counts, and one."""
+        pairs = list(zip(candidates, references, strict=True))
+        lines = [f"SCORE ||| {_field(reference)} ||| {_field(candidate)}\n" for candidate, reference in pairs]
+        # Written beside the reading: both pipes are short, and each side would wait for the other.
+        Thread(target=_write, args=(self._program.stdin, "".join(lines)), daemon=True).start()
+        counts = np.array([self._counts(index) for index in range(len(pairs))]).reshape(-1, COUNTS + 1)
+        # A pair that is equal word for word is one chunk and pays no penalty; nor does its chunk count in a sum.
+        whole = (counts[:, 20] == 1) & (counts[:, 21:23] == counts[:, :2]).all(axis=1)
+        counts[whole, 20] = 0
+        return counts
+
+    def value(self, sums: np.ndarray) -> np.ndarray:
+        """Weighted F mean of the matched words, less the penalty for matches in many chunks."""
+        matches = sums[..., 4:20].reshape(*sums.shape[:-1], 4, 4)
+        sides = []
+        for side in (0, 1):
+            length, function_words = sums[..., side], sums[..., side + 2]
+            matched = DELTA * matches[..., side] + (1 - DELTA) * matches[..., side + 2]
+            weighted_length = DELTA * (length - function_words) + (1 - DELTA) * function_words
+            sides.append(ratio(matched @ STAGES, weighted_length, empty=0.0))
+        precision, recall = sides
+        mean = ratio(precision * recall, (1 - ALPHA) * recall + ALPHA * precision, empty=0.0)
+        fragmentation = ratio(2 * sums[..., 20], sums[..., 21] + sums[..., 22], empty=0.0)
+        return np.where(sums[..., -1] > 0, mean * (1 - GAMMA * fragmentation**BETA), np.nan)
+
+    @cached_property
+    def _program(self) -> subprocess.Popen[bytes]:
+        options = ("-Xmx2G", "-jar", "meteor-1.5.jar", "-", "-", "-stdio", "-l", "en", "-norm")
+        line, folder = command("METEOR", "meteor.meteor", *options)
+        program = subprocess.Popen(
+            line, cwd=folder, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+        )
+        weakref.finalize(self, _end, program)
+        return program
+
+    def _counts(self, index: int) -> list[float]:
+        assert self._program.stdout is not None
+        counts = [float(count) for count in self._program.stdout.readline().split()]
+        if len(counts) != COUNTS:
+            raise InputError(f"METEOR's program gave no counts for pair {index + 1}. It needs 2 GB of free memory.")
+        return [*counts, 1.0]
+
+
+def _field(text: str) -> str:
+    return one_line(text.replace("|||", " "))
+
+
+def _write(pipe: IO[bytes], text: str) -> None:
+    # A program that has died is noticed by whoever reads from it.
+    try:
+        pipe.write(text.encode(errors="replace"))
+        pipe.flush()
+    except BrokenPipeError:
+        pass
+
+
+def _end(program: subprocess.Popen[bytes]) -> None:
+    program.kill()
+    program.wait()
+    for pipe in (program.stdin, program.stdout):
+        if pipe is not None:
+            pipe.close()

@@ -1,0 +1,85 @@
+"""The metrics, each as counts that can be added up: of any set of items, the sum gives the metric of that set.
+
+Means of item scores (CIDEr, ROUGE-L, cosines) add score and one; BLEU and METEOR are no means, and add the counts
+of n-grams and matches. So one pass over the items serves the whole set, its parts and every bootstrap sample.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from importlib import import_module
+from types import ModuleType
+
+import numpy as np
+
+from microg_da.errors import InputError
+from microg_da.registry import Entry, Registry
+
+METRICS = Registry(
+    "metric",
+    {
+        "cider": Entry("microg_da.text.overlap:Cider", "consensus of 1- to 4-grams, weighted by rarity"),
+        "bleu4": Entry("microg_da.text.overlap:Bleu4", "precision of 1- to 4-grams with a brevity penalty"),
+        "rougeL": Entry("microg_da.text.overlap:RougeL", "longest common subsequence of words"),
+        "meteor": Entry("microg_da.text.meteor:Meteor", "words matched by form, stem, synonym and paraphrase"),
+        "sbert": Entry("microg_da.text.sbert:SentenceBert", "cosine of MiniLM sentence embeddings (S-BERT, S-VQA)"),
+        "bertscore": Entry("microg_da.text.bertscore:BertScore", "F1 of best-matching token embeddings"),
+    },
+)
+
+
+class Metric(ABC):
+    """Compares candidates with one reference each.
+
+    Attributes:
+        reads_tokens: whether the metric reads the protocol's tokens or the text as it was written.
+    """
+
+    reads_tokens = True
+
+    @abstractmethod
+    def statistics(self, candidates: Sequence[str], references: Sequence[str]) -> np.ndarray:
+        """The counts (N, S) of N pairs."""
+
+    @abstractmethod
+    def value(self, sums: np.ndarray) -> np.ndarray:
+        """The metric, 0…1 (CIDEr 0…10), of sets whose summed counts are ``sums`` (…, S); NaN for an empty set."""
+
+
+class MeanMetric(Metric):
+    """A metric that is the mean of item scores."""
+
+    @abstractmethod
+    def scores(self, candidates: Sequence[str], references: Sequence[str]) -> np.ndarray:
+        """The scores (N,) of N pairs."""
+
+    def statistics(self, candidates: Sequence[str], references: Sequence[str]) -> np.ndarray:
+        """Score and one, for every pair."""
+        scores = np.asarray(self.scores(candidates, references), dtype=float)
+        return np.stack([scores, np.ones_like(scores)], axis=1)
+
+    def value(self, sums: np.ndarray) -> np.ndarray:
+        """The mean."""
+        return ratio(sums[..., 0], sums[..., 1])
+
+
+def ratio(numerator: np.ndarray, denominator: np.ndarray, empty: float = np.nan) -> np.ndarray:
+    """Element-wise quotient; ``empty`` where the denominator is 0."""
+    return np.divide(numerator, denominator, out=np.full(np.shape(numerator), empty), where=denominator != 0)
+
+
+def require(module: str, extra: str, purpose: str) -> ModuleType:
+    """Import a module of an optional extra.
+
+    Raises:
+        InputError: if it is not installed; says what needs it and how to get it.
+    """
+    try:
+        return import_module(module)
+    except ImportError as error:
+        missing = error.name or module
+        raise InputError(
+            f"{purpose} needs {missing}, which is not installed: pip install 'microg_da[{extra}]', "
+            "or choose other --metrics."
+        ) from error
