@@ -12,6 +12,7 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 
 from microg_da.synthetic import gestures as g
+from microg_da.synthetic.arms import Gesture, Rig, Solid, WalkingArms
 from microg_da.synthetic.figure import (
     ANKLES,
     ELBOWS,
@@ -23,7 +24,7 @@ from microg_da.synthetic.figure import (
     torso_and_legs,
 )
 from microg_da.synthetic.geometry import Array, apply, rotation, rotation_about
-from microg_da.synthetic.gestures import GESTURES, Gesture, HandOverHand, PullWithLuggage, Rig, Solid, WalkingArms
+from microg_da.synthetic.handling import STEEL, WOOD, HandOverHand, PullWithLuggage, seat
 from microg_da.synthetic.postures import BEND, CROUCH, SIT, STAND, WALK, Moves, draw_posture
 
 Choice = TypeVar("Choice")
@@ -38,6 +39,7 @@ SOLO_GESTURES: dict[int, dict[int | None, float]] = {
 }
 """How often a lone person of each posture makes which gesture (None: idle)."""
 
+CAST_SIZE = 5
 WALKING_SPEED, PULLING_SPEED = 0.85, 0.40
 
 
@@ -104,7 +106,7 @@ class Actor:
         place_arms(joints, self.gesture.wrists(times, rig), self.gesture.poles)
         solids = self.gesture.solids(times, rig)
         if self.seated:
-            solids += g.seat(rig, g.WOOD if rig.floor is not None else g.STEEL)
+            solids += seat(rig, WOOD if rig.floor is not None else STEEL)
         return Body(joints, solids).moved(axes, position)
 
 
@@ -173,11 +175,8 @@ def draw_performance(rng: np.random.Generator, weightless: bool) -> Performance:
     return performance
 
 
-CAST_SIZE = 5
-
-
 def _draw_pair(rng: np.random.Generator, weightless: bool) -> list[Actor]:
-    """Two people who face each other: both talk, one talks, waves or points, or one grabs the other."""
+    """Two people who face each other: they talk, wave, watch, or one grabs the other."""
     kind = rng.choice(["talk", "listen", "wave", "watch", "grab"], p=[0.20, 0.24, 0.14, 0.10, 0.32])
     first, second = {
         "talk": (g.TALK, g.TALK),
@@ -191,8 +190,7 @@ def _draw_pair(rng: np.random.Generator, weightless: bool) -> list[Actor]:
     roll = rng.uniform(-0.3, 0.3) if weightless else 0.0
     actors = []
     for gesture, side in ((first, -1.0), (second, 1.0)):
-        postures = [STAND] if kind == "grab" else [STAND, SIT]
-        posture = int(rng.choice(postures, p=[0.6, 0.4] if len(postures) == 2 else [1.0]))
+        posture = _draw(rng, {STAND: 1.0} if kind == "grab" else {STAND: 0.6, SIT: 0.4})
         facing = rotation("z", heading + (np.pi if side > 0 else 0.0)) @ rotation("x", roll * side)
         place = rotation("z", heading) @ np.array([side * distance / 2, 0.0, 0.0])
         # Whoever sits has knees between the chest and the other person.
@@ -203,7 +201,7 @@ def _draw_pair(rng: np.random.Generator, weightless: bool) -> list[Actor]:
 
 
 def _draw_solo(rng: np.random.Generator, weightless: bool, place: Array, number: int) -> Actor:
-    """Somebody who minds a business of their own, more often seen from the front than from behind."""
+    """Somebody who minds a business of their own; the third person of a group is at any roll in microgravity."""
     posture = _draw(rng, POSTURE_WEIGHTS)
     gesture = _draw(rng, SOLO_GESTURES[posture])
     # Mostly seen from the side, where a posture shows, and rather from the front than from behind.
@@ -226,7 +224,7 @@ def _actor(
     still: bool,
 ) -> Actor:
     moves = draw_posture(posture, rng, weightless)
-    kind: type[Gesture] = Gesture if gesture is None else GESTURES[gesture]
+    kind: type[Gesture] = Gesture if gesture is None else g.GESTURES[gesture]
     if gesture is None and posture == WALK:
         kind = WalkingArms
     if posture == WALK and weightless:
@@ -240,7 +238,9 @@ def _actor(
         spin = rng.normal(0.0, 0.20, 3)
     labels = frozenset({posture}) | kind.labels
     made = kind(rng, weightless, seated=posture in (SIT, CROUCH))
-    floor, seated = (None if weightless else 0.0), posture == SIT and (not weightless or rng.random() < 0.7)
+    floor = None if weightless else 0.0
+    # Without weight some float in a sitting posture, others are strapped to a seat.
+    seated = posture == SIT and (not weightless or rng.random() < 0.7)
     return Actor(posture, made, moves, place, facing, velocity, spin, 0, labels, floor, seated)
 
 
