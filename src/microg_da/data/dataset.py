@@ -98,6 +98,7 @@ class ClipDataset(Dataset[Clip]):
         description: one line about the data.
         warnings: what a reader of results should know, a line each.
         split_hash: the hash of the split.
+        left_out: videos that were left out because they are missing, and why.
     """
 
     def __init__(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -114,14 +113,18 @@ class JpegFolders:
     def read(self, video_id: str, numbers: np.ndarray, min_short_side: int | None = None) -> Iterator[np.ndarray]:
         """See :meth:`FrameStore.read`."""
         flags = _REDUCED[self._reduction(video_id, min_short_side)]
-        shape = None
+        shape: tuple[int, ...] = ()
         for number in numbers.tolist():
-            path = self._path(video_id, number)
-            image = _decode_jpeg(path, flags)
-            shape = shape or image.shape
-            if image.shape != shape:
-                raise InputError(f"{path}: has another size than the frames before it. Extract the frames again.")
+            image = _decode_jpeg(self._path(video_id, number), flags)
+            if image.shape != (shape or image.shape):
+                raise InputError(
+                    f"{self._path(video_id, number)}: has another size than the frames before it. "
+                    f"Extract the frames again."
+                )
+            shape = image.shape
             yield image
+            # Freed before the next is decoded, which then takes the same, cached memory.
+            del image
 
     def _reduction(self, video_id: str, min_short_side: int | None) -> int:
         """The largest of 1, 2, 4, 8 by which libjpeg may shrink while it decodes."""
@@ -130,9 +133,9 @@ class JpegFolders:
         short = min(self.frame_size(video_id))
         return max((factor for factor in _REDUCED if short // factor >= min_short_side), default=1)
 
-    def _path(self, video_id: str, index: int) -> Path:
+    def _path(self, video_id: str, index: int) -> str:
         prefix, first, width, _ = self._listing(video_id)
-        return self.root / video_id / f"{prefix}{first + index:0{width}d}.jpg"
+        return f"{self.root}/{video_id}/{prefix}{first + index:0{width}d}.jpg"
 
     def _listing(self, video_id: str) -> tuple[str, int, int, int]:
         """Name before the number, first number, digits, and how many frames."""
@@ -310,18 +313,15 @@ def find_videos(root: str | Path) -> dict[str, Path]:
     return found
 
 
-def _decode_jpeg(path: Path, flags: int) -> np.ndarray:
+def _decode_jpeg(path: str, flags: int) -> np.ndarray:
     try:
-        with path.open("rb") as file:
-            size = file.seek(0, os.SEEK_END)
-            file.seek(max(size - _PADDING, 0))
-            whole = _END_OF_IMAGE in file.read()
+        data = np.fromfile(path, np.uint8)
     except OSError as error:
         raise InputError(f"{path}: cannot read the frame: {error.strerror or error}") from error
     # OpenCV would fill the rest of a truncated image with grey and say nothing.
-    if not whole:
-        raise InputError(f"{path}: the JPEG file is truncated ({size} bytes). Extract the frame again.")
-    image = cv2.imread(str(path), flags)
+    if _END_OF_IMAGE not in data[-_PADDING:].tobytes():
+        raise InputError(f"{path}: the JPEG file is truncated ({len(data)} bytes). Extract the frame again.")
+    image = cv2.imdecode(data, flags)
     if image is None:
         raise InputError(f"{path}: not a readable JPEG file. Extract the frame again.")
     return image

@@ -56,9 +56,10 @@ class View:
             which people are left: a crop drops those of whom nothing is inside it.
         """
         count = int(places.max()) + 1
-        pixels = np.empty((0,), np.uint8)
         H = W = 0
-        for number, image in enumerate(images):
+        remaining = iter(images)
+        for number in range(count):
+            image = next(remaining)
             if number == 0:
                 H, W, _ = image.shape
                 top, left, height, width, size = self._region(H, W)
@@ -67,6 +68,7 @@ class View:
             if self.flip:
                 cut = cv2.flip(cut, 1)
             cv2.split(cut, [pixels[2, number], pixels[1, number], pixels[0, number]])
+            del image  # its memory takes the next frame; a loop over the images would hold on to it
         frames = torch.from_numpy(pixels)
         moved, kept = self._move(boxes, H, W)
         return frames if len(places) == count else frames[:, torch.from_numpy(places)], moved, kept
