@@ -84,8 +84,8 @@ def nearest_allowed(
 ) -> list[str]:
     """For every item the answer to the nearest question that is not within ``radius`` clips of it.
 
-    Among questions that are equally near, the answer that most of them have is taken, else the first. Where all
-    items are left out the answer is empty.
+    Many questions are the same word for word. Of those equally near, the answer that most of them have is taken;
+    of answers equally common, the one that is last in the table. Where all items are left out the answer is empty.
 
     Args:
         table: columns ``source`` and ``number``.
@@ -109,9 +109,8 @@ def _nearest_questions(
     for start in range(0, len(table), BLOCK):
         rows = everything[start : start + BLOCK]
         similar = similarity(rows, everything)
-        distance = np.where(
-            source[rows, None] == source, np.abs(number[rows, None] - number), np.nan
-        )  # NaN, another source video, is within no radius
+        # Another source video is at no distance (NaN), and so within no radius.
+        distance = np.where(source[rows, None] == source, np.abs(number[rows, None] - number), np.nan)
         for name, radius in radii.items():
             allowed = np.where(distance <= radius, -np.inf, similar)
             found[name] += [_answer_of(row, answers) for row in allowed]
@@ -122,8 +121,8 @@ def _answer_of(similar: np.ndarray, answers: np.ndarray) -> str:
     best = similar.max()
     if best == -np.inf:
         return ""
-    # Equal questions differ in the last bits of their similarity.
-    return Counter(answers[similar >= best - 1e-5]).most_common(1)[0][0]
+    # Equal questions differ in the last bits of their similarity. Reversed, since a Counter keeps the first of equals.
+    return Counter(answers[similar >= best - 1e-5][::-1]).most_common(1)[0][0]
 
 
 def tfidf_similarity(texts: Sequence[str]) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
