@@ -155,7 +155,7 @@ def commonest_elsewhere(table: pd.DataFrame) -> list[str]:
 
 def medoid_elsewhere(table: pd.DataFrame) -> list[str]:
     """For every item the caption of the other source videos that is most like all of them (mean TF-IDF cosine)."""
-    vectors = _tfidf(table["text"])
+    vectors = _tfidf(table["text"].tolist())
     texts = table["text"].to_numpy(object)
     chosen = {}
     for source in table["source"].unique():

@@ -36,8 +36,8 @@ class BertScore(MeanMetric):
     def scores(self, candidates: Sequence[str], references: Sequence[str]) -> np.ndarray:
         """Item scores (N,)."""
         scores = np.zeros(len(candidates))
-        said = np.flatnonzero([bool(text.strip()) for text in candidates])
-        if said.size:
+        said = [index for index, text in enumerate(candidates) if text.strip()]
+        if said:
             _, _, f1 = self._scorer.score([candidates[i] for i in said], [references[i] for i in said])
             scores[said] = f1.numpy()
         return scores
