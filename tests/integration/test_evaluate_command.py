@@ -86,6 +86,21 @@ def test_breakdowns_as_json(files, capsys, by):
         assert sum(part["num_boxes"] for part in answer["parts"]) == 12
 
 
+def test_intervals_and_figure(files, tmp_path, capsys):
+    figure = tmp_path / "scores.svg"
+    arguments = ["evaluate", *files, "--ci", "--resamples", "20", "--by", "persons", "--figure", str(figure)]
+    assert main([*arguments, "--json"]) == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert answer["intervals"]["source"]["num_clusters"] == 1
+    assert answer["intervals"]["keyframe"]["num_clusters"] == 6
+    assert answer["intervals"]["keyframe"]["map"] == [1, 1]
+    assert answer["parts"][0]["intervals"]["recall_macro"] == [1, 1]
+    assert figure.read_text().lstrip().startswith("<?xml")
+    assert main(arguments) == 0
+    assert "as if independent" in capsys.readouterr().out
+    assert main(["evaluate", *files, "--figure", str(tmp_path / "scores.txt")]) == 2
+
+
 def test_exclude(files, tmp_path, capsys):
     (tmp_path / "excluded.csv").write_text("v_0,52\nv_1,0052\n")
     assert main(["evaluate", *files, "--exclude", str(tmp_path / "excluded.csv"), "--json"]) == 0

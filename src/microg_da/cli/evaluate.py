@@ -21,17 +21,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--exclude", metavar="CSV", help="keyframes to leave out, such as AVA's excluded timestamps")
     parser.add_argument("--ci", action="store_true", help="95%% intervals by bootstrap over source videos")
     parser.add_argument("--resamples", type=int, default=2000, help="of the bootstrap (default 2000)")
+    parser.add_argument("--figure", metavar="FILE", help="draw published and corrected side by side (png, svg, pdf)")
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
 
 
 def run(args: argparse.Namespace) -> int:
     """Score, then print a table or JSON."""
     from microg_da.data.annotations import read_actions, read_annotations, read_detections
-    from microg_da.errors import unknown_name
-    from microg_da.evaluation.breakdown import BREAKDOWNS, domains_of, evaluate_parts
+    from microg_da.errors import InputError, unknown_name
+    from microg_da.evaluation.breakdown import BREAKDOWNS, domains_of, partition
     from microg_da.evaluation.protocols import evaluate, get_protocol
+    from microg_da.evaluation.uncertainty import bootstrap
     from microg_da.taxonomy import get_taxonomy
 
+    if args.resamples < 1:
+        raise InputError("evaluate: --resamples must be 1 or more")
     if args.by and args.by not in BREAKDOWNS:
         raise unknown_name("breakdown", args.by, BREAKDOWNS, where="--by")
     options = {
@@ -42,12 +46,21 @@ def run(args: argparse.Namespace) -> int:
     detections = _without(read_detections(args.detections), args.exclude)
     ground_truth = _without(read_annotations(args.ground_truth), args.exclude)
     scores = evaluate(detections, ground_truth, **options)
-    parts = {}
+    tables = {}
     if args.by and args.by not in ("class", "group"):
         domains = domains_of(read_actions(args.actions)) if args.actions else None
-        parts = evaluate_parts(detections, ground_truth, args.by, domains, **options)
-    intervals = _intervals(detections, ground_truth, args.resamples, options) if args.ci else {}
+        tables = partition(detections, ground_truth, args.by, domains)
+    parts = {name: evaluate(*part, **options) for name, part in tables.items()}
+    intervals = {}
+    if args.ci:
+        intervals = _intervals(detections, ground_truth, args.resamples, options)
+        intervals["parts"] = {
+            name: bootstrap(*part, resamples=args.resamples, **options).intervals() for name, part in tables.items()
+        }
     (_print_json if args.json else _print_tables)(scores, args.by, parts, intervals)
+    if args.figure:
+        everything = tables or {"all": (detections, ground_truth)}
+        _draw(args.figure, everything, options, args.resamples if args.ci else 0)
     return 0
 
 
@@ -55,11 +68,8 @@ def _intervals(
     detections: pd.DataFrame, ground_truth: pd.DataFrame, resamples: int, options: dict[str, Any]
 ) -> dict[str, Any]:
     """Intervals over source videos and, to show the difference, over keyframes as if they were independent."""
-    from microg_da.errors import InputError
     from microg_da.evaluation.uncertainty import bootstrap
 
-    if resamples < 1:
-        raise InputError("evaluate: --resamples must be 1 or more")
     found: dict[str, Any] = {}
     for by in ("source", "keyframe"):
         drawn = bootstrap(detections, ground_truth, cluster_by=by, resamples=resamples, **options)
@@ -67,6 +77,23 @@ def _intervals(
         if by == "source":
             found["per_class"] = drawn.class_intervals().to_dict("records")
     return found
+
+
+def _draw(path: str, parts: dict[str, Any], options: dict[str, Any], resamples: int) -> None:
+    """Score every part by both protocols and draw them."""
+    from microg_da.evaluation.protocols import PROTOCOLS, evaluate
+    from microg_da.evaluation.uncertainty import bootstrap
+    from microg_da.reporting.score_figure import write_score_figure
+
+    scores: dict[str, Any] = {}
+    intervals: dict[str, Any] = {}
+    for name, protocol in PROTOCOLS.items():
+        chosen = {**options, "protocol": protocol}
+        scores[name] = {part: evaluate(*tables, **chosen) for part, tables in parts.items()}
+        if resamples:
+            drawn = {part: bootstrap(*tables, resamples=resamples, **chosen) for part, tables in parts.items()}
+            intervals[name] = {part: found.intervals() for part, found in drawn.items()}
+    write_score_figure(scores, path, intervals or None)
 
 
 def _without(table: pd.DataFrame, excluded: str | None) -> pd.DataFrame:
@@ -87,9 +114,11 @@ def _print_json(scores: Any, by: str | None, parts: dict[str, Any], intervals: d
     if parts:
         answer["by"] = by
         answer["parts"] = [{"part": name, **part.as_dict(per_class=False)} for name, part in parts.items()]
+        for part in answer["parts"] if intervals else ():
+            part["intervals"] = intervals["parts"][part["part"]]
     if intervals:
-        classes = intervals.pop("per_class")
-        answer["intervals"] = intervals
+        classes = intervals["per_class"]
+        answer["intervals"] = {drawn: intervals[drawn] for drawn in ("source", "keyframe")}
         if by == "class":
             answer["per_class"] = [row | bounds for row, bounds in zip(answer["per_class"], classes, strict=True)]
     print(to_json(answer))
@@ -110,3 +139,5 @@ def _print_tables(scores: Any, by: str | None, parts: dict[str, Any], intervals:
         score_tables.print_groups(scores.by_group(), console)
     elif parts:
         score_tables.print_parts(parts, str(by), console)
+        for name, found in intervals.get("parts", {}).items():
+            score_tables.print_intervals(found, f"the source videos of {name}", console)

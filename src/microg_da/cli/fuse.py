@@ -34,6 +34,9 @@ def run(args: argparse.Namespace) -> int:
 
     if bool(args.fit_detections) != bool(args.fit_ground_truth):
         raise InputError("fuse: --fit-detections and --fit-ground-truth go together")
+    names = [Path(path).name for path in args.detections]
+    if len(set(names)) < len(names):
+        names = list(args.detections)
     fused = fuse(
         [read_detections(path) for path in args.detections],
         fit_detections=[read_detections(path) for path in args.fit_detections],
@@ -42,7 +45,7 @@ def run(args: argparse.Namespace) -> int:
         calibrate=args.calibrate,
         taxonomy=get_taxonomy(args.taxonomy),
         scores=args.scores,
-        names=[Path(path).name for path in args.detections],
+        names=names,
     )
     write_detections(fused.detections, args.output)
     report = {"output": str(args.output), **fused.report}

@@ -19,6 +19,8 @@ from microg_da.evaluation.outcomes import truth_of_boxes
 from microg_da.evaluation.protocols import ScoreKind, Scores, evaluate
 from microg_da.taxonomy import Taxonomy, get_taxonomy
 
+RULED_OUT = -20.0
+
 
 @dataclass(frozen=True)
 class Fused:
@@ -79,35 +81,35 @@ def fuse(
             f"{len(detections)} detections but {len(fit_detections)} fit detections; one of each is needed per model"
         )
     aligned = align(detections, taxonomy, scores)
+    unsaid = np.isnan(aligned.logits).any(axis=0)
+    logits = np.where(unsaid, RULED_OUT, aligned.logits)
     report: dict[str, Any] = {"method": method, "calibrate": calibrate, "models": _describe(names, aligned)}
     if can_learn and fit_ground_truth is not None:
         fit = _fit_set(align(fit_detections, taxonomy, scores), fit_ground_truth, taxonomy)
         fusion = fit_fusion(method, fit.logits, fit.labels, fit.folds)
-        fused = fusion(aligned.logits)
+        fused = fusion(logits)
         held_out = cross_fused(fusion, fit.logits, fit.labels, fit.folds)
-        calibration = fit_calibration(calibrate, held_out, fit.labels, _complete(fused))
+        calibration = fit_calibration(calibrate, held_out, fit.labels, fused)
         report["fit"] = _describe_fit(fit, fit_ground_truth, held_out, calibrate, taxonomy)
     else:
-        fusion = fit_fusion("mean", aligned.logits, np.zeros((0, 0), dtype=bool), np.zeros(0))
-        fused, calibration = fusion(aligned.logits), Calibration("none", 1.0, np.zeros(len(taxonomy)))
+        fusion = fit_fusion("mean", logits, np.zeros((0, 0), dtype=bool), np.zeros(0))
+        fused, calibration = fusion(logits), Calibration("none", 1.0, np.zeros(len(taxonomy)))
     report |= _describe_learned(names, taxonomy, fusion, calibration)
     report |= {"num_boxes": len(aligned.boxes), "num_unseen_boxes": int((~aligned.seen).sum())}
-    return Fused(to_table(aligned.boxes, calibration(fused), taxonomy), report)
+    probabilities = np.where(unsaid, np.nan, calibration(fused))
+    return Fused(to_table(aligned.boxes, probabilities, taxonomy), report)
 
 
 def _fit_set(aligned: Aligned, ground_truth: pd.DataFrame, taxonomy: Taxonomy) -> _FitSet:
-    """Boxes that some model saw and scored in full; the others teach nothing."""
-    kept = aligned.seen & ~np.isnan(aligned.logits).any(axis=(0, 2))
+    """Boxes that some model saw; the others teach nothing. A class of which nothing is said is ruled out."""
+    kept = aligned.seen
     boxes = aligned.boxes[kept].reset_index(drop=True)
     if boxes.empty:
-        raise InputError("the fit set has no box for which every class has a score")
+        raise InputError("no model saw any box of the fit set: all its scores are constant")
     labels = truth_of_boxes(boxes, ground_truth, taxonomy)
     folds = grouped_folds(source_videos(boxes["video_id"]).to_numpy(object))
-    return _FitSet(boxes, aligned.logits[:, kept], labels, folds)
-
-
-def _complete(fused: np.ndarray) -> np.ndarray:
-    return fused[~np.isnan(fused).any(axis=1)]
+    logits = aligned.logits[:, kept]
+    return _FitSet(boxes, np.where(np.isnan(logits), RULED_OUT, logits), labels, folds)
 
 
 def _describe(names: Sequence[str], aligned: Aligned) -> list[dict[str, Any]]:
