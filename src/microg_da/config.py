@@ -21,12 +21,17 @@ from microg_da.files import write_text
 
 @dataclass
 class DataConfig:
-    """Where clips come from. A SOURCE reads ``synthetic:earth``, ``ava:/path``, ``microg4m:/path?domain=real``."""
+    """Where clips come from. A SOURCE reads ``synthetic:earth``, ``ava:/path``, ``microg4m:/path?domain=real``.
+
+    ``decode`` and ``on_error`` hold for data read from files, unless a SOURCE says otherwise.
+    """
 
     source: str = "synthetic:earth"
     target: str = "synthetic:microgravity"
     taxonomy: str = "microg50"
     image_size: int = 96
+    decode: str = "auto"
+    on_error: str = "raise"
     num_workers: int = 0
 
 

@@ -188,3 +188,16 @@ def test_people_never_outnumber_labels(tree):
             clip = clips[index]
             assert len(clip.boxes) == len(clip.labels) == len(clip.table_boxes)
             assert np.isfinite(clip.boxes.numpy()).all()
+
+
+def test_a_run_can_say_what_to_do_with_bad_data(tree):
+    from microg_da.config import Config
+    from microg_da.data.datamodule import DomainDatasets
+
+    remove_folder(tree)
+    config = Config()
+    config.data.source = f"microg4m:{tree}"
+    with pytest.raises(InputError, match="no such folder of frames"):
+        DomainDatasets(config).get("source", "train", labelled=True)
+    config.data.on_error = "skip"
+    assert len(DomainDatasets(config).get("source", "train", labelled=True)) == 3

@@ -78,7 +78,7 @@ class DomainDatasets:
     def _make(self, domain: Domain, split: Split, labelled: bool) -> Any:
         config = self.config
         source = config.data.source if domain == "source" else config.data.target
-        options: dict[str, Any] = {}
+        options: dict[str, Any] = {"decode": config.data.decode, "on_error": config.data.on_error}
         if source.startswith("synthetic:"):
             options = dataclasses.asdict(config.synthetic)
             clips = {name: options.pop(f"{name}_clips") for name in ("train", "val", "test")}
