@@ -119,6 +119,7 @@ def _one_of_two(rank, folder, shares, *data):
     dist.destroy_process_group()
 
 
+@pytest.mark.slow
 def test_two_processes_equal_one(make_tables, tmp_path):
     detections, truth = make_tables(9, keyframes=15, ids=IDS, ties=True)
     data = (truth, *as_batches(known(detections, truth)))
