@@ -63,7 +63,7 @@ ZOO = {
     "r2plus1d_tiny": ZooModel(
         "tiny:r2plus1d_tiny",
         "small residual (2+1)D network for CPUs and the embedded data",
-        649_250, 0.0809, 96, 16, Window(8, 2),
+        649_250, 0.0809, 96, 16, Window(8, 4),
     ),
     "c2d_r50_8x8": ZooModel(
         "resnet:c2d_r50",
