@@ -174,7 +174,8 @@ class StageData(pl.LightningDataModule):
         self, dataset: Any, domain: Domain, batch_size: int, *, shuffle: bool, drop_last: bool
     ) -> DataLoader[ClipBatch]:
         world, rank = (self.trainer.world_size, self.trainer.global_rank) if self.trainer else (1, 0)
-        # Distributed also when alone: the order depends on seed and epoch only, so that a resumed run sees what it would have seen.
+        # Distributed also when alone: the order depends on seed and epoch only, so that a resumed run sees what
+        # it would have seen.
         sampler = EpochSampler(dataset, num_replicas=world, rank=rank, shuffle=shuffle, seed=self.seed)
         workers = self.datasets.config.data.num_workers
         batches: dict[str, Any] = {"batch_size": batch_size, "sampler": sampler, "drop_last": drop_last}
