@@ -101,9 +101,7 @@ _AVA_NAMES = (
 )  # fmt: skip
 
 # AVA leaves classes with fewer than 25 validation or test examples out of its evaluation.
-_AVA_NOT_EVALUATED = frozenset(
-    {2, 16, 18, 19, 21, 23, 25, 31, 32, 33, 35, 39, 40, 42, 44, 50, 53, 55, 71, 75}
-)
+_AVA_NOT_EVALUATED = frozenset({2, 16, 18, 19, 21, 23, 25, 31, 32, 33, 35, 39, 40, 42, 44, 50, 53, 55, 71, 75})
 
 _MICROG_IDS = (
     1, 3, 5, 6, 7, 8, 9, 10, 11, 12, 14, 17, 20, 22, 24, 26, 27, 28, 29, 30, 34, 36, 38, 41, 43, 45, 46, 47,
@@ -137,9 +135,7 @@ class Taxonomy:
         if not self.ids or len(self.ids) != len(self.names):
             raise InputError(f"taxonomy {self.name!r}: needs as many names as ids, and at least one")
         if list(self.ids) != sorted(set(self.ids)) or not 1 <= self.ids[0] <= self.ids[-1] <= MAX_ACTION_ID:
-            raise InputError(
-                f"taxonomy {self.name!r}: ids must ascend, without repeats, within 1…{MAX_ACTION_ID}"
-            )
+            raise InputError(f"taxonomy {self.name!r}: ids must ascend, without repeats, within 1…{MAX_ACTION_ID}")
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -251,9 +247,7 @@ def _read_label_map(path: Path) -> Taxonomy:
             raise InputError(f'{path}, line {line}: an item needs name: "…" and id: number')
         found[int(number[1])] = name[1]
     if not found:
-        raise InputError(
-            f'{path}: no item {{ name: "…" id: 1 }} in it; a label map in AVA\'s pbtxt format is needed'
-        )
+        raise InputError(f'{path}: no item {{ name: "…" id: 1 }} in it; a label map in AVA\'s pbtxt format is needed')
     ids = tuple(sorted(found))
     return Taxonomy(path.stem, ids, tuple(found[i] for i in ids))
 
