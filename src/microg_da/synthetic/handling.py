@@ -123,9 +123,9 @@ class Read(Gesture):
         pages: list[Solid] = []
         for sign in LEFT_RIGHT:
             leaf = axes @ rotation("z", 0.35 * sign)
-            centre = rig.at_chest(*self._centre) + 0.14 * sign * leaf[..., 1]
-            pages.append(Solid("cover", centre + 0.016 * leaf[..., 0], leaf, (0.014, 0.15, 0.20), self._colour, 0.03))
-            pages.append(Solid("page", centre - 0.014 * leaf[..., 0], leaf, (0.014, 0.14, 0.19), PAGE, 0.04))
+            centre = rig.at_chest(*self._centre) + 0.16 * sign * leaf[..., 1]
+            pages.append(Solid("cover", centre + 0.020 * leaf[..., 0], leaf, (0.018, 0.17, 0.23), self._colour, 0.03))
+            pages.append(Solid("page", centre - 0.018 * leaf[..., 0], leaf, (0.018, 0.16, 0.22), PAGE, 0.04))
         return pages
 
 
@@ -150,11 +150,11 @@ class Point(Gesture):
         hand = rig.joints[:, Joint.LEFT_HAND if self.side == 0 else Joint.RIGHT_HAND]
         centre = hand + self._far * self._direction
         upright = np.eye(3)
-        solids = [Solid("goal", centre, upright, (0.15, 0.15, 0.15), self._colour)]
+        solids = [Solid("goal", centre, upright, (0.18, 0.18, 0.18), self._colour)]
         if rig.floor is not None:
             foot = centre.copy()
-            foot[:, 2] = (centre[:, 2] - 0.12 + rig.floor) / 2
-            half = (centre[0, 2] - 0.12 - rig.floor) / 2
+            foot[:, 2] = (centre[:, 2] - 0.18 + rig.floor) / 2
+            half = (centre[0, 2] - 0.18 - rig.floor) / 2
             solids.append(Solid("post", foot, upright, (0.025, 0.025, half), (70, 66, 62), -0.02))
         return solids
 
@@ -188,7 +188,7 @@ class Touch(Gesture):
             solids.append(Solid("pole", pole, upright, (0.05, 0.07, half), self._colour, -0.12))
         for number in range(4):
             spot = face + np.array([-0.01, 0.19 if number % 2 else -0.19, 0.17 - 0.17 * (number // 2)])
-            solids.append(Solid("lamp", spot, upright, (0.040, 0.065, 0.065), self._lamp, -0.05))
+            solids.append(Solid("lamp", spot, upright, (0.050, 0.08, 0.08), self._lamp, -0.05))
         return solids
 
     def _panel(self, rig: Rig) -> Array:

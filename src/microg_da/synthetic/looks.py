@@ -18,10 +18,10 @@ GREY = np.broadcast_to(np.array([0.299, 0.587, 0.114]), (3, 3))
 """Luminance in every channel."""
 
 GRADES = (
-    ((14, 22, 34), (255, 232, 196)),
-    ((20, 14, 30), (255, 226, 170)),
-    ((8, 26, 24), (236, 255, 214)),
-    ((10, 14, 40), (214, 232, 255)),
+    ((14, 20, 30), (255, 240, 218)),
+    ((18, 14, 26), (255, 236, 204)),
+    ((10, 22, 20), (240, 255, 228)),
+    ((12, 14, 34), (226, 238, 255)),
 )
 """Colours that black and white become in a film, red, green, blue."""
 
@@ -56,7 +56,7 @@ def draw_look(rng: np.random.Generator, look: str) -> Look:
         slope = rng.uniform(-0.06, 0.06, 2)
         return Look(
             _curve(curve),
-            rng.uniform(0.75, 0.95),
+            rng.uniform(0.85, 1.0),
             rng.uniform(0.12, 0.3),
             slope,
             rng.uniform(5.0, 9.0),
@@ -67,8 +67,8 @@ def draw_look(rng: np.random.Generator, look: str) -> Look:
     steep = tones * (1 - contrast) + contrast * (3 * tones**2 - 2 * tones**3)
     curve = black + (white - black) * steep
     angle = rng.uniform(0, 2 * np.pi)
-    slope = rng.uniform(0.22, 0.38) * np.array([np.cos(angle), np.sin(angle)])
-    return Look(_curve(curve), rng.uniform(1.05, 1.35), rng.uniform(0.3, 0.5), slope, rng.uniform(0.5, 1.3), None)
+    slope = rng.uniform(0.18, 0.32) * np.array([np.cos(angle), np.sin(angle)])
+    return Look(_curve(curve), rng.uniform(1.1, 1.4), rng.uniform(0.25, 0.45), slope, rng.uniform(0.5, 1.3), None)
 
 
 def finish(frames: np.ndarray, look: Look, rngs: list[np.random.Generator]) -> np.ndarray:

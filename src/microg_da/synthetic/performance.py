@@ -31,8 +31,8 @@ Choice = TypeVar("Choice")
 
 POSTURE_WEIGHTS = {STAND: 0.26, SIT: 0.26, WALK: 0.16, BEND: 0.16, CROUCH: 0.16}
 SOLO_GESTURES: dict[int, dict[int | None, float]] = {
-    STAND: {None: 0.04, g.CARRY: 0.06, g.READ: 0.16, g.POINT: 0.22, g.TOUCH: 0.10, g.COMPUTE: 0.24, g.WAVE: 0.18},
-    SIT: {None: 0.04, g.CARRY: 0.06, g.READ: 0.16, g.POINT: 0.20, g.TOUCH: 0.08, g.COMPUTE: 0.30, g.WAVE: 0.16},
+    STAND: {None: 0.04, g.CARRY: 0.06, g.READ: 0.16, g.POINT: 0.22, g.TOUCH: 0.16, g.COMPUTE: 0.16, g.WAVE: 0.18},
+    SIT: {None: 0.04, g.CARRY: 0.06, g.READ: 0.16, g.POINT: 0.20, g.TOUCH: 0.12, g.COMPUTE: 0.24, g.WAVE: 0.16},
     WALK: {None: 0.65, g.CARRY: 0.35},
     BEND: {None: 0.40, g.CARRY: 0.25, g.TOUCH: 0.35},
     CROUCH: {None: 0.25, g.CARRY: 0.25, g.TOUCH: 0.20, g.READ: 0.15, g.POINT: 0.15},
@@ -169,7 +169,7 @@ def draw_performance(rng: np.random.Generator, weightless: bool) -> Performance:
         actor.member = int(member)
     performance = Performance(actors, weightless)
     if weightless:
-        performance.drift, performance.spin = rng.normal(0.0, 0.05, 3), rng.normal(0.0, 0.12, 3)
+        performance.drift, performance.spin = rng.normal(0.0, 0.05, 3), rng.normal(0.0, 0.08, 3)
     performance.extent = np.concatenate([body.joints[0] for body in performance.at(np.zeros(1))])
     performance.centre = (performance.extent.min(0) + performance.extent.max(0)) / 2
     return performance
@@ -187,7 +187,7 @@ def _draw_pair(rng: np.random.Generator, weightless: bool) -> list[Actor]:
     }[kind]
     distance = rng.uniform(0.54, 0.62) if kind == "grab" else rng.uniform(0.95, 1.20)
     heading = rng.uniform(-0.5, 0.5) + (np.pi if rng.random() < 0.5 else 0.0)
-    roll = rng.uniform(-0.3, 0.3) if weightless else 0.0
+    roll = rng.uniform(-0.2, 0.2) if weightless else 0.0
     actors = []
     for gesture, side in ((first, -1.0), (second, 1.0)):
         posture = _draw(rng, {STAND: 1.0} if kind == "grab" else {STAND: 0.6, SIT: 0.4})
@@ -235,7 +235,7 @@ def _actor(
         direction = facing @ (np.array([0.35, 0.0, 0.94]) if weightless else np.array([1.0, 0.0, 0.0]))
         velocity = speed * rng.uniform(0.85, 1.15) * direction
     elif weightless and not still:
-        spin = rng.normal(0.0, 0.20, 3)
+        spin = rng.normal(0.0, 0.12, 3)
     labels = frozenset({posture}) | kind.labels
     made = kind(rng, weightless, seated=posture in (SIT, CROUCH))
     floor = None if weightless else 0.0

@@ -19,7 +19,7 @@ from microg_da.synthetic.scenery import Room, paint_earth_room, paint_module
 from microg_da.synthetic.spec import FRAMES_PER_SECOND, KEYFRAME, ClipName, SyntheticSpec, generator
 from microg_da.synthetic.stage import Picture, Stage
 
-RENDERER_VERSION = 4
+RENDERER_VERSION = 5
 """Raised whenever the same name would give another clip; caches on disk depend on it."""
 
 FOCAL = 1.12
@@ -160,7 +160,7 @@ def _place_camera(rng: np.random.Generator, performance: Performance, room: Room
     weightless = performance.weightless
     aim = performance.centre + rng.normal(0.0, 0.05, 3)
     if weightless:
-        elevation, azimuth, roll = rng.uniform(-0.25, 0.25), rng.uniform(-0.15, 0.15), rng.uniform(-np.pi, np.pi)
+        elevation, azimuth, roll = rng.uniform(-0.15, 0.15), rng.uniform(-0.1, 0.1), rng.uniform(-np.pi, np.pi)
     else:
         elevation, azimuth, roll = rng.uniform(0.0, 0.28), rng.uniform(-0.1, 0.1), rng.normal(0.0, 0.035)
     back = np.array([np.sin(azimuth) * np.cos(elevation), -np.cos(azimuth) * np.cos(elevation), np.sin(elevation)])
@@ -168,7 +168,7 @@ def _place_camera(rng: np.random.Generator, performance: Performance, room: Room
     position = aim + distance * back
     axes, origin = _module_pose(rng, position, aim, room) if weightless else _room_pose(rng, position, aim, room)
     shake = np.stack([rng.uniform(0.0, 0.05, 3), rng.uniform(0.5, 1.6, 3), rng.uniform(0, 2 * np.pi, 3)])
-    roll_rate = rng.normal(0.0, 0.10) if weightless else 0.0
+    roll_rate = rng.normal(0.0, 0.08) if weightless else 0.0
     return CameraRig(position, aim, roll, roll_rate, shake, axes, origin)
 
 
