@@ -121,6 +121,15 @@ def test_an_experiment_builds_on_another_and_overrides_win(experiment):
     assert config.adaptation.args == {"weight": 0.7}
 
 
+def test_arguments_go_with_their_method(experiment):
+    path = str(experiment("adaptation: {args: {weight: 0.7}, name: dann}\n"))
+    assert load_config(path).adaptation.args == {"weight": 0.7}
+    assert load_config(path, ["adaptation=dann"]).adaptation.args == {"weight": 0.7}
+    assert load_config(path, ["adaptation=adabn"]).adaptation.args == {}
+    both = load_config(path, ["adaptation.args.max_clips=5", "adaptation=adabn"])
+    assert both.adaptation.args == {"max_clips": 5}
+
+
 def test_a_circle_of_bases_is_refused(experiment):
     experiment("base: two\n", "one.yaml")
     path = experiment("base: one\n", "two.yaml")

@@ -206,8 +206,13 @@ def load_config(
     merged = OmegaConf.structured(Config(experiment=path.stem))
     origins = {}
     for where, flat in layers:
-        for key, value in flat.items():
-            origins[_set(merged, key, value, where)] = where
+        # Names first: an argument beside a name is meant for it, one of an earlier layer for another method.
+        layer = [(_canonical(key, value, where), value) for key, value in flat.items()]
+        for key, value in sorted(layer, key=lambda item: item[0] not in _OWNERS):
+            if key in _OWNERS and OmegaConf.select(merged, key) != value:
+                OmegaConf.update(merged, _OWNERS[key], {}, merge=False)
+            _set(merged, key, value, where)
+            origins[key] = where
     resolved = _to_object(merged, str(path))
     _set_window(resolved.model, origins)
     check_config(resolved, origins)
@@ -250,24 +255,21 @@ def _sections() -> list[str]:
     return [item.name for item in fields(Config) if _nested(Config, item.name)]
 
 
-def _free_keys() -> list[str]:
-    """Keys under which any key may stand: the arguments of a model or a method, which check their own."""
-    return ["model.options", "adaptation.args"]
+_OWNERS = {"model.name": "model.options", "adaptation.name": "adaptation.args"}
+"""Names, and the keys whose content belongs to them: any key may stand there, and the model or method checks it."""
 
 
 def _is_free(key: str) -> bool:
-    return any(key == free or key.startswith(f"{free}.") for free in _free_keys())
+    return any(key == free or key.startswith(f"{free}.") for free in _OWNERS.values())
 
 
-def _set(config: DictConfig, key: str, value: Any, where: str) -> str:
-    key = _canonical(key, value, where)
+def _set(config: DictConfig, key: str, value: Any, where: str) -> None:
     try:
         OmegaConf.update(config, key, value, force_add=_is_free(key), merge=not isinstance(value, list))
     except OmegaConfBaseException as error:
         raise InputError(f"{where}: {key}={value!r} does not fit: expected {_expected(key)}.") from error
     except (TypeError, ValueError) as error:
         raise InputError(f"{where}: {key}={value!r} does not fit: {first_line(error)}") from error
-    return key
 
 
 def _canonical(key: str, value: Any, where: str) -> str:

@@ -12,7 +12,7 @@ from microg_da.data import datamodule
 from microg_da.data.clips import Clip, ClipKey, collate_clips
 from microg_da.data.datamodule import DomainDatasets, StageData
 from microg_da.errors import InputError
-from microg_da.training.experiment import fit
+from microg_da.training.experiment import fit, method_label
 from microg_da.training.module import DetectorModule, build_optimizer
 from microg_da.training.run import gap_recovered
 
@@ -96,6 +96,19 @@ def test_frozen_parameters_are_left_out():
     network.bias.requires_grad_(False)
     optimizer = build_optimizer(network, TrainingConfig())
     assert [len(group["params"]) for group in optimizer.param_groups] == [1]
+
+
+@pytest.mark.parametrize(
+    ("words", "label"),
+    [
+        (["adaptation=dann", "adaptation.rotation=90"], "dann + rotation 90°"),
+        (["adaptation=dann", "adaptation.rotation=null"], "dann"),
+        (["adaptation=adabn", "adaptation.rotation=90"], "adabn"),
+        (["adaptation=dann", "adaptation.rotation=90", "adaptation.epochs=0"], "dann"),
+    ],
+)
+def test_a_label_claims_rotation_only_where_clips_were_turned(words, label):
+    assert method_label(load_config("ava2microg", words)) == label
 
 
 def rows(**maps):

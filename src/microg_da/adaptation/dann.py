@@ -24,7 +24,7 @@ class DANNArguments:
         gamma: how fast the weight rises with progress p: ``weight * (2 / (1 + exp(-gamma p)) - 1)``.
     """
 
-    weight: float = 0.3
+    weight: float = 0.1
     hidden_dim: int = 128
     gamma: float = 10.0
 

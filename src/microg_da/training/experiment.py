@@ -13,6 +13,7 @@ import pytorch_lightning as pl
 import torch
 from rich.console import Console
 
+from microg_da.adaptation import ADAPTATIONS
 from microg_da.adaptation.base import Adaptation, create_adaptation, method_arguments
 from microg_da.config import Config, TrainingConfig
 from microg_da.data.annotations import write_annotations, write_detections
@@ -267,7 +268,8 @@ class Experiment:
 
 def method_label(config: Config) -> str:
     """The adaptation as result tables name it; rotation is told apart from what the method itself does."""
-    rotation = config.adaptation.rotation
+    trains = ADAPTATIONS.load(config.adaptation.name).trains and config.adaptation.epochs
+    rotation = config.adaptation.rotation if trains else None
     return config.adaptation.name + (f" + rotation {rotation:g}°" if rotation else "")
 
 
