@@ -95,6 +95,6 @@ def test_json_is_one_object_with_numbers_as_numbers(capsys):
 
 
 def test_a_table_without_entries(capsys, tmp_path, monkeypatch):
-    monkeypatch.setattr("microg_da.experiments.experiment_folders", list)
+    monkeypatch.setattr("microg_da.experiments.experiment_files", dict)
     print_catalogue("experiments")
     assert capsys.readouterr().out.split() == ["name", "summary"]
