@@ -14,8 +14,8 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from microg_da.errors import InputError, nearest, unknown_name
-from microg_da.experiments import COMMAND_LINE, find_experiment, first_line, parse_overrides, read_layers
+from microg_da.errors import InputError, first_line, nearest, unknown_name
+from microg_da.experiments import COMMAND_LINE, find_experiment, parse_overrides, read_layers
 from microg_da.files import write_text
 
 

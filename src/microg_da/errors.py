@@ -34,3 +34,8 @@ def unknown_name(kind: str, name: str, valid: Iterable[str], where: str = "") ->
     place = f"{where}: " if where else ""
     hint = f" Did you mean {guess!r}?" if guess else ""
     return InputError(f"{place}unknown {kind} {name!r}.{hint} Valid: {', '.join(names) or '(none)'}.")
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an exception's message; libraries append pages to it. Its type where it says nothing."""
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

@@ -10,7 +10,7 @@ import yaml
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from microg_da.errors import InputError, unknown_name
+from microg_da.errors import InputError, first_line, unknown_name
 
 COMMAND_LINE = "command line"
 
@@ -116,8 +116,3 @@ def _flatten(content: dict[Any, Any], is_free: Callable[[str], bool], prefix: st
             yield from _flatten(value, is_free, f"{name}.")
         else:
             yield name, value
-
-
-def first_line(error: BaseException) -> str:
-    """The first line of an exception's message; libraries append pages to it."""
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

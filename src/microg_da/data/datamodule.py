@@ -42,9 +42,11 @@ class DomainDatasets:
 
     def open_for_fit(self) -> None:
         """Open what a run reads, so that a mistake in the data shows before anything is trained."""
-        self.get("source", "train", labelled=True)
-        self.get("source", "val", labelled=False)
-        if self.config.adaptation.name != "source_only":
+        adapts = self.config.adaptation.name != "source_only"
+        if adapts or self.config.checkpoint is None:
+            self.get("source", "train", labelled=True)
+            self.get("source", "val", labelled=False)
+        if adapts:
             self.get("target", "train", labelled=False)
         for domain in DOMAINS:
             self.get(domain, "test", labelled=False)

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from microg_da.errors import InputError, unknown_name
+from microg_da.errors import InputError, first_line, unknown_name
 
 
 @dataclass
@@ -76,7 +76,7 @@ def parse_options(values: dict[str, Any], where: str) -> TreeOptions:
         options = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(TreeOptions), values))
     except OmegaConfBaseException as error:
         key = str(error.key)
-        raise InputError(f"{where}: {key}={values.get(key)!r}: {str(error).splitlines()[0]}") from error
+        raise InputError(f"{where}: {key}={values.get(key)!r}: {first_line(error)}") from error
     assert isinstance(options, TreeOptions)
     for name, choices in TreeOptions.CHOICES.items():
         if getattr(options, name) not in choices:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from microg_da.errors import InputError, nearest
+from microg_da.errors import InputError, first_line, nearest
 from microg_da.models.backbone import MEAN, STD, Adapter, Backbone
 
 PREFIX = "timm:"
@@ -151,7 +151,7 @@ def _create_encoder(name: str, pretrained: bool) -> Any:
         if not pretrained:
             raise
         raise InputError(
-            f"timm could not get the weights of {name} ({str(error).splitlines()[0][:200]}). Offline, give a local "
+            f"timm could not get the weights of {name} ({first_line(error)[:200]}). Offline, give a local "
             f"file: checkpoint=FILE with pretrained=false."
         ) from error
     if not hasattr(encoder, "forward_intermediates") or not getattr(encoder, "feature_info", None):
