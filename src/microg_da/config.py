@@ -112,6 +112,7 @@ class TrainingConfig:
 class AdaptationConfig:
     """The adaptation, its own arguments, and how its stage differs from :class:`TrainingConfig`.
 
+    ``test_time`` names a second method that acts at test time on what the first has trained, e.g. ``roll_tta``.
     ``rotation`` is the largest roll in degrees in the adaptation stage, in place of ``augment.rotation``: the source
     model can stay upright while the adapted one sees every angle. It needs a method that trains.
     """
@@ -121,6 +122,8 @@ class AdaptationConfig:
     epochs: int = 4
     lr: float = 1e-3
     rotation: float | None = None
+    test_time: str | None = None
+    test_time_args: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass
@@ -161,8 +164,9 @@ class Config:
     """Everything that decides the outcome of a run.
 
     ``checkpoint`` is a detector already trained on the source domain: with it the source stage loads instead of
-    training. ``selection`` is ``last``, ``source`` (best source validation mAP) or ``oracle`` (best target
-    validation mAP, stamped on every output). ``bounds`` also trains the target-supervised upper bound.
+    training. ``selection`` is ``last``, ``source`` (best source validation mAP), ``validator:NAME`` (best by a
+    label-free score) or ``oracle`` (best target validation mAP, stamped on every output). ``bounds`` also trains the
+    target-supervised upper bound.
     """
 
     experiment: str = "custom"
@@ -184,8 +188,10 @@ class Config:
 
     @property
     def oracle(self) -> bool:
-        """Whether target labels take part in choosing the model."""
-        return self.selection == "oracle"
+        """Whether target labels take part in training or choosing the adapted model."""
+        from microg_da.adaptation import ORACLES
+
+        return self.selection == "oracle" or self.adaptation.name in ORACLES
 
 
 def load_config(
@@ -255,7 +261,11 @@ def _sections() -> list[str]:
     return [item.name for item in fields(Config) if _nested(Config, item.name)]
 
 
-_OWNERS = {"model.name": "model.options", "adaptation.name": "adaptation.args"}
+_OWNERS = {
+    "model.name": "model.options",
+    "adaptation.name": "adaptation.args",
+    "adaptation.test_time": "adaptation.test_time_args",
+}
 """Names, and the keys whose content belongs to them: any key may stand there, and the model or method checks it."""
 
 
@@ -310,6 +320,7 @@ def _to_object(merged: DictConfig, where: str) -> Config:
         raise InputError(f"{where}: {first_line(error)}") from error
 
 
+VALIDATOR = "validator:"
 SELECTIONS = ("last", "source", "oracle")
 STARTS = ("source", "scratch")
 SCHEDULES = ("cosine", "constant", "steps")
@@ -328,6 +339,7 @@ def check_config(config: Config, origins: Mapping[str, str] | None = None) -> No
     """
     from microg_da.adaptation import ADAPTATIONS
     from microg_da.models import MODELS
+    from microg_da.validation import VALIDATORS
 
     def where(key: str) -> str:
         return (origins or {}).get(key, "configuration")
@@ -339,7 +351,9 @@ def check_config(config: Config, origins: Mapping[str, str] | None = None) -> No
     among("adaptation.name", config.adaptation.name, ADAPTATIONS)
     if ":" not in config.model.name:  # timm:NAME names an encoder of a library, which knows its own names
         among("model.name", config.model.name, MODELS)
-    among("selection", config.selection, SELECTIONS)
+    if config.adaptation.test_time is not None:
+        among("adaptation.test_time", config.adaptation.test_time, ADAPTATIONS)
+    among("selection", config.selection, [*SELECTIONS, *(f"{VALIDATOR}{name}" for name in VALIDATORS)])
     among("target_supervised.start", config.target_supervised.start, STARTS)
     among("training.schedule", config.training.schedule, SCHEDULES)
     among("training.optimizer", config.training.optimizer, OPTIMIZERS)

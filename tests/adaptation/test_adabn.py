@@ -76,7 +76,7 @@ def test_a_real_detector_changes_its_statistics_and_nothing_else():
     frames = torch.randint(0, 256, (2, 3, 8, 64, 64), dtype=torch.uint8)
     boxes = torch.tensor([[0.0, 0, 32, 32]])
     method.before_training(
-        detector, [collate_clips([Clip(f, boxes, boxes / 64, None, ClipKey("v_1", 1)) for f in frames])]
+        detector, [], [collate_clips([Clip(f, boxes, boxes / 64, None, ClipKey("v_1", 1)) for f in frames])]
     )
     for name, value in detector.state_dict().items():
         moved = "running_" in name or "num_batches" in name

@@ -1,10 +1,12 @@
 """What all methods share, and the registry they stand in."""
 
+import copy
+
 import pytest
 import torch
 from sklearn.metrics import log_loss
 
-from microg_da.adaptation import ADAPTATIONS
+from microg_da.adaptation import ADAPTATIONS, ORACLES
 from microg_da.adaptation.base import create_adaptation, split_prediction
 from microg_da.adaptation.losses import multilabel_bce
 from microg_da.data.clips import Clip, ClipKey, collate_clips
@@ -43,37 +45,70 @@ def test_the_supervised_loss_without_people_is_zero_and_has_a_gradient():
     assert logits.grad.shape == (0, C)
 
 
-@pytest.mark.parametrize("name", list(ADAPTATIONS))
+def losses_of_one_step(method, detector, source, target, progress=0.5):
+    """What one step of a stage would minimise: each method gets what its stage would give it."""
+    if method.uses_target_labels:
+        target.labels = torch.ones(target.num_boxes, C)
+    method.before_training(detector.eval(), [source], [target])
+    return method.training_losses(detector.train(), source if method.uses_source else None, target, progress)
+
+
+@pytest.mark.parametrize("name", [name for name in ADAPTATIONS if ADAPTATIONS.load(name).trains])
 @pytest.mark.parametrize(("source", "target"), [((2, 1), (1, 1)), ((0, 0), (1, 0)), ((1, 0), (0, 0)), ((0, 0), (0, 0))])
 def test_every_method_survives_batches_with_few_people(detector, name, source, target):
+    detector = copy.deepcopy(detector)
     method = create_adaptation(name, feature_dim=detector.feature_dim, num_classes=C)
-    losses = method.training_losses(detector.train(), batch(source), batch(target, labelled=False, seed=1), 0.5)
+    losses = losses_of_one_step(method, detector, batch(source), batch(target, labelled=False, seed=1))
     total = sum(losses.values())
+    assert torch.isfinite(total)
+    total.backward()
+    gradients = [p.grad for p in [*detector.parameters(), *method.parameters()] if p.grad is not None]
+    assert all(torch.isfinite(gradient).all() for gradient in gradients)
+    method.after_step(detector)
+    method.after_training(detector)
+
+
+@pytest.mark.parametrize("precision", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("name", [name for name in ADAPTATIONS if ADAPTATIONS.load(name).trains])
+def test_every_method_trains_under_autocast(detector, name, precision):
+    detector = copy.deepcopy(detector)
+    method = create_adaptation(name, feature_dim=detector.feature_dim, num_classes=C)
+    with torch.autocast("cpu", precision):
+        losses = losses_of_one_step(method, detector, batch((2, 1)), batch((1, 2), labelled=False, seed=1))
+        total = sum(losses.values())
     assert torch.isfinite(total)
     total.backward()
 
 
-@pytest.mark.parametrize("name", list(ADAPTATIONS))
+@pytest.mark.parametrize("name", [name for name in ADAPTATIONS if ADAPTATIONS.load(name).trains])
 def test_every_method_survives_labels_that_are_all_negative(detector, name):
+    detector = copy.deepcopy(detector)
     method = create_adaptation(name, feature_dim=detector.feature_dim, num_classes=C)
     source = batch((2, 1))
     source.labels.zero_()
-    losses = method.training_losses(detector.train(), source, batch((1,), labelled=False), 0.9)
+    losses = losses_of_one_step(method, detector, source, batch((1,), labelled=False), progress=0.9)
     assert all(torch.isfinite(loss) for loss in losses.values())
 
 
-def test_the_supervised_loss_does_not_change_with_the_method(detector):
-    """In eval mode, where batch statistics do not mix the domains, the source loss is that of the source alone."""
-    detector.eval()
-    source, target = batch((2, 1)), batch((1, 1), labelled=False, seed=4)
-    values = [
-        create_adaptation(name, feature_dim=detector.feature_dim, num_classes=C)
-        .training_losses(detector, source, target, 0.5)["supervised"]
-        .item()
-        for name in ADAPTATIONS
-    ]
-    alone = multilabel_bce(detector(source.frames, source.boxes, source.clip_index).logits, source.labels).item()
-    assert values == pytest.approx([alone] * len(values), abs=1e-5)
+@pytest.mark.parametrize("name", list(ADAPTATIONS))
+@pytest.mark.parametrize("people", [(2, 1), (1,), (0, 0)])
+def test_every_method_predicts_and_leaves_the_detector_as_it_was(detector, name, people):
+    detector = copy.deepcopy(detector).eval()
+    method = create_adaptation(name, feature_dim=detector.feature_dim, num_classes=C).eval()
+    method.before_training(detector, [batch((2, 1))], [batch((1, 2), labelled=False)])
+    before = {key: value.clone() for key, value in detector.state_dict().items()}
+    with torch.no_grad():
+        method.start_test(detector)
+        prediction = method.predict(detector, batch(people, labelled=False))
+        method.end_test(detector)
+    assert prediction.logits.shape == (sum(people), C)
+    assert prediction.features.shape == (sum(people), detector.feature_dim)
+    assert torch.isfinite(prediction.logits).all()
+    assert all(torch.equal(value, before[key]) for key, value in detector.state_dict().items())
+
+
+def test_the_methods_that_see_target_labels_are_the_listed_oracles():
+    assert {name for name in ADAPTATIONS if ADAPTATIONS.load(name).uses_target_labels} == set(ORACLES)
 
 
 def test_predictions_are_split_between_the_domains():

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import nn
 
+from microg_da.adaptation.base import Adaptation
 from microg_da.config import AugmentConfig, TrainingConfig, load_config
 from microg_da.data import datamodule
 from microg_da.data.clips import Clip, ClipKey, collate_clips
@@ -34,26 +35,35 @@ def test_target_batches_carry_no_labels():
 
 
 @pytest.mark.parametrize(
-    ("selection", "bounds", "allowed"),
-    [("last", False, set()), ("source", False, set()), ("last", True, {"train"}), ("oracle", False, set())],
+    ("words", "training", "tables"),
+    [
+        (["selection=last"], set(), set()),
+        (["selection=source"], set(), set()),
+        (["selection=validator:source_map"], set(), set()),
+        (["selection=last", "bounds=true"], {"train"}, {"val"}),
+        (["selection=oracle"], set(), {"val"}),
+        (["adaptation=joint"], {"train"}, set()),
+    ],
 )
-def test_target_labels_are_opened_for_the_bound_alone(tmp_path, monkeypatch, selection, bounds, allowed):
-    opened = []
+def test_target_labels_are_opened_for_bounds_and_oracles_alone(tmp_path, monkeypatch, words, training, tables):
+    """Neither a training batch nor a validator can meet what was never opened."""
+    labelled, read = set(), set()
     original = datamodule.open_source
 
     def spy(source, **request):
-        opened.append((source, request["split"], request["labelled"]))
-        return original(source, **request)
+        dataset = original(source, **request)
+        if source == "synthetic:microgravity":
+            labelled.update({request["split"]} if request["labelled"] else ())
+            annotations = dataset.annotations
+            dataset.annotations = lambda: read.add(request["split"]) or annotations()
+        return dataset
 
     monkeypatch.setattr(datamodule, "open_source", spy)
-    config = load_config("ava2microg", [*TINY, f"selection={selection}", f"bounds={bounds}"])
-    run = fit(config, root=tmp_path)
-    labelled = {split for source, split, labels in opened if source == "synthetic:microgravity" and labels}
-    assert labelled == allowed
-    # The target's validation labels, which come as a table, are looked at by an oracle and by the bound alone.
-    validated = {split for source, split, _ in opened if source == "synthetic:microgravity"}
-    assert ("val" in validated) == (selection == "oracle" or bounds)
-    assert run.record["oracle"] is (selection == "oracle")
+    run = fit(load_config("ava2microg", [*TINY, *words]), root=tmp_path)
+    assert labelled == training
+    # Labels of test and validation clips come as a table; that of the test split is read to score, after training.
+    assert read - {"test"} == tables
+    assert run.record["oracle"] is (words[0] in ("selection=oracle", "adaptation=joint"))
 
 
 def batch(labels=1.0):
@@ -62,7 +72,10 @@ def batch(labels=1.0):
     return collate_clips([Clip(frames, boxes, boxes / 8, torch.full((1, 2), labels), ClipKey("clip_7", 46))])
 
 
-class Nan(nn.Module):
+class Nan(Adaptation):
+    def __init__(self):
+        super().__init__(None, feature_dim=1, num_classes=1)
+
     def training_losses(self, *_):
         return {"supervised": torch.tensor(1.0), "domain": torch.tensor(float("nan"))}
 

@@ -21,7 +21,22 @@ ADAPTATIONS = Registry(
             "microg_da.adaptation.dann:DANN",
             "domain-adversarial RoI features by gradient reversal (Ganin et al. 2016)",
         ),
+        "source_finetune": Entry(
+            "microg_da.adaptation.source_finetune:SourceFinetune",
+            "no adaptation: the same training on source alone, to tell augmentation from adaptation",
+        ),
+        "joint": Entry(
+            "microg_da.adaptation.joint:Joint",
+            "oracle: trained on labelled source and labelled target together",
+        ),
+        "target_supervised": Entry(
+            "microg_da.adaptation.target_supervised:TargetSupervised",
+            "oracle: trained on labelled target, the upper bound",
+        ),
     },
 )
 
-__all__ = ["ADAPTATIONS"]
+ORACLES = ("joint", "target_supervised")
+"""The methods that train on target labels; whatever a run of theirs writes says so."""
+
+__all__ = ["ADAPTATIONS", "ORACLES"]

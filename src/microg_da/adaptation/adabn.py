@@ -36,7 +36,9 @@ class AdaBN(Adaptation):
     Arguments: ClassVar[type] = AdaBNArguments
     trains: ClassVar[bool] = False
 
-    def before_training(self, detector: ActionDetector, target: Iterable[ClipBatch]) -> None:
+    def before_training(
+        self, detector: ActionDetector, source: Iterable[ClipBatch], target: Iterable[ClipBatch]
+    ) -> None:
         """Replace the source statistics by the cumulative average over target batches.
 
         Raises:

@@ -1,16 +1,21 @@
 """What every adaptation method is: a module that turns source and target predictions into losses.
 
-A method overrides one of four hooks and leaves the rest:
+A method overrides the hooks it needs and leaves the rest:
 
-* :meth:`Adaptation.losses`, for methods that add losses on RoI features or logits (most of them);
+* :meth:`Adaptation.losses`, for methods that add losses on RoI features or logits (most of them), or
+  :meth:`Adaptation.target_losses`, for those that do without source clips (``uses_source = False``);
 * :meth:`Adaptation.training_losses`, for methods that need more than one forward pass;
-* :meth:`Adaptation.before_training`, for methods that look at the target clips once;
-* :meth:`Adaptation.predict`, for methods that act at test time.
+* :meth:`Adaptation.before_training`, for methods that look at clips once or keep a copy of the source model;
+* :meth:`Adaptation.after_step` and :meth:`Adaptation.after_training`, for methods with a teacher;
+* :meth:`Adaptation.predict` between :meth:`Adaptation.start_test` and :meth:`Adaptation.end_test`, for methods that
+  act at test time.
+
+What a method keeps in its parameters and buffers is saved with checkpoints and with the finished detector.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar
 
@@ -37,21 +42,32 @@ class Adaptation(nn.Module):
         arguments: an instance of the class's ``Arguments``.
         feature_dim: D, the length of a RoI feature.
         num_classes: C.
+        class_groups: ``(C,)`` the group of each class (movement, object manipulation, person interaction) as an
+            index; None puts all classes into one.
 
     Attributes:
         Arguments: dataclass of the method's own settings, filled from ``adaptation.args``.
-        trains: whether the method has a training stage; one that only looks at the target clips once, or acts
-            at test time, does not.
+        trains: whether the method has a training stage; one that only looks at clips once, or acts at test time,
+            does not.
+        uses_source: whether its training stage reads labelled source clips.
+        uses_target_labels: whether its training stage reads target labels; such a method is an oracle.
     """
 
     Arguments: ClassVar[type] = NoArguments
     trains: ClassVar[bool] = True
+    uses_source: ClassVar[bool] = True
+    uses_target_labels: ClassVar[bool] = False
 
-    def __init__(self, arguments: Any, *, feature_dim: int, num_classes: int) -> None:
+    def __init__(
+        self, arguments: Any, *, feature_dim: int, num_classes: int, class_groups: Sequence[int] | None = None
+    ) -> None:
         super().__init__()
         self.arguments = arguments
         self.feature_dim = feature_dim
         self.num_classes = num_classes
+        self.class_groups = tuple(class_groups) if class_groups is not None else (0,) * num_classes
+
+    # ------------------------------------------------------------------------------------------------ training
 
     def losses(self, source: Prediction, target: Prediction, labels: Tensor, progress: float) -> dict[str, Tensor]:
         """Named, weighted losses besides the supervised one.
@@ -64,10 +80,24 @@ class Adaptation(nn.Module):
         """
         return {}
 
+    def target_losses(self, target: Prediction, progress: float) -> dict[str, Tensor]:
+        """Named, weighted losses of a method without source clips; arguments as in :meth:`losses`."""
+        raise NotImplementedError(f"{type(self).__name__} does not train without source clips")
+
     def training_losses(
-        self, detector: ActionDetector, source: ClipBatch, target: ClipBatch | None, progress: float
+        self, detector: ActionDetector, source: ClipBatch | None, target: ClipBatch | None, progress: float
     ) -> dict[str, Tensor]:
-        """All losses of one step; their sum is minimised. One forward pass serves both domains."""
+        """All losses of one step; their sum is minimised. One forward pass serves both domains.
+
+        Args:
+            detector: the network in training.
+            source: labelled source clips, augmented; None in a stage without source clips.
+            target: unlabelled target clips, augmented; None in a stage without target clips.
+            progress: how much of the stage is done, in [0, 1).
+        """
+        if source is None:
+            assert target is not None
+            return self.target_losses(detector(target.frames, target.boxes, target.clip_index), progress)
         assert source.labels is not None
         if target is None:
             prediction = detector(source.frames, source.boxes, source.clip_index)
@@ -78,12 +108,37 @@ class Adaptation(nn.Module):
         supervised = multilabel_bce(of_source.logits, source.labels)
         return {"supervised": supervised, **self.losses(of_source, of_target, source.labels, progress)}
 
-    def before_training(self, detector: ActionDetector, target: Iterable[ClipBatch]) -> None:
-        """Look at the unlabelled target clips once, before (or, with ``trains = False``, instead of) training."""
+    def before_training(
+        self, detector: ActionDetector, source: Iterable[ClipBatch], target: Iterable[ClipBatch]
+    ) -> None:
+        """Look at training clips once, before (or, with ``trains = False``, instead of) training.
+
+        Called again when an interrupted stage is resumed, before its state is read back. Both iterables are lazy and
+        can be walked several times: a method pays only for what it looks at.
+
+        Args:
+            detector: the source model, in evaluation mode.
+            source: source training clips, in order and not augmented. They may carry labels.
+            target: target training clips, likewise, never with labels.
+        """
+
+    def after_step(self, detector: ActionDetector) -> None:
+        """Called after each step of the optimiser, e.g. to let a teacher follow."""
+
+    def after_training(self, detector: ActionDetector) -> None:
+        """Leave in ``detector`` what is to be tested and saved, e.g. the weights of a teacher."""
+
+    # -------------------------------------------------------------------------------------------- test and validation
+
+    def start_test(self, detector: ActionDetector) -> None:
+        """Called before a pass over test or validation clips."""
 
     def predict(self, detector: ActionDetector, batch: ClipBatch) -> Prediction:
-        """What the adapted detector says about a test batch."""
+        """What the adapted detector says about a batch; gradients may be asked for with ``torch.enable_grad()``."""
         return detector(batch.frames, batch.boxes, batch.clip_index)
+
+    def end_test(self, detector: ActionDetector) -> None:
+        """Called after such a pass; leaves the detector as :meth:`start_test` found it."""
 
 
 def split_prediction(prediction: Prediction, count: int) -> tuple[Prediction, Prediction]:
@@ -95,7 +150,12 @@ def split_prediction(prediction: Prediction, count: int) -> tuple[Prediction, Pr
 
 
 def create_adaptation(
-    name: str, arguments: Mapping[str, Any] | None = None, *, feature_dim: int, num_classes: int
+    name: str,
+    arguments: Mapping[str, Any] | None = None,
+    *,
+    feature_dim: int,
+    num_classes: int,
+    class_groups: Sequence[int] | None = None,
 ) -> Adaptation:
     """Build a method by name.
 
@@ -104,24 +164,27 @@ def create_adaptation(
         arguments: values for the fields of its ``Arguments``.
         feature_dim: D, the length of a RoI feature.
         num_classes: C.
+        class_groups: see :class:`Adaptation`.
 
     Raises:
         InputError: if the name or an argument does not exist, or a value has the wrong type.
     """
     method: type[Adaptation] = ADAPTATIONS.load(name, "adaptation.name")
-    return method(method_arguments(name, arguments), feature_dim=feature_dim, num_classes=num_classes)
+    return method(
+        method_arguments(name, arguments), feature_dim=feature_dim, num_classes=num_classes, class_groups=class_groups
+    )
 
 
-def method_arguments(name: str, arguments: Mapping[str, Any] | None = None) -> Any:
+def method_arguments(name: str, arguments: Mapping[str, Any] | None = None, *, key: str = "adaptation.args") -> Any:
     """The ``Arguments`` of a method, filled and checked; errors as :func:`create_adaptation`."""
     method: type[Adaptation] = ADAPTATIONS.load(name, "adaptation.name")
     schema = OmegaConf.structured(method.Arguments)
-    for key, value in (arguments or {}).items():
-        if key not in schema:
-            raise unknown_name(f"argument of adaptation {name!r}", str(key), list(schema), "adaptation.args")
+    for argument, value in (arguments or {}).items():
+        if argument not in schema:
+            raise unknown_name(f"argument of adaptation {name!r}", str(argument), list(schema), key)
         try:
-            schema[key] = value
+            schema[argument] = value
         except OmegaConfBaseException as error:
-            kind = next(field.type for field in fields(method.Arguments) if field.name == key)
-            raise InputError(f"adaptation.args.{key}={value!r} does not fit: expected {kind}.") from error
+            kind = next(field.type for field in fields(method.Arguments) if field.name == argument)
+            raise InputError(f"{key}.{argument}={value!r} does not fit: expected {kind}.") from error
     return OmegaConf.to_object(schema)

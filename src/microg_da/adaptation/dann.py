@@ -40,8 +40,8 @@ class DANN(Adaptation):
 
     Arguments: ClassVar[type] = DANNArguments
 
-    def __init__(self, arguments: DANNArguments, *, feature_dim: int, num_classes: int) -> None:
-        super().__init__(arguments, feature_dim=feature_dim, num_classes=num_classes)
+    def __init__(self, arguments: DANNArguments, *, feature_dim: int, **task: Any) -> None:
+        super().__init__(arguments, feature_dim=feature_dim, **task)
         width = arguments.hidden_dim
         self.domain_classifier = nn.Sequential(
             nn.Linear(feature_dim, width), nn.ReLU(), nn.Linear(width, width), nn.ReLU(), nn.Linear(width, 1)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator
 from functools import partial
 from typing import Any, Literal
 
 import pandas as pd
 import pytorch_lightning as pl
+import torch
 from pytorch_lightning.utilities import CombinedLoader
 from torch.utils.data import DataLoader, DistributedSampler
 
@@ -113,14 +115,37 @@ class EpochSampler(DistributedSampler[Any]):
             self.dataset.set_epoch(epoch)
 
 
+class ClipsToLookAt:
+    """A domain's training clips, opened only when they are walked.
+
+    Args:
+        data: what opens them.
+        domain: of which domain; labels come with the source only.
+        device: where the batches are wanted.
+    """
+
+    def __init__(self, data: StageData, domain: Domain, device: torch.device | str) -> None:
+        self.data = data
+        self.domain = domain
+        self.device = device
+
+    def __iter__(self) -> Iterator[ClipBatch]:
+        dataset = self.data.datasets.get(self.domain, "train", labelled=self.domain == "source")
+        batch_size = self.data.datasets.config.evaluation.batch_size
+        loader = self.data._loader(dataset, self.domain, batch_size, shuffle=False, drop_last=False)
+        return (batch.to(self.device) for batch in loader)
+
+
 class StageData(pl.LightningDataModule):
     """What one training stage reads.
 
     Args:
         datasets: the experiment's data.
-        labelled: the domain whose labels train the model.
+        labelled: the domain whose labels train the model, or None.
         unlabelled: the domain whose clips are seen without labels, or None.
-        validate_on: the domain whose validation split selects a checkpoint, or None.
+        also_labelled: a second domain whose labels train the model: the target, for oracles.
+        validate_on: the domain whose validation split is scored, or None.
+        observe: also read both domains' validation clips without labels, for label-free validators.
         batch_size: clips a step and domain.
         seed: of the order of clips.
     """
@@ -129,9 +154,11 @@ class StageData(pl.LightningDataModule):
         self,
         datasets: DomainDatasets,
         *,
-        labelled: Domain = "source",
+        labelled: Domain | None = "source",
         unlabelled: Domain | None = None,
+        also_labelled: Domain | None = None,
         validate_on: Domain | None = "source",
+        observe: bool = False,
         batch_size: int = 16,
         seed: int = 0,
     ) -> None:
@@ -139,32 +166,40 @@ class StageData(pl.LightningDataModule):
         self.datasets = datasets
         self.labelled = labelled
         self.unlabelled = unlabelled
+        self.also_labelled = also_labelled
         self.validate_on = validate_on
+        self.observe = observe
         self.batch_size = batch_size
         self.seed = seed
 
     def train_dataloader(self) -> CombinedLoader:
-        """Batches ``{"source": ClipBatch, "target": ClipBatch}``: a pass over the larger domain is an epoch."""
-        loaders = {"source": self._train_loader(self.labelled, labelled=True)}
+        """Batches ``{"source": ClipBatch, "target": ClipBatch}``: a pass over the larger domain is an epoch.
+
+        The first of two domains is called ``source`` whatever domain it is; a stage without source clips has a
+        ``target`` alone.
+        """
+        loaders = {}
+        if self.labelled is not None:
+            loaders["source"] = self._train_loader(self.labelled, labelled=True)
         if self.unlabelled is not None:
             loaders["target"] = self._train_loader(self.unlabelled, labelled=False)
+        if self.also_labelled is not None:
+            loaders["target"] = self._train_loader(self.also_labelled, labelled=True)
         return CombinedLoader(loaders, mode="max_size_cycle")
 
     def val_dataloader(self) -> list[DataLoader[ClipBatch]]:
-        """The validation split of ``validate_on``; nothing if there is none."""
-        if self.validate_on is None:
-            return []
-        return [self.test_loader(self.validate_on, "val")]
+        """The validation split of ``validate_on``, and with ``observe`` those of both domains; nothing otherwise."""
+        domains = DOMAINS if self.observe else tuple(domain for domain in DOMAINS if domain == self.validate_on)
+        return [self.test_loader(domain, "val") for domain in domains]
 
     def test_loader(self, domain: Domain, split: Split = "test") -> DataLoader[ClipBatch]:
         """Every clip of a split once, in order, without labels: scores are made from the annotation table."""
         dataset = self.datasets.get(domain, split, labelled=False)
         return self._loader(dataset, domain, self.datasets.config.evaluation.batch_size, shuffle=False, drop_last=False)
 
-    def clips_to_look_at(self, domain: Domain) -> DataLoader[ClipBatch]:
-        """The unlabelled training clips of a domain, in order, for methods that look at them once."""
-        dataset = self.datasets.get(domain, "train", labelled=False)
-        return self._loader(dataset, domain, self.datasets.config.evaluation.batch_size, shuffle=False, drop_last=False)
+    def clips_to_look_at(self, domain: Domain, device: torch.device | str = "cpu") -> ClipsToLookAt:
+        """The training clips of a domain, in order, for methods that look at them once; the target's unlabelled."""
+        return ClipsToLookAt(self, domain, device)
 
     def _train_loader(self, domain: Domain, *, labelled: bool) -> DataLoader[ClipBatch]:
         dataset = self.datasets.get(domain, "train", labelled=labelled)

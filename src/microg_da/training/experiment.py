@@ -15,9 +15,10 @@ from rich.console import Console
 
 from microg_da.adaptation import ADAPTATIONS
 from microg_da.adaptation.base import Adaptation, create_adaptation, method_arguments
-from microg_da.config import Config, TrainingConfig
+from microg_da.config import AdaptationConfig, Config, TrainingConfig
 from microg_da.data.annotations import write_annotations, write_detections
 from microg_da.data.datamodule import DOMAINS, Domain, DomainDatasets, StageData
+from microg_da.errors import InputError
 from microg_da.evaluation.metric import DetectionMetrics
 from microg_da.files import replacing
 from microg_da.models.cost import count_parameters
@@ -27,6 +28,8 @@ from microg_da.training.examples import write_examples
 from microg_da.training.module import DetectorModule
 from microg_da.training.run import Run, embedded_notice
 from microg_da.training.stage import finish_logging, make_trainer, quiet, save_detector, train_stage
+from microg_da.validation import score_all
+from microg_da.validation.observations import Observations
 
 
 def fit(
@@ -59,7 +62,7 @@ def fit(
     config = run.config
     announce(config, console)
     # Whatever can be wrong with the request comes to light before a folder is made and before an hour is spent.
-    method_arguments(config.adaptation.name, config.adaptation.args)
+    _check_methods(config.adaptation)
     datasets = DomainDatasets(config)
     datasets.open_for_fit()
     if resume is None:
@@ -111,8 +114,8 @@ class Experiment:
             self._test("target_supervised", "target_supervised", bound, seconds)
             self.datasets.release("target", "train")
         if self.config.adaptation.name != "source_only":
-            adapted, seconds = self._stage("adapt", lambda: self._adapt(detector))
-            method = self._adaptation(self.config.adaptation.name, adapted, self.config.adaptation.args)
+            method = self._method_at_test(detector)
+            adapted, seconds = self._stage("adapt", lambda: self._adapt(detector, method), method)
             self._test("adapted", method_label(self.config), adapted, seconds, method)
         write_examples(self.run, self.datasets)
         self._list_skipped()
@@ -121,17 +124,19 @@ class Experiment:
 
     # ----------------------------------------------------------------------------------------------------- stages
 
-    def _stage(self, stage: str, train: Any) -> tuple[ActionDetector, float]:
-        """The finished detector of a stage, trained now or read back."""
+    def _stage(self, stage: str, train: Any, method: Adaptation | None = None) -> tuple[ActionDetector, float]:
+        """The finished detector of a stage, trained now or read back; ``method`` gets what it has learnt."""
         file = self.run.detector_file(stage)
         if file.exists():
             self.console.print(f"[dim]{stage}: done before, read from {file}[/dim]")
             detector = self._new_detector(stage)
             detector.load_state_dict(torch.load(file, map_location="cpu", weights_only=True)["state_dict"])
+            if method is not None:
+                method.load_state_dict(torch.load(self.run.method_file(stage), map_location="cpu", weights_only=True))
             return detector, float(self.run.stage_seconds(stage))
         pl.seed_everything(self.config.seed, workers=True, verbose=False)
         detector, seconds = train()
-        save_detector(self.run, stage, detector, seconds)
+        save_detector(self.run, stage, detector, seconds, method)
         return detector, seconds
 
     def _train_source(self) -> tuple[ActionDetector, float]:
@@ -155,25 +160,29 @@ class Experiment:
         stage, plain = "target_supervised", self._plain(detector)
         return detector, self._train(stage, detector, plain, data, training, settings.rotation)
 
-    def _adapt(self, source_model: ActionDetector) -> tuple[ActionDetector, float]:
+    def _adapt(self, source_model: ActionDetector, at_test: Adaptation) -> tuple[ActionDetector, float]:
         settings = self.config.adaptation
         self._say(f"adapt to unlabelled target clips: {method_label(self.config)}")
         detector = self._new_detector("adapt")
         detector.load_state_dict(source_model.state_dict())
-        adaptation = self._adaptation(settings.name, detector, settings.args)
-        data = self._stage_data(labelled="source", unlabelled="target")
-        seconds = self._look_at_target(detector, adaptation, data)
-        if adaptation.trains and settings.epochs:
+        # A method that acts at test time on a model which another one trained looks at clips after that training.
+        method = at_test if settings.test_time is None else self._adaptation(settings.name, detector, settings.args)
+        data = self._adaptation_data(method)
+        seconds = self._look_at_clips(detector, method, data)
+        if method.trains and settings.epochs:
             training = replace(self.config.training, epochs=settings.epochs, lr=settings.lr)
-            seconds += self._train("adapt", detector, adaptation, data, training, settings.rotation)
+            seconds += self._train("adapt", detector, method, data, training, settings.rotation)
+        if at_test is not method:
+            seconds += self._look_at_clips(detector, at_test, data)
         return detector, seconds
 
-    def _look_at_target(self, detector: ActionDetector, adaptation: Adaptation, data: StageData) -> float:
+    def _look_at_clips(self, detector: ActionDetector, method: Adaptation, data: StageData) -> float:
         device = make_trainer(self.run).strategy.root_device
         start = time.perf_counter()
-        clips = (batch.to(device) for batch in data.clips_to_look_at("target"))
-        adaptation.before_training(detector.to(device), clips)
-        detector.cpu()
+        detector.to(device).eval()
+        method.to(device).before_training(detector, *(data.clips_to_look_at(domain, device) for domain in DOMAINS))
+        detector.cpu().train()
+        method.cpu()
         return time.perf_counter() - start
 
     def _train(
@@ -202,7 +211,10 @@ class Experiment:
             write_detections(metrics.detections(), self.run.detections_file(row, domain))
             scores[domain] = metrics.scores().as_dict()
             self._say(f"  {row} on {domain} test: mAP {_percent(scores[domain]['map'])}", indent=True)
-        self.run.add_row({"name": row, "method": name, "seconds": round(seconds, 2), **scores})
+        unlabelled = validate_detector(self.run, detector, self.datasets, adaptation)
+        self.run.add_row(
+            {"name": row, "method": name, "seconds": round(seconds, 2), **scores, "validators": unlabelled}
+        )
 
     # ----------------------------------------------------------------------------------------------------- pieces
 
@@ -245,14 +257,34 @@ class Experiment:
     def _plain(self, detector: ActionDetector) -> Adaptation:
         return self._adaptation("source_only", detector, {})
 
-    @staticmethod
-    def _adaptation(name: str, detector: ActionDetector, arguments: dict[str, Any]) -> Adaptation:
-        return create_adaptation(name, arguments, feature_dim=detector.feature_dim, num_classes=detector.num_classes)
+    def _adaptation(self, name: str, detector: ActionDetector, arguments: dict[str, Any]) -> Adaptation:
+        taxonomy = get_taxonomy(self.config.data.taxonomy)
+        names = sorted(set(taxonomy.groups))
+        return create_adaptation(
+            name,
+            arguments,
+            feature_dim=detector.feature_dim,
+            num_classes=detector.num_classes,
+            class_groups=[names.index(group) for group in taxonomy.groups],
+        )
 
-    def _stage_data(self, labelled: Domain, unlabelled: Domain | None) -> StageData:
+    def _method_at_test(self, detector: ActionDetector) -> Adaptation:
+        """The method through which the adapted detector is tested."""
+        settings = self.config.adaptation
+        if settings.test_time is not None:
+            return self._adaptation(settings.test_time, detector, settings.test_time_args)
+        return self._adaptation(settings.name, detector, settings.args)
+
+    def _adaptation_data(self, method: Adaptation) -> StageData:
+        labelled: Domain | None = "source" if method.uses_source else None
+        if method.uses_target_labels:
+            return self._stage_data(labelled, also_labelled="target", observe=True)
+        return self._stage_data(labelled, unlabelled="target", observe=True)
+
+    def _stage_data(self, labelled: Domain | None, unlabelled: Domain | None = None, **options: Any) -> StageData:
         config = self.config
         # Target labels enter selection only when the user asked for an oracle, or in the bound, which is one.
-        validate_on: Domain = "target" if config.oracle or labelled == "target" else "source"
+        validate_on: Domain = "target" if config.selection == "oracle" or labelled == "target" else "source"
         return StageData(
             self.datasets,
             labelled=labelled,
@@ -260,6 +292,7 @@ class Experiment:
             validate_on=validate_on,
             batch_size=config.training.batch_size,
             seed=config.seed,
+            **options,
         )
 
     def _say(self, text: str, *, indent: bool = False) -> None:
@@ -268,9 +301,33 @@ class Experiment:
 
 def method_label(config: Config) -> str:
     """The adaptation as result tables name it; rotation is told apart from what the method itself does."""
-    trains = ADAPTATIONS.load(config.adaptation.name).trains and config.adaptation.epochs
-    rotation = config.adaptation.rotation if trains else None
-    return config.adaptation.name + (f" + rotation {rotation:g}°" if rotation else "")
+    settings = config.adaptation
+    trains = ADAPTATIONS.load(settings.name).trains and settings.epochs
+    rotation = f"rotation {settings.rotation:g}°" if trains and settings.rotation else None
+    return " + ".join(part for part in (settings.name, rotation, settings.test_time) if part)
+
+
+def _check_methods(settings: AdaptationConfig) -> None:
+    """Refuse arguments that do not exist, and two methods where only one can act.
+
+    Raises:
+        InputError: naming the key.
+    """
+    method_arguments(settings.name, settings.args)
+    if settings.test_time is None:
+        return
+    method_arguments(settings.test_time, settings.test_time_args, key="adaptation.test_time_args")
+    first, second = (ADAPTATIONS.load(name) for name in (settings.name, settings.test_time))
+    if second.trains:
+        raise InputError(
+            f"adaptation.test_time={settings.test_time}: this method trains, and cannot act at test time only. "
+            "Choose another one, or make it adaptation.name."
+        )
+    if first.predict is not Adaptation.predict and not first.trains:
+        raise InputError(
+            f"adaptation.test_time={settings.test_time} would take the place of {settings.name}, which acts at test "
+            "time too. Choose one of them."
+        )
 
 
 def score_detector(
@@ -286,15 +343,39 @@ def score_detector(
     if not run.ground_truth_file(domain).exists():
         write_annotations(truth, run.ground_truth_file(domain))
     metrics = DetectionMetrics(truth, taxonomy=config.data.taxonomy, protocol=config.evaluation.protocol)
+    _pass(run, detector, adaptation, StageData(datasets).test_loader(domain), metrics=metrics, scored=domain)
+    return metrics
+
+
+def validate_detector(
+    run: Run, detector: ActionDetector, datasets: DomainDatasets, adaptation: Adaptation | None = None
+) -> dict[str, float]:
+    """What every label-free validator says of a detector, on both domains' validation splits.
+
+    Target labels are not read. Source labels are, for the validator that is made of them.
+    """
+    config = run.config
+    truth = datasets.get("source", "val", labelled=False).annotations()
+    metrics = DetectionMetrics(truth, taxonomy=config.data.taxonomy, protocol=config.evaluation.protocol)
+    observations = Observations(detector.num_classes, detector.feature_dim)
+    data = StageData(datasets)
+    for domain in DOMAINS:
+        # One pass a domain, as in the test: a method that adapts online must not meet the domains mixed.
+        loader = data.test_loader(domain, "val")
+        _pass(run, detector, adaptation, loader, metrics=metrics, scored="source", observations=observations)
+    return score_all(observations.observed(metrics.scores().map))
+
+
+def _pass(run: Run, detector: ActionDetector, adaptation: Adaptation | None, loader: Any, **accumulate: Any) -> None:
+    """Let a detector predict a loader's clips, for whatever accumulates."""
     method = adaptation or create_adaptation(
         "source_only", feature_dim=detector.feature_dim, num_classes=detector.num_classes
     )
-    module = DetectorModule(detector, method, config.training, config.augment, metrics=metrics)
-    trainer = make_trainer(run)
-    data = StageData(datasets)
+    module = DetectorModule(detector, method, run.config.training, run.config.augment, **accumulate)
+    # Methods that adapt at test time ask for gradients, which inference mode would forbid.
+    trainer = make_trainer(run, inference_mode=type(method).predict is Adaptation.predict)
     with quiet():
-        trainer.test(module, dataloaders=data.test_loader(domain), verbose=False)
-    return metrics
+        trainer.test(module, dataloaders=loader, verbose=False)
 
 
 def peak_memory_mib() -> float:

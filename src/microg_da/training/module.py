@@ -14,11 +14,14 @@ from microg_da.adaptation.base import Adaptation
 from microg_da.config import AugmentConfig, TrainingConfig
 from microg_da.data.augment import augment_batch
 from microg_da.data.clips import ClipBatch
+from microg_da.data.datamodule import Domain
 from microg_da.errors import InputError
 from microg_da.evaluation.metric import DetectionMetrics
 from microg_da.models.adapters import learning_rate_scales
 from microg_da.models.detector import ActionDetector
 from microg_da.training.schedules import learning_rate
+from microg_da.validation import score_all
+from microg_da.validation.observations import Observations
 
 
 class DetectorModule(pl.LightningModule):
@@ -31,7 +34,9 @@ class DetectorModule(pl.LightningModule):
         augment: train-time augmentation.
         seed: of everything random in the stage.
         stage: its name, part of the seed.
-        metrics: what accumulates predictions in validation and test.
+        metrics: what accumulates predictions in validation and test, for scores against the annotation table.
+        scored: the domain that ``metrics`` knows.
+        observations: what accumulates predictions of both domains for label-free validators.
     """
 
     def __init__(
@@ -44,6 +49,8 @@ class DetectorModule(pl.LightningModule):
         seed: int = 0,
         stage: str = "source",
         metrics: DetectionMetrics | None = None,
+        scored: Domain = "source",
+        observations: Observations | None = None,
     ) -> None:
         super().__init__()
         self.detector = detector
@@ -53,6 +60,8 @@ class DetectorModule(pl.LightningModule):
         self.seed = seed
         self.stage = stage
         self.metrics = metrics
+        self.scored = scored
+        self.observations = observations
 
     # ------------------------------------------------------------------------------------------------ training
 
@@ -62,17 +71,22 @@ class DetectorModule(pl.LightningModule):
 
     def training_step(self, batch: dict[str, ClipBatch], batch_idx: int) -> Tensor:
         """One step on a labelled batch and, where the method uses it, an unlabelled one."""
-        source, target = batch["source"], batch.get("target")
-        if target is not None and target.labels is not None:
+        source, target = batch.get("source"), batch.get("target")
+        if target is not None and target.labels is not None and not self.adaptation.uses_target_labels:
             raise RuntimeError("target labels reached a training batch; this is a defect of microg_da")
-        labelled = augment_batch(source, self.augment)
+        labelled = None if source is None else augment_batch(source, self.augment)
         unlabelled = None if target is None else augment_batch(target, self.augment)
         losses = self.adaptation.training_losses(self.detector, labelled, unlabelled, self.progress)
         total = torch.stack(list(losses.values())).sum()
         if not torch.isfinite(total):
             raise InputError(_not_finite(losses, source, target, self.current_epoch, batch_idx))
-        self._log_losses(total, losses, len(source))
+        self._log_losses(total, losses, len(source or target or ()))
         return total
+
+    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
+        """A step of the optimiser, and what the method does after it."""
+        super().optimizer_step(*args, **kwargs)
+        self.adaptation.after_step(self.detector)
 
     @property
     def progress(self) -> float:
@@ -99,30 +113,53 @@ class DetectorModule(pl.LightningModule):
 
     # ------------------------------------------------------------------------------------- validation and test
 
-    def validation_step(self, batch: ClipBatch, batch_idx: int) -> None:
+    def on_validation_epoch_start(self) -> None:
+        """Let the method prepare for a pass over validation clips."""
+        self.adaptation.start_test(self.detector)
+
+    def on_test_epoch_start(self) -> None:
+        """Let the method prepare for a pass over test clips."""
+        self.adaptation.start_test(self.detector)
+
+    def validation_step(self, batch: ClipBatch, batch_idx: int, dataloader_idx: int = 0) -> None:
         """Accumulate predictions; they are scored at the end of the epoch."""
         self._accumulate(batch)
 
-    def test_step(self, batch: ClipBatch, batch_idx: int) -> None:
-        """Accumulate predictions; the caller reads ``metrics``."""
+    def test_step(self, batch: ClipBatch, batch_idx: int, dataloader_idx: int = 0) -> None:
+        """Accumulate predictions; the caller reads ``metrics`` and ``observations``."""
         self._accumulate(batch)
 
     def _accumulate(self, batch: ClipBatch) -> None:
-        assert self.metrics is not None
         prediction = self.adaptation.predict(self.detector, batch)
-        keyframes = self.metrics.index_of(batch.keys).to(batch.clip_index.device)[batch.clip_index]
-        self.metrics.update(keyframes, batch.table_boxes, prediction.logits.float())
+        if self.metrics is not None and batch.domain == self.scored:
+            keyframes = self.metrics.index_of(batch.keys).to(batch.clip_index.device)[batch.clip_index]
+            self.metrics.update(keyframes, batch.table_boxes, prediction.logits.float())
+        if self.observations is not None:
+            self.observations.update(batch, prediction)
+
+    def on_test_epoch_end(self) -> None:
+        """Let the method leave the detector as it found it."""
+        self.adaptation.end_test(self.detector)
 
     def on_validation_epoch_end(self) -> None:
-        """Log the scores of the validation split."""
-        if self.metrics is None:
-            return
+        """Log the scores of the validation split, and what label-free validators say."""
+        self.adaptation.end_test(self.detector)
+        source_map = self._log_scores() if self.metrics is not None else None
+        if self.observations is not None:
+            # Target scores are an oracle's and must not reach a validator.
+            observed = self.observations.observed(source_map if self.scored == "source" else None)
+            self.observations.reset()
+            self.log_dict({f"validator/{name}": value for name, value in score_all(observed).items()})
+
+    def _log_scores(self) -> float | None:
+        assert self.metrics is not None
         scores = self.metrics.compute()
         self.metrics.reset()
         names = ("map", "f1_macro", "recall_macro", "auroc_macro")
         # A validation split without positives has no mAP; NaN keeps the column and never becomes the best epoch.
         values = {f"val/{name}": float("nan") if scores[name] is None else float(scores[name]) for name in names}
         self.log_dict(values)
+        return scores["map"]
 
 
 def build_optimizer(module: nn.Module, config: TrainingConfig) -> Optimizer:
@@ -145,7 +182,9 @@ def build_optimizer(module: nn.Module, config: TrainingConfig) -> Optimizer:
     return AdamW(options, lr=config.lr)
 
 
-def _not_finite(losses: dict[str, Tensor], source: ClipBatch, target: ClipBatch | None, epoch: int, step: int) -> str:
+def _not_finite(
+    losses: dict[str, Tensor], source: ClipBatch | None, target: ClipBatch | None, epoch: int, step: int
+) -> str:
     values = ", ".join(f"{name}={float(loss):.4g}" for name, loss in losses.items())
     keys = [f"{key.video_id}@{key.frame_stamp}" for part in (source, target) if part is not None for key in part.keys]
     return (

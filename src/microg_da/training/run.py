@@ -76,6 +76,10 @@ class Run:
         """The finished detector of a stage; there only if the stage is done."""
         return self.stage_folder(stage) / "detector.pt"
 
+    def method_file(self, stage: str) -> Path:
+        """What the stage's method learnt besides the detector, e.g. statistics that it needs at test time."""
+        return self.stage_folder(stage) / "method.pt"
+
     def stage_seconds(self, stage: str) -> float:
         """How long a finished stage trained."""
         return json.loads((self.stage_folder(stage) / "stage.json").read_text(encoding="utf-8"))["seconds"]

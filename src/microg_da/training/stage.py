@@ -21,7 +21,7 @@ from pytorch_lightning.loggers import CSVLogger, Logger
 from rich.console import Console
 
 from microg_da.adaptation.base import Adaptation
-from microg_da.config import AugmentConfig, TrainingConfig
+from microg_da.config import VALIDATOR, AugmentConfig, TrainingConfig
 from microg_da.data.datamodule import StageData
 from microg_da.errors import InputError
 from microg_da.evaluation.metric import DetectionMetrics
@@ -30,6 +30,7 @@ from microg_da.models.detector import ActionDetector
 from microg_da.training.callbacks import progress_callback
 from microg_da.training.module import DetectorModule
 from microg_da.training.run import Run
+from microg_da.validation.observations import Observations
 
 
 def train_stage(
@@ -51,19 +52,31 @@ def train_stage(
     """
     config = run.config
     folder = run.stage_folder(stage)
-    metrics = None
+    metrics = observations = None
     if data.validate_on is not None:
         truth = data.datasets.get(data.validate_on, "val", labelled=False).annotations()
         metrics = DetectionMetrics(truth, taxonomy=config.data.taxonomy, protocol=config.evaluation.protocol)
-    module = DetectorModule(detector, adaptation, training, augment, seed=config.seed, stage=stage, metrics=metrics)
-    best = config.selection != "last" and metrics is not None
+    if data.observe:
+        observations = Observations(detector.num_classes, detector.feature_dim)
+    module = DetectorModule(
+        detector,
+        adaptation,
+        training,
+        augment,
+        seed=config.seed,
+        stage=stage,
+        metrics=metrics,
+        scored=data.validate_on or "source",
+        observations=observations,
+    )
+    monitor = _monitor(config.selection, data)
     checkpoint = ModelCheckpoint(
         folder,
         filename="best",
         save_last=True,
-        monitor="val/map" if best else None,
+        monitor=monitor,
         mode="max",
-        save_top_k=1 if best else 0,
+        save_top_k=1 if monitor else 0,
         enable_version_counter=False,
     )
     timer = Timer()
@@ -75,7 +88,7 @@ def train_stage(
         logger=loggers(run, stage),
         callbacks=[checkpoint, timer, progress_callback(console, stage)],
         gradient_clip_val=training.clip_gradient_norm,
-        limit_val_batches=1.0 if metrics is not None else 0,
+        limit_val_batches=1.0 if metrics is not None or observations is not None else 0,
     )
     last = folder / "last.ckpt"
     with quiet():
@@ -83,10 +96,24 @@ def train_stage(
     if trainer.interrupted:
         raise KeyboardInterrupt
     _join_curves(curves)
-    if best and checkpoint.best_model_path:
+    if monitor and checkpoint.best_model_path:
         state = torch.load(checkpoint.best_model_path, map_location="cpu", weights_only=True)["state_dict"]
         module.load_state_dict(state)
+    adaptation.after_training(detector)
     return float(timer.time_elapsed("train"))
+
+
+def _monitor(selection: str, data: StageData) -> str | None:
+    """The logged value whose maximum chooses a checkpoint; None for the last epoch.
+
+    A label-free validator compares a detector across domains, so it chooses in the adaptation stage; stages of one
+    labelled domain are chosen by their own validation mAP.
+    """
+    if selection == "last":
+        return None
+    if selection.startswith(VALIDATOR) and data.observe:
+        return f"validator/{selection.removeprefix(VALIDATOR)}"
+    return "val/map" if data.validate_on is not None else None
 
 
 def make_trainer(
@@ -178,8 +205,10 @@ def _tensorboard(run: Run, stage: str) -> Logger:
         raise InputError("logger=tensorboard needs the package tensorboard: pip install tensorboard.") from error
 
 
-def save_detector(run: Run, stage: str, detector: ActionDetector, seconds: float) -> None:
-    """Write the finished detector of a stage; its presence says that the stage is done."""
+def save_detector(
+    run: Run, stage: str, detector: ActionDetector, seconds: float, method: Adaptation | None = None
+) -> None:
+    """Write the finished detector of a stage, and what its method learnt; its presence says that the stage is done."""
     config = run.config
     content = {
         "format": "microg_da",
@@ -191,6 +220,9 @@ def save_detector(run: Run, stage: str, detector: ActionDetector, seconds: float
         "sampling_rate": config.model.sampling_rate,
         "state_dict": {name: value.detach().cpu() for name, value in detector.state_dict().items()},
     }
+    if method is not None:
+        with replacing(run.method_file(stage)) as temporary:
+            torch.save({name: value.detach().cpu() for name, value in method.state_dict().items()}, temporary)
     write_json(run.stage_folder(stage) / "stage.json", {"seconds": seconds, "selection": config.selection})
     with replacing(run.detector_file(stage)) as temporary:
         torch.save(content, temporary)

@@ -1,0 +1,86 @@
+"""What a label-free validator may look at: predictions and features of both domains' validation clips."""
+
+from __future__ import annotations
+
+import zlib
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torchmetrics import Metric
+from torchmetrics.utilities import dim_zero_cat
+
+from microg_da.data.clips import ClipBatch
+from microg_da.models.detector import Prediction
+
+
+@dataclass(frozen=True)
+class Observed:
+    """Everything that validators see; there is no field for target labels.
+
+    Attributes:
+        source_map: mAP on the source validation split, None where source labels were not scored.
+        source_logits: ``(K_s, C)``.
+        source_features: ``(K_s, D)`` RoI features.
+        target_logits: ``(K_t, C)``.
+        target_features: ``(K_t, D)``.
+    """
+
+    source_map: float | None
+    source_logits: Tensor
+    source_features: Tensor
+    target_logits: Tensor
+    target_features: Tensor
+
+
+class Observations(Metric):
+    """Collects the predictions of one pass over both validation splits, on any number of processes.
+
+    Args:
+        num_classes: C, the width of a row of logits.
+        feature_dim: D, the width of a RoI feature.
+    """
+
+    full_state_update = False
+
+    def __init__(self, num_classes: int, feature_dim: int) -> None:
+        super().__init__()
+        self.num_classes = num_classes
+        self.feature_dim = feature_dim
+        for name in ("people", "logits", "features"):
+            self.add_state(name, default=[], dist_reduce_fx="cat")
+
+    def update(self, batch: ClipBatch, prediction: Prediction) -> None:
+        """Add the people of a batch; labels that it may carry are not read."""
+        keys = torch.tensor([zlib.crc32(f"{key.video_id}@{key.frame_stamp}".encode()) for key in batch.keys])
+        counts = torch.bincount(batch.clip_index, minlength=len(batch))
+        first = torch.cumsum(counts, 0) - counts
+        within = torch.arange(batch.num_boxes, device=first.device) - first[batch.clip_index]
+        is_target = torch.full_like(within, int(batch.domain == "target"))
+        people = torch.stack([is_target, keys.to(within.device)[batch.clip_index], within], dim=1)
+        added = {"people": people, "logits": prediction.logits, "features": prediction.features}
+        for name, value in added.items():
+            getattr(self, name).append(value.detach() if name == "people" else value.detach().float())
+
+    def compute(self) -> tuple[Tensor, Tensor, Tensor]:
+        """People ``(K, 3)``, logits and features of all processes, repetitions included."""
+        people, logits, features = (self._joined(name) for name in ("people", "logits", "features"))
+        return people, logits, features
+
+    def observed(self, source_map: float | None = None) -> Observed:
+        """All people once; those that a distributed sampler repeated are dropped."""
+        # torchmetrics squeezes what has one element.
+        people, logits, features = self.compute()
+        people, logits = people.reshape(-1, 3).cpu(), logits.reshape(-1, self.num_classes).cpu()
+        features = features.reshape(-1, self.feature_dim).cpu()
+        once, group = torch.unique(people, dim=0, return_inverse=True)
+        first = torch.full((len(once),), len(group)).scatter_reduce(0, group, torch.arange(len(group)), "amin")
+        is_target = once[:, 0] == 1
+        source, target = first[~is_target], first[is_target]
+        return Observed(source_map, logits[source], features[source], logits[target], features[target])
+
+    def _joined(self, name: str) -> Tensor:
+        parts = getattr(self, name)
+        if isinstance(parts, list) and not parts:
+            return torch.zeros(0, dtype=torch.int64 if name == "people" else torch.float32)
+        return dim_zero_cat(parts)

@@ -1,0 +1,10 @@
+"""What labelled source clips say."""
+
+from __future__ import annotations
+
+from microg_da.validation.observations import Observed
+
+
+def source_map(observed: Observed) -> float:
+    """MAP on the source validation split; NaN where it was not scored."""
+    return float("nan") if observed.source_map is None else float(observed.source_map)
