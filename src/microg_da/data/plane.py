@@ -1,0 +1,152 @@
+"""Linear maps of the image plane: what they do to frames, in one resampling a batch, and to the boxes in them.
+
+On an accelerator all clips are resampled in one call; on the CPU, where that call would cost more than the training
+step of a small network, OpenCV does it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from microg_da.errors import unknown_name
+
+GREY = 0.45 * 255
+"""The mean that networks subtract: a pixel of this value is 0 once normalised."""
+
+# What stands beyond the border: for OpenCV and for torch. A circle is cut from frames that were filled by reflection.
+_FILLS = {
+    "reflect": (cv2.BORDER_REFLECT, "reflection"),
+    "edge": (cv2.BORDER_REPLICATE, "border"),
+    "circle": (cv2.BORDER_REFLECT, "reflection"),
+}
+
+
+def plane_map(zoom: Tensor, flip: Tensor, roll: Tensor) -> Tensor:
+    """``(B, 2, 2)`` maps of the image plane about its centre: zoom, then mirror, then turn.
+
+    Args:
+        zoom: ``(B,)``, above 1 enlarges.
+        flip: ``(B,)`` bool, mirror left and right.
+        roll: ``(B,)`` radians, clockwise as seen (y points down).
+    """
+    mirror = torch.where(flip, -1.0, 1.0)
+    cos, sin = torch.cos(roll), torch.sin(roll)
+    rows = [torch.stack([cos * mirror, -sin], dim=1), torch.stack([sin * mirror, cos], dim=1)]
+    return torch.stack(rows, dim=1) * zoom.view(-1, 1, 1)
+
+
+def move_boxes(
+    boxes: Tensor, clip_index: Tensor, plane: Tensor, size: Sequence[int], box: str = "ellipse", *, clip: bool = True
+) -> Tensor:
+    """Boxes after their clips were mapped.
+
+    At multiples of 90° both kinds of box are exact.
+
+    Args:
+        boxes: ``(K, 4)`` pixels xyxy.
+        clip_index: ``(K,)``.
+        plane: ``(B, 2, 2)``, see :func:`plane_map`.
+        size: height and width of the frames.
+        box: ``"ellipse"`` gives the tightest axis-aligned box of the mapped ellipse that the old box encloses, which
+            stays close to a body; ``"rectangle"`` that of the mapped box, which grows by up to half.
+        clip: whether the boxes end at the border of the image.
+
+    Raises:
+        InputError: if ``box`` is neither.
+    """
+    height, width = size
+    centre = boxes.new_tensor([width / 2, height / 2])
+    per_box = plane.to(boxes)[clip_index]
+    middle = (boxes[:, :2] + boxes[:, 2:]) / 2 - centre
+    half = (boxes[:, 2:] - boxes[:, :2]) / 2
+    middle = torch.einsum("kij,kj->ki", per_box, middle) + centre
+    scaled = per_box * half[:, None, :]
+    if box == "ellipse":
+        # Half extents of an ellipse with semi-axes `half` under a linear map: the row norms of map · diag(half).
+        half = torch.linalg.vector_norm(scaled, dim=2)
+    elif box == "rectangle":
+        half = scaled.abs().sum(dim=2)
+    else:
+        raise unknown_name("box", box, ("ellipse", "rectangle"))
+    moved = torch.cat([middle - half, middle + half], dim=1)
+    return clip_boxes(moved, size) if clip else moved
+
+
+def clip_boxes(boxes: Tensor, size: Sequence[int]) -> Tensor:
+    """Boxes ``(K, 4)`` cut at the border of an image of this height and width."""
+    height, width = size
+    return torch.minimum(boxes.clamp(min=0), boxes.new_tensor([width, height, width, height]))
+
+
+def resample(frames: Tensor, plane: Tensor, colour: Tensor | None = None, fill: str = "reflect") -> Tensor:
+    """Recolour every pixel, then map the plane, bilinearly.
+
+    Args:
+        frames: ``(B, 3, T, H, W)``, uint8 or float.
+        plane: ``(B, 2, 2)``, see :func:`plane_map`; or ``(B, T, 2, 2)``, one for each frame.
+        colour: ``(B, 3, 4)`` affine maps of colour; None leaves it.
+        fill: what is seen beyond the border: ``"reflect"``, ``"edge"``, or ``"circle"``, which also paints everything
+            outside the largest circle about the centre grey.
+
+    Raises:
+        InputError: for another ``fill``.
+    """
+    if fill not in _FILLS:
+        raise unknown_name("fill", fill, _FILLS)
+    by_opencv = frames.device.type == "cpu" and not frames.requires_grad
+    moved = (_resample_by_opencv if by_opencv else _resample_by_torch)(frames, plane, colour, fill)
+    return cut_circle(moved) if fill == "circle" else moved
+
+
+def cut_circle(frames: Tensor) -> Tensor:
+    """Frames ``(…, H, W)`` that are grey outside the largest circle about their centre: a roll shows at no corner."""
+    height, width = frames.shape[-2:]
+    rows, columns = (torch.arange(n, device=frames.device) - (n - 1) / 2 for n in (height, width))
+    outside = rows[:, None].square() + columns.square() > (min(height, width) / 2) ** 2
+    return frames.masked_fill(outside, 0 if frames.is_floating_point() else round(GREY))
+
+
+def _resample_by_opencv(frames: Tensor, plane: Tensor, colour: Tensor | None, fill: str = "reflect") -> Tensor:
+    length, height, width = frames.shape[-3:]
+    dtype = np.uint8 if frames.dtype == torch.uint8 else np.float32
+    out = np.empty(frames.shape, dtype)
+    # OpenCV counts from the middle of the first pixel.
+    centre = np.array([(width - 1) / 2, (height - 1) / 2])
+    linear = (plane if plane.dim() == 4 else plane[:, None]).expand(-1, length, 2, 2).double().numpy()
+    for index, clip in enumerate(frames.numpy()):
+        pixels = np.ascontiguousarray(clip.transpose(1, 2, 3, 0), dtype)
+        if colour is not None:
+            mix = colour[index].double().numpy()
+            pixels = cv2.transform(pixels.reshape(-1, width, 3), mix).reshape(pixels.shape)
+        for place, (frame, turn) in enumerate(zip(pixels, linear[index], strict=True)):
+            matrix = np.column_stack([turn, centre - turn @ centre])
+            moved = cv2.warpAffine(frame, matrix, (width, height), borderMode=_FILLS[fill][0])
+            out[index, :, place] = moved.transpose(2, 0, 1)
+    return torch.from_numpy(out).to(frames.dtype)
+
+
+def _resample_by_torch(frames: Tensor, plane: Tensor, colour: Tensor | None, fill: str = "reflect") -> Tensor:
+    count, channels, length, height, width = frames.shape
+    plane = plane.to(frames.device, torch.float32)
+    pixels = frames.float()
+    if colour is not None:
+        colour = colour.to(frames.device)
+        pixels = torch.baddbmm(colour[:, :, 3:], colour[:, :, :3], pixels.reshape(count, channels, -1)).clamp_(0, 255)
+    pixels = pixels.reshape(frames.shape)
+    each_frame = plane.dim() == 4
+    # One grid a clip where all its frames move alike, one a frame otherwise.
+    flat = pixels.transpose(1, 2).flatten(0, 1) if each_frame else pixels.flatten(1, 2)
+    # grid_sample counts from -1 to 1 in each direction, so that a map in pixels is conjugated by the half sizes.
+    size = plane.new_tensor([width / 2, height / 2])
+    inverse = torch.linalg.inv(plane.reshape(-1, 2, 2)) * size[None, None, :] / size[None, :, None]
+    grid = F.affine_grid(F.pad(inverse, (0, 1)), list(flat.shape), align_corners=False)
+    moved = F.grid_sample(flat, grid, padding_mode=_FILLS[fill][1], align_corners=False)
+    moved = moved.view(count, length, channels, height, width).transpose(1, 2) if each_frame else moved
+    moved = moved.reshape(frames.shape)
+    return moved.round_().to(torch.uint8) if frames.dtype == torch.uint8 else moved.to(frames.dtype)

@@ -1,0 +1,76 @@
+"""Camera roll: the picture turned about its centre, frames and boxes together.
+
+Roll is the one nuisance that microgravity adds to every clip: nobody is upright there. Corners are never left black,
+since a network would read the angle from them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from microg_da.data.clips import ClipBatch
+from microg_da.data.plane import cut_circle, move_boxes, resample
+
+
+def roll_batch(batch: ClipBatch, degrees: Tensor | float, *, box: str = "ellipse", fill: str = "reflect") -> ClipBatch:
+    """Turn every clip of a batch about its centre by a known angle.
+
+    Whatever is known of the people stays: labels and ``table_boxes`` are those of the upright clip, so that
+    predictions on a rolled batch are scored as any others.
+
+    Args:
+        batch: frames ``(B, 3, T, H, W)``, uint8 or float, on any device.
+        degrees: clockwise as seen; one angle for all clips, or ``(B,)``.
+        box: see :func:`~microg_da.data.plane.move_boxes`.
+        fill: see :func:`~microg_da.data.plane.resample`.
+
+    Returns:
+        The batch with frames of the same shape and boxes in their new places, clipped to the image. Multiples of 90°
+        only reorder pixels where the frames are square. Where they are not, that holds for multiples of 180°: a
+        quarter turn about the centre keeps the shape, loses what sticks out, and fills what is left free.
+
+    Raises:
+        InputError: for an unknown ``box`` or ``fill``.
+    """
+    degrees = torch.as_tensor(degrees, dtype=torch.float64, device="cpu").expand(len(batch))
+    size = batch.frames.shape[-2:]
+    boxes = move_boxes(batch.boxes, batch.clip_index, roll_map(degrees), size, box)
+    return replace(batch, frames=roll_frames(batch.frames, degrees, fill=fill), boxes=boxes)
+
+
+def roll_frames(frames: Tensor, degrees: Tensor, *, fill: str = "reflect") -> Tensor:
+    """Turn the frames ``(B, 3, T, H, W)`` of each clip by its angle of ``degrees`` ``(B,)``; see :func:`roll_batch`."""
+    height, width = frames.shape[-2:]
+    exact = torch.remainder(degrees, 90 if height == width else 180) == 0
+    turns = torch.where(exact, torch.remainder(-degrees / 90, 4), torch.nan)
+    if bool(exact.all()) and len(set(turns.tolist())) == 1:
+        return _quarter_turns(frames, int(turns[0]), fill)
+    if not bool(exact.any()):
+        return resample(frames, roll_map(degrees), fill=fill)
+    out = torch.empty_like(frames)
+    for quarter in range(4):
+        if bool((chosen := turns == quarter).any()):
+            chosen = chosen.to(frames.device)
+            out[chosen] = _quarter_turns(frames[chosen], quarter, fill)
+    if not bool(exact.all()):
+        chosen = ~exact.to(frames.device)
+        out[chosen] = resample(frames[chosen], roll_map(degrees[~exact]), fill=fill)
+    return out
+
+
+def roll_map(degrees: Tensor) -> Tensor:
+    """``(…, 2, 2)`` maps of the image plane that turn it clockwise as seen, without rounding at multiples of 90°."""
+    radians = torch.deg2rad(degrees.double())
+    cos, sin = radians.cos(), radians.sin()
+    quarter = torch.remainder(degrees, 90) == 0
+    cos, sin = (torch.where(quarter, value.round(), value) for value in (cos, sin))
+    return torch.stack([torch.stack([cos, -sin], dim=-1), torch.stack([sin, cos], dim=-1)], dim=-2)
+
+
+def _quarter_turns(frames: Tensor, turns: int, fill: str) -> Tensor:
+    """Anticlockwise, as ``rot90`` counts."""
+    turned = torch.rot90(frames, turns, dims=(-2, -1))
+    return cut_circle(turned) if fill == "circle" else turned

@@ -1,0 +1,186 @@
+"""Camera roll by known angles: exact where it can be, and frames and boxes always together."""
+
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from microg_da.data.clips import Clip, ClipKey, collate_clips
+from microg_da.data.plane import _resample_by_opencv, _resample_by_torch
+from microg_da.data.rotation import roll_batch, roll_map
+from microg_da.errors import InputError
+
+
+def batch_of(boxes_per_clip, height=48, width=48, length=2):
+    clips = []
+    for number, boxes in enumerate(boxes_per_clip):
+        boxes = torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4)
+        generator = torch.Generator().manual_seed(number)
+        frames = torch.randint(0, 256, (3, length, height, width), dtype=torch.uint8, generator=generator)
+        table = boxes / torch.tensor([width, height] * 2)
+        labels = torch.arange(5 * len(boxes)).view(-1, 5).float()
+        clips.append(Clip(frames, boxes, table, labels, ClipKey(f"v_{number}", 1)))
+    return collate_clips(clips)
+
+
+PEOPLE = [[[4, 6, 20.25, 30], [1, 2, 47, 40]], [], [[20, 20, 30, 47.5]]]
+
+angles = st.floats(-400, 400)
+
+
+def smooth(size=48):
+    """A clip without fine grain, in which rounding of coordinates matters little."""
+    batch = batch_of([[]], size, size)
+    rows, columns = torch.meshgrid(torch.linspace(0, 3, size), torch.linspace(0, 5, size), indexing="ij")
+    planes = [100 + 90 * (rows + k).sin() * (columns * (1 + k / 3)).cos() for k in range(6)]
+    batch.frames = torch.stack(planes).view(1, 3, 2, size, size).to(torch.uint8)
+    return batch
+
+
+def test_full_turns_are_the_identity():
+    batch = batch_of(PEOPLE)
+    for degrees in (0, 360, -720):
+        rolled = roll_batch(batch, degrees)
+        assert torch.equal(rolled.frames, batch.frames)
+        assert torch.equal(rolled.boxes, batch.boxes)
+
+
+@pytest.mark.parametrize("as_float", [False, True])
+def test_four_quarter_turns_give_back_frames_and_boxes(as_float):
+    batch = batch_of(PEOPLE)
+    batch.frames = batch.frames.float() / 7 if as_float else batch.frames
+    rolled = batch
+    for _ in range(4):
+        rolled = roll_batch(rolled, 90)
+    assert torch.equal(rolled.frames, batch.frames)
+    assert torch.equal(rolled.boxes, batch.boxes)
+
+
+def test_quarter_turns_go_clockwise():
+    batch = batch_of([[[40, 0, 48, 8]]])
+    batch.frames.zero_()[..., :8, 40:] = 255
+    rolled = roll_batch(batch, 90)
+    assert rolled.boxes.tolist() == [[40, 40, 48, 48]]
+    assert (rolled.frames[..., 40:, 40:] == 255).all()
+    assert rolled.frames.float().mean() == batch.frames.float().mean()
+
+
+def test_a_batch_may_mix_angles():
+    batch = batch_of(PEOPLE * 2)
+    degrees = torch.tensor([90.0, 33, 0, -90, 33, 360])
+    rolled = roll_batch(batch, degrees)
+    for number, angle in enumerate(degrees.tolist()):
+        alone = roll_batch(batch, angle)
+        assert torch.equal(rolled.frames[number], alone.frames[number])
+        here = batch.clip_index == number
+        assert torch.equal(rolled.boxes[here], alone.boxes[here])
+    assert rolled.labels is batch.labels
+    assert rolled.table_boxes is batch.table_boxes
+
+
+@given(angles, angles)
+@settings(max_examples=20, deadline=None)
+def test_two_rolls_are_one_by_the_sum(first, second):
+    batch = smooth()
+    twice = roll_batch(roll_batch(batch, first), second).frames.int()
+    once = roll_batch(batch, first + second).frames.int()
+    middle = (..., slice(12, 36), slice(12, 36))  # what no roll brings beyond the border
+    assert (twice[middle] - once[middle]).abs().max() <= 6
+    torch.testing.assert_close(
+        roll_map(torch.tensor(first)) @ roll_map(torch.tensor(second)),
+        roll_map(torch.tensor(first + second)),
+        atol=1e-5,
+        rtol=0,
+    )
+
+
+@given(angles)
+@settings(max_examples=20, deadline=None)
+def test_a_mirrored_clip_turns_the_other_way(degrees):
+    batch = smooth()
+    rolled, back = roll_batch(batch, degrees), roll_batch(_mirrored(batch), -degrees)
+    assert (rolled.frames.flip(-1).int() - back.frames.int()).abs().max() <= 3
+    people = batch_of(PEOPLE)
+    expected = _mirrored(roll_batch(people, degrees)).boxes
+    torch.testing.assert_close(roll_batch(_mirrored(people), -degrees).boxes, expected, atol=1e-3, rtol=0)
+
+
+def _mirrored(batch):
+    width = batch.frames.shape[-1]
+    x1, y1, x2, y2 = batch.boxes.unbind(1)
+    batch = roll_batch(batch, 0)
+    batch.frames, batch.boxes = batch.frames.flip(-1), torch.stack([width - x2, y1, width - x1, y2], 1)
+    return batch
+
+
+@given(angles, st.sampled_from(["ellipse", "rectangle"]), st.integers(20, 60), st.integers(20, 60))
+@settings(max_examples=30, deadline=None)
+def test_boxes_stay_inside_and_rectangles_are_the_larger(degrees, box, height, width):
+    batch = batch_of([[[4, 6, 18, 19], [0, 0, width, height]]], height, width)
+    boxes = roll_batch(batch, degrees, box=box).boxes
+    assert (boxes >= 0).all()
+    assert (boxes <= torch.tensor([width, height] * 2)).all()
+    rectangle = roll_batch(batch, degrees, box="rectangle").boxes
+    assert (rectangle[:, :2] <= boxes[:, :2] + 1e-4).all()
+    assert (rectangle[:, 2:] >= boxes[:, 2:] - 1e-4).all()
+
+
+@given(angles)
+@settings(max_examples=20, deadline=None)
+def test_a_rectangle_is_the_tightest_around_its_turned_corners(degrees):
+    boxes = roll_batch(batch_of([[[18, 14, 30, 34]]]), degrees, box="rectangle").boxes[0]
+    corners = [complex(x - 24, y - 24) for x in (18, 30) for y in (14, 34)]
+    turned = [c * complex(math.cos(math.radians(degrees)), math.sin(math.radians(degrees))) for c in corners]
+    xs, ys = [c.real + 24 for c in turned], [c.imag + 24 for c in turned]
+    torch.testing.assert_close(boxes, torch.tensor([min(xs), min(ys), max(xs), max(ys)]), atol=1e-3, rtol=0)
+
+
+@pytest.mark.parametrize("fill", ["reflect", "edge", "circle"])
+def test_opencv_and_torch_agree(fill):
+    frames = smooth().frames
+    for degrees in (10.0, 45, 200):
+        plane = roll_map(torch.tensor([degrees]))
+        one, two = (by(frames, plane, None, fill).int() for by in (_resample_by_opencv, _resample_by_torch))
+        assert (one - two).abs().max() <= 3
+
+
+def test_float_frames_roll_as_uint8_does_and_carry_gradients():
+    batch = smooth()
+    as_uint8 = roll_batch(batch, 30).frames.float()
+    batch.frames = batch.frames.float()
+    assert (roll_batch(batch, 30).frames - as_uint8).abs().max() <= 3
+    batch.frames.requires_grad_()
+    roll_batch(batch, 30).frames.sum().backward()
+    assert batch.frames.grad is not None
+
+
+def test_half_turns_of_wide_frames_are_exact_and_quarter_turns_keep_the_shape():
+    batch = batch_of([[[4, 6, 20, 18]]], height=24, width=40)
+    half = roll_batch(batch, 180)
+    assert torch.equal(half.frames, batch.frames.flip(-1, -2))
+    assert half.boxes.tolist() == [[20, 6, 36, 18]]
+    quarter = roll_batch(batch, 90)
+    assert quarter.frames.shape == batch.frames.shape
+    square = torch.rot90(batch.frames[..., 8:32], -1, dims=(-2, -1))
+    assert torch.equal(quarter.frames[..., 8:32], square)
+
+
+def test_corners_are_filled_and_a_circle_hides_the_angle():
+    batch = batch_of([[], []])
+    batch.frames.fill_(200)
+    degrees = torch.tensor([0.0, 37])
+    for fill in ("reflect", "edge"):
+        assert (roll_batch(batch, degrees, fill=fill).frames == 200).all()
+    upright, rolled = roll_batch(batch, degrees, fill="circle").frames
+    assert torch.equal(upright, rolled)
+    assert (upright[..., 0, 0] == 115).all()
+    assert (upright == 200).float().mean() == pytest.approx(math.pi / 4, abs=0.01)
+
+
+def test_unknown_names_are_refused():
+    with pytest.raises(InputError, match=r"unknown fill 'black'.*circle, edge, reflect"):
+        roll_batch(batch_of([[]]), 10, fill="black")
+    with pytest.raises(InputError, match=r"unknown box 'elipse'.*ellipse"):
+        roll_batch(batch_of([[]]), 10, box="elipse")
