@@ -7,7 +7,7 @@ raises :class:`InputError` that names the key, the file and the nearest valid na
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -76,13 +76,32 @@ class AugmentConfig:
     """Train-time augmentation, frames and boxes together.
 
     ``flip`` is a probability, ``scale`` the range of zoom, ``colour`` the largest relative change of brightness,
-    contrast and saturation, ``rotation`` the largest roll in degrees (180: any).
+    contrast and saturation. People of whose box less than ``min_visibility`` (a fraction of its area) is left inside
+    the picture are dropped with their labels.
+
+    The roll of a clip is drawn by ``rotation_distribution``: ``uniform`` up to ``rotation`` degrees either way (180:
+    any), ``von_mises`` about ``rotation_mean`` with ``rotation_concentration`` κ, or ``fixed``, one of
+    ``rotation_angles``. ``rotation_spin`` is the largest further turn through the window, in degrees.
+    ``rotation_box`` is ``ellipse`` or ``rectangle``, ``rotation_fill`` ``reflect``, ``edge`` or ``circle``: see
+    ``docs/rotation.md``.
     """
 
     flip: float = 0.5
     scale: list[float] = field(default_factory=lambda: [0.9, 1.15])
     colour: float = 0.2
     rotation: float = 0.0
+    rotation_distribution: str = "uniform"
+    rotation_mean: float = 0.0
+    rotation_concentration: float = 4.0
+    rotation_angles: list[float] = field(default_factory=list)
+    rotation_spin: float = 0.0
+    rotation_box: str = "ellipse"
+    rotation_fill: str = "reflect"
+    min_visibility: float = 0.0
+
+    def with_rotation(self, degrees: float | None) -> AugmentConfig:
+        """The same with a uniform roll of up to ``degrees``, whatever the distribution was; None changes nothing."""
+        return self if degrees is None else replace(self, rotation=degrees, rotation_distribution="uniform")
 
 
 @dataclass
@@ -327,6 +346,9 @@ SCHEDULES = ("cosine", "constant", "steps")
 OPTIMIZERS = ("adamw", "sgd")
 PROTOCOLS = ("published", "corrected")
 LOOKS = ("real", "simulated", "any")
+ROTATION_DISTRIBUTIONS = ("uniform", "von_mises", "fixed")
+ROTATION_BOXES = ("ellipse", "rectangle")
+ROTATION_FILLS = ("reflect", "edge", "circle")
 LOGGERS = ("csv", "wandb", "tensorboard")
 
 
@@ -359,6 +381,9 @@ def check_config(config: Config, origins: Mapping[str, str] | None = None) -> No
     among("training.optimizer", config.training.optimizer, OPTIMIZERS)
     among("evaluation.protocol", config.evaluation.protocol, PROTOCOLS)
     among("synthetic.look", config.synthetic.look, LOOKS)
+    among("augment.rotation_distribution", config.augment.rotation_distribution, ROTATION_DISTRIBUTIONS)
+    among("augment.rotation_box", config.augment.rotation_box, ROTATION_BOXES)
+    among("augment.rotation_fill", config.augment.rotation_fill, ROTATION_FILLS)
     for name in config.logger.split(","):
         among("logger", name.strip(), LOGGERS)
     for key, (possible, expected) in _LIMITS.items():
@@ -371,6 +396,22 @@ def check_config(config: Config, origins: Mapping[str, str] | None = None) -> No
         raise InputError(
             f"{where('training.step_epochs')}: training.step_epochs={steps} cannot be: expected ascending "
             f"epochs from 0, one for each of training.relative_lrs={rates}."
+        )
+    _check_rotation(config.augment, where)
+
+
+def _check_rotation(augment: AugmentConfig, where: Callable[[str], str]) -> None:
+    """Refuse a distribution of rolls without its own key, and a key that the distribution would not read."""
+    drawn = augment.rotation_distribution
+    if drawn != "uniform" and augment.rotation:
+        raise InputError(
+            f"{where('augment.rotation')}: augment.rotation={augment.rotation:g} is the bound of a uniform roll, and "
+            f"augment.rotation_distribution={drawn} has none. Leave one of them out."
+        )
+    if (drawn == "fixed") != bool(augment.rotation_angles):
+        raise InputError(
+            f"{where('augment.rotation_angles')}: augment.rotation_angles={augment.rotation_angles} with "
+            f"augment.rotation_distribution={drawn}: a list of degrees and the distribution fixed go together."
         )
 
 
@@ -400,6 +441,9 @@ _LIMITS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "augment.flip": ((lambda value: 0 <= value <= 1), "a probability in [0, 1]"),
     "augment.colour": _FRACTION,
     "augment.rotation": ((lambda value: 0 <= value <= 180), "degrees in [0, 180]"),
+    "augment.rotation_concentration": ((lambda value: 0 <= value < float("inf")), "a number of at least 0"),
+    "augment.rotation_spin": ((lambda value: 0 <= value < float("inf")), "degrees of at least 0"),
+    "augment.min_visibility": ((lambda value: 0 <= value <= 1), "a fraction in [0, 1]"),
     "augment.scale": (
         (lambda value: len(value) == 2 and 0 < value[0] <= value[1]),
         "[smallest, largest], above 0",

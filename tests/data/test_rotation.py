@@ -6,10 +6,13 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import stats
 
+from microg_da.config import AugmentConfig, load_config
+from microg_da.data.augment import augment_batch
 from microg_da.data.clips import Clip, ClipKey, collate_clips
 from microg_da.data.plane import _resample_by_opencv, _resample_by_torch
-from microg_da.data.rotation import roll_batch, roll_map
+from microg_da.data.rotation import draw_roll, roll_batch, roll_map, spin_through
 from microg_da.errors import InputError
 
 
@@ -81,7 +84,7 @@ def test_a_batch_may_mix_angles():
 
 
 @given(angles, angles)
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=12, deadline=None)
 def test_two_rolls_are_one_by_the_sum(first, second):
     batch = smooth()
     twice = roll_batch(roll_batch(batch, first), second).frames.int()
@@ -97,7 +100,7 @@ def test_two_rolls_are_one_by_the_sum(first, second):
 
 
 @given(angles)
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=12, deadline=None)
 def test_a_mirrored_clip_turns_the_other_way(degrees):
     batch = smooth()
     rolled, back = roll_batch(batch, degrees), roll_batch(_mirrored(batch), -degrees)
@@ -116,7 +119,7 @@ def _mirrored(batch):
 
 
 @given(angles, st.sampled_from(["ellipse", "rectangle"]), st.integers(20, 60), st.integers(20, 60))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=20, deadline=None)
 def test_boxes_stay_inside_and_rectangles_are_the_larger(degrees, box, height, width):
     batch = batch_of([[[4, 6, 18, 19], [0, 0, width, height]]], height, width)
     boxes = roll_batch(batch, degrees, box=box).boxes
@@ -128,7 +131,7 @@ def test_boxes_stay_inside_and_rectangles_are_the_larger(degrees, box, height, w
 
 
 @given(angles)
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=12, deadline=None)
 def test_a_rectangle_is_the_tightest_around_its_turned_corners(degrees):
     boxes = roll_batch(batch_of([[[18, 14, 30, 34]]]), degrees, box="rectangle").boxes[0]
     corners = [complex(x - 24, y - 24) for x in (18, 30) for y in (14, 34)]
@@ -184,3 +187,115 @@ def test_unknown_names_are_refused():
         roll_batch(batch_of([[]]), 10, fill="black")
     with pytest.raises(InputError, match=r"unknown box 'elipse'.*ellipse"):
         roll_batch(batch_of([[]]), 10, box="elipse")
+
+
+# ------------------------------------------------------------------------------------------------------ random rolls
+
+
+def still(**rotation):
+    """Augmentation by roll alone."""
+    return AugmentConfig(flip=0, scale=[1, 1], colour=0, **rotation)
+
+
+def seeded(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def test_uniform_rolls_reach_as_far_as_they_may():
+    degrees = draw_roll(20_000, still(rotation=60), seeded())
+    assert stats.kstest(degrees.numpy(), "uniform", (-60, 120)).pvalue > 0.01
+
+
+def test_von_mises_rolls_have_their_mean_and_concentration():
+    config = still(rotation_distribution="von_mises", rotation_mean=30, rotation_concentration=5)
+    radians = torch.deg2rad(draw_roll(20_000, config, seeded())).numpy()
+    assert stats.kstest(radians, stats.vonmises(5, math.radians(30)).cdf).pvalue > 0.01
+    again = torch.deg2rad(draw_roll(20_000, config, seeded())).numpy()
+    assert (radians == again).all()
+
+
+def test_fixed_rolls_are_all_drawn_and_no_others():
+    config = still(rotation_distribution="fixed", rotation_angles=[0, 90, 200])
+    assert set(draw_roll(100, config, seeded()).tolist()) == {0, 90, 200}
+
+
+def test_an_augmented_batch_is_the_batch_rolled():
+    batch = smooth()
+    batch.boxes, batch.clip_index = torch.tensor([[4.0, 6, 20, 30]]), torch.tensor([0])
+    config = still(rotation_distribution="fixed", rotation_angles=[70], rotation_box="rectangle", rotation_fill="edge")
+    augmented, rolled = augment_batch(batch, config), roll_batch(batch, 70, box="rectangle", fill="edge")
+    assert (augmented.frames.int() - rolled.frames.int()).abs().max() <= 1
+    torch.testing.assert_close(augmented.boxes, rolled.boxes, atol=1e-3, rtol=0)
+
+
+@pytest.mark.parametrize("length", [1, 4, 5])
+def test_a_spin_turns_steadily_and_leaves_the_keyframe(length):
+    batch = smooth()
+    batch.frames = batch.frames[:, :, :1].repeat(1, 1, length, 1, 1)
+    batch.boxes, batch.clip_index = torch.tensor([[4.0, 6, 20, 30]]), torch.tensor([0])
+    turning = augment_batch(batch, still(rotation_spin=90), seeded(3))
+    assert torch.equal(turning.frames[:, :, length // 2], batch.frames[:, :, length // 2])
+    torch.testing.assert_close(turning.boxes, batch.boxes)
+    steps = spin_through(length, torch.tensor([60.0]))[0]
+    assert steps[length // 2] == 0
+    if length > 1:
+        assert steps[-1] - steps[0] == 60
+        assert steps.diff().unique().numel() == 1
+
+
+def test_each_frame_of_a_spin_is_rolled_by_its_own_angle():
+    frames = smooth().frames[:, :, :1].repeat(2, 1, 4, 1, 1)
+    degrees = spin_through(4, torch.tensor([80.0, -30]))
+    for by in (_resample_by_opencv, _resample_by_torch):
+        turned = by(frames, roll_map(degrees), None).int()
+        for clip in range(2):
+            for place in range(4):
+                alone = roll_batch(smooth(), float(degrees[clip, place])).frames[0, :, 0].int()
+                assert (turned[clip, :, place] - alone).abs().max() <= 3
+
+
+def test_people_who_left_the_picture_are_dropped_with_all_that_is_theirs():
+    wide = [[0, 0, 8, 8], [16, 4, 24, 20], [20, 2, 38, 22]]  # a quarter turn brings the first beyond the top
+    batch = batch_of([wide, []], height=24, width=40)
+    config = still(rotation_distribution="fixed", rotation_angles=[90])
+    everyone = augment_batch(batch, config)
+    assert everyone.num_boxes == 3
+    config.min_visibility = 0.9
+    left = augment_batch(batch, config)
+    # By hand: a quarter turn maps (x, y) to (32 - y, x - 8); x is cut at 0 and 40, y at 0 and 24.
+    assert left.boxes.tolist() == [[12, 8, 28, 16]]
+    assert left.clip_index.tolist() == [0]
+    assert torch.equal(left.labels, batch.labels[1:2])
+    assert torch.equal(left.table_boxes, batch.table_boxes[1:2])
+    assert augment_batch(batch.without_labels(), config).num_boxes == 1
+
+
+def test_nobody_left():
+    batch = batch_of([[[0, 0, 8, 8]]], height=24, width=40)
+    config = still(rotation_distribution="fixed", rotation_angles=[90], min_visibility=0.5)
+    left = augment_batch(batch, config)
+    assert left.boxes.shape == (0, 4)
+    assert left.labels.shape == (0, 5)
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        (["augment.rotation_distribution=vonmises"], "Did you mean 'von_mises'"),
+        (["augment.rotation_fill=black"], "unknown augment.rotation_fill 'black'"),
+        (["augment.rotation_distribution=von_mises", "augment.rotation=30"], "bound of a uniform roll"),
+        (["augment.rotation_distribution=fixed"], "go together"),
+        (["augment.rotation_angles=[0,90]"], "go together"),
+        (["augment.min_visibility=2"], r"a fraction in \[0, 1\]"),
+    ],
+)
+def test_impossible_rotations_are_refused(keys, message):
+    with pytest.raises(InputError, match=message):
+        load_config("ava2microg", keys)
+
+
+def test_a_stage_with_its_own_rotation_draws_it_uniformly():
+    config = still(rotation_distribution="fixed", rotation_angles=[90], rotation_fill="edge")
+    assert config.with_rotation(None) is config
+    stage = config.with_rotation(180)
+    assert (stage.rotation, stage.rotation_distribution, stage.rotation_fill) == (180, "uniform", "edge")

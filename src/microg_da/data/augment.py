@@ -2,7 +2,7 @@
 
 torchvision's transforms draw one set of parameters a call, so a batch would need several resamplings for each clip;
 and they fill rotated corners with a colour from which a network could read the angle. Here each clip has one affine
-map of the plane and one of colour, and corners are filled by reflection.
+map of the plane and one of colour, and corners are filled from the picture itself.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from torch import Tensor
 
 from microg_da.config import AugmentConfig
 from microg_da.data.clips import ClipBatch
-from microg_da.data.plane import GREY, move_boxes, plane_map, resample
+from microg_da.data.plane import GREY, clip_boxes, move_boxes, plane_map, resample
+from microg_da.data.rotation import draw_roll, roll_map, spin_through
 
 LUMINANCE = (0.299, 0.587, 0.114)
 
@@ -29,7 +30,8 @@ def augment_batch(batch: ClipBatch, config: AugmentConfig, generator: torch.Gene
         generator: a CPU generator to draw from; None for torch's own.
 
     Returns:
-        The batch with uint8 frames of the same shape and boxes in their new places, clipped to the image.
+        The batch with uint8 frames of the same shape and boxes in their new places, clipped to the image. With
+        ``min_visibility`` people may be missing from it, together with all that belongs to them.
     """
 
     def uniform(low: float, high: float) -> Tensor:
@@ -37,11 +39,35 @@ def augment_batch(batch: ClipBatch, config: AugmentConfig, generator: torch.Gene
 
     zoom = torch.exp(uniform(math.log(config.scale[0]), math.log(config.scale[1])))
     flip = uniform(0, 1) < config.flip
-    roll = torch.deg2rad(uniform(-config.rotation, config.rotation))
-    gains = (uniform(1 - config.colour, 1 + config.colour) for _ in range(3))
-    plane, colour = plane_map(zoom, flip, roll), colour_map(*gains)
-    frames = resample(batch.frames, plane, colour)
-    return replace(batch, frames=frames, boxes=move_boxes(batch.boxes, batch.clip_index, plane, frames.shape[-2:]))
+    plane = plane_map(zoom, flip, torch.deg2rad(draw_roll(len(batch), config, generator)))
+    colour = colour_map(*(uniform(1 - config.colour, 1 + config.colour) for _ in range(3)))
+    length, *size = batch.frames.shape[2:]
+    # Boxes are those of the keyframe, which no spin turns.
+    each_frame = plane
+    if config.rotation_spin:
+        spin = spin_through(length, uniform(-config.rotation_spin, config.rotation_spin))
+        each_frame = roll_map(spin).to(plane) @ plane[:, None]
+    frames = resample(batch.frames, each_frame, colour, config.rotation_fill)
+    moved = move_boxes(batch.boxes, batch.clip_index, plane, size, config.rotation_box, clip=False)
+    boxes = clip_boxes(moved, size)
+    batch = replace(batch, frames=frames, boxes=boxes)
+    if config.min_visibility:
+        batch = _take_people(batch, _areas(boxes) >= config.min_visibility * _areas(moved))
+    return batch
+
+
+def _areas(boxes: Tensor) -> Tensor:
+    return (boxes[:, 2:] - boxes[:, :2]).prod(dim=1)
+
+
+def _take_people(batch: ClipBatch, kept: Tensor) -> ClipBatch:
+    return replace(
+        batch,
+        boxes=batch.boxes[kept],
+        clip_index=batch.clip_index[kept],
+        labels=None if batch.labels is None else batch.labels[kept],
+        table_boxes=batch.table_boxes[kept],
+    )
 
 
 def colour_map(brightness: Tensor, contrast: Tensor, saturation: Tensor) -> Tensor:

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from microg_da.config import AugmentConfig
 from microg_da.data.clips import ClipBatch
 from microg_da.data.plane import cut_circle, move_boxes, resample
 
@@ -68,6 +70,41 @@ def roll_map(degrees: Tensor) -> Tensor:
     quarter = torch.remainder(degrees, 90) == 0
     cos, sin = (torch.where(quarter, value.round(), value) for value in (cos, sin))
     return torch.stack([torch.stack([cos, -sin], dim=-1), torch.stack([sin, cos], dim=-1)], dim=-2)
+
+
+def draw_roll(count: int, config: AugmentConfig, generator: torch.Generator | None = None) -> Tensor:
+    """``(count,)`` random angles in degrees, by ``config.rotation_distribution``.
+
+    Args:
+        count: how many.
+        config: the distribution and its parameters.
+        generator: a CPU generator to draw from; None for torch's own.
+    """
+    if config.rotation_distribution == "von_mises":
+        # torch's own sampler takes no generator; numpy's is started by one draw from it.
+        seed = int(torch.randint(2**62, (), generator=generator))
+        mean = np.deg2rad(config.rotation_mean)
+        radians = np.random.default_rng(seed).vonmises(mean, config.rotation_concentration, count)
+        return torch.rad2deg(torch.from_numpy(radians).float())
+    if config.rotation_distribution == "fixed":
+        angles = torch.tensor(config.rotation_angles)
+        return angles[torch.randint(len(angles), (count,), generator=generator)]
+    low, high = -config.rotation, config.rotation
+    return torch.rand(count, generator=generator) * (high - low) + low
+
+
+def spin_through(length: int, spin: Tensor) -> Tensor:
+    """The angle of every frame of a window that turns steadily, relative to its keyframe, the frame ``length // 2``.
+
+    Args:
+        length: T, frames of the window.
+        spin: ``(B,)`` degrees from the first frame to the last.
+
+    Returns:
+        ``(B, T)`` degrees.
+    """
+    places = torch.arange(length) - length // 2
+    return spin[:, None] * places / max(length - 1, 1)
 
 
 def _quarter_turns(frames: Tensor, turns: int, fill: str) -> Tensor:

@@ -194,7 +194,7 @@ class Experiment:
         training: TrainingConfig,
         rotation: float | None = None,
     ) -> float:
-        augment = self.config.augment if rotation is None else replace(self.config.augment, rotation=rotation)
+        augment = self.config.augment.with_rotation(rotation)
         return train_stage(self.run, stage, detector, adaptation, data, training, augment, self.console)
 
     # ------------------------------------------------------------------------------------------------------- test
