@@ -21,6 +21,10 @@ ADAPTATIONS = Registry(
             "microg_da.adaptation.dann:DANN",
             "domain-adversarial RoI features by gradient reversal (Ganin et al. 2016)",
         ),
+        "cdan": Entry(
+            "microg_da.adaptation.cdan:CDAN",
+            "as dann, the domain classifier knowing the predicted probability of every class (Long et al. 2018)",
+        ),
         "source_finetune": Entry(
             "microg_da.adaptation.source_finetune:SourceFinetune",
             "no adaptation: the same training on source alone, to tell augmentation from adaptation",

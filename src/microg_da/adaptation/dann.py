@@ -42,10 +42,7 @@ class DANN(Adaptation):
 
     def __init__(self, arguments: DANNArguments, *, feature_dim: int, **task: Any) -> None:
         super().__init__(arguments, feature_dim=feature_dim, **task)
-        width = arguments.hidden_dim
-        self.domain_classifier = nn.Sequential(
-            nn.Linear(feature_dim, width), nn.ReLU(), nn.Linear(width, width), nn.ReLU(), nn.Linear(width, 1)
-        )
+        self.domain_classifier = build_domain_classifier(feature_dim, arguments.hidden_dim)
 
     def losses(self, source: Prediction, target: Prediction, labels: Tensor, progress: float) -> dict[str, Tensor]:
         """The domain loss; the detector receives its gradient reversed and scaled."""
@@ -57,22 +54,46 @@ class DANN(Adaptation):
         return {"domain": balanced_domain_loss(*logits)}
 
 
+def build_domain_classifier(input_dim: int, hidden_dim: int) -> nn.Sequential:
+    """Two hidden layers, and one logit: "is this target?"."""
+    return nn.Sequential(
+        nn.Linear(input_dim, hidden_dim),
+        nn.ReLU(),
+        nn.Linear(hidden_dim, hidden_dim),
+        nn.ReLU(),
+        nn.Linear(hidden_dim, 1),
+    )
+
+
 def reversal_schedule(progress: float, gamma: float = 10.0) -> float:
     """Rises from 0 to nearly 1 over a stage (equation 14 of the paper)."""
     return 2.0 / (1.0 + math.exp(-gamma * progress)) - 1.0
 
 
-def balanced_domain_loss(source_logits: Tensor, target_logits: Tensor) -> Tensor:
+def balanced_domain_loss(
+    source_logits: Tensor,
+    target_logits: Tensor,
+    source_weights: Tensor | None = None,
+    target_weights: Tensor | None = None,
+) -> Tensor:
     """Binary cross-entropy of "is this target?", each domain weighing one half; a domain without people adds 0.
 
     Args:
         source_logits: ``(K_s,)`` domain logits of source people.
         target_logits: ``(K_t,)`` domain logits of target people.
+        source_weights: ``(K_s,)`` positive weights of people within their domain; None for equal ones.
+        target_weights: ``(K_t,)``, likewise.
     """
     # softplus(x) is the cross-entropy of the answer 0, softplus(-x) that of the answer 1.
-    terms = [F.softplus(source_logits), F.softplus(-target_logits)]
-    means = [term.mean() if term.numel() else term.sum() for term in terms]
-    return 0.5 * (means[0] + means[1])
+    of_source = _weighted_mean(F.softplus(source_logits), source_weights)
+    of_target = _weighted_mean(F.softplus(-target_logits), target_weights)
+    return 0.5 * (of_source + of_target)
+
+
+def _weighted_mean(values: Tensor, weights: Tensor | None) -> Tensor:
+    if not values.numel():
+        return values.sum()
+    return values.mean() if weights is None else (weights * values).sum() / weights.sum()
 
 
 def reverse_gradient(features: Tensor, strength: float) -> Tensor:
