@@ -25,6 +25,10 @@ ADAPTATIONS = Registry(
             "microg_da.adaptation.cdan:CDAN",
             "as dann, the domain classifier knowing the predicted probability of every class (Long et al. 2018)",
         ),
+        "shot": Entry(
+            "microg_da.adaptation.shot:SHOT",
+            "without source clips: sure predictions at unchanged class rates, and pseudo-labels (Liang et al. 2020)",
+        ),
         "source_finetune": Entry(
             "microg_da.adaptation.source_finetune:SourceFinetune",
             "no adaptation: the same training on source alone, to tell augmentation from adaptation",

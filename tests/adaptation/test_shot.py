@@ -1,0 +1,210 @@
+"""Information maximisation at unchanged class rates, and what all methods without source clips do to the detector."""
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+from scipy.special import expit, rel_entr
+from scipy.stats import bernoulli, entropy
+from sklearn.metrics import average_precision_score, log_loss
+from torch import nn
+
+from microg_da.adaptation.base import create_adaptation
+from microg_da.adaptation.source_free import bernoulli_divergence, mean_or_zero, predict_all
+from microg_da.data.clips import Clip, ClipKey, collate_clips
+from microg_da.models.detector import Prediction, create_detector
+
+D, C = 6, 4
+
+
+def shot(**arguments):
+    return create_adaptation("shot", arguments, feature_dim=D, num_classes=C)
+
+
+@pytest.fixture
+def survey():
+    generator = torch.Generator().manual_seed(0)
+    return torch.rand(50, D, generator=generator), torch.randn(50, C, generator=generator) - 1
+
+
+def test_divergence_equals_scipys():
+    p, q = torch.rand(5, C), torch.rand(5, C)
+    expected = rel_entr(p.numpy(), q.numpy()) + rel_entr(1 - p.numpy(), 1 - q.numpy())
+    np.testing.assert_allclose(bernoulli_divergence(p, q), expected, rtol=1e-4, atol=1e-6)
+
+
+def test_divergence_gradient_is_the_formula():
+    p, q = torch.rand(C), torch.rand(C, requires_grad=True)
+    bernoulli_divergence(p, q).sum().backward()
+    torch.testing.assert_close(q.grad, ((q - p) / (q * (1 - q))).detach(), rtol=1e-4, atol=1e-5)
+
+
+def test_divergence_is_never_negative_and_finite_at_the_ends():
+    ends = torch.tensor([0.0, 0.3, 1.0])
+    values = bernoulli_divergence(*torch.meshgrid(ends, ends, indexing="ij"))
+    assert torch.isfinite(values).all()
+    assert (values >= -1e-6).all()
+    assert values.diagonal().abs().max() < 1e-6
+
+
+def test_mean_of_nothing():
+    nothing = torch.zeros(0, 2, requires_grad=True)
+    mean_or_zero(nothing).backward()
+    assert nothing.grad.shape == (0, 2)
+
+
+def test_losses_equal_an_independent_computation(survey):
+    features, logits = survey
+    method = shot(entropy_weight=0.7, prior_weight=1.3, pseudo_label_weight=0.4, memory=0.9)
+    method.start(features, torch.sigmoid(logits))
+    prototypes = copy.deepcopy(method.prototypes)
+    batch = Prediction(logits[:6] + 1, features[:6])
+    losses = method.target_losses(batch, 0.5)
+
+    p, before = expit(batch.logits.numpy().astype(float)), expit(logits.numpy().astype(float)).mean(axis=0)
+    after = 0.9 * before + 0.1 * p.mean(axis=0)
+    labels = (prototypes.scores(features[:6]) > 0).numpy()
+    divergence = [entropy([a, 1 - a], [b, 1 - b]) for a, b in zip(before, after, strict=True)]
+    assert float(losses["entropy"]) == pytest.approx(0.7 * bernoulli(p).entropy().mean(), rel=1e-4)
+    assert float(losses["prior"]) == pytest.approx(1.3 * np.mean(divergence), rel=1e-3)
+    assert float(losses["pseudo_label"]) == pytest.approx(0.4 * log_loss(labels.ravel(), p.ravel()), rel=1e-4)
+
+
+def test_gradients_equal_explicit_ones(survey):
+    features, logits = survey
+    method = shot(memory=0.9)
+    method.start(features, torch.sigmoid(logits))
+    rate = method.prototypes.rate.clone()
+    labels = (method.prototypes.scores(features[:6]) > 0).float()
+    z = (logits[:6] + 1).requires_grad_()
+    sum(method.target_losses(Prediction(z, features[:6]), 0.5).values()).backward()
+
+    p = torch.sigmoid(z.detach())
+    slope = p * (1 - p) / p.numel()
+    after = 0.9 * rate + 0.1 * p.mean(dim=0)
+    expected = -z.detach() * slope + (after - rate) / (after * (1 - after)) * slope + 0.3 * (p - labels) / p.numel()
+    torch.testing.assert_close(z.grad, expected, rtol=1e-3, atol=1e-6)
+
+
+def test_rates_are_held_where_entropy_alone_lets_rare_classes_die(survey):
+    """Free logits under the losses: without the prior every rare class vanishes, with it the rates stay."""
+    features, _ = survey
+    start = torch.randn(50, C, generator=torch.Generator().manual_seed(3)) - 2
+    rates = {}
+    for weight in (0.0, 10.0):
+        method = shot(prior_weight=weight, pseudo_label_weight=0.0, memory=0.0)
+        method.start(features, torch.sigmoid(start))
+        logits = start.clone().requires_grad_()
+        optimizer = torch.optim.Adam([logits], lr=0.1)
+        for _ in range(150):
+            optimizer.zero_grad()
+            sum(method.target_losses(Prediction(logits, features), 0.5).values()).backward()
+            optimizer.step()
+        rates[weight] = torch.sigmoid(logits.detach()).mean(dim=0) / method.prototypes.rate
+    assert rates[0.0].max() < 0.5
+    assert rates[10.0].min() > 0.7
+    assert rates[10.0].max() < 1.3
+
+
+def test_a_shifted_domain_is_classified_better_afterwards():
+    """Features moved by a constant: a linear layer learns to move them back for a classifier that does not move."""
+    generator = torch.Generator().manual_seed(0)
+    labels = (torch.rand(600, C, generator=generator) < 0.3).float()
+    clean = labels @ torch.eye(C, D) * 2 + 0.3 * torch.randn(600, D, generator=generator) + 1
+    mixing = torch.eye(D) + 0.45 * torch.randn(D, D, generator=generator)
+    target = clean @ mixing
+    classifier = nn.Linear(D, C)
+    classifier.weight.data, classifier.bias.data = 4 * torch.eye(C, D), torch.full((C,), -8.0)
+    adapter = nn.Linear(D, D)
+    nn.init.eye_(adapter.weight)
+    nn.init.zeros_(adapter.bias)
+
+    def score():
+        with torch.no_grad():
+            return average_precision_score(labels, torch.sigmoid(classifier(adapter(target))), average="macro")
+
+    method = shot()
+    with torch.no_grad():
+        method.start(adapter(target), torch.sigmoid(classifier(adapter(target))))
+    before = score()
+    optimizer = torch.optim.Adam(adapter.parameters(), lr=5e-3)
+    for step in range(150):
+        batch = torch.randint(0, 600, (32,), generator=generator)
+        features = adapter(target[batch])
+        optimizer.zero_grad()
+        sum(method.target_losses(Prediction(classifier(features), features), step / 150).values()).backward()
+        optimizer.step()
+    assert before < 0.95
+    assert score() > before + 0.02
+
+
+@pytest.fixture(scope="module")
+def detector():
+    torch.manual_seed(0)
+    return create_detector("r2plus1d_tiny", num_classes=C, dropout=0.0).eval()
+
+
+def clips(people):
+    generator = torch.Generator().manual_seed(sum(people))
+    boxes = torch.tensor([[4.0, 4, 40, 44]])
+    return collate_clips(
+        [
+            Clip(
+                torch.randint(0, 256, (3, 8, 48, 48), dtype=torch.uint8, generator=generator),
+                boxes.repeat(count, 1),
+                boxes.repeat(count, 1) / 48,
+                None,
+                ClipKey(f"v_{index}", 1),
+            )
+            for index, count in enumerate(people)
+        ]
+    )
+
+
+def test_everybody_is_predicted_once(detector):
+    both = predict_all(detector, [clips((2, 0)), clips((0,)), clips((1,))])
+    torch.testing.assert_close(both.logits[:2], detector(*inputs(clips((2, 0)))).logits)
+    torch.testing.assert_close(both.features[2:], detector(*inputs(clips((1,)))).features)
+
+
+def inputs(batch):
+    return batch.frames, batch.boxes, batch.clip_index
+
+
+@pytest.mark.parametrize("name", ["shot", "atcon", "prototype_calibration"])
+def test_the_classifier_is_frozen_during_training_only(detector, name):
+    detector = copy.deepcopy(detector)
+    method = create_adaptation(name, feature_dim=detector.feature_dim, num_classes=C)
+    source = iter(())
+    method.before_training(detector, source, [clips((2, 1))])
+    classifier = list(detector.head.projection.parameters())
+    assert not any(parameter.requires_grad for parameter in classifier)
+    losses = method.training_losses(detector.train(), None, clips((2, 1)), 0.5)
+    sum(losses.values()).backward()
+    assert all((p.grad is None) != p.requires_grad for p in detector.parameters())
+    method.after_training(detector)
+    assert all(parameter.requires_grad for parameter in classifier)
+
+
+@pytest.mark.parametrize("name", ["shot", "atcon", "prototype_calibration"])
+def test_a_target_without_people_has_the_classifiers_own_rates(detector, name):
+    detector = copy.deepcopy(detector)
+    method = create_adaptation(name, feature_dim=detector.feature_dim, num_classes=C)
+    method.before_training(detector, [], [])
+    torch.testing.assert_close(method.prototypes.rate, torch.sigmoid(detector.head.projection.bias.detach()))
+    losses = method.training_losses(detector, None, clips((0,)), 0.5)
+    assert all(loss == 0 for loss in losses.values())
+
+
+@pytest.mark.parametrize("name", ["shot", "atcon", "prototype_calibration"])
+def test_what_was_learnt_of_the_target_is_kept(detector, name):
+    detector = copy.deepcopy(detector)
+    method, other = (create_adaptation(name, feature_dim=detector.feature_dim, num_classes=C) for _ in range(2))
+    method.before_training(detector, [], [clips((2, 1)), clips((1,))])
+    other.load_state_dict(method.state_dict())
+    batch = clips((1, 1))
+    torch.testing.assert_close(method.predict(detector, batch).logits, other.predict(detector, batch).logits)
+    torch.testing.assert_close(
+        method.training_losses(detector, None, batch, 0.5), other.training_losses(detector, None, batch, 0.5)
+    )
