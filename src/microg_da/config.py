@@ -53,7 +53,7 @@ class ModelConfig:
     """The detector, the weights it starts from, and its window: ``num_frames`` T, ``sampling_rate`` τ.
 
     A window that is not set is the one that the named model was made for; ``window: published`` takes the one that
-    the benchmark gave it. ``roi_stride``, ``freeze``, ``adapters`` and ``allow_missing`` are those of
+    the benchmark gave it. ``roi_stride``, ``freeze``, ``adapters``, ``roll_pooling`` and ``allow_missing`` are those of
     :func:`~microg_da.models.create_detector`.
     """
 
@@ -68,6 +68,7 @@ class ModelConfig:
     freeze: Any = 0
     adapters: str | None = None
     adapter_rank: int = 8
+    roll_pooling: str | None = None
     options: dict[str, Any] = field(default_factory=dict)
 
 
@@ -346,6 +347,7 @@ SCHEDULES = ("cosine", "constant", "steps")
 OPTIMIZERS = ("adamw", "sgd")
 PROTOCOLS = ("published", "corrected")
 LOOKS = ("real", "simulated", "any")
+ROLL_POOLINGS = ("c4", "c8")
 ROTATION_DISTRIBUTIONS = ("uniform", "von_mises", "fixed")
 ROTATION_BOXES = ("ellipse", "rectangle")
 ROTATION_FILLS = ("reflect", "edge", "circle")
@@ -381,6 +383,8 @@ def check_config(config: Config, origins: Mapping[str, str] | None = None) -> No
     among("training.optimizer", config.training.optimizer, OPTIMIZERS)
     among("evaluation.protocol", config.evaluation.protocol, PROTOCOLS)
     among("synthetic.look", config.synthetic.look, LOOKS)
+    if config.model.roll_pooling is not None:
+        among("model.roll_pooling", config.model.roll_pooling, ROLL_POOLINGS)
     among("augment.rotation_distribution", config.augment.rotation_distribution, ROTATION_DISTRIBUTIONS)
     among("augment.rotation_box", config.augment.rotation_box, ROTATION_BOXES)
     among("augment.rotation_fill", config.augment.rotation_fill, ROTATION_FILLS)

@@ -96,6 +96,7 @@ def create_detector(
     freeze: int | str = 0,
     adapters: str | None = None,
     adapter_rank: int = 8,
+    roll_pooling: str | None = None,
     **options: Any,
 ) -> ActionDetector:
     """Build a detector by the name of its backbone.
@@ -111,12 +112,20 @@ def create_detector(
             alone.
         adapters: ``"lora"`` or ``"dual_path"`` freezes the backbone and trains small additions to it.
         adapter_rank: the inner width of the additions.
+        roll_pooling: ``"c4"`` or ``"c8"`` averages features over rolls of the clip: see
+            :class:`~microg_da.models.roll_pooling.RollPooledDetector`.
         **options: arguments of the backbone's builder.
 
     Raises:
         InputError: for an unknown name or option, or a checkpoint that does not fit.
     """
-    detector = ActionDetector(_build_backbone(name, options), num_classes, dropout, roi_stride)
+    backbone = _build_backbone(name, options)
+    if roll_pooling is None:
+        detector = ActionDetector(backbone, num_classes, dropout, roi_stride)
+    else:
+        from microg_da.models.roll_pooling import RollPooledDetector
+
+        detector = RollPooledDetector(backbone, num_classes, dropout, roi_stride, group=roll_pooling)
     freeze_stages(detector.backbone, freeze)
     if adapters is not None:
         add_adapters(detector.backbone, adapters, adapter_rank)
@@ -143,7 +152,7 @@ def _build_backbone(name: str, options: dict[str, Any]) -> Backbone:
     return builder(**options)
 
 
-_DETECTOR_OPTIONS = ("allow_missing", "roi_stride", "freeze", "adapters", "adapter_rank")
+_DETECTOR_OPTIONS = ("allow_missing", "roi_stride", "freeze", "adapters", "adapter_rank", "roll_pooling")
 
 
 def _resolve_stride(roi_stride: str | bool | float, true_stride: float) -> float:

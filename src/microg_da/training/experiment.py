@@ -22,12 +22,12 @@ from microg_da.errors import InputError
 from microg_da.evaluation.metric import DetectionMetrics
 from microg_da.files import replacing
 from microg_da.models.cost import count_parameters
-from microg_da.models.detector import ActionDetector, create_detector
-from microg_da.taxonomy import get_taxonomy
+from microg_da.models.detector import ActionDetector
 from microg_da.training.examples import write_examples
 from microg_da.training.module import DetectorModule
 from microg_da.training.run import Run, embedded_notice
 from microg_da.training.stage import finish_logging, make_trainer, quiet, save_detector, train_stage
+from microg_da.training.trained import build_detector, build_method, method_at_test
 from microg_da.validation import score_all
 from microg_da.validation.observations import Observations
 
@@ -114,7 +114,7 @@ class Experiment:
             self._test("target_supervised", "target_supervised", bound, seconds)
             self.datasets.release("target", "train")
         if self.config.adaptation.name != "source_only":
-            method = self._method_at_test(detector)
+            method = method_at_test(self.config, detector)
             adapted, seconds = self._stage("adapt", lambda: self._adapt(detector, method), method)
             self._test("adapted", method_label(self.config), adapted, seconds, method)
         write_examples(self.run, self.datasets)
@@ -219,22 +219,9 @@ class Experiment:
     # ----------------------------------------------------------------------------------------------------- pieces
 
     def _new_detector(self, stage: str) -> ActionDetector:
-        model = self.config.model
         # One seed for every stage: the bound starts from the weights that the source model started from.
         pl.seed_everything(self.config.seed, workers=True, verbose=False)
-        options = dict(model.options)
-        return create_detector(
-            model.name,
-            num_classes=len(get_taxonomy(self.config.data.taxonomy)),
-            checkpoint=model.checkpoint if stage != "adapt" else None,
-            allow_missing=model.allow_missing,
-            dropout=model.dropout,
-            roi_stride=model.roi_stride,
-            freeze=model.freeze,
-            adapters=model.adapters,
-            adapter_rank=model.adapter_rank,
-            **options,
-        )
+        return build_detector(self.config, self.config.model.checkpoint if stage != "adapt" else None)
 
     def _describe(self, detector: ActionDetector) -> dict[str, Any]:
         model = self.config.model
@@ -258,22 +245,7 @@ class Experiment:
         return self._adaptation("source_only", detector, {})
 
     def _adaptation(self, name: str, detector: ActionDetector, arguments: dict[str, Any]) -> Adaptation:
-        taxonomy = get_taxonomy(self.config.data.taxonomy)
-        names = sorted(set(taxonomy.groups))
-        return create_adaptation(
-            name,
-            arguments,
-            feature_dim=detector.feature_dim,
-            num_classes=detector.num_classes,
-            class_groups=[names.index(group) for group in taxonomy.groups],
-        )
-
-    def _method_at_test(self, detector: ActionDetector) -> Adaptation:
-        """The method through which the adapted detector is tested."""
-        settings = self.config.adaptation
-        if settings.test_time is not None:
-            return self._adaptation(settings.test_time, detector, settings.test_time_args)
-        return self._adaptation(settings.name, detector, settings.args)
+        return build_method(self.config, name, detector, arguments)
 
     def _adaptation_data(self, method: Adaptation) -> StageData:
         labelled: Domain | None = "source" if method.uses_source else None

@@ -1,0 +1,85 @@
+"""Invariance to camera roll by design: the same network looks at a clip from several angles, and features are averaged.
+
+Averaging over a group of rotations makes any network invariant to it, with no weight more and a multiple of the work:
+Puny et al., Frame Averaging for Invariant and Equivariant Network Design, ICLR 2022, with a fixed frame.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from microg_da.config import ROLL_POOLINGS
+from microg_da.data.plane import clip_boxes, move_boxes
+from microg_da.data.rotation import roll_frames, roll_map
+from microg_da.errors import InputError, unknown_name
+from microg_da.models.detector import ActionDetector, Prediction
+
+
+class RollPooledDetector(ActionDetector):
+    """A detector whose RoI features are means over rolls of the clip; its state has the names it has without them.
+
+    ``c4`` turns by multiples of 90°, which only reorders pixels: frames need not be square, and a clip turned by a
+    quarter gives the same features up to the order of summation. ``c8`` also looks from 45° and its quarter turns.
+    There corners are filled by reflection, and a person counts as much as the part of the box that stays in the
+    picture.
+
+    Args:
+        group: ``"c4"`` or ``"c8"``.
+        arguments: of :class:`~microg_da.models.detector.ActionDetector`.
+
+    Raises:
+        InputError: for another group.
+    """
+
+    def __init__(self, *arguments: Any, group: str) -> None:
+        super().__init__(*arguments)
+        if group not in ROLL_POOLINGS:
+            raise unknown_name("group of rolls", group, ROLL_POOLINGS, where="model.roll_pooling")
+        self.group = group
+
+    def forward(self, frames: Tensor, boxes: Tensor, clip_index: Tensor) -> Prediction:
+        """Score every box by its mean features; see :meth:`ActionDetector.forward`."""
+        total: Tensor | float = 0.0
+        weights: Tensor | float = 0.0
+        for view, moved, weight in self._views(frames, boxes, clip_index):
+            total = total + weight * super().forward(view, moved, clip_index).features
+            weights = weights + weight
+        features = total / weights
+        return Prediction(self.head.projection(self.head.dropout(features)), features)
+
+    def local_predictions(self, *arguments: Any, **options: Any) -> Any:
+        """Not possible: the grids of different rolls do not lie on each other."""
+        raise InputError(
+            f"model.roll_pooling={self.group} gives one feature for a whole clip; this adaptation needs one for each "
+            "part of it. Choose another adaptation, or set model.roll_pooling=null."
+        )
+
+    def _views(self, frames: Tensor, boxes: Tensor, clip_index: Tensor) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """Frames and boxes from every angle, and how much of each person is seen, ``(K, 1)``."""
+        everyone = boxes.new_ones(len(boxes), 1)
+        yield from _quarter_turns(frames, boxes, everyone)
+        if self.group == "c8":
+            size = frames.shape[-2:]
+            degrees = torch.full((len(frames),), 45.0)
+            moved = move_boxes(boxes, clip_index, roll_map(degrees), size, clip=False)
+            inside = clip_boxes(moved, size)
+            seen = _areas(inside) / _areas(moved).clamp(min=torch.finfo(boxes.dtype).tiny)
+            yield from _quarter_turns(roll_frames(frames, degrees), inside, seen)
+
+
+def _quarter_turns(frames: Tensor, boxes: Tensor, weight: Tensor) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """Four times clockwise; height and width change places, and nothing leaves the picture."""
+    for _ in range(4):
+        yield frames, boxes, weight
+        x1, y1, x2, y2 = boxes.unbind(dim=1)
+        height = frames.shape[-2]
+        frames = torch.rot90(frames, -1, dims=(-2, -1))
+        boxes = torch.stack([height - y2, x1, height - y1, x2], dim=1)
+
+
+def _areas(boxes: Tensor) -> Tensor:
+    return (boxes[:, 2:] - boxes[:, :2]).prod(dim=1, keepdim=True)

@@ -1,0 +1,114 @@
+"""The detector and the method that a configuration describes, built anew or read back from a run's folder."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from microg_da.adaptation.base import Adaptation, create_adaptation
+from microg_da.config import Config
+from microg_da.errors import InputError, unknown_name
+from microg_da.models.detector import ActionDetector, create_detector
+from microg_da.taxonomy import get_taxonomy
+from microg_da.training.run import Run
+
+STAGE_OF_ROW = {"source_only": "source", "adapted": "adapt", "target_supervised": "target_supervised"}
+"""Which stage trained the detector of each row of the results."""
+
+
+@dataclass(frozen=True)
+class TrainedDetector:
+    """One finished detector of a run.
+
+    Attributes:
+        run: the folder and its configuration.
+        row: the row of the results that the detector made.
+        detector: on the CPU, in evaluation mode.
+        method: through which it is tested: ``method.predict(detector, batch)`` between ``method.start_test(detector)``
+            and ``method.end_test(detector)``. For most methods that is ``detector(frames, boxes, clip_index)``.
+        file: where its weights are.
+    """
+
+    run: Run
+    row: str
+    detector: ActionDetector
+    method: Adaptation
+    file: Path
+
+
+def load_run_detector(run_folder: str | Path, row: str | None = None) -> TrainedDetector:
+    """Read back what a run has trained.
+
+    What it returns predicts at once::
+
+        trained = load_run_detector("runs/ava2microg/dann-seed0", "adapted")
+        prediction = trained.detector(frames, boxes, clip_index)
+
+    Args:
+        run_folder: ``runs/<experiment>/<name>``.
+        row: ``"source_only"``, ``"adapted"`` or ``"target_supervised"``; None takes the adapted detector if there is
+            one, else the source-only one.
+
+    Raises:
+        InputError: if this is no run folder, or the run has no such detector (yet).
+    """
+    run = Run.open(run_folder)
+    done = [name for name, stage in STAGE_OF_ROW.items() if run.detector_file(stage).exists()]
+    if row is not None and row not in STAGE_OF_ROW:
+        raise unknown_name("row", row, STAGE_OF_ROW)
+    row = row or ("adapted" if "adapted" in done else "source_only")
+    if row not in done:
+        raise InputError(
+            f"{run.path} has no detector of the row {row!r}; it has: {', '.join(done) or '(none)'}. "
+            f"Finish the run with `fit --resume {run.path}`, or choose another row."
+        )
+    file = run.detector_file(STAGE_OF_ROW[row])
+    detector = build_detector(run.config)
+    detector.load_state_dict(torch.load(file, map_location="cpu", weights_only=True)["state_dict"])
+    method = build_method(run.config, "source_only", detector, {})
+    if row == "adapted":
+        method = method_at_test(run.config, detector)
+        method.load_state_dict(torch.load(run.method_file("adapt"), map_location="cpu", weights_only=True))
+    return TrainedDetector(run, row, detector.eval(), method.eval(), file)
+
+
+def build_detector(config: Config, checkpoint: str | None = None) -> ActionDetector:
+    """The configured detector, with random weights or those of ``checkpoint``."""
+    model = config.model
+    return create_detector(
+        model.name,
+        num_classes=len(get_taxonomy(config.data.taxonomy)),
+        checkpoint=checkpoint,
+        allow_missing=model.allow_missing,
+        dropout=model.dropout,
+        roi_stride=model.roi_stride,
+        freeze=model.freeze,
+        adapters=model.adapters,
+        adapter_rank=model.adapter_rank,
+        roll_pooling=model.roll_pooling,
+        **model.options,
+    )
+
+
+def build_method(config: Config, name: str, detector: ActionDetector, arguments: dict[str, Any]) -> Adaptation:
+    """An adaptation for a detector, told the groups of the configured taxonomy."""
+    taxonomy = get_taxonomy(config.data.taxonomy)
+    names = sorted(set(taxonomy.groups))
+    return create_adaptation(
+        name,
+        arguments,
+        feature_dim=detector.feature_dim,
+        num_classes=detector.num_classes,
+        class_groups=[names.index(group) for group in taxonomy.groups],
+    )
+
+
+def method_at_test(config: Config, detector: ActionDetector) -> Adaptation:
+    """The configured method through which the adapted detector is tested."""
+    settings = config.adaptation
+    if settings.test_time is not None:
+        return build_method(config, settings.test_time, detector, settings.test_time_args)
+    return build_method(config, settings.name, detector, settings.args)
