@@ -17,6 +17,10 @@ ADAPTATIONS = Registry(
             "microg_da.adaptation.adabn:AdaBN",
             "batch-norm statistics re-estimated on unlabelled target clips (Li et al. 2018)",
         ),
+        "roll_tta": Entry(
+            "microg_da.adaptation.roll_tta:RollTTA",
+            "at test time: every clip is seen under several rolls, and predictions are averaged by confidence",
+        ),
         "dann": Entry(
             "microg_da.adaptation.dann:DANN",
             "domain-adversarial RoI features by gradient reversal (Ganin et al. 2016)",

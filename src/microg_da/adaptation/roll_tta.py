@@ -1,0 +1,111 @@
+"""Test-time averaging over camera rolls."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from microg_da.adaptation.base import Adaptation
+from microg_da.data.clips import ClipBatch
+from microg_da.data.rotation import roll_batch
+from microg_da.errors import InputError, unknown_name
+from microg_da.models.detector import ActionDetector, Prediction
+
+COMBINATIONS = ("confident", "probabilities", "logits")
+
+
+@dataclass
+class RollTTAArguments:
+    """Settings of :class:`RollTTA`.
+
+    Attributes:
+        rolls: how many angles, evenly spaced over the whole turn; the first is the clip as it is.
+        combine: ``confident`` (mean of probabilities, each roll weighing as much as it is sure),
+            ``probabilities`` (plain mean of probabilities) or ``logits`` (plain mean of logits).
+        temperature: of ``confident``: how much surer a roll must be to weigh e times as much; a small one takes the
+            surest roll alone, a large one weighs all alike.
+    """
+
+    rolls: int = 8
+    combine: str = "confident"
+    temperature: float = 0.1
+
+
+class RollTTA(Adaptation):
+    """Every test clip is seen under several camera rolls, and what the detector says of a person is averaged.
+
+    A detector that grew up with gravity knows people upright. In microgravity they have any roll, and one of the
+    evenly spaced ones is nearly upright; the others are noise to it. That is why ``confident`` is the default: a
+    roll weighs by the largest probability it gives a person (softmax over the rolls). The largest probability and
+    not the Bernoulli entropy, because a roll that sees nothing says "no" to all rare classes and has the lowest
+    entropy of all, while each person does do something.
+
+    Rolled copies are averaged as in Krizhevsky et al., "ImageNet classification with deep convolutional neural
+    networks", NIPS 2012, who averaged crops and flips.
+    """
+
+    Arguments: ClassVar[type] = RollTTAArguments
+    trains: ClassVar[bool] = False
+
+    def predict(self, detector: ActionDetector, batch: ClipBatch) -> Prediction:
+        """The combined prediction; one forward pass a roll."""
+        arguments = self.arguments
+        if arguments.rolls < 1:
+            raise InputError(f"roll_tta: rolls={arguments.rolls} cannot be: expected a whole number of at least 1.")
+        if not batch.num_boxes:
+            return super().predict(detector, batch)
+        views = []
+        for index in range(arguments.rolls):
+            view = roll_batch(batch, 360.0 * index / arguments.rolls) if index else batch
+            views.append(detector(view.frames, view.boxes, view.clip_index))
+        logits = torch.stack([view.logits.float() for view in views])
+        features = torch.stack([view.features.float() for view in views])
+        if arguments.combine == "confident":
+            weights = confidence_weights(logits, arguments.temperature)
+        else:
+            weights = logits.new_full(logits.shape[:2], 1 / arguments.rolls)
+        combined = combine_views(logits, weights, arguments.combine)
+        return Prediction(combined, (weights[..., None] * features).sum(dim=0))
+
+
+def confidence_weights(logits: Tensor, temperature: float) -> Tensor:
+    """How much each view of a person weighs: softmax over the views of the largest probability.
+
+    Args:
+        logits: ``(R, K, C)`` of R views.
+        temperature: of the softmax, above 0.
+
+    Returns:
+        ``(R, K)``, summing to 1 over the views.
+
+    Raises:
+        InputError: if the temperature is not positive.
+    """
+    if not temperature > 0:
+        raise InputError(f"roll_tta: temperature={temperature} cannot be: expected a number above 0.")
+    return (torch.sigmoid(logits).amax(dim=2) / temperature).softmax(dim=0)
+
+
+def combine_views(logits: Tensor, weights: Tensor, combine: str) -> Tensor:
+    """Logits ``(K, C)`` of the weighted mean over views.
+
+    Args:
+        logits: ``(R, K, C)``.
+        weights: ``(R, K)``, summing to 1 over the views.
+        combine: ``logits`` takes the mean of logits; the others that of probabilities.
+
+    Raises:
+        InputError: for an unknown way to combine.
+    """
+    if combine not in COMBINATIONS:
+        raise unknown_name("way to combine", combine, COMBINATIONS, where="roll_tta")
+    if combine == "logits":
+        return (weights[..., None] * logits).sum(dim=0)
+    # Means of p and of 1 - p as logarithms, so that sure predictions keep their order where p rounds to 0 or 1.
+    log_weights = weights.log()[..., None]
+    yes, no = (torch.logsumexp(log_weights + F.logsigmoid(sign * logits), dim=0) for sign in (1, -1))
+    return yes - no

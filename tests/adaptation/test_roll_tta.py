@@ -1,0 +1,123 @@
+"""Averaging over camera rolls, against sums written out."""
+
+import numpy as np
+import pytest
+import torch
+from scipy.special import expit, logit, softmax
+from torch import nn
+
+from microg_da.adaptation.base import create_adaptation
+from microg_da.adaptation.roll_tta import combine_views, confidence_weights
+from microg_da.data.clips import Clip, ClipKey, collate_clips
+from microg_da.data.rotation import roll_batch
+from microg_da.errors import InputError
+from microg_da.models.detector import Prediction
+
+
+class Corner(nn.Module):
+    """Says how bright each box's top left quarter is: a detector that knows people upright."""
+
+    def forward(self, frames, boxes, clip_index):
+        rows = []
+        for box, clip in zip(boxes.round().long().tolist(), clip_index.tolist(), strict=True):
+            x1, y1, x2, y2 = box
+            person = frames[clip, :, 0, y1:y2, x1:x2].float()
+            rows.append(person[:, : (y2 - y1) // 2, : (x2 - x1) // 2].mean() / 255)
+        logits = torch.stack(rows)[:, None] * 8 - 4 if rows else torch.zeros(0, 1)
+        return Prediction(logits, torch.cat([logits, -logits], dim=1))
+
+
+def method(**arguments):
+    return create_adaptation("roll_tta", arguments, feature_dim=2, num_classes=1)
+
+
+def clips(people=(1, 1), size=32):
+    generator = torch.Generator().manual_seed(0)
+    made = []
+    for index, count in enumerate(people):
+        frames = torch.randint(0, 60, (3, 2, size, size), dtype=torch.uint8, generator=generator)
+        frames[:, :, 8:16, 8:16] = 255
+        boxes = torch.tensor([[8.0, 8, 24, 24]]).repeat(count, 1)
+        made.append(Clip(frames, boxes, boxes / size, None, ClipKey(f"v_{index}", 1)))
+    return collate_clips(made, "target")
+
+
+@pytest.mark.parametrize("combine", ["probabilities", "logits", "confident"])
+def test_views_are_combined_as_written_out(combine):
+    generator = torch.Generator().manual_seed(1)
+    logits = torch.randn(4, 3, 5, generator=generator) * 3
+    values = logits.numpy().astype("float64")
+    weights = np.full((4, 3), 0.25)
+    if combine == "confident":
+        weights = softmax(expit(values).max(axis=2) / 0.2, axis=0)
+        assert np.allclose(confidence_weights(logits, 0.2).numpy(), weights, atol=1e-6)
+    expected = (weights[..., None] * values).sum(0)
+    if combine != "logits":
+        expected = logit((weights[..., None] * expit(values)).sum(0))
+    found = combine_views(logits, torch.from_numpy(weights).float(), combine)
+    assert np.allclose(found.numpy(), expected, atol=1e-4)
+
+
+def test_sure_predictions_stay_in_order():
+    logits = torch.tensor([[[40.0, 60.0, -200.0, -300.0]]]).repeat(2, 1, 1)
+    combined = combine_views(logits, torch.full((2, 1), 0.5), "probabilities")
+    assert torch.allclose(combined, logits[0])
+
+
+def test_a_cold_temperature_takes_the_surest_view_and_a_hot_one_all_alike():
+    logits = torch.randn(4, 6, 3, generator=torch.Generator().manual_seed(2))
+    surest = torch.sigmoid(logits).amax(2).argmax(0)
+    assert torch.equal(confidence_weights(logits, 1e-4).argmax(0), surest)
+    assert torch.allclose(confidence_weights(logits, 1e-4).amax(0), torch.ones(6), atol=1e-3)
+    assert torch.allclose(confidence_weights(logits, 1e6), torch.full((4, 6), 0.25), atol=1e-4)
+
+
+@pytest.mark.parametrize("combine", ["probabilities", "logits", "confident"])
+def test_a_rolled_clip_gets_the_same_answer(combine):
+    tta = method(rolls=4, combine=combine)
+    upright = tta.predict(Corner(), clips())
+    for degrees in (90, 180, 270):
+        rolled = tta.predict(Corner(), roll_batch(clips(), degrees))
+        assert torch.allclose(rolled.logits, upright.logits, atol=1e-4)
+        assert torch.allclose(rolled.features, upright.features, atol=1e-4)
+
+
+def test_the_confident_mean_finds_the_roll_that_the_detector_knows():
+    """The detector alone is wrong on a clip turned upside down; a plain mean hardly tells, a confident one does."""
+    turned = roll_batch(clips(), 180)
+    assert (Corner()(turned.frames, turned.boxes, turned.clip_index).logits < -2).all()
+    confident, plain = (
+        method(rolls=4, combine=how).predict(Corner(), turned) for how in ("confident", "probabilities")
+    )
+    assert (confident.logits > 2).all()
+    assert (plain.logits < 0).all()
+
+
+def test_every_roll_is_one_pass_and_people_keep_their_places():
+    batch = clips((2, 0, 1))
+    seen = []
+
+    class Counter(Corner):
+        def forward(self, frames, boxes, clip_index):
+            seen.append(clip_index.tolist())
+            return super().forward(frames, boxes, clip_index)
+
+    prediction = method(rolls=6).predict(Counter(), batch)
+    assert seen == [[0, 0, 2]] * 6
+    assert prediction.logits.shape == (3, 1)
+
+
+def test_one_roll_is_the_detector_itself():
+    batch = clips()
+    alone = Corner()(batch.frames, batch.boxes, batch.clip_index)
+    for combine in ("probabilities", "logits", "confident"):
+        assert torch.allclose(method(rolls=1, combine=combine).predict(Corner(), batch).logits, alone.logits, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [({"rolls": 0}, "rolls=0"), ({"combine": "mean"}, "confident, logits"), ({"temperature": 0.0}, "temperature")],
+)
+def test_arguments_that_cannot_be(arguments, message):
+    with pytest.raises(InputError, match=message):
+        method(**arguments).predict(Corner(), clips())
