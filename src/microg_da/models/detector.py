@@ -84,6 +84,26 @@ class ActionDetector(nn.Module):
         maps = self.backbone(normalise(frames, self.backbone.memory_format))
         return Prediction(*self.head(maps, boxes, clip_index))
 
+    def local_predictions(
+        self, frames: Tensor, boxes: Tensor, clip_index: Tensor, slices: int
+    ) -> tuple[Prediction, Tensor]:
+        """Score every box in each of ``S`` temporal slices of the feature maps, in one pass of the backbone.
+
+        Args:
+            frames: as in :meth:`forward`.
+            boxes: as in :meth:`forward`.
+            clip_index: as in :meth:`forward`.
+            slices: S.
+
+        Returns:
+            Logits ``(K, S, C)`` and features ``(K, S, D)``, and the grids ``(K, S, D, R, R)`` that they were pooled
+            from: a mean of these over slices, weighted as one likes, is what ``head.classify`` scores as one clip.
+        """
+        grids = self.head.local_grids(
+            self.backbone(normalise(frames, self.backbone.memory_format)), boxes, clip_index, slices
+        )
+        return Prediction(*self.head.classify(grids)), grids
+
 
 def create_detector(
     name: str,

@@ -53,13 +53,45 @@ class RoIHead(nn.Module):
         features = torch.cat([self._pool(pathway, boxes, clip_index) for pathway in maps], dim=1)
         return self.projection(self.dropout(features)), features
 
+    def local_grids(self, maps: Sequence[Tensor], boxes: Tensor, clip_index: Tensor, slices: int) -> Tensor:
+        """What RoIAlign sees of each box in each temporal slice; arguments as in :meth:`forward`.
+
+        Args:
+            maps: one ``(B, C, T, H, W)`` per pathway.
+            boxes: ``(K, 4)``.
+            clip_index: ``(K,)``.
+            slices: S, parts of equal length that each map's time is cut into. They overlap where S does not divide
+                T, and repeat themselves where T is smaller than S.
+
+        Returns:
+            ``(K, S, D, resolution, resolution)``. Where S divides every T, the mean over slices is the whole clip.
+        """
+        return torch.cat([self._local_grid(pathway, boxes, clip_index, slices) for pathway in maps], dim=2)
+
+    def classify(self, grids: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits ``(…, num_classes)`` and features ``(…, D)`` of grids ``(…, D, resolution, resolution)``."""
+        features = grids.amax(dim=(-2, -1))
+        return self.projection(self.dropout(features)), features
+
+    def _local_grid(self, pathway: Tensor, boxes: Tensor, clip_index: Tensor, slices: int) -> Tensor:
+        T = pathway.shape[2]
+        starts = [index * T // slices for index in range(slices)]
+        ends = [-(-(index + 1) * T // slices) for index in range(slices)]
+        parts = [pathway[:, :, start:end].mean(dim=2) for start, end in zip(starts, ends, strict=True)]
+        # Slices stand beside each other as channels: where to sample is worked out once for all of them.
+        grid = self._align(torch.cat(parts, dim=1), boxes, clip_index)
+        return grid.unflatten(1, (slices, -1))
+
     def _pool(self, pathway: Tensor, boxes: Tensor, clip_index: Tensor) -> Tensor:
-        planes = pathway.mean(dim=2)
+        grid = self._align(pathway.mean(dim=2), boxes, clip_index)
+        return F.max_pool2d(grid, self.resolution).flatten(1)
+
+    def _align(self, planes: Tensor, boxes: Tensor, clip_index: Tensor) -> Tensor:
+        """RoIAlign of ``(B, C, H, W)``: ``(K, C, resolution, resolution)``."""
         if planes.dtype in (torch.float16, torch.bfloat16):
             # Box corners need more than 8 bits of mantissa.
             planes = planes.float()
         regions = torch.cat([clip_index[:, None].to(planes.dtype), boxes.to(planes.dtype)], dim=1)
-        grid = roi_align(
+        return roi_align(
             planes, regions, self.resolution, spatial_scale=1 / self.stride, sampling_ratio=0, aligned=True
         )
-        return F.max_pool2d(grid, self.resolution).flatten(1)
