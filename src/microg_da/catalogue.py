@@ -7,6 +7,7 @@ import fnmatch
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 from microg_da.errors import InputError, unknown_name
@@ -105,16 +106,27 @@ def _registry(target: str) -> Callable[[], list[dict[str, str]]]:
 
 
 def _experiments() -> list[dict[str, str]]:
-    import yaml
-
     from microg_da.experiments import experiment_files
 
+    return _described("experiment", experiment_files())
+
+
+def _sweeps() -> list[dict[str, str]]:
+    from microg_da.experiments import sweep_files
+
+    return _described("sweep", sweep_files())
+
+
+def _described(kind: str, files: dict[str, Path]) -> list[dict[str, str]]:
+    """YAML files by name, each with the ``description`` in it."""
+    import yaml
+
     found = []
-    for name, path in experiment_files().items():
+    for name, path in files.items():
         try:
             content = yaml.safe_load(path.read_text(encoding="utf-8"))
         except (OSError, ValueError, yaml.YAMLError) as error:
-            raise InputError(f"cannot read the experiment {path}: {' '.join(str(error).split())}") from error
+            raise InputError(f"cannot read the {kind} {path}: {' '.join(str(error).split())}") from error
         description = content.get("description", "") if isinstance(content, dict) else ""
         found.append({"name": name, "summary": str(description), "file": str(path)})
     return found
@@ -138,6 +150,7 @@ KINDS = {
         "methods that adapt to the target, for adaptation.name", _registry("microg_da.adaptation:ADAPTATIONS")
     ),
     "experiments": Kind("experiments, for fit --experiment", _experiments),
+    "sweeps": Kind("sweep files, for sweep and for wandb sweep", _sweeps),
     "data": Kind("data sources, for data.source and data.target", _registry("microg_da.data:DATA")),
     "taxonomies": Kind("sets of action classes, for data.taxonomy", _taxonomies),
 }

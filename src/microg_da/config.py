@@ -186,7 +186,8 @@ class Config:
     ``checkpoint`` is a detector already trained on the source domain: with it the source stage loads instead of
     training. ``selection`` is ``last``, ``source`` (best source validation mAP), ``validator:NAME`` (best by a
     label-free score) or ``oracle`` (best target validation mAP, stamped on every output). ``bounds`` also trains the
-    target-supervised upper bound.
+    target-supervised upper bound. ``oracle: true`` declares that target labels chose some of these values, as a sweep
+    by a target metric does, and is stamped alike.
     """
 
     experiment: str = "custom"
@@ -194,6 +195,7 @@ class Config:
     seed: int = 0
     bounds: bool = False
     selection: str = "last"
+    oracle: bool = False
     logger: str = "csv"
     checkpoint: str | None = None
     data: DataConfig = field(default_factory=DataConfig)
@@ -207,11 +209,11 @@ class Config:
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
 
     @property
-    def oracle(self) -> bool:
-        """Whether target labels take part in training or choosing the adapted model."""
+    def uses_target_labels(self) -> bool:
+        """Whether target labels take part in training or choosing the adapted model: the run is an oracle's."""
         from microg_da.adaptation import ORACLES
 
-        return self.selection == "oracle" or self.adaptation.name in ORACLES
+        return self.oracle or self.selection == "oracle" or self.adaptation.name in ORACLES
 
 
 def load_config(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,11 +17,17 @@ COMMAND_LINE = "command line"
 
 
 def parse_overrides(words: Sequence[str]) -> dict[str, Any]:
-    """Turn command-line words into ``{dotted key: value}``; values are YAML scalars, lists or mappings."""
+    """Turn command-line words into ``{dotted key: value}``; values are YAML scalars, lists or mappings.
+
+    A word that begins with ``{`` is a JSON object of keys and values; mappings, in it or as values, are flattened.
+    """
     flat: dict[str, Any] = {}
     rest = list(words)
     while rest:
         word = rest.pop(0)
+        if word.startswith("{"):
+            flat |= _flatten(_json_object(word), lambda key: False)
+            continue
         key, equals, text = word.removeprefix("--").partition("=")
         if not equals:
             if not word.startswith("--"):
@@ -29,10 +36,28 @@ def parse_overrides(words: Sequence[str]) -> dict[str, Any]:
                 raise InputError(f"{COMMAND_LINE}: --{key} needs a value. Write --{key}=VALUE or --{key} VALUE.")
             text = rest.pop(0)
         try:
-            flat[key.strip()] = OmegaConf.to_container(OmegaConf.from_dotlist([f"value={text}"]))["value"]  # type: ignore[index,call-overload]
+            value = OmegaConf.to_container(OmegaConf.from_dotlist([f"value={text}"]))["value"]  # type: ignore[index,call-overload]
         except (OmegaConfBaseException, yaml.YAMLError) as error:
             raise InputError(f"{COMMAND_LINE}: {key}={text!r} is not a YAML value: {first_line(error)}") from error
+        flat |= _flatten({key.strip(): _python_none(value)}, lambda key: False)
     return flat
+
+
+def _json_object(text: str) -> dict[str, Any]:
+    try:
+        content = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise InputError(f"{COMMAND_LINE}: {text!r} is not JSON: {error.msg}.") from error
+    return content
+
+
+def _python_none(value: Any) -> Any:
+    """The value with Python's own spelling of nothing as null: W&B's agents write values as Python prints them."""
+    if isinstance(value, dict):
+        return {key: _python_none(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_python_none(inner) for inner in value]
+    return None if value == "None" else value
 
 
 def experiment_files() -> dict[str, Path]:

@@ -16,6 +16,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--config", metavar="FILE", help="repeat a run: its resolved config.yaml")
     parser.add_argument("--resume", metavar="RUN", help="continue an interrupted run: its folder")
     parser.add_argument("--runs", metavar="DIR", default="runs", help="where run folders are made (default: runs)")
+    parser.add_argument(
+        "--overrides",
+        dest="keys",
+        metavar="FILE",
+        action="append",
+        default=[],
+        help="more keys: a JSON file, or JSON itself",
+    )
     parser.add_argument("--name", help="name of the run folder (default: method, seed and time)")
 
 
@@ -24,13 +32,14 @@ def run(args: argparse.Namespace) -> int:
     from microg_da.config import load_config
     from microg_da.errors import InputError
 
-    if args.resume and (args.experiment or args.config or args.overrides or args.name):
+    overrides = [*map(_json_text, args.keys), *args.overrides]
+    if args.resume and (args.experiment or args.config or overrides or args.name):
         raise InputError(
             "--resume continues a run as it was configured; leave --experiment, --config, --name and keys out."
         )
     if args.experiment and args.config:
         raise InputError("give either --experiment or --config, not both.")
-    config = None if args.resume else load_config(args.experiment, args.overrides, config=args.config)
+    config = None if args.resume else load_config(args.experiment, overrides, config=args.config)
 
     # Imported only now, so that a misspelt key is reported before torch has loaded.
     from rich.console import Console
@@ -45,3 +54,20 @@ def run(args: argparse.Namespace) -> int:
     report = write_report(finished.path)
     console.print(f"report: {report.resolve()}", highlight=False, soft_wrap=True)
     return 0
+
+
+def _json_text(argument: str) -> str:
+    """The JSON object that `--overrides` names, or is."""
+    from pathlib import Path
+
+    from microg_da.errors import InputError
+
+    if argument.startswith("{"):
+        return argument
+    try:
+        text = Path(argument).read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"--overrides: cannot read {argument}: {error}.") from error
+    if not text.startswith("{"):
+        raise InputError(f"--overrides: {argument} must hold one JSON object of keys and values.")
+    return text

@@ -80,7 +80,7 @@ def announce(config: Config, console: Console) -> None:
     console.print(
         f"[bold]{config.experiment}[/bold] {config.data.source} → {config.data.target}, model {config.model.name}, "
         f"adaptation {config.adaptation.name}, selection {config.selection}"
-        + (" [red bold]oracle[/red bold]" if config.oracle else "")
+        + (" [red bold]oracle[/red bold]" if config.uses_target_labels else "")
         + f", seed {config.seed}",
         highlight=False,
         soft_wrap=True,

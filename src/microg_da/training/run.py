@@ -114,7 +114,7 @@ class Run:
             "source": config.data.source,
             "target": config.data.target,
             "selection": config.selection,
-            "oracle": config.oracle,
+            "oracle": config.uses_target_labels,
             "protocol": config.evaluation.protocol,
             "adaptation": config.adaptation.name,
         }

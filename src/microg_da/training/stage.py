@@ -166,13 +166,13 @@ def _wandb(run: Run, stage: str) -> Logger:
         name=f"{run.config.experiment}/{run.path.name}",
         config=dataclasses.asdict(run.config),
         save_dir=run.path,
-        offline=not _wandb_is_set_up(),
+        offline=not wandb_is_set_up(),
         prefix=stage,
         experiment=wandb.run,
     )
 
 
-def _wandb_is_set_up() -> bool:
+def wandb_is_set_up() -> bool:
     """Whether the user chose a W&B mode or logged in; else nothing is sent, and W&B writes to disk only."""
     if "WANDB_API_KEY" in os.environ or "WANDB_MODE" in os.environ:
         return True

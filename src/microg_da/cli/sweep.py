@@ -1,0 +1,99 @@
+"""`sweep`: many runs of an experiment, by W&B's agents or by Optuna."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from microg_da.sweeps.file import SweepFile
+
+ACCEPTS_OVERRIDES = True
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command line of `sweep`."""
+    parser.epilog = "Any key of the configuration can follow; it holds for every trial: training.epochs=2."
+    parser.add_argument("sweep", metavar="NAME|FILE", help="a W&B sweep file, by name or by path")
+    parser.add_argument(
+        "--engine", choices=("optuna", "wandb"), default="optuna", help="optuna needs no account (default); wandb does"
+    )
+    parser.add_argument(
+        "--trials", type=_count, metavar="N", help="how many in all (default: run_cap, the grid, or 20)"
+    )
+    parser.add_argument("--workers", type=_count, default=1, metavar="N", help="processes on this machine (default: 1)")
+    parser.add_argument(
+        "--storage", metavar="URL", help="sqlite:///FILE, journal:///FILE or a database (default: a SQLite file)"
+    )
+    parser.add_argument("--name", help="of the study and its folder (default: the file's)")
+    parser.add_argument("--runs", metavar="DIR", default="runs", help="where run folders are made (default: runs)")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the search (default: 0)")
+    parser.add_argument(
+        "--heartbeat",
+        type=_count,
+        default=60,
+        metavar="SECONDS",
+        help="a trial without a sign of life for twice as long is begun again (default: 60)",
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the trials, print the best and write the page and the best experiment."""
+    from rich.console import Console
+
+    from microg_da.sweeps.file import read_sweep
+
+    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    if args.engine == "wandb":
+        sweep = read_sweep(args.sweep, args.overrides)
+        from microg_da.sweeps.wandb_engine import run_agents
+
+        return run_agents(sweep, args.trials, args.workers, console)
+    # Trials are not tracked twice: `logger=wandb` stands in files for W&B's agents.
+    return _run_optuna(args, read_sweep(args.sweep, ["logger=csv", *args.overrides]), console)
+
+
+def _run_optuna(args: argparse.Namespace, sweep: SweepFile, console: Console) -> int:
+    from pathlib import Path
+
+    from microg_da.errors import InputError
+    from microg_da.reporting.score_tables import new_console
+
+    try:
+        from microg_da.sweeps.results import read_results, results_table, write_best, write_page
+        from microg_da.sweeps.worker import Plan, run_plan, total_trials
+    except ImportError as error:
+        raise InputError(f"--engine optuna needs {error.name}: pip install 'microg_da[optuna]'.") from error
+    name = args.name or sweep.name
+    folder = Path(args.runs) / "sweeps" / name
+    plan = Plan(
+        file=str(sweep.path),
+        name=name,
+        folder=folder,
+        storage=args.storage or f"sqlite:///{folder / 'study.db'}",
+        trials=total_trials(sweep, args.trials),
+        seed=args.seed,
+        heartbeat=args.heartbeat,
+        overrides=sweep.overrides,
+    )
+    console.print(f"{name}: {sweep.method}, {plan.trials} trials → {folder}", markup=False)
+    study = run_plan(plan, args.workers, console)
+    results = read_results(sweep, study)
+    for note in results.notes:
+        console.print(f"[yellow]note[/yellow] {note}")
+    new_console().print(results_table(results), highlight=False)
+    best = write_best(results, folder / "best.yaml")
+    page = write_page(results, folder / "sweep.html")
+    console.print(f"page: {page.resolve()}", markup=False)
+    if best is not None:
+        console.print(f"best: {best.resolve()}", markup=False)
+    return 0 if results.complete else 1
+
+
+def _count(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text} must be at least 1")
+    return number

@@ -1,0 +1,315 @@
+"""W&B's distributions of a parameter, as Optuna can draw them.
+
+What Optuna has itself (uniform, log-uniform, whole numbers, choices) is handed over as it is. Everything else is drawn
+by its quantile: Optuna proposes a number in (0, 1), and the distribution's inverse turns it into the value. A random
+search then has exactly W&B's distribution, and a model of the search space sees a smooth axis.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from microg_da.errors import InputError, unknown_name
+
+if TYPE_CHECKING:
+    from optuna.trial import Trial
+
+_TAIL = 1e-6
+"""Quantiles closer than this to 0 or 1 are not drawn: a normal distribution has no value there."""
+
+
+@dataclass(frozen=True)
+class Constant:
+    """A parameter with one value."""
+
+    value: Any
+
+    def suggest(self, trial: Trial, name: str) -> Any:
+        """The value; Optuna is not asked."""
+        return self.value
+
+    def examples(self) -> list[Any]:
+        """Values that a check of the sweep tries."""
+        return [self.value]
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One of several values, each as likely."""
+
+    values: tuple[Any, ...]
+
+    @property
+    def labels(self) -> list[Any]:
+        """What Optuna stores: the values themselves, or as JSON where it could not tell them apart or keep them."""
+        scalar = all(value is None or isinstance(value, (bool, int, float, str)) for value in self.values)
+        distinct = len(set(self.values)) == len(self.values) if scalar else False
+        return list(self.values) if distinct else [json.dumps(value, sort_keys=True) for value in self.values]
+
+    def suggest(self, trial: Trial, name: str) -> Any:
+        """Draw one of the values."""
+        labels = self.labels
+        return self.values[labels.index(trial.suggest_categorical(name, labels))]
+
+    def examples(self) -> list[Any]:
+        """Every value."""
+        return list(self.values)
+
+
+@dataclass(frozen=True)
+class Range:
+    """A number between two bounds, on a plain or a logarithmic scale."""
+
+    low: float
+    high: float
+    log: bool = False
+    whole: bool = False
+
+    def suggest(self, trial: Trial, name: str) -> Any:
+        """Draw a number."""
+        if self.whole:
+            return trial.suggest_int(name, int(self.low), int(self.high))
+        return trial.suggest_float(name, self.low, self.high, log=self.log)
+
+    def examples(self) -> list[Any]:
+        """Both bounds."""
+        return [self.low, self.high]
+
+
+@dataclass(frozen=True)
+class Quantile:
+    """A value drawn through the inverse of its cumulative distribution.
+
+    Attributes:
+        inverse: from a quantile in (0, 1) to the value.
+    """
+
+    inverse: Callable[[float], Any]
+
+    def suggest(self, trial: Trial, name: str) -> Any:
+        """Draw a quantile and return the value that stands there."""
+        return self.inverse(trial.suggest_float(name, _TAIL, 1 - _TAIL))
+
+    def examples(self) -> list[Any]:
+        """Values from both tails and the middle."""
+        return [self.inverse(quantile) for quantile in (0.01, 0.5, 0.99)]
+
+
+Parameter = Constant | Choice | Range | Quantile
+
+
+def read_parameter(spec: Mapping[str, Any], where: str, *, grid: bool = False) -> Parameter:
+    """One parameter of a sweep file.
+
+    Args:
+        spec: as the file has it, e.g. ``{"distribution": "uniform", "min": 0, "max": 1}``.
+        where: file and key, for the message.
+        grid: whether the sweep is a grid, whose parameters have countably many values.
+
+    Raises:
+        InputError: if the distribution or a key does not exist, or a value cannot be.
+    """
+    name = spec.get("distribution", _implied(spec))
+    if name not in _FORMS:
+        if name is None:
+            raise InputError(
+                f"{where}: expected value, values, min and max, parameters, or distribution, got {dict(spec)}."
+            )
+        raise unknown_name("distribution", str(name), _FORMS, where)
+    form = _FORMS[name]
+    for key in spec:
+        if key != "distribution" and key not in form.keys:
+            raise unknown_name(f"key of {name}", key, form.keys, where)
+    missing = [key for key, default in form.keys.items() if default is _REQUIRED and key not in spec]
+    if missing:
+        raise InputError(f"{where}: {name} needs {' and '.join(missing)}.")
+    values = {key: spec.get(key, default) for key, default in form.keys.items()}
+    for key, value in values.items():
+        _check_value(key, value, whole=name == "int_uniform", where=where)
+    if "min" in values and values["min"] > values["max"]:
+        raise InputError(f"{where}: min={values['min']} is above max={values['max']}.")
+    for key in ("a", "b", "q", "sigma"):
+        if key in values and values[key] <= 0:
+            raise InputError(f"{where}: {key}={values[key]} cannot be: expected a number above 0.")
+    parameter = form.build(values, where)
+    return _grid_values(name, values, parameter, where) if grid else parameter
+
+
+def _implied(spec: Mapping[str, Any]) -> str | None:
+    """The distribution of a parameter that does not name one, by W&B's rules."""
+    if "value" in spec:
+        return "constant"
+    if "values" in spec:
+        return "categorical_w_probabilities" if "probabilities" in spec else "categorical"
+    if "min" in spec and "max" in spec:
+        return "int_uniform" if all(type(spec[key]) is int for key in ("min", "max")) else "uniform"
+    return None
+
+
+def _check_value(key: str, value: Any, *, whole: bool, where: str) -> None:
+    if key == "value":
+        return
+    if key in ("values", "probabilities"):
+        if not isinstance(value, list) or not value:
+            raise InputError(f"{where}: {key} must be a list with something in it, got {value!r}.")
+        return
+    fits = type(value) is int or (type(value) is float and math.isfinite(value) and not whole)
+    if not fits:
+        # W&B reads files by the letter of YAML 1.1, which wants a point in 1.0e-4.
+        hint = " YAML takes 1e-4 for text: write 1.0e-4 or 0.0001." if isinstance(value, str) else ""
+        raise InputError(f"{where}: {key}={value!r} must be a {'whole ' if whole else ''}number.{hint}")
+
+
+def _grid_values(name: str, values: Mapping[str, Any], parameter: Parameter, where: str) -> Parameter:
+    """A parameter of a grid, by W&B's rules: whole ranges are counted through, steps of q without the upper bound."""
+    if isinstance(parameter, (Constant, Choice)):
+        return parameter
+    if name == "int_uniform":
+        return Choice(tuple(range(values["min"], values["max"] + 1)))
+    if name == "q_uniform":
+        import numpy as np
+
+        return Choice(tuple(np.arange(values["min"], values["max"], values["q"]).tolist()))
+    raise InputError(
+        f"{where}: a grid cannot go through the distribution {name}; it takes value, values, int_uniform or q_uniform. "
+        f"Use method: random or bayes."
+    )
+
+
+# ------------------------------------------------------------------------------------------------- what there is
+
+_REQUIRED: Any = object()
+Values = Mapping[str, Any]
+Inverse = Callable[[float], float]
+
+
+@dataclass(frozen=True)
+class _Form:
+    """The keys of a distribution with their defaults, and what is made of them."""
+
+    build: Callable[[Values, str], Parameter]
+    keys: dict[str, Any]
+
+
+def _weighted(values: Values, where: str) -> Parameter:
+    choices, weights = values["values"], values["probabilities"]
+    for weight in weights:
+        _check_value("probability", weight, whole=False, where=where)
+    if len(weights) != len(choices) or min(weights) < 0 or abs(sum(weights) - 1) > 1e-6:
+        raise InputError(f"{where}: probabilities must be one for each of values, none negative, 1 together.")
+
+    def inverse(quantile: float) -> Any:
+        total = 0.0
+        for choice, weight in zip(choices, weights, strict=True):
+            total += weight
+            if quantile < total:
+                return choice
+        return choices[-1]
+
+    return Quantile(inverse)
+
+
+def _log_range(low: float, high: float, where: str) -> Range:
+    if low <= 0:
+        raise InputError(f"{where}: min={low} cannot be: a logarithmic scale begins above 0.")
+    return Range(low, high, log=True)
+
+
+def _exponents(values: Values, where: str) -> Range:
+    """W&B's older log-uniform forms, whose bounds are natural logarithms."""
+    try:
+        return Range(math.exp(values["min"]), math.exp(values["max"]), log=True)
+    except OverflowError as error:
+        raise InputError(
+            f"{where}: min and max are natural logarithms here, and e^{values['max']} is no number."
+        ) from error
+
+
+def _inverse_exponents(values: Values, where: str) -> Range:
+    # log(1/X) uniform in [min, max] is log(X) uniform in [−max, −min].
+    return _exponents({"min": -values["max"], "max": -values["min"]}, where)
+
+
+def _stepped(inverse: Inverse, q: float) -> Quantile:
+    """The nearest multiple of q; a whole number where q is one, as W&B's server hands it on."""
+
+    def rounded(quantile: float) -> Any:
+        value = round(float(inverse(quantile)) / q) * q
+        return int(value) if float(q).is_integer() else value
+
+    return Quantile(rounded)
+
+
+def _ppf(family: str, quantile: float, *arguments: float) -> float:
+    from scipy import stats
+
+    return float(getattr(stats, family).ppf(quantile, *arguments))
+
+
+def _normal(values: Values, where: str) -> Inverse:
+    return lambda quantile: _ppf("norm", quantile, values["mu"], values["sigma"])
+
+
+def _log_normal(values: Values, where: str) -> Inverse:
+    return lambda quantile: math.exp(_ppf("norm", quantile, values["mu"], values["sigma"]))
+
+
+def _beta(values: Values, where: str) -> Inverse:
+    return lambda quantile: _ppf("beta", quantile, values["a"], values["b"])
+
+
+def _uniform(values: Values, where: str) -> Inverse:
+    return lambda quantile: values["min"] + quantile * (values["max"] - values["min"])
+
+
+def _log_uniform(make: Callable[[Values, str], Range]) -> Callable[[Values, str], Inverse]:
+    def inverse_of(values: Values, where: str) -> Inverse:
+        bounds = make(values, where)
+        low, high = math.log(bounds.low), math.log(bounds.high)
+        return lambda quantile: math.exp(low + quantile * (high - low))
+
+    return inverse_of
+
+
+def _values_range(values: Values, where: str) -> Range:
+    return _log_range(values["min"], values["max"], where)
+
+
+_BOUNDS = {"min": _REQUIRED, "max": _REQUIRED}
+_NORMAL, _BETA, _STEP = {"mu": 0.0, "sigma": 1.0}, {"a": 1.0, "b": 1.0}, {"q": 1.0}
+_INVERSES: dict[str, tuple[Callable[[Values, str], Inverse], dict[str, Any]]] = {
+    "uniform": (_uniform, _BOUNDS),
+    "log_uniform": (_log_uniform(_exponents), _BOUNDS),
+    "log_uniform_values": (_log_uniform(_values_range), _BOUNDS),
+    "normal": (_normal, _NORMAL),
+    "log_normal": (_log_normal, _NORMAL),
+    "beta": (_beta, _BETA),
+}
+_FORMS: dict[str, _Form] = {
+    "constant": _Form(lambda values, where: Constant(values["value"]), {"value": _REQUIRED}),
+    "categorical": _Form(lambda values, where: Choice(tuple(values["values"])), {"values": _REQUIRED}),
+    "categorical_w_probabilities": _Form(_weighted, {"values": _REQUIRED, "probabilities": _REQUIRED}),
+    "int_uniform": _Form(lambda values, where: Range(values["min"], values["max"], whole=True), _BOUNDS),
+    "uniform": _Form(lambda values, where: Range(float(values["min"]), float(values["max"])), _BOUNDS),
+    "log_uniform": _Form(_exponents, _BOUNDS),
+    "log_uniform_values": _Form(_values_range, _BOUNDS),
+    "inv_log_uniform": _Form(_inverse_exponents, _BOUNDS),
+    # log(1/X) uniform between log(1/max) and log(1/min) is X log-uniform between min and max.
+    "inv_log_uniform_values": _Form(_values_range, _BOUNDS),
+    **{
+        name: _Form(lambda values, where, make=make: Quantile(make(values, where)), keys)  # type: ignore[misc]
+        for name, (make, keys) in _INVERSES.items()
+        if name in ("normal", "log_normal", "beta")
+    },
+    **{
+        f"q_{name}": _Form(
+            lambda values, where, make=make: _stepped(make(values, where), values["q"]),  # type: ignore[misc]
+            {**keys, **_STEP},
+        )
+        for name, (make, keys) in _INVERSES.items()
+    },
+}

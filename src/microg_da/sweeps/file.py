@@ -1,0 +1,306 @@
+"""Reading a sweep file and checking it before anything is started."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from math import prod
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from microg_da.config import Config, load_config
+from microg_da.errors import InputError, first_line, unknown_name
+from microg_da.experiments import COMMAND_LINE, find_sweep, parse_overrides
+from microg_da.sweeps.command import DEFAULT_COMMAND, expand_command
+from microg_da.sweeps.distributions import Choice, Constant, Parameter, read_parameter
+from microg_da.sweeps.metric import Metric, read_metric
+
+if TYPE_CHECKING:
+    from optuna.trial import Trial
+
+METHODS = ("grid", "random", "bayes")
+_KEYS = (
+    *("method", "metric", "parameters", "program", "command", "early_terminate", "run_cap"),
+    *("name", "description", "project", "entity", "apiVersion", "kind", "controller"),
+)
+_REFUSED = {
+    "job": "it names a job of W&B Launch",
+    "image_uri": "it names a job of W&B Launch",
+    "scheduler": "it hands the search to another program",
+    "metrics": "several goals at once are not supported",
+}
+_HYPERBAND = ("type", "min_iter", "max_iter", "s", "eta", "strict")
+
+
+@dataclass(frozen=True)
+class Hyperband:
+    """Early stopping: after ``min_iter`` values of the metric, and each ``eta`` times as many, the best 1/eta go on.
+
+    ``max_iter`` is the largest number of values, None where the file does not say it.
+    """
+
+    min_iter: int
+    max_iter: int | None
+    eta: int
+
+
+@dataclass(frozen=True)
+class SweepFile:
+    """A sweep as its file has it, checked.
+
+    Attributes:
+        path: the file.
+        content: all of it, for W&B.
+        method: ``grid``, ``random`` or ``bayes``.
+        parameters: by dotted name.
+        nesting: for each parameter the keys that lead to it, outermost first; names of one key may hold dots.
+        metric: what is optimised; None in a grid or random sweep that only collects runs.
+        command: how a trial is started, with macros.
+        program: what ``${program}`` stands for.
+        hyperband: early stopping, or None.
+        overrides: words added to every trial's command line.
+    """
+
+    path: Path
+    content: dict[str, Any]
+    method: str
+    parameters: dict[str, Parameter]
+    nesting: dict[str, tuple[str, ...]]
+    metric: Metric | None
+    command: tuple[str, ...]
+    program: str
+    hyperband: Hyperband | None
+    overrides: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """The file's name, by which the sweep's folder and study go."""
+        return self.path.stem
+
+    @cached_property
+    def varied(self) -> dict[str, Parameter]:
+        """The parameters that have more than one value to choose from."""
+        return {name: p for name, p in self.parameters.items() if not isinstance(p, Constant)}
+
+    @property
+    def grid_size(self) -> int | None:
+        """How many points the grid has; None for other methods."""
+        if self.method != "grid":
+            return None
+        return prod(len(p.values) for p in self.varied.values() if isinstance(p, Choice))
+
+    def suggest(self, trial: Trial) -> dict[str, Any]:
+        """Draw every parameter; by dotted name."""
+        return {name: parameter.suggest(trial, name) for name, parameter in self.parameters.items()}
+
+    def args(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Values as W&B's agent gets them: parameters that the file nests are mappings."""
+        nested: dict[str, Any] = {}
+        for name, value in values.items():
+            *outer, last = self.nesting[name]
+            inside = nested
+            for key in outer:
+                inside = inside.setdefault(key, {})
+            inside[last] = value
+        return nested
+
+    def expand(self, values: Mapping[str, Any], args_json_file: Path, interpreter: str = "python") -> list[str]:
+        """The command line of one trial."""
+        args = self.args(values)
+        words = expand_command(self.command, self.program, args, args_json_file, interpreter=interpreter)
+        return [*words, *self.overrides]
+
+    def request(self, values: Mapping[str, Any]) -> Request:
+        """What `fit` is asked to do in one trial.
+
+        Raises:
+            InputError: if the command does not start `fit`.
+        """
+        marker = Path("${args_json_file}")
+        words = self.expand(values, marker)
+        starts = [i for i in range(1, len(words)) if words[i] == "fit" and Path(words[i - 1]).name == "microg_da"]
+        if not starts:
+            raise InputError(
+                f"{self.path}: command: expected one that starts `microg_da fit`, e.g. ${{interpreter}}, -m, "
+                f"microg_da, fit, --experiment, NAME, ${{args_no_hyphens}}; got {' '.join(words)}."
+            )
+        given, rest = _fit_parser().parse_known_args(words[starts[0] + 1 :])
+        if given.runs or given.name or given.resume or given.config:
+            raise InputError(
+                f"{self.path}: command: leave --runs, --name, --resume and --config out: the sweep names the runs of "
+                f"its trials, and --experiment says what they vary."
+            )
+        for text in given.overrides or ():
+            rest = [json.dumps(self.args(values)) if text == str(marker) else text, *rest]
+        return Request(given.experiment, tuple(rest))
+
+
+@dataclass(frozen=True)
+class Request:
+    """One trial as `fit` sees it: an experiment and the keys that differ from it."""
+
+    experiment: str | None
+    words: tuple[str, ...]
+
+    def config(self) -> Config:
+        """The resolved configuration."""
+        return load_config(self.experiment, self.words)
+
+    def keys(self) -> dict[str, Any]:
+        """The keys that differ, by dotted name."""
+        return parse_overrides(self.words)
+
+
+def _fit_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    for option in ("--experiment", "--config", "--resume", "--runs", "--name"):
+        parser.add_argument(option)
+    parser.add_argument("--overrides", action="append")
+    return parser
+
+
+def read_sweep(name: str, overrides: Sequence[str] = ()) -> SweepFile:
+    """Read a sweep by name or path and check all of it, each parameter's values by the experiment's schema.
+
+    Args:
+        name: of a file in ``sweeps/``, or its path.
+        overrides: words added to every trial's command line, e.g. ``training.epochs=2``.
+
+    Raises:
+        InputError: naming the file, the key and what was expected.
+    """
+    path = find_sweep(name)
+    content = _read(path)
+    if "oracle" in content:
+        raise InputError(
+            f"{path}: W&B has no key `oracle` at the top. Write it among the parameters, from where every run gets it: "
+            f"parameters: {{oracle: {{value: true}}}}."
+        )
+    for key in content:
+        if key in _REFUSED:
+            raise InputError(f"{path}: {key} cannot be run here: {_REFUSED[key]}.")
+        if key not in _KEYS:
+            raise unknown_name("key", str(key), _KEYS, str(path))
+    method = content.get("method")
+    if method not in METHODS:
+        raise unknown_name("method", str(method), METHODS, str(path))
+    specs = content.get("parameters")
+    if not isinstance(specs, dict) or not specs:
+        raise InputError(f"{path}: parameters must be a mapping of names to distributions.")
+    parameters, nesting = {}, {}
+    for keys, spec in _leaves(specs, str(path)):
+        dotted = ".".join(keys)
+        if dotted in parameters:
+            raise InputError(f"{path}: the parameter {dotted!r} stands there twice.")
+        parameters[dotted] = read_parameter(spec, f"{path}: {dotted}", grid=method == "grid")
+        nesting[dotted] = keys
+    metric = read_metric(content.get("metric"), str(path))
+    if metric is None and method == "bayes":
+        raise InputError(f"{path}: method: bayes needs a metric with name and goal.")
+    sweep = SweepFile(
+        path=path,
+        content=content,
+        method=method,
+        parameters=parameters,
+        nesting=nesting,
+        metric=metric,
+        command=_command(content, str(path)),
+        program=str(content.get("program", "microg_da")),
+        hyperband=_hyperband(content.get("early_terminate"), metric, str(path)),
+        overrides=tuple(overrides),
+    )
+    _check_boolean_flags(sweep)
+    _check_values(sweep)
+    return sweep
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"cannot read {path}: {first_line(error)}") from error
+    except yaml.YAMLError as error:
+        raise InputError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(content, dict):
+        raise InputError(f"{path}: expected keys and values at the top, found a {type(content).__name__}.")
+    return content
+
+
+def _leaves(
+    specs: Mapping[Any, Any], where: str, outer: tuple[str, ...] = ()
+) -> Iterator[tuple[tuple[str, ...], dict[str, Any]]]:
+    for key, spec in specs.items():
+        keys = (*outer, str(key))
+        if not isinstance(spec, dict):
+            raise InputError(f"{where}: parameters: {'.'.join(keys)} must be a mapping, e.g. {{value: {spec!r}}}.")
+        if isinstance(spec.get("parameters"), dict):
+            if set(spec) != {"parameters"}:
+                raise InputError(f"{where}: {'.'.join(keys)} has parameters inside and can have nothing beside them.")
+            yield from _leaves(spec["parameters"], where, keys)
+        else:
+            yield keys, spec
+
+
+def _command(content: Mapping[str, Any], where: str) -> tuple[str, ...]:
+    command = content.get("command", list(DEFAULT_COMMAND))
+    if not isinstance(command, list) or not command:
+        raise InputError(f"{where}: command must be a list of words.")
+    return tuple(map(str, command))
+
+
+def _hyperband(spec: Any, metric: Metric | None, where: str) -> Hyperband | None:
+    if spec is None:
+        return None
+    where = f"{where}: early_terminate"
+    if not isinstance(spec, dict) or spec.get("type") != "hyperband":
+        raise InputError(f"{where}: expected type: hyperband, got {spec!r}.")
+    for key in spec:
+        if key not in _HYPERBAND:
+            raise unknown_name("key", str(key), _HYPERBAND, where)
+    eta = spec.get("eta", 3)
+    for key, value in {**spec, "eta": eta}.items():
+        least = 2 if key == "eta" else 1
+        if key not in ("type", "strict") and (type(value) is not int or value < least):
+            raise InputError(f"{where}: {key}={value!r} must be a whole number of at least {least}.")
+    if spec.get("strict") is False:
+        raise InputError(f"{where}: strict: false is W&B's own; Optuna stops trials as in the paper. Leave it out.")
+    if metric is None or metric.stage is None:
+        raise InputError(f"{where}: needs a metric that is measured every epoch, e.g. adapt-val/map.")
+    if "min_iter" in spec:
+        return Hyperband(spec["min_iter"], spec.get("max_iter"), eta)
+    if not {"max_iter", "s"} <= set(spec):
+        raise InputError(f"{where}: expected min_iter, or max_iter and s.")
+    return Hyperband(max(1, spec["max_iter"] // eta ** spec["s"]), spec["max_iter"], eta)
+
+
+def _check_boolean_flags(sweep: SweepFile) -> None:
+    if "${args_no_boolean_flags}" not in sweep.command:
+        return
+    for name, parameter in sweep.parameters.items():
+        if any(isinstance(value, bool) for value in parameter.examples()):
+            raise InputError(
+                f"{sweep.path}: command: ${{args_no_boolean_flags}} leaves {name}=false out, and the experiment's own "
+                f"value would stand. Use ${{args}} or ${{args_no_hyphens}}."
+            )
+
+
+def _check_values(sweep: SweepFile) -> None:
+    """Try each parameter's values on the experiment's schema, one parameter at a time."""
+    from microg_da.adaptation.base import method_arguments
+
+    usual = {name: parameter.examples()[0] for name, parameter in sweep.parameters.items()}
+    tried = [usual, *({**usual, name: v} for name, p in sweep.varied.items() for v in p.examples()[1:])]
+    for values in tried:
+        request = sweep.request(values)
+        try:
+            config = request.config()
+            method_arguments(config.adaptation.name, config.adaptation.args)
+        except InputError as error:
+            raise InputError(f"{sweep.path}: {str(error).removeprefix(f'{COMMAND_LINE}: ')}") from error
+        if sweep.metric is not None:
+            sweep.metric.check(config, str(sweep.path))

@@ -1,0 +1,133 @@
+"""The metric of a sweep: what it is called under W&B, and where a run's folder has it.
+
+- ``STAGE-COLUMN``, e.g. ``adapt-val/map``: logged every epoch of a stage; the last value counts.
+- ``ROW/DOMAIN_map``, e.g. ``adapted/source_map``: a row of the results.
+- ``validator/NAME``: what a label-free validator says of the model that the run ends with.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from microg_da.config import Config
+from microg_da.errors import InputError, unknown_name
+
+STAGES = ("source", "adapt", "target_supervised")
+ROWS = ("source_only", "adapted", "target_supervised")
+DOMAINS = ("source", "target")
+GOALS = ("minimize", "maximize")
+Goal = Literal["minimize", "maximize"]
+_KEYS = ("name", "goal", "target", "impute", "impute_while_running")
+_VALIDATOR = "validator/"
+
+
+@dataclass(frozen=True)
+class Metric:
+    """What a sweep optimises.
+
+    Attributes:
+        name: as W&B has it.
+        goal: ``minimize`` or ``maximize``.
+        stage: the stage that logs it every epoch; None for a figure known at the end only.
+        target: no more trials begin once one is as good as this; None to go on.
+    """
+
+    name: str
+    goal: Goal
+    stage: str | None
+    target: float | None = None
+
+    @property
+    def column(self) -> str:
+        """The column of the stage's ``metrics.csv``."""
+        return self.name.partition("-")[2]
+
+    def needs_target_labels(self, config: Config) -> bool:
+        """Whether target labels are read to compute it in a run of this configuration."""
+        if self.stage is None:
+            return "/target_" in self.name
+        of_scores = self.column.startswith("val/")
+        return of_scores and (self.stage == "target_supervised" or config.selection == "oracle")
+
+    def check(self, config: Config, where: str) -> None:
+        """Refuse a metric that such a run does not have, or that needs target labels without saying so.
+
+        Raises:
+            InputError: saying what to write.
+        """
+        part = self.stage or self.name.partition("/")[0]
+        if part in ("adapt", "adapted") and config.adaptation.name == "source_only":
+            raise InputError(f"{where}: metric {self.name!r}: with adaptation.name=source_only nothing is adapted.")
+        if part == "target_supervised" and not config.bounds:
+            raise InputError(f"{where}: metric {self.name!r} needs bounds=true.")
+        if self.needs_target_labels(config) and not config.uses_target_labels:
+            raise InputError(
+                f"{where}: the metric {self.name!r} is made of target labels, which choosing by it would use up. "
+                f"Choose by a source metric or a validator, or say so, and every output will: "
+                f"parameters: {{oracle: {{value: true}}}}."
+            )
+
+    def history(self, run: Path) -> list[float]:
+        """The values logged so far, oldest first; empty for a metric that is known at the end only."""
+        return [] if self.stage is None else _column(run / "metrics" / self.stage / "metrics.csv", self.column)
+
+    def value(self, run: Path) -> float | None:
+        """The final value of a finished run; None if the run has none."""
+        if self.stage is not None:
+            history = self.history(run)
+            return history[-1] if history else None
+        rows = {row["name"]: row for row in json.loads((run / "results.json").read_text(encoding="utf-8"))["rows"]}
+        if self.name.startswith(_VALIDATOR):
+            final = rows.get("adapted") or rows.get("source_only") or {}
+            return (final.get("validators") or {}).get(self.name.removeprefix(_VALIDATOR))
+        row, _, figure = self.name.partition("/")
+        domain, _, score = figure.partition("_")
+        return ((rows.get(row) or {}).get(domain) or {}).get(score)
+
+
+def read_metric(spec: Any, where: str) -> Metric | None:
+    """The ``metric`` of a sweep file.
+
+    Raises:
+        InputError: if a run has no such metric, or a key is unknown.
+    """
+    if spec is None:
+        return None
+    if not isinstance(spec, dict) or not isinstance(spec.get("name"), str):
+        raise InputError(f"{where}: metric must have a name, and goal: maximize or minimize.")
+    for key in spec:
+        if key not in _KEYS:
+            raise unknown_name("key of metric", str(key), _KEYS, where)
+    goal = spec.get("goal", "minimize")
+    if goal not in GOALS:
+        raise unknown_name("goal of metric", str(goal), GOALS, where)
+    target = spec.get("target")
+    if target is not None and (isinstance(target, bool) or not isinstance(target, (int, float))):
+        raise InputError(f"{where}: metric: target={target!r} must be a number.")
+    return Metric(spec["name"], goal, _stage(spec["name"], where), target)
+
+
+def _stage(name: str, where: str) -> str | None:
+    stage, dash, column = name.partition("-")
+    if dash and stage in STAGES and column.startswith(("val/", "train/", _VALIDATOR)):
+        return stage
+    if name.startswith(_VALIDATOR) or name in [f"{row}/{domain}_map" for row in ROWS for domain in DOMAINS]:
+        return None
+    some = [*(f"{s}-val/map" for s in STAGES), *(f"{r}/{d}_map" for r in ROWS for d in DOMAINS), "validator/NAME"]
+    raise unknown_name("metric", name, some, where)
+
+
+def _column(file: Path, column: str) -> list[float]:
+    """The numbers of a column, as far as whole lines of the file are there: a run may be writing it."""
+    import pandas as pd
+
+    try:
+        text = file.read_text(encoding="utf-8")
+        table = pd.read_csv(io.StringIO(text[: text.rfind("\n") + 1]))
+    except (OSError, ValueError):
+        return []
+    return table[column].dropna().astype(float).tolist() if column in table else []

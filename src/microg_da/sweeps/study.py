@@ -1,0 +1,206 @@
+"""The study behind a sweep: where it is stored, how it searches, and which of its trials count."""
+
+from __future__ import annotations
+
+import json
+import time
+import warnings
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.exceptions import ExperimentalWarning
+from optuna.pruners import BasePruner, HyperbandPruner, NopPruner
+from optuna.samplers import BaseSampler, GridSampler, RandomSampler, TPESampler
+from optuna.storages import BaseStorage, JournalStorage, RDBStorage, RetryHeartbeatStaleTrialCallback
+from optuna.storages._heartbeat import BaseHeartbeat
+from optuna.storages.journal import JournalFileBackend
+from optuna.study import Study
+from optuna.trial import FrozenTrial, TrialState
+
+from microg_da.errors import InputError, first_line
+from microg_da.sweeps.distributions import Choice
+from microg_da.sweeps.file import Hyperband, SweepFile
+from microg_da.sweeps.metric import Goal
+
+MAX_RETRIES = 3
+"""How often a trial is begun again after its worker died."""
+
+_JOURNAL = "journal:///"
+_SURPLUS = "surplus"
+
+optuna.logging.set_verbosity(optuna.logging.ERROR)
+warnings.filterwarnings("ignore", category=ExperimentalWarning)
+
+
+class JournalWithHeartbeat(JournalStorage, BaseHeartbeat):
+    """A journal file whose running trials show that they are alive, which Optuna has for databases only.
+
+    Args:
+        path: the file; several machines may share it.
+        interval: seconds between signs of life; a trial without one for twice as long has lost its worker.
+    """
+
+    def __init__(self, path: str, interval: int) -> None:
+        super().__init__(JournalFileBackend(path))
+        self._interval = interval
+
+    def record_heartbeat(self, trial_id: int) -> None:
+        """Note the time in the trial. The clocks of machines that share a file must agree to a few seconds."""
+        if not self.get_trial(trial_id).state.is_finished():
+            self.set_trial_system_attr(trial_id, "heartbeat", time.time())
+
+    def get_heartbeat_interval(self) -> int:
+        """Seconds between signs of life."""
+        return self._interval
+
+    def get_heartbeat_stale_trial_callback(self) -> Any:
+        """What becomes of a trial that lost its worker."""
+        return RetryHeartbeatStaleTrialCallback(MAX_RETRIES)
+
+    def _get_stale_trial_ids(self, study_id: int) -> list[int]:
+        latest = time.time() - 2 * self._interval
+        running = self.get_all_trials(study_id, deepcopy=False, states=(TrialState.RUNNING,))
+        return [t._trial_id for t in running if t.system_attrs.get("heartbeat", latest) < latest]
+
+
+def open_storage(url: str, heartbeat: int) -> BaseStorage:
+    """The storage at a URL: ``sqlite:///FILE``, ``journal:///FILE``, ``postgresql+psycopg://…``, ``mysql+…``.
+
+    Args:
+        url: where; passwords in it never show in messages.
+        heartbeat: seconds between signs of life of a running trial.
+
+    Raises:
+        InputError: if it cannot be reached, or a driver is not installed.
+    """
+    from sqlalchemy.engine import make_url
+    from sqlalchemy.exc import SQLAlchemyError
+
+    try:
+        if url.startswith(_JOURNAL):
+            path = Path(url.removeprefix(_JOURNAL))
+            path.parent.mkdir(parents=True, exist_ok=True)
+            return JournalWithHeartbeat(str(path), heartbeat)
+        parsed = make_url(url)
+        if parsed.get_backend_name() == "sqlite" and parsed.database:
+            Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
+    except (OSError, SQLAlchemyError) as error:
+        raise InputError(f"--storage {url}: {first_line(error)}.{_URLS}") from error
+    # A SQLite file is locked as a whole, so that a worker waits its turn.
+    options = {"connect_args": {"timeout": 60}} if parsed.get_backend_name() == "sqlite" else {"pool_pre_ping": True}
+    try:
+        return RDBStorage(
+            url,
+            engine_kwargs=options,
+            heartbeat_interval=heartbeat,
+            heartbeat_stale_trial_callback=RetryHeartbeatStaleTrialCallback(MAX_RETRIES),
+        )
+    except (SQLAlchemyError, ImportError, RuntimeError) as error:
+        shown = parsed.render_as_string(hide_password=True)
+        reason = first_line(error).replace(str(parsed.password or "\0"), "***")
+        raise InputError(f"--storage {shown}: {reason}.{_URLS}") from error
+
+
+_URLS = " Expected sqlite:///FILE, journal:///FILE or a database's URL, e.g. postgresql+psycopg://USER@HOST/NAME."
+
+
+def open_study(sweep: SweepFile, name: str, storage: BaseStorage, seed: int) -> Study:
+    """The sweep's study, begun or continued.
+
+    Raises:
+        InputError: if the storage holds a study of that name which searches something else.
+    """
+    goal: Goal = "minimize" if sweep.metric is None else sweep.metric.goal
+    study = optuna.create_study(
+        storage=storage,
+        study_name=name,
+        direction=goal,
+        sampler=make_sampler(sweep, seed),
+        pruner=make_pruner(sweep.hyperband),
+        load_if_exists=True,
+    )
+    mark = _mark(sweep, seed)
+    stored = study.user_attrs.get("sweep")
+    if stored is None:
+        study.set_user_attr("sweep", mark)
+    elif stored != mark:
+        differing = [key for key in mark if stored.get(key) != mark[key]]
+        raise InputError(
+            f"the study {name!r} was begun with another {' and '.join(differing)} than {sweep.path} has now. "
+            f"Give the changed sweep a --name of its own."
+        )
+    return study
+
+
+def _mark(sweep: SweepFile, seed: int) -> dict[str, Any]:
+    """What makes a sweep the same sweep when it is run again."""
+    keys = ("method", "metric", "parameters", "program", "command", "early_terminate")
+    content = {key: sweep.content.get(key) for key in keys} | {"overrides": list(sweep.overrides), "seed": seed}
+    return json.loads(json.dumps(content, default=str))
+
+
+def make_sampler(sweep: SweepFile, seed: int) -> BaseSampler:
+    """Grid, random or tree-structured Parzen estimators, by the file's method."""
+    if sweep.method == "grid":
+        return GridSampler({name: p.labels for name, p in sweep.varied.items() if isinstance(p, Choice)}, seed=seed)
+    if sweep.method == "random":
+        return RandomSampler(seed)
+    # Trials that others are running count as bad ones, so that workers do not all try the same place.
+    return TPESampler(seed=seed, constant_liar=True)
+
+
+def reseed(study: Study, sweep: SweepFile, seed: int, number: int) -> None:
+    """Make what a trial draws depend on its number alone, and not on which of the workers draws it."""
+    if sweep.method != "grid":
+        study.sampler = make_sampler(sweep, (seed * 1_000_003 + number) % 2**32)
+
+
+def make_pruner(hyperband: Hyperband | None) -> BasePruner:
+    """Hyperband as the file has it, or no early stopping."""
+    if hyperband is None:
+        return NopPruner()
+    return HyperbandPruner(hyperband.min_iter, hyperband.max_iter or "auto", hyperband.eta)
+
+
+# ----------------------------------------------------------------------------------------------- which trials count
+
+
+def origin(trial: FrozenTrial) -> int:
+    """The number of the trial's first attempt."""
+    return int(trial.system_attrs.get("failed_trial", trial.number))
+
+
+def counting_trials(study: Study) -> list[FrozenTrial]:
+    """The trials without those that were begun again under another number, and those begun beyond the total."""
+    trials = study.get_trials(deepcopy=False)
+    replaced = {number for trial in trials for number in trial.system_attrs.get("retry_history", ())}
+    return [t for t in trials if t.number not in replaced and _SURPLUS not in t.user_attrs]
+
+
+def is_surplus(study: Study, trial: optuna.Trial, total: int) -> bool:
+    """Whether as many trials as wanted were begun before this one: several workers may begin the last at once."""
+    this = study._storage.get_trial(trial._trial_id)
+    if sum(origin(other) < origin(this) for other in counting_trials(study)) < total:
+        return False
+    trial.set_user_attr(_SURPLUS, True)
+    if "grid_id" in this.system_attrs:
+        # The point of the grid is given back, for a later sweep with a larger total.
+        study._storage.set_trial_system_attr(trial._trial_id, "grid_id", -1)
+    return True
+
+
+def reached_target(study: Study, sweep: SweepFile) -> bool:
+    """Whether a trial is as good as the file's ``metric.target``."""
+    if sweep.metric is None or sweep.metric.target is None:
+        return False
+    values = [t.value for t in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)) if t.value is not None]
+    sign = 1 if sweep.metric.goal == "maximize" else -1
+    return any(sign * value >= sign * sweep.metric.target for value in values)
+
+
+def give_back(study: Study, number: int) -> None:
+    """Queue a trial that was interrupted, so that the sweep goes on with it when run again."""
+    trial = study.get_trials(deepcopy=False)[number]
+    if trial.state == TrialState.FAIL:
+        RetryHeartbeatStaleTrialCallback()(study, trial)

@@ -1,0 +1,140 @@
+"""One trial: the command of the sweep file as a process, watched while it runs."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import optuna
+
+from microg_da.errors import InputError
+from microg_da.files import write_text
+from microg_da.sweeps.file import SweepFile
+
+POLL_SECONDS = 0.5
+PATIENCE_SECONDS = 30
+"""How long a process that was asked to end may take, before it is killed."""
+
+
+class TrialError(Exception):
+    """A trial's process ended without the metric; the message says why."""
+
+
+@dataclass
+class TrialRunner:
+    """Runs trials of one sweep.
+
+    Args:
+        sweep: the file.
+        folder: the sweep's; runs go to ``folder/<experiment>/trial-NNNN``, what they print to ``folder/logs``.
+    """
+
+    sweep: SweepFile
+    folder: Path
+
+    def run(self, trial: optuna.Trial, values: dict[str, Any]) -> float:
+        """Run a trial to its end.
+
+        Returns:
+            The metric; 0 in a sweep without one.
+
+        Raises:
+            optuna.TrialPruned: if the pruner stops it, or `fit` refuses what it was asked.
+            TrialError: if its process fails, or the run has no such metric.
+        """
+        name = f"trial-{trial.number:04d}"
+        logs = self.folder / "logs"
+        request = self.sweep.request(values)
+        try:
+            run = self.folder / request.config().experiment / name
+        except InputError as error:
+            raise _refused(trial, str(error)) from error
+        args_file = write_text(logs / f"{name}.json", json.dumps(self.sweep.args(values)) + "\n")
+        command = self.sweep.expand(values, args_file, sys.executable)
+        command += ["--runs", str(self.folder), "--name", name]
+        trial.set_user_attr("run", str(run))
+        trial.set_user_attr("experiment", request.experiment)
+        trial.set_user_attr("keys", request.keys())
+        log = logs / f"{name}.log"
+        with log.open("w", encoding="utf-8") as output, _process(command, output) as process:
+            reported = 0
+            while process.poll() is None:
+                time.sleep(POLL_SECONDS)
+                reported = self._report(trial, run, reported)
+            status = process.returncode
+        if status == 2:
+            raise _refused(trial, _last_line(log))
+        if status != 0:
+            raise TrialError(f"{_last_line(log)} (status {status}; {log})")
+        return self._value(run)
+
+    def _report(self, trial: optuna.Trial, run: Path, reported: int) -> int:
+        """Hand on what the run has logged of the metric, and stop it if the pruner says so; how much that is."""
+        history = self.sweep.metric.history(run) if self.sweep.metric is not None else []
+        for step, value in enumerate(history[reported:], start=reported + 1):
+            trial.report(value, step)
+            if self.sweep.hyperband and trial.should_prune():
+                trial.set_user_attr("reason", f"stopped early, at value {step} of the metric")
+                raise optuna.TrialPruned
+        return max(reported, len(history))
+
+    def _value(self, run: Path) -> float:
+        if self.sweep.metric is None:
+            return 0.0
+        value = self.sweep.metric.value(run)
+        if value is None:
+            raise TrialError(f"{run} has no {self.sweep.metric.name}")
+        return value
+
+
+def _refused(trial: optuna.Trial, reason: str) -> optuna.TrialPruned:
+    trial.set_user_attr("reason", f"refused: {reason.removeprefix('microg_da: ')}")
+    return optuna.TrialPruned(reason)
+
+
+def _last_line(log: Path) -> str:
+    lines = [line.strip() for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
+    return lines[-1] if lines else "it said nothing"
+
+
+@contextlib.contextmanager
+def _process(command: list[str], output: Any) -> Iterator[subprocess.Popen[bytes]]:
+    """A process in a group of its own, ended with all its children when the block is left."""
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+    process = subprocess.Popen(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=output,
+        stderr=subprocess.STDOUT,
+        env={**os.environ, "PATH": path},
+        start_new_session=True,
+        preexec_fn=_die_with_parent(),
+    )
+    try:
+        yield process
+    finally:
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            if process.poll() is not None:
+                break
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, number)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(PATIENCE_SECONDS)
+
+
+def _die_with_parent() -> Callable[[], object] | None:
+    """What a child calls so that it ends with a worker that was killed; Linux alone has it."""
+    if sys.platform != "linux":
+        return None
+    libc, set_death_signal = ctypes.CDLL(None), 1
+    return lambda: libc.prctl(set_death_signal, signal.SIGTERM)

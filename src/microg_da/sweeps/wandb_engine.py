@@ -1,0 +1,50 @@
+"""The same sweep file under W&B: registered there, and run by its own agents."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+from rich.console import Console
+
+from microg_da.errors import InputError, first_line
+from microg_da.sweeps.file import SweepFile
+
+
+def run_agents(sweep: SweepFile, trials: int | None, workers: int, console: Console) -> int:
+    """Register the sweep and start agents on this machine; more can join from others.
+
+    Args:
+        sweep: the file.
+        trials: how many each agent runs at most; None for as many as the sweep has.
+        workers: how many agents.
+        console: where to say how others join.
+
+    Returns:
+        0 if every agent ended well.
+
+    Raises:
+        InputError: if W&B is not installed, no one is logged in, or keys were given that the file has not.
+    """
+    from microg_da.training.stage import wandb_is_set_up
+
+    try:
+        import wandb
+    except ImportError as error:
+        raise InputError("--engine wandb needs the package wandb: pip install 'microg_da[wandb]'.") from error
+    if sweep.overrides:
+        raise InputError(
+            f"--engine wandb runs the file as it stands; write {' '.join(sweep.overrides)} into {sweep.path}."
+        )
+    if not wandb_is_set_up():
+        raise InputError("--engine wandb needs an account: `wandb login`, or use --engine optuna.")
+    try:
+        identity = wandb.sweep(sweep.content, project=sweep.content.get("project", "microg_da"))
+    except (wandb.errors.Error, ValueError) as error:
+        raise InputError(f"W&B did not take {sweep.path}: {first_line(error)}") from error
+    project = sweep.content.get("project", "microg_da")
+    command = [sys.executable, "-m", "wandb", "agent", "--project", project, identity]
+    count = ["--count", str(trials)] if trials else []
+    console.print(f"more agents, on any machine: wandb agent --project {project} {identity}", markup=False)
+    agents = [subprocess.Popen([*command[:-1], *count, identity]) for _ in range(workers)]
+    return max(agent.wait() for agent in agents)
