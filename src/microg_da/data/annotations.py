@@ -134,6 +134,27 @@ def read_person_boxes(path: str | Path) -> pd.DataFrame:
     return _finish(table[PERSON_BOX_COLUMNS], where, None, "keep")
 
 
+def read_boxes(path: str | Path) -> pd.DataFrame:
+    """Read boxes of people without actions: ``video_id, timestamp, x1, y1, x2, y2`` and perhaps ``person_id``.
+
+    AVA's annotations, which have actions, are read too, each box once.
+
+    Returns:
+        ``video_id, frame_stamp, x1, y1, x2, y2``, boxes in [0, 1], and ``person_id`` where the file has it.
+
+    Raises:
+        InputError: with file and line, for anything that is not such a table.
+    """
+    path = Path(path)
+    columns = [*KEYFRAME, *BOX]
+    _, first = next(_rows(_bytes(path), path), (0, columns))
+    if len(first) > len(columns) + 1 or {"action", "action_id"}.intersection(name.strip().lower() for name in first):
+        return read_annotations(path)[[*columns, "person_id"]].drop_duplicates(ignore_index=True)
+    table, where = _read(path, required=columns, optional="person_id")
+    _check_boxes(table, where, largest=1.0)
+    return _finish(table, where, None, "keep")
+
+
 def read_keyframes(path: str | Path) -> pd.DataFrame:
     """Read a list of keyframes, such as AVA's ``ava_*_excluded_timestamps*.csv``: ``video_id, frame_stamp``."""
     path = Path(path)

@@ -1,0 +1,226 @@
+"""Prediction: videos in, a table of detections and a video to look at out; memory does not grow with length.
+
+A video is read twice. The first time people are found, tracked and scored around sampled keyframes; the second time
+what was found is drawn. What a finished video left is kept, so that work that was interrupted goes on with the next.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from microg_da.data.annotations import BOX, DETECTION_COLUMNS, write_detections
+from microg_da.files import replacing, write_json
+from microg_da.video.drawing import Label, draw_note, draw_person
+from microg_da.video.people import RATE, Look, People, join_looks
+from microg_da.video.reader import Video, at_rate
+from microg_da.video.scorer import ActionScorer, WindowBuffer
+from microg_da.video.tracks import Tracks, average_over_tracks
+from microg_da.video.writer import GIF_SECONDS, GifWriter, Mp4Writer
+
+DECIMALS = 4
+SUMMARY = "video.json"
+
+Advance = Callable[[float], None]
+"""Told how many seconds of a video have been read."""
+
+
+@dataclass(frozen=True)
+class PredictOptions:
+    """What :func:`predict_video` is asked for.
+
+    Attributes:
+        every: seconds from keyframe to keyframe.
+        threshold: probability below which an action is left out.
+        smooth: seconds over which a person's scores are averaged; 0 for none.
+        video_format: ``mp4``, ``gif`` or ``none``.
+        top: how many actions stand beside a person.
+    """
+
+    every: float = 0.5
+    threshold: float = 0.2
+    smooth: float = 1.0
+    video_format: str = "mp4"
+    top: int = 3
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """What was found in a video.
+
+    Attributes:
+        people: :data:`~microg_da.video.tracks.PEOPLE_COLUMNS`, everybody at every moment looked at.
+        scores: ``(K, C)`` probabilities, smoothed within tracks, of the ``K`` people that are at a keyframe.
+        keyframes: moments at which actions were asked for.
+        seconds: how much of the video could be read.
+    """
+
+    people: pd.DataFrame
+    scores: np.ndarray
+    keyframes: int
+    seconds: float
+
+
+def predict_video(
+    video: Video,
+    people: People,
+    scorer: ActionScorer,
+    options: PredictOptions,
+    folder: Path,
+    advance: Advance = lambda seconds: None,
+) -> dict[str, Any]:
+    """Predict one video into a folder: ``detections.csv``, ``people.csv``, the video drawn on, ``video.json``.
+
+    Args:
+        video: the file.
+        people: who is where.
+        scorer: what they do.
+        options: what is asked for.
+        folder: for the results; ``video.json`` comes last and says that all is there.
+        advance: told of progress; it is told each second once for each reading.
+
+    Returns:
+        what ``video.json`` holds.
+    """
+    found = analyse(video, people, scorer, options, advance)
+    detections = detection_table(video.video_id, found, scorer, options.threshold)
+    write_detections(detections, folder / "detections.csv")
+    with replacing(folder / "people.csv") as temporary:
+        found.people.round(DECIMALS).to_csv(temporary, index=False)
+    rendered = render(video, found, scorer, options, folder, advance)
+    facts = {
+        "video_id": video.video_id,
+        "path": str(video.path),
+        "size": list(video.size),
+        "frames_per_second": video.rate,
+        "seconds": round(found.seconds, 3),
+        "keyframes": found.keyframes,
+        "persons": int(found.people.person_id.nunique()),
+        "boxes": int(found.people.keyframe.sum()),
+        "detections": len(detections),
+        "rendered": rendered.name if rendered else None,
+        "faults": video.faults,
+    }
+    write_json(folder / SUMMARY, facts)
+    return facts
+
+
+def analyse(
+    video: Video, people: People, scorer: ActionScorer, options: PredictOptions, advance: Advance = lambda _: None
+) -> Analysis:
+    """Read a video once: who is where, and what they do at keyframes."""
+    buffer = WindowBuffer(scorer)
+    looks: list[Look] = []
+    waiting: deque[tuple[int, int]] = deque()  # a keyframe's number, and the place of its look
+    scorings = _Scorings(scorer)
+    for number, frame in at_rate(video.frames(), RATE):
+        buffer.add(number, frame)
+        look = people.look(number, frame)
+        if look is not None:
+            looks.append(look)
+            if look.keyframe and len(look.boxes):
+                waiting.append((number, len(looks) - 1))
+        while waiting and buffer.filled(waiting[0][0]):
+            keyframe, place = waiting.popleft()
+            scorings.add(buffer.window(keyframe), looks[place].boxes)
+        advance(frame.seconds)
+    for keyframe, place in waiting:
+        scorings.add(buffer.window(keyframe), looks[place].boxes)
+    everybody = join_looks(looks)
+    kept = people.settle(everybody)
+    scored = np.flatnonzero(everybody.keyframe)
+    scores = scorings.all()[np.searchsorted(scored, kept.index[kept.keyframe])]
+    at_keyframe = kept[kept.keyframe]
+    scores = average_over_tracks(
+        scores, at_keyframe.person_id.to_numpy(), at_keyframe.seconds.to_numpy(), options.smooth
+    )
+    keyframes = sum(look.keyframe for look in looks)
+    return Analysis(kept.reset_index(drop=True), scores, keyframes, video.last_seconds)
+
+
+class _Scorings:
+    """Windows gathered into batches, and what was said of the people in them, in order."""
+
+    def __init__(self, scorer: ActionScorer) -> None:
+        self._scorer = scorer
+        self._windows: list[np.ndarray] = []
+        self._boxes: list[np.ndarray] = []
+        self._scores = [np.empty((0, len(scorer.taxonomy)), np.float32)]
+
+    def add(self, window: np.ndarray, boxes: np.ndarray) -> None:
+        self._windows.append(window)
+        self._boxes.append(boxes)
+        if len(self._windows) == self._scorer.batch_size:
+            self._flush()
+
+    def all(self) -> np.ndarray:
+        self._flush()
+        return np.concatenate(self._scores)
+
+    def _flush(self) -> None:
+        if self._windows:
+            self._scores.append(self._scorer.score(np.stack(self._windows), self._boxes))
+        self._windows, self._boxes = [], []
+
+
+def detection_table(video_id: str, found: Analysis, scorer: ActionScorer, threshold: float) -> pd.DataFrame:
+    """The actions at keyframes whose probability is at least ``threshold``, as AVA lists them, in seconds."""
+    people = found.people[found.people.keyframe].round(DECIMALS)
+    row, column = np.nonzero(found.scores >= threshold)
+    chosen = people.iloc[row]
+    table = chosen[BOX].assign(
+        video_id=video_id,
+        frame_stamp=chosen.seconds.to_numpy(),
+        action_id=np.array(scorer.taxonomy.ids, np.int64)[column],
+        score=found.scores[row, column].round(DECIMALS),
+    )
+    return table[DETECTION_COLUMNS].reset_index(drop=True)
+
+
+def render(
+    video: Video,
+    found: Analysis,
+    scorer: ActionScorer,
+    options: PredictOptions,
+    folder: Path,
+    advance: Advance = lambda _: None,
+) -> Path | None:
+    """Read a video again and draw what was found; returns the file, None if none was asked for."""
+    if options.video_format == "none":
+        return None
+    path = folder / f"{video.video_id}.{options.video_format}"
+    labels = _labels(found, scorer, options)
+    tracks = Tracks(found.people, reach=options.every / 2 + 1 / RATE)
+    with replacing(path) as temporary, _writer(temporary, video, options.video_format) as writer:
+        for frame in video.frames():
+            if options.video_format == "gif" and frame.seconds > GIF_SECONDS:
+                break
+            if writer.wants(frame.seconds):
+                image = frame.image.copy()
+                for seen in tracks.at(frame.seconds):
+                    actions = labels[seen.row] if seen.row >= 0 else ()
+                    draw_person(image, seen.box, Label(seen.person_id, actions, seen.roll))
+                draw_note(image, f"{frame.seconds:.1f} s")
+                writer.add(image, frame.seconds)
+            advance(found.seconds + frame.seconds)
+    return path
+
+
+def _labels(found: Analysis, scorer: ActionScorer, options: PredictOptions) -> list[tuple[tuple[str, int], ...]]:
+    """What stands beside each person at each keyframe."""
+    best = np.argsort(-found.scores, axis=1, kind="stable")[:, : options.top]
+    names = [name.split(" (")[0] for name in scorer.taxonomy.names]
+    return [
+        tuple((names[column], round(100 * row[column])) for column in columns if row[column] >= options.threshold)
+        for row, columns in zip(found.scores, best, strict=True)
+    ]
+
+
+def _writer(path: Path, video: Video, video_format: str) -> Mp4Writer | GifWriter:
+    return GifWriter(path) if video_format == "gif" else Mp4Writer(path, video.size, video.rate or RATE)

@@ -1,0 +1,201 @@
+"""Reading a video file from its beginning to its end: every frame upright, with the time at which it is shown."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from microg_da.data.frames import VIDEO_SUFFIXES
+from microg_da.errors import InputError, first_line
+
+if TYPE_CHECKING:
+    import av
+
+# A container may announce a little more than its last frame's time; more than this is a missing tail.
+_TOLERATED_SECONDS = 1.0
+_GIVE_UP_AFTER = 500
+"""Packets in a row that cannot be decoded: the rest of such a file holds nothing."""
+
+
+class Frame:
+    """One decoded frame, converted to an image when it is first asked for one.
+
+    Args:
+        decoded: the decoder's frame.
+        seconds: when it is shown, counted from the first frame.
+        turns: how many quarter turns counter-clockwise make it upright.
+    """
+
+    def __init__(self, decoded: av.VideoFrame, seconds: float, turns: int = 0) -> None:
+        self.seconds = seconds
+        self._decoded: av.VideoFrame | None = decoded
+        self._turns = turns
+        self._image: np.ndarray | None = None
+
+    @property
+    def image(self) -> np.ndarray:
+        """uint8 ``(H, W, 3)``, channels blue, green, red as OpenCV has them."""
+        if self._image is None:
+            assert self._decoded is not None
+            self._image = np.ascontiguousarray(np.rot90(self._decoded.to_ndarray(format="bgr24"), self._turns))
+            self._decoded = None  # the decoder's buffer is free for the next frame
+        return self._image
+
+
+class Video:
+    """A video file: what its header says, and its frames one after the other.
+
+    Attributes:
+        path: the file.
+        video_id: the file's name without its suffix.
+        size: height and width in pixels, as shown.
+        rate: average frames per second; None if the file does not say.
+        seconds: how long the file says it lasts; None if it does not say.
+        faults: what was wrong with it, complete once :meth:`frames` has come to its end.
+
+    Raises:
+        InputError: if the file is not there, no video, has sound only, or no frame that can be decoded.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self.video_id = self.path.stem
+        self.faults: list[str] = []
+        self.last_seconds = 0.0
+        if not self.path.is_file():
+            what = "is a folder, not a video file" if self.path.is_dir() else "there is no such video file"
+            raise InputError(f"{self.path}: {what}")
+        with _open(self.path) as container:
+            stream = _video_stream(container, self.path)
+            self.rate = float(stream.average_rate) if stream.average_rate else None
+            self.seconds = _announced_seconds(container, stream)
+            first = next(self._decode(container, stream), None)
+        if first is None:
+            raise InputError(f"{self.path}: holds no video frame that can be decoded. Download or copy it again.")
+        # A phone films lying down and says in the file how the frames are to be turned.
+        self._turns = round(getattr(first, "rotation", 0) / 90) % 4
+        height, width = first.height, first.width
+        self.size = (width, height) if self._turns % 2 else (height, width)
+        self.faults.clear()
+
+    def frames(self) -> Iterator[Frame]:
+        """Every frame that can be decoded, in the order in which they are shown."""
+        self.faults.clear()
+        with _open(self.path) as container:
+            stream = _video_stream(container, self.path)
+            step = 1 / (self.rate or 30.0)
+            first: float | None = None
+            seconds = -step
+            for decoded in self._decode(container, stream):
+                shown = None if decoded.pts is None else float(decoded.pts * decoded.time_base)
+                first = shown if first is None else first
+                # Files without time stamps, or with ones that run backwards, are shown at their average rate.
+                regular = seconds + step
+                seconds = regular if shown is None or first is None or shown - first <= seconds else shown - first
+                self.last_seconds = seconds
+                yield Frame(decoded, seconds, self._turns)
+            end = seconds + step
+        if self.seconds is not None and end < self.seconds - max(_TOLERATED_SECONDS, 0.01 * self.seconds):
+            self.faults.append(f"ends after {end:.1f} s of the {self.seconds:.1f} s that it announces")
+
+    def _decode(self, container: Any, stream: Any) -> Iterator[Any]:
+        import av
+
+        broken = in_a_row = 0
+        packets = container.demux(stream)
+        while True:
+            try:
+                packet = next(packets)
+            except StopIteration:
+                break
+            except (av.FFmpegError, OSError) as error:
+                self.faults.append(f"cannot be read to its end ({first_line(error)})")
+                break
+            try:
+                decoded = packet.decode()
+            except av.FFmpegError:
+                broken, in_a_row = broken + 1, in_a_row + 1
+                if in_a_row > _GIVE_UP_AFTER:
+                    break
+                continue
+            in_a_row = 0 if decoded else in_a_row
+            yield from decoded
+        if broken:
+            self.faults.append(f"{broken} pieces of it are damaged and were left out")
+
+
+def at_rate(frames: Iterable[Frame], rate: float) -> Iterator[tuple[int, Frame]]:
+    """The frames that a recording at a constant rate would show: left out or repeated, never blended.
+
+    Yields:
+        the number of the frame at that rate, counted from 0, and the frame; a repeated one is the same object.
+    """
+    shown: Frame | None = None
+    due = 0
+    for frame in frames:
+        number = round(frame.seconds * rate)
+        while shown is not None and due < number:
+            yield due, shown
+            due += 1
+        if number >= due:
+            yield number, frame
+            due = number + 1
+        shown = frame
+
+
+def find_video_files(path: str | Path) -> list[Path]:
+    """A video file, or every one in a folder and its folders, by name.
+
+    Raises:
+        InputError: if there is none, or two have one name.
+    """
+    path = Path(path)
+    if not path.is_dir():
+        return [path]
+    found = sorted(each for each in path.rglob("*") if each.suffix.lower() in VIDEO_SUFFIXES and each.is_file())
+    if not found:
+        raise InputError(f"{path}: no video files there ({', '.join(VIDEO_SUFFIXES)})")
+    check_names(found)
+    return found
+
+
+def check_names(paths: Iterable[Path]) -> None:
+    """Refuse two videos of one name, since results are told apart by it."""
+    seen: dict[str, Path] = {}
+    for path in paths:
+        if path.stem in seen:
+            raise InputError(f"{path}: the video {path.stem!r} is also at {seen[path.stem]}; rename one of them")
+        seen[path.stem] = path
+
+
+def _open(path: Path) -> Any:
+    try:
+        import av
+    except ImportError as error:
+        raise InputError("reading video files needs PyAV: pip install 'microg_da[video]'") from error
+    # What the decoder says about damaged frames is counted and reported once, not printed for each.
+    av.logging.set_level(None)
+    try:
+        return av.open(str(path), metadata_errors="ignore")
+    except (av.FFmpegError, OSError, ValueError) as error:
+        raise InputError(f"{path}: not a readable video file ({first_line(error)}). Is it the right file?") from error
+
+
+def _video_stream(container: Any, path: Path) -> Any:
+    import av
+
+    pictures = av.stream.Disposition.attached_pic
+    streams = [stream for stream in container.streams.video if not stream.disposition & pictures]
+    if not streams:
+        raise InputError(f"{path}: has {'sound only' if container.streams.audio else 'no video'}: no frames to look at")
+    streams[0].thread_type = "AUTO"
+    return streams[0]
+
+
+def _announced_seconds(container: Any, stream: Any) -> float | None:
+    if stream.duration is not None and stream.time_base is not None:
+        return float(stream.duration * stream.time_base)
+    return container.duration / 1_000_000 if container.duration else None
