@@ -33,6 +33,10 @@ ADAPTATIONS = Registry(
             "microg_da.adaptation.shot:SHOT",
             "without source clips: sure predictions at unchanged class rates, and pseudo-labels (Liang et al. 2020)",
         ),
+        "mean_teacher": Entry(
+            "microg_da.adaptation.mean_teacher:MeanTeacher",
+            "self-training: a moving-average teacher labels people as they are, the student sees them rolled",
+        ),
         "source_finetune": Entry(
             "microg_da.adaptation.source_finetune:SourceFinetune",
             "no adaptation: the same training on source alone, to tell augmentation from adaptation",

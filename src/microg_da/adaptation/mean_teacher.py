@@ -1,0 +1,86 @@
+"""Self-training with a mean teacher, under camera roll."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from torch import Tensor
+
+from microg_da.adaptation.base import split_prediction
+from microg_da.adaptation.losses import multilabel_bce
+from microg_da.adaptation.pseudo_labels import ClassThresholds, trusted_bce
+from microg_da.adaptation.teacher import TeacherMethod, ramp_up
+from microg_da.config import AugmentConfig
+from microg_da.data.augment import augment_batch
+from microg_da.data.clips import ClipBatch, concatenate_batches
+from microg_da.models.detector import ActionDetector
+
+
+@dataclass
+class MeanTeacherArguments:
+    """Settings of :class:`MeanTeacher`.
+
+    Attributes:
+        weight: of the loss with pseudo-labels, once it has ramped up.
+        ramp_up: part of the stage over which the weight rises.
+        decay: of the teacher's moving average.
+        teacher_rolls: equally spaced camera rolls that the teacher's probabilities are averaged over; 4 lets one that
+            learned upright label a floating person, at three more of its forward passes.
+        strong_rotation: largest roll of the strong view, in degrees.
+        strong_colour: largest relative change of brightness, contrast and saturation in the strong view.
+        positive: see :class:`~microg_da.adaptation.pseudo_labels.ClassThresholds`.
+        negative: likewise.
+        memory: likewise.
+    """
+
+    weight: float = 1.0
+    ramp_up: float = 0.3
+    decay: float = 0.99
+    teacher_rolls: int = 1
+    strong_rotation: float = 180.0
+    strong_colour: float = 0.4
+    positive: float = 0.5
+    negative: float = 2.0
+    memory: int = 1024
+
+
+class MeanTeacher(TeacherMethod):
+    """A teacher labels target people as they are; the student learns these labels rolled and recoloured.
+
+    The teacher is the student's moving average and is what the method ends with. It sees the clips as the stage
+    augments them (the weak view), the student those again rolled by a random angle and recoloured (the strong view).
+    Where a softmax teacher's largest probability passes one threshold, each of C sigmoids has here two thresholds of
+    its own, by rank: entries between them are left out.
+
+    Tarvainen & Valpola, "Mean teachers are better role models", NeurIPS 2017; weak and strong views after Sohn et al.,
+    "FixMatch", NeurIPS 2020; thresholds after Xie et al., "Class-distribution-aware pseudo-labeling for
+    semi-supervised multi-label learning", NeurIPS 2023.
+    """
+
+    Arguments: ClassVar[type] = MeanTeacherArguments
+
+    def __init__(self, arguments: MeanTeacherArguments, *, num_classes: int, **task: Any) -> None:
+        super().__init__(arguments, num_classes=num_classes, **task)
+        self.thresholds = ClassThresholds(num_classes, arguments.positive, arguments.negative, arguments.memory)
+        self.strong_view = AugmentConfig(
+            flip=0.0, scale=[1.0, 1.0], colour=arguments.strong_colour, rotation=arguments.strong_rotation
+        )
+
+    def training_losses(
+        self, detector: ActionDetector, source: ClipBatch | None, target: ClipBatch | None, progress: float
+    ) -> dict[str, Tensor]:
+        """The supervised loss of the source, and that of the target's strong view with the teacher's labels."""
+        assert source is not None
+        assert source.labels is not None
+        assert target is not None
+        assert self.teacher is not None
+        pseudo = self.thresholds.label(self.teacher(target, self.arguments.teacher_rolls), source.labels)
+        both = concatenate_batches(source, augment_batch(target, self.strong_view))
+        prediction = detector(both.frames, both.boxes, both.clip_index)
+        of_source, of_target = split_prediction(prediction, source.num_boxes)
+        weight = self.arguments.weight * ramp_up(progress, self.arguments.ramp_up)
+        return {
+            "supervised": multilabel_bce(of_source.logits, source.labels),
+            "pseudo_label": weight * trusted_bce(of_target.logits, pseudo),
+        }

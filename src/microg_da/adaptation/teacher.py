@@ -1,0 +1,120 @@
+"""A teacher: the moving average of a detector in training, and what methods that learn from one share."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Iterable, Iterator
+from itertools import chain
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from microg_da.adaptation.base import Adaptation
+from microg_da.data.clips import ClipBatch
+from microg_da.data.rotation import roll_batch
+from microg_da.errors import InputError
+from microg_da.models.detector import ActionDetector, Prediction
+
+
+class Teacher(nn.Module):
+    """Exponential moving average of a detector's weights and batch-norm statistics; frozen, always evaluating.
+
+    After n steps the decay is ``min(decay, (1 + n) / (10 + n))``, so that a teacher soon follows at first.
+
+    Args:
+        detector: what it starts as a copy of.
+        decay: how much of the teacher stays at a step, once that has warmed up.
+
+    Raises:
+        InputError: if the decay is not in [0, 1].
+    """
+
+    updates: Tensor
+
+    def __init__(self, detector: ActionDetector, decay: float) -> None:
+        super().__init__()
+        if not 0 <= decay <= 1:
+            raise InputError(f"a teacher's decay={decay} cannot be: expected a number in [0, 1].")
+        self.network = copy.deepcopy(detector).requires_grad_(False)
+        self.decay = decay
+        self.register_buffer("updates", torch.zeros((), dtype=torch.int64))
+        self.train()
+
+    def train(self, mode: bool = True) -> Teacher:
+        """A teacher stays in evaluation mode, whatever the method around it does."""
+        return super().train(False)
+
+    @torch.no_grad()
+    def follow(self, detector: ActionDetector) -> None:
+        """Move towards the detector by one step; counters are copied."""
+        steps = int(self.updates)
+        decay = min(self.decay, (1 + steps) / (10 + steps))
+        for mine, theirs in zip(_state(self.network), _state(detector), strict=True):
+            if mine.is_floating_point():
+                mine.lerp_(theirs, 1 - decay)
+            else:
+                mine.copy_(theirs)
+        self.updates += 1
+
+    @torch.no_grad()
+    def forward(self, batch: ClipBatch, rolls: int = 1) -> Tensor:
+        """Probabilities ``(K, C)`` of a batch's people, float32, averaged over ``rolls`` equally spaced camera rolls.
+
+        Raises:
+            InputError: if there are fewer rolls than one.
+        """
+        if rolls < 1:
+            raise InputError(f"teacher_rolls={rolls} cannot be: expected a whole number of at least 1.")
+        views = [batch, *(roll_batch(batch, 360 * turn / rolls) for turn in range(1, rolls))]
+        answers = [self.network(view.frames, view.boxes, view.clip_index).logits for view in views]
+        return torch.stack([answer.float().sigmoid() for answer in answers]).mean(dim=0)
+
+
+class TeacherMethod(Adaptation):
+    """A method with a teacher, whose weights are what is validated and in the end handed over.
+
+    The arguments have a field ``decay``.
+    """
+
+    teacher: Teacher | None
+
+    def __init__(self, arguments: Any, **task: Any) -> None:
+        super().__init__(arguments, **task)
+        self.teacher = None
+
+    def before_training(
+        self, detector: ActionDetector, source: Iterable[ClipBatch], target: Iterable[ClipBatch]
+    ) -> None:
+        """Make the source model the first teacher."""
+        self.teacher = Teacher(detector, self.arguments.decay)
+
+    def after_step(self, detector: ActionDetector) -> None:
+        """Let the teacher follow."""
+        assert self.teacher is not None
+        self.teacher.follow(detector)
+
+    def after_training(self, detector: ActionDetector) -> None:
+        """Give the detector the teacher's weights; none is held afterwards."""
+        assert self.teacher is not None
+        detector.load_state_dict(self.teacher.network.state_dict())
+        self.teacher = None
+
+    def predict(self, detector: ActionDetector, batch: ClipBatch) -> Prediction:
+        """What the teacher says as long as there is one, since a checkpoint chosen for it will hand it over."""
+        network = detector if self.teacher is None else self.teacher.network
+        return network(batch.frames, batch.boxes, batch.clip_index)
+
+
+def ramp_up(progress: float, length: float) -> float:
+    """The weight, from nearly 0 to 1, of a loss that rises over the first ``length`` of a stage.
+
+    ``exp(-5 (1 - progress / length)²)``, after Laine & Aila, "Temporal ensembling for semi-supervised learning",
+    ICLR 2017.
+    """
+    return math.exp(-5 * (1 - progress / length) ** 2) if progress < length else 1.0
+
+
+def _state(module: nn.Module) -> Iterator[Tensor]:
+    return chain(module.parameters(), module.buffers())
