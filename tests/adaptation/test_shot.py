@@ -13,6 +13,7 @@ from torch import nn
 from microg_da.adaptation.base import create_adaptation
 from microg_da.adaptation.source_free import bernoulli_divergence, mean_or_zero, predict_all
 from microg_da.data.clips import Clip, ClipKey, collate_clips
+from microg_da.errors import InputError
 from microg_da.models.detector import Prediction, create_detector
 
 D, C = 6, 4
@@ -208,3 +209,17 @@ def test_what_was_learnt_of_the_target_is_kept(detector, name):
     torch.testing.assert_close(
         method.training_losses(detector, None, batch, 0.5), other.training_losses(detector, None, batch, 0.5)
     )
+
+
+@pytest.mark.parametrize(
+    ("name", "argument", "value"),
+    [
+        ("shot", "memory", 1.0),
+        ("shot", "memory", -0.1),
+        ("atcon", "slices", 0),
+        ("prototype_calibration", "temperature", 0.0),
+    ],
+)
+def test_impossible_arguments_are_named(name, argument, value):
+    with pytest.raises(InputError, match=f"adaptation.args.{argument}"):
+        create_adaptation(name, {argument: value}, feature_dim=D, num_classes=C)

@@ -37,6 +37,10 @@ ADAPTATIONS = Registry(
             "microg_da.adaptation.mean_teacher:MeanTeacher",
             "self-training: a moving-average teacher labels people as they are, the student sees them rolled",
         ),
+        "atcon": Entry(
+            "microg_da.adaptation.atcon:ATCoN",
+            "without source clips: temporal slices of a person agree, the surer count for more (Xu et al. 2022)",
+        ),
         "source_finetune": Entry(
             "microg_da.adaptation.source_finetune:SourceFinetune",
             "no adaptation: the same training on source alone, to tell augmentation from adaptation",

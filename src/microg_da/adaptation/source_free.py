@@ -13,6 +13,7 @@ from microg_da.adaptation.base import Adaptation
 from microg_da.adaptation.losses import bernoulli_entropy, multilabel_bce
 from microg_da.adaptation.prototypes import Prototypes
 from microg_da.data.clips import ClipBatch
+from microg_da.errors import InputError
 from microg_da.models.detector import ActionDetector, Prediction
 
 PROBABILITY_FLOOR = 1e-6
@@ -48,6 +49,8 @@ class SourceFree(Adaptation):
 
     def __init__(self, arguments: Any, *, feature_dim: int, num_classes: int, **task: Any) -> None:
         super().__init__(arguments, feature_dim=feature_dim, num_classes=num_classes, **task)
+        if not 0 <= arguments.memory < 1:
+            raise InputError(f"adaptation.args.memory={arguments.memory:g}: expected a share in [0, 1).")
         self.prototypes = Prototypes(num_classes, feature_dim, arguments.memory)
 
     def before_training(
