@@ -41,6 +41,10 @@ ADAPTATIONS = Registry(
             "microg_da.adaptation.atcon:ATCoN",
             "without source clips: temporal slices of a person agree, the surer count for more (Xu et al. 2022)",
         ),
+        "prototype_calibration": Entry(
+            "microg_da.adaptation.prototype_calibration:PrototypeCalibration",
+            "without source clips: people told differently by group and by action meet prototypes (Li et al. 2025)",
+        ),
         "source_finetune": Entry(
             "microg_da.adaptation.source_finetune:SourceFinetune",
             "no adaptation: the same training on source alone, to tell augmentation from adaptation",

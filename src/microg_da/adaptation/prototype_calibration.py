@@ -1,0 +1,149 @@
+"""Ambiguous people, calibrated by prototypes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from microg_da.adaptation.prototypes import Prototypes, directions
+from microg_da.adaptation.source_free import SourceFree, SourceFreeArguments, mean_or_zero
+from microg_da.data.clips import ClipBatch
+from microg_da.errors import InputError
+from microg_da.models.detector import ActionDetector, Prediction
+
+
+@dataclass
+class PrototypeCalibrationArguments(SourceFreeArguments):
+    """Settings of :class:`PrototypeCalibration`, besides those of all methods without source clips.
+
+    Attributes:
+        calibration_weight: of pulling and pushing ambiguous people.
+        diversity_weight: of the similarity between the prototypes of one group's classes.
+        temperature: of cosine similarities in the calibration.
+        rectification: what prototypes add to the logits at prediction time, for each spread above the threshold.
+    """
+
+    calibration_weight: float = 0.3
+    diversity_weight: float = 0.1
+    temperature: float = 0.1
+    rectification: float = 0.5
+
+
+class PrototypeCalibration(SourceFree):
+    """People of whom the group of an action and the action itself are told differently are moved by prototypes.
+
+    Groups are movement, object manipulation and person interaction. The group is told by prototypes of groups, the
+    action by the classifier; both are sigmoid, so a person may have several of each and each pair of a person and a
+    class is ambiguous or not by itself. A class that is predicted although its group is not there is a false
+    positive: the person is pushed from the class's prototype. Where a group is there and none of its classes is
+    predicted, the one with the nearest prototype is a false negative: the person is pulled towards it. Prototypes of
+    one group are kept apart, and at prediction time similarity to prototypes rectifies the logits. In the place of
+    the paper's labels stand the losses of :class:`~microg_da.adaptation.shot.SHOT`.
+
+    Li et al., "Prototypical calibrating ambiguous samples for micro-action recognition", AAAI 2025 (PCAN).
+    """
+
+    Arguments: ClassVar[type] = PrototypeCalibrationArguments
+    groups: Tensor
+
+    def __init__(
+        self, arguments: PrototypeCalibrationArguments, *, feature_dim: int, num_classes: int, **task: Any
+    ) -> None:
+        super().__init__(arguments, feature_dim=feature_dim, num_classes=num_classes, **task)
+        if arguments.temperature <= 0:
+            raise InputError(f"adaptation.args.temperature={arguments.temperature:g}: expected a positive number.")
+        groups = F.one_hot(torch.tensor(self.class_groups, dtype=torch.long)).bool()
+        self.register_buffer("groups", groups, persistent=False)
+        self.group_prototypes = Prototypes(groups.shape[1], feature_dim, arguments.memory)
+
+    def start(self, features: Tensor, probabilities: Tensor) -> None:
+        """Begin with prototypes of classes and of groups."""
+        super().start(features, probabilities)
+        self.group_prototypes.start(features, group_probabilities(probabilities, self.groups))
+
+    def target_losses(self, target: Prediction, progress: float) -> dict[str, Tensor]:
+        """``calibration``, ``diversity``, ``entropy``, ``prior`` and ``pseudo_label``."""
+        arguments = self.arguments
+        features, probabilities = target.features.float(), torch.sigmoid(target.logits.float())
+        present = self.group_prototypes.scores(features.detach()) > 0
+        class_scores = self.prototypes.scores(features.detach())
+        positive, negative = ambiguous(probabilities > 0.5, present, class_scores, self.groups)
+        # Before the prototypes follow the batch, so that nobody is compared with a part of itself.
+        margins = self.prototypes.margins(features)
+        losses, sums = self.information_losses(target)
+        self.group_prototypes.update(features.detach(), group_probabilities(probabilities.detach(), self.groups))
+        calibration = calibration_loss(margins, positive, negative, arguments.temperature)
+        diversity = prototype_similarity(directions(sums)[0], self.groups)
+        return {
+            "calibration": arguments.calibration_weight * calibration,
+            "diversity": arguments.diversity_weight * diversity,
+            **losses,
+        }
+
+    def predict(self, detector: ActionDetector, batch: ClipBatch) -> Prediction:
+        """Logits rectified by prototypes."""
+        prediction = super().predict(detector, batch)
+        scores = self.prototypes.scores(prediction.features)
+        return Prediction(prediction.logits.float() + self.arguments.rectification * scores, prediction.features)
+
+
+def group_probabilities(probabilities: Tensor, groups: Tensor) -> Tensor:
+    """``(K, G)`` probability of having at least one class of each group, classes being independent.
+
+    Args:
+        probabilities: ``(K, C)``.
+        groups: ``(C, G)`` bool, which class belongs to which group.
+    """
+    without = torch.where(groups, 1 - probabilities[:, :, None], 1.0)
+    return 1 - without.prod(dim=1)
+
+
+def ambiguous(predicted: Tensor, present: Tensor, scores: Tensor, groups: Tensor) -> tuple[Tensor, Tensor]:
+    """Pairs of a person and a class of which class and group are told differently.
+
+    Args:
+        predicted: ``(K, C)`` bool, the classes that are predicted.
+        present: ``(K, G)`` bool, the groups that are predicted.
+        scores: ``(K, C)``, larger for nearer prototypes.
+        groups: ``(C, G)`` bool, which class belongs to which group.
+
+    Returns:
+        False positives and false negatives, both ``(K, C)`` bool.
+    """
+    in_present = (present[:, None] & groups).any(dim=2)
+    missed = present & ~(predicted[:, :, None] & groups).any(dim=1)
+    nearest = torch.where(groups, scores[:, :, None], -torch.inf).argmax(dim=1)
+    is_nearest = F.one_hot(nearest, len(groups)).mT.bool() & groups
+    return predicted & ~in_present, (is_nearest & missed[:, None]).any(dim=2)
+
+
+def calibration_loss(margins: Tensor, false_positives: Tensor, false_negatives: Tensor, temperature: float) -> Tensor:
+    """Contrast of the positive with the negative prototype: false negatives are pulled, false positives pushed.
+
+    Each kind is averaged over its own pairs, and the two are added.
+
+    Args:
+        margins: ``(K, C)`` similarity to the positive prototype less that to the negative one.
+        false_positives: ``(K, C)`` bool.
+        false_negatives: ``(K, C)`` bool.
+        temperature: of similarities.
+    """
+    pull = F.softplus(-margins[false_negatives] / temperature)
+    push = F.softplus(margins[false_positives] / temperature)
+    return mean_or_zero(pull) + mean_or_zero(push)
+
+
+def prototype_similarity(prototypes: Tensor, groups: Tensor) -> Tensor:
+    """Mean cosine similarity of different prototypes of one group; 0 where every class is alone in its group.
+
+    Args:
+        prototypes: ``(C, D)`` of length 1.
+        groups: ``(C, G)`` bool, which class belongs to which group.
+    """
+    same = (groups[:, None] & groups).any(dim=2) & ~torch.eye(len(groups), dtype=torch.bool, device=groups.device)
+    with torch.autocast(prototypes.device.type, enabled=False):
+        return mean_or_zero((prototypes @ prototypes.T)[same])
