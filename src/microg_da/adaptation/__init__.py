@@ -45,6 +45,10 @@ ADAPTATIONS = Registry(
             "microg_da.adaptation.prototype_calibration:PrototypeCalibration",
             "without source clips: people told differently by group and by action meet prototypes (Li et al. 2025)",
         ),
+        "mmd": Entry(
+            "microg_da.adaptation.mmd:MMD",
+            "RoI features with the same means in the space of several Gaussian kernels (Long et al. 2015)",
+        ),
         "source_finetune": Entry(
             "microg_da.adaptation.source_finetune:SourceFinetune",
             "no adaptation: the same training on source alone, to tell augmentation from adaptation",

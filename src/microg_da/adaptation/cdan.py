@@ -109,7 +109,9 @@ def randomised_multilinear_map(
         random_features: ``(D, R)`` independent draws of mean 0 and variance 1.
         random_condition: ``(M, R)``, likewise.
     """
-    return (features @ random_features) * (condition @ random_condition) / math.sqrt(random_features.shape[1])
+    # Under autocast the two factors come in half precision, in which their product could overflow.
+    factors = (features @ random_features).float(), (condition @ random_condition).float()
+    return factors[0] * factors[1] / math.sqrt(random_features.shape[1])
 
 
 def certainty_weights(logits: Tensor) -> Tensor:
