@@ -49,6 +49,10 @@ ADAPTATIONS = Registry(
             "microg_da.adaptation.mmd:MMD",
             "RoI features with the same means in the space of several Gaussian kernels (Long et al. 2015)",
         ),
+        "coral": Entry(
+            "microg_da.adaptation.coral:CORAL",
+            "RoI features with the same covariance in both domains (Sun & Saenko 2016)",
+        ),
         "source_finetune": Entry(
             "microg_da.adaptation.source_finetune:SourceFinetune",
             "no adaptation: the same training on source alone, to tell augmentation from adaptation",
