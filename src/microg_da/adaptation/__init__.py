@@ -53,6 +53,10 @@ ADAPTATIONS = Registry(
             "microg_da.adaptation.coral:CORAL",
             "RoI features with the same covariance in both domains (Sun & Saenko 2016)",
         ),
+        "mcc": Entry(
+            "microg_da.adaptation.mcc:MCC",
+            "target predictions in which no class is confused with its absence (Jin et al. 2020)",
+        ),
         "source_finetune": Entry(
             "microg_da.adaptation.source_finetune:SourceFinetune",
             "no adaptation: the same training on source alone, to tell augmentation from adaptation",

@@ -1,0 +1,67 @@
+"""Minimum class confusion."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from microg_da.adaptation.base import Adaptation
+from microg_da.adaptation.losses import bernoulli_entropy, nothing
+from microg_da.models.detector import Prediction
+
+
+@dataclass
+class MCCArguments:
+    """Settings of :class:`MCC`.
+
+    Attributes:
+        weight: of the confusion, which is between 0 and 1/2.
+        temperature: logits are divided by it.
+    """
+
+    weight: float = 1.0
+    temperature: float = 2.5
+
+
+class MCC(Adaptation):
+    """Target predictions in which no class is confused with its absence.
+
+    The paper correlates softmax predictions of different classes and minimises what is off the diagonal. Here a person
+    does several things at once, and two classes that go together are no confusion. So each class is a problem of
+    its own with two answers, present (p) and absent (1 - p), to which the paper's loss is applied; the confusion is
+    the mean over classes. With two answers it is ``(1 - Var(p) / (E(p) (1 - E(p)))) / 2`` over people: largest where
+    all are told the same, nothing included, so to predict nothing for anyone is no way out, and a rare class weighs
+    as much as a frequent one.
+
+    Jin et al., "Minimum class confusion for versatile domain adaptation", ECCV 2020.
+    """
+
+    Arguments: ClassVar[type] = MCCArguments
+
+    def losses(self, source: Prediction, target: Prediction, labels: Tensor, progress: float) -> dict[str, Tensor]:
+        """The confusion of target people."""
+        confusion = class_confusion(target.logits, self.arguments.temperature)
+        return {"confusion": self.arguments.weight * confusion}
+
+
+def class_confusion(logits: Tensor, temperature: float = 2.5) -> Tensor:
+    """Mean off-diagonal entry of the classes' 2×2 correlation matrices, each row normalised to sum to 1.
+
+    People count by ``1 + exp(-H)``, H the entropy of their own prediction of that class; the weights carry no
+    gradient.
+
+    Args:
+        logits: ``(K, C)``; 0 is returned for no people.
+        temperature: logits are divided by it.
+    """
+    if not len(logits):
+        return nothing(logits)
+    scaled = logits.float() / temperature
+    weight = 1.0 + torch.exp(-bernoulli_entropy(scaled.detach()))
+    present, absent = torch.sigmoid(scaled), torch.sigmoid(-scaled)
+    confused = (weight * present * absent).sum(dim=0)
+    rows = torch.stack([(weight * answer).sum(dim=0) for answer in (present, absent)])
+    return (confused / rows.clamp(min=torch.finfo(rows.dtype).eps)).mean()
