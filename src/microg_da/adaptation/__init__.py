@@ -21,6 +21,18 @@ ADAPTATIONS = Registry(
             "microg_da.adaptation.roll_tta:RollTTA",
             "at test time: every clip is seen under several rolls, and predictions are averaged by confidence",
         ),
+        "tent": Entry(
+            "microg_da.adaptation.tent:Tent",
+            "at test time: batch norm on the batch's statistics, made surer by entropy (Wang et al. 2021)",
+        ),
+        "sar": Entry(
+            "microg_da.adaptation.sar:SAR",
+            "at test time: entropy of reliable people, at a flat minimum, begun anew on collapse (Niu et al. 2023)",
+        ),
+        "vitta": Entry(
+            "microg_da.adaptation.vitta:ViTTA",
+            "at test time: feature statistics drawn to the source's, temporal views agree (Lin et al. 2023)",
+        ),
         "dann": Entry(
             "microg_da.adaptation.dann:DANN",
             "domain-adversarial RoI features by gradient reversal (Ganin et al. 2016)",
@@ -28,22 +40,6 @@ ADAPTATIONS = Registry(
         "cdan": Entry(
             "microg_da.adaptation.cdan:CDAN",
             "as dann, the domain classifier knowing the predicted probability of every class (Long et al. 2018)",
-        ),
-        "shot": Entry(
-            "microg_da.adaptation.shot:SHOT",
-            "without source clips: sure predictions at unchanged class rates, and pseudo-labels (Liang et al. 2020)",
-        ),
-        "mean_teacher": Entry(
-            "microg_da.adaptation.mean_teacher:MeanTeacher",
-            "self-training: a moving-average teacher labels people as they are, the student sees them rolled",
-        ),
-        "atcon": Entry(
-            "microg_da.adaptation.atcon:ATCoN",
-            "without source clips: temporal slices of a person agree, the surer count for more (Xu et al. 2022)",
-        ),
-        "prototype_calibration": Entry(
-            "microg_da.adaptation.prototype_calibration:PrototypeCalibration",
-            "without source clips: people told differently by group and by action meet prototypes (Li et al. 2025)",
         ),
         "mmd": Entry(
             "microg_da.adaptation.mmd:MMD",
@@ -53,9 +49,33 @@ ADAPTATIONS = Registry(
             "microg_da.adaptation.coral:CORAL",
             "RoI features with the same covariance in both domains (Sun & Saenko 2016)",
         ),
+        "mcd": Entry(
+            "microg_da.adaptation.mcd:MCD",
+            "the classifier as its own critic: probabilities distributed alike in both domains (Singh et al. 2024)",
+        ),
         "mcc": Entry(
             "microg_da.adaptation.mcc:MCC",
             "target predictions in which no class is confused with its absence (Jin et al. 2020)",
+        ),
+        "mean_teacher": Entry(
+            "microg_da.adaptation.mean_teacher:MeanTeacher",
+            "self-training: a moving-average teacher labels people as they are, the student sees them rolled",
+        ),
+        "self_training": Entry(
+            "microg_da.adaptation.self_training:SelfTraining",
+            "soft labels averaged over camera rolls, at the source's class rates, anew each epoch (Lee 2013)",
+        ),
+        "shot": Entry(
+            "microg_da.adaptation.shot:SHOT",
+            "without source clips: sure predictions at unchanged class rates, and pseudo-labels (Liang et al. 2020)",
+        ),
+        "atcon": Entry(
+            "microg_da.adaptation.atcon:ATCoN",
+            "without source clips: temporal slices of a person agree, the surer count for more (Xu et al. 2022)",
+        ),
+        "prototype_calibration": Entry(
+            "microg_da.adaptation.prototype_calibration:PrototypeCalibration",
+            "without source clips: people told differently by group and by action meet prototypes (Li et al. 2025)",
         ),
         "source_finetune": Entry(
             "microg_da.adaptation.source_finetune:SourceFinetune",

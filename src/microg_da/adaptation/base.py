@@ -6,6 +6,7 @@ A method overrides the hooks it needs and leaves the rest:
   :meth:`Adaptation.target_losses`, for those that do without source clips (``uses_source = False``);
 * :meth:`Adaptation.training_losses`, for methods that need more than one forward pass;
 * :meth:`Adaptation.before_training`, for methods that look at clips once or keep a copy of the source model;
+* :meth:`Adaptation.before_epoch`, for methods that label the target clips anew every epoch;
 * :meth:`Adaptation.after_step` and :meth:`Adaptation.after_training`, for methods with a teacher;
 * :meth:`Adaptation.predict` between :meth:`Adaptation.start_test` and :meth:`Adaptation.end_test`, for methods that
   act at test time.
@@ -120,6 +121,15 @@ class Adaptation(nn.Module):
             detector: the source model, in evaluation mode.
             source: source training clips, in order and not augmented. They may carry labels.
             target: target training clips, likewise, never with labels.
+        """
+
+    def before_epoch(self, detector: ActionDetector, target: Iterable[ClipBatch], epoch: int) -> None:
+        """Called at the beginning of each epoch with the detector in evaluation mode, e.g. to label target clips.
+
+        Args:
+            detector: the network as it is.
+            target: all target training clips, not augmented, never with labels; lazy.
+            epoch: counted from 0.
         """
 
     def after_step(self, detector: ActionDetector) -> None:

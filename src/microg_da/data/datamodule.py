@@ -116,7 +116,7 @@ class EpochSampler(DistributedSampler[Any]):
 
 
 class ClipsToLookAt:
-    """A domain's training clips, opened only when they are walked.
+    """A domain's training clips, all of them in every process, opened only when they are walked.
 
     Args:
         data: what opens them.
@@ -132,7 +132,7 @@ class ClipsToLookAt:
     def __iter__(self) -> Iterator[ClipBatch]:
         dataset = self.data.datasets.get(self.domain, "train", labelled=self.domain == "source")
         batch_size = self.data.datasets.config.evaluation.batch_size
-        loader = self.data._loader(dataset, self.domain, batch_size, shuffle=False, drop_last=False)
+        loader = self.data._loader(dataset, self.domain, batch_size, shuffle=False, drop_last=False, shared=False)
         return (batch.to(self.device) for batch in loader)
 
 
@@ -208,9 +208,9 @@ class StageData(pl.LightningDataModule):
         return self._loader(dataset, domain, self.batch_size, shuffle=True, drop_last=drop_last)
 
     def _loader(
-        self, dataset: Any, domain: Domain, batch_size: int, *, shuffle: bool, drop_last: bool
+        self, dataset: Any, domain: Domain, batch_size: int, *, shuffle: bool, drop_last: bool, shared: bool = True
     ) -> DataLoader[ClipBatch]:
-        world, rank = (self.trainer.world_size, self.trainer.global_rank) if self.trainer else (1, 0)
+        world, rank = (self.trainer.world_size, self.trainer.global_rank) if self.trainer and shared else (1, 0)
         # Distributed also when alone: the order depends on seed and epoch only, so that a resumed run sees what
         # it would have seen.
         sampler = EpochSampler(dataset, num_replicas=world, rank=rank, shuffle=shuffle, seed=self.seed)

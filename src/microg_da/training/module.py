@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from collections.abc import Iterable
 from typing import Any
 
 import pytorch_lightning as pl
@@ -37,6 +38,7 @@ class DetectorModule(pl.LightningModule):
         metrics: what accumulates predictions in validation and test, for scores against the annotation table.
         scored: the domain that ``metrics`` knows.
         observations: what accumulates predictions of both domains for label-free validators.
+        target_clips: all target training clips, for methods that look at them every epoch.
     """
 
     def __init__(
@@ -51,6 +53,7 @@ class DetectorModule(pl.LightningModule):
         metrics: DetectionMetrics | None = None,
         scored: Domain = "source",
         observations: Observations | None = None,
+        target_clips: Iterable[ClipBatch] = (),
     ) -> None:
         super().__init__()
         self.detector = detector
@@ -62,12 +65,17 @@ class DetectorModule(pl.LightningModule):
         self.metrics = metrics
         self.scored = scored
         self.observations = observations
+        self.target_clips = target_clips
 
     # ------------------------------------------------------------------------------------------------ training
 
     def on_train_epoch_start(self) -> None:
         """Seed by epoch, so that a run resumed at an epoch draws what an uninterrupted one draws."""
         torch.manual_seed(zlib.crc32(f"{self.seed}/{self.stage}/{self.current_epoch}/{self.global_rank}".encode()))
+        self.detector.eval()
+        target = (batch.to(self.device) for batch in self.target_clips)
+        self.adaptation.before_epoch(self.detector, target, self.current_epoch)
+        self.detector.train()
 
     def training_step(self, batch: dict[str, ClipBatch], batch_idx: int) -> Tensor:
         """One step on a labelled batch and, where the method uses it, an unlabelled one."""

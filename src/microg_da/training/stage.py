@@ -68,6 +68,7 @@ def train_stage(
         metrics=metrics,
         scored=data.validate_on or "source",
         observations=observations,
+        target_clips=data.clips_to_look_at("target") if data.unlabelled is not None else (),
     )
     monitor = _monitor(config.selection, data)
     checkpoint = ModelCheckpoint(
