@@ -1,0 +1,272 @@
+"""Every adaptation method beside the others: same data, same budget, several seeds.
+
+    python benchmarks/adaptation.py [--pairs ava2microg sim2real] [--seeds 3] [--workers 2] [--rows 'mean_*']
+                                    [--runs runs/comparison] [--table-only] [KEY=VALUE …]
+
+What is compared stands in adaptation.yaml beside this file. Each row is an ordinary run of `fit`, in a process of its
+own so that seconds and memory are its own, and all rows of a seed start from one source model. A run that is finished
+is not run again: stop and start as you like. Prints a table and writes it, with what each label-free validator would
+have chosen, to RUNS/PAIR.md and RUNS/PAIR.json. Seconds compare only among runs on an otherwise idle machine.
+"""
+
+from __future__ import annotations
+
+import argparse
+import fnmatch
+import json
+import math
+import os
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from omegaconf import OmegaConf
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+ROWS = Path(__file__).with_suffix(".yaml")
+ORACLE_ROWS = {"source_only": "source_only", "target_supervised": "target_supervised (oracle)"}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One method as it is run."""
+
+    method: str
+    rotation: float | None = None
+    test_time: str | None = None
+    epochs: int | None = None
+    args: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def label(self) -> str:
+        """The row's name in tables."""
+        settings = ", ".join(f"{key}={value}" for key, value in self.args.items())
+        name = self.method + (f" ({settings})" if settings else "")
+        rotation = f"rotation {self.rotation:g}°" if self.rotation else None
+        epochs = f"{self.epochs} epochs" if self.epochs else None
+        return " + ".join(part for part in (name, rotation, self.test_time, epochs) if part)
+
+    @property
+    def folder(self) -> str:
+        """The label as a file name."""
+        return "".join(letter if letter.isalnum() or letter == "_" else "-" for letter in self.label).strip("-")
+
+    def overrides(self) -> list[str]:
+        """What the row changes in the experiment, as words of the command line."""
+        words = [f"adaptation.name={self.method}", f"adaptation.rotation={self.rotation or 'null'}"]
+        words += [f"adaptation.args.{key}={value}" for key, value in self.args.items()]
+        words += [f"adaptation.test_time={self.test_time}"] if self.test_time else []
+        return words + ([f"adaptation.epochs={self.epochs}"] if self.epochs else [])
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The runs of one pair of domains."""
+
+    experiment: str
+    rows: list[Row]
+    seeds: range
+    root: Path
+    overrides: list[str]
+
+    def source(self, seed: int) -> Path:
+        """The run that trains the source model and the bound."""
+        return self.root / self.experiment / f"source-seed{seed}"
+
+    def run_folder(self, row: Row, seed: int) -> Path:
+        """The run of one row."""
+        return self.root / self.experiment / f"{row.folder}-seed{seed}"
+
+    def prepare(self, seed: int) -> str | None:
+        """Train the source model and the bound of a seed."""
+        return fit(self, self.source(seed), seed, ["adaptation.name=source_only", "bounds=true"])
+
+    def run(self, row: Row, seed: int) -> str | None:
+        """Adapt the source model of a seed."""
+        checkpoint = self.source(seed) / "checkpoints" / "source" / "detector.pt"
+        return fit(self, self.run_folder(row, seed), seed, [f"checkpoint={checkpoint}", *row.overrides()])
+
+
+def fit(comparison: Comparison, folder: Path, seed: int, overrides: list[str]) -> str | None:
+    """Start or continue one run; returns what went wrong, if anything."""
+    if finished(folder):
+        return None
+    command = [sys.executable, "-m", "microg_da", "fit"]
+    if (folder / "config.yaml").exists():
+        command += ["--resume", str(folder)]
+    else:
+        place = ["--experiment", comparison.experiment, "--runs", str(comparison.root), "--name", folder.name]
+        command += [*place, f"seed={seed}", *comparison.overrides, *overrides]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    return None if done.returncode == 0 else f"{' '.join(command)}\n{done.stderr.strip()[-600:]}"
+
+
+def finished(folder: Path) -> bool:
+    try:
+        return json.loads((folder / "run.json").read_text())["status"] == "finished"
+    except FileNotFoundError:
+        return False
+
+
+# ------------------------------------------------------------------------------------------------------- the table
+
+
+def collect(comparison: Comparison) -> pd.DataFrame:
+    """One line a row and seed: scores, seconds, memory, validators."""
+    lines = []
+    for seed in comparison.seeds:
+        for name, label in ORACLE_ROWS.items():
+            lines.append(read_line(comparison.source(seed), name, label, seed))
+        lines += [read_line(comparison.run_folder(row, seed), "adapted", row.label, seed) for row in comparison.rows]
+    table = pd.DataFrame([line for line in lines if line])
+    if table.empty:
+        return table
+    scores = table.pivot_table(index="seed", columns="method", values="target_map")
+    lower, upper = (table["seed"].map(scores[name]) for name in ORACLE_ROWS.values())
+    return table.assign(gain=table["target_map"] - lower, gap=(table["target_map"] - lower) / (upper - lower))
+
+
+def read_line(folder: Path, name: str, label: str, seed: int) -> dict[str, Any] | None:
+    if not finished(folder):
+        return None
+    row = next(row for row in json.loads((folder / "results.json").read_text())["rows"] if row["name"] == name)
+    memory = json.loads((folder / "run.json").read_text())["peak_memory_mib"]
+    maps = {f"{domain}_map": 100 * row[domain]["map"] for domain in ("source", "target")}
+    collapse = row.get("collapse") or {}
+    facts = {"seconds": row["seconds"], "memory": memory, "collapsed": bool(collapse.get("collapsed"))}
+    validators = {f"validator/{key}": value for key, value in (row.get("validators") or {}).items()}
+    return {"method": label, "seed": seed, **maps, **facts, **validators}
+
+
+def summarise(table: pd.DataFrame) -> pd.DataFrame:
+    """One line a method, in the order of adaptation.yaml."""
+    groups = table.groupby("method", sort=False)
+    spread = groups[["target_map", "gain"]].std().rename(columns={"target_map": "sd", "gain": "gain_sd"})
+    means = groups[["source_map", "target_map", "gain", "gap", "seconds", "memory"]].mean()
+    counts = groups.size().rename("seeds")
+    return means.join(spread).join(counts).join(groups["collapsed"].sum().rename("collapsed"))
+
+
+def choices(table: pd.DataFrame) -> pd.DataFrame:
+    """What each validator would have chosen, seed by seed, among all rows that are no oracle."""
+    candidates = table[table["method"] != ORACLE_ROWS["target_supervised"]]
+    best = candidates.groupby("seed")["target_map"].max()
+    lines = []
+    for column in [name for name in table.columns if name.startswith("validator/")]:
+        scored = candidates.dropna(subset=[column])
+        for guard in (False, True):
+            admitted = scored[~scored["collapsed"]] if guard else scored
+            if admitted.empty:
+                continue
+            chosen = admitted.loc[admitted.groupby("seed")[column].idxmax()].set_index("seed")
+            ranks = [part[column].corr(part["target_map"], method="spearman") for _, part in admitted.groupby("seed")]
+            lines.append(
+                {
+                    "validator": column.removeprefix("validator/") + (" + guard" if guard else ""),
+                    "chosen": ", ".join(dict.fromkeys(chosen["method"])),
+                    "target_map": chosen["target_map"].mean(),
+                    "regret": (best - chosen["target_map"]).mean(),
+                    "rank_correlation": float(pd.Series(ranks).mean()),
+                }
+            )
+    return pd.DataFrame(lines)
+
+
+def verdict(line: Any) -> str:
+    """Whether a gain is larger than twice its spread over seeds."""
+    if line.seeds < 2 or math.isnan(line.gain_sd):
+        return ""
+    if abs(line.gain) <= 2 * line.gain_sd:
+        return "within noise"
+    return "gain" if line.gain > 0 else "negative transfer"
+
+
+def as_table(summary: pd.DataFrame, title: str) -> Table:
+    table = Table(title=title, title_justify="left")
+    for heading in ("method", "source mAP", "target mAP", "gain", "gap recovered", "seconds", "MiB", "verdict"):
+        table.add_column(heading, justify="left" if heading in ("method", "verdict") else "right")
+    for line in summary.itertuples():
+        style = "red" if line.gain < 0 else "dim" if line.Index in ORACLE_ROWS.values() else ""
+        table.add_row(*cells(line), style=style)
+    return table
+
+
+def cells(line: Any) -> list[str]:
+    spread = "" if math.isnan(line.sd) else f" ± {line.sd:.1f}"
+    collapsed = f" ({line.collapsed} of {line.seeds} collapsed)" if line.collapsed else ""
+    figures = [f"{line.source_map:.1f}", f"{line.target_map:.1f}{spread}", f"{line.gain:+.1f}", f"{line.gap:.0%}"]
+    return [f"{line.Index}{collapsed}", *figures, f"{line.seconds:.0f}", f"{line.memory:.0f}", verdict(line)]
+
+
+def markdown(summary: pd.DataFrame, chosen: pd.DataFrame) -> str:
+    lines = ["| method | source mAP | target mAP | gain | gap recovered | seconds | MiB | |"]
+    lines += ["|---|" + "---:|" * 6 + "---|"]
+    lines += ["| " + " | ".join(cells(line)) + " |" for line in summary.itertuples()]
+    lines += ["", "| validator | would choose | target mAP | regret | rank correlation |", "|---|---|---:|---:|---:|"]
+    for line in chosen.itertuples():
+        figures = f"{line.target_map:.1f} | {line.regret:.1f} | {line.rank_correlation:+.2f}"
+        lines.append(f"| {line.validator} | {line.chosen} | {figures} |")
+    return "\n".join(lines) + "\n"
+
+
+# ------------------------------------------------------------------------------------------------------------ main
+
+
+def run_all(comparison: Comparison, workers: int, console: Console) -> list[str]:
+    """Every run that is not finished, several at a time; returns the failures."""
+    failures: list[str] = []
+    total = len(comparison.seeds) * (len(comparison.rows) + 1)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, TimeRemainingColumn(), console=console) as progress, ThreadPoolExecutor(workers) as pool:
+        task = progress.add_task(comparison.experiment, total=total)
+
+        def one(work: Any) -> None:
+            if failure := work():
+                failures.append(failure)
+                console.print(f"[red]failed[/red] {failure}", highlight=False, soft_wrap=True)
+            progress.advance(task)
+
+        list(pool.map(one, [lambda seed=seed: comparison.prepare(seed) for seed in comparison.seeds]))
+        jobs = [(row, seed) for seed in comparison.seeds for row in comparison.rows]
+        list(pool.map(one, [lambda row=row, seed=seed: comparison.run(row, seed) for row, seed in jobs]))
+    return failures
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    described = OmegaConf.to_container(OmegaConf.load(ROWS))["pairs"]
+    parser.add_argument("--pairs", nargs="+", choices=list(described), default=list(described))
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--workers", type=int, default=1, help="runs at a time, each with its share of the cores")
+    parser.add_argument("--rows", default="*", help="shell-style pattern of labels")
+    parser.add_argument("--runs", type=Path, default=Path("runs/comparison"))
+    parser.add_argument("--table-only", action="store_true", help="print what is finished, run nothing")
+    parser.add_argument("overrides", nargs="*", help="keys of the configuration for all rows: adaptation.epochs=3")
+    args = parser.parse_args()
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // args.workers)))
+    console, failed = Console(), False
+    for pair in args.pairs:
+        rows = [row for row in (Row(**line) for line in described[pair]) if fnmatch.fnmatch(row.label, args.rows)]
+        comparison = Comparison(pair, rows, range(args.seeds), args.runs.absolute(), args.overrides)
+        failed |= not args.table_only and bool(run_all(comparison, args.workers, console))
+        table = collect(comparison)
+        if table.empty:
+            console.print(f"{pair}: nothing is finished yet.")
+            continue
+        summary, chosen = summarise(table), choices(table)
+        console.print(as_table(summary, f"{pair}: target mAP, mean ± standard deviation over seeds"))
+        if not chosen.empty:
+            console.print(chosen.round(2).to_string(index=False), highlight=False, soft_wrap=True)
+        (args.runs / f"{pair}.md").write_text(markdown(summary, chosen), encoding="utf-8")
+        (args.runs / f"{pair}.json").write_text(table.to_json(orient="records", indent=1), encoding="utf-8")
+    return int(failed)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
