@@ -63,9 +63,8 @@ def run(args: argparse.Namespace) -> int:
 
     if args.video_format not in VIDEO_FORMATS:
         raise unknown_name("video format", args.video_format, VIDEO_FORMATS, where="--video-format")
-    for name in ("threshold", "person_threshold"):
-        if not 0 <= getattr(args, name) <= 1:
-            raise InputError(f"--{name.replace('_', '-')} {getattr(args, name)}: a number in [0, 1] is expected")
+    if not 0 <= args.threshold <= 1:
+        raise InputError(f"--threshold {args.threshold}: a number in [0, 1] is expected")
     if args.batch_size < 1:
         raise InputError(f"--batch-size {args.batch_size}: must be 1 or more")
     options = PredictOptions(
@@ -90,7 +89,7 @@ def _people(args: argparse.Namespace, video_ids: list[str], every: float) -> Cal
     """What makes, for each video, the one who says who is where."""
     from microg_da.errors import InputError
     from microg_da.video.people import DetectedPeople, ListedPeople, read_box_table
-    from microg_da.video.persons import RollSearch, Yolox
+    from microg_da.video.persons import find_persons
 
     if (args.boxes is None) == (args.detector is None):
         raise InputError("predict: give either --boxes CSV or --detector yolox.onnx, which say where people are")
@@ -99,11 +98,7 @@ def _people(args: argparse.Namespace, video_ids: list[str], every: float) -> Cal
             raise InputError("predict: --roll-search turns the frame for --detector; --boxes says where people are")
         table = read_box_table(args.boxes, video_ids)
         return lambda video: ListedPeople(table[table.video_id == video.video_id], every, video)
-    find: Yolox | RollSearch = Yolox(args.detector, args.person_threshold)
-    if args.roll_search is not None:
-        if not 2 <= args.roll_search <= 36:
-            raise InputError(f"--roll-search {args.roll_search}: from 2 to 36 rolls can be searched")
-        find = RollSearch(find, args.roll_search)
+    find = find_persons(args.detector, args.person_threshold, args.roll_search)
     return lambda video: DetectedPeople(find, every)
 
 

@@ -121,6 +121,20 @@ class RollSearch:
         return Persons(turn_back(boxes, matrix), scores, np.full(len(boxes), roll))
 
 
+def find_persons(path: str | Path, threshold: float, rolls: int | None = None) -> FindsPersons:
+    """A YOLOX detector; with ``rolls`` it searches as many.
+
+    Raises:
+        InputError: see :class:`Yolox`; also if threshold or rolls cannot be.
+    """
+    if not 0 <= threshold <= 1:
+        raise InputError(f"--person-threshold {threshold}: a number in [0, 1] is expected")
+    if rolls is not None and not 2 <= rolls <= 36:
+        raise InputError(f"--roll-search {rolls}: from 2 to 36 rolls can be searched")
+    detector = Yolox(path, threshold)
+    return detector if rolls is None else RollSearch(detector, rolls)
+
+
 def letterbox(image: np.ndarray, size: tuple[int, int]) -> tuple[np.ndarray, float]:
     """Scale an image into the upper left corner of a grey one; returns it and the scale."""
     scale = min(size[0] / image.shape[0], size[1] / image.shape[1])

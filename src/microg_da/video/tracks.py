@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -48,11 +48,16 @@ class PersonTracker:
         )
         self._step = 0
 
-    def update(self, boxes: np.ndarray) -> np.ndarray:
+    def skip(self) -> None:
+        """Pass a frame that is not looked at: people move on meanwhile."""
+        self._tracker.update()
+
+    def update(self, boxes: np.ndarray, since: int = 1) -> np.ndarray:
         """The numbers of the people in the next frame.
 
         Args:
             boxes: ``(K, 4)`` in [0, 1]; call also for a frame without anybody.
+            since: how many frames ago the one before was looked at.
 
         Returns:
             ``(K,)`` int64, counted from 1; one number is one person.
@@ -61,7 +66,7 @@ class PersonTracker:
         corners = boxes.reshape(-1, 2, 2) * _UNITS
         detections = [self._norfair.Detection(each, data=(self._step, i)) for i, each in enumerate(corners)]
         ids = np.zeros(len(boxes), np.int64)
-        for tracked in self._tracker.update(detections):
+        for tracked in self._tracker.update(detections, period=max(since, 1)):
             step, place = tracked.last_detection.data
             if step == self._step:
                 ids[place] = tracked.id or 0  # never None: nobody waits to be confirmed
@@ -146,8 +151,9 @@ class Tracks:
         self._of_second: dict[int, list[int]] = {}
         people = people.assign(row=people.keyframe.cumsum() - 1)
         people = people.sort_values("seconds", kind="stable")
-        for person, places in people.groupby("person_id").indices.items():
-            track = _Track(people.iloc[places])
+        places: dict[Any, np.ndarray] = dict(people.groupby("person_id").indices)
+        for person in places:
+            track = _Track(people.iloc[places[person]])
             self._tracks[person] = track
             first, last = track.seconds[0] - reach, track.seconds[-1] + reach
             for second in range(int(np.floor(first)), int(np.floor(last)) + 1):

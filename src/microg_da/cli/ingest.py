@@ -1,0 +1,59 @@
+"""`ingest`: new footage in, clips with tracked people out, ready for labelling; and the labels back."""
+
+from __future__ import annotations
+
+import argparse
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command line of `ingest`."""
+    parser.add_argument("videos", nargs="*", metavar="VIDEO", help="source videos, or folders of them")
+    parser.add_argument("--detector", metavar="ONNX", help="finds people: a YOLOX network")
+    parser.add_argument("--person-threshold", type=float, default=0.4, help="least score of a person (0.4)")
+    parser.add_argument(
+        "--roll-search",
+        nargs="?",
+        type=int,
+        const=4,
+        metavar="N",
+        help="look for people in the frame turned by N rolls",
+    )
+    parser.add_argument("--domain", default="real", help="real (default: recordings) or simulated (films)")
+    parser.add_argument("--labels", nargs="+", metavar="FILE", help="CVAT for video 1.1, XML or ZIP: take its labels")
+    parser.add_argument("--output", required=True, metavar="DIR", help="the data set to make or complete")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Cut videos into clips, or take labels over; say what was done."""
+    from pathlib import Path
+
+    from rich.console import Console
+
+    from microg_da.errors import InputError, unknown_name
+    from microg_da.video.ingest import DOMAINS, ingest, print_clips, take_labels
+    from microg_da.video.persons import find_persons
+    from microg_da.video.reader import check_names, find_video_files
+
+    if not args.videos and not args.labels:
+        raise InputError("ingest: give videos to cut into clips, or --labels of clips that were labelled")
+    if args.domain not in DOMAINS:
+        raise unknown_name("domain", args.domain, DOMAINS, where="--domain")
+    if args.videos:
+        if args.detector is None:
+            raise InputError("ingest: give --detector yolox.onnx, which finds people")
+        paths = [path for given in args.videos for path in find_video_files(given)]
+        check_names(paths)
+        settings = {name: getattr(args, name) for name in ("detector", "person_threshold", "roll_search")}
+        find = find_persons(args.detector, args.person_threshold, args.roll_search)
+        console = Console(stderr=True)
+        clips = ingest(paths, find, args.output, domain=args.domain, settings=settings, console=console)
+        print_clips(clips, Console())
+        kept = int(clips.kept.sum())
+        print(f"{kept:,} clips: {Path(args.output) / 'videos'}; to label: {Path(args.output) / 'cvat'}")
+        if not kept:
+            print("no clip shows a person without a cut; clips.csv says what became of every piece")
+    if args.labels:
+        labelled = take_labels([Path(path) for path in args.labels], args.output)
+        actions = sum(len(clip.actions) for clip in labelled)
+        print(f"{len(labelled):,} clips labelled with {actions:,} actions; use them as microg4m:{args.output}")
+    return 0

@@ -1,0 +1,208 @@
+"""Cutting a video into clips of three seconds that hold no cut, and following the people in them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pandas as pd
+
+from microg_da.data.annotations import BOX, PERSON_BOX_COLUMNS
+from microg_da.files import replacing
+from microg_da.video.people import RATE
+from microg_da.video.persons import FindsPersons
+from microg_da.video.reader import Frame, Video, at_rate
+from microg_da.video.shots import with_shots
+from microg_da.video.tracks import PersonTracker
+from microg_da.video.writer import Mp4Writer
+
+CLIP_FRAMES = 90
+"""Three seconds at 30 frames per second, as MicroG-4M's clips."""
+
+SHORT_SIDE = 480
+QUALITY = 18
+
+CLIP_COLUMNS = ["video_id", "start", "end", "kept", "reason", "persons", "looks", "height", "width"]
+"""What is said of every piece of a source video, kept or not; ``start`` and ``end`` in seconds."""
+
+FIRST_STEP, LEAST_STEP, LARGEST_STEP = 5, 2, 12
+"""Frames from look to look: at the beginning of a clip, where people move fast, where they hardly move."""
+
+MOVE = 0.1
+"""How far, in diagonals of their box, somebody may move between two looks."""
+
+LEAST_LOOKS = 3
+"""Looks at which somebody must have been found, to be taken for a person."""
+
+
+@dataclass
+class Clipped:
+    """What became of a source video.
+
+    Attributes:
+        clips: :data:`CLIP_COLUMNS`, in the order of the video.
+        boxes: :data:`~microg_da.data.annotations.PERSON_BOX_COLUMNS` of the clips that were kept, in their pixels.
+    """
+
+    clips: pd.DataFrame
+    boxes: pd.DataFrame
+
+
+def cut_into_clips(
+    video: Video, find: FindsPersons, folder: Path, advance: Callable[[float], None] = lambda _: None
+) -> Clipped:
+    """Write the clips of a video that show people and no cut.
+
+    Clips are laid one after the other from the beginning of each shot; what is left of a shot is dropped, and listed.
+
+    Args:
+        video: the source video.
+        find: finds people.
+        folder: where ``<source>_<number>.mp4`` go.
+        advance: told of progress in seconds.
+    """
+    clips: list[dict[str, object]] = []
+    boxes: list[pd.DataFrame] = []
+    piece: _Piece | None = None
+
+    def finish(reason: str) -> None:
+        nonlocal piece
+        if piece is not None:
+            record, found = piece.finish(reason)
+            clips.append(record)
+            boxes.append(found)
+        piece = None
+
+    try:
+        for number, frame, begins in with_shots(at_rate(video.frames(), RATE)):
+            if begins:
+                finish("cut")
+            if piece is None:
+                piece = _Piece(f"{video.video_id}_{len(clips) + 1:04d}", number, video.size, find, folder)
+            piece.add(frame)
+            if piece.frames == CLIP_FRAMES:
+                finish("")
+            advance(frame.seconds)
+        finish("end of video")
+    finally:
+        if piece is not None:
+            piece.discard()
+    empty = pd.DataFrame(columns=PERSON_BOX_COLUMNS)
+    return Clipped(pd.DataFrame(clips, columns=CLIP_COLUMNS), pd.concat(boxes, ignore_index=True) if boxes else empty)
+
+
+class _Piece:
+    """A clip while it is written; it takes its name only if it is kept."""
+
+    def __init__(self, name: str, start: int, size: tuple[int, int], find: FindsPersons, folder: Path) -> None:
+        scale = min(1.0, SHORT_SIDE / min(size))
+        self.name = name
+        self.frames = 0
+        self.size = tuple(max(2, round(side * scale / 2) * 2) for side in size)
+        self._start = start
+        self._followed = FollowedPeople(find)
+        self._stack = ExitStack()
+        self._kept = False
+        self._writer = self._stack.enter_context(self._open(folder / f"{name}.mp4"))
+
+    def add(self, frame: Frame) -> None:
+        """Take the next frame."""
+        height, width = self.size
+        image = cv2.resize(frame.image, (width, height), interpolation=cv2.INTER_AREA)
+        self._followed.add(image, last=self.frames == CLIP_FRAMES - 1)
+        self._writer.add(image, self.frames / RATE)
+        self.frames += 1
+
+    def finish(self, reason: str) -> tuple[dict[str, object], pd.DataFrame]:
+        """Keep the clip, or not: what is to be said of it, and the boxes of its people."""
+        boxes = self._followed.table(self.name)
+        reason = reason or ("" if len(boxes) else "no person")
+        end = (self._start + self.frames) / RATE
+        record = {
+            "video_id": self.name,
+            "start": round(self._start / RATE, 3),
+            "end": round(end, 3),
+            "kept": not reason,
+            "reason": reason,
+            "persons": boxes.person_id.nunique(),
+            "looks": self._followed.looks,
+            "height": self.size[0],
+            "width": self.size[1],
+        }
+        if reason:
+            self.discard()
+            return record, boxes.iloc[:0]
+        self._stack.close()
+        return record, boxes
+
+    def discard(self) -> None:
+        """Leave nothing behind."""
+        self._stack.__exit__(_Discarded, _Discarded(), None)
+
+    def _open(self, path: Path):  # type: ignore[no-untyped-def]
+        temporary = self._stack.enter_context(replacing(path))
+        return Mp4Writer(temporary, self.size, RATE, QUALITY)
+
+
+class _Discarded(Exception):  # noqa: N818 - no error
+    """Tells the writers of a clip that it is not wanted."""
+
+
+class FollowedPeople:
+    """Looks for people in a clip the more often the faster they move, and joins what it finds into tracks.
+
+    Args:
+        find: finds people.
+    """
+
+    def __init__(self, find: FindsPersons) -> None:
+        self.looks = 0
+        self._find = find
+        self._tracker = PersonTracker(RATE)
+        self._frame = 0
+        self._due = 0
+        self._looked_at = 0
+        self._before: dict[int, np.ndarray] = {}
+        self._rows: list[tuple[int, int, np.ndarray]] = []
+
+    def add(self, image: np.ndarray, last: bool = False) -> None:
+        """Take the next frame, and look at it if it is time, or if it is the last."""
+        if self._frame == self._due or last:
+            self._look(image)
+        else:
+            self._tracker.skip()
+        self._frame += 1
+
+    def table(self, video_id: str) -> pd.DataFrame:
+        """The boxes of those who were found often enough, numbered from 1 in the order of their appearance."""
+        rows = [(video_id, stamp, person, *box) for stamp, person, box in self._rows]
+        table = pd.DataFrame(rows, columns=PERSON_BOX_COLUMNS)
+        often = table.groupby("person_id").person_id.transform("size") >= LEAST_LOOKS
+        table = table[often].reset_index(drop=True)
+        table["person_id"] = pd.factorize(table.person_id)[0] + 1
+        table[BOX] = table[BOX].astype(float).round(2)
+        return table
+
+    def _look(self, image: np.ndarray) -> None:
+        height, width = image.shape[:2]
+        boxes = self._find(image).boxes
+        ids = self._tracker.update(boxes / np.array([width, height] * 2), since=self._frame - self._looked_at)
+        now = dict(zip(ids.tolist(), boxes, strict=True))
+        self._rows += [(self._frame + 1, person, box) for person, box in now.items()]
+        self._due = self._frame + self._step(now)
+        self._before, self._looked_at = now, self._frame
+        self.looks += 1
+
+    def _step(self, now: dict[int, np.ndarray]) -> int:
+        """Frames to the next look, from how far people moved since the last."""
+        both = [(self._before[person], now[person]) for person in now if person in self._before]
+        if not both or set(now) != set(self._before):
+            return FIRST_STEP
+        before, after = (np.stack(boxes) for boxes in zip(*both, strict=True))
+        moved = np.abs(after - before).max(axis=1) / np.linalg.norm(after[:, 2:] - after[:, :2], axis=1)
+        speed = float(moved.max()) / max(self._frame - self._looked_at, 1)
+        return int(np.clip(MOVE / max(speed, 1e-6), LEAST_STEP, LARGEST_STEP))

@@ -1,0 +1,179 @@
+"""Ingest: new footage becomes clips with tracked people, in the layout of MicroG-4M's release, ready for labelling.
+
+``DIR/sources/`` and ``DIR/labels/`` keep what was found and what was labelled, one folder or file for each video and
+clip; the tables under ``DIR/annotation_files/`` are made of them anew each time.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from rich.console import Console
+from rich.table import Table
+
+from microg_da.data.annotations import BOX, PERSON_BOX_COLUMNS
+from microg_da.errors import InputError, nearest
+from microg_da.files import replacing, write_json
+from microg_da.taxonomy import get_taxonomy
+from microg_da.video.clipping import CLIP_FRAMES, cut_into_clips
+from microg_da.video.cvat import LabelledClip, read_tracks, write_labels, write_tracks
+from microg_da.video.folder import progress_bar
+from microg_da.video.persons import FindsPersons
+from microg_da.video.reader import Video
+
+DOMAINS = {"real": "r", "simulated": "m"}
+_RELEASE_NAMES = ["video_id", "frame_id", "person_id", "xmin", "ymin", "xmax", "ymax"]
+
+
+def ingest(
+    paths: list[Path],
+    find: FindsPersons,
+    output: str | Path,
+    *,
+    domain: str = "real",
+    settings: dict[str, Any] | None = None,
+    console: Console,
+) -> pd.DataFrame:
+    """Cut videos into clips with tracked people; a video that was finished before is not cut again.
+
+    Args:
+        paths: the source videos; no two of one name.
+        find: finds people.
+        output: the folder of the data set.
+        domain: ``real`` for recordings of missions, ``simulated`` for films.
+        settings: what else decides the results, kept beside them.
+        console: where to show progress.
+
+    Returns:
+        ``clips.csv``: what became of every piece of every video.
+
+    Raises:
+        InputError: if a video cannot be read, or the folder holds another video of the same name.
+    """
+    output = Path(output)
+    with progress_bar(console) as bar:
+        for path in paths:
+            video = Video(path)
+            facts = {"path": str(path), "bytes": path.stat().st_size, "domain": domain, **(settings or {})}
+            folder = output / "sources" / video.video_id
+            if _done_before(folder, facts):
+                continue
+            task = bar.add_task(video.video_id, total=video.seconds)
+            clipped = cut_into_clips(
+                video, find, output / "videos", advance=lambda seconds, task=task: bar.update(task, completed=seconds)
+            )
+            bar.remove_task(task)
+            _write_csv(clipped.clips, folder / "clips.csv")
+            _write_csv(clipped.boxes, folder / "boxes.csv")
+            _write_tasks(clipped.clips, clipped.boxes, output / "cvat")
+            write_json(folder / "source.json", {**facts, "faults": video.faults})
+    return write_tables(output)
+
+
+def take_labels(paths: list[Path], output: str | Path) -> list[LabelledClip]:
+    """Take over what labellers made in CVAT: boxes and actions of the clips in some files replace what was there.
+
+    Raises:
+        InputError: if a file is none of CVAT's, or of a clip that the folder has not.
+    """
+    output = Path(output)
+    known = set(_sources(output).video_id)
+    labelled = [clip for path in paths for clip in read_tracks(path, get_taxonomy("microg50"))]
+    for clip in labelled:
+        if clip.video_id not in known:
+            guess = nearest(clip.video_id, known)
+            hint = f" Did you mean {guess!r}?" if guess else ""
+            raise InputError(f"{output}: has no clip {clip.video_id!r}, which was labelled.{hint}")
+    for clip in labelled:
+        write_json(
+            output / "labels" / f"{clip.video_id}.json",
+            {"boxes": clip.boxes.to_dict("list"), "actions": clip.actions.to_dict("list")},
+        )
+    write_tables(output)
+    return labelled
+
+
+def write_tables(output: Path) -> pd.DataFrame:
+    """Make ``clips.csv`` and ``annotation_files/`` of what was found and labelled; returns the clips."""
+    clips = _sources(output)
+    boxes = [_read_csv(path) for path in sorted((output / "sources").glob("*/boxes.csv"))]
+    found = pd.concat([pd.DataFrame(columns=PERSON_BOX_COLUMNS), *(each for each in boxes if len(each))])
+    domains = clips.set_index("video_id").domain
+    tables, actions = [], []
+    for path in sorted((output / "labels").glob("*.json")):
+        labels = json.loads(path.read_text(encoding="utf-8"))
+        found = found[found.video_id != path.stem]
+        tables.append(pd.DataFrame(labels["boxes"]))
+        actions.append(pd.DataFrame(labels["actions"]).assign(video_id=path.stem))
+    found = pd.concat([found, *(table for table in tables if len(table))])[PERSON_BOX_COLUMNS]
+    found[BOX] = found[BOX].astype(float).round(2)
+    found = found.sort_values(["video_id", "frame_stamp", "person_id"], kind="stable")
+    folder = output / "annotation_files"
+    _write_csv(found.set_axis(_RELEASE_NAMES, axis=1), folder / "bounding_boxes.csv")
+    if actions:
+        table = pd.concat(actions)
+        table = table.assign(movie_or_real=table.video_id.map(domains).map(DOMAINS)).rename(
+            columns={"action_id": "action"}
+        )
+        _write_csv(table[["video_id", "movie_or_real", "person_id", "action"]], folder / "actions.csv")
+    _write_csv(clips, output / "clips.csv")
+    return clips
+
+
+def print_clips(clips: pd.DataFrame, console: Console) -> None:
+    """One line for each source video, and why pieces were dropped."""
+    table = Table("source video", "clips", "persons", "dropped", "why")
+    for source, rows in clips.groupby("source", sort=True):
+        kept = rows[rows.kept]
+        reasons = rows.reason[~rows.kept].value_counts()
+        why = ", ".join(f"{count} {reason}" for reason, count in reasons.items())
+        table.add_row(str(source), f"{len(kept):,}", f"{kept.persons.sum():,}", f"{len(rows) - len(kept):,}", why)
+    console.print(table)
+
+
+def _sources(output: Path) -> pd.DataFrame:
+    """The clips of every finished source video."""
+    tables = []
+    for path in sorted((output / "sources").glob("*/source.json")):
+        facts = json.loads(path.read_text(encoding="utf-8"))
+        clips = _read_csv(path.parent / "clips.csv")
+        tables.append(clips.assign(source=path.parent.name, domain=facts["domain"]))
+    if not tables:
+        raise InputError(f"{output}: holds no clips. Give videos first: `ingest VIDEO… --output {output}`.")
+    return pd.concat(tables, ignore_index=True)
+
+
+def _done_before(folder: Path, facts: dict[str, Any]) -> bool:
+    try:
+        before = json.loads((folder / "source.json").read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return False
+    changed = [name for name, value in json.loads(json.dumps(facts)).items() if before.get(name) != value]
+    if changed:
+        was = ", ".join(f"{name}={before.get(name)!r}" for name in changed)
+        raise InputError(
+            f"{facts['path']}: {folder} holds a video of that name, cut with other settings ({was}). "
+            f"Rename the video, choose another --output, or delete that folder."
+        )
+    return True
+
+
+def _write_tasks(clips: pd.DataFrame, boxes: pd.DataFrame, folder: Path) -> None:
+    taxonomy = get_taxonomy("microg50")
+    write_labels(taxonomy, folder / "labels.json")
+    for clip in clips[clips.kept].itertuples():
+        people = boxes[boxes.video_id == clip.video_id]
+        path = folder / f"{clip.video_id}.xml"
+        write_tracks(str(clip.video_id), people, (int(clip.height), int(clip.width)), CLIP_FRAMES, taxonomy, path)
+
+
+def _write_csv(table: pd.DataFrame, path: Path) -> None:
+    with replacing(path) as temporary:
+        table.to_csv(temporary, index=False, lineterminator="\n")
+
+
+def _read_csv(path: Path) -> pd.DataFrame:
+    return pd.read_csv(path, dtype={"video_id": str}, keep_default_na=False)

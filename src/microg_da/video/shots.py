@@ -1,0 +1,63 @@
+"""Shots: where a film cuts, told while it is read, by PySceneDetect."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+
+import cv2
+import numpy as np
+
+from microg_da.errors import InputError
+from microg_da.video.people import RATE
+from microg_da.video.reader import Frame
+
+_WIDTH = 256
+"""To which frames are shrunk before they are compared, as PySceneDetect itself does."""
+
+
+def with_shots(frames: Iterable[tuple[int, Frame]]) -> Iterator[tuple[int, Frame, bool]]:
+    """Say of every frame whether a shot begins with it.
+
+    A cut shows a few frames after it, so that frames come out as much later. Repeated frames are looked at once:
+    against them every movement would seem a cut.
+
+    Args:
+        frames: of :func:`microg_da.video.reader.at_rate`.
+
+    Yields:
+        the frame's number, the frame, and whether it is the first of a shot.
+
+    Raises:
+        InputError: if PySceneDetect is not installed.
+    """
+    try:
+        from scenedetect import AdaptiveDetector, FrameTimecode
+    except ImportError as error:
+        raise InputError("finding shots needs PySceneDetect: pip install 'microg_da[ingest]'") from error
+    detector = AdaptiveDetector()
+    lag = detector.event_buffer_length
+    waiting: deque[tuple[int, int, Frame]] = deque()  # which distinct frame, number, frame
+    cuts: set[int] = {0}
+    distinct, shown = -1, None
+    begun = -1
+    for number, frame in frames:
+        if frame is not shown:
+            distinct, shown = distinct + 1, frame
+            found = detector.process_frame(FrameTimecode(distinct, fps=RATE), _shrink(frame.image))
+            cuts.update(cut.frame_num for cut in found)
+        waiting.append((distinct, number, frame))
+        while waiting and waiting[0][0] <= distinct - lag:
+            place, *rest = waiting.popleft()
+            yield rest[0], rest[1], place in cuts and place != begun
+            begun = place
+    for place, number, frame in waiting:
+        yield number, frame, place in cuts and place != begun
+        begun = place
+
+
+def _shrink(image: np.ndarray) -> np.ndarray:
+    factor = _WIDTH / image.shape[1]
+    if factor >= 1:
+        return image
+    return cv2.resize(image, (_WIDTH, max(1, round(image.shape[0] * factor))), interpolation=cv2.INTER_LINEAR)
