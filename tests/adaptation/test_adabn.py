@@ -82,3 +82,25 @@ def test_a_real_detector_changes_its_statistics_and_nothing_else():
         moved = "running_" in name or "num_batches" in name
         assert moved or torch.equal(value, before[name]), name
     assert any(not torch.equal(v, before[n]) for n, v in detector.state_dict().items() if "running_mean" in n)
+
+
+@pytest.mark.parametrize("options", [{"freeze": 2}, {"freeze": "all"}, {"adapters": "lora"}])
+def test_frozen_layers_get_the_statistics_of_the_target_too(options):
+    """A detector keeps the batch norm of frozen stages out of training; that must not keep it from being adapted."""
+    torch.manual_seed(0)
+    plain, frozen = (create_detector("r2plus1d_tiny", num_classes=5, **given) for given in ({}, options))
+    frozen.load_state_dict(plain.state_dict(), strict=False)
+    frames = torch.randint(0, 256, (2, 3, 8, 64, 64), dtype=torch.uint8)
+    boxes = torch.tensor([[0.0, 0, 32, 32]])
+    clips = [collate_clips([Clip(f, boxes, boxes / 64, None, ClipKey("v_1", 1)) for f in frames], "target")]
+    for detector in (plain, frozen.train()):
+        create_adaptation("adabn", feature_dim=detector.feature_dim, num_classes=5).before_training(detector, [], clips)
+    expected, found = plain.state_dict(), frozen.state_dict()
+    statistics = [name for name in expected if "running_" in name]
+    assert statistics
+    assert all(torch.allclose(expected[name], found[name]) for name in statistics)
+    assert not any(
+        m.training
+        for m in frozen.backbone.modules()
+        if isinstance(m, nn.BatchNorm3d) and "freeze" in options and not m.weight.requires_grad
+    )

@@ -1,0 +1,155 @@
+"""Sharpness-aware and reliable entropy minimisation at test time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.optim import SGD, Optimizer
+
+from microg_da.adaptation.losses import bernoulli_entropy
+from microg_da.adaptation.online import Online, affine_parameters, person_entropy, use_batch_statistics
+from microg_da.data.clips import ClipBatch
+from microg_da.errors import InputError
+from microg_da.models.detector import ActionDetector, Prediction
+
+_NORMALISATION = (_BatchNorm, nn.LayerNorm, nn.GroupNorm)
+
+
+@dataclass
+class SARArguments:
+    """Settings of :class:`SAR`. Entropies are fractions of that of an answer that knows the class rates alone.
+
+    Attributes:
+        lr: learning rate of SGD with momentum 0.9.
+        steps: steps a batch.
+        episodic: whether each batch starts from the tested detector again.
+        margin: people of a higher entropy are left out.
+        radius: how far, in the space of parameters, the entropy is asked to be low.
+        recovery: the detector starts anew when the moving average of the entropy falls below.
+        source_batches: how many source batches are looked at for the class rates.
+    """
+
+    lr: float = 1e-3
+    steps: int = 1
+    episodic: bool = False
+    margin: float = 0.4
+    radius: float = 0.05
+    recovery: float = 0.03
+    source_batches: int = 16
+
+
+class SAR(Online):
+    """Entropy minimised over reliable people only, at a flat minimum, and begun anew when it collapses.
+
+    The parameters are scales and shifts of normalisation layers of any kind, those of the last stage excepted. An
+    uninformed softmax answers uniformly, with entropy ln C; an uninformed multi-label detector answers with the
+    class rates, so that the sum of their Bernoulli entropies takes the place of ln C in both thresholds. The rates
+    are those that the source model predicts on source clips.
+
+    Niu et al., "Towards stable test-time adaptation in dynamic wild world", ICLR 2023.
+    """
+
+    Arguments: ClassVar[type] = SARArguments
+    uninformed: Tensor
+
+    def __init__(self, arguments: SARArguments, **task: Any) -> None:
+        super().__init__(arguments, **task)
+        self.register_buffer("uninformed", torch.zeros(()))
+        self.recoveries = 0
+
+    @torch.no_grad()
+    def before_training(
+        self, detector: ActionDetector, source: Iterable[ClipBatch], target: Iterable[ClipBatch]
+    ) -> None:
+        """Take the class rates of source clips.
+
+        Raises:
+            InputError: if there is nobody in them.
+        """
+        looked_at = islice(source, self.arguments.source_batches)
+        predictions = [detector(batch.frames, batch.boxes, batch.clip_index) for batch in looked_at]
+        if not sum(len(prediction.logits) for prediction in predictions):
+            raise InputError("adaptation 'sar' found nobody in the source clips to take class rates from.")
+        rates = torch.cat([prediction.logits.float().sigmoid() for prediction in predictions]).mean(dim=0)
+        self.uninformed.copy_(bernoulli_entropy(torch.logit(rates, eps=1e-6)).sum())
+
+    def begin(self, detector: ActionDetector) -> list[nn.Parameter]:
+        """Normalisation layers before the last stage, which SAR leaves alone because it is the most sensitive."""
+        last = f"backbone.{detector.backbone.stages[-1]}."
+        named = [(name, module) for name, module in detector.named_modules() if isinstance(module, _NORMALISATION)]
+        use_batch_statistics([layer for _, layer in named if isinstance(layer, _BatchNorm)])
+        parameters = affine_parameters(layer for name, layer in named if not name.startswith(last))
+        if not parameters:
+            raise InputError(
+                "adaptation 'sar' needs normalisation layers with scale and shift before the last stage, and this "
+                "model has none. Choose another one."
+            )
+        return parameters
+
+    def optimizer(self, parameters: list[nn.Parameter]) -> Optimizer:
+        """SGD with momentum, as in the paper."""
+        return SGD(parameters, lr=self.arguments.lr, momentum=0.9)
+
+    def forget(self) -> None:
+        """The moving average starts anew."""
+        self._average: float | None = None
+
+    def adapt(self, detector: ActionDetector, batch: ClipBatch, optimizer: Optimizer) -> Prediction:
+        """One sharpness-aware step; none if nobody is reliable."""
+        margin = self.arguments.margin * self.uninformed
+        prediction = detector(batch.frames, batch.boxes, batch.clip_index)
+        entropy = person_entropy(prediction.logits)
+        reliable = entropy < margin
+        if not reliable.any():
+            return prediction
+        optimizer.zero_grad()
+        entropy[reliable].mean().backward()
+        moved = climb(self._chosen, self.arguments.radius)
+        optimizer.zero_grad()
+        second = person_entropy(detector(batch.frames, batch.boxes, batch.clip_index).logits)[reliable]
+        still = second < margin
+        if still.any():
+            second[still].mean().backward()
+        descend(moved)
+        if still.any():
+            optimizer.step()
+            self._watch(detector, float(second[still].detach().mean()))
+        return prediction
+
+    def _watch(self, detector: ActionDetector, entropy: float) -> None:
+        """Recover the detector when entropies have become too low to be true."""
+        average = self._average
+        self._average = entropy if average is None else 0.9 * average + 0.1 * entropy
+        if self._average < self.arguments.recovery * float(self.uninformed):
+            self.recoveries += 1
+            self.recover(detector)
+
+
+@torch.no_grad()
+def climb(parameters: list[nn.Parameter], radius: float) -> list[tuple[nn.Parameter, Tensor]]:
+    """Move along the gradient by ``radius``, all parameters counted as one vector.
+
+    Returns:
+        Parameters and what they were before, for :func:`descend`.
+    """
+    moving = [(parameter, parameter.grad) for parameter in parameters if parameter.grad is not None]
+    before = [(parameter, parameter.clone()) for parameter, _ in moving]
+    if not moving:
+        return before
+    length = torch.stack([gradient.norm() for _, gradient in moving]).norm()
+    for parameter, gradient in moving:
+        parameter.add_(gradient * (radius / (length + 1e-12)))
+    return before
+
+
+@torch.no_grad()
+def descend(before: list[tuple[nn.Parameter, Tensor]]) -> None:
+    """Undo :func:`climb`, exactly."""
+    for parameter, value in before:
+        parameter.copy_(value)

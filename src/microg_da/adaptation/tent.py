@@ -1,0 +1,60 @@
+"""Test-time entropy minimisation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import nn
+from torch.optim import Optimizer
+
+from microg_da.adaptation.online import (
+    Online,
+    affine_parameters,
+    batch_norm_layers,
+    person_entropy,
+    use_batch_statistics,
+)
+from microg_da.data.clips import ClipBatch
+from microg_da.models.detector import ActionDetector, Prediction
+
+
+@dataclass
+class TentArguments:
+    """Settings of :class:`Tent`.
+
+    Attributes:
+        lr: learning rate of Adam.
+        steps: steps a batch.
+        episodic: whether each batch starts from the tested detector again.
+    """
+
+    lr: float = 1e-3
+    steps: int = 1
+    episodic: bool = False
+
+
+class Tent(Online):
+    """Batch norm with the statistics of the test batch, and scales and shifts that make predictions surer.
+
+    What is minimised is the mean over people of the Bernoulli entropies of their classes, summed. Where classes are
+    rare, "no" to everything has the lowest entropy of all: watch the collapse guard of ``docs/selection.md``.
+
+    Wang et al., "Tent: Fully test-time adaptation by entropy minimization", ICLR 2021.
+    """
+
+    Arguments: ClassVar[type] = TentArguments
+
+    def begin(self, detector: ActionDetector) -> list[nn.Parameter]:
+        """Batch-norm layers, frozen ones too."""
+        layers = batch_norm_layers(detector, "tent")
+        use_batch_statistics(layers)
+        return affine_parameters(layers)
+
+    def adapt(self, detector: ActionDetector, batch: ClipBatch, optimizer: Optimizer) -> Prediction:
+        """One step down the entropy."""
+        prediction = detector(batch.frames, batch.boxes, batch.clip_index)
+        optimizer.zero_grad()
+        person_entropy(prediction.logits).mean().backward()
+        optimizer.step()
+        return prediction

@@ -1,0 +1,188 @@
+"""Alignment of feature statistics at test time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from microg_da.adaptation.online import Online
+from microg_da.data.clips import ClipBatch
+from microg_da.errors import InputError
+from microg_da.models.backbone import Backbone
+from microg_da.models.detector import ActionDetector
+
+
+@dataclass
+class ViTTAArguments:
+    """Settings of :class:`ViTTA`.
+
+    Attributes:
+        lr: learning rate of Adam.
+        steps: steps a batch.
+        episodic: whether each batch starts from the tested detector again.
+        stages: how many stages of the backbone are aligned, counted from the last.
+        momentum: weight of a batch in the moving average of test statistics.
+        consistency: weight of the disagreement of two temporal views.
+        source_batches: how many source batches the source statistics are taken from.
+    """
+
+    lr: float = 1e-4
+    steps: int = 1
+    episodic: bool = False
+    stages: int = 2
+    momentum: float = 0.1
+    consistency: float = 0.1
+    source_batches: int = 16
+
+
+class ViTTA(Online):
+    """Mean and variance of every channel of late feature maps, drawn to what they were on source clips.
+
+    Statistics are taken over batch, time and space, averaged over the test batches met so far, and compared in L1.
+    Two temporal views of a clip, the second with frames jittered in time, must get the same probabilities: with one
+    sigmoid a class, the disagreement is the sum over classes. All trained parameters follow; batch norm keeps its
+    source statistics.
+
+    Lin et al., "Video test-time adaptation for action recognition", CVPR 2023.
+    """
+
+    Arguments: ClassVar[type] = ViTTAArguments
+    source_statistics: Tensor
+
+    def __init__(self, arguments: ViTTAArguments, **task: Any) -> None:
+        super().__init__(arguments, **task)
+        # How many channels there are is known once a detector has been seen.
+        self.register_buffer("source_statistics", torch.zeros(2, 0))
+
+    def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *rest: Any) -> None:
+        if (saved := state_dict.get(f"{prefix}source_statistics")) is not None:
+            self.source_statistics = self.source_statistics.new_zeros(saved.shape)
+        super()._load_from_state_dict(state_dict, prefix, *rest)
+
+    @torch.no_grad()
+    def before_training(
+        self, detector: ActionDetector, source: Iterable[ClipBatch], target: Iterable[ClipBatch]
+    ) -> None:
+        """Take the source statistics, each clip counted once.
+
+        Raises:
+            InputError: if there is no source clip, or not so many stages.
+        """
+        clips, moments = 0, torch.zeros(())
+        for batch in islice(source, self.arguments.source_batches):
+            with feature_maps(detector.backbone, self._stages(detector)) as maps:
+                detector(batch.frames, batch.boxes, batch.clip_index)
+            mean, variance = channel_statistics(maps).double()
+            # Moments about 0 can be averaged over batches, variances cannot.
+            moments = moments.to(mean) + len(batch) * torch.stack([mean, variance + mean.square()])
+            clips += len(batch)
+        if not clips:
+            raise InputError("adaptation 'vitta' found no source clip to take statistics from.")
+        mean, square = moments / clips
+        self.source_statistics = torch.stack([mean, square - mean.square()]).float()
+
+    def begin(self, detector: ActionDetector) -> list[nn.Parameter]:
+        """All parameters that training may change."""
+        if not any(parameter.requires_grad for parameter in detector.backbone.parameters()):
+            raise InputError(
+                "adaptation 'vitta' changes the backbone, and all of it is frozen. Lower model.freeze, or choose "
+                "another adaptation."
+            )
+        return [parameter for parameter in detector.parameters() if parameter.requires_grad]
+
+    def forget(self) -> None:
+        """The moving average starts anew."""
+        self._average: Tensor | None = None
+
+    def adapt(self, detector: ActionDetector, batch: ClipBatch, optimizer: Optimizer) -> None:
+        """One step on both views; the answer is asked for afterwards, on the clip as it is."""
+        frames = torch.cat([batch.frames, jitter_frames(batch.frames)])
+        boxes, clip_index = batch.boxes.repeat(2, 1), torch.cat([batch.clip_index, batch.clip_index + len(batch)])
+        with feature_maps(detector.backbone, self._stages(detector)) as maps:
+            logits = detector(frames, boxes, clip_index).logits
+        statistics = channel_statistics(maps)
+        if self._average is not None:
+            statistics = torch.lerp(self._average, statistics, self.arguments.momentum)
+        self._average = statistics.detach()
+        loss = alignment_loss(statistics, self.source_statistics)
+        loss = loss + self.arguments.consistency * disagreement(*logits.float().chunk(2))
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+
+    def _stages(self, detector: ActionDetector) -> tuple[str, ...]:
+        stages = detector.backbone.stages
+        if not 1 <= self.arguments.stages <= len(stages):
+            raise InputError(
+                f"vitta: stages={self.arguments.stages} cannot be: this model has {len(stages)} ({', '.join(stages)})."
+            )
+        return stages[-self.arguments.stages :]
+
+
+@contextmanager
+def feature_maps(backbone: Backbone, stages: Iterable[str]) -> Iterator[list[Tensor]]:
+    """Inside the block, a pass through ``backbone`` adds the maps that stages put out, one for each pathway.
+
+    Whatever a stage puts out (a map, pathways, tokens), what is added is ``(B, C, T, H, W)``.
+    """
+    maps: list[Tensor] = []
+
+    def record(pathway: Tensor) -> Tensor:
+        maps.append(pathway)
+        return pathway
+
+    def hook(stage: nn.Module, inputs: Any, output: Any) -> None:
+        backbone.adapt(output, [record, record])
+
+    handles = [backbone.get_submodule(stage).register_forward_hook(hook) for stage in stages]
+    try:
+        yield maps
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def channel_statistics(maps: Iterable[Tensor]) -> Tensor:
+    """``(2, S)`` mean and (biased) variance over batch, time and space of all S channels of maps ``(B, C, T, H, W)``.
+
+    In float32, so that squares of half-precision maps cannot overflow.
+    """
+    parts = [torch.var_mean(x.float(), dim=(0, 2, 3, 4), correction=0) for x in maps]
+    return torch.stack([torch.cat([mean for _, mean in parts]), torch.cat([variance for variance, _ in parts])])
+
+
+def alignment_loss(statistics: Tensor, source: Tensor) -> Tensor:
+    """Mean over channels of the L1 distances of mean and of variance.
+
+    Args:
+        statistics: ``(2, S)`` of the test clips.
+        source: ``(2, S)``.
+    """
+    return (statistics - source).abs().sum(dim=0).mean()
+
+
+def disagreement(first: Tensor, second: Tensor) -> Tensor:
+    """L1 distance of two views' probabilities from their mean: summed over classes, mean over people.
+
+    The mean is the pseudo-label, and held fixed.
+
+    Args:
+        first: ``(K, C)`` logits of one view.
+        second: ``(K, C)`` logits of the other.
+    """
+    views = torch.stack([torch.sigmoid(first), torch.sigmoid(second)])
+    return (views - views.mean(dim=0).detach()).abs().sum(dim=(0, 2)).mean()
+
+
+def jitter_frames(frames: Tensor) -> Tensor:
+    """Replace every frame of ``(B, 3, T, H, W)`` by itself or a neighbour, in order of time, for all clips alike."""
+    length = frames.shape[2]
+    moved = torch.arange(length) + torch.randint(-1, 2, (length,))
+    return frames[:, :, moved.clamp(0, length - 1).sort().values.to(frames.device)]
