@@ -21,6 +21,7 @@ from microg_da.errors import InputError, nearest, unknown_name
 COMMANDS = {
     "fit": "train on source, test, adapt to the target, test again, report",
     "predict": "say what people do in any video, and draw it",
+    "ingest": "cut new footage into clips with tracked people, ready for labelling",
     "checkpoint": "say what of a weight file a model can load, what is new and what does not fit",
     "evaluate": "turn detections and ground truth into mAP, F1, recall and AUROC",
     "text-eval": "score captions and answers, with blind baselines beside them",
