@@ -7,6 +7,7 @@ step of a small network, OpenCV does it.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import cv2
 import numpy as np
@@ -114,13 +115,13 @@ def cut_circle(frames: Tensor) -> Tensor:
 
 def _resample_by_opencv(frames: Tensor, plane: Tensor, colour: Tensor | None, fill: str = "reflect") -> Tensor:
     length, height, width = frames.shape[-3:]
-    dtype = np.uint8 if frames.dtype == torch.uint8 else np.float32
+    dtype: Any = np.uint8 if frames.dtype == torch.uint8 else np.float32
     out = np.empty(frames.shape, dtype)
     # OpenCV counts from the middle of the first pixel.
     centre = np.array([(width - 1) / 2, (height - 1) / 2])
     linear = (plane if plane.dim() == 4 else plane[:, None]).expand(-1, length, 2, 2).double().numpy()
     for index, clip in enumerate(frames.numpy()):
-        pixels = np.ascontiguousarray(clip.transpose(1, 2, 3, 0), dtype)
+        pixels: Any = np.ascontiguousarray(clip.transpose(1, 2, 3, 0), dtype)
         if colour is not None:
             mix = colour[index].double().numpy()
             pixels = cv2.transform(pixels.reshape(-1, width, 3), mix).reshape(pixels.shape)

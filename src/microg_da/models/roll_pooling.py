@@ -43,12 +43,11 @@ class RollPooledDetector(ActionDetector):
 
     def forward(self, frames: Tensor, boxes: Tensor, clip_index: Tensor) -> Prediction:
         """Score every box by its mean features; see :meth:`ActionDetector.forward`."""
-        total: Tensor | float = 0.0
-        weights: Tensor | float = 0.0
+        seen, weights = [], []
         for view, moved, weight in self._views(frames, boxes, clip_index):
-            total = total + weight * super().forward(view, moved, clip_index).features
-            weights = weights + weight
-        features = total / weights
+            seen.append(weight * super().forward(view, moved, clip_index).features)
+            weights.append(weight)
+        features = torch.stack(seen).sum(dim=0) / torch.stack(weights).sum(dim=0)
         return Prediction(self.head.projection(self.head.dropout(features)), features)
 
     def local_predictions(self, *arguments: Any, **options: Any) -> Any:

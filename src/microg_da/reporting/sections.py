@@ -16,6 +16,7 @@ from microg_da.evaluation.protocols import MIN_SUPPORT
 from microg_da.reporting import tables
 from microg_da.reporting.figures import LineChart, line_chart
 from microg_da.reporting.gallery import THRESHOLD, gallery
+from microg_da.reporting.roll import roll_responses
 from microg_da.reporting.run_folder import ADAPTED, ROWS, SOURCE_ONLY, RunFolder, flatten
 
 STAGE_TITLES = {
@@ -124,6 +125,12 @@ def examples(run: RunFolder) -> dict[str, Any] | None:
     return {"rows": rows, "examples": shown, "threshold": THRESHOLD}
 
 
+def roll(run: RunFolder) -> dict[str, Any] | None:
+    """What `roll-response` measured and drew, if it was asked."""
+    responses = roll_responses(run.path / "roll_response")
+    return {"responses": responses} if responses else None
+
+
 def details(run: RunFolder) -> dict[str, Any]:
     """The resolved configuration and the environment."""
     return {"config": run.config, "environment": flatten(run.environment)}
@@ -132,6 +139,7 @@ def details(run: RunFolder) -> dict[str, Any]:
 SECTIONS = (
     Section("scores", "Scores", scores),
     Section("classes", "Classes", classes),
+    Section("roll", "Camera roll", roll),
     Section("curves", "Curves", curves),
     Section("examples", "Examples", examples),
     Section("details", "Configuration and environment", details),

@@ -1,0 +1,95 @@
+"""`roll-response`: how mAP falls when the camera rolls."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command line of `roll-response`."""
+    parser.add_argument(
+        "--run",
+        dest="run_folders",
+        required=True,
+        nargs="+",
+        metavar="RUN",
+        help="run folders, runs/<experiment>/<name>",
+    )
+    parser.add_argument("--row", metavar="NAME", help="source_only, adapted (default, if there) or target_supervised")
+    parser.add_argument("--angles", type=int, default=24, metavar="N", help="how many, evenly from 0 (default 24)")
+    parser.add_argument("--domain", default="source", help="whose test clips are rolled: source (default) or target")
+    parser.add_argument("--data", metavar="SOURCE", help="roll the test clips of another data set instead")
+    parser.add_argument(
+        "--output", metavar="DIR", help="for the files (default: RUN/roll_response), or for the picture of several runs"
+    )
+    parser.add_argument("--labels", nargs="+", metavar="TEXT", help="what to call the runs in the picture of all")
+    parser.add_argument("--json", action="store_true", help="print one JSON object for each run instead of a table")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Measure every run, write its files, print a table or JSON."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from microg_da.errors import InputError, unknown_name
+
+    if args.domain not in ("source", "target"):
+        raise unknown_name("domain", args.domain, ("source", "target"), where="--domain")
+    several = len(args.run_folders) > 1
+    if several and not args.output:
+        raise InputError("roll-response: with several runs, --output says where the picture of all goes.")
+    if args.labels and len(args.labels) != len(args.run_folders):
+        raise InputError(f"roll-response: {len(args.labels)} --labels for {len(args.run_folders)} runs.")
+
+    from microg_da.reporting.roll import write_roll_figure
+
+    console = Console(stderr=True)
+    curves = {}
+    with Progress(console=console, transient=True) as progress:
+        for number, folder in enumerate(args.run_folders):
+            output = Path(args.output) if args.output and not several else Path(folder) / "roll_response"
+            response = _measure(folder, output, args, progress)
+            curves[args.labels[number] if args.labels else Path(folder).name] = response.curves["all"]
+    if several:
+        for file in write_roll_figure(curves, Path(args.output) / "roll_response", "mAP × 100 against camera roll"):
+            console.print(f"picture of all: {file}", highlight=False, soft_wrap=True)
+    return 0
+
+
+def _measure(folder: str, output: Path, args: argparse.Namespace, progress: Any) -> Any:
+    """Measure one run and write JSON, CSV and the figure."""
+    from rich.console import Console
+
+    from microg_da.files import replacing, to_json
+    from microg_da.reporting.roll import roll_table, write_roll_figure
+    from microg_da.reporting.tables import GROUP_TITLES
+    from microg_da.training.roll_response import even_angles, measure_roll_response
+    from microg_da.training.trained import load_run_detector
+
+    angles = even_angles(args.angles)
+    trained = load_run_detector(folder, args.row)
+    name = f"{trained.row}_{_file_name(args.data) if args.data else args.domain}"
+    response, facts = measure_roll_response(
+        trained, angles, output / f"{name}.json", domain=args.domain, data=args.data, progress=progress
+    )
+    with replacing(output / f"{name}.csv") as temporary:
+        response.as_table().to_csv(temporary, index=False)
+    groups = response.labels.index[response.labels["kind"] == "group"]
+    curves = {GROUP_TITLES.get(key, key): response.curves[key] for key in ("all", *groups)}
+    title = f"{facts['run']}, {trained.row}\non {facts['data']}: mAP × 100"
+    write_roll_figure(curves, output / name, title)
+    if args.json:
+        print(to_json({**facts, **response.as_dict()}))
+    else:
+        Console().print(roll_table(response, f"{facts['run']}, {trained.row}, rolled {facts['data']}"))
+    progress.console.print(f"→ {output / name}.json, .csv, .svg, .png", highlight=False, soft_wrap=True)
+    return response
+
+
+def _file_name(source: str) -> str:
+    """A data SOURCE as part of a file name."""
+    import re
+
+    return re.sub(r"[^A-Za-z0-9.]+", "-", source).strip("-")

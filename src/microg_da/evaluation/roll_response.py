@@ -1,0 +1,100 @@
+"""mAP as a function of camera roll, and how much of it hangs on gravity pointing down."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from microg_da.errors import InputError
+from microg_da.evaluation.protocols import Scores
+
+
+@dataclass(frozen=True)
+class RollResponse:
+    """Scores of one detector on one data set, rolled by several angles.
+
+    Attributes:
+        curves: mAP, one row for each angle (degrees, ascending from 0), one column each for ``"all"``, for every group
+            and, by action id, for every class that has ground truth.
+        labels: what the columns are, indexed by column: ``kind`` (``all``, ``group`` or ``class``), ``name``,
+            ``group``, ``support``.
+    """
+
+    curves: pd.DataFrame
+    labels: pd.DataFrame
+
+    @classmethod
+    def of(cls, scores: Mapping[float, Scores]) -> RollResponse:
+        """Put together what was measured at each angle in degrees.
+
+        Raises:
+            InputError: if 0°, with which the others are compared, is not among the angles.
+        """
+        if 0 not in scores:
+            raise InputError("a roll response needs the angle 0, with which the others are compared.")
+        upright = scores[0]
+        groups = upright.by_group()
+        classes = upright.per_class[upright.per_class["support"] > 0].set_index("action_id")
+        labels = pd.concat(
+            [
+                pd.DataFrame({"kind": "all", "name": "all", "group": None, "support": int(classes["support"].sum())},
+                             index=["all"]),
+                pd.DataFrame({"kind": "group", "name": groups["group"], "group": groups["group"],
+                              "support": groups["support"]}).set_index(groups["group"]),
+                classes[["name", "group", "support"]].assign(kind="class"),
+            ]
+        )  # fmt: skip
+        rows = {angle: _row(found) for angle, found in sorted(scores.items())}
+        curves = pd.DataFrame.from_dict(rows, orient="index", columns=list(labels.index), dtype=float)
+        return cls(curves.rename_axis(index="degrees"), labels)
+
+    @property
+    def gravity_bias(self) -> float:
+        """(mAP at 0° − mean mAP over all angles) / mAP at 0°; NaN where mAP at 0° is 0 or undefined."""
+        return float(self.summary()["gravity_bias"]["all"])
+
+    @property
+    def worst_angle(self) -> float:
+        """Degrees at which mAP is lowest; NaN where it is nowhere defined."""
+        return float(self.summary()["worst_angle"]["all"])
+
+    def summary(self) -> pd.DataFrame:
+        """One row for each curve: its labels, ``upright``, ``mean``, ``worst``, ``worst_angle``, ``gravity_bias``."""
+        upright, mean = self.curves.loc[0], self.curves.mean()
+        known = self.curves.columns[self.curves.notna().any()]
+        return self.labels.assign(
+            upright=upright,
+            mean=mean,
+            worst=self.curves.min(),
+            worst_angle=self.curves[known].idxmin().astype(float).reindex(self.curves.columns),
+            gravity_bias=((upright - mean) / upright).where(upright > 0),
+        )
+
+    def as_table(self) -> pd.DataFrame:
+        """Every value in a row of its own: ``degrees, kind, action_id, name, group, support, map``."""
+        long = self.curves.melt(ignore_index=False, var_name="key", value_name="map").reset_index()
+        long = long.join(self.labels, on="key")
+        long.insert(2, "action_id", long["key"].where(long["kind"] == "class"))
+        return long[["degrees", "kind", "action_id", "name", "group", "support", "map"]]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain numbers and strings: both figures, the angles, and every curve with its summary."""
+        summary = self.summary()
+        return {
+            "gravity_bias": self.gravity_bias,
+            "worst_angle": self.worst_angle,
+            "degrees": self.curves.index.tolist(),
+            "curves": [
+                {"key": key, **facts, "map": self.curves[key].tolist()}
+                for key, facts in summary.to_dict("index").items()
+            ],
+        }
+
+
+def _row(scores: Scores) -> list[float]:
+    """The mAP of all, of the groups and of the classes, in the order of the columns."""
+    classes = scores.per_class[scores.per_class["support"] > 0]
+    return [scores.map, *scores.by_group()["map"], *classes["ap"]]
