@@ -50,6 +50,7 @@ def losses_of_one_step(method, detector, source, target, progress=0.5):
     if method.uses_target_labels:
         target.labels = torch.ones(target.num_boxes, C)
     method.before_training(detector.eval(), [source], [target])
+    method.before_epoch(detector.eval(), [target], 0)
     return method.training_losses(detector.train(), source if method.uses_source else None, target, progress)
 
 

@@ -12,7 +12,7 @@ from microg_da.adaptation.roll_tta import combine_views, confidence_weights
 from microg_da.data.clips import Clip, ClipKey, collate_clips
 from microg_da.data.rotation import roll_batch
 from microg_da.errors import InputError
-from microg_da.models.detector import Prediction
+from microg_da.models.detector import Prediction, create_detector
 
 
 class Corner(nn.Module):
@@ -109,6 +109,14 @@ def test_every_roll_is_one_pass_and_people_keep_their_places():
     prediction = method(rolls=6).predict(Counter(), batch)
     assert seen == [[0, 0, 2]] * 6
     assert prediction.logits.shape == (3, 1)
+
+
+def test_with_adabn_the_detector_takes_the_target_statistics_first():
+    detector, alone = (create_detector("r2plus1d_tiny", num_classes=2) for _ in range(2))
+    alone.load_state_dict(detector.state_dict())
+    method(rolls=2, adabn=True).before_training(detector.eval(), [], [clips((1, 1), size=64)])
+    create_adaptation("adabn", feature_dim=2, num_classes=1).before_training(alone.eval(), [], [clips((1, 1), size=64)])
+    assert all(torch.equal(value, alone.state_dict()[name]) for name, value in detector.state_dict().items())
 
 
 def test_one_roll_is_the_detector_itself():

@@ -45,33 +45,63 @@ def test_classes_that_nobody_or_everybody_has():
     assert match_rates(torch.zeros(0, 2), torch.tensor([0.5, 0.5])).shape == (0, 2)
 
 
-def test_target_people_get_their_own_labels_whatever_the_order_of_the_batch():
+def method(rates=(1.0, 0.0, 0.0, 1.0), **arguments):
+    return create_adaptation("self_training", arguments, feature_dim=128, num_classes=C, class_rates=rates)
+
+
+@pytest.fixture(scope="module")
+def detector():
     torch.manual_seed(0)
-    detector = create_detector("r2plus1d_tiny", num_classes=C, dropout=0.0)
-    method = create_adaptation("self_training", {"rolls": 2}, feature_dim=detector.feature_dim, num_classes=C)
-    source, target = clips((1, 2), labelled=True), clips((2, 0, 1), labelled=False)
-    first = method.training_losses(detector.train(), source, target, 0.0)
-    assert float(first["pseudo_label"]) == 0  # the warm-up learns from the source alone
-    method.before_epoch(detector.eval(), [target], epoch=1)
-    assert [len(method._labels[key]) for key in target.keys] == [2, 0, 1]
-    together = torch.cat([method._labels[key] for key in target.keys])
-    # Every source person had classes 0 and 3 and no other, so every target person has.
-    assert together.tolist() == [[1.0, 0.0, 0.0, 1.0]] * 3
-    second = method.training_losses(detector.train(), source, target, 0.5)
-    assert float(second["pseudo_label"]) > 0
+    return create_detector("r2plus1d_tiny", num_classes=C, dropout=0.0)
 
 
-def test_the_warm_up_can_be_left_out_only_once_rates_are_known():
-    detector = create_detector("r2plus1d_tiny", num_classes=C)
-    method = create_adaptation("self_training", {"warm_up": 0}, feature_dim=detector.feature_dim, num_classes=C)
-    method.before_epoch(detector.eval(), [clips((1,), labelled=False)], epoch=0)
-    assert method._labels == {}
+def test_target_people_get_their_own_labels_whatever_the_order_of_the_batch(detector):
+    training, target = method((0.5, 0.2, 0.1, 0.7), rolls=2), clips((2, 0, 1), labelled=False)
+    training.before_epoch(detector.eval(), [target], epoch=0)
+    assert [len(training._labels[key]) for key in target.keys] == [2, 0, 1]
+    labels = torch.cat([training._labels[key] for key in target.keys])
+    assert torch.allclose(labels.mean(dim=0), torch.tensor([0.5, 0.2, 0.1, 0.7]), atol=1e-4)
+    source = clips((1, 2), labelled=True)
+    both = [clips((1,), labelled=False, name="w"), target]
+    training.before_epoch(detector, both, epoch=2)
+    loss = training.training_losses(detector, source, target, 0.5)["pseudo_label"]
+    logits = detector(target.frames, target.boxes, target.clip_index).logits
+    labels = torch.cat([training._labels[key] for key in target.keys])
+    expected = -(labels * logits.sigmoid().log() + (1 - labels) * (-logits).sigmoid().log()).mean()
+    assert float(loss.detach()) == pytest.approx(float(expected.detach()), abs=1e-4)
 
 
-def test_rates_are_those_of_all_source_people_so_far():
-    detector = create_detector("r2plus1d_tiny", num_classes=C)
-    method = create_adaptation("self_training", feature_dim=detector.feature_dim, num_classes=C)
-    for people in ((1,), (2, 1)):
-        method.training_losses(detector.train(), clips(people, labelled=True), None, 0.0)
-    assert float(method.people) == 4
-    assert (method.positives / method.people).tolist() == pytest.approx([1, 0, 0, 1])
+def test_a_round_lasts_as_long_as_asked(detector):
+    training, target = method(rolls=1, every=3), clips((1,), labelled=False)
+    labelled = []
+    for epoch in range(6):
+        training._labels = {}
+        training.before_epoch(detector.eval(), [target], epoch)
+        labelled.append(bool(training._labels))
+    assert labelled == [True, False, False, True, False, False]
+
+
+def test_without_known_rates_labels_are_the_predictions(detector):
+    training, target = method(None, rolls=1), clips((2, 1), labelled=False)
+    training.before_epoch(detector.eval(), [target], epoch=0)
+    with torch.no_grad():
+        expected = detector(target.frames, target.boxes, target.clip_index).logits.sigmoid()
+    assert torch.allclose(torch.cat(list(training._labels.values())), expected, atol=1e-5)
+
+
+def test_the_labels_of_a_round_are_part_of_a_checkpoint_until_training_ends(detector, tmp_path):
+    training, target = method(rolls=1), clips((2, 0, 1), labelled=False)
+    training.before_epoch(detector.eval(), [target], epoch=0)
+    torch.save(training.state_dict(), tmp_path / "last.ckpt")
+    resumed = method(rolls=1)
+    resumed.load_state_dict(torch.load(tmp_path / "last.ckpt", weights_only=True))
+    assert resumed._labels.keys() == training._labels.keys()
+    assert all(torch.equal(resumed._labels[key], training._labels[key]) for key in target.keys)
+    resumed.after_training(detector)
+    assert resumed._labels == {}
+
+
+def test_no_target_clip_at_all(detector):
+    training = method(rolls=2)
+    training.before_epoch(detector.eval(), [], epoch=0)
+    assert training._labels == {}

@@ -45,6 +45,7 @@ class Adaptation(nn.Module):
         num_classes: C.
         class_groups: ``(C,)`` the group of each class (movement, object manipulation, person interaction) as an
             index; None puts all classes into one.
+        class_rates: ``(C,)`` the share of source training people who have each class; None if it is not known.
 
     Attributes:
         Arguments: dataclass of the method's own settings, filled from ``adaptation.args``.
@@ -60,13 +61,20 @@ class Adaptation(nn.Module):
     uses_target_labels: ClassVar[bool] = False
 
     def __init__(
-        self, arguments: Any, *, feature_dim: int, num_classes: int, class_groups: Sequence[int] | None = None
+        self,
+        arguments: Any,
+        *,
+        feature_dim: int,
+        num_classes: int,
+        class_groups: Sequence[int] | None = None,
+        class_rates: Sequence[float] | None = None,
     ) -> None:
         super().__init__()
         self.arguments = arguments
         self.feature_dim = feature_dim
         self.num_classes = num_classes
         self.class_groups = tuple(class_groups) if class_groups is not None else (0,) * num_classes
+        self.class_rates = tuple(class_rates) if class_rates is not None else None
 
     # ------------------------------------------------------------------------------------------------ training
 
@@ -166,6 +174,7 @@ def create_adaptation(
     feature_dim: int,
     num_classes: int,
     class_groups: Sequence[int] | None = None,
+    class_rates: Sequence[float] | None = None,
 ) -> Adaptation:
     """Build a method by name.
 
@@ -175,13 +184,18 @@ def create_adaptation(
         feature_dim: D, the length of a RoI feature.
         num_classes: C.
         class_groups: see :class:`Adaptation`.
+        class_rates: likewise.
 
     Raises:
         InputError: if the name or an argument does not exist, or a value has the wrong type.
     """
     method: type[Adaptation] = ADAPTATIONS.load(name, "adaptation.name")
     return method(
-        method_arguments(name, arguments), feature_dim=feature_dim, num_classes=num_classes, class_groups=class_groups
+        method_arguments(name, arguments),
+        feature_dim=feature_dim,
+        num_classes=num_classes,
+        class_groups=class_groups,
+        class_rates=class_rates,
     )
 
 

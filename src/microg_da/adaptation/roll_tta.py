@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -9,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from microg_da.adaptation.adabn import reestimate_batch_norm
 from microg_da.adaptation.base import Adaptation
 from microg_da.data.clips import ClipBatch
 from microg_da.data.rotation import roll_batch
@@ -26,6 +28,8 @@ class RollTTAArguments:
         rolls: how many angles, evenly spaced over the whole turn; the first is the clip as it is.
         combine: ``confident`` (mean of probabilities, each roll weighing as much as it is sure),
             ``probabilities`` (plain mean of probabilities) or ``logits`` (plain mean of logits).
+        adabn: first re-estimate the batch-norm statistics on target clips, as
+            :class:`~microg_da.adaptation.adabn.AdaBN` does.
         temperature: of ``confident``, in nats of entropy: a small one takes the surest roll alone, a large one weighs
             all alike.
     """
@@ -33,6 +37,7 @@ class RollTTAArguments:
     rolls: int = 8
     combine: str = "confident"
     temperature: float = 1.0
+    adabn: bool = False
 
 
 class RollTTA(Adaptation):
@@ -50,6 +55,13 @@ class RollTTA(Adaptation):
 
     Arguments: ClassVar[type] = RollTTAArguments
     trains: ClassVar[bool] = False
+
+    def before_training(
+        self, detector: ActionDetector, source: Iterable[ClipBatch], target: Iterable[ClipBatch]
+    ) -> None:
+        """Take the target's batch-norm statistics, if that was asked for."""
+        if self.arguments.adabn:
+            reestimate_batch_norm(detector, target)
 
     def predict(self, detector: ActionDetector, batch: ClipBatch) -> Prediction:
         """The combined prediction; one forward pass a roll."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -23,20 +23,20 @@ class SelfTrainingArguments:
     Attributes:
         rolls: evenly spaced camera rolls that a target clip is labelled under; 1 labels it as it is.
         weight: of the loss on target people.
-        warm_up: epochs on source alone before target clips are first labelled.
+        every: epochs between labellings, the first before the first epoch.
         temperature: of the confidence that weighs the rolls, see :class:`~microg_da.adaptation.roll_tta.RollTTA`.
     """
 
     rolls: int = 8
     weight: float = 1.0
-    warm_up: int = 1
+    every: int = 2
     temperature: float = 1.0
 
 
 class SelfTraining(Adaptation):
-    """Each epoch the detector labels the target clips under several rolls, and learns from these soft labels.
+    """In rounds the detector labels the target clips under several rolls, and learns from these soft labels.
 
-    Averaging over rolls lets a detector that knows upright people label floating ones, and the next epoch it knows
+    Averaging over rolls lets a detector that knows upright people label floating ones, and the next round it knows
     more angles. Labels are soft, and of each class they are shifted, in logits, until their mean is the class's rate
     among source people: without that, rare classes fade from round to round. (Lee, "Pseudo-Label", ICML workshop
     2013; rates as in Zou et al., "Unsupervised domain adaptation via class-balanced self-training", ECCV 2018, whose
@@ -44,21 +44,17 @@ class SelfTraining(Adaptation):
     """
 
     Arguments: ClassVar[type] = SelfTrainingArguments
-    positives: Tensor
-    people: Tensor
 
     def __init__(self, arguments: SelfTrainingArguments, *, num_classes: int, **task: Any) -> None:
         super().__init__(arguments, num_classes=num_classes, **task)
-        self.register_buffer("positives", torch.zeros(num_classes, dtype=torch.float64))
-        self.register_buffer("people", torch.zeros((), dtype=torch.float64))
         settings = RollTTAArguments(rolls=arguments.rolls, temperature=arguments.temperature)
         self._rolled = [RollTTA(settings, num_classes=num_classes, **task)]  # in a list: it has no state of its own
         self._labels: dict[ClipKey, Tensor] = {}
 
     @torch.no_grad()
     def before_epoch(self, detector: ActionDetector, target: Iterable[ClipBatch], epoch: int) -> None:
-        """Label every target clip with the detector as it is."""
-        if epoch < self.arguments.warm_up or not self.people:
+        """Begin a round: label every target clip with the detector as it is."""
+        if epoch % self.arguments.every:
             return
         logits: list[Tensor] = []
         counts: list[int] = []
@@ -67,21 +63,30 @@ class SelfTraining(Adaptation):
             logits.append(self._rolled[0].predict(detector, batch).logits.float())
             counts += torch.bincount(batch.clip_index, minlength=len(batch)).tolist()
             keys += batch.keys
-        labels = match_rates(torch.cat(logits), (self.positives / self.people).float())
+        everybody = torch.cat(logits) if logits else torch.zeros(0, self.num_classes)
+        labels = everybody.sigmoid() if self.class_rates is None else match_rates(everybody, self.class_rates)
         self._labels = dict(zip(keys, labels.split(counts), strict=True))
+
+    def after_training(self, detector: ActionDetector) -> None:
+        """Forget the labels."""
+        self._labels = {}
+
+    def get_extra_state(self) -> dict[str, Any]:
+        """The labels of the round, so that a stage resumed in the middle of one continues with them."""
+        return {"keys": [tuple(key) for key in self._labels], "labels": list(self._labels.values())}
+
+    def set_extra_state(self, state: dict[str, Any]) -> None:
+        """Take up the labels of the round."""
+        self._labels = {ClipKey(*key): labels for key, labels in zip(state["keys"], state["labels"], strict=True)}
 
     def training_losses(
         self, detector: ActionDetector, source: ClipBatch | None, target: ClipBatch | None, progress: float
     ) -> dict[str, Tensor]:
-        """The supervised loss of the source, and that of the target with its labels of this epoch."""
+        """The supervised loss of the source, and that of the target with its labels of this round."""
         assert source is not None
         assert source.labels is not None
-        self.positives += source.labels.sum(dim=0)
-        self.people += source.num_boxes
-        if target is None or not self._labels:
-            losses = super().training_losses(detector, source, None, progress)
-            return {**losses, "pseudo_label": 0.0 * losses["supervised"]}
-        labels = torch.cat([self._labels[key] for key in target.keys])
+        assert target is not None
+        labels = torch.cat([self._labels[key] for key in target.keys]).to(target.boxes.device)
         both = concatenate_batches(source, target)
         prediction = detector(both.frames, both.boxes, both.clip_index)
         of_source, of_target = split_prediction(prediction, source.num_boxes)
@@ -91,16 +96,17 @@ class SelfTraining(Adaptation):
         }
 
 
-def match_rates(logits: Tensor, rates: Tensor) -> Tensor:
+def match_rates(logits: Tensor, rates: Tensor | Sequence[float]) -> Tensor:
     """Probabilities ``(K, C)`` whose mean over people is ``rates``, by one shift of the logits a class.
 
     Args:
         logits: ``(K, C)``.
-        rates: ``(C,)`` in [0, 1]; a class of rate 0 is 0 for everybody, one of rate 1 is 1.
+        rates: ``(C,)`` numbers in [0, 1]; a class of rate 0 is 0 for everybody, one of rate 1 is 1.
     """
     if not len(logits):
         return logits.sigmoid()
     # Beyond the largest logit by this much every probability is 0 or 1 in single precision.
+    rates = torch.as_tensor(rates).to(logits)
     reach = float(logits.abs().max()) + 40.0
     low, high = torch.full_like(rates, -reach), torch.full_like(rates, reach)
     for _ in range(60):

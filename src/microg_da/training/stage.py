@@ -223,7 +223,7 @@ def save_detector(
     }
     if method is not None:
         with replacing(run.method_file(stage)) as temporary:
-            torch.save({name: value.detach().cpu() for name, value in method.state_dict().items()}, temporary)
+            torch.save(method.cpu().state_dict(), temporary)
     write_json(run.stage_folder(stage) / "stage.json", {"seconds": seconds, "selection": config.selection})
     with replacing(run.detector_file(stage)) as temporary:
         torch.save(content, temporary)
