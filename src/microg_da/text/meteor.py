@@ -5,7 +5,6 @@ from __future__ import annotations
 import subprocess
 import weakref
 from collections.abc import Sequence
-from functools import cached_property
 from threading import Thread
 from typing import IO
 
@@ -25,9 +24,14 @@ COUNTS = 23
 class Meteor(Metric):
     """METEOR 1.5 with English paraphrases, text normalised. Denkowski and Lavie, WMT 2014.
 
-    The program is started at the first pair and ends with this object. It reads one line per pair, so line
+    The program is started and ends with this object. Its tables take it seconds to load, in which others can work.
+    It reads one line per pair, so line
     breaks and zero-width characters are taken out first; with a line break ``pycocoevalcap`` waits for ever.
     """
+
+    def __init__(self) -> None:
+        self._program = _start()
+        weakref.finalize(self, _end, self._program)
 
     def statistics(self, candidates: Sequence[str], references: Sequence[str]) -> np.ndarray:
         """Per pair the program's 23 counts, and one."""
@@ -55,22 +59,19 @@ class Meteor(Metric):
         fragmentation = ratio(2 * sums[..., 20], sums[..., 21] + sums[..., 22], empty=0.0)
         return np.where(sums[..., -1] > 0, mean * (1 - GAMMA * fragmentation**BETA), np.nan)
 
-    @cached_property
-    def _program(self) -> subprocess.Popen[bytes]:
-        options = ("-Xmx2G", "-jar", "meteor-1.5.jar", "-", "-", "-stdio", "-l", "en", "-norm")
-        line, folder = command("METEOR", "meteor.meteor", *options)
-        program = subprocess.Popen(
-            line, cwd=folder, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
-        )
-        weakref.finalize(self, _end, program)
-        return program
-
     def _counts(self, index: int) -> list[float]:
         assert self._program.stdout is not None
         counts = [float(count) for count in self._program.stdout.readline().split()]
         if len(counts) != COUNTS:
             raise InputError(f"METEOR's program gave no counts for pair {index + 1}. It needs 2 GB of free memory.")
         return [*counts, 1.0]
+
+
+def _start() -> subprocess.Popen[bytes]:
+    # One thread for the garbage: with several the program takes a third more of the processor's time.
+    options = ("-Xmx2G", "-XX:+UseSerialGC", "-jar", "meteor-1.5.jar", "-", "-", "-stdio", "-l", "en", "-norm")
+    line, folder = command("METEOR", "meteor.meteor", *options)
+    return subprocess.Popen(line, cwd=folder, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
 
 
 def _field(text: str) -> str:

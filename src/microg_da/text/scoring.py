@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -100,10 +101,19 @@ class Scorer:
 
     def _statistics(self, texts: list[str]) -> dict[str, np.ndarray]:
         references = self.table["text"].tolist()
-        # One list, so that the tokeniser is started once.
-        tokens = self._tokens([*texts, *references])
-        pairs = {True: (tokens[: len(texts)], tokens[len(texts) :]), False: (texts, references)}
-        return {name: metric.statistics(*pairs[metric.reads_tokens]) for name, metric in self._metrics.items()}
+        # At once: METEOR and the tokeniser are programs of their own, and embedding leaves the interpreter free.
+        with ThreadPoolExecutor() as pool:
+            started = {
+                name: pool.submit(metric.statistics, texts, references)
+                for name, metric in self._metrics.items()
+                if not metric.reads_tokens
+            }
+            # One list, so that the tokeniser is started once.
+            tokens = self._tokens([*texts, *references])
+            candidates, references = tokens[: len(texts)], tokens[len(texts) :]
+            for name in self._metrics.keys() - started.keys():
+                started[name] = pool.submit(self._metrics[name].statistics, candidates, references)
+            return {name: started[name].result() for name in self._metrics}
 
     def _values(self, counts: dict[str, np.ndarray], mask: np.ndarray) -> dict[str, float]:
         return {name: float(self._value(name, rows[mask].sum(0))) for name, rows in counts.items()}
