@@ -18,12 +18,13 @@ class MMDArguments:
     """Settings of :class:`MMD`.
 
     Attributes:
-        weight: of the discrepancy, which is at most 2.
+        weight: of the discrepancy, which is at most 2. On the embedded pair its gradient is at first about as long
+            as that of the supervised loss.
         kernels: how many Gaussian kernels are averaged; from each to the next the squared bandwidth doubles, and the
             middle one has the median of the batch's squared distances.
     """
 
-    weight: float = 1.0
+    weight: float = 0.25
     kernels: int = 5
 
 
