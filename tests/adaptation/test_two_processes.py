@@ -1,0 +1,155 @@
+"""Every method that trains, in two processes of which now one and now the other has nobody in its clips."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from microg_da.adaptation import ADAPTATIONS
+
+C = 5
+PEOPLE = {
+    # For each process and step: the people in the source clips and in the target clips.
+    0: [((2, 1), (1, 1)), ((0, 0), (0, 0)), ((1, 0), (0, 0))],
+    1: [((0, 0), (0, 0)), ((1, 1), (2, 1)), ((0, 0), (1, 0))],
+}
+TRAINED = [name for name in ADAPTATIONS if ADAPTATIONS.load(name).trains]
+LIMIT = 280
+"""Seconds that all of it may take: some for each method, and the starting."""
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def outcomes(tmp_path_factory):
+    """What both processes say of each method. They are started once: starting is what takes long."""
+    folder = tmp_path_factory.mktemp("two_processes")
+    logs = [folder / f"{rank}.log" for rank in range(2)]
+    workers = []
+    for rank, log in enumerate(logs):
+        # The rank in the environment tells Lightning that it need not start processes itself.
+        environment = os.environ | {"LOCAL_RANK": str(rank), "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+        command = [sys.executable, "-W", "ignore", __file__, str(rank), str(folder)]
+        with log.open("w") as output:
+            workers.append(subprocess.Popen(command, env=environment, stdout=output, stderr=subprocess.STDOUT))
+    try:
+        for worker, log in zip(workers, logs, strict=True):
+            # The last name in the output is the method that failed, or that waited for the other process for ever.
+            assert worker.wait(LIMIT) == 0, log.read_text()[-4000:]
+    except subprocess.TimeoutExpired:
+        pytest.fail(f"not done after {LIMIT} s:\n" + "\n".join(log.read_text()[-1500:] for log in logs))
+    finally:
+        for worker in workers:
+            worker.kill()
+    return [json.loads((folder / f"{rank}.json").read_text()) for rank in range(2)]
+
+
+@pytest.mark.parametrize("name", TRAINED)
+def test_two_processes_leave_one_detector(outcomes, name):
+    first, second = (outcome[name] for outcome in outcomes)
+    assert first["steps"] == second["steps"] == len(PEOPLE[0])
+    assert first["trained"] == second["trained"]
+    assert first["trained"] != first["untrained"]
+    assert first["kept"] == second["kept"]
+
+
+# --------------------------------------------------------------------------------------- in each of the two processes
+
+
+def main(rank: int, folder: Path) -> None:
+    """Train with every method, together with the other process, and write what came of it."""
+    import torch.distributed as dist
+
+    rendezvous = f"file://{folder}/rendezvous"
+    dist.init_process_group("gloo", rendezvous, timeout=timedelta(seconds=120), rank=rank, world_size=2)
+    outcomes = {}
+    for name in TRAINED:
+        print(name, flush=True)
+        outcomes[name] = train(name, rank, folder)
+    (folder / f"{rank}.json").write_text(json.dumps(outcomes))
+    dist.barrier()
+    dist.destroy_process_group()
+
+
+def train(name: str, rank: int, folder: Path) -> dict[str, Any]:
+    """Digests of the detector before and after training, and of what the finished method keeps."""
+    import pytorch_lightning as pl
+    import torch
+    from torch.utils.data import DataLoader
+
+    from microg_da.adaptation.base import create_adaptation
+    from microg_da.config import AugmentConfig, TrainingConfig
+    from microg_da.models.detector import create_detector
+    from microg_da.training.module import DetectorModule
+
+    torch.manual_seed(0)
+    detector = create_detector("r2plus1d_tiny", num_classes=C)
+    method = create_adaptation(name, feature_dim=detector.feature_dim, num_classes=C)
+    everyone = [batch((2, 1), labelled=False, seed=9)]
+    method.before_training(detector.eval(), [batch((1, 2), labelled=True, seed=8)], everyone)
+    module = DetectorModule(detector.train(), method, TrainingConfig(epochs=1, lr=1e-2), AugmentConfig())
+    untrained = digest(detector.named_parameters())
+    steps = []
+    for step, (source, target) in enumerate(PEOPLE[rank]):
+        clips = {"target": batch(target, labelled=method.uses_target_labels, seed=10 * step + rank)}
+        if method.uses_source:
+            clips["source"] = batch(source, labelled=True, seed=100 + 10 * step + rank)
+        steps.append(clips)
+    trainer = pl.Trainer(
+        accelerator="cpu",
+        devices=2,
+        strategy="ddp",
+        max_epochs=1,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        use_distributed_sampler=False,
+        default_root_dir=folder,
+    )
+    trainer.fit(module, DataLoader(steps, batch_size=None))  # type: ignore[arg-type]
+    method.after_training(detector)
+    # Batch statistics are each process's own until the next step; the first one's are saved.
+    return {
+        "steps": trainer.global_step,
+        "untrained": untrained,
+        "trained": digest(detector.named_parameters()),
+        "kept": digest(method.named_parameters()),
+    }
+
+
+def batch(people: tuple[int, ...], *, labelled: bool, seed: int) -> Any:
+    """Clips of noise with so many people in each."""
+    import torch
+
+    from microg_da.data.clips import Clip, ClipKey, collate_clips
+
+    generator = torch.Generator().manual_seed(seed)
+    clips = []
+    for index, count in enumerate(people):
+        frames = torch.randint(0, 256, (3, 8, 48, 48), dtype=torch.uint8, generator=generator)
+        boxes = torch.tensor([[4.0, 4, 40, 44]]).repeat(count, 1)
+        labels = (torch.rand(count, C, generator=generator) > 0.5).float() if labelled else None
+        clips.append(Clip(frames, boxes, boxes / 48, labels, ClipKey(f"v_{index}", 1)))
+    return collate_clips(clips, "source" if labelled else "target")
+
+
+def digest(named: Any) -> str:
+    """One word for all values."""
+    values = hashlib.sha256()
+    for name, value in named:
+        values.update(name.encode())
+        values.update(value.detach().cpu().numpy().tobytes())
+    return values.hexdigest()
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), Path(sys.argv[2]))
