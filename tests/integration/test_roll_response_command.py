@@ -95,6 +95,8 @@ def test_several_runs_give_one_picture_and_json(run_folder, tmp_path, capsys):
     words = ["roll-response", "--run", str(run_folder), str(run_folder), "--angles", "2", "--json"]
     assert main(words) == 2
     assert "--output says where" in capsys.readouterr().err
+    assert main([*words, "--output", str(tmp_path)]) == 2
+    assert "need different --labels" in capsys.readouterr().err
     assert main([*words, "--output", str(tmp_path), "--labels", "one", "other"]) == 0
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [line["row"] for line in lines] == ["adapted", "adapted"]

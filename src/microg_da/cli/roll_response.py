@@ -42,16 +42,19 @@ def run(args: argparse.Namespace) -> int:
         raise InputError("roll-response: with several runs, --output says where the picture of all goes.")
     if args.labels and len(args.labels) != len(args.run_folders):
         raise InputError(f"roll-response: {len(args.labels)} --labels for {len(args.run_folders)} runs.")
+    labels = args.labels or [Path(folder).resolve().name for folder in args.run_folders]
+    if len(set(labels)) < len(labels):
+        raise InputError(f"roll-response: runs of one name ({', '.join(labels)}) need different --labels.")
 
     from microg_da.reporting.roll import write_roll_figure
 
     console = Console(stderr=True)
     curves = {}
     with Progress(console=console, transient=True) as progress:
-        for number, folder in enumerate(args.run_folders):
+        for label, folder in zip(labels, args.run_folders, strict=True):
             output = Path(args.output) if args.output and not several else Path(folder) / "roll_response"
             response = _measure(folder, output, args, progress)
-            curves[args.labels[number] if args.labels else Path(folder).name] = response.curves["all"]
+            curves[label] = response.curves["all"]
     if several:
         for file in write_roll_figure(curves, Path(args.output) / "roll_response", "mAP × 100 against camera roll"):
             console.print(f"picture of all: {file}", highlight=False, soft_wrap=True)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pytorch_lightning as pl
 import torch
 from rich.progress import Progress
 
@@ -67,7 +68,7 @@ def measure_roll_response(
     """
     config = _with_data(trained.run.config, domain, data)
     facts = {
-        "run": f"{trained.run.path.parent.name}/{trained.run.path.name}",
+        "run": "/".join(trained.run.path.resolve().parts[-2:]),
         "row": trained.row,
         "data": getattr(config.data, domain),
         "domain": None if data else domain,
@@ -91,6 +92,7 @@ def measure_roll_response(
 def _test(trained: TrainedDetector, datasets: DomainDatasets, domain: Domain, degrees: float) -> Scores:
     """One pass over a test split, every clip rolled."""
     config, detector, method = datasets.config, trained.detector, trained.method
+    pl.seed_everything(config.seed, workers=True, verbose=False)  # for methods that draw at test time
     truth = datasets.get(domain, "test", labelled=False).annotations()
     metrics = DetectionMetrics(truth, taxonomy=config.data.taxonomy, protocol=config.evaluation.protocol)
     device = make_trainer(trained.run).strategy.root_device
