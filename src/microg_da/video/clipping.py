@@ -102,7 +102,7 @@ class _Piece:
         scale = min(1.0, SHORT_SIDE / min(size))
         self.name = name
         self.frames = 0
-        self.size = tuple(max(2, round(side * scale / 2) * 2) for side in size)
+        self.size = (_even(size[0] * scale), _even(size[1] * scale))
         self._start = start
         self._followed = FollowedPeople(find)
         self._stack = ExitStack()
@@ -143,9 +143,13 @@ class _Piece:
         """Leave nothing behind."""
         self._stack.__exit__(_Discarded, _Discarded(), None)
 
-    def _open(self, path: Path):  # type: ignore[no-untyped-def]
+    def _open(self, path: Path) -> Mp4Writer:
         temporary = self._stack.enter_context(replacing(path))
         return Mp4Writer(temporary, self.size, RATE, QUALITY)
+
+
+def _even(side: float) -> int:
+    return max(2, round(side / 2) * 2)
 
 
 class _Discarded(Exception):  # noqa: N818 - no error

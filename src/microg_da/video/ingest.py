@@ -7,11 +7,13 @@ clip; the tables under ``DIR/annotation_files/`` are made of them anew each time
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 from rich.console import Console
+from rich.progress import Progress, TaskID
 from rich.table import Table
 
 from microg_da.data.annotations import BOX, PERSON_BOX_COLUMNS
@@ -62,9 +64,8 @@ def ingest(
             if _done_before(folder, facts):
                 continue
             task = bar.add_task(video.video_id, total=video.seconds)
-            clipped = cut_into_clips(
-                video, find, output / "videos", advance=lambda seconds, task=task: bar.update(task, completed=seconds)
-            )
+            advance = partial(_advance, bar, task)
+            clipped = cut_into_clips(video, find, output / "videos", advance)
             bar.remove_task(task)
             _write_csv(clipped.clips, folder / "clips.csv")
             _write_csv(clipped.boxes, folder / "boxes.csv")
@@ -159,6 +160,10 @@ def _done_before(folder: Path, facts: dict[str, Any]) -> bool:
             f"Rename the video, choose another --output, or delete that folder."
         )
     return True
+
+
+def _advance(bar: Progress, task: TaskID, seconds: float) -> None:
+    bar.update(task, completed=seconds)
 
 
 def _write_tasks(clips: pd.DataFrame, boxes: pd.DataFrame, folder: Path) -> None:

@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import pickle
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from microg_da.adaptation.base import create_adaptation
 from microg_da.data.transforms import TEST_SIDE
-from microg_da.errors import InputError, unknown_name
+from microg_da.errors import InputError
 from microg_da.models import MODELS, model_window
+from microg_da.models.checkpoints import load_checkpoint
 from microg_da.models.detector import create_detector
 from microg_da.models.zoo import ZOO
 from microg_da.taxonomy import get_taxonomy
-from microg_da.training.run import Run
+from microg_da.training.trained import STAGE_OF_ROW, load_run_detector
 from microg_da.video.scorer import ActionScorer
-
-STAGES = {"source_only": "source", "adapted": "adapt", "target_supervised": "target_supervised"}
-"""The row of a run's results, and the stage that leaves its detector."""
 
 _DEFAULT_SIDE = 256
 
@@ -32,20 +30,18 @@ def scorer_of_run(folder: str | Path, row: str | None = None) -> ActionScorer:
         row: ``source_only``, ``adapted`` or ``target_supervised``; None for the adapted one if there is one.
 
     Raises:
-        InputError: if it is no run, or the run has no such detector.
+        InputError: if it is no run folder, or the run has no such detector.
     """
-    run = Run.open(folder)
-    there = [name for name, stage in STAGES.items() if run.detector_file(stage).is_file()]
-    if not there:
-        raise InputError(f"{folder}: the run has no finished detector. Continue it with `fit --resume {folder}`.")
-    row = row or ("adapted" if "adapted" in there else there[0])
-    if row not in there:
-        raise unknown_name("row of the run", row, there, where=str(folder))
-    scorer = scorer_of_file(run.detector_file(STAGES[row]), model_config=run.config.model)
-    return replace(
-        scorer,
-        short_side=int(run.config.data.image_size * TEST_SIDE),
-        name=f"{run.config.experiment}/{run.path.name}, {row}",
+    trained = load_run_detector(folder, row)
+    config = trained.run.config
+    return ActionScorer(
+        trained.detector,
+        trained.method,
+        get_taxonomy(config.data.taxonomy),
+        num_frames=config.model.num_frames,
+        sampling_rate=config.model.sampling_rate,
+        short_side=int(config.data.image_size * TEST_SIDE),
+        name=f"{config.experiment}/{trained.run.path.name}, {trained.row}",
     )
 
 
@@ -54,22 +50,22 @@ def scorer_of_file(
     model: str | None = None,
     *,
     taxonomy: str = "microg50",
-    short_side: int | None = None,
-    model_config: Any = None,
 ) -> ActionScorer:
     """The detector in a weight file.
+
+    One that lies in a run's folder is read as the run describes it.
 
     Args:
         path: ``detector.pt`` of a run, which says itself what it is, or a published weight file.
         model: the network of a published file; a name of ``python -m microg_da list models``.
         taxonomy: what the outputs are to mean, for a published file.
-        short_side: pixels; None for what the network was made for.
-        model_config: what else the network was built with, of the run that left the file.
 
     Raises:
         InputError: if there is no such file, the model has to be named, or they do not fit each other.
     """
     path = Path(path)
+    if (stage := _stage_of_run(path)) is not None:
+        return scorer_of_run(path.parents[2], stage)
     own = _read_own(path)
     name = own["model"] if own else model
     if name is None:
@@ -79,19 +75,31 @@ def scorer_of_file(
     if own is None and ":" not in name:
         MODELS.entry(name, where="--model")
     options: dict[str, Any] = dict(own["options"] or {}) if own else {}
-    if model_config is not None:
-        options |= {option: getattr(model_config, option) for option in ("adapters", "adapter_rank", "roi_stride")}
     classes = get_taxonomy(own["taxonomy"] if own else taxonomy)
     window = (own["num_frames"], own["sampling_rate"]) if own else model_window(name) or (8, 8)
-    detector = create_detector(name, num_classes=len(classes), checkpoint=path, **options)
+    detector = create_detector(name, num_classes=len(classes), **options)
+    report = load_checkpoint(detector, path)
+    if report.replaced:
+        raise InputError(
+            f"{path}: its head has another number of classes than {classes.name} ({len(classes)}), so that a new one "
+            f"would have to be trained. Train it with `fit model.checkpoint={path}` first, or choose a --taxonomy."
+        )
     return ActionScorer(
         detector.eval(),
+        create_adaptation("source_only", feature_dim=detector.feature_dim, num_classes=detector.num_classes),
         classes,
         num_frames=window[0],
         sampling_rate=window[1],
-        short_side=short_side or _usual_side(name, own),
+        short_side=_usual_side(name),
         name=f"{name} from {path.name}",
     )
+
+
+def _stage_of_run(path: Path) -> str | None:
+    """The row whose detector a file is, if it lies in a run's folder, which knows all about it."""
+    rows = {stage: row for row, stage in STAGE_OF_ROW.items()}
+    in_run = path.name == "detector.pt" and len(path.parents) > 2 and (path.parents[2] / "config.yaml").is_file()
+    return rows.get(path.parent.name) if in_run else None
 
 
 def _read_own(path: Path) -> dict[str, Any] | None:
@@ -107,9 +115,7 @@ def _read_own(path: Path) -> dict[str, Any] | None:
     return {key: value for key, value in content.items() if key != "state_dict"}
 
 
-def _usual_side(name: str, own: dict[str, Any] | None) -> int:
-    if own and own.get("image_size"):
-        return int(own["image_size"] * TEST_SIDE)
+def _usual_side(name: str) -> int:
     # The small network is named after its training crop, the published ones after their test side.
     if name == "r2plus1d_tiny":
         return int(ZOO[name].crop * TEST_SIDE)

@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 
 from microg_da.data.annotations import BOX, DETECTION_COLUMNS, write_detections
+from microg_da.data.clips import ClipKey
 from microg_da.files import replacing, write_json
 from microg_da.video.drawing import Label, draw_note, draw_person
 from microg_da.video.people import RATE, Look, People, join_looks
@@ -88,7 +89,8 @@ def predict_video(
     Returns:
         what ``video.json`` holds.
     """
-    found = analyse(video, people, scorer, options, advance)
+    with scorer.one_video():
+        found = analyse(video, people, scorer, options, advance)
     detections = detection_table(video.video_id, found, scorer, options.threshold)
     write_detections(detections, folder / "detections.csv")
     with replacing(folder / "people.csv") as temporary:
@@ -118,7 +120,7 @@ def analyse(
     buffer = WindowBuffer(scorer)
     looks: list[Look] = []
     waiting: deque[tuple[int, int]] = deque()  # a keyframe's number, and the place of its look
-    scorings = _Scorings(scorer)
+    scorings = _Scorings(scorer, video.video_id)
     for number, frame in at_rate(video.frames(), RATE):
         buffer.add(number, frame)
         look = people.look(number, frame)
@@ -128,10 +130,10 @@ def analyse(
                 waiting.append((number, len(looks) - 1))
         while waiting and buffer.filled(waiting[0][0]):
             keyframe, place = waiting.popleft()
-            scorings.add(buffer.window(keyframe), looks[place].boxes)
+            scorings.add(keyframe, buffer.window(keyframe), looks[place].boxes)
         advance(frame.seconds)
     for keyframe, place in waiting:
-        scorings.add(buffer.window(keyframe), looks[place].boxes)
+        scorings.add(keyframe, buffer.window(keyframe), looks[place].boxes)
     everybody = join_looks(looks)
     kept = people.settle(everybody)
     scored = np.flatnonzero(everybody.keyframe)
@@ -147,13 +149,16 @@ def analyse(
 class _Scorings:
     """Windows gathered into batches, and what was said of the people in them, in order."""
 
-    def __init__(self, scorer: ActionScorer) -> None:
+    def __init__(self, scorer: ActionScorer, video_id: str) -> None:
         self._scorer = scorer
+        self._video_id = video_id
+        self._keys: list[ClipKey] = []
         self._windows: list[np.ndarray] = []
         self._boxes: list[np.ndarray] = []
         self._scores = [np.empty((0, len(scorer.taxonomy)), np.float32)]
 
-    def add(self, window: np.ndarray, boxes: np.ndarray) -> None:
+    def add(self, keyframe: int, window: np.ndarray, boxes: np.ndarray) -> None:
+        self._keys.append(ClipKey(self._video_id, keyframe + 1))
         self._windows.append(window)
         self._boxes.append(boxes)
         if len(self._windows) == self._scorer.batch_size:
@@ -165,8 +170,8 @@ class _Scorings:
 
     def _flush(self) -> None:
         if self._windows:
-            self._scores.append(self._scorer.score(np.stack(self._windows), self._boxes))
-        self._windows, self._boxes = [], []
+            self._scores.append(self._scorer.score(np.stack(self._windows), self._boxes, self._keys))
+        self._windows, self._boxes, self._keys = [], [], []
 
 
 def detection_table(video_id: str, found: Analysis, scorer: ActionScorer, threshold: float) -> pd.DataFrame:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import cv2
 import numpy as np
 import torch
 
+from microg_da.adaptation.base import Adaptation
+from microg_da.data.clips import ClipBatch, ClipKey
 from microg_da.data.transforms import View
 from microg_da.models.detector import ActionDetector
 from microg_da.taxonomy import Taxonomy
@@ -21,6 +25,7 @@ class ActionScorer:
 
     Attributes:
         detector: in evaluation mode, on its device.
+        method: through which it is asked; methods that adapt while they are tested adapt to each video by itself.
         taxonomy: what its outputs mean.
         num_frames: T.
         sampling_rate: τ, in frames at 30 per second.
@@ -30,6 +35,7 @@ class ActionScorer:
     """
 
     detector: ActionDetector
+    method: Adaptation
     taxonomy: Taxonomy
     num_frames: int
     sampling_rate: int
@@ -37,13 +43,23 @@ class ActionScorer:
     name: str
     batch_size: int = 8
 
-    @torch.inference_mode()
-    def score(self, frames: np.ndarray, boxes: list[np.ndarray]) -> np.ndarray:
+    @contextmanager
+    def one_video(self) -> Iterator[None]:
+        """To be held around all windows of a video."""
+        self.method.start_test(self.detector)
+        try:
+            yield
+        finally:
+            self.method.end_test(self.detector)
+
+    @torch.no_grad()
+    def score(self, frames: np.ndarray, boxes: list[np.ndarray], keys: list[ClipKey]) -> np.ndarray:
         """Probabilities of the actions of everybody in some windows.
 
         Args:
             frames: ``(B, T, H, W, 3)`` uint8, channels blue, green, red.
             boxes: for each window ``(K_i, 4)`` in [0, 1].
+            keys: the keyframes; stamps count frames at 30 per second from 1.
 
         Returns:
             ``(ΣK_i, C)`` in [0, 1].
@@ -51,9 +67,17 @@ class ActionScorer:
         height, width = frames.shape[2:4]
         device = next(self.detector.parameters()).device
         pixels = torch.from_numpy(np.ascontiguousarray(frames[..., ::-1].transpose(0, 4, 1, 2, 3)))
-        people = torch.from_numpy(np.concatenate(boxes) * np.array([width, height] * 2)).float()
-        clip_index = torch.repeat_interleave(torch.tensor([len(each) for each in boxes]))
-        prediction = self.detector(pixels.to(device), people.to(device), clip_index.to(device))
+        people = torch.from_numpy(np.concatenate(boxes)).float()
+        batch = ClipBatch(
+            frames=pixels,
+            boxes=people * people.new_tensor([width, height] * 2),
+            clip_index=torch.repeat_interleave(torch.tensor([len(each) for each in boxes])),
+            labels=None,
+            table_boxes=people,
+            keys=tuple(keys),
+            domain="target",
+        )
+        prediction = self.method.predict(self.detector, batch.to(device))
         return prediction.logits.float().sigmoid().cpu().numpy()
 
 

@@ -48,8 +48,8 @@ def with_shots(frames: Iterable[tuple[int, Frame]]) -> Iterator[tuple[int, Frame
             cuts.update(cut.frame_num for cut in found)
         waiting.append((distinct, number, frame))
         while waiting and waiting[0][0] <= distinct - lag:
-            place, *rest = waiting.popleft()
-            yield rest[0], rest[1], place in cuts and place != begun
+            place, decided, held = waiting.popleft()
+            yield decided, held, place in cuts and place != begun
             begun = place
     for place, number, frame in waiting:
         yield number, frame, place in cuts and place != begun

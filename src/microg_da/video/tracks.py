@@ -151,7 +151,7 @@ class Tracks:
         self._of_second: dict[int, list[int]] = {}
         people = people.assign(row=people.keyframe.cumsum() - 1)
         people = people.sort_values("seconds", kind="stable")
-        places: dict[Any, np.ndarray] = dict(people.groupby("person_id").indices)
+        places: dict[Any, Any] = dict(people.groupby("person_id").indices)
         for person in places:
             track = _Track(people.iloc[places[person]])
             self._tracks[person] = track

@@ -1,0 +1,97 @@
+"""`ingest`: footage in, a data set out that `microg4m:` reads once it is labelled."""
+
+import shutil
+
+import pandas as pd
+import pytest
+
+from microg_da.cli import main
+from microg_da.data.annotations import read_actions, read_person_boxes
+from microg_da.data.sources import open_source, read_tree
+
+
+def ingest(*words):
+    return main(["ingest", *map(str, words)])
+
+
+@pytest.mark.data
+def test_round_trip(test_data, tmp_path, capsys):
+    """Real footage under three names, labelled as CVAT would, opened as a data set."""
+    for package in ("onnxruntime", "norfair", "scenedetect"):
+        pytest.importorskip(package)
+    detector = test_data / "weights" / "yolox_nano" / "yolox_nano.onnx"
+    folder, out = tmp_path / "in", tmp_path / "out"
+    folder.mkdir()
+    for name in ("mission_a", "mission_b", "mission_c"):
+        shutil.copy(test_data / "videos" / "pool_cleaning.mp4", folder / f"{name}.mp4")
+    assert ingest(folder / "mission_a.mp4", "--detector", detector, "--output", out) == 0
+    assert "3 clips" in capsys.readouterr().out
+    # The others are cheaper to copy than to look at again.
+    for name in ("mission_b", "mission_c"):
+        copy_source(out, "mission_a", name)
+    times = {path: path.stat().st_mtime_ns for path in (out / "videos").iterdir()}
+    assert ingest(folder / "mission_a.mp4", "--detector", detector, "--output", out) == 0
+    assert {path: path.stat().st_mtime_ns for path in (out / "videos").iterdir()} == times  # nothing is done twice
+    assert ingest(folder / "mission_a.mp4", "--detector", detector, "--output", out, "--domain", "simulated") == 2
+    assert "cut with other settings (domain='real')" in capsys.readouterr().err
+    for path in (out / "cvat").glob("*.xml"):
+        path.write_text(path.read_text().replace('name="14 walk">false', 'name="14 walk">true'))
+    labelled = sorted((out / "cvat").glob("*.xml"))
+    assert ingest("--labels", *labelled, "--output", out) == 0
+    assert "9 clips labelled with 9 actions" in capsys.readouterr().out
+    actions = read_actions(out / "annotation_files" / "actions.csv")
+    assert set(actions.action_id) == {14}
+    assert set(actions.domain) == {"real"}
+    tree, _ = read_tree(f"microg4m:{out}", {"scheme": "by-source"})
+    assert len(tree.annotations) == 9
+    assert set(tree.sources) == {"mission_a", "mission_b", "mission_c"}
+    boxes = read_person_boxes(out / "annotation_files" / "bounding_boxes.csv")
+    first = boxes[boxes.video_id == "mission_a_0001"]
+    row = tree.annotations[tree.annotations.video_id == "mission_a_0001"].iloc[0]
+    keyframe = first[first.frame_stamp == row.frame_stamp].iloc[0]
+    assert row.x1 == pytest.approx(keyframe.x1 / 340, abs=2e-3)
+    assert row.y2 == pytest.approx(keyframe.y2 / 256, abs=2e-3)
+    request = {"taxonomy": "microg50", "num_frames": 4, "sampling_rate": 4, "image_size": 64, "labelled": True}
+    clips = open_source(f"microg4m:{out}?scheme=by-source&decode=video", split="train", train=False, **request)
+    clip = clips[0]
+    assert clip.frames.shape[:2] == (3, 4)
+    assert clip.labels.sum() == 1
+
+
+def copy_source(out, old, new):
+    """A second source video with the clips of the first."""
+    shutil.copytree(out / "sources" / old, out / "sources" / new)
+    for path in (out / "sources" / new).glob("*.csv"):
+        path.write_text(path.read_text().replace(old, new))
+    for path in list((out / "videos").glob(f"{old}_*")) + list((out / "cvat").glob(f"{old}_*")):
+        copy = path.with_name(path.name.replace(old, new))
+        shutil.copy(path, copy)
+        if copy.suffix == ".xml":
+            copy.write_text(copy.read_text().replace(old, new))
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ([], "give videos to cut into clips"),
+        (["v.mp4"], "give --detector"),
+        (["v.mp4", "--detector", "none.onnx"], "no such person detector"),
+        (["v.mp4", "--domain", "film"], "unknown domain 'film'"),
+        (["--labels", "x.xml"], "holds no clips"),
+    ],
+)
+def test_bad_input(tmp_path, capsys, words, message):
+    assert ingest(*words, "--output", tmp_path / "out") == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+
+
+def test_labels_of_another_clip(tmp_path, capsys):
+    source = tmp_path / "sources" / "a"
+    source.mkdir(parents=True)
+    (source / "source.json").write_text('{"domain": "real"}')
+    pd.DataFrame([{"video_id": "a_0001", "kept": True}]).to_csv(source / "clips.csv", index=False)
+    (tmp_path / "x.xml").write_text("<annotations><meta><task><name>a_001</name></task></meta></annotations>")
+    assert ingest("--labels", tmp_path / "x.xml", "--output", tmp_path) == 2
+    assert "has no clip 'a_001', which was labelled. Did you mean 'a_0001'?" in capsys.readouterr().err

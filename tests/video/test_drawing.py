@@ -1,0 +1,86 @@
+"""What is drawn, and the files that it is written into."""
+
+import math
+
+import numpy as np
+import pytest
+from PIL import Image
+from video_helpers import scene
+
+from microg_da.video.drawing import Label, colour_of, draw_note, draw_person
+from microg_da.video.reader import Video
+from microg_da.video.writer import GIF_SECONDS, GIF_WIDTH, GifWriter, Mp4Writer
+
+ACTIONS = (("stand", 91), ("carry/hold", 44))
+
+
+def drawn(box, size=(270, 480), **label):
+    image = np.full((*size, 3), 90, np.uint8)
+    draw_person(image, np.array(box), Label(3, **label))
+    return image
+
+
+def changed(image):
+    return (image != 90).any(axis=2)
+
+
+@pytest.mark.parametrize(
+    "box",
+    [(0.4, 0.5, 0.6, 0.9), (0, 0, 1, 1), (0, 0, 0.2, 0.3), (0.9, 0, 1, 0.2), (0.99, 0.99, 1, 1), (0, 0.9, 0.01, 1)],
+    ids=str,
+)
+@pytest.mark.parametrize("size", [(270, 480), (40, 40), (720, 405)], ids=str)
+def test_a_person_can_be_anywhere(box, size):
+    image = drawn(box, size, actions=ACTIONS, roll=90.0)
+    assert changed(image).any()
+
+
+def test_the_face_stays_free():
+    image = drawn((0.4, 0.02, 0.6, 0.9), actions=ACTIONS)
+    mask = changed(image)
+    inside = mask[20:230, 200:280]
+    assert not inside.any()
+    assert mask[:, 290:].any()
+
+
+def test_the_dial_points_to_the_head():
+    pictures = {roll: drawn((0.4, 0.5, 0.6, 0.9), actions=ACTIONS, roll=roll) for roll in (0.0, 90.0, 180.0, 270.0)}
+    none = drawn((0.4, 0.5, 0.6, 0.9), actions=ACTIONS)
+    assert none.shape == pictures[0.0].shape
+    seen = {picture.tobytes() for picture in (*pictures.values(), none)}
+    assert len(seen) == 5
+    assert math.isnan(Label(1, ()).roll)
+
+
+def test_colours_of_neighbours_differ():
+    colours = np.array([colour_of(number) for number in range(12)], int)
+    assert np.abs(np.diff(colours, axis=0)).max(axis=1).min() > 60
+    draw_note(image := scene(), "1.0 s")
+    assert (image != 40).any()
+
+
+def test_mp4_keeps_times_and_cuts_odd_sizes(tmp_path):
+    seconds = [0.0, 0.1, 0.55, 0.6, 1.4]
+    with Mp4Writer(tmp_path / "v.mp4", (49, 65), 10) as writer:
+        for number, time in enumerate(seconds):
+            writer.add(np.full((49, 65, 3), 40 * number, np.uint8), time)
+    video = Video(tmp_path / "v.mp4")
+    assert video.size == (48, 64)
+    np.testing.assert_allclose([frame.seconds for frame in video.frames()], seconds, atol=1e-3)
+    levels = [frame.image.mean() for frame in video.frames()]
+    np.testing.assert_allclose(levels, 40 * np.arange(5), atol=6)
+
+
+def test_gif_is_small_and_short(tmp_path):
+    with GifWriter(tmp_path / "v.gif") as writer:
+        for number in range(round(30 * (GIF_SECONDS + 2))):
+            if writer.wants(number / 30):
+                writer.add(scene([(number % 100, 10, number % 100 + 20, 80)], size=(120, 960)), number / 30)
+    with Image.open(tmp_path / "v.gif") as image:
+        assert image.size == (GIF_WIDTH, 60)
+        assert image.n_frames == pytest.approx(10 * GIF_SECONDS, abs=1)
+        durations = []
+        for frame in range(image.n_frames):
+            image.seek(frame)
+            durations.append(image.info["duration"])
+    assert sum(durations) / 1000 == pytest.approx(GIF_SECONDS, abs=0.2)
