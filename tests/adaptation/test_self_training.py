@@ -45,8 +45,10 @@ def test_classes_that_nobody_or_everybody_has():
     assert match_rates(torch.zeros(0, 2), torch.tensor([0.5, 0.5])).shape == (0, 2)
 
 
-def method(rates=(1.0, 0.0, 0.0, 1.0), **arguments):
-    return create_adaptation("self_training", arguments, feature_dim=128, num_classes=C, class_rates=rates)
+def begun(detector, rates=(1.0, 0.0, 0.0, 1.0), **arguments):
+    method = create_adaptation("self_training", arguments, feature_dim=128, num_classes=C, class_rates=rates)
+    method.before_training(detector.eval(), [], [])
+    return method
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +58,7 @@ def detector():
 
 
 def test_target_people_get_their_own_labels_whatever_the_order_of_the_batch(detector):
-    training, target = method((0.5, 0.2, 0.1, 0.7), rolls=2), clips((2, 0, 1), labelled=False)
+    training, target = begun(detector, (0.5, 0.2, 0.1, 0.7), rolls=2), clips((2, 0, 1), labelled=False)
     training.before_epoch(detector.eval(), [target], epoch=0)
     assert [len(training._labels[key]) for key in target.keys] == [2, 0, 1]
     labels = torch.cat([training._labels[key] for key in target.keys])
@@ -72,7 +74,7 @@ def test_target_people_get_their_own_labels_whatever_the_order_of_the_batch(dete
 
 
 def test_a_round_lasts_as_long_as_asked(detector):
-    training, target = method(rolls=1, every=3), clips((1,), labelled=False)
+    training, target = begun(detector, rolls=1, every=3), clips((1,), labelled=False)
     labelled = []
     for epoch in range(6):
         training._labels = {}
@@ -82,7 +84,7 @@ def test_a_round_lasts_as_long_as_asked(detector):
 
 
 def test_without_known_rates_labels_are_the_predictions(detector):
-    training, target = method(None, rolls=1), clips((2, 1), labelled=False)
+    training, target = begun(detector, None, rolls=1), clips((2, 1), labelled=False)
     training.before_epoch(detector.eval(), [target], epoch=0)
     with torch.no_grad():
         expected = detector(target.frames, target.boxes, target.clip_index).logits.sigmoid()
@@ -90,10 +92,10 @@ def test_without_known_rates_labels_are_the_predictions(detector):
 
 
 def test_the_labels_of_a_round_are_part_of_a_checkpoint_until_training_ends(detector, tmp_path):
-    training, target = method(rolls=1), clips((2, 0, 1), labelled=False)
+    training, target = begun(detector, rolls=1), clips((2, 0, 1), labelled=False)
     training.before_epoch(detector.eval(), [target], epoch=0)
     torch.save(training.state_dict(), tmp_path / "last.ckpt")
-    resumed = method(rolls=1)
+    resumed = begun(detector, rolls=1)
     resumed.load_state_dict(torch.load(tmp_path / "last.ckpt", weights_only=True))
     assert resumed._labels.keys() == training._labels.keys()
     assert all(torch.equal(resumed._labels[key], training._labels[key]) for key in target.keys)
@@ -102,6 +104,6 @@ def test_the_labels_of_a_round_are_part_of_a_checkpoint_until_training_ends(dete
 
 
 def test_no_target_clip_at_all(detector):
-    training = method(rolls=2)
+    training = begun(detector, rolls=2)
     training.before_epoch(detector.eval(), [], epoch=0)
     assert training._labels == {}

@@ -9,9 +9,10 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from microg_da.adaptation.base import Adaptation, split_prediction
+from microg_da.adaptation.base import split_prediction
 from microg_da.adaptation.losses import multilabel_bce
 from microg_da.adaptation.roll_tta import RollTTA, RollTTAArguments
+from microg_da.adaptation.teacher import TeacherMethod
 from microg_da.data.clips import ClipBatch, ClipKey, concatenate_batches
 from microg_da.models.detector import ActionDetector
 
@@ -24,23 +25,26 @@ class SelfTrainingArguments:
         rolls: evenly spaced camera rolls that a target clip is labelled under; 1 labels it as it is.
         weight: of the loss on target people.
         every: epochs between labellings, the first before the first epoch.
+        decay: of the moving average of weights that labels, is validated and is handed over.
         temperature: of the confidence that weighs the rolls, see :class:`~microg_da.adaptation.roll_tta.RollTTA`.
     """
 
     rolls: int = 8
     weight: float = 1.0
     every: int = 2
+    decay: float = 0.995
     temperature: float = 1.0
 
 
-class SelfTraining(Adaptation):
-    """In rounds the detector labels the target clips under several rolls, and learns from these soft labels.
+class SelfTraining(TeacherMethod):
+    """In rounds a teacher labels the target clips under several rolls, and the detector learns these soft labels.
 
     Averaging over rolls lets a detector that knows upright people label floating ones, and the next round it knows
-    more angles. Labels are soft, and of each class they are shifted, in logits, until their mean is the class's rate
-    among source people: without that, rare classes fade from round to round. (Lee, "Pseudo-Label", ICML workshop
-    2013; rates as in Zou et al., "Unsupervised domain adaptation via class-balanced self-training", ECCV 2018, whose
-    classes exclude one another; here each of C sigmoids has its own rate.)
+    more angles. The teacher is the moving average of the detector's weights, which is ahead of the detector itself
+    as long as the learning rate is high. Labels are soft, and of each class they are shifted, in logits, until their
+    mean is the class's rate among source people: without that, rare classes fade from round to round. (Lee,
+    "Pseudo-Label", ICML workshop 2013; rates as in Zou et al., "Unsupervised domain adaptation via class-balanced
+    self-training", ECCV 2018, whose classes exclude one another; here each of C sigmoids has its own rate.)
     """
 
     Arguments: ClassVar[type] = SelfTrainingArguments
@@ -53,14 +57,15 @@ class SelfTraining(Adaptation):
 
     @torch.no_grad()
     def before_epoch(self, detector: ActionDetector, target: Iterable[ClipBatch], epoch: int) -> None:
-        """Begin a round: label every target clip with the detector as it is."""
+        """Begin a round: let the teacher label every target clip."""
         if epoch % self.arguments.every:
             return
+        assert self.teacher is not None
         logits: list[Tensor] = []
         counts: list[int] = []
         keys: list[ClipKey] = []
         for batch in target:
-            logits.append(self._rolled[0].predict(detector, batch).logits.float())
+            logits.append(self._rolled[0].predict(self.teacher.network, batch).logits.float())
             counts += torch.bincount(batch.clip_index, minlength=len(batch)).tolist()
             keys += batch.keys
         everybody = torch.cat(logits) if logits else torch.zeros(0, self.num_classes)
@@ -68,7 +73,8 @@ class SelfTraining(Adaptation):
         self._labels = dict(zip(keys, labels.split(counts), strict=True))
 
     def after_training(self, detector: ActionDetector) -> None:
-        """Forget the labels."""
+        """Hand the teacher over, and forget the labels."""
+        super().after_training(detector)
         self._labels = {}
 
     def get_extra_state(self) -> dict[str, Any]:
