@@ -77,6 +77,10 @@ ADAPTATIONS = Registry(
             "microg_da.adaptation.prototype_calibration:PrototypeCalibration",
             "without source clips: people told differently by group and by action meet prototypes (Li et al. 2025)",
         ),
+        "rotation_consistency": Entry(
+            "microg_da.adaptation.rotation_consistency:RotationConsistency",
+            "predictions and features of target people agree between two camera rolls",
+        ),
         "source_finetune": Entry(
             "microg_da.adaptation.source_finetune:SourceFinetune",
             "no adaptation: the same training on source alone, to tell augmentation from adaptation",

@@ -9,8 +9,9 @@ from torch import Tensor
 
 from microg_da.adaptation.base import split_prediction
 from microg_da.adaptation.losses import multilabel_bce
-from microg_da.adaptation.pseudo_labels import ClassThresholds, trusted_bce
+from microg_da.adaptation.pseudo_labels import ClassThresholds, PseudoLabels, trusted_bce
 from microg_da.adaptation.teacher import TeacherMethod, ramp_up
+from microg_da.adaptation.views import in_view
 from microg_da.config import AugmentConfig
 from microg_da.data.augment import augment_batch
 from microg_da.data.clips import ClipBatch, concatenate_batches
@@ -76,11 +77,13 @@ class MeanTeacher(TeacherMethod):
         assert target is not None
         assert self.teacher is not None
         pseudo = self.thresholds.label(self.teacher(target, self.arguments.teacher_rolls), source.labels)
-        both = concatenate_batches(source, augment_batch(target, self.strong_view))
+        strong = augment_batch(target, self.strong_view)
+        both = concatenate_batches(source, strong)
         prediction = detector(both.frames, both.boxes, both.clip_index)
         of_source, of_target = split_prediction(prediction, source.num_boxes)
+        visible = PseudoLabels(pseudo.labels, pseudo.trusted * in_view(target.boxes, strong.boxes)[:, None])
         weight = self.arguments.weight * ramp_up(progress, self.arguments.ramp_up)
         return {
             "supervised": multilabel_bce(of_source.logits, source.labels),
-            "pseudo_label": weight * trusted_bce(of_target.logits, pseudo),
+            "pseudo_label": weight * trusted_bce(of_target.logits, visible),
         }

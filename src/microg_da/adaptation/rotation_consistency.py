@@ -1,0 +1,154 @@
+"""The same answers for the same person under different camera rolls."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from microg_da.adaptation.base import Adaptation, split_prediction
+from microg_da.adaptation.losses import multilabel_bce
+from microg_da.adaptation.teacher import ramp_up
+from microg_da.adaptation.views import first_clips, in_view
+from microg_da.config import AugmentConfig
+from microg_da.data.augment import augment_batch
+from microg_da.data.clips import ClipBatch, concatenate_batches
+from microg_da.errors import unknown_name
+from microg_da.models.detector import ActionDetector, Prediction
+
+ANCHORS = ("confident", "upright", "none")
+DISTANCES = ("divergence", "squared")
+
+
+@dataclass
+class RotationConsistencyArguments:
+    """Settings of :class:`RotationConsistency`.
+
+    Attributes:
+        weight: of the distance between predictions.
+        feature_weight: of the distance between features.
+        ramp_up: part of the stage over which both rise.
+        rotation: largest angle between the two views, in degrees.
+        distance: between predictions: ``divergence`` (symmetric, of Bernoulli distributions) or ``squared`` (difference
+            of probabilities).
+        anchor: the view that stays where it is and draws the other: ``confident`` (for each person the one with the
+            largest probability), ``upright`` (the clip before the roll) or ``none`` (both move).
+    """
+
+    weight: float = 1.0
+    feature_weight: float = 0.1
+    ramp_up: float = 0.3
+    rotation: float = 180.0
+    distance: str = "divergence"
+    anchor: str = "confident"
+
+
+class RotationConsistency(Adaptation):
+    """Predictions and features of a target person agree between the clip as it is and the clip rolled at random.
+
+    Each class is a Bernoulli variable of its own, so predictions are compared class by class. Half of the target clips
+    are seen, twice each, so that a step costs what one view of all of them would.
+
+    Consistency under perturbation: Sajjadi et al., "Regularization with stochastic transformations and perturbations
+    for deep semi-supervised learning", NIPS 2016; with one view held fixed: Miyato et al., "Virtual adversarial
+    training", TPAMI 41, 2019.
+    """
+
+    Arguments: ClassVar[type] = RotationConsistencyArguments
+
+    def __init__(self, arguments: RotationConsistencyArguments, **task: Any) -> None:
+        super().__init__(arguments, **task)
+        if arguments.distance not in DISTANCES:
+            raise unknown_name("distance", arguments.distance, DISTANCES, where="adaptation.args.distance")
+        if arguments.anchor not in ANCHORS:
+            raise unknown_name("anchor", arguments.anchor, ANCHORS, where="adaptation.args.anchor")
+        self.roll = AugmentConfig(flip=0.0, scale=[1.0, 1.0], colour=0.0, rotation=arguments.rotation)
+
+    def training_losses(
+        self, detector: ActionDetector, source: ClipBatch | None, target: ClipBatch | None, progress: float
+    ) -> dict[str, Tensor]:
+        """The supervised loss of the source, and the two distances between views of target people."""
+        assert source is not None
+        assert source.labels is not None
+        assert target is not None
+        upright = first_clips(target, (len(target) + 1) // 2)
+        rolled = augment_batch(upright, self.roll)
+        every = concatenate_batches(source, concatenate_batches(upright, rolled))
+        prediction = detector(every.frames, every.boxes, every.clip_index)
+        of_source, of_target = split_prediction(prediction, source.num_boxes)
+        seen = in_view(upright.boxes, rolled.boxes)
+        consistency = self.consistency(*split_prediction(of_target, upright.num_boxes), seen)
+        rise = ramp_up(progress, self.arguments.ramp_up)
+        return {
+            "supervised": multilabel_bce(of_source.logits, source.labels),
+            **{name: rise * loss for name, loss in consistency.items()},
+        }
+
+    def consistency(self, upright: Prediction, rolled: Prediction, seen: Tensor) -> dict[str, Tensor]:
+        """The weighted distances between two views of the same ``K`` people.
+
+        Args:
+            upright: predictions before the roll.
+            rolled: predictions after it.
+            seen: ``(K,)`` 1 for people who are still in the picture.
+        """
+        first, second = anchored(upright, rolled, self.arguments.anchor)
+        distance = symmetric_divergence if self.arguments.distance == "divergence" else squared_difference
+        return {
+            "consistency": self.arguments.weight * seen_mean(distance(first.logits, second.logits), seen),
+            "feature_consistency": self.arguments.feature_weight
+            * seen_mean(cosine_distance(first.features, second.features), seen),
+        }
+
+
+def anchored(first: Prediction, second: Prediction, anchor: str) -> tuple[Prediction, Prediction]:
+    """Two views of the same people, of which for each person one passes no gradient.
+
+    Args:
+        first: the view before the roll.
+        second: the view after it.
+        anchor: see :class:`RotationConsistencyArguments`.
+    """
+    if anchor == "none":
+        return first, second
+    if anchor == "upright":
+        return Prediction(*(part.detach() for part in first)), second
+    surest = [view.logits.detach().amax(dim=1, keepdim=True) for view in (first, second)]
+    fixed = surest[0] >= surest[1]
+    return (
+        Prediction(*(torch.where(fixed, part.detach(), part) for part in first)),
+        Prediction(*(torch.where(fixed, part, part.detach()) for part in second)),
+    )
+
+
+def symmetric_divergence(first: Tensor, second: Tensor) -> Tensor:
+    """Half the sum of both Kullback–Leibler divergences between Bernoulli distributions, mean over classes.
+
+    Args:
+        first: ``(K, C)`` logits.
+        second: ``(K, C)`` logits.
+
+    Returns:
+        ``(K,)`` in nats.
+    """
+    first, second = first.float(), second.float()
+    # KL(p‖q) + KL(q‖p) = (p - q)(logit p - logit q), exact however sure both are.
+    return 0.5 * ((first.sigmoid() - second.sigmoid()) * (first - second)).mean(dim=1)
+
+
+def squared_difference(first: Tensor, second: Tensor) -> Tensor:
+    """Squared difference of probabilities; arguments and result as in :func:`symmetric_divergence`."""
+    return (first.float().sigmoid() - second.float().sigmoid()).square().mean(dim=1)
+
+
+def cosine_distance(first: Tensor, second: Tensor) -> Tensor:
+    """``(K,)`` of 1 minus the cosine between two ``(K, D)`` features."""
+    return 1 - F.cosine_similarity(first.float(), second.float(), dim=1)
+
+
+def seen_mean(values: Tensor, seen: Tensor) -> Tensor:
+    """The mean of ``(K,)`` values over those with ``seen`` of 1; 0 (with a gradient of 0) without any."""
+    return (values * seen).sum() / seen.sum().clamp(min=1)

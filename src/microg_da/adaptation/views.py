@@ -1,0 +1,114 @@
+"""Views of clips that methods compare: a part of a batch, people still in the picture, people pasted elsewhere."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torchvision.ops import roi_align
+
+from microg_da.data.clips import ClipBatch
+
+
+def first_clips(batch: ClipBatch, count: int) -> ClipBatch:
+    """The first ``count`` clips of a batch and the people in them, without labels."""
+    people = batch.clip_index < count
+    return replace(
+        batch,
+        frames=batch.frames[:count],
+        boxes=batch.boxes[people],
+        clip_index=batch.clip_index[people],
+        labels=None,
+        table_boxes=batch.table_boxes[people],
+        keys=batch.keys[:count],
+    )
+
+
+def in_view(before: Tensor, after: Tensor, least: float = 0.5) -> Tensor:
+    """Who is still in the picture after a roll: ``(K,)``, 1 for yes.
+
+    A roll by itself never makes the box of an ellipse smaller, so whatever is missing was cut at the border.
+
+    Args:
+        before: ``(K, 4)`` boxes xyxy before the roll.
+        after: ``(K, 4)`` boxes after it, clipped to the picture.
+        least: what must be left of the area.
+    """
+    old, new = ((box[:, 2:] - box[:, :2]).clamp(min=0).prod(dim=1) for box in (before, after))
+    return ((new > 0) & (new >= least * old)).float()
+
+
+class Pasted(NamedTuple):
+    """Clips with people of other clips in them.
+
+    Attributes:
+        batch: the mixed clips and everyone who can be seen in them; no labels.
+        people: ``(K,)`` who they are: an index into the background's people followed by the foreground's.
+    """
+
+    batch: ClipBatch
+    people: Tensor
+
+
+def paste_people(foreground: ClipBatch, background: ClipBatch, margin: float, max_covered: float) -> Pasted:
+    """Paste everyone of each foreground clip, where they are, into the background clip of the same place.
+
+    The same window of the picture is pasted in all frames: the box widened by a margin, over which it fades.
+
+    Args:
+        foreground: frames ``(B, 3, T, H, W)``.
+        background: frames of the same shape and kind; a longer batch is cut to the shorter one.
+        margin: width of the fading border, in parts of the box's sides.
+        max_covered: background people of whose box a larger part is covered lose their place.
+    """
+    count = min(len(foreground), len(background))
+    numbers = [torch.arange(len(batch.boxes), device=batch.boxes.device) for batch in (background, foreground)]
+    people = torch.cat([
+        numbers[0][background.clip_index < count],
+        numbers[1][foreground.clip_index < count] + len(background.boxes),
+    ])  # fmt: skip
+    foreground, background = first_clips(foreground, count), first_clips(background, count)
+    opacity = _opacity(foreground, margin)
+    covered = _mean_inside(opacity, background)
+    kept = torch.cat([covered <= max_covered, torch.ones_like(foreground.clip_index, dtype=torch.bool)])
+    clip_index = torch.cat([background.clip_index, foreground.clip_index])
+    order = torch.argsort(clip_index, stable=True)
+    order = order[kept[order]]
+    batch = replace(
+        background,
+        frames=_blend(background.frames, foreground.frames, opacity),
+        boxes=torch.cat([background.boxes, foreground.boxes])[order],
+        clip_index=clip_index[order],
+        table_boxes=torch.cat([background.table_boxes, foreground.table_boxes])[order],
+        domain="both",
+    )
+    return Pasted(batch, people[order])
+
+
+def _opacity(batch: ClipBatch, margin: float) -> Tensor:
+    """``(B, H, W)`` in [0, 1]: 1 inside boxes, falling to 0 over the margin around them."""
+    height, width = batch.frames.shape[-2:]
+    sides = []
+    for axis, size in ((0, width), (1, height)):
+        low, high = batch.boxes[:, axis, None], batch.boxes[:, axis + 2, None]
+        border = (margin * (high - low)).clamp(min=1e-3)
+        pixels = torch.arange(size, device=low.device) + 0.5
+        outside = torch.maximum(low - pixels, pixels - high)
+        sides.append((1 - outside / border).clamp(0, 1))
+    windows = sides[1][:, :, None] * sides[0][:, None, :]
+    empty = windows.new_zeros(len(batch), height, width)
+    return empty.scatter_reduce_(0, batch.clip_index[:, None, None].expand_as(windows), windows, "amax")
+
+
+def _mean_inside(planes: Tensor, batch: ClipBatch) -> Tensor:
+    """``(K,)`` the mean of a person's plane inside their box."""
+    regions = torch.cat([batch.clip_index[:, None].to(planes), batch.boxes.to(planes)], dim=1)
+    return roi_align(planes[:, None], regions, output_size=1, aligned=True).flatten()
+
+
+def _blend(below: Tensor, above: Tensor, opacity: Tensor) -> Tensor:
+    weight = opacity[:, None, None].to(below.dtype if below.is_floating_point() else torch.float32)
+    mixed = torch.lerp(below.to(weight.dtype), above.to(weight.dtype), weight)
+    return mixed if below.is_floating_point() else mixed.round_().to(below.dtype)
