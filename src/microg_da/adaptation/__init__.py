@@ -81,6 +81,10 @@ ADAPTATIONS = Registry(
             "microg_da.adaptation.rotation_consistency:RotationConsistency",
             "predictions and features of target people agree between two camera rolls",
         ),
+        "rotation_pretext": Entry(
+            "microg_da.adaptation.rotation_pretext:RotationPretext",
+            "a head predicts the quarter turn of clips of both domains (Gidaris et al. 2018)",
+        ),
         "source_finetune": Entry(
             "microg_da.adaptation.source_finetune:SourceFinetune",
             "no adaptation: the same training on source alone, to tell augmentation from adaptation",
