@@ -85,6 +85,10 @@ ADAPTATIONS = Registry(
             "microg_da.adaptation.rotation_pretext:RotationPretext",
             "a head predicts the quarter turn of clips of both domains (Gidaris et al. 2018)",
         ),
+        "instance_mixing": Entry(
+            "microg_da.adaptation.instance_mixing:InstanceMixing",
+            "target people pasted into source clips, labelled by a moving-average teacher (Lu et al. 2022)",
+        ),
         "source_finetune": Entry(
             "microg_da.adaptation.source_finetune:SourceFinetune",
             "no adaptation: the same training on source alone, to tell augmentation from adaptation",

@@ -1,0 +1,101 @@
+"""People of one domain in clips of the other."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from microg_da.adaptation.base import split_prediction
+from microg_da.adaptation.losses import multilabel_bce
+from microg_da.adaptation.pseudo_labels import ClassThresholds, PseudoLabels, trusted_bce
+from microg_da.adaptation.teacher import TeacherMethod, ramp_up
+from microg_da.adaptation.views import paste_people
+from microg_da.data.clips import ClipBatch, concatenate_batches
+from microg_da.errors import InputError, unknown_name
+from microg_da.models.detector import ActionDetector
+
+PASTED = ("target", "source")
+
+
+@dataclass
+class InstanceMixingArguments:
+    """Settings of :class:`InstanceMixing`.
+
+    Attributes:
+        weight: of the loss on mixed clips, once it has ramped up.
+        ramp_up: part of the stage over which the weight rises.
+        decay: of the teacher's moving average.
+        teacher_rolls: equally spaced camera rolls that the teacher's probabilities are averaged over.
+        pasted: whose people are pasted into the other domain's clips: ``target`` or ``source``.
+        margin: border over which a pasted window fades, in parts of the box's sides.
+        max_covered: people of whom a larger part is covered by pasted windows are left out.
+        positive: see :class:`~microg_da.adaptation.pseudo_labels.ClassThresholds`.
+        negative: likewise.
+        memory: likewise.
+    """
+
+    weight: float = 1.0
+    ramp_up: float = 0.3
+    decay: float = 0.99
+    teacher_rolls: int = 1
+    pasted: str = "target"
+    margin: float = 0.15
+    max_covered: float = 0.5
+    positive: float = 0.5
+    negative: float = 2.0
+    memory: int = 1024
+
+
+class InstanceMixing(TeacherMethod):
+    """The detector also learns from mixed clips: target people in source scenes, labelled by a teacher.
+
+    Each target clip's people are pasted, through the whole window, into a source clip. They keep their boxes and get a
+    mean teacher's pseudo-labels, of which only trusted entries count: one decision for each of C sigmoids where a
+    softmax teacher has one a person. Source people who can still be seen keep box and labels. The paper pastes half
+    of a source clip's people into a target clip; ``pasted: source`` does that with all of them.
+
+    Lu et al., "Exploiting instance-based mixed sampling via auxiliary source domain supervision for domain-adaptive
+    action detection" (DA-AIM), WACV 2023; labels by rank as in
+    :class:`~microg_da.adaptation.mean_teacher.MeanTeacher`.
+    """
+
+    Arguments: ClassVar[type] = InstanceMixingArguments
+
+    def __init__(self, arguments: InstanceMixingArguments, *, num_classes: int, **task: Any) -> None:
+        super().__init__(arguments, num_classes=num_classes, **task)
+        if arguments.pasted not in PASTED:
+            raise unknown_name("domain", arguments.pasted, PASTED, where="adaptation.args.pasted")
+        if arguments.margin < 0:
+            raise InputError(f"adaptation.args.margin={arguments.margin} cannot be: expected a number of at least 0.")
+        self.thresholds = ClassThresholds(num_classes, arguments.positive, arguments.negative, arguments.memory)
+
+    def training_losses(
+        self, detector: ActionDetector, source: ClipBatch | None, target: ClipBatch | None, progress: float
+    ) -> dict[str, Tensor]:
+        """The supervised loss of the source, and that of everyone in the mixed clips."""
+        assert source is not None
+        assert source.labels is not None
+        assert target is not None
+        assert self.teacher is not None
+        pseudo = self.thresholds.label(self.teacher(target, self.arguments.teacher_rolls), source.labels)
+        mixed, labels = self.mix(source, target, pseudo)
+        both = concatenate_batches(source, mixed)
+        prediction = detector(both.frames, both.boxes, both.clip_index)
+        of_source, of_mixed = split_prediction(prediction, source.num_boxes)
+        weight = self.arguments.weight * ramp_up(progress, self.arguments.ramp_up)
+        return {
+            "supervised": multilabel_bce(of_source.logits, source.labels),
+            "mixed": weight * trusted_bce(of_mixed.logits, labels),
+        }
+
+    def mix(self, source: ClipBatch, target: ClipBatch, pseudo: PseudoLabels) -> tuple[ClipBatch, PseudoLabels]:
+        """Mixed clips, and what is known of the people in them; source labels are all trusted."""
+        assert source.labels is not None
+        known = PseudoLabels(source.labels, torch.ones_like(source.labels))
+        parts = [(source, known), (target, pseudo)]
+        (background, below), (foreground, above) = parts if self.arguments.pasted == "target" else parts[::-1]
+        batch, people = paste_people(foreground, background, self.arguments.margin, self.arguments.max_covered)
+        return batch, PseudoLabels(*(torch.cat(both)[people] for both in zip(below, above, strict=True)))
