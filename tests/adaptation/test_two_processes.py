@@ -95,14 +95,20 @@ def train(name: str, rank: int, folder: Path) -> dict[str, Any]:
     method = create_adaptation(name, feature_dim=detector.feature_dim, num_classes=C)
     everyone = [batch((2, 1), labelled=False, seed=9)]
     method.before_training(detector.eval(), [batch((1, 2), labelled=True, seed=8)], everyone)
-    module = DetectorModule(detector.train(), method, TrainingConfig(epochs=1, lr=1e-2), AugmentConfig())
     untrained = digest(detector.named_parameters())
     steps = []
     for step, (source, target) in enumerate(PEOPLE[rank]):
-        clips = {"target": batch(target, labelled=method.uses_target_labels, seed=10 * step + rank)}
+        clips = {"target": batch(target, labelled=method.uses_target_labels, seed=step)}
         if method.uses_source:
-            clips["source"] = batch(source, labelled=True, seed=100 + 10 * step + rank)
+            clips["source"] = batch(source, labelled=True, seed=10 + step)
         steps.append(clips)
+    module = DetectorModule(
+        detector.train(),
+        method,
+        TrainingConfig(epochs=1, lr=1e-2),
+        AugmentConfig(),
+        target_clips=[clips["target"].without_labels() for clips in steps],
+    )
     trainer = pl.Trainer(
         accelerator="cpu",
         devices=2,
@@ -138,7 +144,7 @@ def batch(people: tuple[int, ...], *, labelled: bool, seed: int) -> Any:
         frames = torch.randint(0, 256, (3, 8, 48, 48), dtype=torch.uint8, generator=generator)
         boxes = torch.tensor([[4.0, 4, 40, 44]]).repeat(count, 1)
         labels = (torch.rand(count, C, generator=generator) > 0.5).float() if labelled else None
-        clips.append(Clip(frames, boxes, boxes / 48, labels, ClipKey(f"v_{index}", 1)))
+        clips.append(Clip(frames, boxes, boxes / 48, labels, ClipKey(f"v{seed}_{index}", 1)))
     return collate_clips(clips, "source" if labelled else "target")
 
 
