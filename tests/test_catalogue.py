@@ -12,9 +12,13 @@ from microg_da.data import DATA
 from microg_da.errors import InputError
 from microg_da.models import MODELS
 from microg_da.taxonomy import get_taxonomy
+from microg_da.validation import VALIDATORS
 
 
-@pytest.mark.parametrize(("what", "registry"), [("models", MODELS), ("adaptations", ADAPTATIONS), ("data", DATA)])
+@pytest.mark.parametrize(
+    ("what", "registry"),
+    [("models", MODELS), ("adaptations", ADAPTATIONS), ("validators", VALIDATORS), ("data", DATA)],
+)
 def test_every_registry_line_is_listed(what, registry):
     found = entries(what)
     assert [entry["name"] for entry in found] == list(registry)

@@ -149,6 +149,9 @@ KINDS = {
     "adaptations": Kind(
         "methods that adapt to the target, for adaptation.name", _registry("microg_da.adaptation:ADAPTATIONS")
     ),
+    "validators": Kind(
+        "label-free scores, for selection: validator:NAME", _registry("microg_da.validation:VALIDATORS")
+    ),
     "experiments": Kind("experiments, for fit --experiment", _experiments),
     "sweeps": Kind("sweep files, for sweep and for wandb sweep", _sweeps),
     "data": Kind("data sources, for data.source and data.target", _registry("microg_da.data:DATA")),

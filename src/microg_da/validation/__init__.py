@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from microg_da.registry import Entry, Registry
 
 if TYPE_CHECKING:
+    from microg_da.validation.collapse import CollapseReport
     from microg_da.validation.observations import Observed
 
 VALIDATORS = Registry(
@@ -19,6 +20,30 @@ VALIDATORS = Registry(
         "source_map": Entry(
             "microg_da.validation.source:source_map",
             "mAP on source validation clips: says nothing of the target, and cannot be fooled by collapse",
+        ),
+        "entropy": Entry(
+            "microg_da.validation.confidence:entropy",
+            "how sure target predictions are: minus their mean Bernoulli entropy",
+        ),
+        "information_maximisation": Entry(
+            "microg_da.validation.confidence:information_maximisation",
+            "how sure and how varied: mutual information between people and classes (Musgrave et al. 2022)",
+        ),
+        "bnm": Entry(
+            "microg_da.validation.confidence:bnm",
+            "how sure and how varied: nuclear norm of the answers, 1 where all are the same (Cui et al. 2020)",
+        ),
+        "snd": Entry(
+            "microg_da.validation.structure:snd",
+            "how densely target features lie together: soft neighbourhood density (Saito et al. 2021)",
+        ),
+        "corr_c": Entry(
+            "microg_da.validation.structure:corr_c",
+            "whether classes go together in target predictions as in source ones (after Corr-C, Tu et al. 2023)",
+        ),
+        "mmd": Entry(
+            "microg_da.validation.structure:mmd",
+            "how near the domains' features are: minus their maximum mean discrepancy (Long et al. 2015)",
         ),
     },
 )
@@ -29,4 +54,17 @@ def score_all(observed: Observed) -> dict[str, float]:
     return {name: VALIDATORS.load(name)(observed) for name in VALIDATORS}
 
 
-__all__ = ["VALIDATORS", "score_all"]
+def judge(observed: Observed) -> tuple[dict[str, float], CollapseReport]:
+    """Every validator's score and what the collapse guard says; for a collapsed detector all scores are -inf.
+
+    So no maximum of scores can be a collapsed detector, which validators that reward sure predictions would prefer.
+    """
+    from microg_da.validation.collapse import collapse_report
+
+    report = collapse_report(observed)
+    if report.collapsed:
+        return dict.fromkeys(VALIDATORS, float("-inf")), report
+    return score_all(observed), report
+
+
+__all__ = ["VALIDATORS", "judge", "score_all"]

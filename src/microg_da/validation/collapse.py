@@ -1,0 +1,135 @@
+"""The collapse guard: whether a detector still tells target people apart."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from microg_da.validation.observations import Observed
+
+POSITIVE = 0.5
+"""A class is predicted for a person when its probability is above this."""
+FEWEST_PEOPLE = 10
+"""With fewer target people nothing is said: their answers may agree by chance."""
+LARGEST_RATIO = 4.0
+"""How many times more, or fewer, positives than on the source are taken for a change of domain.
+
+Label rates do differ between domains: on the embedded pair a healthy source model predicts 0.8 times as many labels
+a person on the target. A collapse changes them tenfold, or to nothing.
+"""
+LARGEST_AGREEMENT = 0.9
+"""Up to this share of target people may get one and the same answer, that is, set of classes."""
+NOISE = 3.0
+"""A class is flagged beyond so many standard errors of the difference of its rates."""
+
+
+@dataclass(frozen=True)
+class CollapseReport:
+    """What the guard saw.
+
+    Attributes:
+        collapsed: the verdict.
+        reason: why, in words; empty if not collapsed.
+        source_rate: share of (person, class) pairs predicted positive on the source; NaN without people.
+        target_rate: likewise on the target.
+        agreement: share of target people who get the commonest answer; NaN without people.
+        source_rates: the share of people of whom each class is predicted, on the source.
+        target_rates: likewise on the target.
+        flagged: indices of classes whose rate is more than four times, or less than a quarter of, that on the
+            source, beyond what the number of people explains. Domains differ in their labels, so that flagged
+            classes alone are no verdict.
+    """
+
+    collapsed: bool
+    reason: str
+    source_rate: float
+    target_rate: float
+    agreement: float
+    source_rates: tuple[float, ...]
+    target_rates: tuple[float, ...]
+    flagged: tuple[int, ...]
+
+    def as_dict(self, class_ids: Sequence[int] | None = None) -> dict[str, Any]:
+        """Plain values for JSON; ``flagged`` holds the classes' ids where these are given."""
+        values = asdict(self)
+        return values | {"flagged": [index if class_ids is None else class_ids[index] for index in self.flagged]}
+
+
+def collapse_report(observed: Observed) -> CollapseReport:
+    """Compare what is predicted of target people with what is predicted of source people.
+
+    A detector has collapsed on the target if at least ten people are there and
+
+    - 90% of them get one and the same answer (nothing, everything, one class for everybody), or
+    - labels are predicted four times as often as on the source, or a quarter as often.
+
+    The first needs no source, and so finds a collapse that both domains share.
+    """
+    source, target = (
+        torch.sigmoid(logits.float()) > POSITIVE for logits in (observed.source_logits, observed.target_logits)
+    )
+    report: dict[str, Any] = {
+        "source_rate": _mean(source),
+        "target_rate": _mean(target),
+        "agreement": commonest_answer(target)[0],
+        "source_rates": _rates(source),
+        "target_rates": _rates(target),
+        "flagged": flagged_classes(source, target),
+    }
+    reason = _reason(report, source, target)
+    return CollapseReport(collapsed=bool(reason), reason=reason, **report)
+
+
+def commonest_answer(positive: Tensor) -> tuple[float, int]:
+    """The share of people, rows of a boolean ``(K, C)``, who get the commonest row, and how many classes it holds.
+
+    The share is NaN without people.
+    """
+    if not len(positive):
+        return float("nan"), 0
+    answers, counts = torch.unique(positive, dim=0, return_counts=True)
+    return int(counts.max()) / len(positive), int(answers[counts.argmax()].sum())
+
+
+def flagged_classes(source: Tensor, target: Tensor) -> tuple[int, ...]:
+    """Indices of the classes whose rates differ; see :class:`CollapseReport`.
+
+    Args:
+        source: boolean ``(K_s, C)``.
+        target: boolean ``(K_t, C)``.
+    """
+    if not (len(source) and len(target)):
+        return ()
+    before, after = source.double().mean(dim=0), target.double().mean(dim=0)
+    pooled = torch.cat([source, target]).double().mean(dim=0)
+    error = (pooled * (1 - pooled) * (1 / len(source) + 1 / len(target))).sqrt()
+    differs = torch.maximum(before, after) > LARGEST_RATIO * torch.minimum(before, after)
+    return tuple(torch.nonzero(differs & ((after - before).abs() > NOISE * error)).flatten().tolist())
+
+
+def _reason(report: dict[str, Any], source: Tensor, target: Tensor) -> str:
+    if len(target) < FEWEST_PEOPLE:
+        return ""
+    share, count = commonest_answer(target)
+    classes = target.shape[1]
+    if share >= LARGEST_AGREEMENT:
+        answer = {0: "no class", classes: "every class", 1: "one class"}.get(count, f"{count} classes")
+        return f"{100 * share:.0f}% of the target people get one and the same answer, {answer}"
+    before, after = report["source_rate"], report["target_rate"]
+    if len(source) >= FEWEST_PEOPLE and max(before, after) > LARGEST_RATIO * min(before, after):
+        return (
+            f"{after * classes:.2g} classes a person are predicted on the target, {before * classes:.2g} on the source"
+        )
+    return ""
+
+
+def _mean(positive: Tensor) -> float:
+    return float(positive.double().mean()) if positive.numel() else float("nan")
+
+
+def _rates(positive: Tensor) -> tuple[float, ...]:
+    return tuple(positive.double().mean(dim=0).tolist()) if len(positive) else ()

@@ -1,0 +1,74 @@
+"""How target people lie to each other, and to those of the source."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from microg_da.adaptation.mmd import multi_kernel_mmd
+from microg_da.validation.observations import Observed
+
+SND_TEMPERATURE = 0.05
+MOST_PEOPLE = 1024
+"""How many people of a domain are compared pair by pair; of more, as many are taken at even distances."""
+
+
+def snd(observed: Observed) -> float:
+    """Soft neighbourhood density of target RoI features; NaN with fewer than three people.
+
+    The mean entropy (nats) of each person's softmax, at temperature 0.05, over the cosines to all others: high where
+    everybody has many near neighbours, as in dense clusters. Features take the place of the paper's class
+    probabilities, of which those of rare classes are all alike.
+
+    Saito et al., "Tune it the right way: Unsupervised validation of domain adaptation via soft neighborhood
+    density", ICCV 2021.
+    """
+    features = F.normalize(evenly(observed.target_features).double(), dim=1)
+    count = len(features)
+    if count < 3:
+        return float("nan")
+    similarity = features @ features.T / SND_TEMPERATURE
+    others = similarity[~torch.eye(count, dtype=torch.bool)].view(count, count - 1)
+    return float(torch.distributions.Categorical(logits=others).entropy().mean())
+
+
+def corr_c(observed: Observed) -> float:
+    """How alike the class correlations of target and source predictions are; NaN unless both domains have people.
+
+    The cosine between the two matrices ``P^T P / K`` of probabilities. A softmax has one class a person, and is
+    compared with the identity; of a multi-label person several classes are true, and which go together is read from
+    the source. It is blind to a collapse of both domains.
+
+    Tu, Deng, Zheng and Gedeon, "Assessing model out-of-distribution generalization with softmax prediction
+    probability baselines and a correlation method", 2023 (Corr-C).
+    """
+    if not (observed.source_logits.numel() and observed.target_logits.numel()):
+        return float("nan")
+    source, target = (class_correlation(logits) for logits in (observed.source_logits, observed.target_logits))
+    return float(F.cosine_similarity(source.flatten(), target.flatten(), dim=0, eps=1e-300))
+
+
+def class_correlation(logits: Tensor) -> Tensor:
+    """``(C, C)`` mean over people of the products of their probabilities."""
+    probabilities = torch.sigmoid(logits.double())
+    return probabilities.T @ probabilities / len(probabilities)
+
+
+def mmd(observed: Observed) -> float:
+    """Minus the multi-kernel discrepancy of the domains' RoI features; NaN with fewer than two people in a domain.
+
+    Bandwidths follow the median distance, so that features which merely shrink are no nearer.
+
+    Long et al., "Learning transferable features with deep adaptation networks", ICML 2015.
+    """
+    source, target = evenly(observed.source_features), evenly(observed.target_features)
+    if min(len(source), len(target)) < 2:
+        return float("nan")
+    return -float(multi_kernel_mmd(source, target))
+
+
+def evenly(people: Tensor, most: int = MOST_PEOPLE) -> Tensor:
+    """At most ``most`` rows at even distances: pairs of all people would not fit into memory."""
+    count = len(people)
+    return people if count <= most else people[torch.arange(most) * count // most]
