@@ -38,11 +38,13 @@ def write_roll_figure(curves: Mapping[str, pd.Series], path: str | Path, title: 
     import matplotlib
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
+    from matplotlib.projections.polar import PolarAxes
 
     figure = Figure(figsize=(5.2, 5), layout="constrained")
     FigureCanvasAgg(figure)
     figure.patch.set_alpha(0)
-    axes: Any = figure.add_subplot(projection="polar")
+    axes = figure.add_subplot(projection="polar")
+    assert isinstance(axes, PolarAxes)
     axes.set(theta_zero_location="N", theta_direction=-1, facecolor="none", ylim=(0, _outer_circle(curves)))
     axes.set_thetagrids(range(0, 360, 45))
     axes.set_rlabel_position(22.5)
