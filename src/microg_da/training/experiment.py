@@ -23,12 +23,14 @@ from microg_da.evaluation.metric import DetectionMetrics
 from microg_da.files import replacing
 from microg_da.models.cost import count_parameters
 from microg_da.models.detector import ActionDetector
+from microg_da.taxonomy import get_taxonomy
 from microg_da.training.examples import write_examples
 from microg_da.training.module import DetectorModule
 from microg_da.training.run import Run, embedded_notice
 from microg_da.training.stage import finish_logging, make_trainer, quiet, save_detector, train_stage
 from microg_da.training.trained import build_detector, build_method, method_at_test
-from microg_da.validation import score_all
+from microg_da.validation import judge
+from microg_da.validation.collapse import CollapseReport
 from microg_da.validation.observations import Observations
 
 
@@ -119,6 +121,7 @@ class Experiment:
             self._test("adapted", method_label(self.config), adapted, seconds, method)
         write_examples(self.run, self.datasets)
         self._list_skipped()
+        self._warn_of_collapse()
         finish_logging(self.run)
         self.run.update(status="finished", peak_memory_mib=round(peak_memory_mib()))
 
@@ -211,10 +214,9 @@ class Experiment:
             write_detections(metrics.detections(), self.run.detections_file(row, domain))
             scores[domain] = metrics.scores().as_dict()
             self._say(f"  {row} on {domain} test: mAP {_percent(scores[domain]['map'])}", indent=True)
-        unlabelled = validate_detector(self.run, detector, self.datasets, adaptation)
-        self.run.add_row(
-            {"name": row, "method": name, "seconds": round(seconds, 2), **scores, "validators": unlabelled}
-        )
+        scores["validators"], report = validate_detector(self.run, detector, self.datasets, adaptation)
+        scores["collapse"] = report.as_dict(get_taxonomy(self.config.data.taxonomy).ids)
+        self.run.add_row({"name": row, "method": name, "seconds": round(seconds, 2), **scores})
 
     # ----------------------------------------------------------------------------------------------------- pieces
 
@@ -237,9 +239,16 @@ class Experiment:
         if len(skipped):
             with replacing(self.run.path / "skipped.csv") as temporary:
                 skipped.to_csv(temporary, index=False)
-            warning = f"{len(skipped)} clips could not be read and were left out; skipped.csv lists them"
-            self.run.update(warnings=[*self.run.record["warnings"], warning])
-            self._say(f"[yellow]{warning}[/yellow]")
+            self._warn(f"{len(skipped)} clips could not be read and were left out; skipped.csv lists them")
+
+    def _warn_of_collapse(self) -> None:
+        guard = (self.run.row("adapted") or {}).get("collapse") or {}
+        if guard.get("collapsed"):
+            self._warn(f"the adapted detector has collapsed: {guard['reason']}")
+
+    def _warn(self, warning: str) -> None:
+        self.run.update(warnings=[*self.run.record["warnings"], warning])
+        self._say(f"[yellow]{warning}[/yellow]")
 
     def _plain(self, detector: ActionDetector) -> Adaptation:
         return self._adaptation("source_only", detector, {})
@@ -321,8 +330,8 @@ def score_detector(
 
 def validate_detector(
     run: Run, detector: ActionDetector, datasets: DomainDatasets, adaptation: Adaptation | None = None
-) -> dict[str, float]:
-    """What every label-free validator says of a detector, on both domains' validation splits.
+) -> tuple[dict[str, float], CollapseReport]:
+    """What every label-free validator and the collapse guard say of a detector, on both domains' validation splits.
 
     Target labels are not read. Source labels are, for the validator that is made of them.
     """
@@ -335,7 +344,7 @@ def validate_detector(
         # One pass a domain, as in the test: a method that adapts online must not meet the domains mixed.
         loader = data.test_loader(domain, "val")
         _pass(run, detector, adaptation, loader, metrics=metrics, scored="source", observations=observations)
-    return score_all(observations.observed(metrics.scores().map))
+    return judge(observations.observed(metrics.scores().map))
 
 
 def _pass(run: Run, detector: ActionDetector, adaptation: Adaptation | None, loader: Any, **accumulate: Any) -> None:

@@ -21,7 +21,7 @@ from microg_da.evaluation.metric import DetectionMetrics
 from microg_da.models.adapters import learning_rate_scales
 from microg_da.models.detector import ActionDetector
 from microg_da.training.schedules import learning_rate
-from microg_da.validation import score_all
+from microg_da.validation import judge
 from microg_da.validation.observations import Observations
 
 
@@ -157,7 +157,9 @@ class DetectorModule(pl.LightningModule):
             # Target scores are an oracle's and must not reach a validator.
             observed = self.observations.observed(source_map if self.scored == "source" else None)
             self.observations.reset()
-            self.log_dict({f"validator/{name}": value for name, value in score_all(observed).items()})
+            scores, report = judge(observed)
+            self.log_dict({f"validator/{name}": value for name, value in scores.items()})
+            self.log("collapse", float(report.collapsed))
 
     def _log_scores(self) -> float | None:
         assert self.metrics is not None

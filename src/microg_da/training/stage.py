@@ -97,7 +97,8 @@ def train_stage(
     if trainer.interrupted:
         raise KeyboardInterrupt
     _join_curves(curves)
-    if monitor and checkpoint.best_model_path:
+    # -inf is the score of a collapsed epoch, or of one that could not be scored; with nothing better the last counts.
+    if monitor and checkpoint.best_model_path and checkpoint.best_model_score > float("-inf"):  # type: ignore[operator]
         state = torch.load(checkpoint.best_model_path, map_location="cpu", weights_only=True)["state_dict"]
         module.load_state_dict(state)
     adaptation.after_training(detector)
