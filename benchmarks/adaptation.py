@@ -42,15 +42,15 @@ class Row:
     test_time: str | None = None
     epochs: int | None = None
     args: dict[str, Any] = field(default_factory=dict)
+    test_time_args: dict[str, Any] = field(default_factory=dict)
 
     @property
     def label(self) -> str:
         """The row's name in tables."""
-        settings = ", ".join(f"{key}={value}" for key, value in self.args.items())
-        name = self.method + (f" ({settings})" if settings else "")
         rotation = f"rotation {self.rotation:g}°" if self.rotation else None
-        epochs = f"{self.epochs} epochs" if self.epochs else None
-        return " + ".join(part for part in (name, rotation, self.test_time, epochs) if part)
+        test_time = with_settings(self.test_time, self.test_time_args) if self.test_time else None
+        parts = [with_settings(self.method, self.args), rotation, test_time]
+        return " + ".join(part for part in parts if part) + (f", {self.epochs} epochs" if self.epochs else "")
 
     @property
     def folder(self) -> str:
@@ -62,7 +62,13 @@ class Row:
         words = [f"adaptation.name={self.method}", f"adaptation.rotation={self.rotation or 'null'}"]
         words += [f"adaptation.args.{key}={value}" for key, value in self.args.items()]
         words += [f"adaptation.test_time={self.test_time}"] if self.test_time else []
+        words += [f"adaptation.test_time_args.{key}={value}" for key, value in self.test_time_args.items()]
         return words + ([f"adaptation.epochs={self.epochs}"] if self.epochs else [])
+
+
+def with_settings(method: str, settings: dict[str, Any]) -> str:
+    written = ", ".join(f"{key}={value}" for key, value in settings.items())
+    return f"{method} ({written})" if written else method
 
 
 @dataclass(frozen=True)
