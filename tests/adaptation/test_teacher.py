@@ -8,6 +8,7 @@ import torch
 from microg_da.adaptation.base import create_adaptation
 from microg_da.adaptation.teacher import Teacher, ramp_up
 from microg_da.data.clips import Clip, ClipKey, collate_clips
+from microg_da.data.rotation import roll_batch
 from microg_da.errors import InputError
 from microg_da.models.detector import create_detector
 
@@ -77,11 +78,12 @@ def test_the_first_teacher_says_what_the_source_model_says(detector):
 
 
 def test_rolls_are_averaged_and_the_average_does_not_depend_on_where_one_begins(detector):
-    from microg_da.data.rotation import roll_batch
-
     teacher, batch = Teacher(detector, 0.9), people()
     torch.nn.init.normal_(teacher.network.head.projection.weight)
     averaged = teacher(batch, rolls=4)
+    turns = torch.stack([teacher(roll_batch(batch, 90.0 * turn)) for turn in range(4)])
+    weights = (-torch.distributions.Bernoulli(turns).entropy().sum(dim=2)).softmax(dim=0)
+    assert torch.allclose(averaged, torch.einsum("rk,rkc->kc", weights, turns), atol=1e-6)
     assert torch.allclose(averaged, teacher(roll_batch(batch, 90), rolls=4), atol=1e-5)
     assert not torch.allclose(averaged, teacher(batch), atol=1e-3)
 

@@ -268,6 +268,7 @@ _NOISE = (
     r".*`isinstance\(treespec, LeafSpec\)` is deprecated.*",
     r".*torch.jit.script.* is deprecated.*",
     r".*Trying to infer the `batch_size`.*",
+    r".*module\(s\) in eval mode.*",
 )
 
 
