@@ -74,7 +74,7 @@ def test_a_film_becomes_clips(tmp_path):
 def test_large_frames_are_written_with_480_lines(tmp_path):
     frames = (scene([(100, 100, 300, 600)], size=(722, 1280)) for _ in range(CLIP_FRAMES))
     clipped = cut_into_clips(Video(write_video(tmp_path / "v.mp4", frames)), find_red, tmp_path / "videos")
-    assert clipped.clips[["height", "width"]].iloc[0].tolist() == [480, 852]
+    assert clipped.clips[["height", "width"]].iloc[0].tolist() == [480, 850]
     np.testing.assert_allclose(clipped.boxes[BOX].mean(), np.array([100, 100, 300, 600]) * 480 / 722, atol=1.5)
 
 

@@ -37,7 +37,7 @@ class TestTracker:
             there = np.flatnonzero(~np.isnan(lefts))
             boxes = np.array([[x, 0.2, x + 0.15, 0.8] for x in lefts[there]]).reshape(-1, 4)
             order = np.random.default_rng(moment).permutation(len(there))  # detectors give no order
-            result[moment, there[order]] = tracker.update(boxes[order], since=every)
+            result[moment, there[order]] = tracker.update(boxes[order])
         return result
 
     def test_people_who_walk_keep_their_numbers(self):

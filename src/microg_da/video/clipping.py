@@ -194,7 +194,7 @@ class FollowedPeople:
     def _look(self, image: np.ndarray) -> None:
         height, width = image.shape[:2]
         boxes = self._find(image).boxes
-        ids = self._tracker.update(boxes / np.array([width, height] * 2), since=self._frame - self._looked_at)
+        ids = self._tracker.update(boxes / np.array([width, height] * 2))
         now = dict(zip(ids.tolist(), boxes, strict=True))
         self._rows += [(self._frame + 1, person, box) for person, box in now.items()]
         self._due = self._frame + self._step(now)

@@ -26,7 +26,7 @@ class PersonTracker:
     """Numbers the people of frames that come one after the other, with Norfair: a Kalman filter and overlap.
 
     Args:
-        rate: frames per second that are looked at.
+        rate: frames per second, those that are skipped among them.
 
     Raises:
         InputError: if Norfair is not installed.
@@ -40,10 +40,12 @@ class PersonTracker:
                 "joining boxes into tracks needs Norfair: pip install 'microg_da[detect]', or give boxes with person_id"
             ) from error
         self._norfair = norfair
+        # Frames for which somebody is waited for; each detection begins the time anew, the first one too.
+        self._patience = max(2, round(LONGEST_GAP * rate))
         self._tracker = norfair.Tracker(
             "iou",
             distance_threshold=1 - _LEAST_OVERLAP,
-            hit_counter_max=max(2, round(LONGEST_GAP * rate)),
+            hit_counter_max=self._patience,
             initialization_delay=0,
         )
         self._step = 0
@@ -52,12 +54,11 @@ class PersonTracker:
         """Pass a frame that is not looked at: people move on meanwhile."""
         self._tracker.update()
 
-    def update(self, boxes: np.ndarray, since: int = 1) -> np.ndarray:
+    def update(self, boxes: np.ndarray) -> np.ndarray:
         """The numbers of the people in the next frame.
 
         Args:
             boxes: ``(K, 4)`` in [0, 1]; call also for a frame without anybody.
-            since: how many frames ago the one before was looked at.
 
         Returns:
             ``(K,)`` int64, counted from 1; one number is one person.
@@ -66,7 +67,7 @@ class PersonTracker:
         corners = boxes.reshape(-1, 2, 2) * _UNITS
         detections = [self._norfair.Detection(each, data=(self._step, i)) for i, each in enumerate(corners)]
         ids = np.zeros(len(boxes), np.int64)
-        for tracked in self._tracker.update(detections, period=max(since, 1)):
+        for tracked in self._tracker.update(detections, period=self._patience):
             step, place = tracked.last_detection.data
             if step == self._step:
                 ids[place] = tracked.id or 0  # never None: nobody waits to be confirmed

@@ -116,7 +116,7 @@ class GifWriter:
         """See :class:`FrameWriter`."""
         if not self.wants(seconds):
             return
-        self._due += (np.floor((seconds - self._due) * GIF_RATE) + 1) / GIF_RATE
+        self._due += (np.floor((seconds - self._due) * GIF_RATE + 1e-6) + 1) / GIF_RATE
         scale = min(1.0, GIF_WIDTH / image.shape[1])
         if scale < 1:
             size = (GIF_WIDTH, max(1, round(image.shape[0] * scale)))
