@@ -53,14 +53,16 @@ class ModelConfig:
     """The detector, the weights it starts from, and its window: ``num_frames`` T, ``sampling_rate`` τ.
 
     A window that is not set is the one that the named model was made for; ``window: published`` takes the one that
-    the benchmark gave it. ``roi_stride``, ``freeze``, ``adapters``, ``roll_pooling`` and ``allow_missing`` are those of
-    :func:`~microg_da.models.create_detector`.
+    the benchmark gave it. One that is longer than the clips repeats their ends and the run says so
+    (``impossible_window: clamp``), or is refused (``refuse``). ``roi_stride``, ``freeze``, ``adapters``,
+    ``roll_pooling`` and ``allow_missing`` are those of :func:`~microg_da.models.create_detector`.
     """
 
     name: str = "r2plus1d_tiny"
     checkpoint: str | None = None
     allow_missing: list[str] = field(default_factory=list)
     window: str = "architecture"
+    impossible_window: str = "clamp"
     num_frames: int = 8
     sampling_rate: int = 2
     dropout: float = 0.5
@@ -110,7 +112,8 @@ class TrainingConfig:
     """One training stage: how long, with which optimiser and schedule.
 
     ``schedule`` is ``cosine``, ``constant`` or ``steps``; ``steps`` multiplies ``lr`` by ``relative_lrs[i]`` from
-    epoch ``step_epochs[i]`` on. All begin with a linear warm-up from ``warmup_start * lr``.
+    epoch ``step_epochs[i]`` on. All begin with a linear warm-up from ``warmup_start * lr``. With ``cycles`` the whole
+    schedule is run through so many times (Loshchilov & Hutter, "SGDR", ICLR 2017).
     """
 
     epochs: int = 12
@@ -120,6 +123,7 @@ class TrainingConfig:
     weight_decay: float = 0.05
     momentum: float = 0.9
     schedule: str = "cosine"
+    cycles: int = 1
     warmup_epochs: float = 1.0
     warmup_start: float = 0.01
     step_epochs: list[int] = field(default_factory=lambda: [0, 20, 30, 40])
@@ -132,6 +136,7 @@ class TrainingConfig:
 class AdaptationConfig:
     """The adaptation, its own arguments, and how its stage differs from :class:`TrainingConfig`.
 
+    ``cycles`` is that of the stage's schedule, e.g. one for each round of self-training.
     ``test_time`` names a second method that acts at test time on what the first has trained, e.g. ``roll_tta``.
     ``rotation`` is the largest roll in degrees in the adaptation stage, in place of ``augment.rotation``: the source
     model can stay upright while the adapted one sees every angle. It needs a method that trains.
@@ -141,6 +146,7 @@ class AdaptationConfig:
     args: dict[str, Any] = field(default_factory=dict)
     epochs: int = 4
     lr: float = 1e-3
+    cycles: int = 1
     rotation: float | None = None
     test_time: str | None = None
     test_time_args: dict[str, Any] = field(default_factory=dict)
@@ -343,6 +349,7 @@ def _to_object(merged: DictConfig, where: str) -> Config:
 
 
 VALIDATOR = "validator:"
+IMPOSSIBLE_WINDOWS = ("clamp", "refuse")
 SELECTIONS = ("last", "source", "oracle")
 STARTS = ("source", "scratch")
 SCHEDULES = ("cosine", "constant", "steps")
@@ -379,6 +386,7 @@ def check_config(config: Config, origins: Mapping[str, str] | None = None) -> No
         among("model.name", config.model.name, MODELS)
     if config.adaptation.test_time is not None:
         among("adaptation.test_time", config.adaptation.test_time, ADAPTATIONS)
+    among("model.impossible_window", config.model.impossible_window, IMPOSSIBLE_WINDOWS)
     among("selection", config.selection, [*SELECTIONS, *(f"{VALIDATOR}{name}" for name in VALIDATORS)])
     among("target_supervised.start", config.target_supervised.start, STARTS)
     among("training.schedule", config.training.schedule, SCHEDULES)
@@ -456,12 +464,14 @@ _LIMITS: dict[str, tuple[Callable[[Any], bool], str]] = {
     ),
     "training.epochs": _at_least(1),
     "training.batch_size": _at_least(1),
+    "training.cycles": _at_least(1),
     "training.lr": _POSITIVE,
     "training.warmup_epochs": ((lambda value: value >= 0), "a number of at least 0"),
     "adaptation.rotation": _DEGREES_OR_NONE,
     "target_supervised.rotation": _DEGREES_OR_NONE,
     "target_supervised.epochs": ((lambda value: value is None or value >= 1), "a whole number of at least 1, or null"),
     "adaptation.epochs": _at_least(0),
+    "adaptation.cycles": _at_least(1),
     "adaptation.lr": _POSITIVE,
     "evaluation.batch_size": _at_least(1),
 }

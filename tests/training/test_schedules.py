@@ -46,3 +46,12 @@ def test_the_warm_up_joins_the_schedule_without_a_jump(schedule):
     config = TrainingConfig(epochs=10, lr=0.2, schedule=schedule, warmup_epochs=2)
     assert learning_rate(config, 2 - 1e-9) == pytest.approx(learning_rate(config, 2), rel=1e-6)
     assert learning_rate(config, 0) == pytest.approx(0.2 * config.warmup_start)
+
+
+def test_cycles_run_through_the_whole_schedule_again():
+    once = TrainingConfig(epochs=4, lr=0.2, warmup_epochs=1)
+    thrice = TrainingConfig(epochs=12, lr=0.2, warmup_epochs=1, cycles=3)
+    for epoch in (0, 0.5, 1, 2.25, 3.99):
+        for cycle in range(3):
+            assert learning_rate(thrice, epoch + 4 * cycle) == pytest.approx(learning_rate(once, epoch))
+    assert learning_rate(thrice, 12) == pytest.approx(0, abs=1e-12)

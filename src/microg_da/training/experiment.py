@@ -106,7 +106,10 @@ class Experiment:
 
     def complete(self) -> None:
         """Do every step that the folder does not hold yet."""
-        self.run.update(status="running", **self.datasets.facts())
+        facts = self.datasets.facts()
+        self.run.update(status="running", **facts)
+        for warning in facts["warnings"]:
+            self._say(f"[yellow]note[/yellow] {warning}")
         detector, seconds = self._stage("source", self._train_source)
         self.run.update(model=self._describe(detector))
         self._test("source_only", "source_only", detector, seconds)
@@ -173,7 +176,7 @@ class Experiment:
         data = self._adaptation_data(method)
         seconds = self._look_at_clips(detector, method, data)
         if method.trains and settings.epochs:
-            training = replace(self.config.training, epochs=settings.epochs, lr=settings.lr)
+            training = replace(self.config.training, epochs=settings.epochs, lr=settings.lr, cycles=settings.cycles)
             seconds += self._train("adapt", detector, method, data, training, settings.rotation)
         if at_test is not method:
             seconds += self._look_at_clips(detector, at_test, data)

@@ -12,12 +12,14 @@ def learning_rate(config: TrainingConfig, epoch: float) -> float:
     """The learning rate at a point of a stage.
 
     The warm-up rises linearly from ``warmup_start * lr`` to what the schedule asks for at its end, as the
-    benchmark's does.
+    benchmark's does. With several ``cycles`` all of it begins anew so many times.
 
     Args:
         config: the stage.
         epoch: epochs done so far, e.g. 2.5 in the middle of the third.
     """
+    length = config.epochs / config.cycles
+    epoch -= length * min(int(epoch / length), config.cycles - 1)
     factor = _SCHEDULES[config.schedule]
     if epoch < config.warmup_epochs:
         end = factor(config, config.warmup_epochs)
@@ -27,7 +29,7 @@ def learning_rate(config: TrainingConfig, epoch: float) -> float:
 
 
 def _cosine(config: TrainingConfig, epoch: float) -> float:
-    return 0.5 * (1 + math.cos(math.pi * min(epoch / config.epochs, 1.0)))
+    return 0.5 * (1 + math.cos(math.pi * min(epoch * config.cycles / config.epochs, 1.0)))
 
 
 def _steps(config: TrainingConfig, epoch: float) -> float:
