@@ -35,6 +35,8 @@ if keys.get("data.image_size") == "17":
     sys.exit(1)
 table = "epoch,val/map,train/loss\\n"
 for epoch in range(int(keys.get("training.epochs", 1))):
+    while (pathlib.Path(__file__).parent / "hold").exists():
+        time.sleep(0.05)
     time.sleep(float(keys.get("training.warmup_epochs", 0)))
     table += f"{epoch},,{1 / (epoch + 1)}\\n{epoch},{lr * (epoch + 1)},\\n"
     (metrics / "metrics.csv").write_text(table)
@@ -45,7 +47,7 @@ rows = [{"name": "adapted", "source": {"map": lr}, "target": {"map": lr / 2}, "v
 
 @pytest.fixture
 def stand_in(tmp_path) -> Path:
-    """A program called microg_da that finishes at once; its metric is the learning rate."""
+    """A program called microg_da that finishes at once, or when no file `hold` is beside it; its metric is lr."""
     path = tmp_path / "bin" / "microg_da"
     path.parent.mkdir()
     path.write_text(f"#!{sys.executable}\n{textwrap.dedent(STAND_IN)}")

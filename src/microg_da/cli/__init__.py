@@ -26,7 +26,7 @@ COMMANDS = {
     "evaluate": "turn detections and ground truth into mAP, F1, recall and AUROC",
     "text-eval": "score captions and answers, with blind baselines beside them",
     "report": "make the page of a run again from its files",
-    "compare": "set runs side by side: seeds averaged, paired differences",
+    "temporal-window": "draw mAP over the windows of runs: heat maps over T and τ, curves over seconds",
     "sweep": "run many variants of an experiment: one W&B sweep file, Optuna or W&B's agents",
     "roll-response": "test a run's detector under every camera roll",
     "audit": "say what is wrong or leaking in a data set, and what is in it",

@@ -62,7 +62,7 @@ def _run_optuna(args: argparse.Namespace, sweep: SweepFile, console: Console) ->
     from microg_da.reporting.score_tables import new_console
 
     try:
-        from microg_da.sweeps.results import read_results, results_table, write_best, write_page
+        from microg_da.sweeps.results import read_results, results_table, write_best, write_page, write_record
         from microg_da.sweeps.worker import Plan, run_plan, total_trials
     except ImportError as error:
         raise InputError(f"--engine optuna needs {error.name}: pip install 'microg_da[optuna]'.") from error
@@ -84,6 +84,7 @@ def _run_optuna(args: argparse.Namespace, sweep: SweepFile, console: Console) ->
     for note in results.notes:
         console.print(f"[yellow]note[/yellow] {note}")
     new_console().print(results_table(results), highlight=False)
+    write_record(results, folder / "sweep.json")
     best = write_best(results, folder / "best.yaml")
     page = write_page(results, folder / "sweep.html")
     console.print(f"page: {page.resolve()}", markup=False)

@@ -18,6 +18,7 @@ from microg_da.data.batches import SameSizeBatches
 from microg_da.data.clips import ClipBatch, collate_clips
 from microg_da.data.sources import open_source
 from microg_da.errors import InputError
+from microg_da.synthetic.spec import CLIP_FRAMES
 
 Domain = Literal["source", "target"]
 Split = Literal["train", "val", "test"]
@@ -34,6 +35,7 @@ class DomainDatasets:
     def __init__(self, config: Config) -> None:
         self.config = config
         self._open: dict[tuple[Domain, Split, bool], Any] = {}
+        self._window_warnings: list[str] = []
 
     def get(self, domain: Domain, split: Split, *, labelled: bool) -> Any:
         """The data set of one domain and split; its items are :class:`microg_da.data.clips.Clip`."""
@@ -61,7 +63,8 @@ class DomainDatasets:
         return {
             "data": {name: dataset.description for name, dataset in opened.items()},
             "split_hash": next((value for value in hashes.values() if value), None),
-            "warnings": list(dict.fromkeys(warnings)),
+            "fps": {name: getattr(dataset, "fps", None) for name, dataset in opened.items()},
+            "warnings": list(dict.fromkeys([*warnings, *self._window_warnings])),
         }
 
     def skipped(self) -> pd.DataFrame:
@@ -87,6 +90,7 @@ class DomainDatasets:
             options = dataclasses.asdict(config.synthetic)
             clips = {name: options.pop(f"{name}_clips") for name in ("train", "val", "test")}
             options |= {"num_clips": clips[split]}
+            self._check_window(source, CLIP_FRAMES)  # before anything is drawn
         dataset = open_source(
             source,
             split=split,
@@ -102,7 +106,26 @@ class DomainDatasets:
             raise InputError(
                 f"data.{domain}={source}: its {split} split holds no clips. Check the split and its files."
             )
+        if not source.startswith("synthetic:"):
+            self._check_window(source, dataset.shortest_clip())
         return dataset
+
+    def _check_window(self, source: str, length: int | None) -> None:
+        """Refuse a window that is longer than the clips, or note that they are repeated at their ends."""
+        model = self.config.model
+        needed = (model.num_frames - 1) * model.sampling_rate + 1
+        if length is None or needed <= length:
+            return
+        problem = (
+            f"the window of {model.num_frames} frames, {model.sampling_rate} apart, spans {needed} frames, and clips "
+            f"of {source} have {length}"
+        )
+        if model.impossible_window == "refuse":
+            raise InputError(
+                f"{problem}. Choose fewer frames or a smaller model.sampling_rate, or repeat the clips' ends: "
+                f"model.impossible_window=clamp."
+            )
+        self._window_warnings.append(f"{problem}: their first and last frames are repeated")
 
 
 class EpochSampler(DistributedSampler[Any]):

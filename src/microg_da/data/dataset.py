@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import contextlib
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -20,6 +22,8 @@ from microg_da.taxonomy import Taxonomy
 
 # AVA's videos are cut to seconds 900 to 1801, so that the number of frames tells the frame rate.
 _AVA_SECONDS = 901
+_LOOKED_AT = 10
+"""How many videos tell how long the clips of a data set are."""
 _USUAL_RATES = np.array([24000 / 1001, 24, 25, 30000 / 1001, 30, 50, 60000 / 1001, 60])
 
 
@@ -173,6 +177,21 @@ class ClipDataset(Dataset[Clip]):
     def num_boxes(self) -> int:
         """How many people there are in all clips together."""
         return len(self._boxes)
+
+    @property
+    def fps(self) -> float | None:
+        """Frames per second, of the first video that can be read; None where neither user nor files say."""
+        return self.timing.fps or next(iter(self._look(self.frames.fps)), None)
+
+    def shortest_clip(self) -> int | None:
+        """Frames of the shortest of some videos, taken evenly from all; None where none can be read."""
+        return min((length for length in self._look(self.frames.num_frames) if length), default=None)
+
+    def _look(self, ask: Callable[[str], Any]) -> Iterator[Any]:
+        """What some of the videos say, without reading all of a large data set."""
+        for place in np.unique(np.linspace(0, len(self._videos) - 1, _LOOKED_AT).astype(int)):
+            with contextlib.suppress(InputError):
+                yield ask(str(self._videos[place]))
 
     def frame_sizes(self) -> np.ndarray:
         """``(N, 2)``: height and width of the frames of every clip, as they come; 0 where no header can be read.

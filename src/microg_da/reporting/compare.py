@@ -38,6 +38,7 @@ _NO_OUTCOME = (
 """Configuration keys (or their beginnings) that do not tell settings apart: the method is named anyway."""
 
 
+EMBEDDED_NOTE = "Embedded synthetic data: the figures compare settings, and say nothing about MicroG-4M."
 FIGURES = (*ROWS, "gap_recovered")
 
 
@@ -121,7 +122,7 @@ def compare_runs(folders: Sequence[str | Path], baseline: str | None = None) -> 
     groups = dict(list(table.groupby(pd.Series(names), sort=False)))
     reference = groups[baseline].groupby("seed")["final"].mean()
     settings = [_setting(name, group, reference, is_baseline=name == baseline) for name, group in groups.items()]
-    return Comparison(settings, baseline, _notes(runs))
+    return Comparison(settings, baseline, comparability_notes(runs))
 
 
 def find_runs(folders: Sequence[str | Path]) -> list[Path]:
@@ -196,7 +197,7 @@ def _setting(name: str, runs: pd.DataFrame, reference: pd.Series, *, is_baseline
     return Setting(name, runs, figures, Spread.of(paired), int((paired > 0).sum()))
 
 
-def _notes(runs: Sequence[RunFolder]) -> list[str]:
+def comparability_notes(runs: Sequence[RunFolder]) -> list[str]:
     """What makes figures incomparable: another protocol, target or test set; and oracles."""
     notes = []
     for key, title in (("protocol", "protocols"), ("target", "target domains"), ("split_hash", "splits")):
@@ -210,5 +211,5 @@ def _notes(runs: Sequence[RunFolder]) -> list[str]:
     if oracles:
         notes.append(f"Oracle: target labels were seen in choosing {', '.join(oracles)}.")
     if any(run.run.get("embedded_data") for run in runs):
-        notes.append("Embedded synthetic data: the figures compare settings, and say nothing about MicroG-4M.")
+        notes.append(EMBEDDED_NOTE)
     return notes

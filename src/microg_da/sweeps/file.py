@@ -164,12 +164,13 @@ def _fit_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def read_sweep(name: str, overrides: Sequence[str] = ()) -> SweepFile:
+def read_sweep(name: str, overrides: Sequence[str] = (), *, check: bool = True) -> SweepFile:
     """Read a sweep by name or path and check all of it, each parameter's values by the experiment's schema.
 
     Args:
         name: of a file in ``sweeps/``, or its path.
         overrides: words added to every trial's command line, e.g. ``training.epochs=2``.
+        check: False where it was checked before, and a worker only reads it again.
 
     Raises:
         InputError: naming the file, the key and what was expected.
@@ -214,8 +215,9 @@ def read_sweep(name: str, overrides: Sequence[str] = ()) -> SweepFile:
         hyperband=_hyperband(content.get("early_terminate"), metric, str(path)),
         overrides=tuple(overrides),
     )
-    _check_boolean_flags(sweep)
-    _check_values(sweep)
+    if check:
+        _check_boolean_flags(sweep)
+        _check_values(sweep)
     return sweep
 
 

@@ -16,7 +16,8 @@ from rich.table import Table
 from rich.text import Text
 
 from microg_da.errors import InputError, first_line
-from microg_da.files import write_text
+from microg_da.files import write_json, write_text
+from microg_da.reporting.compare import EMBEDDED_NOTE
 from microg_da.reporting.report import environment
 from microg_da.reporting.tables import MISSING, duration
 from microg_da.sweeps.distributions import Choice, Parameter, Range
@@ -65,10 +66,8 @@ def read_results(sweep: SweepFile, study: Study) -> SweepResults:
     notes = []
     if config.uses_target_labels:
         notes.append("Oracle: target labels took part in choosing, so that a test on them says too much.")
-    from microg_da.training.run import embedded_notice
-
-    if notice := embedded_notice(config):
-        notes.append(f"{notice[0].upper()}{notice[1:]}.")
+    if any(source.startswith("synthetic:") for source in (config.data.source, config.data.target)):
+        notes.append(EMBEDDED_NOTE)
     metric = sweep.content.get("metric") or {}
     ignored = [key for key in ("impute", "impute_while_running") if key in metric]
     if ignored:
@@ -108,6 +107,25 @@ def number(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.4g}"
     return MISSING if value is None else str(value)
+
+
+def write_record(results: SweepResults, path: Path) -> Path:
+    """Every finished trial as JSON, for programs and for other pages."""
+    trials = [
+        {
+            "number": trial.number,
+            "state": _STATES[trial.state] or "complete",
+            "value": trial.value if results.sweep.metric else None,
+            "values": trial.user_attrs.get("values", {}),
+            "seconds": trial.user_attrs.get("seconds"),
+            "reason": trial.user_attrs.get("reason", ""),
+            "run": trial.user_attrs.get("run"),
+        }
+        for trial in results.trials
+    ]
+    metric = results.sweep.metric.name if results.sweep.metric else None
+    record = {"name": results.study.study_name, "metric": metric, "oracle": results.oracle, "notes": results.notes}
+    return write_json(path, {**record, "trials": trials})
 
 
 def write_best(results: SweepResults, path: Path) -> Path | None:

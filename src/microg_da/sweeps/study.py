@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import time
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +32,6 @@ _JOURNAL = "journal:///"
 _SURPLUS = "surplus"
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
-warnings.filterwarnings("ignore", category=ExperimentalWarning)
 
 
 class JournalWithHeartbeat(JournalStorage, BaseHeartbeat):
@@ -56,7 +57,8 @@ class JournalWithHeartbeat(JournalStorage, BaseHeartbeat):
 
     def get_heartbeat_stale_trial_callback(self) -> Any:
         """What becomes of a trial that lost its worker."""
-        return RetryHeartbeatStaleTrialCallback(MAX_RETRIES)
+        with _experimental():
+            return RetryHeartbeatStaleTrialCallback(MAX_RETRIES)
 
     def _get_stale_trial_ids(self, study_id: int) -> list[int]:
         latest = time.time() - 2 * self._interval
@@ -90,12 +92,13 @@ def open_storage(url: str, heartbeat: int) -> BaseStorage:
     # A SQLite file is locked as a whole, so that a worker waits its turn.
     options = {"connect_args": {"timeout": 60}} if parsed.get_backend_name() == "sqlite" else {"pool_pre_ping": True}
     try:
-        return RDBStorage(
-            url,
-            engine_kwargs=options,
-            heartbeat_interval=heartbeat,
-            heartbeat_stale_trial_callback=RetryHeartbeatStaleTrialCallback(MAX_RETRIES),
-        )
+        with _experimental():
+            return RDBStorage(
+                url,
+                engine_kwargs=options,
+                heartbeat_interval=heartbeat,
+                heartbeat_stale_trial_callback=RetryHeartbeatStaleTrialCallback(MAX_RETRIES),
+            )
     except (SQLAlchemyError, ImportError, RuntimeError) as error:
         shown = parsed.render_as_string(hide_password=True)
         reason = first_line(error).replace(str(parsed.password or "\0"), "***")
@@ -103,6 +106,14 @@ def open_storage(url: str, heartbeat: int) -> BaseStorage:
 
 
 _URLS = " Expected sqlite:///FILE, journal:///FILE or a database's URL, e.g. postgresql+psycopg://USER@HOST/NAME."
+
+
+@contextmanager
+def _experimental() -> Iterator[None]:
+    """Use what Optuna calls experimental without a word; the tests say if it changes."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ExperimentalWarning)
+        yield
 
 
 def open_study(sweep: SweepFile, name: str, storage: BaseStorage, seed: int) -> Study:
@@ -147,7 +158,8 @@ def make_sampler(sweep: SweepFile, seed: int) -> BaseSampler:
     if sweep.method == "random":
         return RandomSampler(seed)
     # Trials that others are running count as bad ones, so that workers do not all try the same place.
-    return TPESampler(seed=seed, constant_liar=True)
+    with _experimental():
+        return TPESampler(seed=seed, constant_liar=True)
 
 
 def reseed(study: Study, sweep: SweepFile, seed: int, number: int) -> None:
@@ -199,8 +211,15 @@ def reached_target(study: Study, sweep: SweepFile) -> bool:
     return any(sign * value >= sign * sweep.metric.target for value in values)
 
 
+def begin_stale_trials_again(study: Study) -> None:
+    """Queue the trials whose workers have shown no sign of life for too long."""
+    with _experimental():
+        optuna.storages.fail_stale_trials(study)
+
+
 def give_back(study: Study, number: int) -> None:
     """Queue a trial that was interrupted, so that the sweep goes on with it when run again."""
     trial = study.get_trials(deepcopy=False)[number]
     if trial.state == TrialState.FAIL:
-        RetryHeartbeatStaleTrialCallback()(study, trial)
+        with _experimental():
+            RetryHeartbeatStaleTrialCallback()(study, trial)

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import optuna
-from optuna.storages import fail_stale_trials
 from optuna.study import Study
 from optuna.trial import TrialState
 from rich.console import Console
@@ -18,6 +17,7 @@ from rich.console import Console
 from microg_da.errors import InputError
 from microg_da.sweeps.file import SweepFile, read_sweep
 from microg_da.sweeps.study import (
+    begin_stale_trials_again,
     counting_trials,
     give_back,
     is_surplus,
@@ -58,7 +58,7 @@ class Plan:
 
     def open(self) -> tuple[SweepFile, Study]:
         """The sweep file, read again, and its study."""
-        sweep = read_sweep(self.file, self.overrides)
+        sweep = read_sweep(self.file, self.overrides, check=False)
         return sweep, open_study(sweep, self.name, open_storage(self.storage, self.heartbeat), self.seed)
 
 
@@ -118,16 +118,20 @@ def work(plan: Plan, console: Console) -> None:
     sweep, study = plan.open()
     runner = TrialRunner(sweep, plan.folder)
     # A scheduler ends a job by SIGTERM; the trial is then given back, as after Ctrl-C.
-    before = signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    before = signal.signal(signal.SIGTERM, _interrupt)
     try:
         while (state := _what_is_left(study, sweep, plan.trials)) != "nothing":
             if state == "others":
                 time.sleep(min(plan.heartbeat, 5))
-                fail_stale_trials(study)
+                begin_stale_trials_again(study)
             else:
                 _one_trial(study, sweep, runner, plan, console)
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def _interrupt(*_: Any) -> None:
+    raise KeyboardInterrupt
 
 
 def _what_is_left(study: Study, sweep: SweepFile, total: int) -> str:

@@ -10,7 +10,7 @@ from torch.utils.data import Dataset
 from microg_da.data.clips import Clip, ClipKey
 from microg_da.synthetic import cache
 from microg_da.synthetic.drawing import draw_clips
-from microg_da.synthetic.spec import KEYFRAME, SyntheticSpec
+from microg_da.synthetic.spec import FRAMES_PER_SECOND, KEYFRAME, SyntheticSpec
 from microg_da.taxonomy import Taxonomy, get_taxonomy
 
 
@@ -79,6 +79,11 @@ class SyntheticDataset(Dataset[Clip]):
     def keys(self) -> list[ClipKey]:
         """The keyframe of every clip, in order."""
         return [ClipKey(self.spec.name(index).video_id, KEYFRAME) for index in range(len(self))]
+
+    @property
+    def fps(self) -> float:
+        """Frames per second."""
+        return FRAMES_PER_SECOND
 
     @property
     def description(self) -> str:

@@ -1,0 +1,45 @@
+"""`temporal-window`: mAP over the windows of runs."""
+
+from __future__ import annotations
+
+import argparse
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command line of `temporal-window`."""
+    parser.add_argument("folders", nargs="*", metavar="RUN", help="run folders, or folders that hold them")
+    parser.add_argument("--sweep", metavar="NAME", help="the runs of a sweep, e.g. temporal_window")
+    parser.add_argument("--runs", metavar="DIR", default="runs", help="where the sweep's folder is (default: runs)")
+    parser.add_argument("--output", metavar="FILE", help="the page (default: temporal_window.html above the runs)")
+    parser.add_argument("--json", action="store_true", help="print one JSON object instead of tables")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print a table for each result row and write the page."""
+    from pathlib import Path
+
+    from rich.console import Console
+
+    from microg_da.errors import InputError
+    from microg_da.files import to_json
+    from microg_da.reporting import compare, temporal_window
+    from microg_da.reporting.tables import ROW_TITLES
+
+    of_sweep = [Path(args.runs) / "sweeps" / args.sweep] if args.sweep else []
+    folders = [*args.folders, *of_sweep]
+    if not folders:
+        raise InputError("temporal-window: give run folders, or --sweep NAME.")
+    found = temporal_window.read_windows(folders)
+    above = of_sweep[0] if of_sweep else compare.default_page(compare.find_runs(folders)).parent
+    page = temporal_window.write_windows(found, args.output or above / "temporal_window.html")
+    notices = Console(stderr=True, highlight=False, soft_wrap=True)
+    if args.json:
+        print(to_json({"unit": found.unit, "windows": found.table.to_dict("records"), "notes": found.notes}))
+    else:
+        for row in found.rows:
+            print(f"{ROW_TITLES[row]}, target mAP × 100")
+            Console(highlight=False).print(temporal_window.windows_table(found, row))
+        for note in found.notes:
+            notices.print(f"note {note}", markup=False)
+    notices.print(f"page: {page.resolve()}", markup=False)
+    return 0

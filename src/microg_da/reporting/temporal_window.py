@@ -1,0 +1,169 @@
+"""mAP over the window that a network sees: T frames, τ apart, spanning T·τ / fps seconds."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from rich import box
+from rich.table import Table
+
+from microg_da.errors import InputError
+from microg_da.files import write_text
+from microg_da.reporting.compare import comparability_notes, find_runs
+from microg_da.reporting.figures import LineChart, line_chart
+from microg_da.reporting.report import environment
+from microg_da.reporting.run_folder import ROWS, RunFolder, read_run_folder
+from microg_da.reporting.tables import GROUP_TITLES, MISSING, per_class, per_group, percent, score
+
+ALL = "all"
+_TITLES = {ALL: "all classes", **GROUP_TITLES}
+_BUDGET = ("training.epochs", "training.batch_size", "adaptation.epochs", "synthetic.train_clips")
+"""Keys that decide how many optimiser steps a run takes on given data."""
+
+
+@dataclass(frozen=True)
+class TemporalWindows:
+    """What runs with different windows reached on the target.
+
+    Attributes:
+        table: one line per result row, group of classes and window: ``row``, ``group`` (``all`` or a group's key),
+            ``num_frames``, ``sampling_rate``, ``span`` and ``map`` (fraction, mean over runs of one window).
+        unit: of ``span``: seconds, or frames where the data does not say its frame rate.
+        notes: what makes the figures incomparable, and the windows that were refused.
+    """
+
+    table: pd.DataFrame
+    unit: str
+    notes: list[str]
+
+    @property
+    def rows(self) -> list[str]:
+        """The result rows that the runs have, in order."""
+        return [row for row in ROWS if row in set(self.table["row"])]
+
+    @property
+    def groups(self) -> list[str]:
+        """All classes, then the groups that have ground truth."""
+        return [group for group in _TITLES if group in set(self.table["group"])]
+
+    def grid(self, row: str, group: str = ALL) -> pd.DataFrame:
+        """A table of mAP with T down and τ across; NaN where a window was not run."""
+        chosen = self.table[(self.table["row"] == row) & (self.table["group"] == group)]
+        return chosen.pivot(index="num_frames", columns="sampling_rate", values="map")
+
+    def curve(self, row: str, group: str) -> pd.Series:
+        """What mAP does over the span; windows of the same span are averaged."""
+        chosen = self.table[(self.table["row"] == row) & (self.table["group"] == group)]
+        return chosen.groupby("span")["map"].mean().rename_axis(f"T·τ, {self.unit}")
+
+    def chart(self, row: str) -> LineChart | None:
+        """The curve of every group over the span."""
+        curves = {_TITLES[group]: self.curve(row, group) for group in self.groups}
+        return line_chart("mAP × 100", curves, scale=100)
+
+
+def read_windows(folders: Sequence[str | Path]) -> TemporalWindows:
+    """Sort runs by their windows.
+
+    Args:
+        folders: run folders, or folders that hold them, such as that of a sweep.
+
+    Raises:
+        InputError: if there is no finished run, or one does not say its window.
+    """
+    runs = [read_run_folder(path) for path in find_runs(folders)]
+    rates = [_fps(run) for run in runs]
+    known = all(rates)
+    lines = [line for run, rate in zip(runs, rates, strict=True) for line in _lines(run, rate if known else None)]
+    keys = ["row", "group", "num_frames", "sampling_rate", "span"]
+    table = pd.DataFrame(lines).groupby(keys, as_index=False)["map"].mean()
+    return TemporalWindows(table, "seconds" if known else "frames", [*_notes(runs), *_refused(folders)])
+
+
+def _lines(run: RunFolder, fps: float | None) -> list[dict[str, Any]]:
+    model = run.run.get("model") or {}
+    frames, rate = model.get("num_frames"), model.get("sampling_rate")
+    if not frames or not rate:
+        raise InputError(f"{run.path}: run.json does not say the window of its model. Was the run finished?")
+    window = {"num_frames": frames, "sampling_rate": rate, "span": frames * rate / (fps or 1.0)}
+    groups = per_group(per_class(run.results))
+    lines = []
+    for row in run.results["rows"]:
+        name = row["name"]
+        lines.append({"row": name, "group": ALL, **window, "map": score(row, "target", "map")})
+        lines += [{"row": name, "group": group, **window, "map": groups.loc[group, name]} for group in groups.index]
+    return lines
+
+
+def _fps(run: RunFolder) -> float | None:
+    rates = run.run.get("fps")
+    return rates.get("target/test") if isinstance(rates, dict) else None
+
+
+def _notes(runs: Sequence[RunFolder]) -> list[str]:
+    notes = comparability_notes(runs)
+    for key in _BUDGET:
+        section, _, leaf = key.partition(".")
+        values = {str((run.settings.get(section) or {}).get(leaf)) for run in runs}
+        if len(values) > 1:
+            notes.append(f"The runs differ in {key} ({', '.join(sorted(values))}): not the same optimiser steps.")
+    clamped = {
+        f"{run.run['model']['num_frames']}×{run.run['model']['sampling_rate']}"
+        for run in runs
+        if any("frames are repeated" in str(warning) for warning in run.run.get("warnings") or ())
+    }
+    if clamped:
+        notes.append(f"Longer than the clips, whose ends are repeated: {', '.join(sorted(clamped))}.")
+    return notes
+
+
+def _refused(folders: Sequence[str | Path]) -> list[str]:
+    """The windows that a sweep tried in vain, by its ``sweep.json``."""
+    notes = []
+    for file in (Path(folder) / "sweep.json" for folder in folders):
+        if not file.is_file():
+            continue
+        for trial in json.loads(file.read_text(encoding="utf-8"))["trials"]:
+            if trial["state"] != "complete":
+                values = ", ".join(f"{name}={value}" for name, value in trial["values"].items())
+                notes.append(f"Not run: {values}: {trial['reason']}")
+    return notes
+
+
+def windows_table(found: TemporalWindows, row: str) -> Table:
+    """T down, τ across, target mAP × 100 of all classes."""
+    grid = found.grid(row)
+    table = Table(box=box.SIMPLE_HEAD)
+    table.add_column("T \\ τ", justify="right")
+    for rate in grid.columns:
+        table.add_column(str(rate), justify="right")
+    for frames, line in grid.iterrows():
+        table.add_row(str(frames), *(percent(value) for value in line))
+    return table
+
+
+def write_windows(found: TemporalWindows, path: str | Path) -> Path:
+    """Write heat maps and curves as one self-contained HTML page.
+
+    Raises:
+        InputError: if the file cannot be written.
+    """
+    template = environment().get_template("temporal_window.html.j2")
+    maps = {(row, group): heat_map(found.grid(row, group)) for row in found.rows for group in found.groups}
+    return write_text(path, template.render(found=found, maps=maps, titles=_TITLES, missing=MISSING))
+
+
+def heat_map(grid: pd.DataFrame) -> list[tuple[int, list[tuple[float, int]]]]:
+    """For each T, in order, mAP and shade of every τ: 0 for the lowest of the grid to 100 for the highest."""
+    low, high = float(grid.min().min()), float(grid.max().max())
+
+    def shade(value: float) -> int:
+        return 0 if math.isnan(value) else round(100 * (value - low) / (high - low)) if high > low else 50
+
+    return [(int(frames), [(value, shade(value)) for value in line]) for frames, line in grid.iterrows()]  # type: ignore[call-overload]
