@@ -213,6 +213,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 def test_memory_does_not_grow_with_length(tmp_path):
     """Peak resident size for one minute and for twelve; each in a process of its own."""
     pytest.importorskip("norfair")
@@ -222,7 +223,7 @@ def test_memory_does_not_grow_with_length(tmp_path):
             [sys.executable, "-c", LONG, str(seconds), str(__file__).rsplit("/", 1)[0], str(tmp_path)],
             capture_output=True,
             text=True,
-            timeout=280,
+            timeout=1000,
         )
         assert done.returncode == 0, done.stderr[-2000:]
         peaks[seconds] = float(done.stdout)

@@ -73,7 +73,7 @@ def _card(label: Label, size: int) -> np.ndarray:
     title = f"person {label.person_id}" + (f"   {label.roll:.0f}°" if known_roll else "")
     widest = max((font.getlength(name) for name, _ in label.actions), default=0)
     bar = 3 * size
-    width = round(max(widest + 2 * pad + bar + font.getlength("100%"), font.getlength(title) + 2 * line)) + 2 * pad
+    width = round(max(widest + 2 * pad + bar + font.getlength("100% "), font.getlength(title) + 2 * line)) + 2 * pad
     height = line * (1 + max(len(label.actions), 1)) + pad
     panel = Image.new("RGB", (width, height), _PAPER)
     draw = ImageDraw.Draw(panel)
@@ -87,7 +87,7 @@ def _card(label: Label, size: int) -> np.ndarray:
     for place, (name, percent) in enumerate(label.actions, start=1):
         top = pad // 2 + place * line
         draw.text((pad, top), name, font=font, fill=_INK)
-        left = width - pad - bar - font.getlength("100%")
+        left = width - pad - bar - font.getlength("100% ")
         draw.rectangle((left, top + 0.35 * size, left + bar, top + 0.85 * size), fill=(52, 56, 66))
         draw.rectangle((left, top + 0.35 * size, left + bar * percent / 100, top + 0.85 * size), fill=colour)
         draw.text((width - pad, top), f"{percent}%", font=font, fill=_INK, anchor="ra")
