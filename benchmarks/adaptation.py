@@ -41,6 +41,8 @@ class Row:
     rotation: float | None = None
     test_time: str | None = None
     epochs: int | None = None
+    cycles: int | None = None
+    lr: float | None = None
     args: dict[str, Any] = field(default_factory=dict)
     test_time_args: dict[str, Any] = field(default_factory=dict)
 
@@ -50,7 +52,8 @@ class Row:
         rotation = f"rotation {self.rotation:g}°" if self.rotation else None
         test_time = with_settings(self.test_time, self.test_time_args) if self.test_time else None
         parts = [with_settings(self.method, self.args), rotation, test_time]
-        return " + ".join(part for part in parts if part) + (f", {self.epochs} epochs" if self.epochs else "")
+        stage = [f"{self.epochs} epochs" if self.epochs else None, f"lr {self.lr:g}" if self.lr else None]
+        return ", ".join([" + ".join(part for part in parts if part), *(part for part in stage if part)])
 
     @property
     def folder(self) -> str:
@@ -63,7 +66,8 @@ class Row:
         words += [f"adaptation.args.{key}={value}" for key, value in self.args.items()]
         words += [f"adaptation.test_time={self.test_time}"] if self.test_time else []
         words += [f"adaptation.test_time_args.{key}={value}" for key, value in self.test_time_args.items()]
-        return words + ([f"adaptation.epochs={self.epochs}"] if self.epochs else [])
+        stage = {"epochs": self.epochs, "cycles": self.cycles, "lr": self.lr}
+        return words + [f"adaptation.{key}={value}" for key, value in stage.items() if value]
 
 
 def with_settings(method: str, settings: dict[str, Any]) -> str:

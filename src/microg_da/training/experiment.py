@@ -17,7 +17,7 @@ from microg_da.adaptation import ADAPTATIONS
 from microg_da.adaptation.base import Adaptation, create_adaptation, method_arguments
 from microg_da.config import AdaptationConfig, Config, TrainingConfig
 from microg_da.data.annotations import write_annotations, write_detections
-from microg_da.data.datamodule import DOMAINS, Domain, DomainDatasets, StageData
+from microg_da.data.datamodule import DOMAINS, Domain, DomainDatasets, Split, StageData
 from microg_da.errors import InputError
 from microg_da.evaluation.metric import DetectionMetrics
 from microg_da.files import replacing
@@ -26,7 +26,7 @@ from microg_da.models.detector import ActionDetector
 from microg_da.taxonomy import get_taxonomy
 from microg_da.training.examples import write_examples
 from microg_da.training.module import DetectorModule
-from microg_da.training.run import Run, embedded_notice
+from microg_da.training.run import Run, embedded_notice, is_leader
 from microg_da.training.stage import finish_logging, make_trainer, quiet, save_detector, train_stage
 from microg_da.training.trained import build_detector, build_method, method_at_test
 from microg_da.validation import judge
@@ -59,7 +59,8 @@ def fit(
     """
     if (config is None) == (resume is None):
         raise ValueError("give either a configuration or a run to resume")
-    console = console or Console(stderr=True)
+    # Of several processes one speaks and writes.
+    console = (console or Console(stderr=True)) if is_leader() else Console(quiet=True)
     run = Run.plan(config, root, name) if config is not None else Run.open(resume)  # type: ignore[arg-type]
     config = run.config
     announce(config, console)
@@ -122,7 +123,8 @@ class Experiment:
             method = method_at_test(self.config, detector)
             adapted, seconds = self._stage("adapt", lambda: self._adapt(detector, method), method)
             self._test("adapted", method_label(self.config), adapted, seconds, method)
-        write_examples(self.run, self.datasets)
+        if is_leader():
+            write_examples(self.run, self.datasets)
         self._list_skipped()
         self._warn_of_collapse()
         finish_logging(self.run)
@@ -178,6 +180,8 @@ class Experiment:
         if method.trains and settings.epochs:
             training = replace(self.config.training, epochs=settings.epochs, lr=settings.lr, cycles=settings.cycles)
             seconds += self._train("adapt", detector, method, data, training, settings.rotation)
+        elif method.trains:
+            method.after_training(detector)
         if at_test is not method:
             seconds += self._look_at_clips(detector, at_test, data)
         return detector, seconds
@@ -214,7 +218,9 @@ class Experiment:
         scores: dict[str, Any] = {}
         for domain in DOMAINS:
             metrics = score_detector(self.run, detector, self.datasets, domain, adaptation)
-            write_detections(metrics.detections(), self.run.detections_file(row, domain))
+            detections = metrics.detections()
+            if is_leader():
+                write_detections(detections, self.run.detections_file(row, domain))
             scores[domain] = metrics.scores().as_dict()
             self._say(f"  {row} on {domain} test: mAP {_percent(scores[domain]['map'])}", indent=True)
         scores["validators"], report = validate_detector(self.run, detector, self.datasets, adaptation)
@@ -239,7 +245,7 @@ class Experiment:
 
     def _list_skipped(self) -> None:
         skipped = self.datasets.skipped()
-        if len(skipped):
+        if len(skipped) and is_leader():
             with replacing(self.run.path / "skipped.csv") as temporary:
                 skipped.to_csv(temporary, index=False)
             self._warn(f"{len(skipped)} clips could not be read and were left out; skipped.csv lists them")
@@ -324,10 +330,10 @@ def score_detector(
     """
     config = run.config
     truth = datasets.get(domain, "test", labelled=False).annotations()
-    if not run.ground_truth_file(domain).exists():
+    if is_leader() and not run.ground_truth_file(domain).exists():
         write_annotations(truth, run.ground_truth_file(domain))
     metrics = DetectionMetrics(truth, taxonomy=config.data.taxonomy, protocol=config.evaluation.protocol)
-    _pass(run, detector, adaptation, StageData(datasets).test_loader(domain), metrics=metrics, scored=domain)
+    _pass(run, detector, adaptation, StageData(datasets), domain, "test", metrics=metrics, scored=domain)
     return metrics
 
 
@@ -345,21 +351,32 @@ def validate_detector(
     data = StageData(datasets)
     for domain in DOMAINS:
         # One pass a domain, as in the test: a method that adapts online must not meet the domains mixed.
-        loader = data.test_loader(domain, "val")
-        _pass(run, detector, adaptation, loader, metrics=metrics, scored="source", observations=observations)
+        accumulate = {"metrics": metrics, "scored": "source", "observations": observations}
+        _pass(run, detector, adaptation, data, domain, "val", **accumulate)
     return judge(observations.observed(metrics.scores().map))
 
 
-def _pass(run: Run, detector: ActionDetector, adaptation: Adaptation | None, loader: Any, **accumulate: Any) -> None:
-    """Let a detector predict a loader's clips, for whatever accumulates."""
+def _pass(
+    run: Run,
+    detector: ActionDetector,
+    adaptation: Adaptation | None,
+    data: StageData,
+    domain: Domain,
+    split: Split,
+    **accumulate: Any,
+) -> None:
+    """Let a detector predict a split's clips, for whatever accumulates."""
     method = adaptation or create_adaptation(
         "source_only", feature_dim=detector.feature_dim, num_classes=detector.num_classes
     )
     module = DetectorModule(detector, method, run.config.training, run.config.augment, **accumulate)
     # Methods that adapt at test time ask for gradients, which inference mode would forbid.
-    trainer = make_trainer(run, inference_mode=type(method).predict is Adaptation.predict)
+    stateless = type(method).predict is Adaptation.predict
+    trainer = make_trainer(run, inference_mode=stateless)
+    # Several processes share the clips; a method that learns from them must meet all of them, in order.
+    data.trainer = trainer if stateless else None
     with quiet():
-        trainer.test(module, dataloaders=loader, verbose=False)
+        trainer.test(module, dataloaders=data.test_loader(domain, split), verbose=False)
 
 
 def peak_memory_mib() -> float:
