@@ -1,6 +1,6 @@
 """Accuracy against trainable parameters: full fine-tuning, head only, low-rank updates, dual-path adapters.
 
-    python benchmarks/adapters.py [--seeds 3] [--epochs 6] [--train-clips 200] [KEY=VALUE …]
+    python benchmarks/adapters.py [--seeds 3] [--epochs 6] [--train-clips 200] [--earth FILE …] [KEY=VALUE …]
 
 One detector is trained on Earth for each seed. Every way of tuning starts from it, sees the same few labelled clips
 from microgravity for the same number of epochs, and is scored on the same test clips. The learning rate of each is
@@ -33,6 +33,9 @@ QUIET = Console(quiet=True)
 
 
 def train_on_earth(seed: int, args: argparse.Namespace, folder: Path) -> Any:
+    if args.earth:
+        overrides = ["adaptation.name=source_only", f"seed={seed}", f"checkpoint={args.earth[seed]}", *args.overrides]
+        return fit(load_config("ava2microg", overrides), root=folder, name=f"earth-{seed}", console=QUIET)
     overrides = ["adaptation.name=source_only", f"seed={seed}", f"training.epochs={args.earth_epochs}"]
     overrides += [f"synthetic.train_clips={args.earth_clips}", *args.overrides]
     return fit(load_config("ava2microg", overrides), root=folder, name=f"earth-{seed}", console=QUIET)
@@ -68,8 +71,11 @@ def main() -> None:
     parser.add_argument("--train-clips", type=int, default=200, help="labelled microgravity clips")
     parser.add_argument("--earth-epochs", type=int, default=8)
     parser.add_argument("--earth-clips", type=int, default=600)
+    parser.add_argument("--earth", nargs="*", default=[], help="detectors trained on Earth before, one a seed")
     parser.add_argument("overrides", nargs="*", help="further keys of the configuration: synthetic.test_clips=200")
     args = parser.parse_args()
+    if args.earth and len(args.earth) < args.seeds:
+        parser.error(f"--earth names {len(args.earth)} detectors for {args.seeds} seeds")
 
     results: dict[str, list[float]] = {}
     trainable: dict[str, int] = {"none (trained on Earth)": 0}
