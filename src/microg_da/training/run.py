@@ -13,9 +13,14 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from pytorch_lightning.utilities import rank_zero_only
+
 from microg_da.config import Config, load_config, save_config
 from microg_da.errors import InputError
 from microg_da.files import write_json
+
+_FOLDER = "MICROG_DA_RUN_FOLDER"
+"""Tells the processes that Lightning starts beside the first one which folder that one has made."""
 
 EMBEDDED_NOTICE = "embedded synthetic data: scores say how methods compare here, not how they do on AVA or MicroG-4M"
 
@@ -42,9 +47,14 @@ class Run:
         Raises:
             InputError: if a run of that name exists, or its folder could not be written.
         """
+        if name is None and _FOLDER not in os.environ and _processes_from_outside() > 1:
+            raise InputError("several processes run this together: give --name, by which they find the same folder.")
         stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
         name = name or f"{config.adaptation.name}-seed{config.seed}-{stamp}"
         path = Path(root) / config.experiment / name
+        if not is_leader():
+            return cls(Path(os.environ.get(_FOLDER, path)), config)
+        os.environ[_FOLDER] = str(path.absolute())
         if (path / "config.yaml").exists():
             raise InputError(f"{path} holds a run. Continue it with `fit --resume {path}` or choose another --name.")
         above = next(folder for folder in (path, *path.absolute().parents) if folder.exists())
@@ -54,6 +64,8 @@ class Run:
 
     def create(self) -> None:
         """Start the folder."""
+        if not is_leader():
+            return
         save_config(self.config, self.path / "config.yaml")
         write_json(self.path / "environment.json", describe_environment())
         self.update(created=datetime.now(timezone.utc).isoformat(timespec="seconds"), warnings=[])
@@ -103,6 +115,8 @@ class Run:
 
     def update(self, **facts: Any) -> None:
         """Write facts into ``run.json``; the configuration's own are always there."""
+        if not is_leader():
+            return
         config = self.config
         known = {
             "experiment": config.experiment,
@@ -133,6 +147,8 @@ class Run:
 
     def add_row(self, row: dict[str, Any]) -> None:
         """Add a finished row, and the gap recovered once its three figures are known."""
+        if not is_leader():
+            return
         order = ["source_only", "adapted", "target_supervised"]
         rows = [other for other in self.results["rows"] if other["name"] != row["name"]] + [row]
         rows.sort(key=lambda item: order.index(item["name"]))
@@ -147,6 +163,16 @@ class Run:
             with contextlib.suppress(Exception):
                 self.update(status=f"stopped: {error or type(error).__name__}")
             raise
+
+
+def is_leader() -> bool:
+    """Whether this process writes the run's files: the first of several that train together, or the only one."""
+    return rank_zero_only.rank == 0  # type: ignore[attr-defined]
+
+
+def _processes_from_outside() -> int:
+    """How many processes torchrun or Slurm has started for one run."""
+    return int(os.environ.get("WORLD_SIZE") or os.environ.get("SLURM_NTASKS") or 1)
 
 
 def embedded_notice(config: Config) -> str | None:

@@ -29,7 +29,7 @@ from microg_da.files import replacing, write_json
 from microg_da.models.detector import ActionDetector
 from microg_da.training.callbacks import progress_callback
 from microg_da.training.module import DetectorModule
-from microg_da.training.run import Run
+from microg_da.training.run import Run, is_leader
 from microg_da.validation.observations import Observations
 
 
@@ -82,7 +82,8 @@ def train_stage(
     )
     timer = Timer()
     curves = run.path / "metrics" / stage
-    _set_aside(curves)
+    if is_leader():
+        _set_aside(curves)
     trainer = make_trainer(
         run,
         max_epochs=training.epochs,
@@ -96,7 +97,8 @@ def train_stage(
         trainer.fit(module, datamodule=data, ckpt_path=last if last.exists() else None, weights_only=True)
     if trainer.interrupted:
         raise KeyboardInterrupt
-    _join_curves(curves)
+    if is_leader():
+        _join_curves(curves)
     # -inf is the score of a collapsed epoch, or of one that could not be scored; with nothing better the last counts.
     if monitor and checkpoint.best_model_path and checkpoint.best_model_score > float("-inf"):  # type: ignore[operator]
         state = torch.load(checkpoint.best_model_path, map_location="cpu", weights_only=True)["state_dict"]
@@ -211,6 +213,8 @@ def save_detector(
     run: Run, stage: str, detector: ActionDetector, seconds: float, method: Adaptation | None = None
 ) -> None:
     """Write the finished detector of a stage, and what its method learnt; its presence says that the stage is done."""
+    if not is_leader():
+        return
     config = run.config
     content = {
         "format": "microg_da",
