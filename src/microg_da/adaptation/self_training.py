@@ -32,7 +32,7 @@ class SelfTrainingArguments:
     rolls: int = 8
     weight: float = 1.0
     every: int = 2
-    decay: float = 0.995
+    decay: float = 0.98
     temperature: float = 1.0
 
 
