@@ -46,9 +46,12 @@ def run(args: argparse.Namespace) -> int:
 
     from microg_da.reporting import results_table, write_report, write_results_csv
     from microg_da.training import fit
+    from microg_da.training.run import is_leader
 
     console = Console(stderr=True)
     finished = fit(config, resume=args.resume, root=args.runs, name=args.name, console=console)
+    if not is_leader():
+        return 0
     Console().print(results_table(finished.results))
     write_results_csv(finished.results, finished.path / "results.csv")
     report = write_report(finished.path)
