@@ -28,6 +28,7 @@ COMMANDS = {
     "report": "make the page of a run again from its files",
     "temporal-window": "draw mAP over the windows of runs: heat maps over T and τ, curves over seconds",
     "sweep": "run many variants of an experiment: one W&B sweep file, Optuna or W&B's agents",
+    "compare": "set runs side by side: seeds averaged, paired differences",
     "roll-response": "test a run's detector under every camera roll",
     "audit": "say what is wrong or leaking in a data set, and what is in it",
     "split": "divide clips into train, val and test, no source video on two sides",

@@ -16,7 +16,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=int,
         const=4,
         metavar="N",
-        help="look for people in the frame turned by N rolls",
+        help="look for people under N rolls of the frame (4)",
     )
     parser.add_argument("--domain", default="real", help="real (default: recordings) or simulated (films)")
     parser.add_argument("--labels", nargs="+", metavar="FILE", help="CVAT for video 1.1, XML or ZIP: take its labels")
