@@ -16,6 +16,8 @@ $(VENV)/.installed: pyproject.toml | $(VENV)/bin/python
 
 $(VENV)/.installed-dev: pyproject.toml | $(VENV)/bin/python
 	$(BIN)/python -m pip install --quiet --editable ".[dev]"
+# W&B's sweep engine, to compare with; it asks for numpy 1 and does not need it.
+	$(BIN)/python -m pip install --quiet --no-deps sweeps jsonref
 	touch $@ $(VENV)/.installed
 
 demo: $(VENV)/.installed

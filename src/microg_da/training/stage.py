@@ -197,6 +197,10 @@ def finish_logging(run: Run) -> None:
         for row in run.results["rows"]:
             for domain in ("source", "target"):
                 wandb.run.summary[f"{row['name']}/{domain}_map"] = row[domain]["map"]
+            if row["name"] != "target_supervised":
+                # The rows come in order: what stays is said of the model that the run ends with.
+                for name, value in (row.get("validators") or {}).items():
+                    wandb.run.summary[f"validator/{name}"] = value
         wandb.finish()
 
 

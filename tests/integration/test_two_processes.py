@@ -1,0 +1,78 @@
+"""`fit` in two gloo processes, as a user starts it: the same figures as in one, and one writer."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pandas as pd
+import pytest
+
+TINY = [
+    *("adaptation=source_only", "training.epochs=1", "training.batch_size=4", "evaluation.batch_size=4"),
+    *("data.image_size=48", "model.num_frames=2", "synthetic.workers=0"),
+    # Not a multiple of two: the sampler shows one clip twice.
+    *("synthetic.train_clips=16", "synthetic.val_clips=5", "synthetic.test_clips=9"),
+]
+TWO = ["trainer.accelerator=cpu", "trainer.devices=2", "trainer.strategy=ddp"]
+
+
+def fit(folder, name, *words):
+    command = [sys.executable, "-m", "microg_da", "fit", "--experiment", "ava2microg", "--runs", str(folder)]
+    command += ["--name", name] if name else []
+    done = subprocess.run([*command, *TINY, *words], capture_output=True, text=True, timeout=280, env=dict(os.environ))
+    assert done.returncode == 0, done.stderr
+    return done
+
+
+def scores(folder):
+    (row,) = json.loads((folder / "results.json").read_text())["rows"]
+    names = ("map", "f1_macro", "recall_macro", "auroc_macro", "num_keyframes", "num_boxes")
+    return {f"{d}/{name}": row[d][name] for d in ("source", "target") for name in names} | row["validators"]
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory, _own_cache):
+    """One detector tested by one process and by two, and a run that two processes trained."""
+    folder = tmp_path_factory.mktemp("runs")
+    fit(folder, "one")
+    detector = folder / "ava2microg" / "one" / "checkpoints" / "source" / "detector.pt"
+    fit(folder, "two", f"checkpoint={detector}", *TWO)
+    trained = fit(folder, None, *TWO)
+    return folder / "ava2microg", trained
+
+
+@pytest.mark.slow
+def test_a_detector_has_the_scores_that_one_process_gives_it(runs):
+    folder, _ = runs
+    one, two = scores(folder / "one"), scores(folder / "two")
+    assert one.keys() == two.keys()
+    for name in one:
+        assert two[name] == pytest.approx(one[name], abs=1e-6, nan_ok=True), name
+    for domain in ("source", "target"):
+        file = f"detections/source_only_{domain}.csv.gz"
+        pd.testing.assert_frame_equal(pd.read_csv(folder / "one" / file), pd.read_csv(folder / "two" / file), atol=1e-6)
+
+
+@pytest.mark.slow
+def test_two_processes_make_one_run_and_one_of_them_speaks(runs):
+    folder, trained = runs
+    made = [path for path in folder.iterdir() if path.name not in ("one", "two")]
+    assert len(made) == 1
+    record = json.loads((made[0] / "run.json").read_text())
+    assert record["status"] == "finished"
+    assert (made[0] / "report.html").is_file()
+    assert not list(made[0].rglob(".tmp-*"))
+    curve = pd.read_csv(made[0] / "metrics" / "source" / "metrics.csv")
+    assert curve["val/map"].notna().sum() == 1
+    assert trained.stderr.count("train on source") == 1
+    assert trained.stdout.count("source-only") == 1
+
+
+def test_processes_that_were_started_from_outside_must_share_a_name(tmp_path):
+    command = [sys.executable, "-m", "microg_da", "fit", "--runs", str(tmp_path), *TINY]
+    environment = {**os.environ, "SLURM_NTASKS": "2", "SLURM_PROCID": "1", "SLURM_JOB_NAME": "x"}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=280, env=environment)
+    assert done.returncode == 2
+    assert "--name" in done.stderr
+    assert not list(tmp_path.iterdir())
