@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PYTEST_ARGS ?=
 
-.PHONY: demo test lint format clean
+.PHONY: demo test lint format notebooks clean
 .DELETE_ON_ERROR:
 
 $(VENV)/bin/python:
@@ -34,6 +34,10 @@ lint: $(VENV)/.installed-dev
 format: $(VENV)/.installed-dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# Each from its text, executed, outputs kept, and what changes without meaning stripped.
+notebooks: $(VENV)/.installed-dev
+	$(BIN)/python notebooks/build.py $(NOTEBOOKS)
 
 clean:
 	rm -rf $(VENV) build dist

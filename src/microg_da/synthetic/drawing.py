@@ -28,7 +28,9 @@ def draw_clips(spec: SyntheticSpec, *, workers: int = 2, progress: bool = False)
     frames = np.empty((spec.num_clips, 3, spec.num_frames, spec.size, spec.size), np.uint8)
     boxes: list[np.ndarray] = [np.empty((0, 4))] * spec.num_clips
     ids: list[tuple[tuple[int, ...], ...]] = [()] * spec.num_clips
-    with Progress(console=Console(stderr=True), disable=not progress, transient=True) as bar:
+    # A bar is for terminals: a log file would get empty lines, a notebook a widget that it may not have.
+    console = Console(stderr=True, force_jupyter=False)
+    with Progress(console=console, disable=not (progress and console.is_terminal), transient=True) as bar:
         task = bar.add_task(f"drawing {spec.domain} {spec.split}", total=spec.num_clips)
         for chunk, drawn, chunk_boxes, chunk_ids in _drawn_chunks(spec, workers):
             frames[chunk] = drawn
