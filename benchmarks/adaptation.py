@@ -30,6 +30,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 ROWS = Path(__file__).with_suffix(".yaml")
+HEADINGS = ("method", "seeds", "source mAP", "target mAP", "gain", "gap recovered", "seconds", "MiB", "verdict")
 ORACLE_ROWS = {"source_only": "source_only", "target_supervised": "target_supervised (oracle)"}
 
 
@@ -190,7 +191,7 @@ def choices(table: pd.DataFrame) -> pd.DataFrame:
 
 def verdict(line: Any) -> str:
     """Whether a gain is larger than twice its spread over seeds."""
-    if line.seeds < 2 or math.isnan(line.gain_sd):
+    if line.Index in ORACLE_ROWS.values() or math.isnan(line.gain_sd):
         return ""
     if abs(line.gain) <= 2 * line.gain_sd:
         return "within noise"
@@ -199,7 +200,17 @@ def verdict(line: Any) -> str:
 
 def as_table(summary: pd.DataFrame, title: str) -> Table:
     table = Table(title=title, title_justify="left")
-    for heading in ("method", "source mAP", "target mAP", "gain", "gap recovered", "seconds", "MiB", "verdict"):
+    for heading in (
+        "method",
+        "seeds",
+        "source mAP",
+        "target mAP",
+        "gain",
+        "gap recovered",
+        "seconds",
+        "MiB",
+        "verdict",
+    ):
         table.add_column(heading, justify="left" if heading in ("method", "verdict") else "right")
     for line in summary.itertuples():
         style = "red" if line.gain < 0 else "dim" if line.Index in ORACLE_ROWS.values() else ""
@@ -211,12 +222,18 @@ def cells(line: Any) -> list[str]:
     spread = "" if math.isnan(line.sd) else f" ± {line.sd:.1f}"
     collapsed = f" ({line.collapsed} of {line.seeds} collapsed)" if line.collapsed else ""
     figures = [f"{line.source_map:.1f}", f"{line.target_map:.1f}{spread}", f"{line.gain:+.1f}", f"{line.gap:.0%}"]
-    return [f"{line.Index}{collapsed}", *figures, f"{line.seconds:.0f}", f"{line.memory:.0f}", verdict(line)]
+    return [
+        f"{line.Index}{collapsed}",
+        str(line.seeds),
+        *figures,
+        f"{line.seconds:.0f}",
+        f"{line.memory:.0f}",
+        verdict(line),
+    ]
 
 
 def markdown(summary: pd.DataFrame, chosen: pd.DataFrame) -> str:
-    lines = ["| method | source mAP | target mAP | gain | gap recovered | seconds | MiB | |"]
-    lines += ["|---|" + "---:|" * 6 + "---|"]
+    lines = ["| " + " | ".join(HEADINGS) + " |", "|---|" + "---:|" * (len(HEADINGS) - 2) + "---|"]
     lines += ["| " + " | ".join(cells(line)) + " |" for line in summary.itertuples()]
     lines += ["", "| validator | would choose | target mAP | regret | rank correlation |", "|---|---|---:|---:|---:|"]
     for line in chosen.itertuples():
