@@ -36,9 +36,10 @@ ORACLE_ROWS = {"source_only": "source_only", "target_supervised": "target_superv
 
 @dataclass(frozen=True)
 class Row:
-    """One method as it is run."""
+    """One method as it is run; ``after`` is the label of the row whose adapted detector it starts from."""
 
     method: str
+    after: str | None = None
     rotation: float | None = None
     test_time: str | None = None
     epochs: int | None = None
@@ -52,7 +53,8 @@ class Row:
         """The row's name in tables."""
         rotation = f"rotation {self.rotation:g}°" if self.rotation else None
         test_time = with_settings(self.test_time, self.test_time_args) if self.test_time else None
-        parts = [with_settings(self.method, self.args), rotation, test_time]
+        method = with_settings(self.method, self.args)
+        parts = [f"{self.after.split(' ')[0]}, then {method}" if self.after else method, rotation, test_time]
         stage = [f"{self.epochs} epochs" if self.epochs else None, f"lr {self.lr:g}" if self.lr else None]
         return ", ".join([" + ".join(part for part in parts if part), *(part for part in stage if part)])
 
@@ -99,8 +101,11 @@ class Comparison:
         return fit(self, self.source(seed), seed, ["adaptation.name=source_only", "bounds=true"])
 
     def run(self, row: Row, seed: int) -> str | None:
-        """Adapt the source model of a seed."""
+        """Adapt the source model of a seed, or what another row has made of it."""
         checkpoint = self.source(seed) / "checkpoints" / "source" / "detector.pt"
+        if row.after:
+            before = next(other for other in self.rows if other.label == row.after)
+            checkpoint = self.run_folder(before, seed) / "checkpoints" / "adapt" / "detector.pt"
         return fit(self, self.run_folder(row, seed), seed, [f"checkpoint={checkpoint}", *row.overrides()])
 
 
@@ -260,8 +265,9 @@ def run_all(comparison: Comparison, workers: int, console: Console) -> list[str]
             progress.advance(task)
 
         list(pool.map(one, [lambda seed=seed: comparison.prepare(seed) for seed in comparison.seeds]))
-        jobs = [(row, seed) for seed in comparison.seeds for row in comparison.rows]
-        list(pool.map(one, [lambda row=row, seed=seed: comparison.run(row, seed) for row, seed in jobs]))
+        for after in (False, True):  # rows that start from another row wait for it
+            jobs = [(row, seed) for seed in comparison.seeds for row in comparison.rows if bool(row.after) == after]
+            list(pool.map(one, [lambda row=row, seed=seed: comparison.run(row, seed) for row, seed in jobs]))
     return failures
 
 
@@ -279,7 +285,9 @@ def main() -> int:
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // args.workers)))
     console, failed = Console(), False
     for pair in args.pairs:
-        rows = [row for row in (Row(**line) for line in described[pair]) if fnmatch.fnmatch(row.label, args.rows)]
+        every = [Row(**line) for line in described[pair]]
+        needed = {row.after for row in every if fnmatch.fnmatch(row.label, args.rows)}
+        rows = [row for row in every if fnmatch.fnmatch(row.label, args.rows) or row.label in needed]
         comparison = Comparison(pair, rows, range(args.seeds), args.runs.absolute(), args.overrides)
         failed |= not args.table_only and bool(run_all(comparison, args.workers, console))
         table = collect(comparison)
