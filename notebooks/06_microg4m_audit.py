@@ -1,0 +1,147 @@
+# %% [markdown]
+# # What is in the data, and what leaks
+#
+# Before any model is compared, three questions decide whether the comparison means anything: is the table sound, is
+# the test set a test, and are there enough examples of each class to measure it? `audit` answers them from the
+# annotations alone, without a frame and without a network.
+#
+# The notebook reads MicroG-4M's published tables where it finds them (`MICROG_DA_TEST_DATA`, a folder that holds
+# `microg4m/`), and otherwise the annotations of the embedded data, written out as a tree of the same layout. Only
+# counts are shown, no rows.
+
+# %%
+import os
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import pandas as pd
+
+from microg_da.data.annotations import write_annotations
+from microg_da.data.audit import audit, group_table
+from microg_da.data.options import parse_options
+from microg_da.data.sources import open_source, read_tree
+from microg_da.data.splits import SIDES
+
+
+def embedded_tree() -> Path:
+    """The embedded microgravity annotations as files, in the layout that MicroG-4M is trained from."""
+    root = Path(tempfile.mkdtemp())
+    for side, clips in zip(SIDES, (240, 60, 100), strict=True):
+        window = {"num_frames": 1, "sampling_rate": 1, "image_size": 32, "look": "real"}  # for tables, not pictures
+        data = open_source(
+            "synthetic:microgravity",
+            split=side,
+            taxonomy="microg50",
+            labelled=True,
+            train=False,
+            num_clips=clips,
+            **window,
+        )
+        write_annotations(data.annotations(), root / "annotations" / f"ava_{side}.csv")
+    return root
+
+
+published = Path(os.environ.get("MICROG_DA_TEST_DATA", "../../shared/data")) / "microg4m"
+found = published.is_dir()
+data, root = ("MicroG-4M", published) if found else ("embedded microgravity data", embedded_tree())
+tree, options = read_tree(f"microg4m:{root}", check_boxes=False)
+split = tree.split(options)
+result = audit(tree, split, source=data)
+print(f"audited: {data}; split {result.split}")
+
+# %% [markdown]
+# From a terminal the same is `python -m microg_da audit --data microg4m:/path`, with `--html` for a page to keep.
+#
+# ## Findings
+#
+# What was looked for and found. Zero is also an answer, so the checks that found nothing are listed below the table.
+
+# %%
+print("not found:", ", ".join(finding.name for finding in result.findings if not finding.count) or "(nothing)")
+pd.set_option("display.max_colwidth", None)
+columns = {"found": [each.count for each in result.problems], "in words": [each.detail for each in result.problems]}
+pd.DataFrame(columns, index=[each.name for each in result.problems])
+
+# %% [markdown]
+# A row that repeats counts a detection twice. A label without a box cannot be tested. A class with a handful of test
+# examples has an average precision that one box can move by tens of points. And the first lines, if there are any
+# about source videos, say that test clips were cut from videos that training has seen: the number measured there is
+# how well a network recognises a room again, not how well it does on a new mission.
+#
+# ## Contents
+
+# %%
+pd.Series(result.counts, name=data).to_frame()
+
+# %%
+result.sides
+
+# %%
+group_table(result.classes)
+
+# %% [markdown]
+# A mean over classes hides how unevenly labels are spread; the next picture shows it. Each bar is one class of the test
+# split, on a logarithmic scale. A bar that ends left of the dashed line is a class with fewer than five examples.
+
+# %%
+tested = result.classes.set_index("name")["test"].sort_values()
+seen = tested[tested > 0]
+figure, axes = plt.subplots(figsize=(7, 0.16 * len(seen) + 0.9), layout="constrained")
+axes.barh(range(len(seen)), seen, color="#2f81d0")
+axes.set_yticks(range(len(seen)), [name[:40] for name in seen.index], fontsize=7)
+axes.axvline(5, color="#d9822b", linestyle="--")
+axes.set(xscale="log", xlabel="labels in the test split", title=data, ylim=(-0.7, len(seen) - 0.3))
+plt.show()
+print(f"{len(tested) - len(seen)} of {len(tested)} classes have no test example, {(seen < 5).sum()} have one to four.")
+
+# %% [markdown]
+# ## A split without neighbours
+#
+# The published division cuts by clip. `by-source` keeps every source video on one side, and among such divisions
+# takes the one whose classes are spread most evenly. What each has in common with training:
+
+# %%
+fair = tree.split(parse_options({"scheme": "by-source"}, where="this notebook"))
+shares = {
+    f"{name}, {side}": division.shared_source_videos(side, tree.sources)
+    for name, division in (("published", split), ("by-source", fair))
+    for side in ("val", "test")
+}
+columns = {
+    "clips": "of_clips",
+    "of which from source videos in train": "clips",
+    "source videos shared": "source_videos",
+}
+pd.DataFrame({title: {name: getattr(share, key) for name, share in shares.items()} for title, key in columns.items()})
+
+# %% [markdown]
+# By construction nothing is shared in the lower half. Where the upper half is not zero, compare models with both: the
+# difference between the two scores is the part that was memory. (`microg4m:/path?scheme=by-source` is all it takes in
+# `fit`.)
+#
+# ## Does the audit see what is there?
+#
+# An audit that finds nothing proves nothing unless it would have found something. So faults are planted in a copy of
+# the table, in memory, a known number of each, and counted again.
+
+# %%
+planted, rows = tree.annotations.copy(), len(tree.annotations)
+planted.loc[planted.index[:3], "x2"] = 1.2  # three boxes reach out of the picture
+planted.loc[planted.index[10:14], "y2"] = planted.loc[planted.index[10:14], "y1"]  # four boxes have no height
+planted = pd.concat([planted, planted.iloc[[-1, -2]]], ignore_index=True)  # two rows appear twice
+again = audit(replace(tree, annotations=planted, actions=None), split, source="planted")
+clean = audit(replace(tree, actions=None), split, source="as it was")
+
+names = ["boxes outside the image", "boxes without area", "duplicate rows"]
+counts = {
+    name: {each.name: each.count for each in found.findings} for name, found in (("before", clean), ("after", again))
+}
+pd.DataFrame(counts).loc[names].assign(planted=[3, 4, 2])
+
+# %% [markdown]
+# Each count has risen by what was planted. What the audit cannot see: whether a label is right. For that, somebody
+# has to look at clips; `python -m microg_da audit` with frames at hand at least says which clips are near-identical.
+#
+# More on this benchmark, with the commands that show each finding: [docs/microg4m.md](../docs/microg4m.md).
