@@ -38,12 +38,14 @@ def test_round_trip(test_data, tmp_path, capsys):
         path.write_text(path.read_text().replace('name="14 walk">false', 'name="14 walk">true'))
     labelled = sorted((out / "cvat").glob("*.xml"))
     assert ingest("--labels", *labelled, "--output", out) == 0
-    assert "9 clips labelled with 9 actions" in capsys.readouterr().out
+    people = sum(path.read_text().count("<track ") for path in labelled)
+    assert people >= 9
+    assert f"9 clips labelled with {people} actions" in capsys.readouterr().out
     actions = read_actions(out / "annotation_files" / "actions.csv")
     assert set(actions.action_id) == {14}
     assert set(actions.domain) == {"real"}
     tree, _ = read_tree(f"microg4m:{out}", {"scheme": "by-source"})
-    assert len(tree.annotations) == 9
+    assert tree.annotations.video_id.nunique() == 9
     assert set(tree.sources) == {"mission_a", "mission_b", "mission_c"}
     boxes = read_person_boxes(out / "annotation_files" / "bounding_boxes.csv")
     first = boxes[boxes.video_id == "mission_a_0001"]
@@ -55,7 +57,7 @@ def test_round_trip(test_data, tmp_path, capsys):
     clips = open_source(f"microg4m:{out}?scheme=by-source&decode=video", split="train", train=False, **request)
     clip = clips[0]
     assert clip.frames.shape[:2] == (3, 4)
-    assert clip.labels.sum() == 1
+    assert (clip.labels.sum(dim=1) == 1).all()
 
 
 def copy_source(out, old, new):

@@ -120,6 +120,8 @@ class Experiment:
             self._test("target_supervised", "target_supervised", bound, seconds)
             self.datasets.release("target", "train")
         if self.config.adaptation.name != "source_only":
+            # Whatever a method draws at first must not depend on the stages before, which a resumed run skips.
+            pl.seed_everything(self.config.seed, workers=True, verbose=False)
             method = method_at_test(self.config, detector)
             adapted, seconds = self._stage("adapt", lambda: self._adapt(detector, method), method)
             self._test("adapted", method_label(self.config), adapted, seconds, method)
