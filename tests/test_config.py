@@ -43,7 +43,6 @@ def test_three_spellings_of_an_override_mean_the_same(words):
         ("[1, 2]", [1, 2]),
         ("null", None),
         ("a=b", "a=b"),
-        ("{x: 1}", {"x": 1}),
         ("0.5", 0.5),
     ],
 )
@@ -92,6 +91,14 @@ def test_a_wrong_value_in_a_file_names_the_file_also_when_it_is_only_impossible(
     path = experiment("training: {batch_size: 0}\n")
     with pytest.raises(InputError, match=r"mine\.yaml: training\.batch_size=0"):
         load_config(str(path))
+
+
+def test_a_mapping_sets_the_keys_below():
+    """W&B's agents write nested parameters so."""
+    assert parse_overrides(["--model={'num_frames': 4, 'options': {'x': 1}}"]) == {
+        "model.num_frames": 4,
+        "model.options.x": 1,
+    }
 
 
 @pytest.mark.parametrize("text", ["- 1\n- 2\n", "a: [", "just words", "\tx: 1", "{a: 1"])

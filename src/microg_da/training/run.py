@@ -163,6 +163,9 @@ class Run:
             with contextlib.suppress(Exception):
                 self.update(status=f"stopped: {error or type(error).__name__}")
             raise
+        finally:
+            # Other runs of this process, and what it starts, have folders of their own.
+            os.environ.pop(_FOLDER, None)
 
 
 def is_leader() -> bool:
