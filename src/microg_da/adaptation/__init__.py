@@ -63,7 +63,7 @@ ADAPTATIONS = Registry(
         ),
         "self_training": Entry(
             "microg_da.adaptation.self_training:SelfTraining",
-            "soft labels averaged over camera rolls, at the source's class rates, anew each epoch (Lee 2013)",
+            "soft labels averaged over camera rolls, made anew in rounds (Lee 2013)",
         ),
         "shot": Entry(
             "microg_da.adaptation.shot:SHOT",

@@ -41,8 +41,9 @@ class SelfTraining(TeacherMethod):
 
     Averaging over rolls lets a detector that knows upright people label floating ones, and the next round it knows
     more angles. The teacher is the moving average of the detector's weights, which is ahead of the detector itself
-    as long as the learning rate is high. Labels are soft, and of each class they are shifted, in logits, until their
-    mean is the class's rate among source people: without that, rare classes fade from round to round. (Lee,
+    as long as the learning rate is high. Labels are soft. Where ``class_rates`` are given they are shifted, in logits,
+    until the mean of each class is its rate among source people, so that rare classes do not fade from round to round;
+    :func:`~microg_da.training.experiment.fit` does not give them yet, and its labels are the predictions. (Lee,
     "Pseudo-Label", ICML workshop 2013; rates as in Zou et al., "Unsupervised domain adaptation via class-balanced
     self-training", ECCV 2018, whose classes exclude one another; here each of C sigmoids has its own rate.)
     """
