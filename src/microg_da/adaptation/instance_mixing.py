@@ -10,7 +10,7 @@ from torch import Tensor
 
 from microg_da.adaptation.base import split_prediction
 from microg_da.adaptation.losses import multilabel_bce
-from microg_da.adaptation.pseudo_labels import ClassThresholds, PseudoLabels, trusted_bce
+from microg_da.adaptation.pseudo_labels import ClassThresholds, PseudoLabelArguments, PseudoLabels, trusted_bce
 from microg_da.adaptation.teacher import TeacherMethod, ramp_up
 from microg_da.adaptation.views import paste_people
 from microg_da.data.clips import ClipBatch, concatenate_batches
@@ -21,32 +21,20 @@ PASTED = ("target", "source")
 
 
 @dataclass
-class InstanceMixingArguments:
-    """Settings of :class:`InstanceMixing`.
+class InstanceMixingArguments(PseudoLabelArguments):
+    """Settings of :class:`InstanceMixing`, besides those of all methods with pseudo-labels.
 
     Attributes:
-        weight: of the loss on mixed clips, once it has ramped up.
-        ramp_up: part of the stage over which the weight rises.
-        decay: of the teacher's moving average.
         teacher_rolls: equally spaced camera rolls that the teacher's probabilities are averaged over.
         pasted: whose people are pasted into the other domain's clips: ``target`` or ``source``.
         margin: border over which a pasted window fades, in parts of the box's sides.
         max_covered: people of whom a larger part is covered by pasted windows are left out.
-        positive: see :class:`~microg_da.adaptation.pseudo_labels.ClassThresholds`.
-        negative: likewise.
-        memory: likewise.
     """
 
-    weight: float = 1.0
-    ramp_up: float = 0.3
-    decay: float = 0.99
     teacher_rolls: int = 1
     pasted: str = "target"
     margin: float = 0.15
     max_covered: float = 0.5
-    positive: float = 0.5
-    negative: float = 2.0
-    memory: int = 1024
 
 
 class InstanceMixing(TeacherMethod):

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from microg_da.adaptation.base import split_prediction
 from microg_da.adaptation.losses import multilabel_bce
-from microg_da.adaptation.pseudo_labels import ClassThresholds, PseudoLabels, trusted_bce
+from microg_da.adaptation.pseudo_labels import ClassThresholds, PseudoLabelArguments, PseudoLabels, trusted_bce
 from microg_da.adaptation.teacher import TeacherMethod, ramp_up
 from microg_da.adaptation.views import in_view
 from microg_da.config import AugmentConfig
@@ -19,32 +19,20 @@ from microg_da.models.detector import ActionDetector
 
 
 @dataclass
-class MeanTeacherArguments:
-    """Settings of :class:`MeanTeacher`.
+class MeanTeacherArguments(PseudoLabelArguments):
+    """Settings of :class:`MeanTeacher`, besides those of all methods with pseudo-labels.
 
     Attributes:
-        weight: of the loss with pseudo-labels, once it has ramped up.
-        ramp_up: part of the stage over which the weight rises.
-        decay: of the teacher's moving average.
         teacher_rolls: equally spaced camera rolls that the teacher's probabilities are averaged over, each one more of
             its forward passes. On Earth validation clips rolled at random, whose labels are the source's, an upright
             teacher's labels are right in 54% with 1 roll, in 82% with 4 and in 88% with 8.
         strong_rotation: largest roll of the strong view, in degrees.
         strong_colour: largest relative change of brightness, contrast and saturation in the strong view.
-        positive: see :class:`~microg_da.adaptation.pseudo_labels.ClassThresholds`.
-        negative: likewise.
-        memory: likewise.
     """
 
-    weight: float = 1.0
-    ramp_up: float = 0.3
-    decay: float = 0.99
     teacher_rolls: int = 4
     strong_rotation: float = 180.0
     strong_colour: float = 0.4
-    positive: float = 0.5
-    negative: float = 2.0
-    memory: int = 1024
 
 
 class MeanTeacher(TeacherMethod):

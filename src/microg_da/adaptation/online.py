@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
@@ -16,14 +17,29 @@ from microg_da.errors import InputError
 from microg_da.models.detector import ActionDetector, Prediction
 
 
+@dataclass
+class OnlineArguments:
+    """Settings that all methods have that learn from test batches.
+
+    Attributes:
+        lr: learning rate of the method's optimiser.
+        steps: steps a batch.
+        episodic: whether each batch starts from the tested detector again.
+    """
+
+    lr: float = 1e-3
+    steps: int = 1
+    episodic: bool = False
+
+
 class Online(Adaptation):
     """A method that learns from each test batch as it comes.
 
-    A method says in :meth:`begin` which parameters it changes, and in :meth:`adapt` how one batch changes them. Its
-    arguments hold ``lr``, ``steps`` (a batch) and ``episodic`` (whether each batch starts from the tested detector
-    again). A batch without people changes nothing. Of several processes each adapts to its own share of the clips.
+    A method says in :meth:`begin` which parameters it changes, and in :meth:`adapt` how one batch changes them. A batch
+    without people changes nothing. Of several processes each adapts to its own share of the clips.
     """
 
+    Arguments: ClassVar[type] = OnlineArguments
     trains: ClassVar[bool] = False
 
     def begin(self, detector: ActionDetector) -> list[nn.Parameter]:

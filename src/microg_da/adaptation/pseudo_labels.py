@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -9,6 +10,27 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from microg_da.errors import InputError
+
+
+@dataclass
+class PseudoLabelArguments:
+    """Settings that methods have which learn from a teacher's pseudo-labels.
+
+    Attributes:
+        weight: of the loss with pseudo-labels, once it has ramped up.
+        ramp_up: part of the stage over which the weight rises.
+        decay: of the teacher's moving average.
+        positive: see :class:`ClassThresholds`.
+        negative: likewise.
+        memory: likewise.
+    """
+
+    weight: float = 1.0
+    ramp_up: float = 0.3
+    decay: float = 0.99
+    positive: float = 0.5
+    negative: float = 2.0
+    memory: int = 1024
 
 
 class PseudoLabels(NamedTuple):

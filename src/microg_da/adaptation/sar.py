@@ -13,7 +13,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim import SGD, Optimizer
 
 from microg_da.adaptation.losses import bernoulli_entropy
-from microg_da.adaptation.online import Online, affine_parameters, person_entropy, use_batch_statistics
+from microg_da.adaptation.online import Online, OnlineArguments, affine_parameters, person_entropy, use_batch_statistics
 from microg_da.data.clips import ClipBatch
 from microg_da.errors import InputError
 from microg_da.models.detector import ActionDetector, Prediction
@@ -22,22 +22,18 @@ _NORMALISATION = (_BatchNorm, nn.LayerNorm, nn.GroupNorm)
 
 
 @dataclass
-class SARArguments:
-    """Settings of :class:`SAR`. Entropies are fractions of that of an answer that knows the class rates alone.
+class SARArguments(OnlineArguments):
+    """Settings of :class:`SAR`, which steps by SGD with momentum 0.9, besides those of all online methods.
+
+    Entropies are fractions of that of an answer that knows the class rates alone.
 
     Attributes:
-        lr: learning rate of SGD with momentum 0.9.
-        steps: steps a batch.
-        episodic: whether each batch starts from the tested detector again.
         margin: people of a higher entropy are left out.
         radius: how far, in the space of parameters, the entropy is asked to be low.
         recovery: the detector starts anew when the moving average of the entropy falls below.
         source_batches: how many source batches are looked at for the class rates.
     """
 
-    lr: float = 1e-3
-    steps: int = 1
-    episodic: bool = False
     margin: float = 0.4
     radius: float = 0.05
     recovery: float = 0.03

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import ClassVar
-
 from torch import nn
 from torch.optim import Optimizer
 
@@ -19,21 +16,6 @@ from microg_da.data.clips import ClipBatch
 from microg_da.models.detector import ActionDetector, Prediction
 
 
-@dataclass
-class TentArguments:
-    """Settings of :class:`Tent`.
-
-    Attributes:
-        lr: learning rate of Adam.
-        steps: steps a batch.
-        episodic: whether each batch starts from the tested detector again.
-    """
-
-    lr: float = 1e-3
-    steps: int = 1
-    episodic: bool = False
-
-
 class Tent(Online):
     """Batch norm with the statistics of the test batch, and scales and shifts that make predictions surer.
 
@@ -42,8 +24,6 @@ class Tent(Online):
 
     Wang et al., "Tent: Fully test-time adaptation by entropy minimization", ICLR 2021.
     """
-
-    Arguments: ClassVar[type] = TentArguments
 
     def begin(self, detector: ActionDetector) -> list[nn.Parameter]:
         """Batch-norm layers, frozen ones too."""

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from microg_da.adaptation.online import Online
+from microg_da.adaptation.online import Online, OnlineArguments
 from microg_da.data.clips import ClipBatch
 from microg_da.errors import InputError
 from microg_da.models.backbone import Backbone
@@ -20,13 +20,10 @@ from microg_da.models.detector import ActionDetector
 
 
 @dataclass
-class ViTTAArguments:
-    """Settings of :class:`ViTTA`.
+class ViTTAArguments(OnlineArguments):
+    """Settings of :class:`ViTTA`, besides those of all online methods; it steps by Adam.
 
     Attributes:
-        lr: learning rate of Adam.
-        steps: steps a batch.
-        episodic: whether each batch starts from the tested detector again.
         stages: how many stages of the backbone are aligned, counted from the last.
         momentum: weight of a batch in the moving average of test statistics.
         consistency: weight of the disagreement of two temporal views.
@@ -34,8 +31,6 @@ class ViTTAArguments:
     """
 
     lr: float = 1e-4
-    steps: int = 1
-    episodic: bool = False
     stages: int = 2
     momentum: float = 0.1
     consistency: float = 0.1
