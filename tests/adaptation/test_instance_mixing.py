@@ -85,7 +85,7 @@ def test_the_losses_are_those_of_a_pass_over_source_and_mixed_clips():
     losses = methods[0].training_losses(detector, source, target, 0.0)
     assert detector.passes[-1] == 40
 
-    pseudo = methods[1].thresholds.label(methods[1].teacher(target), source.labels)
+    pseudo = methods[1].thresholds.label(methods[1].teacher(target).sigmoid(), source.labels)
     assert pseudo.labels.any()
     mixed, known = methods[1].mix(source, target, pseudo)
     both = concatenate_batches(source, mixed)

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from microg_da.adaptation.base import Adaptation
+from microg_da.adaptation.self_training import SelfTraining as Labeller
 from microg_da.config import AugmentConfig, TrainingConfig, load_config
 from microg_da.data import datamodule
 from microg_da.data.clips import Clip, ClipKey, collate_clips
@@ -64,6 +65,20 @@ def test_target_labels_are_opened_for_bounds_and_oracles_alone(tmp_path, monkeyp
     # Labels of test and validation clips come as a table; that of the test split is read to score, after training.
     assert read - {"test"} == tables
     assert run.record["oracle"] is (words[0] in ("selection=oracle", "adaptation=joint"))
+
+
+def test_a_method_hears_how_common_a_class_is_among_source_training_people(tmp_path, monkeypatch):
+    heard = []
+    monkeypatch.setattr(Labeller, "before_epoch", lambda self, *_: heard.append(self.class_rates))
+    monkeypatch.setattr(Labeller, "training_losses", Adaptation.training_losses)
+    words = ["adaptation=self_training", "adaptation.test_time=roll_tta", "adaptation.test_time_args.rolls=2"]
+    config = load_config("ava2microg", [*TINY, *words])
+    fit(config, root=tmp_path)
+    clips = DomainDatasets(config).get("source", "train", labelled=True)
+    people = torch.cat([clips[index].labels for index in range(len(clips))])
+    assert len(heard) == 1
+    assert torch.allclose(torch.tensor(heard[0]), people.float().mean(dim=0))
+    assert sum(heard[0]) > 0
 
 
 def batch(labels=1.0):

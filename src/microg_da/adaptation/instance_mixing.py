@@ -68,7 +68,7 @@ class InstanceMixing(TeacherMethod):
         assert source.labels is not None
         assert target is not None
         assert self.teacher is not None
-        pseudo = self.thresholds.label(self.teacher(target, self.arguments.teacher_rolls), source.labels)
+        pseudo = self.thresholds.label(self.teacher(target, self.arguments.teacher_rolls).sigmoid(), source.labels)
         mixed, labels = self.mix(source, target, pseudo)
         both = concatenate_batches(source, mixed)
         prediction = detector(both.frames, both.boxes, both.clip_index)

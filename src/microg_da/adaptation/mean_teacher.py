@@ -65,7 +65,7 @@ class MeanTeacher(TeacherMethod):
         assert source.labels is not None
         assert target is not None
         assert self.teacher is not None
-        pseudo = self.thresholds.label(self.teacher(target, self.arguments.teacher_rolls), source.labels)
+        pseudo = self.thresholds.label(self.teacher(target, self.arguments.teacher_rolls).sigmoid(), source.labels)
         strong = augment_batch(target, self.strong_view)
         both = concatenate_batches(source, strong)
         prediction = detector(both.frames, both.boxes, both.clip_index)

@@ -70,18 +70,33 @@ class RollTTA(Adaptation):
             raise InputError(f"roll_tta: rolls={arguments.rolls} cannot be: expected a whole number of at least 1.")
         if not batch.num_boxes:
             return super().predict(detector, batch)
-        views = []
-        for index in range(arguments.rolls):
-            view = roll_batch(batch, 360.0 * index / arguments.rolls) if index else batch
-            views.append(detector(view.frames, view.boxes, view.clip_index))
-        logits = torch.stack([view.logits.float() for view in views])
-        features = torch.stack([view.features.float() for view in views])
-        if arguments.combine == "confident":
-            weights = confidence_weights(logits, arguments.temperature)
-        else:
-            weights = logits.new_full(logits.shape[:2], 1 / arguments.rolls)
-        combined = combine_views(logits, weights, arguments.combine)
-        return Prediction(combined, (weights[..., None] * features).sum(dim=0))
+        return predict_over_rolls(detector, batch, arguments.rolls, arguments.temperature, arguments.combine)
+
+
+def predict_over_rolls(
+    detector: ActionDetector, batch: ClipBatch, rolls: int, temperature: float = 1.0, combine: str = "confident"
+) -> Prediction:
+    """What a detector says of a batch's people, averaged over evenly spaced camera rolls; float32.
+
+    Args:
+        detector: called once a roll.
+        batch: the clips.
+        rolls: how many, the clips as they are among them.
+        temperature: of the weights of ``confident``, in nats.
+        combine: as in :class:`RollTTAArguments`.
+
+    Raises:
+        InputError: for a temperature that is not positive or an unknown way to combine.
+    """
+    views = [batch, *(roll_batch(batch, 360 * turn / rolls) for turn in range(1, rolls))]
+    seen = [detector(view.frames, view.boxes, view.clip_index) for view in views]
+    logits = torch.stack([view.logits.float() for view in seen])
+    features = torch.stack([view.features.float() for view in seen])
+    if combine == "confident":
+        weights = confidence_weights(logits, temperature)
+    else:
+        weights = logits.new_full(logits.shape[:2], 1 / rolls)
+    return Prediction(combine_views(logits, weights, combine), (weights[..., None] * features).sum(dim=0))
 
 
 def confidence_weights(logits: Tensor, temperature: float) -> Tensor:

@@ -11,7 +11,6 @@ from torch import Tensor
 
 from microg_da.adaptation.base import split_prediction
 from microg_da.adaptation.losses import multilabel_bce
-from microg_da.adaptation.roll_tta import RollTTA, RollTTAArguments
 from microg_da.adaptation.teacher import TeacherMethod
 from microg_da.data.clips import ClipBatch, ClipKey, concatenate_batches
 from microg_da.models.detector import ActionDetector
@@ -41,19 +40,17 @@ class SelfTraining(TeacherMethod):
 
     Averaging over rolls lets a detector that knows upright people label floating ones, and the next round it knows
     more angles. The teacher is the moving average of the detector's weights, which is ahead of the detector itself
-    as long as the learning rate is high. Labels are soft. Where ``class_rates`` are given they are shifted, in logits,
-    until the mean of each class is its rate among source people, so that rare classes do not fade from round to round;
-    :func:`~microg_da.training.experiment.fit` does not give them yet, and its labels are the predictions. (Lee,
-    "Pseudo-Label", ICML workshop 2013; rates as in Zou et al., "Unsupervised domain adaptation via class-balanced
-    self-training", ECCV 2018, whose classes exclude one another; here each of C sigmoids has its own rate.)
+    as long as the learning rate is high. Labels are soft, and shifted in logits until the mean of each class is its
+    rate among source people (``class_rates``), so that rare classes do not fade from round to round. That
+    supposes that classes are as common in the target as in the source. (Lee, "Pseudo-Label", ICML workshop 2013; rates
+    as in Zou et al., "Unsupervised domain adaptation via class-balanced self-training", ECCV 2018, whose classes
+    exclude one another; here each of C sigmoids has its own rate.)
     """
 
     Arguments: ClassVar[type] = SelfTrainingArguments
 
-    def __init__(self, arguments: SelfTrainingArguments, *, num_classes: int, **task: Any) -> None:
-        super().__init__(arguments, num_classes=num_classes, **task)
-        settings = RollTTAArguments(rolls=arguments.rolls, temperature=arguments.temperature)
-        self._rolled = [RollTTA(settings, num_classes=num_classes, **task)]  # in a list: it has no state of its own
+    def __init__(self, arguments: SelfTrainingArguments, **task: Any) -> None:
+        super().__init__(arguments, **task)
         self._labels: dict[ClipKey, Tensor] = {}
 
     @torch.no_grad()
@@ -66,7 +63,7 @@ class SelfTraining(TeacherMethod):
         counts: list[int] = []
         keys: list[ClipKey] = []
         for batch in target:
-            logits.append(self._rolled[0].predict(self.teacher.network, batch).logits.float())
+            logits.append(self.teacher(batch, self.arguments.rolls, self.arguments.temperature))
             counts += torch.bincount(batch.clip_index, minlength=len(batch)).tolist()
             keys += batch.keys
         everybody = torch.cat(logits) if logits else torch.zeros(0, self.num_classes)

@@ -12,14 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from microg_da.adaptation.base import Adaptation
-from microg_da.adaptation.roll_tta import confidence_weights
+from microg_da.adaptation.roll_tta import predict_over_rolls
 from microg_da.data.clips import ClipBatch
-from microg_da.data.rotation import roll_batch
 from microg_da.errors import InputError
 from microg_da.models.detector import ActionDetector, Prediction
-
-TEMPERATURE = 1.0
-"""Of the weights of a teacher's rolls, in nats; chosen on source clips rolled at random."""
 
 
 class Teacher(nn.Module):
@@ -63,25 +59,23 @@ class Teacher(nn.Module):
         self.updates += 1
 
     @torch.no_grad()
-    def forward(self, batch: ClipBatch, rolls: int = 1) -> Tensor:
-        """Probabilities ``(K, C)`` of a batch's people, float32, averaged over equally spaced camera rolls.
+    def forward(self, batch: ClipBatch, rolls: int = 1, temperature: float = 1.0) -> Tensor:
+        """Logits ``(K, C)`` of a batch's people, float32, averaged over evenly spaced camera rolls.
 
         A roll under which the teacher is surer of a person weighs more, as in
-        :class:`~microg_da.adaptation.roll_tta.RollTTA`.
+        :class:`~microg_da.adaptation.roll_tta.RollTTA`, whose temperature was chosen on source clips.
 
         Args:
             batch: the clips.
             rolls: how many, the clips as they are among them.
+            temperature: of the weights of the rolls, in nats.
 
         Raises:
             InputError: if there are fewer rolls than one.
         """
         if rolls < 1:
-            raise InputError(f"teacher_rolls={rolls} cannot be: expected a whole number of at least 1.")
-        views = [batch, *(roll_batch(batch, 360 * turn / rolls) for turn in range(1, rolls))]
-        logits = torch.stack([self.network(*_seen(view)).logits.float() for view in views])
-        weights = confidence_weights(logits, TEMPERATURE)
-        return (weights[..., None] * logits.sigmoid()).sum(dim=0)
+            raise InputError(f"a teacher with rolls={rolls} cannot be: expected a whole number of at least 1.")
+        return predict_over_rolls(self.network, batch, rolls, temperature).logits
 
 
 class TeacherMethod(Adaptation):
@@ -116,7 +110,7 @@ class TeacherMethod(Adaptation):
     def predict(self, detector: ActionDetector, batch: ClipBatch) -> Prediction:
         """What the teacher says as long as there is one, since a checkpoint chosen for it will hand it over."""
         network = detector if self.teacher is None else self.teacher.network
-        return network(*_seen(batch))
+        return network(batch.frames, batch.boxes, batch.clip_index)
 
 
 def ramp_up(progress: float, length: float) -> float:
@@ -126,10 +120,6 @@ def ramp_up(progress: float, length: float) -> float:
     ICLR 2017.
     """
     return math.exp(-5 * (1 - progress / length) ** 2) if progress < length else 1.0
-
-
-def _seen(batch: ClipBatch) -> tuple[Tensor, Tensor, Tensor]:
-    return batch.frames, batch.boxes, batch.clip_index
 
 
 def _state(module: nn.Module) -> Iterator[Tensor]:

@@ -16,9 +16,11 @@ from torch.utils.data import DataLoader, DistributedSampler
 from microg_da.config import Config
 from microg_da.data.batches import SameSizeBatches
 from microg_da.data.clips import ClipBatch, collate_clips
+from microg_da.data.dataset import multi_hot
 from microg_da.data.sources import open_source
 from microg_da.errors import InputError
 from microg_da.synthetic.spec import CLIP_FRAMES
+from microg_da.taxonomy import get_taxonomy
 
 Domain = Literal["source", "target"]
 Split = Literal["train", "val", "test"]
@@ -54,6 +56,12 @@ class DomainDatasets:
             self.get("target", "train", labelled=False)
         for domain in DOMAINS:
             self.get(domain, "test", labelled=False)
+
+    def class_rates(self) -> tuple[float, ...]:
+        """The share of labelled source training people who have each class of the taxonomy."""
+        taxonomy = get_taxonomy(self.config.data.taxonomy)
+        _, labels = multi_hot(self.get("source", "train", labelled=True).annotations(), taxonomy)
+        return tuple(labels.mean(axis=0).tolist())
 
     def facts(self) -> dict[str, Any]:
         """What a run's record says of the opened data: descriptions, hashes of splits, warnings."""

@@ -122,7 +122,7 @@ class Experiment:
         if self.config.adaptation.name != "source_only":
             # Whatever a method draws at first must not depend on the stages before, which a resumed run skips.
             pl.seed_everything(self.config.seed, workers=True, verbose=False)
-            method = method_at_test(self.config, detector)
+            method = method_at_test(self.config, detector, self._class_rates())
             adapted, seconds = self._stage("adapt", lambda: self._adapt(detector, method), method)
             self._test("adapted", method_label(self.config), adapted, seconds, method)
         if is_leader():
@@ -176,7 +176,10 @@ class Experiment:
         detector = self._new_detector("adapt")
         detector.load_state_dict(source_model.state_dict())
         # A method that acts at test time on a model which another one trained looks at clips after that training.
-        method = at_test if settings.test_time is None else self._adaptation(settings.name, detector, settings.args)
+        if settings.test_time is None:
+            method = at_test
+        else:
+            method = build_method(self.config, settings.name, detector, settings.args, self._class_rates())
         data = self._adaptation_data(method)
         seconds = self._look_at_clips(detector, method, data)
         if method.trains and settings.epochs:
@@ -262,10 +265,12 @@ class Experiment:
         self._say(f"[yellow]{warning}[/yellow]")
 
     def _plain(self, detector: ActionDetector) -> Adaptation:
-        return self._adaptation("source_only", detector, {})
+        return build_method(self.config, "source_only", detector, {})
 
-    def _adaptation(self, name: str, detector: ActionDetector, arguments: dict[str, Any]) -> Adaptation:
-        return build_method(self.config, name, detector, arguments)
+    def _class_rates(self) -> tuple[float, ...] | None:
+        """What the source's labels say, for methods that may see them."""
+        uses_source = ADAPTATIONS.load(self.config.adaptation.name).uses_source
+        return self.datasets.class_rates() if uses_source else None
 
     def _adaptation_data(self, method: Adaptation) -> StageData:
         labelled: Domain | None = "source" if method.uses_source else None

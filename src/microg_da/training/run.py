@@ -175,7 +175,7 @@ def is_leader() -> bool:
 
 def _processes_from_outside() -> int:
     """How many processes torchrun or Slurm has started for one run."""
-    return int(os.environ.get("WORLD_SIZE") or os.environ.get("SLURM_NTASKS") or 1)
+    return max(int(os.environ.get(name) or 1) for name in ("WORLD_SIZE", "SLURM_NTASKS"))
 
 
 def embedded_notice(config: Config) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -93,8 +94,17 @@ def build_detector(config: Config, checkpoint: str | None = None) -> ActionDetec
     )
 
 
-def build_method(config: Config, name: str, detector: ActionDetector, arguments: dict[str, Any]) -> Adaptation:
-    """An adaptation for a detector, told the groups of the configured taxonomy."""
+def build_method(
+    config: Config,
+    name: str,
+    detector: ActionDetector,
+    arguments: dict[str, Any],
+    class_rates: Sequence[float] | None = None,
+) -> Adaptation:
+    """An adaptation for a detector, told the groups of the configured taxonomy.
+
+    ``class_rates``, how common each class is among source training people, is for methods that see the source.
+    """
     taxonomy = get_taxonomy(config.data.taxonomy)
     names = sorted(set(taxonomy.groups))
     return create_adaptation(
@@ -103,12 +113,13 @@ def build_method(config: Config, name: str, detector: ActionDetector, arguments:
         feature_dim=detector.feature_dim,
         num_classes=detector.num_classes,
         class_groups=[names.index(group) for group in taxonomy.groups],
+        class_rates=class_rates,
     )
 
 
-def method_at_test(config: Config, detector: ActionDetector) -> Adaptation:
-    """The configured method through which the adapted detector is tested."""
+def method_at_test(config: Config, detector: ActionDetector, class_rates: Sequence[float] | None = None) -> Adaptation:
+    """The configured method through which the adapted detector is tested; ``class_rates`` if it is to train too."""
     settings = config.adaptation
     if settings.test_time is not None:
         return build_method(config, settings.test_time, detector, settings.test_time_args)
-    return build_method(config, settings.name, detector, settings.args)
+    return build_method(config, settings.name, detector, settings.args, class_rates)
