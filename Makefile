@@ -2,7 +2,8 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-PYTEST_ARGS ?=
+# Two processes; what a file's tests share is made once.
+PYTEST_ARGS ?= -n 2 --dist loadfile
 
 .PHONY: demo test lint format notebooks clean
 .DELETE_ON_ERROR:

@@ -67,7 +67,7 @@ class Row:
         """What the row changes in the experiment, as words of the command line."""
         words = [f"adaptation.name={self.method}", f"adaptation.rotation={self.rotation or 'null'}"]
         words += [f"adaptation.args.{key}={value}" for key, value in self.args.items()]
-        words += [f"adaptation.test_time={self.test_time}"] if self.test_time else []
+        words += [f"adaptation.test_time={self.test_time or 'null'}"]
         words += [f"adaptation.test_time_args.{key}={value}" for key, value in self.test_time_args.items()]
         stage = {"epochs": self.epochs, "cycles": self.cycles, "lr": self.lr}
         return words + [f"adaptation.{key}={value}" for key, value in stage.items() if value]

@@ -133,6 +133,12 @@ def test_arguments_go_with_their_method(experiment):
     assert load_config(path).adaptation.args == {"weight": 0.7}
     assert load_config(path, ["adaptation=dann"]).adaptation.args == {"weight": 0.7}
     assert load_config(path, ["adaptation=adabn"]).adaptation.args == {}
+    behind = "adaptation: {name: dann, test_time: roll_tta, test_time_args: {rolls: 4}}\n"
+    assert load_config(str(experiment(behind, "behind.yaml"))).adaptation.test_time_args == {"rolls": 4}
+    other = load_config(str(experiment(behind, "behind.yaml")), ["adaptation=mmd"]).adaptation
+    assert (other.test_time, other.test_time_args) == (None, {})
+    named = ["adaptation.test_time_args.rolls=2", "adaptation.test_time=roll_tta", "adaptation=mmd"]
+    assert load_config(path, named).adaptation.test_time_args == {"rolls": 2}
     both = load_config(path, ["adaptation.args.max_clips=5", "adaptation=adabn"])
     assert both.adaptation.args == {"max_clips": 5}
 

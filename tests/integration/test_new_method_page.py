@@ -62,7 +62,7 @@ def test_the_page_leads_to_a_row_of_the_table(tree):
     done = command(tree, [*fit, *TINY])
     assert done.returncode == 0, done.stderr
     results = next((tree / "runs").glob("ava2microg/first/results.csv")).read_text(encoding="utf-8")
-    assert "feature_norm + rotation 180°" in results
+    assert ",feature_norm,target," in results
 
 
 def test_the_benchmark_of_the_page_takes_the_row_of_the_page():

@@ -1,0 +1,40 @@
+"""The configuration of an experiment: its schema, how it is read, and what its values may be.
+
+One YAML file is one experiment. A key that does not exist, a value of the wrong type or an impossible number
+raises :class:`~microg_da.errors.InputError` that names the key, the file and the nearest valid name.
+"""
+
+from microg_da.config.checks import ROLL_POOLINGS, VALIDATOR, check_config
+from microg_da.config.loading import load_config, save_config
+from microg_da.config.schema import (
+    AdaptationConfig,
+    AugmentConfig,
+    Config,
+    DataConfig,
+    EvaluationConfig,
+    ModelConfig,
+    SyntheticConfig,
+    TargetSupervisedConfig,
+    TrainerConfig,
+    TrainingConfig,
+    schema_keys,
+)
+
+__all__ = [
+    "ROLL_POOLINGS",
+    "VALIDATOR",
+    "AdaptationConfig",
+    "AugmentConfig",
+    "Config",
+    "DataConfig",
+    "EvaluationConfig",
+    "ModelConfig",
+    "SyntheticConfig",
+    "TargetSupervisedConfig",
+    "TrainerConfig",
+    "TrainingConfig",
+    "check_config",
+    "load_config",
+    "save_config",
+    "schema_keys",
+]

@@ -1,0 +1,126 @@
+"""An experiment's file and overrides become a checked :class:`Config`, and a file again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from microg_da.config.checks import check_config
+from microg_da.config.schema import Config, ModelConfig, nested_schema, schema_keys, sections
+from microg_da.errors import InputError, first_line, nearest
+from microg_da.experiments import COMMAND_LINE, find_experiment, parse_overrides, read_layers
+from microg_da.files import write_text
+
+
+def load_config(
+    experiment: str | None = None, overrides: Sequence[str] = (), *, config: str | Path | None = None
+) -> Config:
+    """Read one experiment, apply overrides and check the result.
+
+    Args:
+        experiment: a name in ``experiments/`` or the path of a YAML file.
+        overrides: ``key=value``, ``--key=value`` or ``--key``, ``value``, dotted keys; later ones win.
+        config: a resolved ``config.yaml`` of an earlier run, instead of ``experiment``.
+
+    Raises:
+        InputError: naming the key, the file and the nearest valid name.
+    """
+    path = Path(config) if config is not None else find_experiment(experiment or "ava2microg")
+    layers = [*read_layers(path, _is_free), (COMMAND_LINE, parse_overrides(overrides))]
+    merged = OmegaConf.structured(Config(experiment=path.stem))
+    origins = {}
+    for where, flat in layers:
+        # Names first: an argument beside a name is meant for it, one of an earlier layer for another method.
+        layer = [(_canonical(key, value, where), value) for key, value in flat.items()]
+        for key, value in sorted(layer, key=lambda item: _ORDER.get(item[0], len(_ORDER))):
+            if key in _OWNED and OmegaConf.select(merged, key) != value:
+                for owned, empty in _OWNED[key].items():
+                    OmegaConf.update(merged, owned, empty, merge=False)
+            _set(merged, key, value, where)
+            origins[key] = where
+    resolved = _to_object(merged, str(path))
+    _set_window(resolved.model, origins)
+    check_config(resolved, origins)
+    return resolved
+
+
+def _set_window(model: ModelConfig, origins: Mapping[str, str]) -> None:
+    from microg_da.models import model_window
+
+    window = model_window(model.name, model.window)
+    for key in ("num_frames", "sampling_rate"):
+        if window is not None and f"model.{key}" not in origins:
+            setattr(model, key, getattr(window, key))
+
+
+def save_config(config: Config, path: str | Path) -> Path:
+    """Write the resolved configuration, so that ``fit --config`` repeats the run."""
+    return write_text(path, OmegaConf.to_yaml(OmegaConf.structured(config)))
+
+
+_OWNED: dict[str, dict[str, Any]] = {
+    "model.name": {"model.options": {}},
+    "adaptation.name": {"adaptation.args": {}, "adaptation.test_time": None, "adaptation.test_time_args": {}},
+    "adaptation.test_time": {"adaptation.test_time_args": {}},
+}
+"""Names, and what an earlier layer may have set for what it named there, as it is without: another name empties it."""
+
+_ORDER = {name: place for place, name in enumerate(_OWNED)}
+_FREE = {key for owned in _OWNED.values() for key, empty in owned.items() if empty == {}}
+"""Any key may stand in these: the model or method checks it."""
+
+
+def _is_free(key: str) -> bool:
+    return any(key == free or key.startswith(f"{free}.") for free in _FREE)
+
+
+def _set(config: DictConfig, key: str, value: Any, where: str) -> None:
+    try:
+        OmegaConf.update(config, key, value, force_add=_is_free(key), merge=not isinstance(value, list))
+    except OmegaConfBaseException as error:
+        raise InputError(f"{where}: {key}={value!r} does not fit: expected {_expected(key)}.") from error
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{where}: {key}={value!r} does not fit: {first_line(error)}") from error
+
+
+def _canonical(key: str, value: Any, where: str) -> str:
+    """The key as the schema has it; ``adaptation=dann`` is short for ``adaptation.name=dann``."""
+    if key in sections():
+        nested = nested_schema(Config, key)
+        if nested and not isinstance(value, dict) and any(item.name == "name" for item in fields(nested)):
+            return f"{key}.name"
+        if value is None or value == {}:
+            return key
+        raise InputError(
+            f"{where}: {key!r} is a section. Set one of its keys: "
+            f"{', '.join(name for name in schema_keys() if name.startswith(f'{key}.'))}."
+        )
+    if _is_free(key) or key in schema_keys():
+        return key
+    valid = schema_keys()
+    # A right name without its section is the commonest slip after a misspelling: `epochs=3`.
+    guesses = [name for name in valid if name.rsplit(".", 1)[-1] == key]
+    if not guesses and (guess := nearest(key, valid)):
+        guesses = [guess]
+    if not guesses:
+        raise InputError(f"{where}: unknown key {key!r}. Sections: {', '.join(sections())}.")
+    raise InputError(f"{where}: unknown key {key!r}. Did you mean {' or '.join(map(repr, guesses))}?")
+
+
+def _expected(key: str) -> str:
+    section, _, leaf = key.rpartition(".")
+    schema = nested_schema(Config, section) if section else Config
+    kind = {item.name: item.type for item in fields(schema or Config)}.get(leaf, "another type")
+    return str(kind)
+
+
+def _to_object(merged: DictConfig, where: str) -> Config:
+    try:
+        return OmegaConf.to_object(merged)  # type: ignore[return-value]
+    except OmegaConfBaseException as error:
+        raise InputError(f"{where}: {first_line(error)}") from error

@@ -1,0 +1,230 @@
+"""The typed schema of an experiment: every key, its type and its default."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields, is_dataclass, replace
+from typing import Any
+
+
+@dataclass
+class DataConfig:
+    """Where clips come from. A SOURCE reads ``synthetic:earth``, ``ava:/path``, ``microg4m:/path?domain=real``.
+
+    ``decode`` and ``on_error`` hold for data read from files, unless a SOURCE says otherwise.
+    """
+
+    source: str = "synthetic:earth"
+    target: str = "synthetic:microgravity"
+    taxonomy: str = "microg50"
+    image_size: int = 96
+    decode: str = "auto"
+    on_error: str = "raise"
+    num_workers: int = 0
+
+
+@dataclass
+class SyntheticConfig:
+    """How much the embedded simulator draws, per domain; ``look`` is real, simulated or any."""
+
+    train_clips: int = 1200
+    val_clips: int = 200
+    test_clips: int = 400
+    look: str = "any"
+    seed: int = 0
+    workers: int = 2
+    cache: bool = True
+
+
+@dataclass
+class ModelConfig:
+    """The detector, the weights it starts from, and its window: ``num_frames`` T, ``sampling_rate`` τ.
+
+    A window that is not set is the one that the named model was made for; ``window: published`` takes the one that
+    the benchmark gave it. One that is longer than the clips repeats their ends and the run says so
+    (``impossible_window: clamp``), or is refused (``refuse``). ``roi_stride``, ``freeze``, ``adapters``,
+    ``roll_pooling`` and ``allow_missing`` are those of :func:`~microg_da.models.create_detector`.
+    """
+
+    name: str = "r2plus1d_tiny"
+    checkpoint: str | None = None
+    allow_missing: list[str] = field(default_factory=list)
+    window: str = "architecture"
+    impossible_window: str = "clamp"
+    num_frames: int = 8
+    sampling_rate: int = 2
+    dropout: float = 0.5
+    roi_stride: Any = "true"
+    freeze: Any = 0
+    adapters: str | None = None
+    adapter_rank: int = 8
+    roll_pooling: str | None = None
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class AugmentConfig:
+    """Train-time augmentation, frames and boxes together.
+
+    ``flip`` is a probability, ``scale`` the range of zoom, ``colour`` the largest relative change of brightness,
+    contrast and saturation. People of whose box less than ``min_visibility`` (a fraction of its area) is left inside
+    the picture are dropped with their labels.
+
+    The roll of a clip is drawn by ``rotation_distribution``: ``uniform`` up to ``rotation`` degrees either way (180:
+    any), ``von_mises`` about ``rotation_mean`` with ``rotation_concentration`` κ, or ``fixed``, one of
+    ``rotation_angles``. ``rotation_spin`` is the largest further turn through the window, in degrees.
+    ``rotation_box`` is ``ellipse`` or ``rectangle``, ``rotation_fill`` ``reflect``, ``edge`` or ``circle``: see
+    ``docs/rotation.md``.
+    """
+
+    flip: float = 0.5
+    scale: list[float] = field(default_factory=lambda: [0.9, 1.15])
+    colour: float = 0.2
+    rotation: float = 0.0
+    rotation_distribution: str = "uniform"
+    rotation_mean: float = 0.0
+    rotation_concentration: float = 4.0
+    rotation_angles: list[float] = field(default_factory=list)
+    rotation_spin: float = 0.0
+    rotation_box: str = "ellipse"
+    rotation_fill: str = "reflect"
+    min_visibility: float = 0.0
+
+    def with_rotation(self, degrees: float | None) -> AugmentConfig:
+        """The same with a uniform roll of up to ``degrees``, whatever the distribution was; None changes nothing."""
+        return self if degrees is None else replace(self, rotation=degrees, rotation_distribution="uniform")
+
+
+@dataclass
+class TrainingConfig:
+    """One training stage: how long, with which optimiser and schedule.
+
+    ``schedule`` is ``cosine``, ``constant`` or ``steps``; ``steps`` multiplies ``lr`` by ``relative_lrs[i]`` from
+    epoch ``step_epochs[i]`` on. All begin with a linear warm-up from ``warmup_start * lr``. With ``cycles`` the whole
+    schedule is run through so many times (Loshchilov & Hutter, "SGDR", ICLR 2017).
+    """
+
+    epochs: int = 12
+    batch_size: int = 16
+    optimizer: str = "adamw"
+    lr: float = 2e-3
+    weight_decay: float = 0.05
+    momentum: float = 0.9
+    schedule: str = "cosine"
+    cycles: int = 1
+    warmup_epochs: float = 1.0
+    warmup_start: float = 0.01
+    step_epochs: list[int] = field(default_factory=lambda: [0, 20, 30, 40])
+    relative_lrs: list[float] = field(default_factory=lambda: [1.0, 0.1, 0.01, 0.001])
+    clip_gradient_norm: float | None = None
+    layer_decay: float = 1.0
+
+
+@dataclass
+class AdaptationConfig:
+    """The adaptation, its own arguments, and how its stage differs from :class:`TrainingConfig`.
+
+    ``cycles`` is that of the stage's schedule, e.g. one for each round of self-training.
+    ``test_time`` names a second method that acts at test time on what the first has trained, e.g. ``roll_tta``.
+    Whoever names another method has neither the arguments nor the test-time method of the one before.
+    ``rotation`` is the largest roll in degrees in the adaptation stage, in place of ``augment.rotation``: the source
+    model can stay upright while the adapted one sees every angle. It needs a method that trains.
+    """
+
+    name: str = "dann"
+    args: dict[str, Any] = field(default_factory=dict)
+    epochs: int = 4
+    lr: float = 1e-3
+    cycles: int = 1
+    rotation: float | None = None
+    test_time: str | None = None
+    test_time_args: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class TargetSupervisedConfig:
+    """How the upper bound's stage differs from :class:`TrainingConfig`; None: not at all.
+
+    The bound shows what target labels could give. With ``start: source`` it is the source model, fine-tuned on
+    labelled target clips, as the benchmark's own models are fine-tuned from Kinetics; with ``start: scratch`` it has
+    seen no source label.
+    """
+
+    start: str = "source"
+    epochs: int | None = None
+    rotation: float | None = None
+
+
+@dataclass
+class EvaluationConfig:
+    """How scores become numbers."""
+
+    protocol: str = "corrected"
+    batch_size: int = 32
+
+
+@dataclass
+class TrainerConfig:
+    """Handed to ``pytorch_lightning.Trainer`` untouched."""
+
+    accelerator: str = "auto"
+    devices: Any = "auto"
+    num_nodes: int = 1
+    strategy: str = "auto"
+    precision: str = "32-true"
+
+
+@dataclass
+class Config:
+    """Everything that decides the outcome of a run.
+
+    ``checkpoint`` is a detector already trained on the source domain: with it the source stage loads instead of
+    training. ``selection`` is ``last``, ``source`` (best source validation mAP), ``validator:NAME`` (best by a
+    label-free score) or ``oracle`` (best target validation mAP, stamped on every output). ``bounds`` also trains the
+    target-supervised upper bound. ``oracle: true`` declares that target labels chose some of these values, as a sweep
+    by a target metric does, and is stamped alike.
+    """
+
+    experiment: str = "custom"
+    description: str = ""
+    seed: int = 0
+    bounds: bool = False
+    selection: str = "last"
+    oracle: bool = False
+    logger: str = "csv"
+    checkpoint: str | None = None
+    data: DataConfig = field(default_factory=DataConfig)
+    synthetic: SyntheticConfig = field(default_factory=SyntheticConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+    adaptation: AdaptationConfig = field(default_factory=AdaptationConfig)
+    target_supervised: TargetSupervisedConfig = field(default_factory=TargetSupervisedConfig)
+    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+    trainer: TrainerConfig = field(default_factory=TrainerConfig)
+
+    @property
+    def uses_target_labels(self) -> bool:
+        """Whether target labels take part in training or choosing the adapted model: the run is an oracle's."""
+        from microg_da.adaptation import ORACLES
+
+        return self.oracle or self.selection == "oracle" or self.adaptation.name in ORACLES
+
+
+def schema_keys(schema: type = Config, prefix: str = "") -> list[str]:
+    """Every dotted key of the schema, leaves only."""
+    keys = []
+    for item in fields(schema):
+        nested = nested_schema(schema, item.name)
+        keys += schema_keys(nested, f"{prefix}{item.name}.") if nested else [f"{prefix}{item.name}"]
+    return keys
+
+
+def nested_schema(schema: type, name: str) -> type | None:
+    """The dataclass of a section, None for a leaf."""
+    item = next(item for item in fields(schema) if item.name == name)
+    return item.default_factory if is_dataclass(item.default_factory) else None
+
+
+def sections() -> list[str]:
+    """The names of the sections, in order."""
+    return [item.name for item in fields(Config) if nested_schema(Config, item.name)]
