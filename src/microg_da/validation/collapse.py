@@ -72,15 +72,16 @@ def collapse_report(observed: Observed) -> CollapseReport:
     source, target = (
         torch.sigmoid(logits.float()) > POSITIVE for logits in (observed.source_logits, observed.target_logits)
     )
+    agreement, answered = commonest_answer(target)
     report: dict[str, Any] = {
         "source_rate": _mean(source),
         "target_rate": _mean(target),
-        "agreement": commonest_answer(target)[0],
+        "agreement": agreement,
         "source_rates": _rates(source),
         "target_rates": _rates(target),
         "flagged": flagged_classes(source, target),
     }
-    reason = _reason(report, source, target)
+    reason = _reason(report, answered, source, target)
     return CollapseReport(collapsed=bool(reason), reason=reason, **report)
 
 
@@ -111,13 +112,12 @@ def flagged_classes(source: Tensor, target: Tensor) -> tuple[int, ...]:
     return tuple(torch.nonzero(differs & ((after - before).abs() > NOISE * error)).flatten().tolist())
 
 
-def _reason(report: dict[str, Any], source: Tensor, target: Tensor) -> str:
+def _reason(report: dict[str, Any], answered: int, source: Tensor, target: Tensor) -> str:
     if len(target) < FEWEST_PEOPLE:
         return ""
-    share, count = commonest_answer(target)
     classes = target.shape[1]
-    if share >= LARGEST_AGREEMENT:
-        answer = {0: "no class", classes: "every class", 1: "one class"}.get(count, f"{count} classes")
+    if (share := report["agreement"]) >= LARGEST_AGREEMENT:
+        answer = {0: "no class", classes: "every class", 1: "one class"}.get(answered, f"{answered} classes")
         return f"{100 * share:.0f}% of the target people get one and the same answer, {answer}"
     before, after = report["source_rate"], report["target_rate"]
     if len(source) >= FEWEST_PEOPLE and max(before, after) > LARGEST_RATIO * min(before, after):
