@@ -23,6 +23,8 @@ MAX_POINTS = 120
 
 KEYFRAME_SIZE, STRIP_SIZE, STRIP_FRAMES = 640, 256, 12
 """Longest side of an embedded keyframe and strip frame, in pixels; most frames of a strip."""
+QUALITY = 85
+"""Of embedded images, 0 to 100, if they fit their budget."""
 
 
 @dataclass(frozen=True)
@@ -117,13 +119,16 @@ def _span(low: float, high: float) -> tuple[float, float]:
     return (low, high) if high > low else (low - 0.5, high + 0.5)
 
 
-def embedded_image(path: Path) -> tuple[str, int, int]:
-    """An image file as a data URI, no larger than :data:`KEYFRAME_SIZE`, and its width and height shown."""
+def embedded_image(path: Path, budget: int) -> tuple[str, int, int]:
+    """An image file as a data URI of at most ``budget`` bytes, and its width and height, to be shown.
+
+    It is no larger than :data:`KEYFRAME_SIZE`, and smaller or coarser where the budget asks for it.
+    """
     image = _shrunk(_read_image(path), KEYFRAME_SIZE)
-    return _data_uri(image), image.shape[1], image.shape[0]
+    return _data_uri(image, budget), image.shape[1], image.shape[0]
 
 
-def embedded_strip(paths: list[Path]) -> tuple[str, int] | None:
+def embedded_strip(paths: list[Path], budget: int) -> tuple[str, int] | None:
     """Frames of a window side by side in one image, as a data URI, and how many; None for fewer than two."""
     if len(paths) < 2:
         return None
@@ -132,7 +137,7 @@ def embedded_strip(paths: list[Path]) -> tuple[str, int] | None:
     frames = [_shrunk(_read_image(path), STRIP_SIZE) for path in paths]
     height, width = frames[0].shape[:2]
     frames = [f if f.shape[:2] == (height, width) else cv2.resize(f, (width, height)) for f in frames]
-    return _data_uri(np.concatenate(frames, axis=1)), len(frames)
+    return _data_uri(np.concatenate(frames, axis=1), budget), len(frames)
 
 
 def _read_image(path: Path) -> np.ndarray:
@@ -150,6 +155,16 @@ def _shrunk(image: np.ndarray, longest: int) -> np.ndarray:
     return cv2.resize(image, size, interpolation=cv2.INTER_AREA)
 
 
-def _data_uri(image: np.ndarray) -> str:
-    _, encoded = cv2.imencode(".webp", image, [cv2.IMWRITE_WEBP_QUALITY, 85])
-    return "data:image/webp;base64," + base64.b64encode(encoded.tobytes()).decode("ascii")
+def _data_uri(image: np.ndarray, budget: int) -> str:
+    """WebP, coarser and then smaller until it has at most ``budget`` bytes as text."""
+    quality = QUALITY
+    while True:
+        _, encoded = cv2.imencode(".webp", image, [cv2.IMWRITE_WEBP_QUALITY, quality])
+        text = "data:image/webp;base64," + base64.b64encode(encoded.tobytes()).decode("ascii")
+        if len(text) <= budget or max(image.shape[:2]) < 16:
+            return text
+        if quality == QUALITY:
+            quality -= 25
+        else:
+            # Bytes grow about as the area does; a little less than that is asked for, so that one step is enough.
+            image = _shrunk(image, 0.95 * max(image.shape[:2]) * min(math.sqrt(budget / len(text)), 0.9))

@@ -12,6 +12,11 @@ from microg_da.reporting.run_folder import ADAPTED, ROWS, SOURCE_ONLY
 
 THRESHOLD = 0.5
 MAX_LABELS = 10
+BYTES = 12_000_000
+"""How much of a page the images of its gallery may take together, however many there are."""
+MOST_BYTES = 240_000
+"""And those of one example, however few there are; a third is for the keyframe, the rest for its window."""
+OUTCOMES = ("fixed", "broken", "still wrong", "right", "wrong")
 
 
 @dataclass(frozen=True)
@@ -24,11 +29,16 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Label:
-    """One action of one person: whether it is true, and the verdict on each row of the run."""
+    """One action of one person: whether it is true, the verdict on each row of the run, and what became of it.
 
+    ``outcome`` is one of :data:`OUTCOMES`; the first three need a detector before and one after.
+    """
+
+    action: int
     name: str
     true: bool
     verdicts: list[Verdict]
+    outcome: str
 
 
 @dataclass(frozen=True)
@@ -52,8 +62,11 @@ class Example:
     size: tuple[int, int]
     strip: tuple[str, int] | None
     people: list[Person]
-    fixed: int
-    broken: int
+
+    @property
+    def outcomes(self) -> list[str]:
+        """What became of every label that is shown."""
+        return [label.outcome for person in self.people for label in person.labels]
 
 
 def judge(probability: float | None, true: bool) -> Verdict:
@@ -81,45 +94,46 @@ def gallery(examples: list[dict[str, Any]], folder: Path, names: Mapping[int, st
     people = [person for example in examples for person in example.get("people", [])]
     # ROWS is in the order of a run: with an adaptation, the first two are before and after.
     rows = [row for row in ROWS if any(row in person for person in people)][:2]
-    return rows, [_example(example, folder, names, rows) for example in examples]
+    budget = min(BYTES // max(len(examples), 1), MOST_BYTES)
+    return rows, [_example(example, folder, names, rows, budget) for example in examples]
 
 
-def _example(example: dict[str, Any], folder: Path, names: Mapping[int, str], rows: list[str]) -> Example:
-    uri, width, height = embedded_image(folder / example["image"])
+def _example(example: dict[str, Any], folder: Path, names: Mapping[int, str], rows: list[str], budget: int) -> Example:
+    uri, width, height = embedded_image(folder / example["image"], budget // 3)
     people = [_person(n, p, names, rows) for n, p in enumerate(example.get("people", []), start=1)]
-    changes = [_change(label, rows) for person in people for label in person.labels]
     return Example(
         domain=str(example.get("domain", "")),
         video_id=str(example.get("video_id", "")),
         frame_stamp=example.get("frame_stamp", ""),
         image=uri,
         size=(width, height),
-        strip=embedded_strip([folder / name for name in example.get("frames") or []]),
+        strip=embedded_strip([folder / name for name in example.get("frames") or []], budget - budget // 3),
         people=people,
-        fixed=changes.count("fixed"),
-        broken=changes.count("broken"),
     )
 
 
 def _person(number: int, person: dict[str, Any], names: Mapping[int, str], rows: list[str]) -> Person:
-    predictions = [{int(k): float(v) for k, v in (person.get(row) or {}).items()} for row in rows]
+    said = {row: {int(k): float(v) for k, v in (person.get(row) or {}).items()} for row in rows}
     true = {int(action) for action in person.get("true", [])}
-    shown = true | {k for row in predictions for k, p in row.items() if p >= THRESHOLD}
+    shown = true | {k for row in said.values() for k, p in row.items() if p >= THRESHOLD}
+    surest = {k: max((row.get(k, 0.0) for row in said.values()), default=0.0) for k in shown}
     # Truth first, then what was predicted most surely.
-    ordered = sorted(shown, key=lambda k: (k not in true, -max((row.get(k, 0.0) for row in predictions), default=0), k))
+    ordered = sorted(shown, key=lambda k: (k not in true, -surest[k], k))
     labels = [
-        Label(names.get(k, f"action {k}"), k in true, [judge(row.get(k), k in true) for row in predictions])
+        _label(k, names.get(k, f"action {k}"), k in true, {row: values.get(k) for row, values in said.items()})
         for k in ordered[:MAX_LABELS]
     ]
     x1, y1, x2, y2 = (100 * float(value) for value in person["box"])
     return Person(number, (x1, y1, x2 - x1, y2 - y1), labels, len(ordered) - len(labels))
 
 
-def _change(label: Label, rows: list[str]) -> str:
-    """``fixed`` or ``broken`` if adaptation turned a wrong verdict right or a right one wrong, else ``same``."""
-    if not {SOURCE_ONLY, ADAPTED} <= set(rows):
-        return "same"
-    before, after = (label.verdicts[rows.index(row)].outcome in ("correct", "absent") for row in (SOURCE_ONLY, ADAPTED))
-    if before == after:
-        return "same"
-    return "fixed" if after else "broken"
+def _label(action: int, name: str, true: bool, probabilities: dict[str, float | None]) -> Label:
+    """Judge one action; without a detector before and one after, the first one's verdict alone counts."""
+    verdicts = [judge(probability, true) for probability in probabilities.values()]
+    right = [verdict.outcome in ("correct", "absent") for verdict in verdicts]
+    if {SOURCE_ONLY, ADAPTED} <= probabilities.keys():
+        before, after = right
+        outcome = ("right" if before else "fixed") if after else ("broken" if before else "still wrong")
+    else:
+        outcome = "right" if all(right[:1]) else "wrong"
+    return Label(action, name, true, verdicts, outcome)

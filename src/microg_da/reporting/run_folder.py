@@ -5,13 +5,18 @@ from __future__ import annotations
 import contextlib
 import json
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 import yaml
 
 from microg_da.errors import InputError
+from microg_da.reporting.target_test import TargetTest, read_target_test
+
+if TYPE_CHECKING:
+    from microg_da.reporting.intervals import Intervals
 
 SOURCE_ONLY, ADAPTED, TARGET_SUPERVISED = ROWS = ("source_only", "adapted", "target_supervised")
 STAGES = ("source", "adapt", "target_supervised")
@@ -46,6 +51,19 @@ class RunFolder:
             settings = yaml.safe_load(self.config or "")
             return settings if isinstance(settings, dict) else {}
         return {}
+
+    @cached_property
+    def target_test(self) -> TargetTest | None:
+        """What is true of the target test set and what was said of it, if the tables are in the folder."""
+        rows = [row["name"] for row in self.results["rows"]]
+        return read_target_test(self.path, rows, self.run.get("protocol") or "corrected", self.settings)
+
+    @cached_property
+    def intervals(self) -> Intervals | None:
+        """How sure the target scores are; None without the tables, or with too few source videos."""
+        from microg_da.reporting.intervals import target_intervals
+
+        return None if self.target_test is None else target_intervals(self.target_test)
 
     def row(self, name: str) -> dict[str, Any] | None:
         """The row of ``results.json`` with this name (one of :data:`ROWS`), if the run has it."""

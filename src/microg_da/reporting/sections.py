@@ -14,10 +14,13 @@ import pandas as pd
 
 from microg_da.evaluation.protocols import MIN_SUPPORT
 from microg_da.reporting import tables
+from microg_da.reporting.confusion import confusion_content
+from microg_da.reporting.domains import domains_content
 from microg_da.reporting.figures import LineChart, line_chart
-from microg_da.reporting.gallery import THRESHOLD, gallery
+from microg_da.reporting.gallery import OUTCOMES, THRESHOLD, gallery
 from microg_da.reporting.roll import roll_responses
 from microg_da.reporting.run_folder import ADAPTED, ROWS, SOURCE_ONLY, RunFolder, flatten
+from microg_da.reporting.validators import validators_content
 
 STAGE_TITLES = {
     "source": "Source training",
@@ -65,6 +68,7 @@ def headline(run: RunFolder) -> dict[str, Any]:
         "after": after,
         "bound": bound,
         "gap": run.results.get("gap_recovered"),
+        "intervals": run.intervals,
         "source_map": tables.score(run.row(SOURCE_ONLY) or {}, "source", "map"),
         "facts": {key: value for key, value in shown.items() if value not in (None, "")},
         "warnings": facts.get("warnings") or [],
@@ -81,6 +85,7 @@ def scores(run: RunFolder) -> dict[str, Any] | None:
             "source": tables.score(row, "source", "map"),
             "target": {metric: tables.score(row, "target", metric) for metric in tables.METRICS},
             "gap": run.results.get("gap_recovered") if row["name"] == ADAPTED else None,
+            "interval": run.intervals.map[row["name"]] if run.intervals else None,
             "negative": tables.is_negative_transfer(run.results, row),
             "seconds": row.get("seconds"),
         }
@@ -88,7 +93,9 @@ def scores(run: RunFolder) -> dict[str, Any] | None:
     ]
     target = run.results["rows"][0]["target"] if run.results["rows"] else {}
     counts = {key: target.get(f"num_{key}") for key in ("keyframes", "boxes", "classes_with_ground_truth")}
-    return {"rows": rows, "metrics": tables.METRICS, "counts": counts} if rows else None
+    if not rows:
+        return None
+    return {"rows": rows, "metrics": tables.METRICS, "counts": counts, "intervals": run.intervals}
 
 
 def classes(run: RunFolder) -> dict[str, Any] | None:
@@ -104,6 +111,7 @@ def classes(run: RunFolder) -> dict[str, Any] | None:
         "unscored": sorted(str(name) for name in table.loc[table["support"] == 0, "name"]),
         "few": MIN_SUPPORT,
         "columns": [row for row in ROWS if row in table],
+        "intervals": run.intervals.class_change if run.intervals else {},
         "changed": bool(scored["change"].notna().any()),
     }
 
@@ -122,7 +130,31 @@ def examples(run: RunFolder) -> dict[str, Any] | None:
     classes = tables.per_class(run.results)["name"]
     names = dict(zip(classes.index.astype(int), classes.astype(str), strict=True))
     rows, shown = gallery(run.examples, run.path / "examples", names)
-    return {"rows": rows, "examples": shown, "threshold": THRESHOLD}
+    labels = [label for example in shown for person in example.people for label in person.labels]
+    seen = [label.outcome for label in labels]
+    return {
+        "rows": rows,
+        "examples": shown,
+        "threshold": THRESHOLD,
+        "actions": sorted({label.action: label.name for label in labels}.items(), key=lambda item: item[1]),
+        "outcomes": [outcome for outcome in OUTCOMES if outcome in seen],
+        "domains": list(dict.fromkeys(example.domain for example in shown)),
+    }
+
+
+def confusion(run: RunFolder) -> dict[str, Any] | None:
+    """What each label is taken for, before and after adaptation."""
+    return None if run.target_test is None else confusion_content(run.target_test)
+
+
+def domains(run: RunFolder) -> dict[str, Any] | None:
+    """RoI features of both domains, drawn and told apart."""
+    return domains_content(run.path)
+
+
+def validators(run: RunFolder) -> dict[str, Any] | None:
+    """What could have been said of the detectors without target labels."""
+    return validators_content(run.results)
 
 
 def roll(run: RunFolder) -> dict[str, Any] | None:
@@ -132,17 +164,25 @@ def roll(run: RunFolder) -> dict[str, Any] | None:
 
 
 def details(run: RunFolder) -> dict[str, Any]:
-    """The resolved configuration and the environment."""
-    return {"config": run.config, "environment": flatten(run.environment)}
+    """The data, the resolved configuration and the environment."""
+    data = run.run.get("data")
+    return {
+        "data": data if isinstance(data, dict) else {},
+        "config": run.config,
+        "environment": flatten(run.environment),
+    }
 
 
 SECTIONS = (
     Section("scores", "Scores", scores),
     Section("classes", "Classes", classes),
+    Section("confusion", "What labels are taken for", confusion),
     Section("roll", "Camera roll", roll),
+    Section("domains", "Domains in feature space", domains),
+    Section("validators", "Without target labels", validators),
     Section("curves", "Curves", curves),
     Section("examples", "Examples", examples),
-    Section("details", "Configuration and environment", details),
+    Section("details", "Data, configuration and environment", details),
 )
 
 

@@ -47,6 +47,11 @@ def duration(seconds: float | None) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
 
 
+def brief(name: str) -> str:
+    """An action's name without its remark in brackets: ``talk to`` of ``talk to (e.g., self, a person, a group)``."""
+    return name.split(" (")[0]
+
+
 def score(row: dict[str, Any], domain: str, metric: str) -> float:
     """One figure of a row of ``results.json``; NaN where the row was not tested on that domain."""
     value = (row.get(domain) or {}).get(metric)

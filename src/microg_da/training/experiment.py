@@ -26,6 +26,7 @@ from microg_da.models.detector import ActionDetector
 from microg_da.taxonomy import get_taxonomy
 from microg_da.training.examples import write_examples
 from microg_da.training.module import DetectorModule
+from microg_da.training.people_sample import PeopleSample
 from microg_da.training.run import Run, embedded_notice, is_leader
 from microg_da.training.stage import finish_logging, make_trainer, quiet, save_detector, train_stage
 from microg_da.training.trained import build_detector, build_method, method_at_test
@@ -222,10 +223,12 @@ class Experiment:
             return
         scores: dict[str, Any] = {}
         for domain in DOMAINS:
-            metrics = score_detector(self.run, detector, self.datasets, domain, adaptation)
+            people = PeopleSample(self.datasets.get(domain, "test", labelled=False).annotations(), detector.feature_dim)
+            metrics = score_detector(self.run, detector, self.datasets, domain, adaptation, people)
             detections = metrics.detections()
             if is_leader():
                 write_detections(detections, self.run.detections_file(row, domain))
+            people.write(self.run.features_file(row, domain))
             scores[domain] = metrics.scores().as_dict()
             self._say(f"  {row} on {domain} test: mAP {_percent(scores[domain]['map'])}", indent=True)
         scores["validators"], report = validate_detector(self.run, detector, self.datasets, adaptation)
@@ -328,9 +331,14 @@ def _check_methods(settings: AdaptationConfig) -> None:
 
 
 def score_detector(
-    run: Run, detector: ActionDetector, datasets: DomainDatasets, domain: Domain, adaptation: Adaptation | None = None
+    run: Run,
+    detector: ActionDetector,
+    datasets: DomainDatasets,
+    domain: Domain,
+    adaptation: Adaptation | None = None,
+    people: PeopleSample | None = None,
 ) -> DetectionMetrics:
-    """Run a detector over a domain's test split.
+    """Run a detector over a domain's test split; ``people`` keeps features of some of them.
 
     Returns:
         The accumulated predictions: ``.scores()`` and ``.detections()``.
@@ -340,7 +348,8 @@ def score_detector(
     if is_leader() and not run.ground_truth_file(domain).exists():
         write_annotations(truth, run.ground_truth_file(domain))
     metrics = DetectionMetrics(truth, taxonomy=config.data.taxonomy, protocol=config.evaluation.protocol)
-    _pass(run, detector, adaptation, StageData(datasets), domain, "test", metrics=metrics, scored=domain)
+    accumulate = {"metrics": metrics, "scored": domain, "observations": people}
+    _pass(run, detector, adaptation, StageData(datasets), domain, "test", **accumulate)
     return metrics
 
 

@@ -20,6 +20,7 @@ from microg_da.errors import InputError
 from microg_da.evaluation.metric import DetectionMetrics
 from microg_da.models.adapters import learning_rate_scales
 from microg_da.models.detector import ActionDetector
+from microg_da.training.people_sample import PeopleSample
 from microg_da.training.schedules import learning_rate
 from microg_da.validation import judge
 from microg_da.validation.observations import Observations
@@ -37,7 +38,7 @@ class DetectorModule(pl.LightningModule):
         stage: its name, part of the seed.
         metrics: what accumulates predictions in validation and test, for scores against the annotation table.
         scored: the domain that ``metrics`` knows.
-        observations: what accumulates predictions of both domains for label-free validators.
+        observations: what accumulates predictions of both domains for label-free validators, or some for the report.
         target_clips: all target training clips, for methods that look at them every epoch.
     """
 
@@ -52,7 +53,7 @@ class DetectorModule(pl.LightningModule):
         stage: str = "source",
         metrics: DetectionMetrics | None = None,
         scored: Domain = "source",
-        observations: Observations | None = None,
+        observations: Observations | PeopleSample | None = None,
         target_clips: Iterable[ClipBatch] = (),
     ) -> None:
         super().__init__()
@@ -153,7 +154,7 @@ class DetectorModule(pl.LightningModule):
         """Log the scores of the validation split, and what label-free validators say."""
         self.adaptation.end_test(self.detector)
         source_map = self._log_scores() if self.metrics is not None else None
-        if self.observations is not None:
+        if isinstance(self.observations, Observations):
             # Target scores are an oracle's and must not reach a validator.
             observed = self.observations.observed(source_map if self.scored == "source" else None)
             self.observations.reset()

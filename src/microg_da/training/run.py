@@ -100,6 +100,10 @@ class Run:
         """The detections of one result row on one domain's test split."""
         return self.path / "detections" / f"{row}_{domain}.csv.gz"
 
+    def features_file(self, row: str, domain: str) -> Path:
+        """RoI features of some people of one domain's test split, as the detector of one result row makes them."""
+        return self.path / "features" / f"{row}_{domain}.npz"
+
     def ground_truth_file(self, domain: str) -> Path:
         """The annotations of one domain's test split."""
         return self.path / "ground_truth" / f"{domain}.csv"

@@ -1,0 +1,216 @@
+"""How far apart the domains lie in a detector's features: a picture, and a number that no projection can spoil."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from microg_da.data.annotations import BOX, KEYFRAME, read_annotations, source_videos
+from microg_da.errors import InputError
+from microg_da.evaluation.logistic import fit_deviations
+from microg_da.reporting.run_folder import ROWS
+from microg_da.taxonomy import group_of
+
+DOMAINS = ("source", "target")
+COMPONENTS = 64
+"""How many principal components the classifier sees."""
+FOLDS = 5
+LAYERS = 8
+"""Points of the groups are drawn in turns, so that no group hides another."""
+SIZE = 300.0
+ACTIVITIES = ("movement only", "with an object", "with a person", "with both")
+
+
+@dataclass(frozen=True)
+class People:
+    """Features of a random sample of one domain's test people, as one detector makes them.
+
+    Attributes:
+        features: ``(N, D)`` float64.
+        video_id: ``(N,)`` str.
+        frame_stamp: ``(N,)``.
+        boxes: ``(N, 4)`` as the annotation table has them.
+    """
+
+    features: np.ndarray
+    video_id: np.ndarray
+    frame_stamp: np.ndarray
+    boxes: np.ndarray
+
+    @classmethod
+    def read(cls, path: Path) -> People:
+        """From a file of ``features/``.
+
+        Raises:
+            InputError: if it is damaged.
+        """
+        try:
+            with np.load(path) as stored:
+                people = cls(
+                    features=stored["features"].astype(np.float64),
+                    video_id=stored["video_id"],
+                    frame_stamp=stored["frame_stamp"],
+                    boxes=stored["boxes"].astype(np.float64),
+                )
+        except (OSError, ValueError, KeyError, EOFError) as error:
+            raise InputError(f"cannot read {path}: {error}. Delete it; the report is made without it.") from error
+        if not np.isfinite(people.features).all():
+            raise InputError(f"{path}: some features are not finite numbers. Delete it; the report is made without it.")
+        return people
+
+    def __len__(self) -> int:
+        return len(self.features)
+
+
+@dataclass(frozen=True)
+class Projection:
+    """The principal components of some vectors.
+
+    Attributes:
+        points: ``(N, K)``, the first K components, by falling variance.
+        variance: ``(K,)``, the share of all variance that each holds.
+    """
+
+    points: np.ndarray
+    variance: np.ndarray
+
+
+def principal_components(features: np.ndarray, most: int) -> Projection:
+    """The first components of ``(N, D)`` features about their mean; as many as there are, up to ``most``."""
+    centred = features - features.mean(axis=0)
+    # The smaller of the two products has the same non-zero spectrum, and networks can be wide.
+    wide = centred.shape[1] > centred.shape[0]
+    values, vectors = np.linalg.eigh(centred @ centred.T if wide else centred.T @ centred)
+    values, vectors = values[::-1].clip(0), vectors[:, ::-1]
+    kept = values[:most] > values.max(initial=0) * 1e-10
+    values, vectors, total = values[:most][kept], vectors[:, :most][:, kept], values.sum()
+    points = vectors * np.sqrt(values) if wide else centred @ vectors
+    return Projection(points, values / total if total > 0 else values)
+
+
+def separability(points: np.ndarray, is_target: np.ndarray, videos: np.ndarray) -> float | None:
+    """How often a linear classifier names the domain of somebody from a source video that it has not seen.
+
+    Logistic regression (penalty ½‖w‖², standardised inputs), cross-validated over source videos, since people of one
+    video look alike. The mean of both domains' accuracies: 0.5 where the domains cannot be told apart, 1 where they
+    always can. (The proxy A-distance of Ben-David et al., NIPS 2006, is 4 × this − 2.)
+
+    Args:
+        points: ``(N, K)``.
+        is_target: ``(N,)`` bool.
+        videos: ``(N,)``, the source video of each.
+
+    Returns:
+        The accuracy, or None if a domain has fewer than two source videos.
+    """
+    fold = np.zeros(len(points), dtype=int)
+    counts = []
+    for domain in (False, True):
+        mine = is_target == domain
+        names, number = np.unique(videos[mine], return_inverse=True)
+        counts.append(len(names))
+        fold[mine] = number
+    folds = min(FOLDS, *counts)
+    if folds < 2:
+        return None
+    fold %= folds
+    right = np.zeros(len(points), dtype=bool)
+    for held_out in range(folds):
+        train = fold != held_out
+        mean, deviation = points[train].mean(axis=0), points[train].std(axis=0)
+        x = (points - mean) / np.where(deviation > 0, deviation, 1)
+        y = is_target[train, None]
+        weights = fit_deviations(x[train].T[:, :, None], y, np.zeros(y.shape), pull=0.5)[:, 0]
+        scores = x @ weights
+        # Halfway between the domains' means: the share of either in the sample is no evidence.
+        threshold = (scores[train & is_target].mean() + scores[train & ~is_target].mean()) / 2
+        right[~train] = (scores[~train] > threshold) == is_target[~train]
+    return float((right[is_target].mean() + right[~is_target].mean()) / 2)
+
+
+@dataclass(frozen=True)
+class Scatter:
+    """What the template ``scatter.html.j2`` draws: (number of the group, path) and (number, name, people)."""
+
+    title: str
+    layers: list[tuple[int, str]]
+    groups: list[tuple[int, str, int]]
+
+
+def scatter(title: str, points: np.ndarray, group: np.ndarray, names: Sequence[str]) -> Scatter:
+    """Lay out ``(N, 2)`` points in a square of :data:`SIZE`, both axes in the same unit, one style per group."""
+    middle = (points.max(axis=0) + points.min(axis=0)) / 2
+    span = max(float(np.ptp(points, axis=0).max()), 1e-12)
+    x, y = (SIZE * (0.5 + 0.94 * (points - middle) / span * [1, -1])).T
+    layers = []
+    for part in range(LAYERS):
+        for number in range(len(names)):
+            chosen = np.flatnonzero(group == number)[part::LAYERS]
+            if len(chosen):
+                layers.append((number, "".join(f"M{x[i]:.1f} {y[i]:.1f}h0" for i in chosen)))
+    counted = [(number, name, int((group == number).sum())) for number, name in enumerate(names)]
+    return Scatter(title, layers, [entry for entry in counted if entry[2]])
+
+
+def activities(people: People, truth: pd.DataFrame) -> np.ndarray:
+    """``(N,)``: which of :data:`ACTIVITIES` the labels of each person are; −1 for people whom the table has not."""
+    table = truth.assign(group=[group_of(action) for action in truth["action_id"]])
+    labels = table.assign(object=table["group"] == "OM", person=table["group"] == "PI")
+    labels = labels.groupby([*KEYFRAME, *BOX], as_index=False)[["object", "person"]].max()
+    sample = pd.DataFrame(people.boxes, columns=[f"{corner}_kept" for corner in BOX])
+    sample = sample.assign(video_id=people.video_id, frame_stamp=people.frame_stamp, number=range(len(people)))
+    pairs = sample.merge(labels, on=KEYFRAME)
+    kept = pairs[[f"{corner}_kept" for corner in BOX]].to_numpy()
+    pairs = pairs[(np.abs(kept - pairs[BOX].to_numpy()) < 1e-3).all(axis=1)]
+    found = np.full(len(people), -1)
+    found[pairs["number"]] = pairs["object"].astype(int) + 2 * pairs["person"].astype(int)
+    return found
+
+
+def domains_content(folder: Path) -> dict[str, Any] | None:
+    """What the page shows: for each row of the run whose features were kept, pictures and how separable they are."""
+    shown = []
+    for row in ROWS:
+        files = [folder / "features" / f"{row}_{domain}.npz" for domain in DOMAINS]
+        if all(file.is_file() for file in files):
+            people = [People.read(file) for file in files]
+            if min(map(len, people)) > 0:
+                shown.append({"row": row, **_view(people, folder)})
+    return {"views": shown, "components": COMPONENTS} if shown else None
+
+
+def _view(people: Sequence[People], folder: Path) -> dict[str, Any]:
+    is_target = np.repeat([False, True], [len(part) for part in people])
+    # A fixed order that has nothing to do with domain or video, for drawing.
+    order = np.random.default_rng(0).permutation(len(is_target))
+    is_target = is_target[order]
+    videos = source_videos(pd.Series(np.concatenate([part.video_id for part in people]))).to_numpy(str)[order]
+    found = principal_components(np.concatenate([part.features for part in people])[order], COMPONENTS)
+    flat = np.zeros((len(order), 2))
+    flat[:, : found.points.shape[1]] = found.points[:, :2]
+    charts = [scatter("by domain", flat, is_target.astype(int), DOMAINS)]
+    doing = _activities(people, folder)
+    if doing is not None:
+        charts.append(scatter("by what people do", flat, doing[order], ACTIVITIES))
+    return {
+        "charts": charts,
+        "variance": found.variance[:2].tolist(),
+        "kept": float(found.variance.sum()),
+        "dimensions": people[0].features.shape[1],
+        "separability": separability(found.points, is_target, videos),
+        "separability_drawn": separability(flat, is_target, videos),
+        "counts": [len(part) for part in people],
+    }
+
+
+def _activities(people: Sequence[People], folder: Path) -> np.ndarray | None:
+    tables = [folder / "ground_truth" / f"{domain}.csv" for domain in DOMAINS]
+    if not all(table.is_file() for table in tables):
+        return None
+    parts = zip(people, tables, strict=True)
+    return np.concatenate([activities(part, read_annotations(table)) for part, table in parts])
