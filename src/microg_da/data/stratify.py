@@ -15,8 +15,12 @@ import numpy as np
 
 from microg_da.errors import InputError
 
-# Exchanges look at all pairs of groups: beyond this many, only single moves are tried.
-MAX_GROUPS_FOR_EXCHANGE = 400
+# Exchanges look at all pairs of groups, and many small groups divide nearly as well by single moves: beyond this many,
+# only moves are tried (299 groups: 0.8 instead of 0.4 % on the wrong side, 60 times faster).
+MAX_GROUPS_FOR_EXCHANGE = 100
+# Starts differ less the more groups there are: so many groups in all starts together.
+GROUPS_IN_ALL_STARTS = 5000
+FEWEST_STARTS = 4
 
 
 def stratify_groups(
@@ -29,7 +33,7 @@ def stratify_groups(
             distance, whatever its number of columns.
         fractions: the share of each of the ``P`` parts; they sum to 1.
         seed: of the random starts.
-        restarts: how many starts; the nearest result is kept.
+        restarts: how many starts at most; the nearest result is kept.
 
     Returns:
         ``(G,)``: the part of each group. No part is empty.
@@ -43,7 +47,7 @@ def stratify_groups(
         raise InputError(f"{len(shares)} groups cannot fill {len(target)} parts")
     rng = np.random.default_rng(seed)
     best, best_distance = None, np.inf
-    for attempt in range(restarts):
+    for attempt in range(min(restarts, max(FEWEST_STARTS, GROUPS_IN_ALL_STARTS // len(shares)))):
         # Greedy deals resemble one another: every other start is a random one.
         dealt = _deal(shares, target, rng) if attempt % 2 == 0 else _scatter(shares, target, rng)
         parts = _improve(dealt, shares, weights, target)

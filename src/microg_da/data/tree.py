@@ -54,7 +54,7 @@ class Tree:
     @cached_property
     def sources(self) -> pd.Series:
         """The source video of every ``video_id``."""
-        ids = pd.Series(sorted(set(self.annotations.video_id)), dtype=object)
+        ids = pd.Series(sorted(self.annotations.video_id.unique()), dtype=object)
         return pd.Series((source_videos(ids) if self.cut else ids).to_numpy(), index=ids.to_numpy(), dtype=object)
 
     def split(self, options: TreeOptions) -> Split:
@@ -98,5 +98,5 @@ def published_sides(tables: dict[str, pd.DataFrame]) -> pd.Series:
     Raises:
         InputError: if a clip is on two sides.
     """
-    clips = {side: tuple(sorted(set(tables[side].video_id))) if side in tables else () for side in SIDES}
+    clips = {side: tuple(sorted(tables[side].video_id.unique())) if side in tables else () for side in SIDES}
     return Split("published", clips).sides
