@@ -81,6 +81,21 @@ def test_a_method_hears_how_common_a_class_is_among_source_training_people(tmp_p
     assert sum(heard[0]) > 0
 
 
+@pytest.mark.parametrize(
+    ("first", "second", "message"),
+    [
+        ("cdan", "dann", "this method trains"),
+        ("tent", "roll_tta", "take the place of tent"),
+        ("source_only", "roll_tta", "Say adaptation=roll_tta"),
+    ],
+)
+def test_two_methods_of_which_one_would_do_nothing_are_refused(tmp_path, first, second, message):
+    config = load_config("ava2microg", [*TINY, f"adaptation={first}", f"adaptation.test_time={second}"])
+    with pytest.raises(InputError, match=message):
+        fit(config, root=tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
 def batch(labels=1.0):
     boxes = torch.tensor([[1.0, 1, 7, 7]])
     frames = torch.zeros(3, 2, 8, 8, dtype=torch.uint8)

@@ -323,6 +323,11 @@ def _check_methods(settings: AdaptationConfig) -> None:
             f"adaptation.test_time={settings.test_time}: this method trains, and cannot act at test time only. "
             "Choose another one, or make it adaptation.name."
         )
+    if settings.name == "source_only":
+        raise InputError(
+            f"adaptation.test_time={settings.test_time} would act on a model that another method has trained, and "
+            f"source_only is none. Say adaptation={settings.test_time}."
+        )
     if first.predict is not Adaptation.predict and not first.trains:
         raise InputError(
             f"adaptation.test_time={settings.test_time} would take the place of {settings.name}, which acts at test "
