@@ -8,8 +8,10 @@ import pytest
 import torch
 
 from microg_da.cli import main
+from microg_da.config import load_config
 from microg_da.data.annotations import read_detections
 from microg_da.models.detector import create_detector
+from microg_da.training.trained import describe_detector
 
 pytest.importorskip("av")
 
@@ -31,9 +33,11 @@ def files(tmp_path_factory):
     )
     torch.manual_seed(0)
     detector = create_detector("r2plus1d_tiny")
-    content = {"format": "microg_da", "model": "r2plus1d_tiny", "options": {}, "taxonomy": "microg50"}
-    content |= {"num_frames": 4, "sampling_rate": 4, "num_classes": 50, "state_dict": detector.state_dict()}
+    config = load_config("ava2microg", ["model.num_frames=4", "model.sampling_rate=4", "model.roll_pooling=null"])
+    content = describe_detector(config).as_dict() | {"state_dict": detector.state_dict()}
     torch.save(content, folder / "tiny.pt")
+    del content["roi_stride"]
+    torch.save(content, folder / "old.pt")
     torch.save(detector.state_dict(), folder / "weights.pth")
     return folder
 
@@ -101,6 +105,7 @@ def test_of_a_folder_what_cannot_be_read_is_named(files, tmp_path, capsys):
         (["--checkpoint", "tiny.pt"], "give either --boxes CSV or --detector"),
         (["--checkpoint", "none.pt", "--boxes", "boxes.csv"], "there is no such checkpoint"),
         (["--checkpoint", "weights.pth", "--boxes", "boxes.csv"], "Add --model NAME"),
+        (["--checkpoint", "old.pt", "--boxes", "boxes.csv"], "does not say the detector's roi_stride"),
         (["--checkpoint", "tiny.pt", "--model", "x3d_s_13x6", "--boxes", "boxes.csv"], "holds r2plus1d_tiny"),
         (["--checkpoint", "weights.pth", "--model", "slow_r50", "--boxes", "boxes.csv"], "Did you mean 'slow_r50_"),
         (["--checkpoint", "walk.mp4", "--model", "x3d_s_13x6", "--boxes", "boxes.csv"], "is no weight file"),

@@ -155,6 +155,11 @@ class Adaptation(nn.Module):
         """What the adapted detector says about a batch; gradients may be asked for with ``torch.enable_grad()``."""
         return detector(batch.frames, batch.boxes, batch.clip_index)
 
+    @property
+    def acts_at_test_time(self) -> bool:
+        """Whether it predicts anything else than the trained detector by itself does."""
+        return any(getattr(type(self), hook) is not getattr(Adaptation, hook) for hook in ("start_test", "predict"))
+
     def end_test(self, detector: ActionDetector) -> None:
         """Called after such a pass; leaves the detector as :meth:`start_test` found it."""
 

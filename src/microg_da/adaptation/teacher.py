@@ -107,6 +107,11 @@ class TeacherMethod(Adaptation):
         detector.load_state_dict(self.teacher.network.state_dict())
         self.teacher = None
 
+    @property
+    def acts_at_test_time(self) -> bool:
+        """No longer, once the detector has the teacher's weights."""
+        return self.teacher is not None
+
     def predict(self, detector: ActionDetector, batch: ClipBatch) -> Prediction:
         """What the teacher says as long as there is one, since a checkpoint chosen for it will hand it over."""
         network = detector if self.teacher is None else self.teacher.network

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import argparse
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from microg_da.models.description import DetectorDescription
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command line of `checkpoint`."""
-    parser.add_argument("file", help="a weight file: PyTorch, Caffe2 pickle or safetensors, told by its content")
-    parser.add_argument("--model", required=True, metavar="NAME", help="a name of `list models`")
+    parser.add_argument("file", help="a weight file: PyTorch, Caffe2 pickle or safetensors, or a folder made by export")
+    parser.add_argument("--model", metavar="NAME", help="a name of `list models`; our own files say it themselves")
     parser.add_argument("--num-classes", type=int, default=50, metavar="N", help="outputs of the head (default 50)")
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of sentences")
 
@@ -22,13 +26,28 @@ def run(args: argparse.Namespace) -> int:
     from microg_da.models.detector import create_detector
 
     with torch.device("meta"):  # names and shapes are all that is compared
-        detector = create_detector(args.model, args.num_classes)
+        if args.model is not None:
+            detector, name = create_detector(args.model, args.num_classes), args.model
+        else:
+            description = _described(args.file)
+            detector, name = description.build(), description.model
     _, report = compare(detector, args.file)
     if args.json:
         print(to_json(report.as_dict()))
     else:
         verdict = "fits" if report.fits else "does not fit"
-        print(f"{args.file} {verdict} {args.model}: {report.loaded} entries load.")
-        for line in (*report.notes, *report.problems()):
+        print(f"{args.file} {verdict} {name}: {report.loaded} entries load.")
+        for line in (*report.notes, *report.warnings, *report.problems()):
             print(f"  {line}")
     return 0 if report.fits else 1
+
+
+def _described(file: str) -> DetectorDescription:
+    """What one of our own files says of its detector."""
+    from microg_da.errors import InputError
+    from microg_da.models.description import DetectorDescription, read_description
+
+    said = read_description(file)
+    if said is None:
+        raise InputError(f"{file}: the file does not say which network it is of. Add --model NAME; see `list models`.")
+    return DetectorDescription.from_dict(said, file)

@@ -24,7 +24,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--run", dest="run_folder", metavar="RUN", help="a run folder; its detector sees videos as its test split"
     )
     parser.add_argument("--row", help="of a run: source_only, adapted (default) or target_supervised")
-    parser.add_argument("--checkpoint", metavar="FILE", help="a run's detector.pt, or a published weight file")
+    parser.add_argument(
+        "--checkpoint", metavar="FILE", help="a run's detector.pt, a folder made by export, or a published weight file"
+    )
     parser.add_argument("--model", metavar="NAME", help="the network of a published weight file; see `list models`")
     parser.add_argument("--taxonomy", default="microg50", help="classes of a published weight file (microg50)")
     parser.add_argument("--video", nargs="+", required=True, metavar="FILE|FOLDER", help="what to look at")

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from microg_da.errors import InputError
-from microg_da.models.detector import ActionDetector
+from microg_da.models.description import read_description
+from microg_da.models.detector import ActionDetector, resolve_stride
 from microg_da.models.weight_files import read_weights
 from microg_da.models.weight_names import convert
 from microg_da.taxonomy import get_taxonomy
@@ -44,6 +45,7 @@ class CheckpointReport:
         mismatched: entries of another shape.
         replaced: entries of the file's head that the network does without.
         notes: what else was decided, in sentences.
+        warnings: how the detector that the weights were trained in differs from this one where weights do not show it.
     """
 
     path: str
@@ -53,6 +55,7 @@ class CheckpointReport:
     mismatched: list[Mismatch] = field(default_factory=list)
     replaced: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
 
     @property
     def fits(self) -> bool:
@@ -86,6 +89,7 @@ class CheckpointReport:
             [item for item in self.mismatched if kept(item.name)],
             self.replaced,
             self.notes,
+            self.warnings,
         )
 
 
@@ -136,6 +140,7 @@ def compare(detector: ActionDetector, path: str | Path) -> tuple[dict[str, Tenso
         if not name.endswith("num_batches_tracked") and not (report.replaced and name.startswith("head.")):
             report.missing.append(name)
     _excuse_new_parts(detector, fitting, report)
+    report.warnings = _unlike(detector, path)
     report.missing.sort()
     report.loaded = len(fitting)
     return fitting, report
@@ -148,6 +153,20 @@ def _excuse_new_parts(detector: ActionDetector, fitting: dict[str, Tensor], repo
         if new and not any(kind in name for name in fitting):
             report.missing = [name for name in report.missing if name not in new]
             report.notes.append(f"{len(new)} entries ({kind.strip('.')}) are new beside the network of the file")
+
+
+def _unlike(detector: ActionDetector, path: str | Path) -> list[str]:
+    """What a file of our own says of its detector and weights do not show, where this detector is another."""
+    said = read_description(path) or {}
+    here = {"roi_stride": detector.head.stride, "roll_pooling": getattr(detector, "group", None)}
+    there = {key: said.get(key, value) for key, value in here.items()}
+    if "roi_stride" in said:
+        there["roi_stride"] = resolve_stride(said["roi_stride"], detector.backbone.stride)
+    return [
+        f"{path} was trained with model.{key}={there[key] or 'null'}, and here it is {value or 'null'}"
+        for key, value in here.items()
+        if there[key] != value
+    ]
 
 
 def _fit_head(state: dict[str, Tensor], model: dict[str, Tensor], report: CheckpointReport) -> dict[str, Tensor]:

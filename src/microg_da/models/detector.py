@@ -52,7 +52,7 @@ class ActionDetector(nn.Module):
     ) -> None:
         super().__init__()
         self.backbone = backbone
-        stride = _resolve_stride(roi_stride, backbone.stride)
+        stride = resolve_stride(roi_stride, backbone.stride)
         self.head = RoIHead(backbone.channels, num_classes, stride, dropout)
 
     @property
@@ -175,7 +175,8 @@ def _build_backbone(name: str, options: dict[str, Any]) -> Backbone:
 _DETECTOR_OPTIONS = ("allow_missing", "roi_stride", "freeze", "adapters", "adapter_rank", "roll_pooling")
 
 
-def _resolve_stride(roi_stride: str | bool | float, true_stride: float) -> float:
+def resolve_stride(roi_stride: str | bool | float, true_stride: float) -> float:
+    """Input pixels per cell of the feature maps, as a number."""
     # YAML reads a bare `true` as a boolean.
     if roi_stride is True or roi_stride == "true":
         return true_stride

@@ -25,6 +25,9 @@ _TORCH_LEGACY = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
 _MAX_PICKLE_BYTES = 2 * 2**30
 _MAX_SAFETENSORS_HEADER = 100 * 2**20
 
+EXPORTED_WEIGHTS = "model.safetensors"
+"""The weights in a folder that ``export`` has made, as on the Hugging Face hub."""
+
 _NESTED_UNDER = ("model_state", "state_dict", "blobs", "model", "model_state_dict", "module")
 """Where the weights are inside a checkpoint: PySlowFast and pytorchvideo, Lightning, Caffe2, others."""
 
@@ -34,12 +37,14 @@ def read_weights(path: str | Path) -> StateDict:
 
     Args:
         path: a PyTorch checkpoint (PySlowFast, pytorchvideo, torchvision, Lightning, our own), a Caffe2 pickle of
-            PySlowFast's model zoo, or a safetensors file.
+            PySlowFast's model zoo, a safetensors file, or a folder with a ``model.safetensors``.
 
     Raises:
         InputError: if the file is absent, empty, truncated, no weight file, or wants to run code.
     """
     path = Path(path)
+    if path.is_dir():
+        path /= EXPORTED_WEIGHTS
     try:
         with path.open("rb") as file:
             head = file.read(512)

@@ -114,6 +114,7 @@ class Experiment:
             self._say(f"[yellow]note[/yellow] {warning}")
         detector, seconds = self._stage("source", self._train_source)
         self.run.update(model=self._describe(detector))
+        self._warn_of_weights(detector)
         self._test("source_only", "source_only", detector, seconds)
         if self.config.bounds:
             # Before the adaptation only in the order of work: nothing of it is visible to what follows.
@@ -154,7 +155,8 @@ class Experiment:
         detector = self._new_detector("source")
         if self.config.checkpoint is not None:
             self._say(f"source model from {self.config.checkpoint}")
-            _load_source_model(detector, self.config)
+            for warning in _load_source_model(detector, self.config):
+                self._warn(warning)
             return detector, 0.0
         self._say("train on source")
         data = self._stage_data(labelled="source", unlabelled=None)
@@ -257,6 +259,17 @@ class Experiment:
             with replacing(self.run.path / "skipped.csv") as temporary:
                 skipped.to_csv(temporary, index=False)
             self._warn(f"{len(skipped)} clips could not be read and were left out; skipped.csv lists them")
+
+    def _warn_of_weights(self, detector: ActionDetector) -> None:
+        """Say which weights of the file that the run started from went nowhere, and which are not from it."""
+        from microg_da.models.checkpoints import compare
+
+        path = self.config.checkpoint or self.config.model.checkpoint
+        # A run that is resumed may have outlived the file.
+        if path is not None and Path(path).is_file():
+            _, report = compare(detector, path)
+            for remark in (*report.problems(), *report.notes, *report.warnings):
+                self._warn(f"weights of {path}: {remark}")
 
     def _warn_of_collapse(self) -> None:
         guard = (self.run.row("adapted") or {}).get("collapse") or {}
@@ -406,11 +419,11 @@ def peak_memory_mib() -> float:
     return peak / 1024 if sys.platform != "darwin" else peak / 1024**2
 
 
-def _load_source_model(detector: ActionDetector, config: Config) -> None:
+def _load_source_model(detector: ActionDetector, config: Config) -> list[str]:
     from microg_da.models.checkpoints import load_checkpoint
 
     assert config.checkpoint is not None
-    load_checkpoint(detector, config.checkpoint, config.model.allow_missing)
+    return load_checkpoint(detector, config.checkpoint, config.model.allow_missing).warnings
 
 
 def _percent(value: float | None) -> str:

@@ -30,6 +30,7 @@ from microg_da.models.detector import ActionDetector
 from microg_da.training.callbacks import progress_callback
 from microg_da.training.module import DetectorModule
 from microg_da.training.run import Run, is_leader
+from microg_da.training.trained import describe_detector
 from microg_da.validation.observations import Observations
 
 
@@ -219,21 +220,14 @@ def save_detector(
     """Write the finished detector of a stage, and what its method learnt; its presence says that the stage is done."""
     if not is_leader():
         return
-    config = run.config
     content = {
-        "format": "microg_da",
-        "model": config.model.name,
-        "options": config.model.options,
-        "num_classes": detector.num_classes,
-        "taxonomy": config.data.taxonomy,
-        "num_frames": config.model.num_frames,
-        "sampling_rate": config.model.sampling_rate,
+        **describe_detector(run.config).as_dict(),
         "state_dict": {name: value.detach().cpu() for name, value in detector.state_dict().items()},
     }
     if method is not None:
         with replacing(run.method_file(stage)) as temporary:
             torch.save(method.cpu().state_dict(), temporary)
-    write_json(run.stage_folder(stage) / "stage.json", {"seconds": seconds, "selection": config.selection})
+    write_json(run.stage_folder(stage) / "stage.json", {"seconds": seconds, "selection": run.config.selection})
     with replacing(run.detector_file(stage)) as temporary:
         torch.save(content, temporary)
 

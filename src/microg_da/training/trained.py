@@ -12,6 +12,7 @@ import torch
 from microg_da.adaptation.base import Adaptation, create_adaptation
 from microg_da.config import Config
 from microg_da.errors import InputError, unknown_name
+from microg_da.models.description import DetectorDescription
 from microg_da.models.detector import ActionDetector, create_detector
 from microg_da.taxonomy import get_taxonomy
 from microg_da.training.run import Run
@@ -91,6 +92,25 @@ def build_detector(config: Config, checkpoint: str | None = None) -> ActionDetec
         adapter_rank=model.adapter_rank,
         roll_pooling=model.roll_pooling,
         **model.options,
+    )
+
+
+def describe_detector(config: Config) -> DetectorDescription:
+    """What has to be known of the configured detector to build it without the configuration."""
+    model = config.model
+    return DetectorDescription(
+        model=model.name,
+        num_classes=len(get_taxonomy(config.data.taxonomy)),
+        taxonomy=config.data.taxonomy,
+        num_frames=model.num_frames,
+        sampling_rate=model.sampling_rate,
+        image_size=config.data.image_size,
+        dropout=model.dropout,
+        roi_stride=model.roi_stride,
+        adapters=model.adapters,
+        adapter_rank=model.adapter_rank,
+        roll_pooling=model.roll_pooling,
+        options=dict(model.options),
     )
 
 

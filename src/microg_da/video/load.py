@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import pickle
 from pathlib import Path
 from typing import Any
-
-import torch
 
 from microg_da.adaptation.base import create_adaptation
 from microg_da.data.transforms import TEST_SIDE
 from microg_da.errors import InputError
 from microg_da.models import MODELS, model_window
 from microg_da.models.checkpoints import load_checkpoint
-from microg_da.models.detector import create_detector
+from microg_da.models.description import DetectorDescription, read_description
+from microg_da.models.detector import ActionDetector, create_detector
 from microg_da.models.zoo import ZOO
-from microg_da.taxonomy import get_taxonomy
+from microg_da.taxonomy import Taxonomy, get_taxonomy
 from microg_da.training.trained import STAGE_OF_ROW, load_run_detector
 from microg_da.video.scorer import ActionScorer
 
@@ -56,7 +54,8 @@ def scorer_of_file(
     One that lies in a run's folder is read as the run describes it.
 
     Args:
-        path: ``detector.pt`` of a run, which says itself what it is, or a published weight file.
+        path: ``detector.pt`` of a run or what ``export`` has made of one, which say themselves what they are, or a
+            published weight file.
         model: the network of a published file; a name of ``python -m microg_da list models``.
         taxonomy: what the outputs are to mean, for a published file.
 
@@ -66,32 +65,55 @@ def scorer_of_file(
     path = Path(path)
     if (stage := _stage_of_run(path)) is not None:
         return scorer_of_run(path.parents[2], stage)
-    own = _read_own(path)
-    name = own["model"] if own else model
-    if name is None:
+    said = read_description(path)
+    if said is not None:
+        return _scorer_of_own(path, model, said)
+    if model is None:
         raise InputError(f"{path}: the file does not say which network it is of. Add --model NAME; see `list models`.")
-    if model not in (None, name):
-        raise InputError(f"{path}: holds {name}, not {model}. Leave --model out.")
-    if own is None and ":" not in name:
-        MODELS.entry(name, where="--model")
-    options: dict[str, Any] = dict(own["options"] or {}) if own else {}
-    classes = get_taxonomy(own["taxonomy"] if own else taxonomy)
-    window = (own["num_frames"], own["sampling_rate"]) if own else model_window(name) or (8, 8)
-    detector = create_detector(name, num_classes=len(classes), **options)
+    if ":" not in model:
+        MODELS.entry(model, where="--model")
+    classes = get_taxonomy(taxonomy)
+    detector = create_detector(model, num_classes=len(classes))
     report = load_checkpoint(detector, path)
     if report.replaced:
         raise InputError(
             f"{path}: its head has another number of classes than {classes.name} ({len(classes)}), so that a new one "
             f"would have to be trained. Train it with `fit model.checkpoint={path}` first, or choose a --taxonomy."
         )
+    window = model_window(model) or (8, 8)
+    return _scorer(detector, classes, *window, _usual_side(model), f"{model} from {path.name}")
+
+
+def _scorer_of_own(path: Path, model: str | None, said: dict[str, Any]) -> ActionScorer:
+    description = DetectorDescription.from_dict(said, path)
+    if model not in (None, description.model):
+        raise InputError(f"{path}: holds {description.model}, not {model}. Leave --model out.")
+    detector = description.build()
+    load_checkpoint(detector, path)
+    # Results are to say by what they were made, and by what they were not.
+    left_out = f", without {said['test_time_method']}" if said.get("test_time_method") else ""
+    return _scorer(
+        detector,
+        get_taxonomy(description.taxonomy),
+        description.num_frames,
+        description.sampling_rate,
+        int(description.image_size * TEST_SIDE),
+        f"{description.model} from {path.name}{left_out}",
+    )
+
+
+def _scorer(
+    detector: ActionDetector, taxonomy: Taxonomy, num_frames: int, sampling_rate: int, short_side: int, name: str
+) -> ActionScorer:
+    """A detector that predicts by itself."""
     return ActionScorer(
         detector.eval(),
         create_adaptation("source_only", feature_dim=detector.feature_dim, num_classes=detector.num_classes),
-        classes,
-        num_frames=window[0],
-        sampling_rate=window[1],
-        short_side=_usual_side(name),
-        name=f"{name} from {path.name}",
+        taxonomy,
+        num_frames=num_frames,
+        sampling_rate=sampling_rate,
+        short_side=short_side,
+        name=name,
     )
 
 
@@ -100,19 +122,6 @@ def _stage_of_run(path: Path) -> str | None:
     rows = {stage: row for row, stage in STAGE_OF_ROW.items()}
     in_run = path.name == "detector.pt" and len(path.parents) > 2 and (path.parents[2] / "config.yaml").is_file()
     return rows.get(path.parent.name) if in_run else None
-
-
-def _read_own(path: Path) -> dict[str, Any] | None:
-    """What a file that a run left says about itself; None for other files, which are read and judged later."""
-    if not path.is_file():
-        raise InputError(f"{path}: there is no such checkpoint")
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except (RuntimeError, OSError, EOFError, ValueError, KeyError, AttributeError, TypeError, pickle.UnpicklingError):
-        return None
-    if not isinstance(content, dict) or content.get("format") != "microg_da":
-        return None
-    return {key: value for key, value in content.items() if key != "state_dict"}
 
 
 def _usual_side(name: str) -> int:

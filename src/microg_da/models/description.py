@@ -1,0 +1,135 @@
+"""What has to be known of a detector to build it again; it travels with the weights in every file that a run leaves."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from microg_da.errors import InputError
+from microg_da.models.detector import ActionDetector, create_detector
+from microg_da.models.weight_files import EXPORTED_WEIGHTS
+from microg_da.taxonomy import get_taxonomy
+
+FORMAT = "microg_da"
+"""What our own files say they are."""
+
+EXPORTED_CONFIG = "config.json"
+
+
+@dataclass(frozen=True)
+class DetectorDescription:
+    """A detector without its weights, and how it wants to see clips.
+
+    Attributes:
+        model: a name of ``python -m microg_da list models``, or ``timm:NAME``.
+        num_classes: logits per person.
+        taxonomy: what they mean.
+        num_frames: T of the window.
+        sampling_rate: τ of the window.
+        image_size: the training crop, in pixels; the short side of test clips is 8/7 of it.
+        dropout: rate before the linear layer.
+        roi_stride: as :class:`~microg_da.models.detector.ActionDetector` takes it.
+        adapters: ``"lora"``, ``"dual_path"`` or None.
+        adapter_rank: the inner width of the adapters.
+        roll_pooling: ``"c4"``, ``"c8"`` or None.
+        options: arguments of the backbone's builder.
+    """
+
+    model: str
+    num_classes: int
+    taxonomy: str
+    num_frames: int
+    sampling_rate: int
+    image_size: int
+    dropout: float
+    roi_stride: str | bool | float
+    adapters: str | None
+    adapter_rank: int
+    roll_pooling: str | None
+    options: dict[str, Any] = field(default_factory=dict)
+
+    def build(self) -> ActionDetector:
+        """The detector with random weights, none of them fetched."""
+        # Weights come from the file: timm must not look for others.
+        options = self.options | ({"pretrained": False} if "pretrained" in self.options else {})
+        return create_detector(
+            self.model,
+            self.num_classes,
+            dropout=self.dropout,
+            roi_stride=self.roi_stride,
+            adapters=self.adapters,
+            adapter_rank=self.adapter_rank,
+            roll_pooling=self.roll_pooling,
+            **options,
+        )
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain containers, for JSON and for weight files."""
+        return {"format": FORMAT, **asdict(self)}
+
+    @classmethod
+    def from_dict(cls, content: Mapping[str, Any], where: str | Path) -> DetectorDescription:
+        """What :meth:`as_dict` made; other keys are left alone.
+
+        Raises:
+            InputError: if something is missing, as in files of older versions, or the taxonomy has changed since.
+        """
+        missing = [item.name for item in fields(cls) if item.name not in content]
+        if missing:
+            raise InputError(
+                f"{where}: does not say the detector's {', '.join(missing)}, as files written by an older version do "
+                f"not, and weights alone do not tell. Use the run's folder, which knows: --run RUN."
+            )
+        description = cls(**{item.name: content[item.name] for item in fields(cls)})
+        taxonomy = get_taxonomy(description.taxonomy)
+        ids = tuple(content.get("action_ids", taxonomy.ids))
+        if len(taxonomy) != description.num_classes or ids != taxonomy.ids:
+            raise InputError(
+                f"{where}: its {description.num_classes} outputs are not the {len(taxonomy)} classes of the taxonomy "
+                f"{taxonomy.name} as this version has them. Use the version that wrote the file."
+            )
+        return description
+
+
+def read_description(path: str | Path) -> dict[str, Any] | None:
+    """What a file or folder that this package wrote says about its detector; None for those of others.
+
+    Args:
+        path: a run's ``detector.pt``, an exported folder or the ``model.safetensors`` in it, or anything else, which
+            is read and judged by whoever loads it.
+
+    Raises:
+        InputError: if there is no such file, or the folder's ``config.json`` cannot be read.
+    """
+    path = Path(path)
+    if path.is_dir():
+        path /= EXPORTED_WEIGHTS
+    if not path.is_file():
+        raise InputError(f"{path}: there is no such checkpoint")
+    content = _beside(path) if path.name == EXPORTED_WEIGHTS else _inside(path)
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        return None
+    return {key: value for key, value in content.items() if key != "state_dict"}
+
+
+def _beside(path: Path) -> Any:
+    file = path.parent / EXPORTED_CONFIG
+    if not file.is_file():
+        return None
+    try:
+        return json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{file}: cannot be read as JSON ({error}). Export the run again.") from error
+
+
+def _inside(path: Path) -> Any:
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except (RuntimeError, OSError, EOFError, ValueError, KeyError, AttributeError, TypeError, pickle.UnpicklingError):
+        return None
