@@ -155,8 +155,7 @@ class Experiment:
         detector = self._new_detector("source")
         if self.config.checkpoint is not None:
             self._say(f"source model from {self.config.checkpoint}")
-            for warning in _load_source_model(detector, self.config):
-                self._warn(warning)
+            _load_source_model(detector, self.config)
             return detector, 0.0
         self._say("train on source")
         data = self._stage_data(labelled="source", unlabelled=None)
@@ -266,7 +265,7 @@ class Experiment:
 
         path = self.config.checkpoint or self.config.model.checkpoint
         # A run that is resumed may have outlived the file.
-        if path is not None and Path(path).is_file():
+        if path is not None and Path(path).exists():
             _, report = compare(detector, path)
             for remark in (*report.problems(), *report.notes, *report.warnings):
                 self._warn(f"weights of {path}: {remark}")
@@ -419,11 +418,11 @@ def peak_memory_mib() -> float:
     return peak / 1024 if sys.platform != "darwin" else peak / 1024**2
 
 
-def _load_source_model(detector: ActionDetector, config: Config) -> list[str]:
+def _load_source_model(detector: ActionDetector, config: Config) -> None:
     from microg_da.models.checkpoints import load_checkpoint
 
     assert config.checkpoint is not None
-    return load_checkpoint(detector, config.checkpoint, config.model.allow_missing).warnings
+    load_checkpoint(detector, config.checkpoint, config.model.allow_missing)
 
 
 def _percent(value: float | None) -> str:
