@@ -7,6 +7,7 @@ step of a small network, OpenCV does it.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import cv2
@@ -116,19 +117,24 @@ def cut_circle(frames: Tensor) -> Tensor:
 def _resample_by_opencv(frames: Tensor, plane: Tensor, colour: Tensor | None, fill: str = "reflect") -> Tensor:
     length, height, width = frames.shape[-3:]
     dtype: Any = np.uint8 if frames.dtype == torch.uint8 else np.float32
-    out = np.empty(frames.shape, dtype)
+    clips, out = frames.numpy().astype(dtype, copy=False), np.empty(frames.shape, dtype)
     # OpenCV counts from the middle of the first pixel.
     centre = np.array([(width - 1) / 2, (height - 1) / 2])
     linear = (plane if plane.dim() == 4 else plane[:, None]).expand(-1, length, 2, 2).double().numpy()
-    for index, clip in enumerate(frames.numpy()):
-        pixels: Any = np.ascontiguousarray(clip.transpose(1, 2, 3, 0), dtype)
-        if colour is not None:
-            mix = colour[index].double().numpy()
-            pixels = cv2.transform(pixels.reshape(-1, width, 3), mix).reshape(pixels.shape)
-        for place, (frame, turn) in enumerate(zip(pixels, linear[index], strict=True)):
-            matrix = np.column_stack([turn, centre - turn @ centre])
+    matrices = np.concatenate([linear, (centre - linear @ centre)[..., None]], axis=-1)
+    colours = None if colour is None else colour.double().numpy()
+
+    def move(index: int) -> None:
+        for place, matrix in enumerate(matrices[index]):
+            frame = cv2.merge(list(clips[index, :, place]))
+            if colours is not None:
+                frame = cv2.transform(frame, colours[index])
             moved = cv2.warpAffine(frame, matrix, (width, height), borderMode=_FILLS[fill][0])
-            out[index, :, place] = moved.transpose(2, 0, 1)
+            cv2.split(moved, list(out[index, :, place]))
+
+    # OpenCV works on one small frame with one thread, and lets go of the interpreter meanwhile.
+    with ThreadPoolExecutor(torch.get_num_threads()) as pool:
+        list(pool.map(move, range(len(frames))))
     return torch.from_numpy(out).to(frames.dtype)
 
 
