@@ -67,7 +67,8 @@ def test_pytorchvideos_own_detectors(tmp_path, kind):
     inputs = x if kind == "slow" else ours.backbone.pathways(x)
     with torch.no_grad():
         expected = theirs(inputs, torch.cat([INDEX[:, None].float(), BOXES], dim=1))
-        torch.testing.assert_close(ours(x, BOXES, INDEX).logits, expected, atol=1e-4, rtol=1e-4)
+        # Both are as far from float64 as this; a logit that happens to be small is no more exact than a large one.
+        torch.testing.assert_close(ours(x, BOXES, INDEX).logits, expected, atol=1e-5 * expected.abs().max(), rtol=0)
 
 
 @pytest.mark.parametrize("build", [torchvision_v1, torchvision_v2])

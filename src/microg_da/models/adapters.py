@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from microg_da.errors import InputError, unknown_name
 from microg_da.models.backbone import Adapter, Backbone
+from microg_da.models.convolutions import FrameConv3d
 
 KINDS = ("lora", "dual_path")
 
@@ -78,7 +79,16 @@ class LowRankConv3d(_LowRank, nn.Conv3d):
         return self._conv_forward(x, self.updated_weight(), self.bias)
 
 
-_LOW_RANK = {nn.Linear: LowRankLinear, nn.Conv2d: LowRankConv2d, nn.Conv3d: LowRankConv3d}
+class LowRankFrameConv3d(LowRankConv3d, FrameConv3d):
+    """A convolution of a clip's frames whose weight is updated in low rank."""
+
+
+_LOW_RANK = {
+    nn.Linear: LowRankLinear,
+    nn.Conv2d: LowRankConv2d,
+    nn.Conv3d: LowRankConv3d,
+    FrameConv3d: LowRankFrameConv3d,
+}
 
 
 def add_low_rank(module: nn.Module, rank: int) -> None:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor, nn
 
 from microg_da.errors import InputError
 from microg_da.models.backbone import Backbone
+from microg_da.models.convolutions import arrange_for_cpu
 
 with warnings.catch_warnings():
     # pytorchvideo scripts an activation at import, which torch now calls deprecated.
@@ -38,6 +40,7 @@ class ResNet3d(Backbone):
     """
 
     channels = (2048,)
+    memory_format = torch.channels_last_3d
     published_names = "residual"
     stride = 16
 
@@ -66,6 +69,8 @@ class ResNet3d(Backbone):
         for index, width, after in zip(residual, WIDTHS, nonlocal_blocks, strict=True):
             if after:
                 self.blocks[index] = NonLocalStage(self.blocks[index].res_blocks, width, after)
+        arrange_for_cpu(self)
+        self.to(memory_format=self.memory_format)
 
     def forward(self, frames: Tensor) -> tuple[Tensor, ...]:
         """``(B, 3, T, H, W)`` → one map ``(B, 2048, T', H/16, W/16)``."""

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from microg_da.errors import InputError
 from microg_da.models.backbone import Backbone
+from microg_da.models.convolutions import arrange_for_cpu
 from microg_da.models.resnet import DILATIONS, SPATIAL_STRIDES, WIDTHS, Kernels, NonLocalStage, temporal_kernels
 
 with warnings.catch_warnings():
@@ -32,6 +33,7 @@ class SlowFast(Backbone):
     """
 
     channels = (2048, 256)
+    memory_format = torch.channels_last_3d
     published_names = "residual"
     stride = 16
 
@@ -62,6 +64,8 @@ class SlowFast(Backbone):
             pathways[0] = NonLocalStage(
                 pathways[0].res_blocks, WIDTHS[stage - 1], after, pool=(2, 2, 2), instantiation="dot_product"
             )
+        arrange_for_cpu(self)
+        self.to(memory_format=self.memory_format)
 
     def forward(self, frames: Tensor) -> tuple[Tensor, ...]:
         """``(B, 3, T, H, W)`` → slow ``(B, 2048, T/α, H/16, W/16)`` and fast ``(B, 256, T, H/16, W/16)``."""

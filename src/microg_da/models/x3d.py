@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import warnings
 
+import torch
 from torch import Tensor, nn
 
 from microg_da.models.backbone import Backbone
+from microg_da.models.convolutions import arrange_for_cpu
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", FutureWarning)
@@ -23,6 +25,7 @@ class X3D(Backbone):
     """
 
     channels = (192,)
+    memory_format = torch.channels_last_3d
     published_names = "x3d"
     stride = 32
 
@@ -33,6 +36,8 @@ class X3D(Backbone):
         self.stages = tuple(f"blocks.{index}" for index in range(len(self.blocks)))
         # PySlowFast normalises the shortcut of every strided block; pytorchvideo only where channels change too.
         self.blocks[1].res_blocks[0].branch1_norm = nn.BatchNorm3d(24)
+        arrange_for_cpu(self)
+        self.to(memory_format=self.memory_format)
 
     def forward(self, frames: Tensor) -> tuple[Tensor, ...]:
         """``(B, 3, T, H, W)`` → one map ``(B, 192, T, H/32, W/32)``."""

@@ -1,0 +1,132 @@
+"""The same convolutions, computed the way a CPU is fast at.
+
+Layers keep their parameters, their names and their results; only the arithmetic is arranged differently. On other
+devices, and for whatever the arrangement does not cover, they are ``nn.Conv3d``.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+from torch.nn import functional as F
+
+Triple = tuple[int, int, int]
+
+
+class FrameConv3d(nn.Conv3d):
+    """A convolution that looks at one frame at a time, as a 2-D convolution of all frames of the batch.
+
+    In channels-last memory that is a change of shape without a copy, and oneDNN has better kernels for the backward
+    pass in two dimensions, above all with a stride; with a 1×1×1 kernel it is a matrix product.
+    """
+
+    devices = frozenset({"cpu"})
+    """Where the arrangement is used."""
+
+    @staticmethod
+    def covers(layer: nn.Conv3d) -> bool:
+        """Whether a layer has a kernel, a stride and a padding in space alone."""
+        in_time = (layer.kernel_size[0], layer.stride[0], layer.padding[0])
+        return in_time == (1, 1, 0) and layer.groups == 1 and layer.padding_mode == "zeros"
+
+    def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        if input.device.type not in self.devices or not input.is_contiguous(memory_format=torch.channels_last_3d):
+            return super()._conv_forward(input, weight, bias)
+        images = input.movedim(1, -1)
+        if self.kernel_size[1:] == self.stride[1:] == (1, 1) and self.padding[1:] == (0, 0):
+            return F.linear(images, weight.flatten(1), bias).movedim(-1, 1)
+        frames = images.flatten(0, 1).movedim(-1, 1)
+        output = F.conv2d(frames, weight[:, :, 0], bias, self.stride[1:], self.padding[1:], self.dilation[1:])
+        return output.movedim(1, -1).unflatten(0, images.shape[:2]).movedim(-1, 1)
+
+
+class DepthwiseConv3d(nn.Conv3d):
+    """A depthwise convolution with a backward pass of its own.
+
+    oneDNN has depthwise kernels for the forward pass in three dimensions, but none for the backward pass: that falls
+    to one small matrix product per channel and clip, with a barrier for all threads after each, and so it is slow
+    with one thread and far slower with several whenever another program takes one of their cores.
+    """
+
+    @staticmethod
+    def covers(layer: nn.Conv3d) -> bool:
+        """Whether a layer has one filter a channel, no stride in time, and a padding that its kernel can answer."""
+        alone = layer.groups == layer.in_channels == layer.out_channels > 1 and layer.padding_mode == "zeros"
+        plain = layer.stride[0] == 1 and layer.dilation == (1, 1, 1) and layer.bias is None
+        return alone and plain and all(pad < size for pad, size in zip(layer.padding, layer.kernel_size, strict=True))
+
+    def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        ours = input.device.type == "cpu" and input.dtype == weight.dtype == torch.float32 and bias is None
+        differentiated = torch.is_grad_enabled() and (input.requires_grad or weight.requires_grad)
+        if not (ours and differentiated) or torch.is_autocast_enabled("cpu"):
+            return super()._conv_forward(input, weight, bias)
+        return _Depthwise.apply(input, weight, self.stride, self.padding)
+
+
+class _Depthwise(torch.autograd.Function):
+    """``conv3d`` of one filter a channel, whose gradients are computed by kernels that exist."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, stride: Triple, padding: Triple) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        ctx.stride, ctx.padding = stride, padding
+        return F.conv3d(x, weight, None, stride, padding, 1, len(weight))
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
+        x, weight = ctx.saved_tensors
+        gradient = gradient.contiguous(memory_format=torch.channels_last_3d)
+        of_x = of_weight = None
+        if ctx.needs_input_grad[0]:
+            of_x = _gradient_of_input(gradient, x.shape, weight, ctx.stride, ctx.padding)
+        if ctx.needs_input_grad[1]:
+            of_weight = _gradient_of_weight(gradient, x, weight, ctx.stride, ctx.padding)
+        return of_x, of_weight, None, None
+
+
+def _gradient_of_input(gradient: Tensor, shape: torch.Size, weight: Tensor, stride: Triple, padding: Triple) -> Tensor:
+    """A forward convolution with the kernel reversed, of the gradient with the stride's gaps filled by zeros."""
+    kernel = weight.shape[2:]
+    if stride != (1, 1, 1):
+        # As large as the output would be without a stride.
+        size = [extent + 2 * pad - width + 1 for extent, pad, width in zip(shape[2:], padding, kernel, strict=True)]
+        spread = gradient.new_zeros(shape[0], *size, shape[1]).movedim(-1, 1)
+        spread[:, :, :, :: stride[1], :: stride[2]] = gradient
+        gradient = spread
+    reach = [width - 1 - pad for width, pad in zip(kernel, padding, strict=True)]
+    return F.conv3d(gradient, weight.flip(2, 3, 4), None, 1, reach, 1, len(weight))
+
+
+def _gradient_of_weight(gradient: Tensor, x: Tensor, weight: Tensor, stride: Triple, padding: Triple) -> Tensor:
+    """Moment by moment of the kernel, the gradient of a 2-D convolution of all frames of the batch.
+
+    With frames of zeros around every clip of ``x``, and as many after every clip of the gradient, moving by one
+    frame is moving by one place along the clips laid end to end, for which nothing is copied.
+    """
+    moments, pad = weight.shape[2], padding[0]
+    images = _end_to_end(x, pad, pad)
+    gradients = _end_to_end(gradient, 0, moments - 1)
+    last = len(gradients) - (moments - 1)
+    result = torch.empty_like(weight)
+    for moment in range(moments):
+        result[:, :, moment] = torch.ops.aten.convolution_backward(
+            gradients[:last], images[moment : moment + last], weight[:, :, moment], None, stride[1:], padding[1:],
+            (1, 1), False, (0, 0), len(weight), (False, True, False),
+        )[1]  # fmt: skip
+    return result
+
+
+def _end_to_end(clips: Tensor, before: int, after: int) -> Tensor:
+    """``(B, C, T, H, W)`` → ``(B · (before + T + after), C, H, W)``, with frames of zeros between the clips."""
+    return F.pad(clips.movedim(1, -1), (0, 0, 0, 0, 0, 0, before, after)).flatten(0, 1).movedim(-1, 1)
+
+
+def arrange_for_cpu(network: nn.Module) -> None:
+    """Let every plain convolution of a network that one of these layers covers be that layer, in place."""
+    for layer in network.modules():
+        if type(layer) is nn.Conv3d:
+            layer.__class__ = next((kind for kind in (DepthwiseConv3d, FrameConv3d) if kind.covers(layer)), nn.Conv3d)
