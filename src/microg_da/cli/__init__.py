@@ -23,6 +23,7 @@ COMMANDS = {
     "predict": "say what people do in any video, and draw it",
     "ingest": "cut new footage into clips with tracked people, ready for labelling",
     "checkpoint": "say what of a weight file a model can load, what is new and what does not fit",
+    "export": "make a folder of a run's detector for the Hugging Face hub, and ONNX",
     "evaluate": "turn detections and ground truth into mAP, F1, recall and AUROC",
     "text-eval": "score captions and answers, with blind baselines beside them",
     "report": "make the page of a run again from its files",

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from microg_da.errors import InputError
-from microg_da.models.description import read_description
+from microg_da.models.description import DetectorDescription, read_description
 from microg_da.models.detector import ActionDetector, resolve_stride
 from microg_da.models.weight_files import read_weights
 from microg_da.models.weight_names import convert
@@ -91,6 +91,24 @@ class CheckpointReport:
             self.notes,
             self.warnings,
         )
+
+
+def load_detector(path: str | Path) -> tuple[ActionDetector, DetectorDescription]:
+    """The detector in a file that says itself what it is: a run's ``detector.pt``, or a folder made by ``export``.
+
+    Returns:
+        The detector, in evaluation mode, and what it is: window, taxonomy, size of the frames.
+
+    Raises:
+        InputError: if there is no such file, or it does not say which detector it holds.
+    """
+    said = read_description(path)
+    if said is None:
+        raise InputError(f"{path}: the file does not say which network it is of. Name the model, and give it the file.")
+    description = DetectorDescription.from_dict(said, path)
+    detector = description.build()
+    load_checkpoint(detector, path)
+    return detector.eval(), description
 
 
 def load_checkpoint(detector: ActionDetector, path: str | Path, allow_missing: Sequence[str] = ()) -> CheckpointReport:

@@ -9,8 +9,8 @@ from microg_da.adaptation.base import create_adaptation
 from microg_da.data.transforms import TEST_SIDE
 from microg_da.errors import InputError
 from microg_da.models import MODELS, model_window
-from microg_da.models.checkpoints import load_checkpoint
-from microg_da.models.description import DetectorDescription, read_description
+from microg_da.models.checkpoints import load_checkpoint, load_detector
+from microg_da.models.description import read_description
 from microg_da.models.detector import ActionDetector, create_detector
 from microg_da.models.zoo import ZOO
 from microg_da.taxonomy import Taxonomy, get_taxonomy
@@ -81,15 +81,13 @@ def scorer_of_file(
             f"would have to be trained. Train it with `fit model.checkpoint={path}` first, or choose a --taxonomy."
         )
     window = model_window(model) or (8, 8)
-    return _scorer(detector, classes, *window, _usual_side(model), f"{model} from {path.name}")
+    return _scorer(detector.eval(), classes, *window, _usual_side(model), f"{model} from {path.name}")
 
 
 def _scorer_of_own(path: Path, model: str | None, said: dict[str, Any]) -> ActionScorer:
-    description = DetectorDescription.from_dict(said, path)
-    if model not in (None, description.model):
-        raise InputError(f"{path}: holds {description.model}, not {model}. Leave --model out.")
-    detector = description.build()
-    load_checkpoint(detector, path)
+    if model not in (None, said.get("model")):
+        raise InputError(f"{path}: holds {said.get('model')}, not {model}. Leave --model out.")
+    detector, description = load_detector(path)
     # Results are to say by what they were made, and by what they were not.
     left_out = f", without {said['test_time_method']}" if said.get("test_time_method") else ""
     return _scorer(
@@ -107,7 +105,7 @@ def _scorer(
 ) -> ActionScorer:
     """A detector that predicts by itself."""
     return ActionScorer(
-        detector.eval(),
+        detector,
         create_adaptation("source_only", feature_dim=detector.feature_dim, num_classes=detector.num_classes),
         taxonomy,
         num_frames=num_frames,

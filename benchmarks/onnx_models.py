@@ -1,0 +1,74 @@
+"""Which detectors can be written as ONNX, and how far the file's logits are from torch's: `docs/export.md`.
+
+    python benchmarks/onnx_models.py [NAME …]
+
+Weights are random, but made such that every layer counts: batch normalisation has the statistics of a clip, no block
+starts as the identity, and the head is scaled so that logits have a standard deviation of 3. Frames are small, which
+changes neither the operators nor the weights.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import time
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from microg_da.errors import InputError
+from microg_da.export.onnx_file import export_onnx
+from microg_da.models import create_detector, model_window
+from microg_da.models.detector import ActionDetector
+from microg_da.models.zoo import ZOO
+
+ENCODERS = ("timm:resnet18", "timm:convnext_atto", "timm:vit_tiny_patch16_224", "timm:swin_tiny_patch4_window7_224")
+SIZE = {"timm:swin_tiny_patch4_window7_224": (224, 224)}
+
+
+@torch.no_grad()
+def lively(name: str, num_frames: int, size: tuple[int, int]) -> ActionDetector:
+    """A detector of random weights whose logits depend on all of them."""
+    torch.manual_seed(0)
+    detector = create_detector(name)
+    for module in detector.modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            module.weight.fill_(1)
+            module.momentum = None
+    for parameter in detector.backbone.parameters():
+        if not parameter.any():
+            nn.init.normal_(parameter, std=0.02)
+    frames = torch.randint(0, 256, (2, 3, num_frames, *size), dtype=torch.uint8)
+    boxes = torch.tensor([[2.0, 3, size[1] / 2, size[0] - 2], [5, 5, size[1] - 9, size[0] / 2]])
+    clips = torch.tensor([0, 1])
+    detector(frames, boxes, clips)
+    spread = detector.eval()(frames, boxes, clips).logits.std()
+    detector.head.projection.weight.mul_(3 / spread)
+    return detector
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("models", nargs="*", default=[*ZOO, *ENCODERS])
+    print("| model | ONNX | frames | largest \\|Δlogit\\| | largest \\|logit\\| | MB | seconds |")
+    print("|---|---|---|---|---|---|---|", flush=True)
+    for name in parser.parse_args().models:
+        window = model_window(name)
+        num_frames = window.num_frames if window else 4
+        size = SIZE.get(name, (64, 96))
+        detector = lively(name, num_frames, size)
+        start = time.perf_counter()
+        with tempfile.TemporaryDirectory() as folder:
+            try:
+                made = export_onnx(detector, Path(folder) / "model.onnx", num_frames, size)
+            except InputError as error:
+                print(f"| `{name}` | no: {error} | | | | | {time.perf_counter() - start:.0f} |", flush=True)
+                continue
+        shape = "×".join(map(str, made.frames))
+        figures = f"{made.difference:.1e} | {made.largest_logit:.1f} | {made.size / 1e6:.1f}"
+        print(f"| `{name}` | yes | {shape} | {figures} | {time.perf_counter() - start:.0f} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()

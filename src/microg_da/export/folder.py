@@ -1,0 +1,116 @@
+"""The folder that `export` makes of a run: weights, what they are, how good they are, and ONNX on request."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from microg_da.data.transforms import TEST_SIDE
+from microg_da.errors import InputError
+from microg_da.export.model_card import write_model_card
+from microg_da.export.onnx_file import OnnxFile, export_onnx
+from microg_da.files import replacing, to_json, write_json
+from microg_da.models.backbone import MEAN, STD
+from microg_da.models.description import EXPORTED_CONFIG
+from microg_da.models.detector import ActionDetector
+from microg_da.models.weight_files import EXPORTED_WEIGHTS
+from microg_da.taxonomy import get_taxonomy
+from microg_da.training.trained import TrainedDetector, describe_detector, load_run_detector
+
+ONNX_FILE = "model.onnx"
+
+
+@dataclass(frozen=True)
+class ExportedRun:
+    """What has been exported.
+
+    Attributes:
+        path: the folder.
+        row: the row of the run's results whose detector it holds.
+        test_time_method: through which that row was tested, if it predicts otherwise than the weights alone do.
+        onnx: the ONNX file, if one was asked for.
+    """
+
+    path: Path
+    row: str
+    test_time_method: str | None
+    onnx: OnnxFile | None
+
+
+def export_run(
+    run_folder: str | Path,
+    to: str | Path,
+    *,
+    row: str | None = None,
+    onnx: bool = False,
+    onnx_size: tuple[int, int] | None = None,
+) -> ExportedRun:
+    """Make a folder of one detector of a run, as the Hugging Face hub takes it.
+
+    Args:
+        run_folder: ``runs/<experiment>/<name>``.
+        to: the folder; an earlier export in it is replaced.
+        row: ``source_only``, ``adapted`` or ``target_supervised``; None for the adapted one if there is one.
+        onnx: also write ``model.onnx``.
+        onnx_size: height and width of its frames; None for a square as large as the short side of test clips.
+
+    Raises:
+        InputError: if the run has no such detector, the folder is a run's, or ONNX cannot be written.
+    """
+    trained = load_run_detector(run_folder, row)
+    to = Path(to)
+    if (to / "run.json").exists() or (to.exists() and not to.is_dir()):
+        raise InputError(f"--to {to}: a folder of its own is expected, and this is a run's or a file.")
+    test_time_method = _test_time_method(trained)
+    content = _config(trained, test_time_method)
+    # ONNX first: where it is refused, nothing is left that looks whole.
+    made = None
+    (to / ONNX_FILE).unlink(missing_ok=True)
+    if onnx:
+        side = content["test_short_side"]
+        metadata = {key: value if isinstance(value, str) else to_json(value) for key, value in content.items()}
+        num_frames = content["num_frames"]
+        made = export_onnx(trained.detector, to / ONNX_FILE, num_frames, onnx_size or (side, side), metadata)
+    _write_weights(trained.detector, to / EXPORTED_WEIGHTS)
+    with replacing(to / "config.yaml") as temporary:
+        shutil.copyfile(trained.run.path / "config.yaml", temporary)
+    write_model_card(to / "README.md", trained, test_time_method, made)
+    # Last, since by it a folder is known as an export.
+    write_json(to / EXPORTED_CONFIG, content)
+    return ExportedRun(to, trained.row, test_time_method, made)
+
+
+def _test_time_method(trained: TrainedDetector) -> str | None:
+    settings = trained.run.config.adaptation
+    return (settings.test_time or settings.name) if trained.method.acts_at_test_time else None
+
+
+def _config(trained: TrainedDetector, test_time_method: str | None) -> dict[str, Any]:
+    """Everything that is needed to build the detector again and to feed it."""
+    description = describe_detector(trained.run.config)
+    taxonomy = get_taxonomy(description.taxonomy)
+    return {
+        **description.as_dict(),
+        "action_ids": list(taxonomy.ids),
+        "action_names": list(taxonomy.names),
+        "action_groups": list(taxonomy.groups),
+        "normalisation": {"channels": "RGB", "range": [0, 1], "mean": [MEAN] * 3, "std": [STD] * 3},
+        "test_short_side": int(description.image_size * TEST_SIDE),
+        "row": trained.row,
+        "test_time_method": test_time_method,
+    }
+
+
+def _write_weights(detector: ActionDetector, path: Path) -> None:
+    try:
+        from safetensors.torch import save_file
+    except ImportError as error:
+        raise InputError("export needs the package safetensors: pip install 'microg_da[export]'.") from error
+    # A file of its own for each tensor's values: some networks keep views, or values in another order than read.
+    state = {name: x.detach().clone(memory_format=torch.contiguous_format) for name, x in detector.state_dict().items()}
+    with replacing(path) as temporary:
+        save_file(state, temporary, metadata={"format": "pt"})

@@ -1,0 +1,198 @@
+"""A detector as ONNX: a clip and boxes in, logits out, and never without having been compared with torch."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import warnings
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from microg_da.errors import InputError, first_line
+from microg_da.files import replacing
+from microg_da.models.detector import ActionDetector
+from microg_da.models.mvit import MViT
+from microg_da.models.timm_encoder import TimmEncoder
+
+INPUTS = ("frames", "boxes", "clip_index")
+OUTPUT = "logits"
+TOLERANCE = 1e-3
+"""The largest difference of a logit from torch's with which a file is kept."""
+
+_ONE_SIZE = (MViT, TimmEncoder)
+"""What resizes its positions to the size of the frames: that is arithmetic on sizes, which is fixed at export."""
+
+_TRACED = (2, 3)
+"""Clips and boxes of the example: export takes a 0 or a 1 for a number that never changes."""
+
+_CHECKED = ((1, 1), (2, 5), (3, 0), (1, 4))
+"""Clips and boxes with which the file is compared; nobody may be in any of the clips."""
+
+Inputs = tuple[Tensor, Tensor, Tensor]
+
+
+@dataclass(frozen=True)
+class OnnxFile:
+    """An ONNX file that agrees with torch.
+
+    Attributes:
+        path: where it is.
+        difference: the largest difference of a logit from torch's, over random clips and boxes.
+        largest_logit: the largest of those logits, without sign.
+        frames: shape that the file wants; names where any number will do.
+        size: bytes.
+    """
+
+    path: Path
+    difference: float
+    largest_logit: float
+    frames: tuple[str | int, ...]
+    size: int
+
+
+class _Logits(nn.Module):
+    def __init__(self, detector: ActionDetector) -> None:
+        super().__init__()
+        self.detector = detector
+
+    def forward(self, frames: Tensor, boxes: Tensor, clip_index: Tensor) -> Tensor:
+        return self.detector(frames, boxes, clip_index).logits
+
+
+def export_onnx(
+    detector: ActionDetector,
+    path: str | Path,
+    num_frames: int,
+    size: tuple[int, int],
+    metadata: Mapping[str, str] | None = None,
+) -> OnnxFile:
+    """Write a detector as ONNX and compare the file with torch in onnxruntime.
+
+    Args:
+        detector: on the CPU; it is put into evaluation mode.
+        path: the file.
+        num_frames: T, which is fixed in the file.
+        size: height and width of the frames in pixels. A convolutional network takes others too; one that resizes
+            its positions takes this alone.
+        metadata: what else the file is to say of itself.
+
+    Raises:
+        InputError: if a package is missing, the network has something that ONNX has not, or the file disagrees with
+            torch by more than 1e-3; no file is left then.
+    """
+    detector.eval()
+    generator = torch.Generator().manual_seed(0)
+    with replacing(path) as temporary:
+        program = _program(detector, _random_inputs(*_TRACED, num_frames, size, generator))
+        program.model.metadata_props.update(metadata or {})
+        program.save(temporary)
+        difference, largest, frames = _compare(detector, temporary, num_frames, size, generator)
+    path = Path(path)
+    return OnnxFile(path, difference, largest, frames, path.stat().st_size)
+
+
+def _program(detector: ActionDetector, example: Inputs) -> Any:
+    _require("onnx", "onnxscript", "onnxruntime")
+    if getattr(detector, "group", None) == "c8":
+        raise InputError(
+            "model.roll_pooling=c8 resamples the frames at 45°, in steps that depend on their values, and ONNX has no "
+            "such thing. Export without --onnx, or train with model.roll_pooling=c4."
+        )
+    dynamic = torch.export.Dim.DYNAMIC
+    frames = {0: dynamic}
+    if not isinstance(detector.backbone, _ONE_SIZE):
+        frames |= {3: dynamic, 4: dynamic}
+    try:
+        with _quiet(), torch.no_grad():
+            return torch.onnx.export(
+                _Logits(detector),
+                example,
+                dynamo=True,
+                dynamic_shapes=(frames, {0: dynamic}, {0: dynamic}),
+                input_names=list(INPUTS),
+                output_names=[OUTPUT],
+                external_data=False,
+                verbose=False,
+            )
+    except Exception as error:
+        # Exporters raise whatever the step that failed raises; each layer puts the cause below its own report.
+        cause: BaseException = error
+        while cause.__cause__ is not None:
+            cause = cause.__cause__
+        raise InputError(f"this network cannot be written as ONNX: {first_line(cause)[:300]}") from error
+
+
+def _compare(
+    detector: ActionDetector, file: Path, num_frames: int, size: tuple[int, int], generator: torch.Generator
+) -> tuple[float, float, tuple[str | int, ...]]:
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
+    shape: list[str | int] = session.get_inputs()[0].shape
+    frames = tuple(name if isinstance(given, str) else given for name, given in zip("B3THW", shape, strict=True))
+    difference = largest = 0.0
+    for index, (clips, boxes) in enumerate(_CHECKED):
+        # Where the file takes frames of any size, every other comparison is made with a larger one of another shape.
+        other = index % 2 and isinstance(shape[3], str)
+        here = (size[1] + 32, size[0] + 64) if other else size
+        inputs = _random_inputs(clips, boxes, num_frames, here, generator)
+        with torch.no_grad():
+            wanted = detector(*inputs).logits.numpy()
+        given = dict(zip(INPUTS, (x.numpy() for x in inputs), strict=True))
+        found = session.run([OUTPUT], given)[0]
+        if found.shape != wanted.shape:
+            raise InputError(f"the ONNX file is not kept: logits {found.shape} where torch has {wanted.shape}")
+        apart = float(np.abs(found - wanted).max(initial=0))
+        if not apart <= TOLERANCE:
+            raise InputError(
+                f"the ONNX file is not kept: a logit differs from torch's by {apart:.2g}, more than {TOLERANCE:g} "
+                f"(clips {clips}, boxes {boxes}, frames {here[0]}×{here[1]})"
+            )
+        difference = max(difference, apart)
+        largest = max(largest, float(np.abs(wanted).max(initial=0)))
+    return difference, largest, frames
+
+
+def _random_inputs(
+    clips: int, boxes: int, num_frames: int, size: tuple[int, int], generator: torch.Generator
+) -> Inputs:
+    """Noise, and boxes of every size that lie in it; clips and boxes as they come."""
+    height, width = size
+    corners = torch.rand(boxes, 2, 2, generator=generator).sort(dim=1).values * torch.tensor([width, height])
+    return (
+        torch.randint(0, 256, (clips, 3, num_frames, height, width), dtype=torch.uint8, generator=generator),
+        corners.flatten(1),
+        torch.randint(0, clips, (boxes,), generator=generator),
+    )
+
+
+def _require(*packages: str) -> None:
+    from importlib.util import find_spec
+
+    missing = [name for name in packages if find_spec(name) is None]
+    if missing:
+        raise InputError(f"--onnx needs the packages {', '.join(missing)}: pip install 'microg_da[onnx]'.")
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep what the exporter remarks on its own parts to itself; its errors still come."""
+    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir", "torch.export")]
+    levels = [logger.level for logger in loggers]
+    silence = io.StringIO()
+    with warnings.catch_warnings(), contextlib.redirect_stdout(silence), contextlib.redirect_stderr(silence):
+        warnings.simplefilter("ignore")
+        for logger in loggers:
+            logger.setLevel(logging.ERROR)
+        try:
+            yield
+        finally:
+            for logger, level in zip(loggers, levels, strict=True):
+                logger.setLevel(level)
