@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pandas as pd
 import pytest
+
+from microg_da.taxonomy import get_taxonomy
 
 # A few AVA actions of each group; ids need not be contiguous.
 CLASSES = {
@@ -27,6 +29,9 @@ CLASSES = {
     79: ("talk to (e.g., self, a person, a group)", "PI"),
     80: ("watch (a person)", "PI"),
 }
+GUARD = {
+    "collapsed": False, "reason": "", "source_rate": 0.03, "target_rate": 0.02, "agreement": 0.4, "flagged": [12, 14]
+}  # fmt: skip
 LEVELS = {
     ("source_only", "source"): 0.8,
     ("source_only", "target"): 0.34,
@@ -69,7 +74,8 @@ def make_results(rng: np.random.Generator, levels: dict[tuple[str, str], float] 
         if (name, "target") not in levels:
             continue
         tested = {d: scores(rng, levels[name, d]) if (name, d) in levels else None for d in ("source", "target")}
-        rows.append({"name": name, "method": method, "seconds": float(rng.uniform(20, 200)), **tested})
+        said = {"validators": {"entropy": -0.1 * len(rows), "mmd": 0.1 * len(rows) - 1}, "collapse": GUARD}
+        rows.append({"name": name, "method": method, "seconds": float(rng.uniform(20, 200)), **tested, **said})
     maps = {row["name"]: row["target"]["map"] for row in rows}
     gap = None
     if len(maps) == 3:
@@ -126,6 +132,39 @@ def write_examples(rng: np.random.Generator, folder: Path, number: int) -> None:
     (folder / "examples.json").write_text(json.dumps(listed))
 
 
+def write_tables(rng: np.random.Generator, folder: Path, rows: Iterable[str], videos: int = 12) -> None:
+    """Ground truth, detections and features of two people in each of three keyframes of every source video."""
+    ids = np.array(get_taxonomy("microg50").ids)
+    for number, domain in enumerate(("source", "target")):
+        clips = [f"{domain}{video}_{clip}" for video in range(videos) for clip in range(3)]
+        keyframes = pd.DataFrame({"video_id": clips, "frame_stamp": 45})
+        people = keyframes.loc[keyframes.index.repeat(2)].reset_index(drop=True)
+        left = rng.uniform(0.05, 0.15, len(people)) + 0.5 * (people.index % 2)
+        people = people.assign(x1=left, y1=0.2, x2=left + 0.3, y2=0.8).round(6)
+        labels = np.isin(ids, list(CLASSES)) & (rng.random((len(people), len(ids))) < 0.25)
+        labels[~labels.any(axis=1), list(ids).index(12)] = True
+        person, column = np.nonzero(labels)
+        truth = people.iloc[person].assign(action_id=ids[column], person_id=person % 2)
+        (folder / "ground_truth").mkdir(exist_ok=True)
+        truth.to_csv(folder / "ground_truth" / f"{domain}.csv", index=False)
+        for skill, row in enumerate(rows, start=1):
+            logits = rng.normal(-2, 1, labels.shape) + skill * labels
+            said = people.loc[people.index.repeat(len(ids))].assign(
+                action_id=np.tile(ids, len(people)), score=logits.ravel()
+            )
+            (folder / "detections").mkdir(exist_ok=True)
+            said.to_csv(folder / "detections" / f"{row}_{domain}.csv.gz", index=False)
+            (folder / "features").mkdir(exist_ok=True)
+            features = rng.normal(0, 1, (len(people), 20)) + number * (np.arange(20) < 6)
+            np.savez_compressed(
+                folder / "features" / f"{row}_{domain}.npz",
+                video_id=people["video_id"].to_numpy(str),
+                frame_stamp=people["frame_stamp"].to_numpy(),
+                boxes=people[["x1", "y1", "x2", "y2"]].to_numpy(np.float32),
+                features=features.astype(np.float16),
+            )
+
+
 @pytest.fixture
 def results() -> dict:
     """What ``results.json`` of a complete run holds."""
@@ -138,13 +177,26 @@ def make_run(tmp_path: Path) -> Callable[..., Path]:
     return lambda name="dann-seed0", **options: build_run(tmp_path / "runs" / "ava2microg" / name, **options)
 
 
+@pytest.fixture(scope="module")
+def whole_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run folder with everything that a page can show, for tests that only read it."""
+    return build_run(tmp_path_factory.mktemp("whole") / "runs" / "ava2microg" / "dann-seed0", examples=6, tables=True)
+
+
 @pytest.fixture
 def run_folder(make_run: Callable[..., Path]) -> Path:
     """A complete run folder."""
     return make_run()
 
 
-def build_run(folder: Path, *, seed: int = 0, levels: dict[tuple[str, str], float] = LEVELS, examples: int = 4) -> Path:
+def build_run(
+    folder: Path,
+    *,
+    seed: int = 0,
+    levels: dict[tuple[str, str], float] = LEVELS,
+    examples: int = 4,
+    tables: bool = False,
+) -> Path:
     """Write every file of a run but the report."""
     rng = np.random.default_rng(seed)
     folder.mkdir(parents=True)
@@ -175,4 +227,6 @@ def build_run(folder: Path, *, seed: int = 0, levels: dict[tuple[str, str], floa
     write_metrics(rng, folder / "metrics" / "adapt" / "metrics.csv", 300)
     if examples:
         write_examples(rng, folder / "examples", examples)
+    if tables:
+        write_tables(rng, folder, dict.fromkeys(name for name, _ in levels))
     return folder

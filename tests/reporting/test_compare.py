@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from microg_da import reporting
 from microg_da.cli import main
 from microg_da.errors import InputError
 from microg_da.reporting.compare import compare_runs, write_comparison
@@ -61,10 +62,31 @@ def test_baseline_is_chosen_by_name(make_setting):
         compare_runs(runs, "cdan")
 
 
+def test_baseline_may_be_named_by_its_method_alone(make_setting):
+    runs = [*make_setting("adabn", {0: 0.3}, "model: {dropout: 0.1}")]
+    runs += make_setting("dann", {0: 0.4}, "model: {dropout: 0.2}")
+    found = compare_runs(runs, "dann")
+    assert found.baseline == "dann, model.dropout=0.2"
+    assert found.settings[0].difference.mean == pytest.approx(-0.1)
+
+
 def test_settings_are_named_by_the_keys_that_differ(make_setting):
     runs = make_setting("dann", {0: 0.3}, "augment: {rotation: 0}\nlogger: csv")
     runs += make_setting("dann", {0: 0.4}, "augment: {rotation: 180}\nlogger: wandb")
     assert [s.name for s in compare_runs(runs).settings] == ["dann, augment.rotation=0", "dann, augment.rotation=180"]
+
+
+def test_keys_of_the_method_and_of_older_runs_name_no_setting(make_setting):
+    # The label says that rotation was on, and a key that a configuration lacks has its default.
+    runs = make_setting("dann", {0: 0.3}, "augment: {rotation: 0.0}")
+    runs += make_setting("cdan", {0: 0.4}, "bounds: true")
+    for folder, label in zip(runs, ("dann + rotation 180°", "cdan"), strict=True):
+        results = json.loads((folder / "results.json").read_text())
+        results["rows"][1]["method"] = label
+        (folder / "results.json").write_text(json.dumps(results))
+        config = (folder / "config.yaml").read_text().replace("'}", "', rotation: 180.0}" if "dann" in label else "'}")
+        (folder / "config.yaml").write_text(config)
+    assert [setting.name for setting in compare_runs(runs).settings] == ["dann + rotation 180°", "cdan"]
 
 
 def test_no_seed_in_common(make_setting, tmp_path):
@@ -96,7 +118,8 @@ def test_page_is_escaped_and_self_contained(make_setting, tmp_path):
     found = compare_runs(make_setting("<script>alert(1)</script>", {0: 0.3}))
     text = write_comparison(found, tmp_path / "page.html").read_text()
     HTMLParser().feed(text)
-    assert "<script" not in text
+    script = (Path(reporting.__file__).parent / "templates" / "report.js").read_text(encoding="utf-8")
+    assert text.count("<script") == text.count(f"<script>{script}</script>") == 1
     assert not re.search(r"https?://|url\(", text)
 
 

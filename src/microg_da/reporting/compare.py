@@ -18,8 +18,10 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
+from microg_da.config import Config
 from microg_da.errors import InputError
 from microg_da.files import write_text
+from microg_da.reporting.class_changes import SettingChanges, class_changes
 from microg_da.reporting.report import environment
 from microg_da.reporting.run_folder import ADAPTED, ROWS, SOURCE_ONLY, RunFolder, flatten, read_run_folder
 from microg_da.reporting.tables import MISSING, ROW_TITLES, percent, score
@@ -29,6 +31,7 @@ _NO_OUTCOME = (
     "adaptation.name",
     "seed",
     "description",
+    "bounds",
     "logger",
     "trainer.",
     "data.num_workers",
@@ -89,16 +92,24 @@ class Setting:
 
 @dataclass(frozen=True)
 class Comparison:
-    """What :func:`compare_runs` found: settings in the order given, and why they may not be comparable."""
+    """What :func:`compare_runs` found: settings in the order given, and why they may not be comparable.
+
+    ``changes`` says for each class how each setting differs from ``reference``, which is the baseline or, where there
+    is nothing but the baseline, the source-only model of each run.
+    """
 
     settings: list[Setting]
     baseline: str
     notes: list[str]
+    reference: str
+    changes: list[SettingChanges]
 
     def as_dict(self) -> dict[str, Any]:
         """Everything, for ``--json``."""
         settings = [asdict(setting) | {"runs": setting.runs.to_dict("records")} for setting in self.settings]
-        return {"baseline": self.baseline, "settings": settings, "notes": self.notes}
+        changes = [asdict(setting) for setting in self.changes]
+        about = {"baseline": self.baseline, "settings": settings, "notes": self.notes}
+        return {**about, "reference": self.reference, "changes": changes}
 
 
 def compare_runs(folders: Sequence[str | Path], baseline: str | None = None) -> Comparison:
@@ -106,14 +117,15 @@ def compare_runs(folders: Sequence[str | Path], baseline: str | None = None) -> 
 
     Args:
         folders: run folders, or folders that hold them.
-        baseline: the setting to compare with; by default that of the first run.
+        baseline: the setting to compare with, or its adaptation where only one setting has it; by default the
+            setting of the first run.
 
     Raises:
         InputError: if a folder holds no finished run, or ``baseline`` is none of the settings.
     """
     runs = [read_run_folder(path) for path in find_runs(folders)]
     names = _names(runs)
-    baseline = baseline or names[0]
+    baseline = _full_name(baseline, names) if baseline else names[0]
     if baseline not in names:
         raise InputError(
             f"--baseline {baseline!r} is none of the settings compared: {', '.join(dict.fromkeys(names))}."
@@ -122,7 +134,13 @@ def compare_runs(folders: Sequence[str | Path], baseline: str | None = None) -> 
     groups = dict(list(table.groupby(pd.Series(names), sort=False)))
     reference = groups[baseline].groupby("seed")["final"].mean()
     settings = [_setting(name, group, reference, is_baseline=name == baseline) for name, group in groups.items()]
-    return Comparison(settings, baseline, comparability_notes(runs))
+    return Comparison(settings, baseline, comparability_notes(runs), *class_changes(runs, names, baseline))
+
+
+def _full_name(baseline: str, names: Sequence[str]) -> str:
+    """The one setting of an adaptation; anything else as it is."""
+    of_method = {name for name in names if name.split(", ")[0] == baseline}
+    return of_method.pop() if len(of_method) == 1 else baseline
 
 
 def find_runs(folders: Sequence[str | Path]) -> list[Path]:
@@ -158,7 +176,23 @@ def write_comparison(comparison: Comparison, path: str | Path) -> Path:
         InputError: if the file cannot be written.
     """
     template = environment().get_template("compare.html.j2")
-    return write_text(path, template.render(comparison=comparison, columns=FIGURES))
+    values = [abs(change.mean) for setting in comparison.changes for change in setting.classes.values()]
+    known = {action: change for setting in comparison.changes for action, change in setting.classes.items()}
+    by_mean = sorted(known, key=lambda action: -_mean_change(comparison.changes, action))
+    return write_text(
+        path,
+        template.render(
+            comparison=comparison,
+            columns=FIGURES,
+            largest=max(values, default=0.0),
+            classes=[(action, known[action]) for action in by_mean],
+        ),
+    )
+
+
+def _mean_change(changes: Sequence[SettingChanges], action: int) -> float:
+    known = [setting.classes[action].mean for setting in changes if action in setting.classes]
+    return sum(known) / len(known)
 
 
 def default_page(folders: Sequence[Path]) -> Path:
@@ -167,14 +201,28 @@ def default_page(folders: Sequence[Path]) -> Path:
 
 
 def _names(runs: Sequence[RunFolder]) -> list[str]:
-    """The name of each run's setting: its adaptation, and the keys in which the runs differ."""
-    table = pd.DataFrame([flatten(run.settings) for run in runs], index=range(len(runs))).fillna("")
-    differing = [str(key) for key in table if not str(key).startswith(_NO_OUTCOME) and table[key].nunique() > 1]
-    methods = [str(run.run.get("adaptation") or "run") for run in runs]
+    """The name of each run's setting: its method, and the keys in which the runs differ beyond that."""
+    # A run that is older than a key was made as the key's default makes it.
+    table = pd.DataFrame([flatten(asdict(Config())) | flatten(run.settings) for run in runs]).fillna("")
+    methods = [_method(run) for run in runs]
+
+    def tells_apart(key: str) -> bool:
+        if key.startswith(_NO_OUTCOME) or table[key].nunique() == 1:
+            return False
+        return not key.startswith("adaptation.") or bool((table[key].groupby(methods).nunique() > 1).any())
+
+    keys = [str(key) for key in table if tells_apart(str(key))]
     return [
-        ", ".join([method, *(f"{key}={value}" for key, value in zip(differing, table.loc[i, differing], strict=True))])
+        ", ".join([method, *(f"{key}={value}" for key, value in zip(keys, table.loc[i, keys], strict=True))])
         for i, method in enumerate(methods)
     ]
+
+
+def _method(run: RunFolder) -> str:
+    """What the adapted row says, e.g. ``dann + rotation 180°``, if it speaks of the run's adaptation; else that."""
+    adaptation = str(run.run.get("adaptation") or "run")
+    label = str((run.row(ADAPTED) or {}).get("method"))
+    return label if label.split(" + ")[0] == adaptation else adaptation
 
 
 def _line(run: RunFolder) -> dict[str, Any]:

@@ -41,7 +41,8 @@ def confusion(scores: np.ndarray, truth: np.ndarray, taxonomy: Taxonomy) -> Conf
     other labels take no part, since saying them is no mistake, and neither do other groups: nobody touches an object
     *instead of* standing. Where people carry one label of a group, as all do of the movements, this is the ordinary
     confusion matrix. Only the order of scores within a person counts, so that a detector that is surer of everything
-    is not a better or a worse one; no threshold is involved. Equal scores share a person equally.
+    is not a better or a worse one; no threshold is involved. A class that scores high for everybody is read
+    everywhere, which AP cannot see: it orders people within a class. Equal scores share a person equally.
 
     Args:
         scores: ``(R, C)``; −inf where nothing was said.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,7 +58,7 @@ class People:
                     frame_stamp=stored["frame_stamp"],
                     boxes=stored["boxes"].astype(np.float64),
                 )
-        except (OSError, ValueError, KeyError, EOFError) as error:
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
             raise InputError(f"cannot read {path}: {error}. Delete it; the report is made without it.") from error
         if not np.isfinite(people.features).all():
             raise InputError(f"{path}: some features are not finite numbers. Delete it; the report is made without it.")

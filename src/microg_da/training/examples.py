@@ -9,13 +9,13 @@ import cv2
 import numpy as np
 import pandas as pd
 
-from microg_da.data.annotations import read_annotations, read_detections
+from microg_da.data.annotations import KEYFRAME, read_annotations, read_detections
 from microg_da.data.clips import Clip
 from microg_da.data.datamodule import DomainDatasets
 from microg_da.files import replacing, write_json
 from microg_da.training.run import Run
 
-EXAMPLES = {"target": 12, "source": 4}
+EXAMPLES = {"target": 36, "source": 12}
 """How many keyframes of each domain the report shows."""
 
 
@@ -33,9 +33,14 @@ def write_examples(run: Run, datasets: DomainDatasets) -> None:
         truth = read_annotations(run.ground_truth_file(domain))
         rows = ("source_only", "adapted", "target_supervised")
         files = {row: run.detections_file(row, domain) for row in rows}
-        detections = {row: _probabilities(read_detections(file)) for row, file in files.items() if file.exists()}
+        chosen = choose_keyframes(truth, count)
+        detections = {
+            row: _probabilities(_of_keyframes(read_detections(file), chosen))
+            for row, file in files.items()
+            if file.exists()
+        }
         positions = {(key.video_id, key.frame_stamp): index for index, key in enumerate(dataset.keys)}
-        for number, key in enumerate(choose_keyframes(truth, count)):
+        for number, key in enumerate(chosen):
             clip = dataset[positions[key]]
             pictures = _write_pictures(clip, folder, f"{domain}_{number:02d}")
             people = _people(truth, key, detections)
@@ -55,6 +60,10 @@ def choose_keyframes(truth: pd.DataFrame, count: int) -> list[tuple[str, int]]:
             shown[action] = shown.get(action, 0) + 1
         chosen.append(best)  # type: ignore[arg-type]
     return chosen
+
+
+def _of_keyframes(detections: pd.DataFrame, keyframes: list[tuple[str, int]]) -> pd.DataFrame:
+    return detections[pd.MultiIndex.from_frame(detections[KEYFRAME]).isin(keyframes)]
 
 
 def _probabilities(detections: pd.DataFrame) -> pd.DataFrame:

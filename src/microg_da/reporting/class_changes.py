@@ -1,0 +1,114 @@
+"""Runs side by side, class by class: how AP differs, seed by seed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from microg_da.reporting.run_folder import ADAPTED, SOURCE_ONLY, RunFolder
+from microg_da.reporting.tables import GROUP_TITLES, per_class
+
+OWN_SOURCE_ONLY = "each run's own source-only model"
+
+
+@dataclass(frozen=True)
+class Change:
+    """How one class, or the mean of a group of classes, differs.
+
+    Attributes:
+        name: of the class or the group.
+        group: ``"PM"``, ``"OM"`` or ``"PI"``.
+        support: labels in the target test set.
+        seeds: ``(seed, difference of AP)`` as fractions, for the seeds that both settings have.
+        mean: over seeds.
+        deviation: sample standard deviation over seeds; NaN with one.
+    """
+
+    name: str
+    group: str
+    support: int
+    seeds: list[tuple[int, float]]
+    mean: float
+    deviation: float
+
+
+@dataclass(frozen=True)
+class SettingChanges:
+    """What a setting changes, by action id and by group."""
+
+    name: str
+    classes: dict[int, Change]
+    groups: dict[str, Change]
+
+    @property
+    def largest(self) -> float:
+        """The largest difference of any class and seed, either way."""
+        values = [abs(value) for change in self.classes.values() for _, value in change.seeds]
+        return max(values, default=0.0)
+
+    @property
+    def ordered(self) -> list[Change]:
+        """The classes, best first."""
+        return sorted(self.classes.values(), key=lambda change: -change.mean)
+
+
+def class_changes(runs: Sequence[RunFolder], names: Sequence[str], baseline: str) -> tuple[str, list[SettingChanges]]:
+    """Compare the final target AP of every class, seed by seed.
+
+    Args:
+        runs: any number of repeats of each setting.
+        names: the setting of each run.
+        baseline: the setting that the others are compared with. Where there is no other, every run's adapted
+            detector is compared with its source-only one.
+
+    Returns:
+        What was compared with, and the settings in the order given; those without a seed in common with the
+        baseline, and classes without ground truth, are left out.
+    """
+    tables = [per_class(run.results) for run in runs]
+    alone = set(names) == {baseline}
+    ap: dict[tuple[str, Any], list[pd.Series]] = {}
+    for run, name, table in zip(runs, names, tables, strict=True):
+        final = ADAPTED if ADAPTED in table else SOURCE_ONLY
+        if final in table and not (alone and (final != ADAPTED or SOURCE_ONLY not in table)):
+            values = table[ADAPTED] - table[SOURCE_ONLY] if alone else table[final]
+            ap.setdefault((name, run.run.get("seed")), []).append(values)
+    # Runs of one setting and seed are one repeat.
+    means = {key: pd.concat(columns, axis=1).mean(axis=1, skipna=False) for key, columns in ap.items()}
+    known = pd.concat([table[["name", "group", "support"]] for table in tables])
+    classes = known[~known.index.duplicated()]
+    settings = []
+    for name in dict.fromkeys(names):
+        if alone:
+            seeds = {seed: values for (_, seed), values in means.items()}
+        else:
+            mine = {seed: values for (other, seed), values in means.items() if other == name != baseline}
+            seeds = {s: values - means[baseline, s] for s, values in mine.items() if (baseline, s) in means}
+        if seeds:
+            settings.append(_changes(name, pd.DataFrame(seeds), classes))
+    return (OWN_SOURCE_ONLY if alone else baseline), settings
+
+
+def _changes(name: str, differences: pd.DataFrame, classes: pd.DataFrame) -> SettingChanges:
+    """Of differences by class and seed."""
+    differences = differences[differences.notna().any(axis=1)].sort_index(axis=1)
+    found = {}
+    for about in classes.reindex(differences.index).reset_index().to_dict("records"):
+        action = int(about["action_id"])
+        found[action] = _change(about["name"], about["group"], int(about["support"]), differences.loc[action])
+    group_of = classes["group"].reindex(differences.index)
+    groups = {}
+    for group in [group for group in GROUP_TITLES if group in set(group_of)]:
+        members = list(group_of.index[group_of == group])
+        support = int(classes["support"].reindex(members).sum())
+        groups[group] = _change(GROUP_TITLES[group], group, support, differences.loc[members].mean())
+    return SettingChanges(name, found, groups)
+
+
+def _change(name: str, group: str, support: int, values: pd.Series) -> Change:
+    values = values.dropna()
+    seeds = [(int(str(seed)), float(value)) for seed, value in values.items()]
+    return Change(name, group, support, seeds, float(values.mean()), float(values.std()))
