@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 from microg_da.models import create_detector
-from microg_da.models.adapters import LowRankFrameConv3d, add_low_rank
-from microg_da.models.convolutions import DepthwiseConv3d, FrameConv3d, arrange_for_cpu
+from microg_da.models.adapters import LowRankFrameConv3d, LowRankTemporalConv3d, add_low_rank
+from microg_da.models.convolutions import DepthwiseConv3d, FrameConv3d, TemporalConv3d, arrange_for_cpu
 
 LAYOUTS = (torch.channels_last_3d, torch.contiguous_format)
 SHAPES = {
@@ -72,6 +72,18 @@ def test_frames_values_and_gradients(shape, bias, layout):
     assert_same(ours, plain)
 
 
+@pytest.mark.parametrize("layout", LAYOUTS, ids=["channels last", "contiguous"])
+@pytest.mark.parametrize(
+    ("kernel", "padding", "frames"), [(3, 1, 5), (3, 1, 1), (5, 2, 2), (3, 0, 4), (3, 2, 4), (2, 1, 3)]
+)
+def test_temporal_values_and_gradients(kernel, padding, frames, layout):
+    torch.manual_seed(0)
+    layer = nn.Conv3d(4, 6, (kernel, 1, 1), padding=(padding, 0, 0), bias=False)
+    arranged, ours, plain = both(layer, torch.randn(2, 4, frames, 3, 4), layout)
+    assert type(arranged) is TemporalConv3d
+    assert_same(ours, plain)
+
+
 def test_one_gradient_at_a_time():
     layer = nn.Conv3d(4, 4, 3, padding=1, groups=4, bias=False)
     arrange_for_cpu(layer)
@@ -127,14 +139,17 @@ def test_a_whole_x3d_trains_as_a_plain_one():
         assert difference < 1e-4, f"{name}: {difference}"
 
 
-def test_low_rank_updates_of_arranged_layers():
-    layer = nn.Conv3d(16, 16, 1, bias=False)
+@pytest.mark.parametrize(
+    ("kernel", "padding", "kind"), [(1, 0, LowRankFrameConv3d), ((3, 1, 1), (1, 0, 0), LowRankTemporalConv3d)]
+)
+def test_low_rank_updates_of_arranged_layers(kernel, padding, kind):
+    layer = nn.Conv3d(16, 16, kernel, padding=padding, bias=False)
     arrange_for_cpu(layer)
     x = torch.randn(2, 16, 3, 5, 5).contiguous(memory_format=torch.channels_last_3d)
     before = layer(x)
     add_low_rank(layer, 2)
-    assert type(layer) is LowRankFrameConv3d
-    torch.testing.assert_close(layer(x), before)
+    assert type(layer) is kind
+    torch.testing.assert_close(layer(x), before, rtol=0, atol=1e-5)
     nn.init.ones_(layer.low_rank_up)
     layer(x).sum().backward()
     assert layer.low_rank_down.grad.abs().sum() > 0

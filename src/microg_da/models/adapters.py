@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from microg_da.errors import InputError, unknown_name
 from microg_da.models.backbone import Adapter, Backbone
-from microg_da.models.convolutions import FrameConv3d
+from microg_da.models.convolutions import FrameConv3d, TemporalConv3d
 
 KINDS = ("lora", "dual_path")
 
@@ -81,6 +81,10 @@ class LowRankConv3d(_LowRank, nn.Conv3d):
 
 class LowRankFrameConv3d(LowRankConv3d, FrameConv3d):
     """A convolution of a clip's frames whose weight is updated in low rank."""
+
+
+class LowRankTemporalConv3d(LowRankConv3d, TemporalConv3d):
+    """A convolution along time whose weight is updated in low rank."""
 
 
 _LOW_RANK = {

@@ -6,6 +6,7 @@ devices, and for whatever the arrangement does not cover, they are ``nn.Conv3d``
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -14,6 +15,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 Triple = tuple[int, int, int]
+CHANNELS_LAST = torch.channels_last_3d
 
 
 class FrameConv3d(nn.Conv3d):
@@ -33,7 +35,7 @@ class FrameConv3d(nn.Conv3d):
         return in_time == (1, 1, 0) and layer.groups == 1 and layer.padding_mode == "zeros"
 
     def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        if input.device.type not in self.devices or not input.is_contiguous(memory_format=torch.channels_last_3d):
+        if input.device.type not in self.devices or not input.is_contiguous(memory_format=CHANNELS_LAST):
             return super()._conv_forward(input, weight, bias)
         images = input.movedim(1, -1)
         if self.kernel_size[1:] == self.stride[1:] == (1, 1) and self.padding[1:] == (0, 0):
@@ -41,6 +43,66 @@ class FrameConv3d(nn.Conv3d):
         frames = images.flatten(0, 1).movedim(-1, 1)
         output = F.conv2d(frames, weight[:, :, 0], bias, self.stride[1:], self.padding[1:], self.dilation[1:])
         return output.movedim(1, -1).unflatten(0, images.shape[:2]).movedim(-1, 1)
+
+
+class TemporalConv3d(nn.Conv3d):
+    """A convolution along time alone, as one matrix product for each moment of the kernel.
+
+    Frames of zeros before and after the clip are not multiplied, as a convolution with padding does.
+    """
+
+    @staticmethod
+    def covers(layer: nn.Conv3d) -> bool:
+        """Whether a layer has a kernel and a padding in time alone, and no stride."""
+        in_space = layer.kernel_size[1:] == (1, 1) and tuple(layer.padding[1:]) == (0, 0)
+        plain = layer.stride == layer.dilation == (1, 1, 1) and layer.groups == 1 and layer.bias is None
+        return in_space and plain and layer.padding_mode == "zeros" and int(layer.padding[0]) < layer.kernel_size[0]
+
+    def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        ours = input.device.type == "cpu" and input.dtype == weight.dtype == torch.float32 and bias is None
+        if not ours or torch.is_autocast_enabled("cpu") or not input.is_contiguous(memory_format=CHANNELS_LAST):
+            return super()._conv_forward(input, weight, bias)
+        matrices = weight.flatten(2).movedim(-1, 0)
+        return _Temporal.apply(input.movedim(1, -1), matrices, self.padding[0]).movedim(-1, 1)
+
+
+class _Temporal(torch.autograd.Function):
+    """``(B, T, H, W, C)`` and ``(moments, D, C)`` → ``(B, T', H, W, D)``."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, padding: int) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        ctx.padding = padding
+        output = x.new_zeros(len(x), x.shape[1] + 2 * padding - len(weight) + 1, *x.shape[2:4], weight.shape[1])
+        for matrix, seen, told in _moments(x, output, weight, padding):
+            told.addmm_(seen, matrix.T)
+        return output
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+        x, weight = ctx.saved_tensors
+        gradient = gradient.contiguous()
+        of_x = of_weight = None
+        if ctx.needs_input_grad[0]:
+            of_x = torch.zeros_like(x)
+            for matrix, seen, told in _moments(of_x, gradient, weight, ctx.padding):
+                seen.addmm_(told, matrix)
+        if ctx.needs_input_grad[1]:
+            of_weight = weight.new_zeros(weight.shape)
+            for matrix, seen, told in _moments(x, gradient, of_weight, ctx.padding):
+                matrix.addmm_(told.T, seen)
+        return of_x, of_weight, None
+
+
+def _moments(x: Tensor, output: Tensor, weight: Tensor, padding: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """For each moment of the kernel and each clip: its matrix, and the rows of input and output that it joins."""
+    for moment, matrix in enumerate(weight):
+        shift = moment - padding
+        first, last = max(0, -shift), min(output.shape[1], x.shape[1] - shift)
+        if first < last:
+            for seen, told in zip(x, output, strict=True):
+                yield matrix, seen[first + shift : last + shift].flatten(0, 2), told[first:last].flatten(0, 2)
 
 
 class DepthwiseConv3d(nn.Conv3d):
@@ -54,9 +116,10 @@ class DepthwiseConv3d(nn.Conv3d):
     @staticmethod
     def covers(layer: nn.Conv3d) -> bool:
         """Whether a layer has one filter a channel, no stride in time, and a padding that its kernel can answer."""
-        alone = layer.groups == layer.in_channels == layer.out_channels > 1 and layer.padding_mode == "zeros"
+        alone = 1 < layer.groups == layer.in_channels == layer.out_channels and layer.padding_mode == "zeros"
         plain = layer.stride[0] == 1 and layer.dilation == (1, 1, 1) and layer.bias is None
-        return alone and plain and all(pad < size for pad, size in zip(layer.padding, layer.kernel_size, strict=True))
+        pads = zip(layer.padding, layer.kernel_size, strict=True)
+        return alone and plain and all(pad < size for pad, size in pads)  # type: ignore[operator]
 
     def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         ours = input.device.type == "cpu" and input.dtype == weight.dtype == torch.float32 and bias is None
@@ -79,7 +142,7 @@ class _Depthwise(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
         x, weight = ctx.saved_tensors
-        gradient = gradient.contiguous(memory_format=torch.channels_last_3d)
+        gradient = gradient.contiguous(memory_format=CHANNELS_LAST)
         of_x = of_weight = None
         if ctx.needs_input_grad[0]:
             of_x = _gradient_of_input(gradient, x.shape, weight, ctx.stride, ctx.padding)
@@ -125,8 +188,11 @@ def _end_to_end(clips: Tensor, before: int, after: int) -> Tensor:
     return F.pad(clips.movedim(1, -1), (0, 0, 0, 0, 0, 0, before, after)).flatten(0, 1).movedim(-1, 1)
 
 
+_KINDS = (DepthwiseConv3d, FrameConv3d, TemporalConv3d)
+
+
 def arrange_for_cpu(network: nn.Module) -> None:
     """Let every plain convolution of a network that one of these layers covers be that layer, in place."""
     for layer in network.modules():
         if type(layer) is nn.Conv3d:
-            layer.__class__ = next((kind for kind in (DepthwiseConv3d, FrameConv3d) if kind.covers(layer)), nn.Conv3d)
+            layer.__class__ = next((kind for kind in _KINDS if kind.covers(layer)), nn.Conv3d)
