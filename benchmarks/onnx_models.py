@@ -3,7 +3,7 @@
     python benchmarks/onnx_models.py [NAME …]
 
 Weights are random, but made such that every layer counts: batch normalisation has the statistics of a clip, no block
-starts as the identity, and the head is scaled so that logits have a standard deviation of 3. Frames are small, which
+is the identity that it starts as, and the head is scaled so that logits have a standard deviation of 3. Frames are small, which
 changes neither the operators nor the weights.
 """
 
@@ -34,7 +34,7 @@ def lively(name: str, num_frames: int, size: tuple[int, int]) -> ActionDetector:
     detector = create_detector(name)
     for module in detector.modules():
         if isinstance(module, nn.modules.batchnorm._BatchNorm):
-            module.weight.fill_(1)
+            module.weight[module.weight == 0] = 0.2
             module.momentum = None
     for parameter in detector.backbone.parameters():
         if not parameter.any():

@@ -26,7 +26,7 @@ def run_agents(sweep: SweepFile, trials: int | None, workers: int, console: Cons
     Raises:
         InputError: if W&B is not installed, no one is logged in, or keys were given that the file has not.
     """
-    from microg_da.training.stage import wandb_is_set_up
+    from microg_da.training.trackers import wandb_is_set_up
 
     try:
         import wandb

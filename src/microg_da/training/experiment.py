@@ -28,7 +28,8 @@ from microg_da.training.examples import write_examples
 from microg_da.training.module import DetectorModule
 from microg_da.training.people_sample import PeopleSample
 from microg_da.training.run import Run, embedded_notice, is_leader
-from microg_da.training.stage import finish_logging, make_trainer, quiet, save_detector, train_stage
+from microg_da.training.stage import make_trainer, quiet, save_detector, train_stage
+from microg_da.training.trackers import finish_logging
 from microg_da.training.trained import build_detector, build_method, method_at_test
 from microg_da.validation import judge
 from microg_da.validation.collapse import CollapseReport

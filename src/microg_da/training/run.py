@@ -18,6 +18,7 @@ from pytorch_lightning.utilities import rank_zero_only
 from microg_da.config import Config, load_config, save_config
 from microg_da.errors import InputError
 from microg_da.files import write_json
+from microg_da.training.code_state import code_state
 
 _FOLDER = "MICROG_DA_RUN_FOLDER"
 """Tells the processes that Lightning starts beside the first one which folder that one has made."""
@@ -211,4 +212,5 @@ def describe_environment() -> dict[str, Any]:
         "torch_threads": torch.get_num_threads(),
         "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
         "packages": {name: metadata.version(name) for name in packages},
+        "code": code_state(),
     }

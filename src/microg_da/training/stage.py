@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import dataclasses
 import logging
-import netrc
-import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import pandas as pd
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Callback, ModelCheckpoint, Timer
-from pytorch_lightning.loggers import CSVLogger, Logger
 from rich.console import Console
 
 from microg_da.adaptation.base import Adaptation
@@ -30,6 +25,7 @@ from microg_da.models.detector import ActionDetector
 from microg_da.training.callbacks import progress_callback
 from microg_da.training.module import DetectorModule
 from microg_da.training.run import Run, is_leader
+from microg_da.training.trackers import loggers
 from microg_da.training.trained import describe_detector
 from microg_da.validation.observations import Observations
 
@@ -146,72 +142,6 @@ def make_trainer(
             )
     except (pl.utilities.exceptions.MisconfigurationException, ValueError) as error:
         raise InputError(f"trainer: {error}") from error
-
-
-def loggers(run: Run, stage: str) -> list[Logger]:
-    """The loggers that ``logger=`` names; CSV is always among them, since the report is made of it."""
-    chosen: list[Logger] = [CSVLogger(run.path / "metrics", name=stage, version="")]
-    names = [name.strip() for name in run.config.logger.split(",")]
-    if "wandb" in names:
-        chosen.append(_wandb(run, stage))
-    if "tensorboard" in names:
-        chosen.append(_tensorboard(run, stage))
-    return chosen
-
-
-def _wandb(run: Run, stage: str) -> Logger:
-    try:
-        import wandb
-        from pytorch_lightning.loggers import WandbLogger
-    except ImportError as error:
-        raise InputError("logger=wandb needs the package wandb: pip install 'microg_da[wandb]'.") from error
-    # All stages are one W&B run, as a sweep's agent expects of a trial; their metrics are told apart by the prefix.
-    return WandbLogger(
-        project="microg_da",
-        name=f"{run.config.experiment}/{run.path.name}",
-        config=dataclasses.asdict(run.config),
-        save_dir=run.path,
-        offline=not wandb_is_set_up(),
-        prefix=stage,
-        experiment=wandb.run,
-    )
-
-
-def wandb_is_set_up() -> bool:
-    """Whether the user chose a W&B mode or logged in; else nothing is sent, and W&B writes to disk only."""
-    if "WANDB_API_KEY" in os.environ or "WANDB_MODE" in os.environ:
-        return True
-    host = urlsplit(os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")).hostname or ""
-    try:
-        return netrc.netrc().authenticators(host) is not None
-    except (OSError, netrc.NetrcParseError):
-        return False
-
-
-def finish_logging(run: Run) -> None:
-    """Tell the trackers the final scores, and close them."""
-    if "wandb" not in run.config.logger:
-        return
-    import wandb
-
-    if wandb.run is not None:
-        for row in run.results["rows"]:
-            for domain in ("source", "target"):
-                wandb.run.summary[f"{row['name']}/{domain}_map"] = row[domain]["map"]
-            if row["name"] != "target_supervised":
-                # The rows come in order: what stays is said of the model that the run ends with.
-                for name, value in (row.get("validators") or {}).items():
-                    wandb.run.summary[f"validator/{name}"] = value
-        wandb.finish()
-
-
-def _tensorboard(run: Run, stage: str) -> Logger:
-    from pytorch_lightning.loggers import TensorBoardLogger
-
-    try:
-        return TensorBoardLogger(run.path, name="tensorboard", version=stage)
-    except ModuleNotFoundError as error:
-        raise InputError("logger=tensorboard needs the package tensorboard: pip install tensorboard.") from error
 
 
 def save_detector(
