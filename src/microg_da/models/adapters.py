@@ -92,6 +92,7 @@ _LOW_RANK = {
     nn.Conv2d: LowRankConv2d,
     nn.Conv3d: LowRankConv3d,
     FrameConv3d: LowRankFrameConv3d,
+    TemporalConv3d: LowRankTemporalConv3d,
 }
 
 

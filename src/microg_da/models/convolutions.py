@@ -35,7 +35,7 @@ class FrameConv3d(nn.Conv3d):
         return in_time == (1, 1, 0) and layer.groups == 1 and layer.padding_mode == "zeros"
 
     def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        if input.device.type not in self.devices or not input.is_contiguous(memory_format=CHANNELS_LAST):
+        if _traced() or input.device.type not in self.devices or not input.is_contiguous(memory_format=CHANNELS_LAST):
             return super()._conv_forward(input, weight, bias)
         images = input.movedim(1, -1)
         if self.kernel_size[1:] == self.stride[1:] == (1, 1) and self.padding[1:] == (0, 0):
@@ -59,8 +59,8 @@ class TemporalConv3d(nn.Conv3d):
         return in_space and plain and layer.padding_mode == "zeros" and int(layer.padding[0]) < layer.kernel_size[0]
 
     def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        ours = input.device.type == "cpu" and input.dtype == weight.dtype == torch.float32 and bias is None
-        if not ours or torch.is_autocast_enabled("cpu") or not input.is_contiguous(memory_format=CHANNELS_LAST):
+        plain = bias is not None or not _single_precision_on_cpu(input, weight)
+        if plain or not input.is_contiguous(memory_format=CHANNELS_LAST):
             return super()._conv_forward(input, weight, bias)
         matrices = weight.flatten(2).movedim(-1, 0)
         return _Temporal.apply(input.movedim(1, -1), matrices, self.padding[0]).movedim(-1, 1)
@@ -122,9 +122,8 @@ class DepthwiseConv3d(nn.Conv3d):
         return alone and plain and all(pad < size for pad, size in pads)  # type: ignore[operator]
 
     def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        ours = input.device.type == "cpu" and input.dtype == weight.dtype == torch.float32 and bias is None
         differentiated = torch.is_grad_enabled() and (input.requires_grad or weight.requires_grad)
-        if not (ours and differentiated) or torch.is_autocast_enabled("cpu"):
+        if bias is not None or not differentiated or not _single_precision_on_cpu(input, weight):
             return super()._conv_forward(input, weight, bias)
         return _Depthwise.apply(input, weight, self.stride, self.padding)
 
@@ -186,6 +185,16 @@ def _gradient_of_weight(gradient: Tensor, x: Tensor, weight: Tensor, stride: Tri
 def _end_to_end(clips: Tensor, before: int, after: int) -> Tensor:
     """``(B, C, T, H, W)`` → ``(B · (before + T + after), C, H, W)``, with frames of zeros between the clips."""
     return F.pad(clips.movedim(1, -1), (0, 0, 0, 0, 0, 0, before, after)).flatten(0, 1).movedim(-1, 1)
+
+
+def _traced() -> bool:
+    """Whether the network is being compiled or exported: what is made of it arranges plain convolutions itself."""
+    return torch.compiler.is_compiling() or torch.jit.is_tracing()
+
+
+def _single_precision_on_cpu(input: Tensor, weight: Tensor) -> bool:
+    single = input.device.type == "cpu" and input.dtype == weight.dtype == torch.float32
+    return single and not torch.is_autocast_enabled("cpu") and not _traced()
 
 
 _KINDS = (DepthwiseConv3d, FrameConv3d, TemporalConv3d)
