@@ -98,7 +98,7 @@ def show(subject: str, rows: list[dict[str, float]]) -> None:
     Console(width=160 if not sys.stdout.isatty() else None).print(table)
 
 
-# --------------------------------------------------------------------------------------------------------- what is drawn
+# ------------------------------------------------------------------------------------------------ what is drawn
 
 
 def draw_annotations(folder: Path, rows: int) -> None:
@@ -175,7 +175,7 @@ def _boxes(person: np.ndarray, rng: np.random.Generator | None) -> dict[str, np.
     return {"x1": x1, "y1": np.full(len(person), 0.1), "x2": (x1 + 0.28).round(3), "y2": np.full(len(person), 0.9)}
 
 
-# ------------------------------------------------------------------------------------------------------ what is measured
+# --------------------------------------------------------------------------------------------- what is measured
 
 
 @contextmanager

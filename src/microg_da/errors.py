@@ -13,6 +13,12 @@ class InputError(ValueError):
     it without a traceback and exits with status 2; in Python it is an ordinary ``ValueError``.
     """
 
+    def __init__(self, message: str = "") -> None:
+        # A process that loads data hands its errors on with the traceback as part of the message.
+        if message.startswith("Caught InputError in "):
+            message = message.rstrip().rpartition("InputError: ")[2]
+        super().__init__(message)
+
 
 def nearest(name: str, valid: Iterable[str]) -> str | None:
     """The valid name that looks most like ``name``, or None if none is close."""

@@ -17,6 +17,7 @@ from typing import NoReturn
 
 from microg_da import __version__
 from microg_da.errors import InputError, nearest, unknown_name
+from microg_da.files import CANNOT_WRITE
 
 COMMANDS = {
     "fit": "train on source, test, adapt to the target, test again, report",
@@ -40,7 +41,7 @@ COMMANDS = {
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command and return its exit status: 0 done, 2 bad input, 130 interrupted."""
+    """Run one command and return its exit status: 0 done, 2 bad input, 130 or 143 interrupted or terminated."""
     argv = list(sys.argv[1:] if argv is None else argv)
     try:
         args = _parse(argv)
@@ -48,13 +49,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     except InputError as error:
         print(f"microg_da: {error}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
-        print("microg_da: interrupted", file=sys.stderr)
-        return 130
+    except KeyboardInterrupt as error:
+        print(f"microg_da: {error or 'interrupted'}", file=sys.stderr)
+        return getattr(error, "status", 130)
     except BrokenPipeError:
         # The reader of a pipe has gone (`… | head`): nothing is wrong, and nothing more can be said.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:
+        if error.errno not in CANNOT_WRITE:
+            raise
+        print(f"microg_da: cannot use {error.filename or 'a file'}: {error.strerror}.", file=sys.stderr)
+        return 2
 
 
 class _Parser(argparse.ArgumentParser):

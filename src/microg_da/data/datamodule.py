@@ -257,6 +257,9 @@ class StageData(pl.LightningDataModule):
             persistent_workers=workers > 0,
             pin_memory=self._on_gpu(),
             collate_fn=partial(collate_clips, domain=domain),
+            # A loader takes a number from torch's generator for some of its passes; how many passes that is depends
+            # on workers and on where a run was resumed, and what is drawn after it would too.
+            generator=torch.Generator().manual_seed(self.seed),
         )
 
     def _on_gpu(self) -> bool:

@@ -29,6 +29,7 @@ from microg_da.training.module import DetectorModule
 from microg_da.training.people_sample import PeopleSample
 from microg_da.training.run import Run, embedded_notice, is_leader
 from microg_da.training.stage import make_trainer, quiet, save_detector, train_stage
+from microg_da.training.survival import damage, explaining_failures, interruptible, stopping_cleanly
 from microg_da.training.trackers import finish_logging
 from microg_da.training.trained import build_detector, build_method, method_at_test
 from microg_da.validation import judge
@@ -73,7 +74,7 @@ def fit(
     if resume is None:
         run.create()
     console.print(f"→ {run.path}", highlight=False, soft_wrap=True)
-    with run.recording_failure():
+    with run.recording_failure(), stopping_cleanly(run.path), explaining_failures(run.path):
         Experiment(run, datasets, console).complete()
     return run
 
@@ -140,7 +141,7 @@ class Experiment:
     def _stage(self, stage: str, train: Any, method: Adaptation | None = None) -> tuple[ActionDetector, float]:
         """The finished detector of a stage, trained now or read back; ``method`` gets what it has learnt."""
         file = self.run.detector_file(stage)
-        if file.exists():
+        if self._is_done(stage, method):
             self.console.print(f"[dim]{stage}: done before, read from {file}[/dim]")
             detector = self._new_detector(stage)
             detector.load_state_dict(torch.load(file, map_location="cpu", weights_only=True)["state_dict"])
@@ -151,6 +152,16 @@ class Experiment:
         detector, seconds = train()
         save_detector(self.run, stage, detector, seconds, method)
         return detector, seconds
+
+    def _is_done(self, stage: str, method: Adaptation | None) -> bool:
+        """Whether the files of a finished stage are there and sound; damaged ones are made again from a checkpoint."""
+        for file in (self.run.detector_file(stage), *([self.run.method_file(stage)] if method is not None else [])):
+            problem = damage(file) if file.exists() else "missing"
+            if problem is not None:
+                if file.exists():
+                    self._say(f"[yellow]note[/yellow] {file} is damaged ({problem}): made again from its checkpoint")
+                return False
+        return True
 
     def _train_source(self) -> tuple[ActionDetector, float]:
         detector = self._new_detector("source")
@@ -409,7 +420,7 @@ def _pass(
     trainer = make_trainer(run, inference_mode=stateless)
     # Several processes share the clips; a method that learns from them must meet all of them, in order.
     data.trainer = trainer if stateless else None
-    with quiet():
+    with quiet(), interruptible():
         trainer.test(module, dataloaders=data.test_loader(domain, split), verbose=False)
 
 

@@ -114,9 +114,7 @@ class Run:
     @property
     def record(self) -> dict[str, Any]:
         """``run.json`` as it stands."""
-        with contextlib.suppress(FileNotFoundError):
-            return json.loads((self.path / "run.json").read_text(encoding="utf-8"))
-        return {}
+        return _read_object(self.path / "run.json") or {}
 
     def update(self, **facts: Any) -> None:
         """Write facts into ``run.json``; the configuration's own are always there."""
@@ -142,9 +140,8 @@ class Run:
     @property
     def results(self) -> dict[str, Any]:
         """``results.json`` as it stands."""
-        with contextlib.suppress(FileNotFoundError):
-            return json.loads((self.path / "results.json").read_text(encoding="utf-8"))
-        return {"rows": [], "gap_recovered": None}
+        results = _read_object(self.path / "results.json")
+        return results if results is not None and "rows" in results else {"rows": [], "gap_recovered": None}
 
     def row(self, name: str) -> dict[str, Any] | None:
         """One finished row of the results."""
@@ -171,6 +168,19 @@ class Run:
         finally:
             # Other runs of this process, and what it starts, have folders of their own.
             os.environ.pop(_FOLDER, None)
+
+
+def _read_object(path: Path) -> dict[str, Any] | None:
+    """A JSON object that a run has written; None if it is not there."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except ValueError as error:
+        raise InputError(f"{path}: damaged ({error}). Remove it: what it held is made again on resuming.") from error
+    if not isinstance(value, dict):
+        raise InputError(f"{path}: damaged, it holds no JSON object. Remove it: it is made again on resuming.")
+    return value
 
 
 def is_leader() -> bool:

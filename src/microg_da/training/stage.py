@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import Callback, ModelCheckpoint, Timer
+from pytorch_lightning.callbacks import Callback, Checkpoint, ModelCheckpoint, Timer
 from rich.console import Console
 
 from microg_da.adaptation.base import Adaptation
@@ -25,6 +25,14 @@ from microg_da.models.detector import ActionDetector
 from microg_da.training.callbacks import progress_callback
 from microg_da.training.module import DetectorModule
 from microg_da.training.run import Run, is_leader
+from microg_da.training.survival import (
+    PREVIOUS,
+    FinishEpoch,
+    SaveLast,
+    TwoCheckpoints,
+    checkpoint_to_continue,
+    interruptible,
+)
 from microg_da.training.trackers import loggers
 from microg_da.training.trained import describe_detector
 from microg_da.validation.observations import Observations
@@ -68,15 +76,8 @@ def train_stage(
         target_clips=data.clips_to_look_at("target") if data.unlabelled is not None else (),
     )
     monitor = _monitor(config.selection, data)
-    checkpoint = ModelCheckpoint(
-        folder,
-        filename="best",
-        save_last=True,
-        monitor=monitor,
-        mode="max",
-        save_top_k=1 if monitor else 0,
-        enable_version_counter=False,
-    )
+    best = ModelCheckpoint(folder, filename="best", monitor=monitor, mode="max", enable_version_counter=False)
+    checkpoints = [best, SaveLast(folder)] if monitor else [SaveLast(folder)]
     timer = Timer()
     curves = run.path / "metrics" / stage
     if is_leader():
@@ -85,20 +86,19 @@ def train_stage(
         run,
         max_epochs=training.epochs,
         logger=loggers(run, stage),
-        callbacks=[checkpoint, timer, progress_callback(console, stage)],
+        callbacks=[*checkpoints, timer, progress_callback(console, stage), FinishEpoch()],
+        plugins=[TwoCheckpoints()],
         gradient_clip_val=training.clip_gradient_norm,
         limit_val_batches=1.0 if metrics is not None or observations is not None else 0,
     )
-    last = folder / "last.ckpt"
-    with quiet():
-        trainer.fit(module, datamodule=data, ckpt_path=last if last.exists() else None, weights_only=True)
-    if trainer.interrupted:
-        raise KeyboardInterrupt
+    last = checkpoint_to_continue(folder, console)
+    with quiet(), interruptible():
+        trainer.fit(module, datamodule=data, ckpt_path=last, weights_only=True)
     if is_leader():
         _join_curves(curves)
     # -inf is the score of a collapsed epoch, or of one that could not be scored; with nothing better the last counts.
-    if monitor and checkpoint.best_model_path and checkpoint.best_model_score > float("-inf"):  # type: ignore[operator]
-        state = torch.load(checkpoint.best_model_path, map_location="cpu", weights_only=True)["state_dict"]
+    if monitor and best.best_model_path and best.best_model_score > float("-inf"):  # type: ignore[operator]
+        state = torch.load(best.best_model_path, map_location="cpu", weights_only=True)["state_dict"]
         module.load_state_dict(state)
     adaptation.after_training(detector)
     return float(timer.time_elapsed("train"))
@@ -133,7 +133,7 @@ def make_trainer(
                 default_root_dir=run.path,
                 logger=logger,
                 callbacks=callbacks,
-                enable_checkpointing=any(isinstance(item, ModelCheckpoint) for item in callbacks or ()),
+                enable_checkpointing=any(isinstance(item, Checkpoint) for item in callbacks or ()),
                 enable_progress_bar=any("ProgressBar" in type(item).__name__ for item in callbacks or ()),
                 enable_model_summary=False,
                 num_sanity_val_steps=0,
@@ -160,6 +160,7 @@ def save_detector(
     write_json(run.stage_folder(stage) / "stage.json", {"seconds": seconds, "selection": run.config.selection})
     with replacing(run.detector_file(stage)) as temporary:
         torch.save(content, temporary)
+    (run.stage_folder(stage) / PREVIOUS).unlink(missing_ok=True)
 
 
 # ------------------------------------------------------------------------------------------- curves across resumes

@@ -1,0 +1,234 @@
+"""What a run does when it is told to stop or when the machine fails it: save, say how to go on, lose nothing."""
+
+from __future__ import annotations
+
+import re
+import signal
+import threading
+import time
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from lightning_fabric.plugins.io.torch_io import TorchCheckpointIO
+from pytorch_lightning.callbacks import Callback, Checkpoint
+from rich.console import Console
+
+from microg_da.errors import InputError, first_line
+from microg_da.files import CANNOT_WRITE, replacing
+
+GRACE = 8.0
+"""Seconds that an epoch may take to its end once a signal has come; Docker, the least patient, gives ten."""
+
+LAST, PREVIOUS = "last.ckpt", "previous.ckpt"
+
+_DEAD_WORKER = re.compile(r"DataLoader worker \(pid.*?\) (is killed|exited|are)")
+_FAILED_SAVE = re.compile(r"PytorchStreamWriter|inline_container|unexpected pos|basic_ios|iostream error")
+
+
+class Interrupted(KeyboardInterrupt):
+    """A run was told to stop by a signal.
+
+    Attributes:
+        status: the exit status that tells a shell or a scheduler so: 130 for SIGINT, 143 for SIGTERM.
+    """
+
+    def __init__(self, number: int, message: str = "") -> None:
+        super().__init__(message or f"interrupted by {signal.Signals(number).name}")
+        self.number = number
+        self.status = 128 + number
+
+
+# ----------------------------------------------------------------------------------------------------------- signals
+
+
+@contextmanager
+def stopping_cleanly(folder: Path) -> Iterator[None]:
+    """Within the block SIGTERM stops a run as Ctrl-C does; whichever came, what leaves says how to go on."""
+    with _handling(_raise, signal.SIGTERM):
+        try:
+            yield
+        except KeyboardInterrupt as error:
+            number = error.number if isinstance(error, Interrupted) else signal.SIGINT
+            raise Interrupted(number, f"interrupted by {signal.Signals(number).name}. {_go_on(folder)}") from error
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """Lightning ends the process with status 1 when it is interrupted; this lets the interruption itself through."""
+    try:
+        yield
+    except SystemExit as end:
+        if isinstance(end.__context__, KeyboardInterrupt):
+            raise end.__context__ from None
+        raise
+
+
+class FinishEpoch(Callback):
+    """On SIGINT or SIGTERM: finish the epoch, so that it is saved, if that takes no longer than ``GRACE``; then stop.
+
+    A longer epoch is left at once, and the last finished one stands. So does a second signal. Only for runs of one
+    process: of several, one alone must not stop.
+    """
+
+    def __init__(self) -> None:
+        self._number: int | None = None
+        self._deadline = 0.0
+        self._epoch_start = 0.0
+
+    def on_train_start(self, trainer: pl.Trainer, *_: Any) -> None:
+        """Listen in Lightning's place; it restores what was there before when it has ended."""
+        if trainer.world_size == 1 and threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                signal.signal(number, self._remember)
+
+    def on_train_epoch_start(self, *_: Any) -> None:
+        """Stop, if the epoch that has just been saved was to be the last."""
+        self._epoch_start = time.monotonic()
+        self._stop_if(self._number is not None)
+
+    def on_train_batch_end(self, trainer: pl.Trainer, *arguments: Any) -> None:
+        """Stop, if the rest of the epoch would take too long."""
+        if self._number is None:
+            return
+        batch = arguments[-1] + 1
+        now = time.monotonic()
+        rest = (now - self._epoch_start) / batch * (trainer.num_training_batches - batch)
+        self._stop_if(now + rest > self._deadline)
+
+    def on_validation_batch_end(self, *_: Any) -> None:
+        """Stop, if validation takes too long."""
+        self._stop_if(self._number is not None and time.monotonic() > self._deadline)
+
+    def on_fit_end(self, *_: Any) -> None:
+        """Stop, if the stage's last epoch was just finished."""
+        self._stop_if(self._number is not None)
+
+    def _remember(self, number: int, frame: FrameType | None) -> None:
+        if self._number is not None:
+            _raise(number, frame)
+        self._number = number
+        self._deadline = time.monotonic() + GRACE
+
+    def _stop_if(self, now: bool) -> None:
+        if now:
+            assert self._number is not None
+            raise Interrupted(self._number)
+
+
+@contextmanager
+def _handling(handler: Any, number: int) -> Iterator[None]:
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(number, handler)
+    try:
+        yield
+    finally:
+        signal.signal(number, before)
+
+
+def _raise(number: int, _: FrameType | None) -> None:
+    raise Interrupted(number)
+
+
+# ---------------------------------------------------------------------------------------------------------- failures
+
+
+@contextmanager
+def explaining_failures(folder: Path) -> Iterator[None]:
+    """Turn what a machine can do to a run into one line that says what to put right and how to go on.
+
+    Raises:
+        InputError: if the disk is full, a folder cannot be written, or a process that loads data has died.
+    """
+    try:
+        yield
+    except InputError:
+        raise
+    except OSError as error:
+        if error.errno not in CANNOT_WRITE:
+            raise
+        where = f" {error.filename}" if error.filename else ""
+        raise InputError(f"cannot write{where}: {error.strerror}. Make room or give leave. {_go_on(folder)}") from error
+    except RuntimeError as error:
+        if _DEAD_WORKER.search(str(error)):
+            raise InputError(
+                f"a process that loads data died ({first_line(error)}), as when memory runs out: lower "
+                f"data.num_workers or training.batch_size in {folder / 'config.yaml'}. {_go_on(folder)}"
+            ) from error
+        if _FAILED_SAVE.search(str(error)):
+            raise InputError(f"cannot write to {folder}: is the disk full? Make room. {_go_on(folder)}") from error
+        raise
+
+
+def _go_on(folder: Path) -> str:
+    return f"Go on with `python -m microg_da fit --resume {folder}`: finished epochs and stages are kept."
+
+
+# ------------------------------------------------------------------------------------------------------- checkpoints
+
+
+class SaveLast(Checkpoint):
+    """Saves every epoch that is finished, whether or not it is the best.
+
+    Lightning's own callback saves the last epoch only where it has saved the best.
+
+    Args:
+        folder: of the stage.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, *_: Any) -> None:
+        """Save all that the next epoch depends on."""
+        trainer.save_checkpoint(self.folder / LAST)
+
+
+class TwoCheckpoints(TorchCheckpointIO):
+    """Writes a checkpoint whole or not at all, and keeps the last one's predecessor as ``previous.ckpt``."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        """Write beside the old one, then take its place."""
+        path = Path(path)
+        with replacing(path) as temporary:
+            torch.save(checkpoint, temporary)
+            if path.name == LAST and path.exists():
+                path.replace(path.with_name(PREVIOUS))
+
+
+def checkpoint_to_continue(folder: Path, console: Console) -> Path | None:
+    """The newest sound checkpoint of a stage that was interrupted; None if it has to begin anew.
+
+    A damaged one is set aside as ``….damaged``, and said to be.
+    """
+    for name in (LAST, PREVIOUS):
+        file = folder / name
+        if not file.exists():
+            continue
+        if (problem := damage(file)) is None:
+            return file
+        console.print(
+            f"[yellow]note[/yellow] {file} is damaged ({problem}): going on from the checkpoint before it, if any",
+            highlight=False,
+            soft_wrap=True,
+        )
+        with suppress(OSError):
+            file.replace(file.with_name(f"{name}.damaged"))
+    return None
+
+
+def damage(file: Path) -> str | None:
+    """What is wrong with a file that ``torch.save`` wrote, by the check sums in it; None if nothing is."""
+    try:
+        with zipfile.ZipFile(file) as archive:
+            broken = archive.testzip()
+    except (OSError, zipfile.BadZipFile, EOFError, ValueError, NotImplementedError) as error:
+        return first_line(error)
+    return None if broken is None else f"its part {broken} is not what was written"
