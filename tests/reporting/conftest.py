@@ -74,7 +74,7 @@ def make_results(rng: np.random.Generator, levels: dict[tuple[str, str], float] 
         if (name, "target") not in levels:
             continue
         tested = {d: scores(rng, levels[name, d]) if (name, d) in levels else None for d in ("source", "target")}
-        said = {"validators": {"entropy": -0.1 * len(rows), "mmd": 0.1 * len(rows) - 1}, "collapse": GUARD}
+        said = {"validators": {"entropy": -0.1 * len(rows), "mmd": 0.1 * len(rows) - 1}, "collapse": dict(GUARD)}
         rows.append({"name": name, "method": method, "seconds": float(rng.uniform(20, 200)), **tested, **said})
     maps = {row["name"]: row["target"]["map"] for row in rows}
     gap = None
