@@ -1,0 +1,60 @@
+"""Activation checkpointing: a stage keeps its input alone and computes the rest once more in the backward pass."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import cache
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.utils.checkpoint import checkpoint
+
+from microg_da.models.backbone import Backbone
+
+
+class _Checkpointed:
+    """Mixed into the class of a stage."""
+
+    def forward(self, *inputs: Any) -> Any:
+        """As the stage's own, in less memory while it is trained."""
+        if not (self.training and torch.is_grad_enabled()):  # type: ignore[attr-defined]
+            return super().forward(*inputs)  # type: ignore[misc]
+        return checkpoint(self._forward, *inputs, use_reentrant=False, context_fn=self._contexts)
+
+    def _forward(self, *inputs: Any) -> Any:
+        # SlowFast's stages put their output into the list that they are given, which the second pass needs as it was.
+        fresh = (list(item) if isinstance(item, list) else item for item in inputs)
+        return super().forward(*fresh)  # type: ignore[misc]
+
+    def _contexts(self) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
+        return nullcontext(), _statistics_kept(self)  # type: ignore[arg-type]
+
+
+@cache
+def _checkpointed(kind: type[nn.Module]) -> type[nn.Module]:
+    return type(f"Checkpointed{kind.__name__}", (_Checkpointed, kind), {})
+
+
+def checkpoint_stages(backbone: Backbone) -> None:
+    """Let every stage of a backbone drop its activations, in place; names, weights and gradients stay."""
+    for name in backbone.stages:
+        stage = backbone.get_submodule(name)
+        if not isinstance(stage, _Checkpointed):
+            stage.__class__ = _checkpointed(type(stage))  # type: ignore[arg-type]
+
+
+@contextmanager
+def _statistics_kept(stage: nn.Module) -> Iterator[None]:
+    """The second pass sees the same clips: it must not count in the running statistics again."""
+    layers = [layer for layer in stage.modules() if isinstance(layer, _BatchNorm) and layer.track_running_stats]
+    kept = [(layer.momentum, layer.num_batches_tracked) for layer in layers]
+    for layer in layers:
+        layer.momentum, layer.num_batches_tracked = 0.0, None
+    try:
+        yield
+    finally:
+        for layer, (momentum, count) in zip(layers, kept, strict=True):
+            layer.momentum, layer.num_batches_tracked = momentum, count
