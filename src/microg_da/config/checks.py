@@ -133,5 +133,6 @@ _LIMITS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "adaptation.epochs": _at_least(0),
     "adaptation.cycles": _at_least(1),
     "adaptation.lr": _POSITIVE,
+    "training.accumulate": _at_least(1),
     "evaluation.batch_size": _at_least(1),
 }

@@ -101,6 +101,9 @@ class TrainingConfig:
     ``schedule`` is ``cosine``, ``constant`` or ``steps``; ``steps`` multiplies ``lr`` by ``relative_lrs[i]`` from
     epoch ``step_epochs[i]`` on. All begin with a linear warm-up from ``warmup_start * lr``. With ``cycles`` the whole
     schedule is run through so many times (Loshchilov & Hutter, "SGDR", ICLR 2017).
+
+    ``accumulate`` batches make one step of the optimiser. With ``activation_checkpointing`` the stages of the backbone
+    keep their inputs alone and are computed once more in the backward pass: less memory, the same gradients.
     """
 
     epochs: int = 12
@@ -117,6 +120,8 @@ class TrainingConfig:
     relative_lrs: list[float] = field(default_factory=lambda: [1.0, 0.1, 0.01, 0.001])
     clip_gradient_norm: float | None = None
     layer_decay: float = 1.0
+    accumulate: int = 1
+    activation_checkpointing: bool = False
 
 
 @dataclass
@@ -156,10 +161,15 @@ class TargetSupervisedConfig:
 
 @dataclass
 class EvaluationConfig:
-    """How scores become numbers."""
+    """How scores become numbers.
+
+    With ``fold_batch_norm`` detectors are tested with normalisation multiplied into their convolutions: faster, and
+    the same up to rounding. Methods with a way of their own to predict are tested as they are.
+    """
 
     protocol: str = "corrected"
     batch_size: int = 32
+    fold_batch_norm: bool = False
 
 
 @dataclass

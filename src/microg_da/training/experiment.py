@@ -23,6 +23,7 @@ from microg_da.evaluation.metric import DetectionMetrics
 from microg_da.files import replacing
 from microg_da.models.cost import count_parameters
 from microg_da.models.detector import ActionDetector
+from microg_da.models.folding import fold_batch_norm
 from microg_da.taxonomy import get_taxonomy
 from microg_da.training.examples import write_examples
 from microg_da.training.module import DetectorModule
@@ -414,9 +415,12 @@ def _pass(
     method = adaptation or create_adaptation(
         "source_only", feature_dim=detector.feature_dim, num_classes=detector.num_classes
     )
-    module = DetectorModule(detector, method, run.config.training, run.config.augment, **accumulate)
     # Methods that adapt at test time ask for gradients, which inference mode would forbid.
     stateless = type(method).predict is Adaptation.predict
+    if stateless and run.config.evaluation.fold_batch_norm:
+        side = run.config.data.image_size
+        detector = fold_batch_norm(detector, torch.zeros(1, 3, run.config.model.num_frames, side, side))
+    module = DetectorModule(detector, method, run.config.training, run.config.augment, **accumulate)
     trainer = make_trainer(run, inference_mode=stateless)
     # Several processes share the clips; a method that learns from them must meet all of them, in order.
     data.trainer = trainer if stateless else None

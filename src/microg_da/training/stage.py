@@ -21,6 +21,7 @@ from microg_da.data.datamodule import StageData
 from microg_da.errors import InputError
 from microg_da.evaluation.metric import DetectionMetrics
 from microg_da.files import replacing, write_json
+from microg_da.models.checkpointing import checkpoint_stages
 from microg_da.models.detector import ActionDetector
 from microg_da.training.callbacks import progress_callback
 from microg_da.training.module import DetectorModule
@@ -63,6 +64,8 @@ def train_stage(
         metrics = DetectionMetrics(truth, taxonomy=config.data.taxonomy, protocol=config.evaluation.protocol)
     if data.observe:
         observations = Observations(detector.num_classes, detector.feature_dim)
+    if training.activation_checkpointing:
+        checkpoint_stages(detector.backbone)
     module = DetectorModule(
         detector,
         adaptation,
@@ -89,6 +92,7 @@ def train_stage(
         callbacks=[*checkpoints, timer, progress_callback(console, stage), FinishEpoch()],
         plugins=[TwoCheckpoints()],
         gradient_clip_val=training.clip_gradient_norm,
+        accumulate_grad_batches=training.accumulate,
         limit_val_batches=1.0 if metrics is not None or observations is not None else 0,
     )
     last = checkpoint_to_continue(folder, console)
