@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import zlib
+import hashlib
 from pathlib import Path
 
 import numpy as np
@@ -54,7 +54,7 @@ class PeopleSample(Metric):
         device = prediction.features.device
         keys = [batch.keys[clip] for clip in batch.clip_index.tolist()]
         hashes = [
-            zlib.crc32(f"{key.video_id}@{key.frame_stamp}:{np.round(box, 4)}".encode())
+            _hash(f"{key.video_id}@{key.frame_stamp}:{np.round(box, 4)}")
             for key, box in zip(keys, batch.table_boxes.cpu().numpy(), strict=True)
         ]
         self.hashes.append(torch.tensor(hashes, dtype=torch.int64, device=device))
@@ -93,3 +93,8 @@ class PeopleSample(Metric):
         first = np.unique(hashes.cpu().numpy(), return_index=True)[1][: self.most]
         chosen = torch.from_numpy(first).to(hashes.device)
         return hashes[chosen], keyframes[chosen], boxes[chosen], features[chosen]
+
+
+def _hash(text: str) -> int:
+    """A number below 2⁵⁶ that similar texts do not share the beginning of, as checksums do."""
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=7).digest(), "big")
