@@ -1,0 +1,346 @@
+"""What a training step and an inference step of a detector cost, lever by lever.
+
+    python benchmarks/step.py --models x3d_s_13x6 slow_r50_8x8 --variants plain default [--threads 1 2] [--json FILE]
+
+A training step is forward, backward and optimiser on a batch that lies on the device as uint8; an inference step is
+the forward pass. Steps of all variants take turns, so that whatever else the machine does meets all of them; medians
+are compared. Variants:
+
+    plain           PyTorch's layers in contiguous memory, fp32: the network as pytorchvideo builds it
+    channels_last   the same in channels-last memory
+    default         as `create_detector` builds it
+    bf16, fp16      default under autocast
+    compile         default under torch.compile
+    checkpointing   default with activation checkpointing (training)
+    folded          default with normalisation folded into convolutions (inference)
+    frames          default with frame-by-frame convolutions on every device, not the CPU alone
+    fused           default with the optimiser's fused kernel (training)
+
+`kept` is the memory of what the forward pass leaves for the backward pass, `peak` that of the device. With a GPU the
+card's rate of bf16 matrix products is measured too, and the share of it that a step reaches (model FLOPs utilisation,
+a training step counted as three forward passes). With `--loader SOURCE` the steps are also fed by a loader, and the
+share of a step spent waiting for it is told.
+
+On a machine that others use too, set OMP_WAIT_POLICY=passive: threads that spin at barriers while another program has
+their core make a step with two threads several times slower than with one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import os
+import platform
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from microg_da.config import TrainingConfig
+from microg_da.data.clips import collate_clips
+from microg_da.data.sources import open_source
+from microg_da.models import create_detector, model_window
+from microg_da.models.checkpointing import checkpoint_stages
+from microg_da.models.convolutions import FrameConv3d
+from microg_da.models.cost import count_multiply_adds
+from microg_da.models.folding import fold_batch_norm
+from microg_da.models.zoo import ZOO
+from microg_da.training.module import build_optimizer
+
+VARIANTS = (
+    "plain", "channels_last", "default", "bf16", "fp16", "compile", "checkpointing", "folded", "frames", "fused",
+)  # fmt: skip
+NOT_FOR = {"train": ("folded",), "inference": ("checkpointing", "fused")}
+AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
+MATRIX = 8192
+MIB = 2**20
+
+
+@dataclass
+class Row:
+    """One line of the table; ``kept`` and ``peak`` in MiB, rates in TFLOP/s."""
+
+    model: str
+    mode: str
+    variant: str
+    batch: int
+    frames: int
+    side: int
+    threads: int
+    seconds: float
+    processor_seconds: float
+    clips_per_second: float
+    speedup: float
+    tflops: float
+    kept: float | None = None
+    peak: float | None = None
+    utilisation: float | None = None
+    loader_share: float | None = None
+
+
+class Step:
+    """One step of one variant, to be called again and again."""
+
+    def __init__(self, name: str, mode: str, variant: str, batch: Batch, device: str, optimizer: str) -> None:
+        torch.manual_seed(0)
+        self.variant, self.batch, self.device = variant, batch, device
+        self.train = mode == "train"
+        detector = create_detector(name).to(device).train(self.train)
+        if variant in ("plain", "channels_last"):
+            make_plain(detector, torch.channels_last_3d if variant == "channels_last" else torch.contiguous_format)
+        if variant == "checkpointing":
+            checkpoint_stages(detector.backbone)
+        if variant == "frames":
+            for layer in detector.modules():
+                if isinstance(layer, FrameConv3d):
+                    layer.devices = frozenset({"cpu", device})
+        if variant == "folded":
+            detector = fold_batch_norm(detector, batch.frames[:1])
+        # The learning rate is too small to change anything: a step's cost must not depend on what is learnt.
+        config = TrainingConfig(optimizer=optimizer, lr=1e-12)
+        self.optimizer = build_optimizer(detector, config) if self.train else None
+        if variant == "fused":
+            kind = type(self.optimizer)
+            self.optimizer = kind(self.optimizer.param_groups, lr=config.lr, fused=True)
+        self.detector = detector
+        self.run: Callable[..., Any] = torch.compile(detector) if variant == "compile" else detector
+        self.scaler = torch.amp.GradScaler(device, enabled=variant == "fp16" and self.train and device == "cuda")
+
+    def __call__(self, frames: Tensor | None = None) -> None:
+        """Forward, and in training backward and optimiser."""
+        frames = self.batch.frames if frames is None else frames
+        dtype = AUTOCAST.get(self.variant)
+        with torch.autocast(self.device, dtype) if dtype else nullcontext(), torch.set_grad_enabled(self.train):
+            logits = self.run(frames, self.batch.boxes, self.batch.clip_index).logits
+        if self.optimizer is not None:
+            loss = nn.functional.binary_cross_entropy_with_logits(logits.float(), self.batch.labels)
+            self.optimizer.zero_grad()
+            self.scaler.scale(loss).backward()
+            self.scaler.step(self.optimizer)
+            self.scaler.update()
+        if self.device == "cuda":
+            torch.cuda.synchronize()
+
+    def kept(self) -> float:
+        """MiB that the forward pass of training leaves for the backward pass, parameters aside."""
+        storages: dict[int, int] = {}
+        own = {parameter.untyped_storage().data_ptr() for parameter in self.detector.parameters()}
+
+        def keep(tensor: Tensor) -> Tensor:
+            storage = tensor.untyped_storage()
+            if storage.data_ptr() not in own:
+                storages[storage.data_ptr()] = storage.nbytes()
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+            dtype = AUTOCAST.get(self.variant)
+            with torch.autocast(self.device, dtype) if dtype else nullcontext():
+                output = self.detector(self.batch.frames, self.batch.boxes, self.batch.clip_index)
+        del output
+        return sum(storages.values()) / MIB
+
+
+def make_plain(detector: nn.Module, memory_format: torch.memory_format) -> None:
+    """Undo what this package does to the layers of the libraries that it builds on."""
+    for layer in detector.modules():
+        if isinstance(layer, nn.Conv3d):
+            layer.__class__ = nn.Conv3d
+    detector.backbone.memory_format = memory_format
+    detector.backbone.to(memory_format=memory_format)
+
+
+@dataclass
+class Batch:
+    """A batch on the device; one person a clip."""
+
+    frames: Tensor
+    boxes: Tensor
+    clip_index: Tensor
+    labels: Tensor
+
+    @classmethod
+    def make(cls, size: int, num_frames: int, side: int, device: str) -> Batch:
+        """Noise: what convolutions cost does not depend on what they see."""
+        generator = torch.Generator().manual_seed(0)
+        frames = torch.randint(0, 256, (size, 3, num_frames, side, side), dtype=torch.uint8, generator=generator)
+        boxes = torch.tensor([[0.2, 0.1, 0.7, 0.9]]).repeat(size, 1) * side
+        labels = (torch.rand(size, 50, generator=generator) < 0.05).float()
+        return cls(*(tensor.to(device) for tensor in (frames, boxes, torch.arange(size), labels)))
+
+
+def seconds_of(work: Callable[[], object]) -> tuple[float, float]:
+    """By the clock, and of the processor."""
+    start, processor = time.perf_counter(), time.process_time()
+    work()
+    return time.perf_counter() - start, time.process_time() - processor
+
+
+def matrix_rate(device: str) -> float:
+    """Measured FLOP/s of a large bf16 matrix product."""
+    a, b = (torch.randn(MATRIX, MATRIX, device=device, dtype=torch.bfloat16) for _ in range(2))
+
+    def multiply() -> None:
+        for _ in range(10):
+            a @ b
+        torch.cuda.synchronize()
+
+    multiply()
+    return 10 * 2 * MATRIX**3 / statistics.median(seconds_of(multiply)[0] for _ in range(5))
+
+
+def forward_flops(name: str, num_frames: int, side: int) -> float:
+    """FLOPs of one clip: two for each multiply-add of the backbone."""
+    with torch.device("meta"):
+        return 2 * count_multiply_adds(create_detector(name).backbone, num_frames, side)
+
+
+def measure(name: str, mode: str, args: argparse.Namespace, peak_rate: float | None) -> list[Row]:
+    """The rows of one model in one mode, variants and thread counts taking turns."""
+    num_frames = args.frames or model_window(name).num_frames
+    side = args.side or (ZOO[name].crop if mode == "inference" else args.train_side)
+    batch = Batch.make(args.batch, num_frames, side, args.device)
+    variants = [variant for variant in args.variants if variant not in NOT_FOR[mode]]
+    steps = {variant: Step(name, mode, variant, batch, args.device, args.optimizer) for variant in variants}
+    times: dict[tuple[str, int], list[tuple[float, float]]] = {}
+    for repeat in range(args.warmup + args.repeats):
+        for threads in args.threads:
+            torch.set_num_threads(threads)
+            for variant, step in steps.items():
+                if repeat >= args.warmup:
+                    times.setdefault((variant, threads), []).append(seconds_of(step))
+                elif threads == args.threads[0]:
+                    step()
+    flops = forward_flops(name, num_frames, side) * args.batch * (3 if mode == "train" else 1)
+    rows = []
+    for (variant, threads), measured in times.items():
+        seconds, processor = (statistics.median(column) for column in zip(*measured, strict=True))
+        reference = times[variants[0], args.threads[0]]
+        speedup = statistics.median(theirs[0] / own[0] for own, theirs in zip(measured, reference, strict=True))
+        rows.append(Row(
+            name, mode, variant, args.batch, num_frames, side, threads, seconds, processor, args.batch / seconds,
+            speedup, flops / seconds / 1e12,
+        ))  # fmt: skip
+    for row in rows:
+        step = steps[row.variant]
+        if mode == "train" and row.threads == args.threads[0] and row.variant != "compile":
+            row.kept = step.kept()
+        if args.device == "cuda":
+            torch.cuda.reset_peak_memory_stats()
+            step()
+            row.peak = torch.cuda.max_memory_allocated() / MIB
+            row.utilisation = flops / row.seconds / peak_rate
+        if args.loader:
+            row.loader_share = loader_share(step, args, num_frames, side)
+    return rows
+
+
+def loader_share(step: Step, args: argparse.Namespace, num_frames: int, side: int) -> float:
+    """How much of a step fed by a loader is spent waiting for it."""
+    options = {"num_clips": args.loader_clips} if args.loader.startswith("synthetic:") else {}
+    clips = open_source(
+        args.loader, split="train", taxonomy="microg50", num_frames=num_frames, sampling_rate=2, image_size=side,
+        labelled=True, train=True, **options,
+    )  # fmt: skip
+    workers = {"num_workers": args.workers, "persistent_workers": args.workers > 0}
+    loader = DataLoader(
+        clips, args.batch, collate_fn=collate_clips, drop_last=True, pin_memory=args.device == "cuda", **workers
+    )
+
+    def batches() -> Iterator[Tensor]:
+        while True:
+            yield from (batch.frames for batch in loader)
+
+    feed = batches()
+    step(next(feed).to(args.device, non_blocking=True))
+    waits, whole = 0.0, 0.0
+    for _ in range(args.repeats):
+        start = time.perf_counter()
+        frames = next(feed)
+        waited = time.perf_counter() - start
+        step(frames.to(args.device, non_blocking=True))
+        waits, whole = waits + waited, whole + time.perf_counter() - start
+    return waits / whole
+
+
+def show(rows: list[Row], peak_rate: float | None) -> None:
+    """A table for each model and mode, and the card's rate."""
+    headings = (
+        "variant", "threads", "s", "processor s", "clips/s", "×", "TFLOP/s", "kept MiB", "peak MiB", "utilisation",
+        "loader",
+    )  # fmt: skip
+    for (name, mode), group in itertools.groupby(rows, key=lambda row: (row.model, row.mode)):
+        group = list(group)
+        first = group[0]
+        title = f"{name}, {mode}: {first.batch} clips of {first.frames}×{first.side}², medians"
+        table = Table(title=title, title_justify="left")
+        shown = [cells(row) for row in group]
+        used = [i for i in range(len(headings)) if any(line[i] != "–" for line in shown)]
+        for i in used:
+            table.add_column(headings[i], justify="right" if i else "left")
+        for line in shown:
+            table.add_row(*(line[i] for i in used))
+        Console().print(table)
+    if peak_rate:
+        print(f"bf16 matrix product of {MATRIX}: {peak_rate / 1e12:.0f} TFLOP/s")
+
+
+def cells(row: Row) -> list[str]:
+    """One row as text."""
+
+    def maybe(value: float | None, form: str) -> str:
+        return "–" if value is None else format(value, form)
+
+    return [
+        row.variant, str(row.threads),
+        f"{row.seconds:.4g}", f"{row.processor_seconds:.4g}", f"{row.clips_per_second:.3g}", f"{row.speedup:.2f}",
+        f"{row.tflops:.3g}", maybe(row.kept, ",.0f"), maybe(row.peak, ",.0f"), maybe(row.utilisation, ".1%"),
+        maybe(row.loader_share, ".1%"),
+    ]  # fmt: skip
+
+
+def main(words: list[str] | None = None) -> list[Row]:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--models", nargs="+", default=["slow_r50_8x8", "x3d_s_13x6"])
+    parser.add_argument("--modes", nargs="+", choices=tuple(NOT_FOR), default=list(NOT_FOR))
+    parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=["plain", "default"], help="first: the 1×")
+    parser.add_argument("--batch", type=int, default=2)
+    parser.add_argument("--frames", type=int, help="default: the model's window")
+    parser.add_argument("--side", type=int, help="default: the model's test crop, and --train-side in training")
+    parser.add_argument("--train-side", type=int, default=224)
+    parser.add_argument("--threads", type=int, nargs="+", default=[torch.get_num_threads()])
+    parser.add_argument("--optimizer", choices=("sgd", "adamw"), default="sgd")
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--warmup", type=int, default=1)
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--loader", metavar="SOURCE", help="also feed the steps from this data")
+    parser.add_argument("--loader-clips", type=int, default=64, help="how many, of embedded data")
+    parser.add_argument("--workers", type=int, default=0, help="of the loader")
+    parser.add_argument("--json", type=Path)
+    args = parser.parse_args(words)
+    peak_rate = matrix_rate(args.device) if args.device == "cuda" else None
+    rows = [row for name in args.models for mode in args.modes for row in measure(name, mode, args, peak_rate)]
+    show(rows, peak_rate)
+    if args.json:
+        machine = {
+            "device": torch.cuda.get_device_name() if args.device == "cuda" else platform.processor(),
+            "torch": torch.__version__,
+            "omp_wait_policy": os.environ.get("OMP_WAIT_POLICY"),
+            "matrix_rate": peak_rate,
+        }
+        content = {"machine": machine, "rows": [asdict(row) for row in rows]}
+        args.json.write_text(json.dumps(content, indent=1), encoding="utf-8")
+    return rows
+
+
+if __name__ == "__main__":
+    main()

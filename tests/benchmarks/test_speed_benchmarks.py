@@ -1,0 +1,78 @@
+"""The programs that measure speed, in tiny form: their tables are complete and their figures add up."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+ROOT = Path(__file__).parents[2]
+
+
+def load(name):
+    spec = importlib.util.spec_from_file_location(f"{name}_benchmark", ROOT / "benchmarks" / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def threads():
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+def test_steps(tmp_path, threads, capsys):
+    step = load("step")
+    words = "--models r2plus1d_tiny --frames 8 --side 32 --repeats 1 --device cpu --threads 1"
+    words += " --variants plain channels_last default bf16 checkpointing folded frames fused --optimizer adamw"
+    words += " --loader synthetic:earth --loader-clips 4"
+    rows = step.main([*words.split(), "--json", str(tmp_path / "rows.json")])
+    assert "r2plus1d_tiny, inference" in capsys.readouterr().out
+    named = {(row.mode, row.variant) for row in rows}
+    assert {variant for mode, variant in named if mode == "train"} == {*step.VARIANTS} - {"folded", "fp16", "compile"}
+    assert ("inference", "folded") in named
+    assert ("inference", "fused") not in named
+    for row in rows:
+        assert row.clips_per_second == pytest.approx(2 / row.seconds)
+        assert 0 < row.loader_share < 1
+    kept = {row.variant: row.kept for row in rows if row.kept is not None}
+    assert kept["checkpointing"] < 0.7 * kept["plain"]
+    assert rows[0].speedup == 1
+    # A training step costs three forward passes by the count, of the same clips.
+    work = {row.mode: row.tflops * row.seconds for row in rows}
+    assert work["train"] == pytest.approx(3 * work["inference"])
+    assert len(json.loads((tmp_path / "rows.json").read_text())["rows"]) == len(rows)
+
+
+def test_parts_of_a_run_add_up(tmp_path):
+    end_to_end = load("end_to_end")
+    start = time.perf_counter()
+    tiny = [
+        "training.epochs=1", "adaptation.epochs=1", "training.batch_size=4", "data.image_size=48",
+        "synthetic.workers=0", "synthetic.train_clips=8", "synthetic.val_clips=4", "synthetic.test_clips=6",
+    ]  # fmt: skip
+    content = end_to_end.main([*tiny, "--json", str(tmp_path / "parts.json")])
+    elapsed = time.perf_counter() - start
+    parts = content["parts"]
+    expected = {name.format("", "source") for _, name in end_to_end.PARTS} | {"train: adapt"}
+    assert expected <= parts.keys()
+    assert all(part["seconds"] >= 0 for part in parts.values())
+    assert 0.9 * elapsed < content["all"]["seconds"] <= elapsed
+    assert json.loads((tmp_path / "parts.json").read_text()) == content
+
+
+def test_time_inside_a_part_counts_once():
+    watch = load("end_to_end").Stopwatch()
+    with watch.part("outer"):
+        time.sleep(0.02)
+        with watch.part("inner"):
+            time.sleep(0.05)
+    assert 0.02 <= watch.seconds["outer"] < 0.05 <= watch.seconds["inner"]
