@@ -70,26 +70,28 @@ def class_changes(runs: Sequence[RunFolder], names: Sequence[str], baseline: str
     """
     tables = [per_class(run.results) for run in runs]
     alone = set(names) == {baseline}
-    ap: dict[tuple[str, Any], list[pd.Series]] = {}
+    repeats: dict[tuple[str, Any], list[pd.Series]] = {}
     for run, name, table in zip(runs, names, tables, strict=True):
-        final = ADAPTED if ADAPTED in table else SOURCE_ONLY
-        if final in table and not (alone and (final != ADAPTED or SOURCE_ONLY not in table)):
-            values = table[ADAPTED] - table[SOURCE_ONLY] if alone else table[final]
-            ap.setdefault((name, run.run.get("seed")), []).append(values)
+        values = _gain(table) if alone else table.get(ADAPTED, table.get(SOURCE_ONLY))
+        if values is not None:
+            repeats.setdefault((name, run.run.get("seed")), []).append(values)
     # Runs of one setting and seed are one repeat.
-    means = {key: pd.concat(columns, axis=1).mean(axis=1, skipna=False) for key, columns in ap.items()}
+    ap = {key: pd.concat(values, axis=1).mean(axis=1, skipna=False) for key, values in repeats.items()}
     known = pd.concat([table[["name", "group", "support"]] for table in tables])
     classes = known[~known.index.duplicated()]
     settings = []
     for name in dict.fromkeys(names):
-        if alone:
-            seeds = {seed: values for (_, seed), values in means.items()}
-        else:
-            mine = {seed: values for (other, seed), values in means.items() if other == name != baseline}
-            seeds = {s: values - means[baseline, s] for s, values in mine.items() if (baseline, s) in means}
-        if seeds:
-            settings.append(_changes(name, pd.DataFrame(seeds), classes))
+        mine = {seed: values for (other, seed), values in ap.items() if other == name}
+        if not alone:
+            mine = {seed: values - ap[baseline, seed] for seed, values in mine.items() if (baseline, seed) in ap}
+        if mine and (alone or name != baseline):
+            settings.append(_changes(name, pd.DataFrame(mine), classes))
     return (OWN_SOURCE_ONLY if alone else baseline), settings
+
+
+def _gain(table: pd.DataFrame) -> pd.Series | None:
+    """What adaptation changes within a run, if it has both detectors."""
+    return table[ADAPTED] - table[SOURCE_ONLY] if {ADAPTED, SOURCE_ONLY} <= set(table) else None
 
 
 def _changes(name: str, differences: pd.DataFrame, classes: pd.DataFrame) -> SettingChanges:
