@@ -46,6 +46,19 @@ def replacing(path: str | Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def inside(root: str | Path, name: str) -> Path:
+    """The file or folder that data names below a folder.
+
+    Raises:
+        InputError: if it leaves the folder: by ``..``, by an absolute path, or by a link that leads elsewhere.
+    """
+    root, path = Path(root), Path(root) / name
+    resolved, top = path.resolve(), root.resolve()
+    if resolved == top or not resolved.is_relative_to(top):
+        raise InputError(f"{name!r} leaves {root}: names in data must stay below their folder; link all of it instead.")
+    return path
+
+
 def write_text(path: str | Path, text: str) -> Path:
     """Write UTF-8 text in one step; returns the path."""
     with replacing(path) as temporary:

@@ -14,6 +14,7 @@ import numpy as np
 from PIL import Image
 
 from microg_da.errors import InputError
+from microg_da.files import inside
 
 VIDEO_SUFFIXES = (".mp4", ".mkv", ".webm", ".avi", ".mov")
 
@@ -144,7 +145,7 @@ class JpegFolders:
         return self._frames[video_id]
 
     def _list(self, video_id: str) -> tuple[str, int, int, int]:
-        folder = self.root / video_id
+        folder = inside(self.root, video_id)
         if not folder.is_dir():
             raise InputError(
                 f"{folder}: no such folder of frames. Extract the frames of {video_id}, or remove its rows."
@@ -240,7 +241,7 @@ class VideoIndex:
         stamps = self.order[numbers]
         runs = np.searchsorted(self.entries, stamps, side="right") - 1
         try:
-            with av.open(self.path) as container:
+            with av.open(self.path, metadata_errors="ignore") as container:
                 stream = container.streams.video[0]
                 for run in np.unique(runs):
                     container.seek(int(self.entries[max(run, 0)]), stream=stream)
@@ -256,7 +257,9 @@ class VideoIndex:
                     if stamp is not None:
                         number = int(np.searchsorted(self.order, stamp))
                         raise InputError(f"{self.path}: frame {number + 1} of {len(self.order)} cannot be decoded")
-        except av.FFmpegError as error:
+        except (av.FFmpegError, OSError, ValueError) as error:
+            if isinstance(error, InputError):
+                raise
             raise InputError(f"{self.path}: cannot be decoded ({error}). Download or copy it again.") from error
 
     def _pixels(self, frame, min_short_side: int | None) -> np.ndarray:  # type: ignore[no-untyped-def]
@@ -280,7 +283,7 @@ def index_video(path: str) -> VideoIndex:
             "reading video files needs PyAV: pip install 'microg_da[video]', or extract JPEG frames"
         ) from error
     try:
-        with av.open(path) as container:
+        with av.open(path, metadata_errors="ignore") as container:
             stream = container.streams.video[0]
             packets = [
                 (packet.pts, packet.is_keyframe)
@@ -288,7 +291,7 @@ def index_video(path: str) -> VideoIndex:
                 if packet.pts is not None and not packet.is_discard
             ]
             rate, size = stream.average_rate, (stream.height, stream.width)
-    except (av.FFmpegError, OSError, IndexError) as error:
+    except (av.FFmpegError, OSError, IndexError, ValueError) as error:
         raise InputError(f"{path}: not a readable video file ({error}). Download or copy it again.") from error
     if not packets:
         raise InputError(f"{path}: holds no video frame with a time stamp. Download it again, or convert it to mp4.")

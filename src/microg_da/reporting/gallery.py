@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from microg_da.files import inside
 from microg_da.reporting.figures import embedded_image, embedded_strip
 from microg_da.reporting.run_folder import ADAPTED, ROWS, SOURCE_ONLY
 
@@ -99,7 +100,7 @@ def gallery(examples: list[dict[str, Any]], folder: Path, names: Mapping[int, st
 
 
 def _example(example: dict[str, Any], folder: Path, names: Mapping[int, str], rows: list[str], budget: int) -> Example:
-    uri, width, height = embedded_image(folder / example["image"], budget // 3)
+    uri, width, height = embedded_image(inside(folder, example["image"]), budget // 3)
     people = [_person(n, p, names, rows) for n, p in enumerate(example.get("people", []), start=1)]
     return Example(
         domain=str(example.get("domain", "")),
@@ -107,7 +108,7 @@ def _example(example: dict[str, Any], folder: Path, names: Mapping[int, str], ro
         frame_stamp=example.get("frame_stamp", ""),
         image=uri,
         size=(width, height),
-        strip=embedded_strip([folder / name for name in example.get("frames") or []], budget - budget // 3),
+        strip=embedded_strip([inside(folder, name) for name in example.get("frames") or []], budget - budget // 3),
         people=people,
     )
 

@@ -1,0 +1,251 @@
+"""Whatever bytes a file holds: a reader reads them or raises InputError, and nothing else ever.
+
+A small fixed set of inputs in the suite; ``make fuzz N=10000`` draws so many for every reader (docs/robustness.md).
+"""
+
+import json
+import os
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+
+from microg_da.config import load_config
+from microg_da.data import annotations, ava, frames
+from microg_da.data.audit import audit
+from microg_da.data.sources import read_tree
+from microg_da.data.splits import make_split, read_split, write_split
+from microg_da.errors import InputError
+from microg_da.experiments import find_experiment, find_sweep
+from microg_da.models.weight_files import read_weights
+from microg_da.reporting.run_folder import read_run_folder
+from microg_da.sweeps.file import read_sweep
+
+EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", 0))
+fuzz = settings(
+    max_examples=EXAMPLES or 15,
+    derandomize=not EXAMPLES,
+    database=None,
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
+    phases=[Phase.generate],  # shrinking costs more than it tells: what failed is printed as it is
+)
+
+ROWS = b"film_001,4,0.1,0.2,0.5,0.9,12,1\nfilm_001,4,0.1,0.2,0.5,0.9,17,1\nrec_002,5,0.3,0.1,0.6,0.8,80,2\n"
+SCORED = b"film_001,4,0.1,0.2,0.5,0.9,12,-1.25\nrec_002,5,0.3,0.1,0.6,0.8,80,2e-3\n"
+HEADER = b"video_id,frame_stamp,xmin,ymin,xmax,ymax,action_id,person_id\n"
+PIECES = [
+    *(b"nan", b"inf", b"-1", b"1e309", b"0x1", b"9" * 400, b"1_0", b"", b" ", b",", b",,", b'"', b"'", b"\n", b"\r", b"\t"),
+    *(b"\0", b"\xff", b"\xc3", b"\xef\xbb\xbf", "é²٣".encode(), b"\x1f\x8b", b"#", b":", b": ", b"- ", b"{", b"}", b"[", b"]"),
+    *(b"null", b"true", b"~", b"*a", b"&a ", b"!!python/object:os.system ", b"${", b"${a}", b"${oc.env:HOME}", b"<<: ", b"???"),
+    *(b"../../x", b"/etc/passwd", b"film_001", b"base: ", b"model: ", b"-", b".", b"=", b"--", b"1.5", b"[1, 2]", b"2024-01-01"),
+]  # fmt: skip
+
+
+@st.composite
+def mutated(draw, seeds):
+    """A valid input with a few pieces cut out, overwritten or put in; now and then nothing but noise."""
+    data = bytearray(draw(st.sampled_from(seeds)))
+    if draw(st.integers(0, 19)) == 0:
+        return draw(st.binary(max_size=300))
+    piece = st.one_of(st.sampled_from(PIECES), st.binary(min_size=1, max_size=4))
+    for _ in range(draw(st.integers(1, 5))):
+        start = draw(st.integers(0, len(data)))
+        end = min(len(data), start + draw(st.one_of(st.just(0), st.integers(0, 8), st.integers(0, max(1, len(data))))))
+        data[start:end] = draw(st.one_of(st.just(b""), piece, st.just(bytes(data[start:end]) * 2)))
+    return bytes(data)
+
+
+def reads_or_refuses(read, *arguments):
+    try:
+        read(*arguments)
+    except InputError as error:
+        assert str(error).strip()
+        assert "Traceback" not in str(error)
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory):
+    """Writes bytes to one and the same file."""
+    folder = tmp_path_factory.mktemp("fuzz")
+
+    def write(data: bytes, name: str = "input") -> Path:
+        path = folder / name
+        path.write_bytes(data)
+        return path
+
+    return write
+
+
+TABLES = {
+    "read_annotations": (annotations.read_annotations, [ROWS, HEADER + ROWS]),
+    "read_detections": (annotations.read_detections, [SCORED, HEADER.replace(b"person_id", b"score") + SCORED]),
+    "read_boxes": (annotations.read_boxes, [ROWS, b"film,0.5,0.1,0.2,0.5,0.9\n", b"film,3,0.1,0.2,0.5,0.9,7\n"]),
+    "read_actions": (annotations.read_actions, [b"video_id,movie_or_real,person_id,action\nf_1,m,0,12\nr_2,r,1,80\n"]),
+    "read_person_boxes": (
+        annotations.read_person_boxes,
+        [b"video_id,frame_id,person_id,xmin,ymin,xmax,ymax\nf_1,3,0,10,20.5,300,400\n"],
+    ),
+    "read_keyframes": (annotations.read_keyframes, [b"film,0902\nfilm,0903\n"]),
+    "read_predicted_boxes": (ava._read_boxes, [b"film,902,0.1,0.2,0.5,0.9,,0.97\nfilm,903,0,0,1.1,1,,0.5\n"]),
+}
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_tables(file, name):
+    read, seeds = TABLES[name]
+
+    @fuzz
+    @given(mutated(seeds))
+    def check(data):
+        reads_or_refuses(read, file(data, "table.csv"))
+
+    check()
+
+
+def test_a_tree_of_tables_that_can_be_read_can_be_audited(tmp_path):
+    @fuzz
+    @given(mutated([ROWS * 3, HEADER + ROWS]))
+    def check(data):
+        (tmp_path / "train.csv").write_bytes(data)
+
+        def read():
+            tree, _ = read_tree(f"ava:{tmp_path}", check_boxes=False)
+            audit(tree, make_split("by-source", tree.annotations, sources=tree.sources))
+
+        reads_or_refuses(read)
+
+    check()
+
+
+EXPERIMENT = find_experiment("ava2microg").read_bytes()
+
+
+def test_experiments(file):
+    @fuzz
+    @given(mutated([EXPERIMENT, b"base: ava2microg\nmodel:\n  name: r2plus1d_tiny\ntraining: {epochs: 3}\n"]))
+    def check(data):
+        reads_or_refuses(load_config, str(file(data, "experiment.yaml")))
+
+    check()
+
+
+WORDS = [b"training.epochs=3", b"--seed=1", b"augment.scale=[0.9,1.1]", b"adaptation=dann", b"adaptation.args.weight=1"]
+
+
+def test_overrides():
+    @fuzz
+    @given(st.lists(mutated([*WORDS, b'{"model": {"num_frames": 4}}', b"--model.name"]), min_size=1, max_size=3))
+    def check(words):
+        # What a shell hands over is text, with bytes that are none as surrogates.
+        reads_or_refuses(load_config, "ava2microg", [os.fsdecode(word) for word in words])
+
+    check()
+
+
+def test_sweeps(file):
+    contents = [find_sweep("temporal_window").read_bytes(), find_sweep("dann").read_bytes()]
+
+    @fuzz
+    @given(mutated(contents))
+    def check(data):
+        reads_or_refuses(read_sweep, str(file(data, "sweep.yaml")))
+
+    check()
+
+
+def test_split_files(file, tmp_path):
+    table = annotations.read_annotations(file(ROWS.replace(b"rec", b"b") + ROWS.replace(b"film", b"c"), "rows.csv"))
+    valid = write_split(make_split("by-source", table), tmp_path / "split.json").read_bytes()
+
+    @fuzz
+    @given(mutated([valid]))
+    def check(data):
+        reads_or_refuses(read_split, file(data, "split.json"))
+
+    check()
+
+
+def weight_files(folder: Path) -> list[bytes]:
+    from safetensors.torch import save
+
+    weights = {"a.weight": torch.arange(6.0).reshape(2, 3), "a.bias": torch.ones(2)}
+    torch.save({"state_dict": weights}, folder / "zip.pt")
+    torch.save(weights, folder / "legacy.pt", _use_new_zipfile_serialization=False)
+    arrays = pickle.dumps({"blobs": {name: np.asarray(value) for name, value in weights.items()}}, protocol=2)
+    return [save(weights), (folder / "zip.pt").read_bytes(), (folder / "legacy.pt").read_bytes(), arrays]
+
+
+def test_weights(file, tmp_path):
+    @fuzz
+    @given(mutated(weight_files(tmp_path)))
+    def check(data):
+        reads_or_refuses(read_weights, file(data, "weights.bin"))
+
+    check()
+
+
+def test_videos(file, tmp_path):
+    av = pytest.importorskip("av")
+    path = tmp_path / "valid.mp4"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mpeg4", rate=30)
+        stream.width, stream.height, stream.pix_fmt = 32, 32, "yuv420p"
+        for number in range(8):
+            picture = np.full((32, 32, 3), 20 * number, np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        container.mux(stream.encode())
+    from microg_da.video.reader import Video
+
+    def read_clip(video):
+        frames.index_video.cache_clear()
+        index = frames.index_video(str(video))
+        list(index.decode(np.arange(len(index.order))))
+
+    @fuzz
+    @given(mutated([path.read_bytes()]))
+    def check(data):
+        video = file(data, "video.mp4")
+        reads_or_refuses(read_clip, video)
+        reads_or_refuses(lambda: [frame.image for frame in Video(video).frames()])
+
+    check()
+
+
+SCORES = {
+    "map": 0.3,
+    "f1_macro": 0.2,
+    "recall_macro": 0.1,
+    "auroc_macro": None,
+    "per_class": [{"action_id": 1, "ap": 0.5}],
+}
+RESULTS = {"rows": [{"name": "source_only", "method": "source_only", "seconds": 1.0, "source": None, "target": SCORES}]}
+
+
+def test_run_folders(tmp_path):
+    valid = {
+        "results.json": json.dumps(RESULTS).encode(),
+        "run.json": json.dumps({"experiment": "x", "name": "y", "warnings": [], "model": {"name": "z"}}).encode(),
+        "environment.json": b'{"python": "3.11"}',
+        "config.yaml": yaml.safe_dump({"model": {"name": "x"}}).encode(),
+        "metrics/source/metrics.csv": b"step,epoch,train/loss,val/map\n0,0,0.5,\n1,0,,0.25\n",
+        "examples/examples.json": b'[{"domain": "target", "image": "x.png", "people": []}]',
+    }
+    for name, content in valid.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(content)
+
+    @fuzz
+    @given(st.sampled_from(sorted(valid)).flatmap(lambda name: st.tuples(st.just(name), mutated([valid[name]]))))
+    def check(damaged):
+        name, data = damaged
+        (tmp_path / name).write_bytes(data)
+        reads_or_refuses(lambda: read_run_folder(tmp_path).settings)
+        (tmp_path / name).write_bytes(valid[name])
+
+    check()
