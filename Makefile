@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # Two processes; what a file's tests share is made once.
 PYTEST_ARGS ?= -n 2 --dist loadfile
 
-.PHONY: demo test lint format notebooks clean
+.PHONY: demo test lint format notebooks fuzz lowest clean
 .DELETE_ON_ERROR:
 
 $(VENV)/bin/python:
@@ -40,5 +40,17 @@ format: $(VENV)/.installed-dev
 notebooks: $(VENV)/.installed-dev
 	$(BIN)/python notebooks/build.py $(NOTEBOOKS)
 
+# Random and damaged inputs for every reader; `make fuzz N=500` for fewer.
+N ?= 10000
+fuzz: $(VENV)/.installed-dev
+	FUZZ_EXAMPLES=$(N) $(BIN)/python -m pytest -n 0 --timeout 0 --durations 0 tests/robustness/test_fuzzing.py
+
+# The lowest versions that pyproject.toml allows, in an environment of their own (6 GB), and the fast tests on them.
+lowest: $(VENV)/.installed-dev
+	$(BIN)/python -m pip install --quiet uv
+	$(BIN)/uv venv --quiet --clear --seed --python $(BIN)/python .venv-lowest
+	$(BIN)/uv pip install --quiet --python .venv-lowest/bin/python --resolution lowest-direct --editable ".[dev]"
+	.venv-lowest/bin/python -m pytest $(PYTEST_ARGS) -m "not slow"
+
 clean:
-	rm -rf $(VENV) build dist
+	rm -rf $(VENV) .venv-lowest build dist

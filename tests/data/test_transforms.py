@@ -21,6 +21,8 @@ def by_torchvision(view: View, images, boxes):
     top, left, h, w, size = view._region(height, width)
     video = tv_tensors.Video(torch.from_numpy(np.stack(images)[..., ::-1].copy()).permute(0, 3, 1, 2))
     pixels = torch.from_numpy(boxes) * torch.tensor([width, height, width, height])
+    if not hasattr(tv_tensors._bounding_boxes, "CLAMPING_MODE_TYPE"):
+        pytest.skip("this torchvision clamps boxes whether or not it is asked to")
     people = tv_tensors.BoundingBoxes(pixels, format="XYXY", canvas_size=(height, width), clamping_mode=None)
     video = F.resized_crop(video, top, left, h, w, list(size), antialias=False)
     people = F.resized_crop(people, top, left, h, w, list(size))

@@ -16,7 +16,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -50,6 +50,10 @@ _ALIASES = {
 }
 _TEXT = {"video_id", "domain"}
 _LARGEST = 2**53
+# Pandas before 3.1 reads numbers to the last digit but one unless told otherwise; later ones warn of being told.
+_EXACT: dict[str, Any] = (
+    {"float_precision": "round_trip"} if tuple(map(int, pd.__version__.split(".")[:2])) < (3, 1) else {}
+)
 
 
 def read_annotations(
@@ -219,6 +223,7 @@ def _read(path: Path, required: list[str], optional: str | None = None) -> tuple
             dtype={i: str if name in _TEXT else np.float64 for i, name in enumerate(columns)},
             na_filter=False,
             encoding="utf-8-sig",
+            **_EXACT,
         )
     except pd.errors.EmptyDataError:
         table = pd.DataFrame(columns=range(len(columns)))
