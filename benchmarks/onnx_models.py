@@ -3,7 +3,7 @@
     python benchmarks/onnx_models.py [NAME …]
 
 Weights are random, but made such that every layer counts: batch normalisation has the statistics of a clip, no block
-is the identity that it starts as, and the head is scaled so that logits have a standard deviation of 3. Frames are small, which
+is the identity that it starts as, and the head is scaled so that the largest logit is about 10. Frames are small, which
 changes neither the operators nor the weights.
 """
 
@@ -18,7 +18,7 @@ import torch
 from torch import nn
 
 from microg_da.errors import InputError
-from microg_da.export.onnx_file import export_onnx
+from microg_da.export.onnx_file import _random_inputs, export_onnx
 from microg_da.models import create_detector, model_window
 from microg_da.models.detector import ActionDetector
 from microg_da.models.zoo import ZOO
@@ -39,12 +39,11 @@ def lively(name: str, num_frames: int, size: tuple[int, int]) -> ActionDetector:
     for parameter in detector.backbone.parameters():
         if not parameter.any():
             nn.init.normal_(parameter, std=0.02)
-    frames = torch.randint(0, 256, (2, 3, num_frames, *size), dtype=torch.uint8)
-    boxes = torch.tensor([[2.0, 3, size[1] / 2, size[0] - 2], [5, 5, size[1] - 9, size[0] / 2]])
-    clips = torch.tensor([0, 1])
-    detector(frames, boxes, clips)
-    spread = detector.eval()(frames, boxes, clips).logits.std()
-    detector.head.projection.weight.mul_(3 / spread)
+    generator = torch.Generator().manual_seed(0)
+    detector(*_random_inputs(4, 8, num_frames, size, generator))
+    detector.eval()
+    largest = max(detector(*_random_inputs(2, 4, num_frames, size, generator)).logits.abs().max() for _ in range(3))
+    detector.head.projection.weight.mul_(10 / largest)
     return detector
 
 

@@ -241,10 +241,10 @@ def _tensorboard(run: Run, stage: str) -> Logger:
 
 
 def _finish_tensorboard(run: Run) -> None:
-    import torch
+    import numpy as np
     from omegaconf import OmegaConf
+    from PIL import Image
     from torch.utils.tensorboard import SummaryWriter
-    from torchvision.io import ImageReadMode, read_image
 
     taxonomy = get_taxonomy(run.config.data.taxonomy)
     with SummaryWriter(run.path / "tensorboard") as writer:
@@ -259,11 +259,11 @@ def _finish_tensorboard(run: Run) -> None:
         for name, text in texts.items():
             writer.add_text(name, text)
         for number, example in enumerate(_examples(run)):
-            image = read_image(_picture(run, example), ImageReadMode.RGB)
-            size = torch.tensor([image.shape[2], image.shape[1]] * 2)
-            boxes = torch.tensor([person["box"] for person in example["people"]]).reshape(-1, 4) * size
+            image = np.asarray(Image.open(_picture(run, example)).convert("RGB"))
+            size = np.array([image.shape[1], image.shape[0]] * 2)
+            boxes = np.array([person["box"] for person in example["people"]]).reshape(-1, 4) * size
             tag = f"examples/{Path(example['image']).stem}"
-            writer.add_image_with_boxes(tag, image, boxes, global_step=0)
+            writer.add_image_with_boxes(tag, image, boxes, global_step=0, dataformats="HWC")
             writer.add_text(tag, _indented(_caption(example, taxonomy)), number)
 
 

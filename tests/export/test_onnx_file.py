@@ -1,0 +1,58 @@
+"""ONNX: the file says what torch says, for any number of clips and boxes, and is not kept otherwise."""
+
+import shutil
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from microg_da.errors import InputError
+from microg_da.export import export_run, onnx_file
+from microg_da.export.onnx_file import export_onnx
+from microg_da.models.detector import create_detector
+from microg_da.training.trained import load_run_detector
+
+ort = pytest.importorskip("onnxruntime")
+pytest.importorskip("onnxscript")
+
+
+def test_logits_are_torchs_for_any_clips_boxes_and_size_and_a_file_that_disagrees_goes(make_run, tmp_path, monkeypatch):
+    run = make_run()
+    folder = tmp_path / "out"
+    exported = export_run(run.path, folder, onnx=True, onnx_size=(32, 40))
+    made, detector = exported.onnx, load_run_detector(run.path).detector
+    assert made.frames == ("B", 3, 4, "H", "W")
+    assert made.difference <= 1e-4
+    assert made.largest_logit > 0.1
+    assert made.size == (folder / "model.onnx").stat().st_size
+    assert f"{made.difference:.1e}" in (folder / "README.md").read_text()
+    session = ort.InferenceSession(str(folder / "model.onnx"))
+    assert session.get_modelmeta().custom_metadata_map["taxonomy"] == "microg50"
+    rng = np.random.default_rng(0)
+    for clips, people, height, width in [(1, 1, 32, 40), (3, 7, 48, 33), (2, 0, 32, 32)]:
+        frames = rng.integers(0, 256, (clips, 3, 4, height, width), np.uint8)
+        corners = np.sort(rng.random((people, 2, 2), np.float32), axis=1) * np.float32([width, height])
+        boxes, index = corners.reshape(people, 4), rng.integers(0, clips, people)
+        (found,) = session.run(None, {"frames": frames, "boxes": boxes, "clip_index": index})
+        wanted = detector(*map(torch.from_numpy, (frames, boxes, index))).logits.detach().numpy()
+        np.testing.assert_allclose(found, wanted, atol=1e-4)
+
+    # The same file for a detector whose head says something else.
+    model = SimpleNamespace(metadata_props={})
+    other = SimpleNamespace(model=model, save=lambda path: shutil.copyfile(folder / "model.onnx", path))
+    monkeypatch.setattr(onnx_file, "_program", lambda *_: other)
+    detector.head.projection.bias.data[7] += 0.002
+    with pytest.raises(InputError, match=r"differs from torch's by 0.002"):
+        export_onnx(detector, folder / "wrong.onnx", 4, (32, 40))
+    assert len(list(folder.iterdir())) == 5
+
+
+def test_what_cannot_be_written_says_so(detector, tmp_path, monkeypatch):
+    rolled = create_detector("r2plus1d_tiny", roll_pooling="c8")
+    with pytest.raises(InputError, match=r"model\.roll_pooling=c8"):
+        export_onnx(rolled, tmp_path / "model.onnx", 4, (32, 32))
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "onnxscript" else name)
+    with pytest.raises(InputError, match=r"the packages onnxscript: pip install 'microg_da\[onnx\]'"):
+        export_onnx(detector, tmp_path / "model.onnx", 4, (32, 32))
+    assert not list(tmp_path.iterdir())
