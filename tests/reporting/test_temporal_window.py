@@ -77,12 +77,21 @@ def test_the_command_draws_a_sweep_and_names_the_windows_that_were_refused(make_
     folder = make_window(8, 2).parents[1]
     trial = {"state": "pruned", "values": {"model.num_frames": 32}, "reason": "refused: <b>too long</b>"}
     (folder / "sweeps" / "w").mkdir(parents=True)
-    (folder / "sweeps" / "w" / "sweep.json").write_text(json.dumps({"trials": [trial]}))
+    long = [
+        {
+            "state": "pruned",
+            "values": {"model.num_frames": t, "model.sampling_rate": r},
+            "reason": "refused: the window",
+        }
+        for t, r in ((32, 8), (32, 4), (16, 8))
+    ]
+    (folder / "sweeps" / "w" / "sweep.json").write_text(json.dumps({"trials": [trial, *long]}))
     (folder / "ava2microg").rename(folder / "sweeps" / "w" / "ava2microg")
     assert main(["temporal-window", "--sweep", "w", "--runs", str(folder)]) == 0
     said = capsys.readouterr()
     assert "adapted, target mAP × 100" in said.out
-    assert "Not run: model.num_frames=32" in said.err
+    assert "Not run: model.num_frames=32: refused: <b>" in said.err
+    assert "longer than the clips (T × τ): 16 × 8, 32 × 4, 32 × 8." in said.err
     page = next(folder.rglob("temporal_window.html")).read_text()
     assert "<b>too long" not in page
     assert page.count('class="heat"') >= 4

@@ -43,6 +43,12 @@ def test_fit_is_asked_the_same_whichever_macro_the_command_has(make_sweep, macro
     assert config.adaptation.rotation is None
 
 
+def test_keys_are_those_of_the_schema_whatever_short_form_the_words_have(make_sweep):
+    sweep = read_sweep(str(make_sweep()), ["adaptation=adabn", "adaptation.test_time=roll_tta"])
+    keys = sweep.request({"training.lr": 0.1}).keys()
+    assert keys == {"adaptation.name": "adabn", "adaptation.test_time": "roll_tta", "training.lr": 0.1}
+
+
 def test_nested_parameters_reach_the_command_as_wandb_writes_them(make_sweep, tmp_path):
     path = make_sweep(parameters={"model": {"parameters": {"num_frames": {"value": 4}, "sampling_rate": {"value": 2}}}})
     sweep = read_sweep(str(path))

@@ -5,7 +5,7 @@ raises :class:`~microg_da.errors.InputError` that names the key, the file and th
 """
 
 from microg_da.config.checks import ROLL_POOLINGS, VALIDATOR, check_config
-from microg_da.config.loading import load_config, save_config
+from microg_da.config.loading import canonical_key, load_config, save_config
 from microg_da.config.schema import (
     AdaptationConfig,
     AugmentConfig,
@@ -33,6 +33,7 @@ __all__ = [
     "TargetSupervisedConfig",
     "TrainerConfig",
     "TrainingConfig",
+    "canonical_key",
     "check_config",
     "load_config",
     "save_config",

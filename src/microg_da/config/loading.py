@@ -36,7 +36,7 @@ def load_config(
     origins = {}
     for where, flat in layers:
         # Names first: an argument beside a name is meant for it, one of an earlier layer for another method.
-        layer = [(_canonical(key, value, where), value) for key, value in flat.items()]
+        layer = [(canonical_key(key, value, where), value) for key, value in flat.items()]
         for key, value in sorted(layer, key=lambda item: _ORDER.get(item[0], len(_ORDER))):
             if key in _OWNED and OmegaConf.select(merged, key) != value:
                 for owned, empty in _OWNED[key].items():
@@ -88,7 +88,7 @@ def _set(config: DictConfig, key: str, value: Any, where: str) -> None:
         raise InputError(f"{where}: {key}={value!r} does not fit: {first_line(error)}") from error
 
 
-def _canonical(key: str, value: Any, where: str) -> str:
+def canonical_key(key: str, value: Any, where: str) -> str:
     """The key as the schema has it; ``adaptation=dann`` is short for ``adaptation.name=dann``."""
     if key in sections():
         nested = nested_schema(Config, key)

@@ -23,6 +23,7 @@ from microg_da.reporting.tables import GROUP_TITLES, MISSING, per_class, per_gro
 
 ALL = "all"
 _TITLES = {ALL: "all classes", **GROUP_TITLES}
+_WINDOW = ("model.num_frames", "model.sampling_rate")
 _BUDGET = ("training.epochs", "training.batch_size", "adaptation.epochs", "synthetic.train_clips")
 """Keys that decide how many optimiser steps a run takes on given data."""
 
@@ -124,15 +125,22 @@ def _notes(runs: Sequence[RunFolder]) -> list[str]:
 
 
 def _refused(folders: Sequence[str | Path]) -> list[str]:
-    """The windows that a sweep tried in vain, by its ``sweep.json``."""
-    notes = []
+    """The windows that a sweep tried in vain, by its ``sweep.json``; those longer than the clips in one line."""
+    notes, too_long = [], []
     for file in (Path(folder) / "sweep.json" for folder in folders):
         if not file.is_file():
             continue
         for trial in json.loads(file.read_text(encoding="utf-8"))["trials"]:
-            if trial["state"] != "complete":
-                values = ", ".join(f"{name}={value}" for name, value in trial["values"].items())
-                notes.append(f"Not run: {values}: {trial['reason']}")
+            if trial["state"] == "complete":
+                continue
+            if set(trial["values"]) == set(_WINDOW) and trial["reason"].startswith("refused: the window"):
+                too_long.append(tuple(trial["values"][key] for key in _WINDOW))
+                continue
+            values = ", ".join(f"{name}={value}" for name, value in trial["values"].items())
+            notes.append(f"Not run: {values}: {trial['reason']}")
+    if too_long:
+        windows = ", ".join(f"{frames} × {rate}" for frames, rate in sorted(set(too_long)))
+        notes.append(f"Not run, because the window is longer than the clips (T × τ): {windows}.")
     return notes
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from microg_da.config import Config, load_config
+from microg_da.config import Config, canonical_key, load_config
 from microg_da.errors import InputError, first_line, unknown_name
 from microg_da.experiments import COMMAND_LINE, find_sweep, parse_overrides
 from microg_da.sweeps.command import DEFAULT_COMMAND, expand_command
@@ -153,7 +153,7 @@ class Request:
 
     def keys(self) -> dict[str, Any]:
         """The keys that differ, by dotted name."""
-        return parse_overrides(self.words)
+        return {canonical_key(key, value, COMMAND_LINE): value for key, value in parse_overrides(self.words).items()}
 
 
 def _fit_parser() -> argparse.ArgumentParser:
