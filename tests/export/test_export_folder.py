@@ -101,6 +101,8 @@ def test_a_method_that_acts_at_test_time_is_not_in_the_weights_and_that_is_said(
     assert "**Not in the weights**" in card
     metrics = front_matter(card)["model-index"][0]["results"][0]["metrics"]
     assert metrics[0]["name"] == "mAP, through roll_tta at test time (not in the weights)"
+    moved = run.detector_file("adapt").rename(tmp_path / "moved.pt")
+    assert "without roll_tta" in scorer_of_file(moved).name
     # The source-only detector was tested as it is.
     assert export_run(run.path, tmp_path / "source", row="source_only").test_time_method is None
     assert "Not in the weights" not in (tmp_path / "source" / "README.md").read_text()

@@ -19,7 +19,7 @@ from microg_da.models.description import EXPORTED_CONFIG
 from microg_da.models.detector import ActionDetector
 from microg_da.models.weight_files import EXPORTED_WEIGHTS
 from microg_da.taxonomy import get_taxonomy
-from microg_da.training.trained import TrainedDetector, describe_detector, load_run_detector
+from microg_da.training.trained import TrainedDetector, describe_detector, load_run_detector, test_time_method
 
 ONNX_FILE = "model.onnx"
 
@@ -65,8 +65,8 @@ def export_run(
     to = Path(to)
     if (to / "run.json").exists() or (to.exists() and not to.is_dir()):
         raise InputError(f"--to {to}: a folder of its own is expected, and this is a run's or a file.")
-    test_time_method = _test_time_method(trained)
-    content = _config(trained, test_time_method)
+    at_test = test_time_method(trained.run.config, trained.method)
+    content = _config(trained, at_test)
     # ONNX first: where it is refused, nothing is left that looks whole.
     made = None
     (to / ONNX_FILE).unlink(missing_ok=True)
@@ -78,18 +78,13 @@ def export_run(
     _write_weights(trained.detector, to / EXPORTED_WEIGHTS)
     with replacing(to / "config.yaml") as temporary:
         shutil.copyfile(trained.run.path / "config.yaml", temporary)
-    write_model_card(to / "README.md", trained, test_time_method, made)
+    write_model_card(to / "README.md", trained, at_test, made)
     # Last, since by it a folder is known as an export.
     write_json(to / EXPORTED_CONFIG, content)
-    return ExportedRun(to, trained.row, test_time_method, made)
+    return ExportedRun(to, trained.row, at_test, made)
 
 
-def _test_time_method(trained: TrainedDetector) -> str | None:
-    settings = trained.run.config.adaptation
-    return (settings.test_time or settings.name) if trained.method.acts_at_test_time else None
-
-
-def _config(trained: TrainedDetector, test_time_method: str | None) -> dict[str, Any]:
+def _config(trained: TrainedDetector, at_test: str | None) -> dict[str, Any]:
     """Everything that is needed to build the detector again and to feed it."""
     description = describe_detector(trained.run.config)
     taxonomy = get_taxonomy(description.taxonomy)
@@ -101,7 +96,7 @@ def _config(trained: TrainedDetector, test_time_method: str | None) -> dict[str,
         "normalisation": {"channels": "RGB", "range": [0, 1], "mean": [MEAN] * 3, "std": [STD] * 3},
         "test_short_side": int(description.image_size * TEST_SIDE),
         "row": trained.row,
-        "test_time_method": test_time_method,
+        "test_time_method": at_test,
     }
 
 

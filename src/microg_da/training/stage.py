@@ -35,7 +35,7 @@ from microg_da.training.survival import (
     interruptible,
 )
 from microg_da.training.trackers import loggers
-from microg_da.training.trained import describe_detector
+from microg_da.training.trained import describe_detector, test_time_method
 from microg_da.validation.observations import Observations
 
 
@@ -156,6 +156,7 @@ def save_detector(
         return
     content = {
         **describe_detector(run.config).as_dict(),
+        "test_time_method": test_time_method(run.config, method),
         "state_dict": {name: value.detach().cpu() for name, value in detector.state_dict().items()},
     }
     if method is not None:

@@ -114,6 +114,13 @@ def describe_detector(config: Config) -> DetectorDescription:
     )
 
 
+def test_time_method(config: Config, method: Adaptation | None) -> str | None:
+    """The name of the method through which a detector is tested, where that is not what the weights alone say."""
+    if method is None or not method.acts_at_test_time:
+        return None
+    return config.adaptation.test_time or config.adaptation.name
+
+
 def build_method(
     config: Config,
     name: str,
