@@ -275,7 +275,7 @@ def loader_share(step: Step, args: argparse.Namespace, num_frames: int, side: in
 def show(rows: list[Row], peak_rate: float | None) -> None:
     """A table for each model and mode, and the card's rate."""
     headings = (
-        "variant", "threads", "s", "processor s", "clips/s", "×", "TFLOP/s", "kept MiB", "peak MiB", "utilisation",
+        "variant", "threads", "s", "cpu s", "clips/s", "×", "TFLOP/s", "kept MiB", "peak MiB", "util.",
         "loader",
     )  # fmt: skip
     for (name, mode), group in itertools.groupby(rows, key=lambda row: (row.model, row.mode)):
