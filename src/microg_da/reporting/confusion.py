@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from microg_da.evaluation.protocols import get_protocol, prepare
+from microg_da.evaluation.protocols import MIN_SUPPORT, get_protocol, prepare
 from microg_da.reporting.run_folder import ADAPTED, SOURCE_ONLY
 from microg_da.reporting.target_test import TargetTest
 from microg_da.taxonomy import GROUP_NAMES, Taxonomy
@@ -89,6 +89,7 @@ def confusion_content(test: TargetTest) -> dict[str, Any] | None:
         "lines": lines,
         "matrices": [_matrix(group, found, taxonomy) for group in GROUP_NAMES if group in groups],
         "changed": len(found) == 2,
+        "few": MIN_SUPPORT,
     }
 
 
