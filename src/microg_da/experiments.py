@@ -23,10 +23,11 @@ def parse_overrides(words: Sequence[str]) -> dict[str, Any]:
     """
     flat: dict[str, Any] = {}
     rest = list(words)
+    for word in rest:
+        if any("\ud800" <= character <= "\udfff" for character in word):
+            raise InputError(f"{COMMAND_LINE}: {word!r} is not UTF-8.")
     while rest:
         word = rest.pop(0)
-        if not word.isprintable() and any("\ud800" <= character <= "\udfff" for character in word):
-            raise InputError(f"{COMMAND_LINE}: {word!r} is not UTF-8.")
         if word.startswith("{"):
             flat |= _flatten(_json_object(word), lambda key: False)
             continue

@@ -74,13 +74,15 @@ def _read_boxes(path: Path) -> pd.DataFrame:
     columns = [*KEYFRAME, *BOX, "action_id", "score"]
     try:
         table = pd.read_csv(path, header=None, names=columns, dtype={"video_id": str}, encoding="utf-8-sig")
-        numbers = table[["frame_stamp", *BOX, "score"]].apply(pd.to_numeric)
-    except (ValueError, pd.errors.ParserError) as error:
+        numbers = table[["frame_stamp", *BOX, "score"]].apply(pd.to_numeric).astype(float)
+    except (ValueError, TypeError, OverflowError, OSError, pd.errors.ParserError) as error:
         raise InputError(f"{path}: not a table of detected boxes ({error}). Columns: {', '.join(columns)}.") from error
-    bad = np.flatnonzero(~np.isfinite(numbers.to_numpy(float)).all(axis=1))
+    bad = np.flatnonzero(~np.isfinite(numbers.to_numpy()).all(axis=1))
     if bad.size:
         raise InputError(f"{path}, row {bad[0] + 1}: a number is missing or not finite. Columns: {', '.join(columns)}.")
     numbers[BOX] = numbers[BOX].clip(0, 1)
+    if (numbers.frame_stamp % 1 == 0).all():
+        numbers["frame_stamp"] = numbers.frame_stamp.astype(np.int64)
     return pd.concat([table.video_id, numbers], axis=1)
 
 

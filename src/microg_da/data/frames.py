@@ -291,7 +291,13 @@ def index_video(path: str) -> VideoIndex:
                 if packet.pts is not None and not packet.is_discard
             ]
             rate, size = stream.average_rate, (stream.height, stream.width)
-    except (av.FFmpegError, OSError, IndexError, ValueError) as error:
+    except (
+        av.FFmpegError,
+        OSError,
+        IndexError,
+        ValueError,
+        AttributeError,
+    ) as error:  # a stream without decoder has no size
         raise InputError(f"{path}: not a readable video file ({error}). Download or copy it again.") from error
     if not packets:
         raise InputError(f"{path}: holds no video frame with a time stamp. Download it again, or convert it to mp4.")
