@@ -14,8 +14,17 @@ from rich.console import Console
 def progress_callback(console: Console, label: str) -> Callback:
     """A live bar on a terminal; one line an epoch in a log file or a notebook."""
     if console.is_terminal:
-        return RichProgressBar(leave=False, theme=RichProgressBarTheme(metrics_format=".3f"))
+        return EpochBar(leave=False, theme=RichProgressBarTheme(metrics_format=".3f"))
     return EpochLines(console, label)
+
+
+class EpochBar(RichProgressBar):
+    """Lightning's bar, for several processes too."""
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Show the epoch's metrics."""
+        _reduce_metrics(trainer)
+        super().on_train_epoch_end(trainer, pl_module)
 
 
 class EpochLines(Callback):
@@ -32,9 +41,9 @@ class EpochLines(Callback):
 
     def on_train_epoch_end(self, trainer: pl.Trainer, *_: Any) -> None:
         """Say how the epoch went."""
+        metrics = _reduce_metrics(trainer)
         if not trainer.is_global_zero:
             return
-        metrics = trainer.callback_metrics
         parts = [f"{self.label} epoch {trainer.current_epoch + 1}/{trainer.max_epochs}"]
         if "train/loss" in metrics:
             parts.append(f"loss {float(metrics['train/loss']):.4f}")
@@ -42,3 +51,8 @@ class EpochLines(Callback):
             parts.append(f"val mAP {100 * float(metrics['val/map']):.1f}")
         parts.append(f"{time.perf_counter() - self._start:.1f} s")
         self.console.print("  " + "  ·  ".join(parts), highlight=False)
+
+
+def _reduce_metrics(trainer: pl.Trainer) -> dict[str, Any]:
+    """The epoch's metrics over all processes; each must ask at the same moment, or they wait for one another."""
+    return trainer.callback_metrics

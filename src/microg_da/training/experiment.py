@@ -64,7 +64,7 @@ def fit(
     if (config is None) == (resume is None):
         raise ValueError("give either a configuration or a run to resume")
     # Of several processes one speaks and writes.
-    console = (console or Console(stderr=True)) if is_leader() else Console(quiet=True)
+    console = (console or Console(stderr=True)) if is_leader() else Console(stderr=True, quiet=True)
     run = Run.plan(config, root, name) if config is not None else Run.open(resume)  # type: ignore[arg-type]
     config = run.config
     announce(config, console)
