@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator
-from functools import partial
+from functools import cached_property, partial
 from typing import Any, Literal
 
 import pandas as pd
@@ -57,6 +57,7 @@ class DomainDatasets:
         for domain in DOMAINS:
             self.get(domain, "test", labelled=False)
 
+    @cached_property
     def class_rates(self) -> tuple[float, ...]:
         """The share of labelled source training people who have each class of the taxonomy."""
         taxonomy = get_taxonomy(self.config.data.taxonomy)

@@ -298,7 +298,7 @@ class Experiment:
     def _class_rates(self) -> tuple[float, ...] | None:
         """What the source's labels say, for methods that may see them."""
         uses_source = ADAPTATIONS.load(self.config.adaptation.name).uses_source
-        return self.datasets.class_rates() if uses_source else None
+        return self.datasets.class_rates if uses_source else None
 
     def _adaptation_data(self, method: Adaptation) -> StageData:
         labelled: Domain | None = "source" if method.uses_source else None
