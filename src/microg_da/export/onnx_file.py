@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from microg_da.errors import InputError, first_line
 from microg_da.files import replacing
+from microg_da.logs import log_level
 from microg_da.models.detector import ActionDetector
 from microg_da.models.mvit import MViT
 from microg_da.models.timm_encoder import TimmEncoder
@@ -184,15 +185,12 @@ def _require(*packages: str) -> None:
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     """Keep what the exporter remarks on its own parts to itself; its errors still come."""
-    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir", "torch.export")]
-    levels = [logger.level for logger in loggers]
-    silence = io.StringIO()
-    with warnings.catch_warnings(), contextlib.redirect_stdout(silence), contextlib.redirect_stderr(silence):
+    names, silence = ("torch.onnx", "onnxscript", "onnx_ir", "torch.export"), io.StringIO()
+    with (
+        warnings.catch_warnings(),
+        log_level(logging.ERROR, names),
+        contextlib.redirect_stdout(silence),
+        contextlib.redirect_stderr(silence),
+    ):
         warnings.simplefilter("ignore")
-        for logger in loggers:
-            logger.setLevel(logging.ERROR)
-        try:
-            yield
-        finally:
-            for logger, level in zip(loggers, levels, strict=True):
-                logger.setLevel(level)
+        yield

@@ -21,6 +21,7 @@ from microg_da.data.datamodule import StageData
 from microg_da.errors import InputError
 from microg_da.evaluation.metric import DetectionMetrics
 from microg_da.files import replacing, write_json
+from microg_da.logs import log_level
 from microg_da.models.checkpointing import checkpoint_stages
 from microg_da.models.detector import ActionDetector
 from microg_da.training.callbacks import progress_callback
@@ -213,15 +214,8 @@ _NOISE = (
 @contextmanager
 def quiet() -> Iterator[None]:
     """Hide Lightning's remarks on what this package decided on purpose; anything else still shows."""
-    loggers = [logging.getLogger(name) for name in ("pytorch_lightning", "lightning.pytorch", "lightning_fabric")]
-    levels = [logger.level for logger in loggers]
-    with warnings.catch_warnings():
+    names = ("pytorch_lightning", "lightning.pytorch", "lightning_fabric")
+    with warnings.catch_warnings(), log_level(logging.WARNING, names):
         for pattern in _NOISE:
             warnings.filterwarnings("ignore", message=pattern)
-        for logger in loggers:
-            logger.setLevel(logging.WARNING)
-        try:
-            yield
-        finally:
-            for logger, level in zip(loggers, levels, strict=True):
-                logger.setLevel(level)
+        yield
