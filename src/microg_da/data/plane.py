@@ -115,9 +115,10 @@ def cut_circle(frames: Tensor) -> Tensor:
 
 
 def _resample_by_opencv(frames: Tensor, plane: Tensor, colour: Tensor | None, fill: str = "reflect") -> Tensor:
-    length, height, width = frames.shape[-3:]
+    """As :func:`resample`; the result lies in channels-last memory, as OpenCV makes it and most networks want it."""
+    count, _, length, height, width = frames.shape
     dtype: Any = np.uint8 if frames.dtype == torch.uint8 else np.float32
-    clips, out = frames.numpy().astype(dtype, copy=False), np.empty(frames.shape, dtype)
+    clips, out = frames.numpy().astype(dtype, copy=False), np.empty((count, length, height, width, 3), dtype)
     # OpenCV counts from the middle of the first pixel.
     centre = np.array([(width - 1) / 2, (height - 1) / 2])
     linear = (plane if plane.dim() == 4 else plane[:, None]).expand(-1, length, 2, 2).double().numpy()
@@ -125,17 +126,17 @@ def _resample_by_opencv(frames: Tensor, plane: Tensor, colour: Tensor | None, fi
     colours = None if colour is None else colour.double().numpy()
 
     def move(index: int) -> None:
-        for place, matrix in enumerate(matrices[index]):
-            frame = cv2.merge(list(clips[index, :, place]))
-            if colours is not None:
-                frame = cv2.transform(frame, colours[index])
-            moved = cv2.warpAffine(frame, matrix, (width, height), borderMode=_FILLS[fill][0])
-            cv2.split(moved, list(out[index, :, place]))
+        # All frames of a clip as one tall picture: what treats every pixel alike needs one call.
+        tall = cv2.merge(list(clips[index].reshape(3, length * height, width)))
+        if colours is not None:
+            tall = cv2.transform(tall, colours[index], dst=tall)
+        for frame, matrix, place in zip(tall.reshape(out.shape[1:]), matrices[index], out[index], strict=True):
+            cv2.warpAffine(frame, matrix, (width, height), dst=place, borderMode=_FILLS[fill][0])
 
     # OpenCV works on one small frame with one thread, and lets go of the interpreter meanwhile.
     with ThreadPoolExecutor(torch.get_num_threads()) as pool:
-        list(pool.map(move, range(len(frames))))
-    return torch.from_numpy(out).to(frames.dtype)
+        list(pool.map(move, range(count)))
+    return torch.from_numpy(out).movedim(-1, 1).to(frames.dtype)
 
 
 def _resample_by_torch(frames: Tensor, plane: Tensor, colour: Tensor | None, fill: str = "reflect") -> Tensor:

@@ -91,7 +91,28 @@ class RoIHead(nn.Module):
         if planes.dtype in (torch.float16, torch.bfloat16):
             # Box corners need more than 8 bits of mantissa.
             planes = planes.float()
-        regions = torch.cat([clip_index[:, None].to(planes.dtype), boxes.to(planes.dtype)], dim=1)
+        boxes = boxes.to(planes.dtype)
+        by_matrix = _learns_on_cpu(planes) and planes.shape[2:].numel() <= planes.shape[1]
+        return (self._align_by_matrix if by_matrix else self._roi_align)(planes, boxes, clip_index)
+
+    def _align_by_matrix(self, planes: Tensor, boxes: Tensor, clip_index: Tensor) -> Tensor:
+        """The same as one matrix product a box.
+
+        RoIAlign is linear in the map, so that its matrix is what it makes of each cell by itself. torchvision's
+        backward pass adds to single cells, on the CPU in one thread; that of a product does not.
+        """
+        cells = torch.eye(planes.shape[2:].numel(), dtype=planes.dtype).view(1, -1, *planes.shape[2:])
+        weights = self._roi_align(cells, boxes, torch.zeros_like(clip_index))
+        seen = planes.flatten(2).index_select(0, clip_index)
+        return torch.bmm(seen, weights.flatten(2)).unflatten(2, weights.shape[2:])
+
+    def _roi_align(self, planes: Tensor, boxes: Tensor, clip_index: Tensor) -> Tensor:
+        regions = torch.cat([clip_index[:, None].to(boxes.dtype), boxes], dim=1)
         return roi_align(
             planes, regions, self.resolution, spatial_scale=1 / self.stride, sampling_ratio=0, aligned=True
         )
+
+
+def _learns_on_cpu(planes: Tensor) -> bool:
+    """Whether a backward pass on the CPU will follow; autocast would multiply with too few bits."""
+    return planes.requires_grad and planes.device.type == "cpu" and not torch.is_autocast_enabled("cpu")
