@@ -11,8 +11,9 @@ from torch import nn
 from microg_da.config import load_config
 from microg_da.data.datamodule import DomainDatasets
 from microg_da.errors import InputError
-from microg_da.training import experiment
-from microg_da.training.experiment import fit, score_detector
+from microg_da.training import testing
+from microg_da.training.experiment import fit
+from microg_da.training.testing import score_detector
 from microg_da.training.trained import load_run_detector
 
 TINY = [
@@ -53,8 +54,8 @@ def test_folded_detectors_are_tested_alike(plain, monkeypatch):
     detector = load_run_detector(run.path).detector
     datasets = DomainDatasets(run.config)
     expected = score_detector(run, detector, datasets, "target").detections()
-    tested, original = [], experiment.fold_batch_norm
-    monkeypatch.setattr(experiment, "fold_batch_norm", lambda *args: tested.append(original(*args)) or tested[-1])
+    tested, original = [], testing.fold_batch_norm
+    monkeypatch.setattr(testing, "fold_batch_norm", lambda *args: tested.append(original(*args)) or tested[-1])
     monkeypatch.setattr(
         run, "config", replace(run.config, evaluation=replace(run.config.evaluation, fold_batch_norm=True))
     )

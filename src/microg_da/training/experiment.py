@@ -14,28 +14,23 @@ import torch
 from rich.console import Console
 
 from microg_da.adaptation import ADAPTATIONS
-from microg_da.adaptation.base import Adaptation, create_adaptation, method_arguments
+from microg_da.adaptation.base import Adaptation, method_arguments
 from microg_da.config import AdaptationConfig, Config, TrainingConfig
-from microg_da.data.annotations import write_annotations, write_detections
-from microg_da.data.datamodule import DOMAINS, Domain, DomainDatasets, Split, StageData
+from microg_da.data.annotations import write_detections
+from microg_da.data.datamodule import DOMAINS, Domain, DomainDatasets, StageData
 from microg_da.errors import InputError
-from microg_da.evaluation.metric import DetectionMetrics
 from microg_da.files import replacing
 from microg_da.models.cost import count_parameters
 from microg_da.models.detector import ActionDetector
-from microg_da.models.folding import fold_batch_norm
 from microg_da.taxonomy import get_taxonomy
 from microg_da.training.examples import write_examples
-from microg_da.training.module import DetectorModule
 from microg_da.training.people_sample import PeopleSample
 from microg_da.training.run import Run, embedded_notice, is_leader
-from microg_da.training.stage import make_trainer, quiet, save_detector, train_stage
-from microg_da.training.survival import damage, explaining_failures, interruptible, stopping_cleanly
+from microg_da.training.stage import make_trainer, save_detector, train_stage
+from microg_da.training.survival import damage, explaining_failures, stopping_cleanly
+from microg_da.training.testing import score_detector, validate_detector
 from microg_da.training.trackers import finish_logging
 from microg_da.training.trained import build_detector, build_method, method_at_test
-from microg_da.validation import judge
-from microg_da.validation.collapse import CollapseReport
-from microg_da.validation.observations import Observations
 
 
 def fit(
@@ -358,74 +353,6 @@ def _check_methods(settings: AdaptationConfig) -> None:
             f"adaptation.test_time={settings.test_time} would take the place of {settings.name}, which acts at test "
             "time too. Choose one of them."
         )
-
-
-def score_detector(
-    run: Run,
-    detector: ActionDetector,
-    datasets: DomainDatasets,
-    domain: Domain,
-    adaptation: Adaptation | None = None,
-    people: PeopleSample | None = None,
-) -> DetectionMetrics:
-    """Run a detector over a domain's test split; ``people`` keeps features of some of them.
-
-    Returns:
-        The accumulated predictions: ``.scores()`` and ``.detections()``.
-    """
-    config = run.config
-    truth = datasets.get(domain, "test", labelled=False).annotations()
-    if is_leader() and not run.ground_truth_file(domain).exists():
-        write_annotations(truth, run.ground_truth_file(domain))
-    metrics = DetectionMetrics(truth, taxonomy=config.data.taxonomy, protocol=config.evaluation.protocol)
-    accumulate = {"metrics": metrics, "scored": domain, "observations": people}
-    _pass(run, detector, adaptation, StageData(datasets), domain, "test", **accumulate)
-    return metrics
-
-
-def validate_detector(
-    run: Run, detector: ActionDetector, datasets: DomainDatasets, adaptation: Adaptation | None = None
-) -> tuple[dict[str, float], CollapseReport]:
-    """What every label-free validator and the collapse guard say of a detector, on both domains' validation splits.
-
-    Target labels are not read. Source labels are, for the validator that is made of them.
-    """
-    config = run.config
-    truth = datasets.get("source", "val", labelled=False).annotations()
-    metrics = DetectionMetrics(truth, taxonomy=config.data.taxonomy, protocol=config.evaluation.protocol)
-    observations = Observations(detector.num_classes, detector.feature_dim)
-    data = StageData(datasets)
-    for domain in DOMAINS:
-        # One pass a domain, as in the test: a method that adapts online must not meet the domains mixed.
-        accumulate = {"metrics": metrics, "scored": "source", "observations": observations}
-        _pass(run, detector, adaptation, data, domain, "val", **accumulate)
-    return judge(observations.observed(metrics.scores().map))
-
-
-def _pass(
-    run: Run,
-    detector: ActionDetector,
-    adaptation: Adaptation | None,
-    data: StageData,
-    domain: Domain,
-    split: Split,
-    **accumulate: Any,
-) -> None:
-    """Let a detector predict a split's clips, for whatever accumulates."""
-    method = adaptation or create_adaptation(
-        "source_only", feature_dim=detector.feature_dim, num_classes=detector.num_classes
-    )
-    # Methods that adapt at test time ask for gradients, which inference mode would forbid.
-    stateless = type(method).predict is Adaptation.predict
-    if stateless and run.config.evaluation.fold_batch_norm:
-        side = run.config.data.image_size
-        detector = fold_batch_norm(detector, torch.zeros(1, 3, run.config.model.num_frames, side, side))
-    module = DetectorModule(detector, method, run.config.training, run.config.augment, **accumulate)
-    trainer = make_trainer(run, inference_mode=stateless)
-    # Several processes share the clips; a method that learns from them must meet all of them, in order.
-    data.trainer = trainer if stateless else None
-    with quiet(), interruptible():
-        trainer.test(module, dataloaders=data.test_loader(domain, split), verbose=False)
 
 
 def peak_memory_mib() -> float:
