@@ -42,12 +42,13 @@ def headline(run: RunFolder) -> dict[str, Any]:
     """Title, the finding in one sentence's figures, the stamps, and the facts of the run."""
     facts = run.run
     before, after, bound = (_target_map(run, row) for row in ROWS)
-    adaptation = _name(facts.get("adaptation"))
+    # The row says with which test-time method and under which rolls; a run that is not finished has no row yet.
+    method = (run.row(ADAPTED) or {}).get("method") or _name(facts.get("adaptation"))
     shown = {
         "Source": facts.get("source"),
         "Target": facts.get("target"),
         "Model": _model(facts.get("model") or run.settings.get("model")),
-        "Adaptation": adaptation,
+        "Adaptation": method,
         "Protocol": facts.get("protocol"),
         "Model selection": facts.get("selection"),
         "Seed": facts.get("seed"),
@@ -63,7 +64,7 @@ def headline(run: RunFolder) -> dict[str, Any]:
         "description": facts.get("description"),
         "notice": facts.get("notice"),
         "oracle": bool(facts.get("oracle")),
-        "method": (run.row(ADAPTED) or {}).get("method") or adaptation or "adaptation",
+        "method": method or "adaptation",
         "before": before,
         "after": after,
         "bound": bound,
