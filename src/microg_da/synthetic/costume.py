@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from microg_da.synthetic.figure import ANKLES, ELBOWS, HANDS, HIPS, KNEES, SHOULDERS, TOES, WRISTS, Joint
-from microg_da.synthetic.geometry import Array, unit
+from microg_da.synthetic.geometry import Array, cross, unit
 from microg_da.synthetic.stage import Colour, Stage
 
 SKINS = np.array([[236, 196, 168], [222, 174, 140], [196, 146, 110], [150, 104, 76], [108, 74, 56]], dtype=float)
@@ -87,7 +87,7 @@ def _trunk(stage: Stage, joints: Array, costume: Costume, person: int) -> None:
     stage.hull(np.concatenate([upper, lower], axis=1), np.array([0.085, 0.085, 0.095, 0.095]), costume.shirt, person)
     if costume.badge is not None:
         across = joints[:, Joint.LEFT_SHOULDER] - joints[:, Joint.RIGHT_SHOULDER]
-        front = unit(np.cross(across, chest - pelvis))
+        front = unit(cross(across, chest - pelvis))
         spot = chest - 0.22 * (chest - pelvis) + 0.22 * across
         stage.chain([spot + 0.075 * front, spot + 0.085 * front], (0.026, 0.026), (costume.badge,), person, 0.02)
 
@@ -95,7 +95,7 @@ def _trunk(stage: Stage, joints: Array, costume: Costume, person: int) -> None:
 def _head(stage: Stage, joints: Array, costume: Costume, person: int) -> None:
     neck, head, nose = joints[:, Joint.NECK], joints[:, Joint.HEAD], joints[:, Joint.NOSE]
     gaze, up = unit(nose - head), unit(head - neck)
-    side = np.cross(up, gaze)
+    side = cross(up, gaze)
     skin = costume.skin
     stage.chain([joints[:, Joint.CHEST], head], (0.052, 0.050), (skin,), person, -0.02)
     stage.chain([head - 0.02 * up, head + 0.025 * up], (0.098, 0.108), (skin,), person)

@@ -7,6 +7,7 @@ hard light from one side and clean pixels. The look belongs to the scene, the no
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import cv2
 import numpy as np
@@ -73,30 +74,39 @@ def draw_look(rng: np.random.Generator, look: str) -> Look:
 
 def finish(frames: np.ndarray, look: Look, rngs: list[np.random.Generator]) -> np.ndarray:
     """Apply a look to ``(T, H, W, 3)`` uint8 RGB; one random generator for each frame. Returns a new array."""
-    num_frames, height, width, _ = frames.shape
-    strip = cv2.LUT(frames.reshape(num_frames * height, width, 3), look.curve)
-    strip = cv2.transform(strip, look.saturation * np.eye(3) + (1 - look.saturation) * GREY)
-    light = np.tile(_light(height, width, look), (num_frames, 1, 1))
-    strip = cv2.multiply(strip, light, dtype=cv2.CV_8U)
-    noise = b"".join(rng.bytes(height * width * 3) for rng in rngs)
-    table = np.clip(np.rint(look.noise * _QUANTILES), -127, 127).astype(np.int8)
-    grain = table[np.frombuffer(noise, np.uint8)].reshape(strip.shape)
-    strip = cv2.add(strip, grain, dtype=cv2.CV_8U)
-    finished = strip.reshape(frames.shape)
-    return finished if look.quality is None else np.stack([_compress(frame, look.quality) for frame in finished])
+    _, height, width, _ = frames.shape
+    colours = look.saturation * np.eye(3) + (1 - look.saturation) * GREY
+    light = _light(height, width, look.vignette, *look.slope.tolist())
+    grains = np.clip(np.rint(look.noise * _QUANTILES), -127, 127).astype(np.int8)
+    finished = np.empty_like(frames)
+    # Frame by frame, since one frame fits into the processor's cache and all of them do not.
+    for frame, rng, result in zip(frames, rngs, finished, strict=True):
+        shot = cv2.multiply(cv2.transform(cv2.LUT(frame, look.curve), colours), light, dtype=cv2.CV_8U)
+        grain = cv2.LUT(_random_bytes(rng, frame.size).reshape(frame.shape), grains)
+        cv2.add(shot, grain, dst=result, dtype=cv2.CV_8U)
+        if look.quality is not None:
+            _compress(result, look.quality)
+    return finished
+
+
+def _random_bytes(rng: np.random.Generator, count: int) -> np.ndarray:
+    """The bytes of ``rng.bytes(count)`` from a generator that has not been used, four times as fast."""
+    words = rng.bit_generator.random_raw((count + 7) // 8)
+    return words.astype("<u8", copy=False).view(np.uint8)[:count]
 
 
 def _curve(values: np.ndarray) -> np.ndarray:
     return np.clip(values, 0, 255).astype(np.uint8)[None]
 
 
-def _light(height: int, width: int, look: Look) -> np.ndarray:
+@lru_cache(maxsize=16)
+def _light(height: int, width: int, vignette: float, slope_across: float, slope_down: float) -> np.ndarray:
     down, across = np.meshgrid(np.linspace(-1, 1, height), np.linspace(-1, 1, width), indexing="ij")
-    light = 1.0 - look.vignette * (down**2 + across**2) / 2 + look.slope[0] * across + look.slope[1] * down
+    light = 1.0 - vignette * (down**2 + across**2) / 2 + slope_across * across + slope_down * down
     return np.repeat(light.astype(np.float32)[..., None], 3, axis=-1)
 
 
-def _compress(frame: np.ndarray, quality: int) -> np.ndarray:
-    _, data = cv2.imencode(".jpg", frame[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])
-    decoded = np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR))
-    return decoded[..., ::-1]
+def _compress(frame: np.ndarray, quality: int) -> None:
+    """What a video's compression leaves of a frame ``(H, W, 3)``, in place."""
+    _, data = cv2.imencode(".jpg", cv2.cvtColor(frame, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, quality])
+    cv2.cvtColor(np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR)), cv2.COLOR_BGR2RGB, dst=frame)

@@ -96,5 +96,7 @@ class SyntheticSpec:
 
 def generator(seed: int, name: ClipName, *stream: int) -> np.random.Generator:
     """A clip's random numbers; further integers give independent streams (scenery, noise of a frame, …)."""
-    key = (DOMAINS.index(name.domain), LOOKS.index(name.look), name.scene, *stream)
-    return np.random.Generator(np.random.SFC64(np.random.SeedSequence([seed, *key])))
+    key = [seed, DOMAINS.index(name.domain), LOOKS.index(name.look), name.scene, *stream]
+    # The same numbers as from the list itself, which numpy takes apart slowly.
+    words = np.array(key, np.uint32) if seed < 2**32 else key
+    return np.random.Generator(np.random.SFC64(np.random.SeedSequence(words)))
