@@ -5,13 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from microg_da.adaptation.base import create_adaptation
+import torch
+
+from microg_da.adaptation.base import Adaptation, create_adaptation
 from microg_da.data.transforms import TEST_SIDE
 from microg_da.errors import InputError
 from microg_da.models import MODELS, model_window
 from microg_da.models.checkpoints import load_checkpoint, load_detector
 from microg_da.models.description import read_description
 from microg_da.models.detector import ActionDetector, create_detector
+from microg_da.models.folding import fold_batch_norm
 from microg_da.models.zoo import ZOO
 from microg_da.taxonomy import Taxonomy, get_taxonomy
 from microg_da.training.trained import STAGE_OF_ROW, load_run_detector
@@ -32,14 +35,14 @@ def scorer_of_run(folder: str | Path, row: str | None = None) -> ActionScorer:
     """
     trained = load_run_detector(folder, row)
     config = trained.run.config
-    return ActionScorer(
+    return _scorer(
         trained.detector,
-        trained.method,
         get_taxonomy(config.data.taxonomy),
-        num_frames=config.model.num_frames,
-        sampling_rate=config.model.sampling_rate,
-        short_side=int(config.data.image_size * TEST_SIDE),
-        name=f"{config.experiment}/{trained.run.path.name}, {trained.row}",
+        config.model.num_frames,
+        config.model.sampling_rate,
+        int(config.data.image_size * TEST_SIDE),
+        f"{config.experiment}/{trained.run.path.name}, {trained.row}",
+        trained.method,
     )
 
 
@@ -101,12 +104,22 @@ def _scorer_of_own(path: Path, model: str | None, said: dict[str, Any]) -> Actio
 
 
 def _scorer(
-    detector: ActionDetector, taxonomy: Taxonomy, num_frames: int, sampling_rate: int, short_side: int, name: str
+    detector: ActionDetector,
+    taxonomy: Taxonomy,
+    num_frames: int,
+    sampling_rate: int,
+    short_side: int,
+    name: str,
+    method: Adaptation | None = None,
 ) -> ActionScorer:
-    """A detector that predicts by itself."""
+    """A detector as it predicts; by itself if there is no method."""
+    if method is None:
+        method = create_adaptation("source_only", feature_dim=detector.feature_dim, num_classes=detector.num_classes)
+    if not method.acts_at_test_time:
+        detector = fold_batch_norm(detector, torch.zeros(1, 3, num_frames, short_side, short_side))
     return ActionScorer(
         detector,
-        create_adaptation("source_only", feature_dim=detector.feature_dim, num_classes=detector.num_classes),
+        method,
         taxonomy,
         num_frames=num_frames,
         sampling_rate=sampling_rate,
