@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import groupby
 
 import cv2
 import numpy as np
@@ -14,7 +15,7 @@ from microg_da.synthetic.render import render_clip
 from microg_da.synthetic.spec import SyntheticSpec
 
 CHUNK = 20
-"""Clips that a worker draws before it reports; also the least for which a second process is worth its start."""
+"""The least that a worker draws before it reports, in clips; so few are not worth a second process."""
 
 
 def draw_clips(spec: SyntheticSpec, *, workers: int = 2, progress: bool = False) -> dict[str, np.ndarray]:
@@ -53,9 +54,7 @@ _Chunk = tuple[list[int], np.ndarray, list[np.ndarray], list[tuple[tuple[int, ..
 
 
 def _drawn_chunks(spec: SyntheticSpec, workers: int) -> Iterator[_Chunk]:
-    # Clips of one scene follow one another, so that its walls are painted once.
-    order = sorted(range(spec.num_clips), key=spec.name)
-    chunks = [order[start : start + CHUNK] for start in range(0, len(order), CHUNK)]
+    chunks = _chunks(spec)
     if workers <= 1 or len(chunks) < 2:
         yield from (_draw_chunk(spec, chunk) for chunk in chunks)
         return
@@ -65,17 +64,28 @@ def _drawn_chunks(spec: SyntheticSpec, workers: int) -> Iterator[_Chunk]:
     yield from pool(delayed(_draw_chunk_alone)(spec, chunk) for chunk in chunks)
 
 
+def _chunks(spec: SyntheticSpec) -> list[list[int]]:
+    """Whole scenes, as many as make a chunk, so that each one's walls are painted once in one process."""
+    chunks: list[list[int]] = []
+    names = {index: spec.name(index) for index in range(spec.num_clips)}
+    for _, scene in groupby(sorted(names, key=names.__getitem__), key=lambda index: names[index].source_video):
+        if not chunks or len(chunks[-1]) >= CHUNK:
+            chunks.append([])
+        chunks[-1].extend(scene)
+    return chunks
+
+
 def _draw_chunk_alone(spec: SyntheticSpec, chunk: Sequence[int]) -> _Chunk:
     cv2.setNumThreads(1)
     return _draw_chunk(spec, chunk)
 
 
 def _draw_chunk(spec: SyntheticSpec, chunk: Sequence[int]) -> _Chunk:
-    clips = [render_clip(spec, index) for index in chunk]
-    frames = np.stack([clip.frames for clip in clips]).transpose(0, 4, 1, 2, 3)
-    return (
-        list(chunk),
-        np.ascontiguousarray(frames),
-        [clip.boxes for clip in clips],
-        [clip.action_ids for clip in clips],
-    )
+    frames = np.empty((len(chunk), 3, spec.num_frames, spec.size, spec.size), np.uint8)
+    boxes, ids = [], []
+    for index, planes in zip(chunk, frames, strict=True):
+        clip = render_clip(spec, index)
+        cv2.split(clip.frames.reshape(-1, spec.size, 3), list(planes.reshape(3, -1, spec.size)))
+        boxes.append(clip.boxes)
+        ids.append(clip.action_ids)
+    return list(chunk), frames, boxes, ids

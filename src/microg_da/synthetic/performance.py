@@ -41,6 +41,7 @@ SOLO_GESTURES: dict[int, dict[int | None, float]] = {
 
 CAST_SIZE = 5
 WALKING_SPEED, PULLING_SPEED = 0.85, 0.40
+KEYFRAME_ALONE = np.zeros(1)
 
 
 class Body(NamedTuple):
@@ -137,21 +138,30 @@ class Performance:
     spin: Array = field(default_factory=lambda: np.zeros(3))
     centre: Array = field(default_factory=lambda: np.zeros(3))
     extent: Array = field(default_factory=lambda: np.zeros((0, 3)))
+    _latest: tuple[bytes, list[Body]] | None = field(default=None, repr=False)
 
     def at(self, times: Array) -> list[Body]:
         """Everybody at ``T`` moments, in seconds from the keyframe, which must come first: fixtures stand by it."""
-        bodies: list[Body] = []
-        for actor in self.actors:
-            bodies.append(actor.perform(times, None if actor.holds is None else bodies[actor.holds].joints))
+        bodies = self._before_drift(times)
         if not self.weightless:
             return bodies
         turn = rotation_about(self.spin, times)
         offset = self.centre + np.outer(times, self.drift) - turn @ self.centre
         return [body.moved(turn, offset) for body in bodies]
 
+    def _before_drift(self, times: Array) -> list[Body]:
+        """Everybody as if the group stayed in place; the latest is kept, for the camera and then for the frames."""
+        moments = times.tobytes()
+        if self._latest is None or self._latest[0] != moments:
+            bodies: list[Body] = []
+            for actor in self.actors:
+                bodies.append(actor.perform(times, None if actor.holds is None else bodies[actor.holds].joints))
+            self._latest = (moments, bodies)
+        return self._latest[1]
 
-def draw_performance(rng: np.random.Generator, weightless: bool) -> Performance:
-    """Draw one clip's people."""
+
+def draw_performance(rng: np.random.Generator, weightless: bool, times: Array = KEYFRAME_ALONE) -> Performance:
+    """Draw one clip's people; if ``times``, the keyframe's 0 first, are those asked for next, that costs nothing."""
     number = rng.choice(3, p=[0.54, 0.40, 0.06]) + 1
     actors: list[Actor] = []
     if number >= 2 and rng.random() < 0.65:
@@ -170,7 +180,7 @@ def draw_performance(rng: np.random.Generator, weightless: bool) -> Performance:
     performance = Performance(actors, weightless)
     if weightless:
         performance.drift, performance.spin = rng.normal(0.0, 0.05, 3), rng.normal(0.0, 0.08, 3)
-    performance.extent = np.concatenate([body.joints[0] for body in performance.at(np.zeros(1))])
+    performance.extent = np.concatenate([body.joints[0] for body in performance.at(times)])
     performance.centre = (performance.extent.min(0) + performance.extent.max(0)) / 2
     return performance
 

@@ -13,7 +13,7 @@ import numpy as np
 from microg_da.synthetic.costume import Costume, draw_costume, put_on_stage
 from microg_da.synthetic.geometry import Array, Camera, look_at, rotation, unit
 from microg_da.synthetic.looks import Look, draw_look, finish
-from microg_da.synthetic.performance import CAST_SIZE, Body, Performance, draw_performance
+from microg_da.synthetic.performance import CAST_SIZE, KEYFRAME_ALONE, Body, Performance, draw_performance
 from microg_da.synthetic.props import surround
 from microg_da.synthetic.scenery import Room, paint_earth_room, paint_module
 from microg_da.synthetic.spec import FRAMES_PER_SECOND, KEYFRAME, ClipName, SyntheticSpec, generator
@@ -113,9 +113,9 @@ def render_clip(spec: SyntheticSpec, index: int, frame_numbers: Sequence[int] | 
         frame_numbers: frames to draw, counted from 1 as in a clip of 90 frames; by default the window of ``spec``.
     """
     numbers = spec.window if frame_numbers is None else tuple(frame_numbers)
-    staging = stage_clip(spec, index)
     # The keyframe goes first, for fixtures and boxes, whether or not it is among the frames.
     times = (np.array([KEYFRAME, *numbers]) - KEYFRAME) / FRAMES_PER_SECOND
+    staging = stage_clip(spec, index, times)
     shot = _shoot(staging, times, spec.size * SUPERSAMPLING)
     name = staging.name
     rngs = [generator(spec.seed, name, name.number, _NOISE, number) for number in numbers]
@@ -128,13 +128,13 @@ def render_clip(spec: SyntheticSpec, index: int, frame_numbers: Sequence[int] | 
     )
 
 
-def stage_clip(spec: SyntheticSpec, index: int) -> Staging:
-    """Draw all chance of a clip: people, camera and room."""
+def stage_clip(spec: SyntheticSpec, index: int, times: Array = KEYFRAME_ALONE) -> Staging:
+    """Draw all chance of a clip: people, camera and room; ``times`` as for :func:`draw_performance`."""
     name = spec.name(index)
     rng = generator(spec.seed, name, name.number, _CLIP)
     weightless = name.domain == "microgravity"
     scene = _scene(spec.seed, name._replace(number=0))
-    performance = draw_performance(rng, weightless)
+    performance = draw_performance(rng, weightless, times)
     rig = _place_camera(rng, performance, scene.room)
     return Staging(name, scene, performance, rig, spec.seed)
 
