@@ -16,10 +16,10 @@ are compared. Variants:
     frames          default with frame-by-frame convolutions on every device, not the CPU alone
     fused           default with the optimiser's fused kernel (training)
 
-`kept` is the memory of what the forward pass leaves for the backward pass, `peak` that of the device. With a GPU the
-card's rate of bf16 matrix products is measured too, and the share of it that a step reaches (model FLOPs utilisation,
-a training step counted as three forward passes). With `--loader SOURCE` the steps are also fed by a loader, and the
-share of a step spent waiting for it is told.
+`kept` is the memory of what the forward pass leaves for the backward pass, `peak` that of the device. A large matrix
+product takes turns with the steps, in bf16 on a GPU and in fp32 on a CPU: the share of its rate that a step reaches
+(model FLOPs utilisation, a training step counted as three forward passes) says how much there is left to gain. With
+`--loader SOURCE` the steps are also fed by a loader, and the share of a step spent waiting for it is told.
 
 On a machine that others use too, set OMP_WAIT_POLICY=passive: threads that spin at barriers while another program has
 their core make a step with two threads several times slower than with one.
@@ -62,13 +62,12 @@ VARIANTS = (
 )  # fmt: skip
 NOT_FOR = {"train": ("folded",), "inference": ("checkpointing", "fused")}
 AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
-MATRIX = 8192
 MIB = 2**20
 
 
 @dataclass
 class Row:
-    """One line of the table; ``kept`` and ``peak`` in MiB, rates in TFLOP/s."""
+    """One line of the table; ``kept`` and ``peak`` in MiB, ``matrix_gflops`` is the rate of a matrix product."""
 
     model: str
     mode: str
@@ -81,10 +80,11 @@ class Row:
     processor_seconds: float
     clips_per_second: float
     speedup: float
-    tflops: float
+    gflops: float
+    matrix_gflops: float
+    utilisation: float
     kept: float | None = None
     peak: float | None = None
-    utilisation: float | None = None
     loader_share: float | None = None
 
 
@@ -185,17 +185,18 @@ def seconds_of(work: Callable[[], object]) -> tuple[float, float]:
     return time.perf_counter() - start, time.process_time() - processor
 
 
-def matrix_rate(device: str) -> float:
-    """Measured FLOP/s of a large bf16 matrix product."""
-    a, b = (torch.randn(MATRIX, MATRIX, device=device, dtype=torch.bfloat16) for _ in range(2))
+def matrix_product(device: str) -> tuple[Callable[[], object], float]:
+    """A large matrix product, in bf16 on a GPU and in fp32 on a CPU, and its FLOPs."""
+    size, dtype = (8192, torch.bfloat16) if device == "cuda" else (2048, torch.float32)
+    a, b = (torch.randn(size, size, device=device, dtype=dtype) for _ in range(2))
 
     def multiply() -> None:
-        for _ in range(10):
-            a @ b
-        torch.cuda.synchronize()
+        torch.mm(a, b)
+        if device == "cuda":
+            torch.cuda.synchronize()
 
     multiply()
-    return 10 * 2 * MATRIX**3 / statistics.median(seconds_of(multiply)[0] for _ in range(5))
+    return multiply, 2.0 * size**3
 
 
 def forward_flops(name: str, num_frames: int, side: int) -> float:
@@ -204,17 +205,20 @@ def forward_flops(name: str, num_frames: int, side: int) -> float:
         return 2 * count_multiply_adds(create_detector(name).backbone, num_frames, side)
 
 
-def measure(name: str, mode: str, args: argparse.Namespace, peak_rate: float | None) -> list[Row]:
-    """The rows of one model in one mode, variants and thread counts taking turns."""
+def measure(name: str, mode: str, args: argparse.Namespace) -> list[Row]:
+    """The rows of one model in one mode; variants, thread counts and a matrix product take turns."""
     num_frames = args.frames or model_window(name).num_frames
     side = args.side or (ZOO[name].crop if mode == "inference" else args.train_side)
     batch = Batch.make(args.batch, num_frames, side, args.device)
     variants = [variant for variant in args.variants if variant not in NOT_FOR[mode]]
     steps = {variant: Step(name, mode, variant, batch, args.device, args.optimizer) for variant in variants}
     times: dict[tuple[str, int], list[tuple[float, float]]] = {}
+    multiply, product = matrix_product(args.device)
+    rates: dict[int, list[float]] = {threads: [] for threads in args.threads}
     for repeat in range(args.warmup + args.repeats):
         for threads in args.threads:
             torch.set_num_threads(threads)
+            rates[threads].append(product / seconds_of(multiply)[0])
             for variant, step in steps.items():
                 if repeat >= args.warmup:
                     times.setdefault((variant, threads), []).append(seconds_of(step))
@@ -226,9 +230,10 @@ def measure(name: str, mode: str, args: argparse.Namespace, peak_rate: float | N
         seconds, processor = (statistics.median(column) for column in zip(*measured, strict=True))
         reference = times[variants[0], args.threads[0]]
         speedup = statistics.median(theirs[0] / own[0] for own, theirs in zip(measured, reference, strict=True))
+        rate = statistics.median(rates[threads])
         rows.append(Row(
             name, mode, variant, args.batch, num_frames, side, threads, seconds, processor, args.batch / seconds,
-            speedup, flops / seconds / 1e12,
+            speedup, flops / seconds / 1e9, rate / 1e9, flops / seconds / rate,
         ))  # fmt: skip
     for row in rows:
         step = steps[row.variant]
@@ -238,7 +243,6 @@ def measure(name: str, mode: str, args: argparse.Namespace, peak_rate: float | N
             torch.cuda.reset_peak_memory_stats()
             step()
             row.peak = torch.cuda.max_memory_allocated() / MIB
-            row.utilisation = flops / row.seconds / peak_rate
         if args.loader:
             row.loader_share = loader_share(step, args, num_frames, side)
     return rows
@@ -272,12 +276,14 @@ def loader_share(step: Step, args: argparse.Namespace, num_frames: int, side: in
     return waits / whole
 
 
-def show(rows: list[Row], peak_rate: float | None) -> None:
-    """A table for each model and mode, and the card's rate."""
+def show(rows: list[Row]) -> None:
+    """A table for each model and mode."""
     headings = (
-        "variant", "threads", "s", "cpu s", "clips/s", "×", "TFLOP/s", "kept MiB", "peak MiB", "util.",
+        "variant", "threads", "s", "cpu s", "clips/s", "×", "GFLOP/s", "matrix", "util.", "kept MiB", "peak MiB",
         "loader",
     )  # fmt: skip
+    console = Console()
+    console.width = max(console.width, 110)  # into a file too
     for (name, mode), group in itertools.groupby(rows, key=lambda row: (row.model, row.mode)):
         group = list(group)
         first = group[0]
@@ -289,9 +295,7 @@ def show(rows: list[Row], peak_rate: float | None) -> None:
             table.add_column(headings[i], justify="right" if i else "left")
         for line in shown:
             table.add_row(*(line[i] for i in used))
-        Console().print(table)
-    if peak_rate:
-        print(f"bf16 matrix product of {MATRIX}: {peak_rate / 1e12:.0f} TFLOP/s")
+        console.print(table)
 
 
 def cells(row: Row) -> list[str]:
@@ -303,8 +307,8 @@ def cells(row: Row) -> list[str]:
     return [
         row.variant, str(row.threads),
         f"{row.seconds:.4g}", f"{row.processor_seconds:.4g}", f"{row.clips_per_second:.3g}", f"{row.speedup:.2f}",
-        f"{row.tflops:.3g}", maybe(row.kept, ",.0f"), maybe(row.peak, ",.0f"), maybe(row.utilisation, ".1%"),
-        maybe(row.loader_share, ".1%"),
+        f"{row.gflops:,.0f}", f"{row.matrix_gflops:,.0f}", f"{row.utilisation:.0%}",
+        maybe(row.kept, ",.0f"), maybe(row.peak, ",.0f"), maybe(row.loader_share, ".1%"),
     ]  # fmt: skip
 
 
@@ -327,15 +331,13 @@ def main(words: list[str] | None = None) -> list[Row]:
     parser.add_argument("--workers", type=int, default=0, help="of the loader")
     parser.add_argument("--json", type=Path)
     args = parser.parse_args(words)
-    peak_rate = matrix_rate(args.device) if args.device == "cuda" else None
-    rows = [row for name in args.models for mode in args.modes for row in measure(name, mode, args, peak_rate)]
-    show(rows, peak_rate)
+    rows = [row for name in args.models for mode in args.modes for row in measure(name, mode, args)]
+    show(rows)
     if args.json:
         machine = {
             "device": torch.cuda.get_device_name() if args.device == "cuda" else platform.processor(),
             "torch": torch.__version__,
             "omp_wait_policy": os.environ.get("OMP_WAIT_POLICY"),
-            "matrix_rate": peak_rate,
         }
         content = {"machine": machine, "rows": [asdict(row) for row in rows]}
         args.json.write_text(json.dumps(content, indent=1), encoding="utf-8")
