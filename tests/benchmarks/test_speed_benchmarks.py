@@ -47,7 +47,7 @@ def test_steps(tmp_path, threads, capsys):
     assert kept["checkpointing"] < 0.7 * kept["plain"]
     assert rows[0].speedup == 1
     # A training step costs three forward passes by the count, of the same clips.
-    work = {row.mode: row.tflops * row.seconds for row in rows}
+    work = {row.mode: row.gflops * row.seconds for row in rows}
     assert work["train"] == pytest.approx(3 * work["inference"])
     assert len(json.loads((tmp_path / "rows.json").read_text())["rows"]) == len(rows)
 
