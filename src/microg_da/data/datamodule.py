@@ -164,7 +164,7 @@ class ClipsToLookAt:
     def __iter__(self) -> Iterator[ClipBatch]:
         dataset = self.data.datasets.get(self.domain, "train", labelled=self.domain == "source")
         batch_size = self.data.datasets.config.evaluation.batch_size
-        loader = self.data._loader(dataset, self.domain, batch_size, shuffle=False, drop_last=False, shared=False)
+        loader = self.data._loader(dataset, self.domain, batch_size, shuffle=False, shared=False)
         return (batch.to(self.device) for batch in loader)
 
 
@@ -227,7 +227,7 @@ class StageData(pl.LightningDataModule):
     def test_loader(self, domain: Domain, split: Split = "test") -> DataLoader[ClipBatch]:
         """Every clip of a split once, in order, without labels: scores are made from the annotation table."""
         dataset = self.datasets.get(domain, split, labelled=False)
-        return self._loader(dataset, domain, self.datasets.config.evaluation.batch_size, shuffle=False, drop_last=False)
+        return self._loader(dataset, domain, self.datasets.config.evaluation.batch_size, shuffle=False)
 
     def clips_to_look_at(self, domain: Domain, device: torch.device | str = "cpu") -> ClipsToLookAt:
         """The training clips of a domain, in order, for methods that look at them once; the target's unlabelled."""
@@ -235,18 +235,18 @@ class StageData(pl.LightningDataModule):
 
     def _train_loader(self, domain: Domain, *, labelled: bool) -> DataLoader[ClipBatch]:
         dataset = self.datasets.get(domain, "train", labelled=labelled)
-        # A last batch of one clip would ruin batch statistics; a data set smaller than a batch must still train.
-        drop_last = len(dataset) >= self.batch_size
-        return self._loader(dataset, domain, self.batch_size, shuffle=True, drop_last=drop_last)
+        return self._loader(dataset, domain, self.batch_size, shuffle=True)
 
     def _loader(
-        self, dataset: Any, domain: Domain, batch_size: int, *, shuffle: bool, drop_last: bool, shared: bool = True
+        self, dataset: Any, domain: Domain, batch_size: int, *, shuffle: bool, shared: bool = True
     ) -> DataLoader[ClipBatch]:
         world, rank = (self.trainer.world_size, self.trainer.global_rank) if self.trainer and shared else (1, 0)
         # Distributed also when alone: the order depends on seed and epoch only, so that a resumed run sees what
         # it would have seen.
         sampler = EpochSampler(dataset, num_replicas=world, rank=rank, shuffle=shuffle, seed=self.seed)
         workers = self.datasets.config.data.num_workers
+        # A last batch of one clip would ruin the statistics of training; a share smaller than a batch must still train.
+        drop_last = shuffle and len(sampler) >= batch_size
         batches: dict[str, Any] = {"batch_size": batch_size, "sampler": sampler, "drop_last": drop_last}
         if not shuffle and hasattr(dataset, "frame_sizes"):
             # Whole frames are as wide as their video, and a batch has one size.

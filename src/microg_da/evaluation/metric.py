@@ -13,7 +13,7 @@ from torch import Tensor
 from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
 
-from microg_da.data.annotations import BOX, DETECTION_COLUMNS, KEYFRAME
+from microg_da.data.annotations import BOX, KEYFRAME
 from microg_da.errors import InputError
 from microg_da.evaluation.protocols import ScoreKind, Scores, evaluate, get_protocol
 from microg_da.taxonomy import Taxonomy, get_taxonomy
@@ -112,23 +112,22 @@ class DetectionMetrics(Metric):
         )
 
     def _detections(self) -> pd.DataFrame:
-        if len(self.keyframe_index) == 0:
-            return pd.DataFrame({name: [] for name in DETECTION_COLUMNS})
-        index = _array(self.keyframe_index)
+        columns = len(self.taxonomy)
+        index = _array(self.keyframe_index).astype(np.int64)
         # float32 boxes are given back their decimals, so that they equal those of the table.
-        boxes = _array(self.boxes).astype(np.float64).round(6)
+        boxes = _array(self.boxes, 4).astype(np.float64).round(6)
+        logits = _array(self.logits, columns).astype(np.float64)
         order = np.lexsort((*boxes.T[::-1], index))
         key = np.column_stack([index, boxes])[order]
         first = np.ones(len(key), dtype=bool)
         first[1:] = (key[1:] != key[:-1]).any(axis=1)
         order = order[first]
-        columns = len(self.taxonomy)
         frames = self.keyframes.iloc[np.repeat(index[order], columns)].reset_index(drop=True)
         frames[BOX] = np.repeat(boxes[order], columns, axis=0)
         frames["action_id"] = np.tile(self.taxonomy.ids, len(order))
-        frames["score"] = _array(self.logits).astype(np.float64)[order].ravel()
+        frames["score"] = logits[order].ravel()
         return frames
 
 
-def _array(state: list[Tensor] | Tensor) -> np.ndarray:
-    return dim_zero_cat(state).cpu().numpy()
+def _array(state: list[Tensor] | Tensor, *width: int) -> np.ndarray:
+    return dim_zero_cat(state).cpu().numpy() if len(state) else np.zeros((0, *width))

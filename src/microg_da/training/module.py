@@ -141,8 +141,9 @@ class DetectorModule(pl.LightningModule):
     def _accumulate(self, batch: ClipBatch) -> None:
         prediction = self.adaptation.predict(self.detector, batch)
         if self.metrics is not None and batch.domain == self.scored:
-            keyframes = self.metrics.index_of(batch.keys).to(batch.clip_index.device)[batch.clip_index]
-            self.metrics.update(keyframes, batch.table_boxes, prediction.logits.float())
+            # Of people, not of clips: a table has no row of a keyframe without anybody.
+            keyframes = self.metrics.index_of(batch.keys[clip] for clip in batch.clip_index.tolist())
+            self.metrics.update(keyframes.to(batch.table_boxes.device), batch.table_boxes, prediction.logits.float())
         if self.observations is not None:
             self.observations.update(batch, prediction)
 
