@@ -129,14 +129,12 @@ def place_arms(joints: Array, wrists: Array, poles: Array) -> None:
 
 
 def _leg_direction(flexion: Array, spread: Array) -> Array:
-    return np.stack(
-        [
-            np.sin(flexion) * np.cos(spread),
-            np.broadcast_to(np.sin(spread), flexion.shape),
-            -np.cos(flexion) * np.cos(spread),
-        ],
-        axis=-1,
-    )
+    direction = np.empty((*flexion.shape, 3))
+    aside = np.cos(spread)
+    direction[..., 0] = np.sin(flexion) * aside
+    direction[..., 1] = np.sin(spread)
+    direction[..., 2] = -np.cos(flexion) * aside
+    return direction
 
 
 def angle_at(joints: Array, first: int, middle: int, last: int) -> Array:

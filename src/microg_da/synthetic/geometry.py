@@ -43,7 +43,7 @@ def apply(matrix: Array, points: Array) -> Array:
 
 def unit(vectors: Array) -> Array:
     """Vectors ``(..., 3)`` scaled to length 1."""
-    return vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-9)
+    return vectors / np.maximum(np.sqrt((vectors * vectors).sum(-1, keepdims=True)), 1e-9)
 
 
 def cross(one: Array, two: Array) -> Array:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import compress
 from typing import NamedTuple
 
 import cv2
@@ -17,6 +18,8 @@ from microg_da.synthetic.geometry import Array, Camera
 
 Colour = tuple[float, float, float]
 """Red, green, blue in 0…255."""
+Paint = Sequence[int]
+"""A colour as OpenCV fills with it: rounded, which saves it the work for every polygon."""
 
 NOBODY = -1
 SUBPIXEL_BITS = 4
@@ -154,25 +157,25 @@ class Stage:
         centres, axes, halves, colours = zip(*self._cuboids, strict=True)
         centre, axis = self._over_frames(centres, (3,)), self._over_frames(axes, (3, 3))
         corners = centre[:, :, None] + (CUBE * np.stack(halves)[:, None]) @ axis.swapaxes(-1, -2)
-        columns = np.moveaxis(axis, -1, 2)
+        columns = axis.swapaxes(-1, -2)
         normals = np.stack([-columns, columns], axis=3).reshape(*centre.shape[:2], 6, 3)
         image, _ = camera.project(corners)
         middles = centre[:, :, None] + normals * np.repeat(np.stack(halves), 2, axis=-1)[..., None]
         visible = ((middles - camera.position[:, None, None]) * normals).sum(-1) < 0.0
         shade = 0.62 + 0.45 * np.clip(normals @ light, -0.5, 1.0)
-        tints = np.clip(np.asarray(colours)[None, :, None] * shade[..., None], 0, 255)
+        tints = (np.asarray(colours)[None, :, None] * shade[..., None]).reshape(self.num_frames, -1, 3)
         polygons = picture.to_pixels(image[:, :, FACES].reshape(self.num_frames, -1, 4, 2))
         offset = picture.add_polygons([list(frame) for frame in polygons])
         depth = camera.project(centre)[1]
-        shown, tints = visible.reshape(self.num_frames, -1), tints.reshape(self.num_frames, -1, 3)
-        faces: list[Strokes] = [list(enumerate(frame, offset)) for frame in tints.tolist()]
+        shown = visible.reshape(self.num_frames, -1).tolist()
+        faces: list[Strokes] = [list(enumerate(paints, offset)) for paints in _paints(tints)]
         for number, part in enumerate(self._blocks):
-            span = range(part.first, part.last)
-            strokes = [[frame[face] for face in span if shown[t, face]] for t, frame in enumerate(faces)]
+            span = slice(part.first, part.last)
+            strokes = [list(compress(frame[span], flags[span])) for frame, flags in zip(faces, shown, strict=True)]
             picture.add_changing_part(strokes, depth[:, number] - part.nearer, part.person)
 
 
-Strokes = list[tuple[int, Sequence[float]]]
+Strokes = list[tuple[int, Paint]]
 """Polygons by number, each with its colour, in the order of drawing."""
 
 
@@ -255,5 +258,11 @@ def _capsules(start: Array, end: Array, first: Array, second: Array) -> Array:
     return centres + radii[..., None] * np.stack([np.cos(angles), np.sin(angles)], axis=-1)
 
 
-def _palette(colours: Sequence[Colour]) -> list[list[Sequence[float]]]:
-    return np.clip(np.asarray(colours)[:, None] * TONES[:, None], 0, 255).tolist()
+def _palette(colours: Sequence[Colour]) -> list[list[Paint]]:
+    return _paints(np.asarray(colours)[:, None] * TONES[:, None])
+
+
+def _paints(colours: Array) -> list[list[Paint]]:
+    """Colours ``(M, N, 3)`` as M lists of N."""
+    rounded = np.rint(np.minimum(np.maximum(colours, 0), 255)).astype(int)
+    return [list(map(tuple, row)) for row in rounded.tolist()]
