@@ -241,16 +241,16 @@ def _cast_shadows(frames: np.ndarray, camera: Camera, people: list[Array]) -> No
     rim = np.stack([0.42 * np.cos(angles), 0.36 * np.sin(angles), np.zeros(14)], axis=-1)
     centres = np.stack([joints.mean(1) * np.array([1.0, 1.0, 0.0]) for joints in people], axis=1)
     outlines = np.rint(camera.project(centres[:, :, None] + rim)[0] * size).astype(np.int32)
+    # Nothing changes farther from a body than the blur reaches.
     reach = max(size // 12, 1)
-    for frame, polygons in zip(frames, outlines, strict=True):
-        # Nothing changes farther from a body than the blur reaches.
-        first, last = polygons.min((0, 1)) - reach, polygons.max((0, 1)) + reach + 1
-        (left, top), (right, bottom) = np.clip([first, last], 0, size).tolist()
+    first, last = outlines.min((1, 2)) - reach, outlines.max((1, 2)) + reach + 1
+    corners = np.clip(np.concatenate([first, last], axis=-1), 0, size).tolist()
+    for frame, polygons, (left, top, right, bottom) in zip(frames, outlines, corners, strict=True):
         if left == right or top == bottom:
             continue
         light = np.full((bottom - top, right - left), 255, np.uint8)
-        for polygon in polygons - np.array([left, top], np.int32):
-            cv2.fillConvexPoly(light, polygon, 160)
+        for polygon in polygons:
+            cv2.fillConvexPoly(light, polygon - np.array([left, top], np.int32), 160)
         soft = cv2.blur(light, (reach, reach))
         ground = frame[top:bottom, left:right]
         ground[:] = cv2.multiply(ground, cv2.merge([soft] * 3), scale=1 / 255)

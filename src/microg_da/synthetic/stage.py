@@ -119,8 +119,8 @@ class Stage:
         polygons = picture.to_pixels(outlines.reshape(self.num_frames, -1, 2 * END_POINTS, 2))
         offset = picture.add_polygons([list(frame) for frame in polygons])
         count, palette = len(colours), _palette(colours)
-        middle = depth.mean(1)
-        for part in self._chains:
+        depths = np.add.reduceat(depth.mean(1), [part.first for part in self._chains], axis=-1)
+        for number, part in enumerate(self._chains):
             members = range(part.first, part.last)
             strokes = [
                 (offset + tone * count + member, palette[member][tone])
@@ -128,7 +128,7 @@ class Stage:
                 for member in members
                 if tone != HIGHLIGHT or first[member] >= LEAST_HIGHLIT
             ]
-            picture.add_part(strokes, middle[:, part.first : part.last].mean(-1) - part.nearer, part.person)
+            picture.add_part(strokes, depths[:, number] / len(members) - part.nearer, part.person)
 
     def _project_hulls(self, picture: Picture, camera: Camera, light: Array) -> None:
         points, radii, colours, people, nearer = zip(*self._hulls, strict=True)
@@ -252,10 +252,14 @@ def _capsules(start: Array, end: Array, first: Array, second: Array) -> Array:
     # The outer tangents touch both circles where cos(angle) = (r0 - r1) / d; one circle may contain the other.
     touch = np.arccos(np.clip((first - second) / length, -1.0, 1.0))[..., None]
     steps = np.linspace(-1.0, 1.0, END_POINTS)
-    angles = np.concatenate([heading + touch * steps, heading + np.pi + (np.pi - touch) * steps], axis=-1)
-    radii = np.repeat(np.stack([second, first], axis=-1), END_POINTS, axis=-1)
-    centres = np.repeat(np.stack([end, start], axis=-2), END_POINTS, axis=-2)
-    return centres + radii[..., None] * np.stack([np.cos(angles), np.sin(angles)], axis=-1)
+    angles = np.stack([heading + touch * steps, heading + np.pi + (np.pi - touch) * steps], axis=-2)
+    radii = np.stack([second, first], axis=-1)[..., None]
+    centres = np.stack([end, start], axis=-2)[..., None, :]
+    # One coordinate after the other, since numpy is slow along an axis of two.
+    outlines = np.empty((*angles.shape, 2))
+    outlines[..., 0] = centres[..., 0] + radii * np.cos(angles)
+    outlines[..., 1] = centres[..., 1] + radii * np.sin(angles)
+    return outlines.reshape(*start.shape[:-1], 2 * END_POINTS, 2)
 
 
 def _palette(colours: Sequence[Colour]) -> list[list[Paint]]:
