@@ -13,7 +13,7 @@ from microg_da.data.annotations import read_annotations, write_annotations
 from microg_da.data.clips import collate_clips
 from microg_da.errors import InputError
 from microg_da.synthetic import SyntheticDataset, SyntheticSpec, cache, render_clip
-from microg_da.synthetic.drawing import CHUNK, draw_clips
+from microg_da.synthetic.drawing import CHUNK, _chunks, draw_clips
 from microg_da.taxonomy import get_taxonomy
 
 SPEC = SyntheticSpec("microgravity", "val", 6, num_frames=2, size=48, seed=4)
@@ -83,6 +83,16 @@ def test_an_empty_set():
     dataset = SyntheticDataset(spec, workers=2, use_cache=False, progress=False)
     assert len(dataset) == 0
     assert len(dataset.annotations()) == 0
+
+
+@pytest.mark.parametrize("num_clips", [0, 1, 50, 1200])
+def test_a_scene_is_drawn_in_one_chunk(num_clips):
+    spec = SyntheticSpec("earth", "train", num_clips)
+    chunks = _chunks(spec)
+    assert sorted(index for chunk in chunks for index in chunk) == list(range(num_clips))
+    scenes = [{spec.name(index).source_video for index in chunk} for chunk in chunks]
+    assert sum(map(len, scenes)) == len(set().union(*scenes))
+    assert all(len(chunk) >= CHUNK for chunk in chunks[:-1])
 
 
 def test_workers_change_nothing():

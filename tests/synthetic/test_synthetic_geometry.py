@@ -26,6 +26,11 @@ def test_no_rotation_about_the_zero_vector():
     assert np.array_equal(geometry.rotation_about(np.zeros(3), np.ones(2)), np.broadcast_to(np.eye(3), (2, 3, 3)))
 
 
+def test_cross_products_are_those_of_numpy(rng):
+    one, two = rng.normal(size=(2, 4, 7, 3))
+    assert np.array_equal(geometry.cross(one, two), np.cross(one, two))
+
+
 def test_projection_agrees_with_opencv(rng):
     position, aim = np.array([[1.0, -3.0, 1.5]]), np.array([[0.0, 0.0, 1.0]])
     axes = geometry.look_at(position, aim, 0.3)

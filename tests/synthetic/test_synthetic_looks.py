@@ -10,7 +10,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from microg_da.synthetic import SyntheticSpec, render_clip
-from microg_da.synthetic.looks import draw_look, finish
+from microg_da.synthetic.looks import _random_bytes, draw_look, finish
+from microg_da.synthetic.spec import ClipName, generator
 
 
 def statistics(frames):
@@ -55,3 +56,16 @@ def test_noise_belongs_to_the_frame():
     other = finish(grey, look, [np.random.default_rng(5), np.random.default_rng(6)])
     assert np.array_equal(same[0], same[1])
     assert not np.array_equal(other[0], other[1])
+
+
+@pytest.mark.parametrize("count", [1, 7, 8, 27_648])
+def test_random_bytes_are_those_of_numpy(count):
+    one, two = (np.random.Generator(np.random.SFC64(5)) for _ in range(2))
+    assert _random_bytes(one, count).tobytes() == two.bytes(count)
+
+
+@pytest.mark.parametrize("seed", [0, 2**32 - 1, 2**32, 2**70])
+def test_a_clip_is_seeded_by_the_numbers_that_name_it(seed):
+    name = ClipName("microgravity", "real", 33, 4)
+    expected = np.random.Generator(np.random.SFC64(np.random.SeedSequence([seed, 1, 0, 33, 4, 2, 38])))
+    assert generator(seed, name, 4, 2, 38).bytes(16) == expected.bytes(16)
