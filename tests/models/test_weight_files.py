@@ -69,6 +69,14 @@ def test_caffe2_pickle_of_python_2(tmp_path):
     assert read_weights(tmp_path / "zoo.pkl")["b_w"].tolist() == [0.0, 1.0]
 
 
+def test_a_spoilt_type_of_a_caffe2_array_cannot_lead_numpy_astray(tmp_path):
+    # One byte makes a type's state shorter; NumPy's own reconstruction ended the process.
+    written = pickle.dumps({"blobs": {"b_w": np.arange(4, dtype=np.float32)}}, protocol=2)
+    assert written.count(b"NNNJ") == 1
+    (tmp_path / "zoo.pkl").write_bytes(written.replace(b"NNNJ", b"NbNJ"))
+    assert read_weights(tmp_path / "zoo.pkl")["b_w"].tolist() == [0.0, 1.0, 2.0, 3.0]
+
+
 def test_safetensors_under_another_name(tmp_path):
     save_file(STATE, tmp_path / "weights.ckpt")
     check(tmp_path / "weights.ckpt")

@@ -6,16 +6,16 @@ The kind is told by the content, never by the extension. Nothing but tensors and
 from __future__ import annotations
 
 import pickle
-from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from microg_da.errors import InputError
+from microg_da.models.array_pickles import RefusedError, load_arrays
 
 StateDict = dict[str, Tensor]
 
@@ -109,63 +109,14 @@ def _read_safetensors(path: Path) -> Any:
 def _read_pickle(path: Path) -> Any:
     with path.open("rb") as file:
         try:
-            return _ArrayUnpickler(file).load()
-        except _RefusedError as error:
-            raise InputError(f"checkpoint {path} is refused: {error}") from error
+            return load_arrays(file)
+        except RefusedError as error:
+            raise InputError(f"checkpoint {path} is refused: {_refusal(str(error))}") from error
         except Exception as error:
             # A broken pickle may fail in any way that an opcode can.
             raise InputError(
                 f"checkpoint {path} is damaged or cut short ({_first_line(error)}): get it again"
             ) from error
-
-
-class _RefusedError(Exception):
-    """A pickle asked for something other than arrays and plain containers."""
-
-
-def _encode(text: str, encoding: str = "latin1") -> bytes:
-    """What pickles of protocol 2 call to make bytes."""
-    return text.encode(encoding)
-
-
-def _from_buffer(buffer: Any, dtype: np.dtype, shape: tuple[int, ...], order: Any) -> np.ndarray:
-    """What pickles of protocol 5 call to make arrays."""
-    return np.frombuffer(buffer, dtype).reshape(shape, order=order)
-
-
-# Array reconstruction has moved between modules with NumPy's versions; files name the one of their time.
-_RECONSTRUCT = np.empty(0).__reduce__()[0]
-_ADMITTED: dict[tuple[str, str], Any] = {
-    ("numpy.core.multiarray", "_reconstruct"): _RECONSTRUCT,
-    ("numpy._core.multiarray", "_reconstruct"): _RECONSTRUCT,
-    ("numpy.core.multiarray", "scalar"): np.float64(0).__reduce__()[0],
-    ("numpy._core.multiarray", "scalar"): np.float64(0).__reduce__()[0],
-    ("numpy.core.numeric", "_frombuffer"): _from_buffer,
-    ("numpy._core.numeric", "_frombuffer"): _from_buffer,
-    ("numpy", "ndarray"): np.ndarray,
-    ("numpy", "dtype"): np.dtype,
-    ("collections", "OrderedDict"): OrderedDict,
-    ("_codecs", "encode"): _encode,
-}
-
-
-class _ArrayUnpickler(pickle.Unpickler):
-    """Admits NumPy arrays and plain containers, and nothing else."""
-
-    def __init__(self, file: BinaryIO) -> None:
-        # The files of the Caffe2 zoo were written by Python 2.
-        super().__init__(file, encoding="latin1")
-
-    def find_class(self, module: str, name: str) -> Any:
-        """Look a global up among the admitted ones."""
-        try:
-            return _ADMITTED[module, name]
-        except KeyError:
-            raise _RefusedError(_refusal(f"GLOBAL {module}.{name} ")) from None
-
-    def persistent_load(self, pid: Any) -> Any:
-        """Refuse references to objects outside the file."""
-        raise _RefusedError(f"it refers to an outside object {pid!r}")
 
 
 def _refusal(message: str) -> str:

@@ -1,0 +1,109 @@
+"""Pickles of NumPy arrays, read without NumPy's own reconstruction: a damaged state leads that one astray in memory."""
+
+from __future__ import annotations
+
+import pickle
+import re
+from collections import OrderedDict
+from typing import Any, BinaryIO
+
+import numpy as np
+
+_NUMBERS = re.compile(r"[<>|=]?[fiub](1|2|4|8)")
+
+
+class RefusedError(Exception):
+    """A pickle asked for something other than arrays and plain containers; the message says for what."""
+
+
+class _Type:
+    """In the place of ``numpy.dtype``."""
+
+    __slots__ = ("name",)
+
+    def __init__(self, name: str, *_: Any) -> None:
+        self.name = str(name)
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        self.name = state[1] + self.name.lstrip("<>|=")
+
+    def array(self, content: Any, shape: Any, order: str) -> np.ndarray | None:
+        """The numbers in some bytes; None if they are no numbers. Their length is looked at before they are."""
+        if not _NUMBERS.fullmatch(self.name):
+            return None
+        if not isinstance(content, (str, bytes, bytearray)):
+            raise ValueError("an array without bytes")
+        content = content.encode("latin1") if isinstance(content, str) else bytes(content)
+        return np.frombuffer(content, np.dtype(self.name)).reshape(shape, order="F" if order == "F" else "C")
+
+
+class _Array:
+    """In the place of an array until its state is known."""
+
+    __slots__ = ("values",)
+
+    def __init__(self, *_: Any) -> None:
+        self.values: np.ndarray | None = None
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        _, shape, kind, fortran, content = state
+        self.values = kind.array(content, shape, "F" if fortran else "C")
+
+
+def _scalar(kind: _Type, content: Any) -> Any:
+    number = kind.array(content, (), "C")
+    return None if number is None else number.item()
+
+
+def _from_buffer(content: Any, kind: _Type, shape: Any, order: str) -> np.ndarray | None:
+    """What pickles of protocol 5 call to make arrays."""
+    return kind.array(content, shape, order)
+
+
+def _encode(text: str, encoding: str = "latin1") -> bytes:
+    """What pickles of protocol 2 call to make bytes."""
+    return text.encode(encoding)
+
+
+# NumPy has moved its functions between modules; files name the one of their time.
+_ADMITTED: dict[tuple[str, str], Any] = {
+    ("numpy.core.multiarray", "_reconstruct"): _Array,
+    ("numpy._core.multiarray", "_reconstruct"): _Array,
+    ("numpy.core.multiarray", "scalar"): _scalar,
+    ("numpy._core.multiarray", "scalar"): _scalar,
+    ("numpy.core.numeric", "_frombuffer"): _from_buffer,
+    ("numpy._core.numeric", "_frombuffer"): _from_buffer,
+    ("numpy", "ndarray"): _Array,
+    ("numpy", "dtype"): _Type,
+    ("collections", "OrderedDict"): OrderedDict,
+    ("_codecs", "encode"): _encode,
+}
+
+
+# Python's own implementation: the one in C reserves as much memory as a damaged number says.
+class _Unpickler(pickle._Unpickler):  # type: ignore[name-defined,misc]
+    def find_class(self, module: str, name: str) -> Any:
+        try:
+            return _ADMITTED[module, name]
+        except KeyError:
+            raise RefusedError(f"GLOBAL {module}.{name} ") from None
+
+    def persistent_load(self, pid: Any) -> Any:
+        raise RefusedError(f"an outside object {pid!r}")
+
+
+def load_arrays(file: BinaryIO) -> Any:
+    """What a pickle holds, with arrays of numbers where they stand in mappings, and None for other arrays.
+
+    Raises:
+        RefusedError: if it wants anything but arrays and plain containers.
+        Exception: any, if it is damaged.
+    """
+    # The files of the Caffe2 zoo were written by Python 2.
+    return _finished(_Unpickler(file, encoding="latin1").load())
+
+
+def _finished(item: Any) -> Any:
+    if isinstance(item, dict):
+        return {key: _finished(value) for key, value in item.items()}
+    return item.values if isinstance(item, _Array) else item
