@@ -96,12 +96,19 @@ def find_sweep(name: str) -> Path:
 def _find(kind: str, name: str, files: dict[str, Path]) -> Path:
     if name.endswith((".yaml", ".yml")) or "/" in name:
         path = Path(name)
-        if not path.is_file():
+        if not _is_file(path):
             raise InputError(f"no {kind} file at {path}. Give a path that exists, or a name: {', '.join(files)}.")
         return path
     if name not in files:
         raise unknown_name(kind, name, files)
     return files[name]
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # a name that is longer than names may be
+        return False
 
 
 def read_layers(
@@ -131,7 +138,7 @@ def read_layers(
         below = []
     elif isinstance(base, str):
         sibling = path.parent / f"{base}.yaml"
-        below = read_layers(sibling if sibling.is_file() else find_experiment(base), is_free, (*seen, path.resolve()))
+        below = read_layers(sibling if _is_file(sibling) else find_experiment(base), is_free, (*seen, path.resolve()))
     else:
         raise InputError(f"{path}: `base` must be the name or path of an experiment, got {base!r}.")
     return [*below, (str(path), dict(_flatten(content, is_free)))]

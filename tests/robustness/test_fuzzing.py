@@ -135,6 +135,12 @@ def test_experiments(file):
     check()
 
 
+@pytest.mark.parametrize("name", ["x" * 500, "x" * 500 + "/y.yaml", "x/" * 5000 + "y"])
+def test_an_experiment_that_names_a_base_of_any_length(file, name):
+    with pytest.raises(InputError, match=r"(no|unknown) experiment"):
+        load_config(str(file(f"base: {name}".encode(), "experiment.yaml")))
+
+
 WORDS = [b"training.epochs=3", b"--seed=1", b"augment.scale=[0.9,1.1]", b"adaptation=dann", b"adaptation.args.weight=1"]
 
 
