@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import json
-import os
-import subprocess
-import sys
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+from gloo_pair import run_pair
 
 from microg_da.adaptation import ADAPTATIONS
 
@@ -22,8 +18,6 @@ PEOPLE = {
     1: [((0, 0), (0, 0)), ((1, 1), (2, 1)), ((0, 0), (1, 0))],
 }
 TRAINED = [name for name in ADAPTATIONS if ADAPTATIONS.load(name).trains]
-LIMIT = 280
-"""Seconds that all of it may take: some for each method, and the starting."""
 
 pytestmark = pytest.mark.slow
 
@@ -32,24 +26,7 @@ pytestmark = pytest.mark.slow
 def outcomes(tmp_path_factory):
     """What both processes say of each method. They are started once: starting is what takes long."""
     folder = tmp_path_factory.mktemp("two_processes")
-    logs = [folder / f"{rank}.log" for rank in range(2)]
-    workers = []
-    for rank, log in enumerate(logs):
-        # The rank in the environment tells Lightning that it need not start processes itself.
-        environment = os.environ | {"LOCAL_RANK": str(rank), "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-        command = [sys.executable, "-W", "ignore", __file__, str(rank), str(folder)]
-        with log.open("w") as output:
-            workers.append(subprocess.Popen(command, env=environment, stdout=output, stderr=subprocess.STDOUT))
-    try:
-        for worker, log in zip(workers, logs, strict=True):
-            # The last name in the output is the method that failed, or that waited for the other process for ever.
-            assert worker.wait(LIMIT) == 0, log.read_text()[-4000:]
-    except subprocess.TimeoutExpired:
-        pytest.fail(f"not done after {LIMIT} s:\n" + "\n".join(log.read_text()[-1500:] for log in logs))
-    finally:
-        for worker in workers:
-            worker.kill()
-    return [json.loads((folder / f"{rank}.json").read_text()) for rank in range(2)]
+    return run_pair(train_with_each, folder, folder, limit=280)
 
 
 @pytest.mark.parametrize("name", TRAINED)
@@ -64,19 +41,13 @@ def test_two_processes_leave_one_detector(outcomes, name):
 # --------------------------------------------------------------------------------------- in each of the two processes
 
 
-def main(rank: int, folder: Path) -> None:
-    """Train with every method, together with the other process, and write what came of it."""
-    import torch.distributed as dist
-
-    rendezvous = f"file://{folder}/rendezvous"
-    dist.init_process_group("gloo", rendezvous, timeout=timedelta(seconds=120), rank=rank, world_size=2)
+def train_with_each(rank: int, folder: Path) -> dict[str, dict[str, Any]]:
+    """What came of every method; the last name said is the one that failed, or that waited for ever."""
     outcomes = {}
     for name in TRAINED:
         print(name, flush=True)
         outcomes[name] = train(name, rank, folder)
-    (folder / f"{rank}.json").write_text(json.dumps(outcomes))
-    dist.barrier()
-    dist.destroy_process_group()
+    return outcomes
 
 
 def train(name: str, rank: int, folder: Path) -> dict[str, Any]:
@@ -155,7 +126,3 @@ def digest(named: Any) -> str:
         values.update(name.encode())
         values.update(value.detach().cpu().numpy().tobytes())
     return values.hexdigest()
-
-
-if __name__ == "__main__":
-    main(int(sys.argv[1]), Path(sys.argv[2]))

@@ -4,8 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-import torch.distributed as dist
-import torch.multiprocessing as mp
+from gloo_pair import run_pair
 
 from microg_da.errors import InputError
 from microg_da.evaluation import evaluate
@@ -113,10 +112,8 @@ def _compute(truth, keys, boxes, logits, rows):
     return result["map"], result["f1_macro"], result["auroc_macro"], len(metric.detections())
 
 
-def _one_of_two(rank, folder, shares, *data):
-    dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=2)
-    torch.save([_compute(*data, share[rank]) for share in shares], f"{folder}/{rank}")
-    dist.destroy_process_group()
+def _one_of_two(rank, shares, *data):
+    return [_compute(*data, share[rank]) for share in shares]
 
 
 @pytest.mark.slow
@@ -126,7 +123,7 @@ def test_two_processes_equal_one(make_tables, tmp_path):
     rows = torch.arange(len(data[1]))
     # As DistributedSampler does: every other one, and the first of all once more to make the shares equal.
     shares = [(rows[::2], torch.cat([rows[1::2], rows[:1]])), (rows, rows[:0])]
-    mp.spawn(_one_of_two, (str(tmp_path), shares, *data), nprocs=2)
+    pair = run_pair(_one_of_two, tmp_path, shares, *data)
     expected = _compute(*data, rows)
     assert np.isfinite(expected).all()
-    assert torch.load(tmp_path / "0") == torch.load(tmp_path / "1") == [expected, expected]
+    assert pair == [[expected, expected]] * 2

@@ -1,12 +1,10 @@
 """What validators see: everybody once, without labels, on any number of processes."""
 
 import dataclasses
-import os
-import subprocess
-import sys
 
 import pytest
 import torch
+from gloo_pair import run_pair
 
 from microg_da.data.clips import Clip, ClipKey, collate_clips
 from microg_da.models.detector import Prediction
@@ -94,30 +92,10 @@ def test_there_is_no_place_for_target_labels():
 @pytest.mark.slow
 def test_two_processes_see_what_one_sees(tmp_path):
     """The second has one clip fewer, repeats one of the first's, and meets no person in one domain."""
-    environment = os.environ | {"CUDA_VISIBLE_DEVICES": ""}
-    workers = [
-        subprocess.Popen([sys.executable, "-W", "ignore", __file__, str(rank), str(tmp_path)], env=environment)
-        for rank in range(2)
-    ]
-    try:
-        assert [worker.wait(timeout=300) for worker in workers] == [0, 0]
-    finally:
-        for worker in workers:
-            worker.kill()
     alone = observe(range(4)).observed()
-    for rank in range(2):
-        found = torch.load(tmp_path / f"{rank}.pt", weights_only=False)
+    for found in run_pair(observe_a_share, tmp_path):
         assert equal(found, alone)
 
 
-def work(rank, folder):
-    from torch import distributed
-
-    distributed.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=2)
-    observed = observe([[0, 1, 3], [2, 0]][rank]).observed()
-    torch.save(observed, f"{folder}/{rank}.pt")
-    distributed.destroy_process_group()
-
-
-if __name__ == "__main__":
-    work(int(sys.argv[1]), sys.argv[2])
+def observe_a_share(rank):
+    return observe([[0, 1, 3], [2, 0]][rank]).observed()
