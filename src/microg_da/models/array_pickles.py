@@ -81,7 +81,7 @@ _ADMITTED: dict[tuple[str, str], Any] = {
 
 
 # Python's own implementation: the one in C reserves as much memory as a damaged number says.
-class _Unpickler(pickle._Unpickler):  # type: ignore[name-defined,misc]
+class _Unpickler(pickle._Unpickler):
     def find_class(self, module: str, name: str) -> Any:
         try:
             return _ADMITTED[module, name]
