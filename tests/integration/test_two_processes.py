@@ -33,40 +33,38 @@ def scores(folder):
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory, _own_cache):
-    """One detector tested by one process and by two, and a run that two processes trained."""
+    """A run that two processes trained and tested, what they said, and a test of its detector by one process."""
     folder = tmp_path_factory.mktemp("runs")
-    fit(folder, "one")
-    detector = folder / "ava2microg" / "one" / "checkpoints" / "source" / "detector.pt"
-    fit(folder, "two", f"checkpoint={detector}", *TWO)
-    trained = fit(folder, None, *TWO)
-    return folder / "ava2microg", trained
+    said = fit(folder, None, *TWO)
+    made = list((folder / "ava2microg").iterdir())
+    assert len(made) == 1
+    fit(folder, "one", f"checkpoint={made[0] / 'checkpoints' / 'source' / 'detector.pt'}")
+    return made[0], said, folder / "ava2microg" / "one"
 
 
 @pytest.mark.slow
 def test_a_detector_has_the_scores_that_one_process_gives_it(runs):
-    folder, _ = runs
-    one, two = scores(folder / "one"), scores(folder / "two")
+    together, _, alone = runs
+    one, two = scores(alone), scores(together)
     assert one.keys() == two.keys()
     for name in one:
         assert two[name] == pytest.approx(one[name], abs=1e-6, nan_ok=True), name
     for domain in ("source", "target"):
         file = f"detections/source_only_{domain}.csv.gz"
-        pd.testing.assert_frame_equal(pd.read_csv(folder / "one" / file), pd.read_csv(folder / "two" / file), atol=1e-6)
+        pd.testing.assert_frame_equal(pd.read_csv(alone / file), pd.read_csv(together / file), atol=1e-6)
 
 
 @pytest.mark.slow
 def test_two_processes_make_one_run_and_one_of_them_speaks(runs):
-    folder, trained = runs
-    made = [path for path in folder.iterdir() if path.name not in ("one", "two")]
-    assert len(made) == 1
-    record = json.loads((made[0] / "run.json").read_text())
+    made, said, _ = runs
+    record = json.loads((made / "run.json").read_text())
     assert record["status"] == "finished"
-    assert (made[0] / "report.html").is_file()
-    assert not list(made[0].rglob(".tmp-*"))
-    curve = pd.read_csv(made[0] / "metrics" / "source" / "metrics.csv")
+    assert (made / "report.html").is_file()
+    assert not list(made.rglob(".tmp-*"))
+    curve = pd.read_csv(made / "metrics" / "source" / "metrics.csv")
     assert curve["val/map"].notna().sum() == 1
-    assert trained.stderr.count("train on source") == 1
-    assert trained.stdout.count("source-only") == 1
+    assert said.stderr.count("train on source") == 1
+    assert said.stdout.count("source-only") == 1
 
 
 def test_processes_that_were_started_from_outside_must_share_a_name(tmp_path):
