@@ -18,10 +18,10 @@ def norms(module):
     return [layer for layer in module.modules() if isinstance(layer, nn.modules.batchnorm._BatchNorm)]
 
 
-def trained(name):
+def trained(name, **options):
     """A detector whose statistics and weights are not those of a new one."""
     torch.manual_seed(0)
-    detector = create_detector(name, 7)
+    detector = create_detector(name, 7, **options)
     with torch.no_grad():
         for layer in norms(detector):
             layer.weight.uniform_(0.5, 1.5)
@@ -43,6 +43,17 @@ def test_the_same_logits(name):
     expected = detector(frames, BOXES, INDEX)
     for ours, theirs in zip(folded(frames, BOXES, INDEX), expected, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-4 * max(1.0, float(theirs.abs().max())))
+
+
+@torch.no_grad()
+def test_layers_that_are_called_for_every_roll_are_folded_once():
+    detector = trained("r2plus1d_tiny", roll_pooling="c4")
+    frames = torch.randn(2, 3, 8, 64, 64)
+    folded = fold_batch_norm(detector, frames)
+    assert not norms(folded)
+    torch.testing.assert_close(
+        folded(frames, BOXES, INDEX).logits, detector(frames, BOXES, INDEX).logits, rtol=0, atol=1e-4
+    )
 
 
 @torch.no_grad()

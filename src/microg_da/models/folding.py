@@ -39,10 +39,10 @@ def fold_batch_norm(detector: ActionDetector, example: Tensor) -> ActionDetector
 
 
 def _pairs(detector: ActionDetector, example: Tensor) -> list[tuple[Any, str]]:
-    """Convolutions, and the names of the normalisation layers that are given what they put out."""
+    """Convolutions, and the names of the normalisation layers that are given what they put out; each layer once."""
     names = {module: name for name, module in detector.named_modules()}
     made: dict[int, tuple[nn.Module, Tensor]] = {}
-    pairs: list[tuple[Any, str]] = []
+    pairs: dict[str, Any] = {}
 
     def remember(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
         made[id(output)] = module, output  # the tensor too: as long as it lives, nothing else has its id
@@ -50,7 +50,8 @@ def _pairs(detector: ActionDetector, example: Tensor) -> list[tuple[Any, str]]:
     def match(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         convolution, _ = made.get(id(inputs[0]), (None, None))
         if convolution is not None and module.track_running_stats:
-            pairs.append((convolution, names[module]))
+            # A detector that pools over rolls calls its layers several times.
+            pairs[names[module]] = convolution
 
     hooks = []
     for module in detector.modules():
@@ -64,4 +65,4 @@ def _pairs(detector: ActionDetector, example: Tensor) -> list[tuple[Any, str]]:
     finally:
         for hook in hooks:
             hook.remove()
-    return pairs
+    return [(convolution, name) for name, convolution in pairs.items()]
