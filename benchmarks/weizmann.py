@@ -50,6 +50,7 @@ SETTINGS = [
 
 def read_strips(folder: Path) -> list[tuple[str, int, int, np.ndarray]]:
     """Name, actor, action id and frames ``(T, 64, 64, 3)`` of every clip."""
+    folder = folder / "actions" if (folder / "actions").is_dir() else folder
     clips = []
     for action, (action_id, _) in ACTIONS.items():
         for path in sorted((folder / action).glob("*.jpg")):
