@@ -86,7 +86,7 @@ class _Unpickler(pickle._Unpickler):
         try:
             return _ADMITTED[module, name]
         except KeyError:
-            raise RefusedError(f"GLOBAL {module}.{name} ") from None
+            raise RefusedError(f"{module}.{name}") from None
 
     def persistent_load(self, pid: Any) -> Any:
         raise RefusedError(f"an outside object {pid!r}")

@@ -29,7 +29,7 @@ def fold_batch_norm(detector: ActionDetector, example: Tensor) -> ActionDetector
         re-estimate or train batch normalisation at test time find none in it.
     """
     folded = copy.deepcopy(detector).eval()
-    for convolution, name in _pairs(folded, example):
+    for name, convolution in _pairs(folded, example).items():
         norm: Any = folded.get_submodule(name)
         convolution.weight, convolution.bias = fuse_conv_bn_weights(
             convolution.weight, convolution.bias, norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias
@@ -38,8 +38,8 @@ def fold_batch_norm(detector: ActionDetector, example: Tensor) -> ActionDetector
     return folded
 
 
-def _pairs(detector: ActionDetector, example: Tensor) -> list[tuple[Any, str]]:
-    """Convolutions, and the names of the normalisation layers that are given what they put out; each layer once."""
+def _pairs(detector: ActionDetector, example: Tensor) -> dict[str, Any]:
+    """For the name of each normalisation layer that is given what a convolution puts out, that convolution."""
     names = {module: name for name, module in detector.named_modules()}
     made: dict[int, tuple[nn.Module, Tensor]] = {}
     pairs: dict[str, Any] = {}
@@ -65,4 +65,4 @@ def _pairs(detector: ActionDetector, example: Tensor) -> list[tuple[Any, str]]:
     finally:
         for hook in hooks:
             hook.remove()
-    return [(convolution, name) for name, convolution in pairs.items()]
+    return pairs
