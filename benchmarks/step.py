@@ -105,7 +105,7 @@ class Step:
                 if isinstance(layer, FrameConv3d):
                     layer.devices = frozenset({"cpu", device})
         if variant == "folded":
-            detector = fold_batch_norm(detector, batch.frames[:1])
+            detector = fold_batch_norm(detector, *batch.frames.shape[2:4])
         # The learning rate is too small to change anything: a step's cost must not depend on what is learnt.
         config = TrainingConfig(optimizer=optimizer, lr=1e-12)
         self.optimizer = build_optimizer(detector, config) if self.train else None

@@ -37,7 +37,7 @@ def test_the_same_logits(name):
     detector = trained(name)
     before = len(norms(detector))
     frames = torch.randint(0, 256, (2, 3, 8, 64, 64), dtype=torch.uint8)
-    folded = fold_batch_norm(detector, frames[:1, :, :, :32, :32])
+    folded = fold_batch_norm(detector, num_frames=8, side=32)
     assert len(norms(folded)) == LAYERS_LEFT[name]
     assert len(norms(detector)) == before > 0
     expected = detector(frames, BOXES, INDEX)
@@ -49,7 +49,7 @@ def test_the_same_logits(name):
 def test_layers_that_are_called_for_every_roll_are_folded_once():
     detector = trained("r2plus1d_tiny", roll_pooling="c4")
     frames = torch.randn(2, 3, 8, 64, 64)
-    folded = fold_batch_norm(detector, frames)
+    folded = fold_batch_norm(detector, num_frames=8, side=64)
     assert not norms(folded)
     torch.testing.assert_close(
         folded(frames, BOXES, INDEX).logits, detector(frames, BOXES, INDEX).logits, rtol=0, atol=1e-4
@@ -61,7 +61,7 @@ def test_layers_after_something_else_stay():
     detector = trained("r2plus1d_tiny")
     detector.backbone.stem[0] = nn.Sequential(detector.backbone.stem[0], nn.ReLU())
     frames = torch.randn(2, 3, 8, 64, 64)
-    folded = fold_batch_norm(detector, frames)
+    folded = fold_batch_norm(detector, num_frames=8, side=64)
     assert len(norms(folded)) == 1
     torch.testing.assert_close(
         folded(frames, BOXES, INDEX).logits, detector(frames, BOXES, INDEX).logits, rtol=0, atol=1e-4

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
-
 from microg_da.adaptation.base import Adaptation, create_adaptation
 from microg_da.data.annotations import write_annotations
 from microg_da.data.datamodule import DOMAINS, Domain, DomainDatasets, Split, StageData
@@ -79,8 +77,7 @@ def _pass(
     )
     by_weights_alone = not method.acts_at_test_time
     if by_weights_alone and run.config.evaluation.fold_batch_norm:
-        side = run.config.data.image_size
-        detector = fold_batch_norm(detector, torch.zeros(1, 3, run.config.model.num_frames, side, side))
+        detector = fold_batch_norm(detector, run.config.model.num_frames, run.config.data.image_size)
     module = DetectorModule(detector, method, run.config.training, run.config.augment, **accumulate)
     # Methods that adapt at test time ask for gradients, which inference mode would forbid.
     trainer = make_trainer(run, inference_mode=by_weights_alone)

@@ -5,8 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from microg_da.adaptation.base import Adaptation, create_adaptation
 from microg_da.data.transforms import TEST_SIDE
 from microg_da.errors import InputError
@@ -116,7 +114,7 @@ def _scorer(
     if method is None:
         method = create_adaptation("source_only", feature_dim=detector.feature_dim, num_classes=detector.num_classes)
     if not method.acts_at_test_time:
-        detector = fold_batch_norm(detector, torch.zeros(1, 3, num_frames, short_side, short_side))
+        detector = fold_batch_norm(detector, num_frames, short_side)
     return ActionScorer(
         detector,
         method,
