@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields, is_dataclass, replace
+from functools import cache
 from typing import Any
 
 
@@ -220,21 +221,24 @@ class Config:
         return self.oracle or self.selection == "oracle" or self.adaptation.name in ORACLES
 
 
-def schema_keys(schema: type = Config, prefix: str = "") -> list[str]:
+@cache
+def schema_keys(schema: type = Config, prefix: str = "") -> tuple[str, ...]:
     """Every dotted key of the schema, leaves only."""
-    keys = []
+    keys: list[str] = []
     for item in fields(schema):
         nested = nested_schema(schema, item.name)
         keys += schema_keys(nested, f"{prefix}{item.name}.") if nested else [f"{prefix}{item.name}"]
-    return keys
+    return tuple(keys)
 
 
+@cache
 def nested_schema(schema: type, name: str) -> type | None:
     """The dataclass of a section, None for a leaf."""
     item = next(item for item in fields(schema) if item.name == name)
     return item.default_factory if is_dataclass(item.default_factory) else None
 
 
-def sections() -> list[str]:
+@cache
+def sections() -> tuple[str, ...]:
     """The names of the sections, in order."""
-    return [item.name for item in fields(Config) if nested_schema(Config, item.name)]
+    return tuple(item.name for item in fields(Config) if nested_schema(Config, item.name))
