@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from microg_da.config import Config, load_config, save_config, schema_keys
@@ -107,6 +107,36 @@ def test_files_that_are_no_experiment(experiment, text):
         load_config(str(experiment(text)))
 
 
+NO_VALUES = ["0x_", "!!int x", "!!int ''", "!!bool x", "!!timestamp x", "9" * 5000, "[" * 500, '"\\ud800"']
+
+
+@pytest.mark.parametrize("value", NO_VALUES)
+def test_values_that_parsers_stumble_over(experiment, value):
+    with pytest.raises(InputError):
+        load_config(str(experiment(f"description: {value}")))
+    with pytest.raises(InputError):
+        load_config("ava2microg", [f"description={value}"])
+
+
+@pytest.mark.parametrize("value", ['{"a":' * 3000, '{"seed": ' + "9" * 5000 + "}", '{"description": "\\ud800"}'])
+def test_json_that_parsers_stumble_over(value):
+    with pytest.raises(InputError):
+        load_config("ava2microg", [value])
+
+
+@pytest.mark.parametrize("value", [-1, 2**32, 10**400])
+def test_seeds_that_no_generator_takes(value):
+    with pytest.raises(InputError, match=r"seed=.* whole number of at least 0, below"):
+        load_config("ava2microg", [f"seed={value}"])
+    with pytest.raises(InputError, match=r"training\.lr"):
+        load_config("ava2microg", [f"training.lr={10**400 + value}"])
+
+
+def test_a_file_whose_name_looks_like_an_interpolation(experiment):
+    with pytest.raises(InputError, match="experiment"):
+        load_config(str(experiment("seed: 1", "${a.yaml")))
+
+
 def test_bytes_that_are_no_text(tmp_path):
     (tmp_path / "binary.yaml").write_bytes(b"\xff\xfe\x00\x81")
     with pytest.raises(InputError, match=r"binary\.yaml"):
@@ -170,6 +200,7 @@ def test_every_experiment_of_the_repository_loads():
         assert isinstance(load_config(str(path)), Config), name
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.sampled_from(schema_keys()), st.text(max_size=8)), max_size=4))
 def test_no_override_ever_escapes_as_another_exception(pairs):
     try:
@@ -178,6 +209,7 @@ def test_no_override_ever_escapes_as_another_exception(pairs):
         assert str(error)
 
 
+@settings(deadline=None)
 @given(
     st.dictionaries(
         st.text(max_size=6),

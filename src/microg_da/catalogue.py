@@ -121,11 +121,13 @@ def _described(kind: str, files: dict[str, Path]) -> list[dict[str, str]]:
     """YAML files by name, each with the ``description`` in it."""
     import yaml
 
+    from microg_da.experiments import YAML_ERRORS
+
     found = []
     for name, path in files.items():
         try:
             content = yaml.safe_load(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError, yaml.YAMLError) as error:
+        except (OSError, *YAML_ERRORS) as error:
             raise InputError(f"cannot read the {kind} {path}: {' '.join(str(error).split())}") from error
         description = content.get("description", "") if isinstance(content, dict) else ""
         found.append({"name": name, "summary": str(description), "file": str(path)})

@@ -14,6 +14,8 @@ from omegaconf.errors import OmegaConfBaseException
 from microg_da.errors import InputError, first_line, unknown_name
 
 COMMAND_LINE = "command line"
+YAML_ERRORS = (yaml.YAMLError, OmegaConfBaseException, ValueError, LookupError, AttributeError, RecursionError)
+"""What reading YAML raises: `0x_`, `!!bool x` and a thousand brackets come out of PyYAML as errors of Python's own."""
 
 
 def parse_overrides(words: Sequence[str]) -> dict[str, Any]:
@@ -40,7 +42,7 @@ def parse_overrides(words: Sequence[str]) -> dict[str, Any]:
             text = rest.pop(0)
         try:
             value = OmegaConf.to_container(OmegaConf.from_dotlist([f"value={text}"]))["value"]  # type: ignore[index,call-overload]
-        except (OmegaConfBaseException, yaml.YAMLError) as error:
+        except YAML_ERRORS as error:
             raise InputError(f"{COMMAND_LINE}: {key}={text!r} is not a YAML value: {first_line(error)}") from error
         flat |= _flatten({key.strip(): _python_none(value)}, lambda key: False)
     return flat
@@ -49,8 +51,8 @@ def parse_overrides(words: Sequence[str]) -> dict[str, Any]:
 def _json_object(text: str) -> dict[str, Any]:
     try:
         content = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise InputError(f"{COMMAND_LINE}: {text!r} is not JSON: {error.msg}.") from error
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{COMMAND_LINE}: {text!r} is not JSON: {first_line(error)}.") from error
     return content
 
 
@@ -127,7 +129,7 @@ def read_layers(
         content = OmegaConf.to_container(OmegaConf.load(path))
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"cannot read {path}: {first_line(error)}") from error
-    except (OmegaConfBaseException, yaml.YAMLError) as error:
+    except YAML_ERRORS as error:
         raise InputError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
     if content is None:
         content = {}

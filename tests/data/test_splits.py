@@ -98,7 +98,7 @@ def test_a_changed_file_is_noticed(table, tmp_path):
         read_split(path)
 
 
-@pytest.mark.parametrize("text", ["", "[]", '{"scheme": "published"}', "train,test"])
+@pytest.mark.parametrize("text", ["", "[]", '{"scheme": "published"}', "train,test", "[" * 3000])
 def test_what_is_no_split_file(tmp_path, text):
     path = tmp_path / "split.json"
     path.write_text(text)

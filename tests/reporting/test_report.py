@@ -369,6 +369,8 @@ def test_a_missing_file_is_named(run_folder, name):
     ("name", "content", "message"),
     [
         ("results.json", '{"rows":\n [', "line 2: not JSON"),
+        ("results.json", "[" * 3000, "not JSON"),
+        ("run.json", "9" * 5000, "not JSON"),
         ("results.json", "[]", "expected one JSON object"),
         ("results.json", "{}", "no list under the key 'rows'"),
         ("results.json", '{"rows": [{"name": "best"}]}', "row 1 needs a 'name'"),

@@ -9,6 +9,7 @@ import pickle
 from pathlib import Path
 
 import numpy as np
+import optuna
 import pytest
 import torch
 import yaml
@@ -25,6 +26,8 @@ from microg_da.experiments import find_experiment, find_sweep
 from microg_da.models.weight_files import read_weights
 from microg_da.reporting.run_folder import read_run_folder
 from microg_da.sweeps.file import read_sweep
+from microg_da.sweeps.study import make_sampler
+from microg_da.sweeps.worker import total_trials
 
 EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", 0))
 fuzz = settings(
@@ -43,6 +46,7 @@ PIECES = [
     *(b"nan", b"inf", b"-1", b"1e309", b"0x1", b"9" * 400, b"1_0", b"", b" ", b",", b",,", b'"', b"'", b"\n", b"\r", b"\t"),
     *(b"\0", b"\xff", b"\xc3", b"\xef\xbb\xbf", "é²٣".encode(), b"\x1f\x8b", b"#", b":", b": ", b"- ", b"{", b"}", b"[", b"]"),
     *(b"null", b"true", b"~", b"*a", b"&a ", b"!!python/object:os.system ", b"${", b"${a}", b"${oc.env:HOME}", b"<<: ", b"???"),
+    *(b"0x_", b"!!int ", b"!!bool ", b"!!binary aGk= ", b"9" * 5000, b"[" * 500, b'{"a":' * 1100, b"e9", b'"\\ud800"'),
     *(b"../../x", b"/etc/passwd", b"film_001", b"base: ", b"model: ", b"-", b".", b"=", b"--", b"1.5", b"[1, 2]", b"2024-01-01"),
 ]  # fmt: skip
 
@@ -154,13 +158,34 @@ def test_overrides():
     check()
 
 
+SEARCH = b"""method: bayes
+metric: {name: adapt-val/map, goal: maximize, target: 0.9}
+run_cap: 20
+early_terminate: {type: hyperband, max_iter: 27, s: 2}
+parameters:
+  adaptation: {parameters: {name: {value: dann}, args: {parameters: {weight: {distribution: q_log_normal, q: 0.25}}}}}
+  adaptation.lr: {distribution: log_uniform, min: -7, max: -5}
+  augment.flip: {distribution: beta, a: 2, b: 3}
+  seed: {min: 0, max: 9}
+  training.momentum: {values: [0.9, 0.8], probabilities: [0.5, 0.5]}
+command: ["${interpreter}", -m, microg_da, fit, --experiment, ava2microg, --overrides, "${args_json_file}"]
+"""
+GRID = b"""method: grid
+parameters: {seed: {min: 0, max: 2}, augment.flip: {distribution: q_uniform, min: 0, max: 1, q: 0.5}}
+command: ["${interpreter}", -m, microg_da, fit, "${args}"]
+"""
+
+
 def test_sweeps(file):
-    contents = [find_sweep("temporal_window").read_bytes(), find_sweep("dann").read_bytes()]
+    def read(path):
+        sweep = read_sweep(path)
+        total_trials(sweep, None)
+        sweep.suggest(optuna.create_study(sampler=make_sampler(sweep, seed=0)).ask())
 
     @fuzz
-    @given(mutated(contents))
+    @given(mutated([SEARCH, GRID, *(find_sweep(name).read_bytes() for name in ("temporal_window", "dann"))]))
     def check(data):
-        reads_or_refuses(read_sweep, str(file(data, "sweep.yaml")))
+        reads_or_refuses(read, str(file(data, "sweep.yaml")))
 
     check()
 

@@ -1,5 +1,6 @@
 """Every distribution of W&B against W&B's own search engine where it is installed, and against its definition."""
 
+import datetime
 import math
 
 import numpy as np
@@ -7,7 +8,7 @@ import optuna
 import pytest
 
 from microg_da.errors import InputError
-from microg_da.sweeps.distributions import Choice, Constant, Quantile, Range, read_parameter
+from microg_da.sweeps.distributions import LARGEST_GRID, Choice, Constant, Quantile, Range, read_parameter
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 
@@ -142,6 +143,16 @@ def test_choices_that_optuna_cannot_keep_or_tell_apart_come_back_as_they_were():
         ({"distribution": "beta", "a": True}, ["a=True"]),
         ({"distribution": "log_uniform", "min": 0, "max": 1000}, ["natural logarithms"]),
         ({"step": 3}, ["value, values"]),
+        ({"distribution": ["uniform"]}, ["['uniform']"]),
+        ({"min": 0, "max": 1, 2: 3}, ["'2'"]),
+        ({"value": datetime.date(2024, 1, 1)}, ["quotes"]),
+        ({"min": 0, "max": 10**400}, ["number below 2⁵³"]),
+        ({"distribution": "uniform", "min": 0, "max": 10**400}, ["max=1000"]),
+        ({"distribution": "uniform", "min": -1.7e308, "max": 1.7e308}, ["min=-1.7"]),
+        ({"distribution": "log_uniform", "min": -1000, "max": 1}, ["above 0"]),
+        ({"distribution": "q_log_uniform", "min": -1000, "max": 1}, ["above 0"]),
+        ({"distribution": "log_normal", "mu": 708}, ["too large"]),
+        ({"distribution": "q_normal", "q": 1e-320}, ["too large"]),
     ],
 )
 def test_what_cannot_be_is_refused_by_name(spec, words):
@@ -157,3 +168,17 @@ def test_a_grid_counts_whole_ranges_and_steps_as_wandb_does():
     )
     with pytest.raises(InputError, match="grid cannot go through"):
         read_parameter({"distribution": "normal"}, "x", grid=True)
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        {"min": 0, "max": LARGEST_GRID},
+        {"min": 0, "max": 2**53 - 1},
+        {"distribution": "q_uniform", "min": 0, "max": 1, "q": 1e-300},
+        {"distribution": "q_uniform", "min": 1, "max": 1, "q": 0.5},
+    ],
+)
+def test_a_grid_that_is_too_fine_or_has_no_point_is_refused_at_once(spec):
+    with pytest.raises(InputError, match="a grid needs 1 to 10,000 points"):
+        read_parameter(spec, "x", grid=True)

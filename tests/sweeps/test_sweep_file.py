@@ -1,6 +1,7 @@
 """Reading sweep files: what W&B takes is taken, and mistakes come to light before the first trial."""
 
 import json
+from itertools import pairwise
 
 import pytest
 import yaml
@@ -83,6 +84,17 @@ def test_nested_parameters_reach_the_command_as_wandb_writes_them(make_sweep, tm
         ({"early_terminate": {"type": "hyperband", "min_iter": 2, "strict": False}}, ["strict"]),
         ({"early_terminate": {"type": "hyperband", "min_iter": 2, "eta": 1}}, ["eta=1"]),
         ({"early_terminate": {"type": "envelope"}}, ["envelope"]),
+        ({"run_cap": "many"}, ["run_cap='many'"]),
+        ({"run_cap": 0}, ["run_cap=0"]),
+        ({"metric": {"name": "adapt-val/map", "target": float("nan")}}, ["target=nan"]),
+        ({"command": ["microg_da", "fit", "${args}", "--experiment"]}, ["--experiment"]),
+        (
+            {
+                "method": "grid",
+                "parameters": {"seed": {"min": 0, "max": 199}, "synthetic.seed": {"min": 0, "max": 199}},
+            },
+            ["40,000"],
+        ),
         (
             {"metric": {"name": "adapted/source_map"}, "early_terminate": {"type": "hyperband", "min_iter": 2}},
             ["every epoch"],
@@ -103,6 +115,32 @@ def test_mistakes_are_named_before_anything_is_started(make_sweep, changes, word
     message = str(caught.value)
     assert not [word for word in words if word not in message], message
     assert str(path) in message or "command" in message
+
+
+BOMB = "".join(f"{after}: &{after} [{', '.join([f'*{before}'] * 9)}]\n" for before, after in pairwise("abcdefghij"))
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("method: !!bool x", "not valid YAML"),
+        ("run_cap: 2024-13-45", "not valid YAML"),
+        ("[" * 500, "not valid YAML"),
+        (f"a: &a [1, 2]\n{BOMB}", "aliases"),
+        ("method: grid\nparameters: &a {parameters: *a}", "aliases"),
+        ("method: grid\nparameters: {seed: {values: &a [*a]}}", "aliases"),
+    ],
+)
+def test_yaml_that_parsers_stumble_over(tmp_path, text, words):
+    path = tmp_path / "sweep.yaml"
+    path.write_text(text)
+    with pytest.raises(InputError, match=words):
+        read_sweep(str(path))
+
+
+def test_a_bracket_of_any_number_is_counted_at_once(make_sweep):
+    stop = {"type": "hyperband", "max_iter": 27, "s": 10**9}
+    assert read_sweep(str(make_sweep(early_terminate=stop))).hyperband == Hyperband(1, 27, 3)
 
 
 TARGETS = [

@@ -89,8 +89,12 @@ def _check_rotation(augment: AugmentConfig, where: Callable[[str], str]) -> None
         )
 
 
+_LARGEST = 2**32
+"""Seeds end here; nothing else that is counted comes close."""
+
+
 def _at_least(least: int) -> tuple[Callable[[Any], bool], str]:
-    return (lambda value: value >= least), f"a whole number of at least {least}"
+    return (lambda value: least <= value < _LARGEST), f"a whole number of at least {least}, below 2³²"
 
 
 _POSITIVE: tuple[Callable[[Any], bool], str] = (lambda value: 0 < value < float("inf")), "a number above 0"
@@ -105,6 +109,7 @@ _LIMITS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "seed": _at_least(0),
     "data.image_size": _at_least(16),
     "data.num_workers": _at_least(0),
+    "synthetic.seed": _at_least(0),
     "synthetic.train_clips": _at_least(1),
     "synthetic.val_clips": _at_least(1),
     "synthetic.test_clips": _at_least(1),
@@ -126,7 +131,7 @@ _LIMITS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "training.batch_size": _at_least(1),
     "training.cycles": _at_least(1),
     "training.lr": _POSITIVE,
-    "training.warmup_epochs": ((lambda value: value >= 0), "a number of at least 0"),
+    "training.warmup_epochs": ((lambda value: 0 <= value < float("inf")), "a number of at least 0"),
     "adaptation.rotation": _DEGREES_OR_NONE,
     "target_supervised.rotation": _DEGREES_OR_NONE,
     "target_supervised.epochs": ((lambda value: value is None or value >= 1), "a whole number of at least 1, or null"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import fields
@@ -90,10 +91,12 @@ def _is_free(key: str) -> bool:
 
 def _set(config: DictConfig, key: str, value: Any, where: str) -> None:
     try:
+        # Half a surrogate pair is read, and could not be written to the run's folder.
+        json.dumps([key, value], default=str, ensure_ascii=False).encode()
         OmegaConf.update(config, key, value, force_add=_is_free(key), merge=not isinstance(value, list))
     except OmegaConfBaseException as error:
         raise InputError(f"{where}: {key}={value!r} does not fit: expected {_expected(key)}.") from error
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise InputError(f"{where}: {key}={value!r} does not fit: {first_line(error)}") from error
 
 

@@ -204,7 +204,7 @@ def read_split(path: str | Path) -> Split:
         raise InputError(f"{path}: cannot read the split file: {error.strerror or error}") from error
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise InputError(
             f"{path}: not a split file ({error!r}). `python -m microg_da split` writes one: JSON with "
             f"scheme, settings, hash and the lists train, val, test."

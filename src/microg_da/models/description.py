@@ -124,7 +124,7 @@ def _beside(path: Path) -> Any:
         return None
     try:
         return json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{file}: cannot be read as JSON ({error}). Export the run again.") from error
 
 

@@ -13,6 +13,7 @@ import pandas as pd
 import yaml
 
 from microg_da.errors import InputError
+from microg_da.experiments import YAML_ERRORS
 from microg_da.reporting.target_test import TargetTest, read_target_test
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ class RunFolder:
     @property
     def settings(self) -> dict[str, Any]:
         """``config.yaml`` as nested dictionaries; empty if it is missing or cannot be parsed."""
-        with contextlib.suppress(yaml.YAMLError):
+        with contextlib.suppress(*YAML_ERRORS):
             settings = yaml.safe_load(self.config or "")
             return settings if isinstance(settings, dict) else {}
         return {}
@@ -134,6 +135,8 @@ def _read_json(path: Path) -> Any:
         return json.loads(text)
     except json.JSONDecodeError as error:
         raise InputError(f"{path}, line {error.lineno}: not JSON ({error.msg}).") from error
+    except (ValueError, RecursionError) as error:  # numbers of thousands of digits, brackets nested as deep
+        raise InputError(f"{path}: not JSON ({error}).") from error
 
 
 def _read_object(path: Path, *, required: bool = True) -> dict[str, Any]:

@@ -21,6 +21,15 @@ if TYPE_CHECKING:
 _TAIL = 1e-6
 """Quantiles closer than this to 0 or 1 are not drawn: a normal distribution has no value there."""
 
+_LARGEST = 1e300
+"""Sums and differences of numbers up to here are numbers, too."""
+
+_LARGEST_WHOLE = 2**53 - 1
+"""Optuna keeps whole numbers as floating-point ones, which are exact as far as here."""
+
+LARGEST_GRID = 10_000
+"""Points of a grid: each is a run, and all of them are listed before the first."""
+
 
 @dataclass(frozen=True)
 class Constant:
@@ -114,7 +123,7 @@ def read_parameter(spec: Mapping[str, Any], where: str, *, grid: bool = False) -
         InputError: if the distribution or a key does not exist, or a value cannot be.
     """
     name = spec.get("distribution", _implied(spec))
-    if name not in _FORMS:
+    if not isinstance(name, str) or name not in _FORMS:
         if name is None:
             raise InputError(
                 f"{where}: expected value, values, min and max, parameters, or distribution, got {dict(spec)}."
@@ -123,7 +132,7 @@ def read_parameter(spec: Mapping[str, Any], where: str, *, grid: bool = False) -
     form = _FORMS[name]
     for key in spec:
         if key != "distribution" and key not in form.keys:
-            raise unknown_name(f"key of {name}", key, form.keys, where)
+            raise unknown_name(f"key of {name}", str(key), form.keys, where)
     missing = [key for key, default in form.keys.items() if default is _REQUIRED and key not in spec]
     if missing:
         raise InputError(f"{where}: {name} needs {' and '.join(missing)}.")
@@ -151,29 +160,34 @@ def _implied(spec: Mapping[str, Any]) -> str | None:
 
 
 def _check_value(key: str, value: Any, *, whole: bool, where: str) -> None:
-    if key == "value":
-        return
-    if key in ("values", "probabilities"):
-        if not isinstance(value, list) or not value:
+    if key in ("value", "values", "probabilities"):
+        if key != "value" and (not isinstance(value, list) or not value):
             raise InputError(f"{where}: {key} must be a list with something in it, got {value!r}.")
+        try:
+            json.dumps(value)
+        except TypeError as error:
+            raise InputError(f"{where}: {key}={value!r} cannot be handed to a run: put quotes around it.") from error
         return
-    fits = type(value) is int or (type(value) is float and math.isfinite(value) and not whole)
-    if not fits:
+    number = type(value) is int or (type(value) is float and not whole)
+    if not number or not abs(value) <= (_LARGEST_WHOLE if whole else _LARGEST):
         # W&B reads files by the letter of YAML 1.1, which wants a point in 1.0e-4.
         hint = " YAML takes 1e-4 for text: write 1.0e-4 or 0.0001." if isinstance(value, str) else ""
-        raise InputError(f"{where}: {key}={value!r} must be a {'whole ' if whole else ''}number.{hint}")
+        size = " below 2⁵³" if whole and number else ""
+        raise InputError(f"{where}: {key}={value!r} must be a {'whole ' if whole else ''}number{size}.{hint}")
 
 
 def _grid_values(name: str, values: Mapping[str, Any], parameter: Parameter, where: str) -> Parameter:
     """A parameter of a grid, by W&B's rules: whole ranges are counted through, steps of q without the upper bound."""
     if isinstance(parameter, (Constant, Choice)):
         return parameter
-    if name == "int_uniform":
-        return Choice(tuple(range(values["min"], values["max"] + 1)))
-    if name == "q_uniform":
+    if name in ("int_uniform", "q_uniform"):
         import numpy as np
 
-        return Choice(tuple(np.arange(values["min"], values["max"], values["q"]).tolist()))
+        low, high, step = values["min"], values["max"], values.get("q", 1)
+        end = high + 1 if name == "int_uniform" else high
+        if not 0 < (float(end) - float(low)) / step <= LARGEST_GRID:
+            raise InputError(f"{where}: a grid needs 1 to {LARGEST_GRID:,} points, not those from {low} to {high}.")
+        return Choice(tuple(np.arange(low, end, step).tolist()))
     raise InputError(
         f"{where}: a grid cannot go through the distribution {name}; it takes value, values, int_uniform or q_uniform. "
         f"Use method: random or bayes."
@@ -222,7 +236,7 @@ def _log_range(low: float, high: float, where: str) -> Range:
 def _exponents(values: Values, where: str) -> Range:
     """W&B's older log-uniform forms, whose bounds are natural logarithms."""
     try:
-        return Range(math.exp(values["min"]), math.exp(values["max"]), log=True)
+        return _log_range(math.exp(values["min"]), math.exp(values["max"]), where)
     except OverflowError as error:
         raise InputError(
             f"{where}: min and max are natural logarithms here, and e^{values['max']} is no number."
@@ -234,14 +248,25 @@ def _inverse_exponents(values: Values, where: str) -> Range:
     return _exponents({"min": -values["max"], "max": -values["min"]}, where)
 
 
-def _stepped(inverse: Inverse, q: float) -> Quantile:
+def _quantile(inverse: Inverse, where: str) -> Quantile:
+    """A parameter drawn by this inverse, which must have a value as far as its tails."""
+    try:
+        exists = all(math.isfinite(inverse(quantile)) for quantile in (_TAIL, 0.5, 1 - _TAIL))
+    except (ValueError, OverflowError):
+        exists = False
+    if not exists:
+        raise InputError(f"{where}: some of its values would be too large for a number. Choose other bounds or widths.")
+    return Quantile(inverse)
+
+
+def _stepped(inverse: Inverse, q: float) -> Inverse:
     """The nearest multiple of q; a whole number where q is one, as W&B's server hands it on."""
 
     def rounded(quantile: float) -> Any:
         value = round(float(inverse(quantile)) / q) * q
         return int(value) if float(q).is_integer() else value
 
-    return Quantile(rounded)
+    return rounded
 
 
 def _ppf(family: str, quantile: float, *arguments: float) -> float:
@@ -301,13 +326,15 @@ _FORMS: dict[str, _Form] = {
     # log(1/X) uniform between log(1/max) and log(1/min) is X log-uniform between min and max.
     "inv_log_uniform_values": _Form(_values_range, _BOUNDS),
     **{
-        name: _Form(lambda values, where, make=make: Quantile(make(values, where)), keys)  # type: ignore[misc]
+        name: _Form(lambda values, where, make=make: _quantile(make(values, where), where), keys)  # type: ignore[misc]
         for name, (make, keys) in _INVERSES.items()
         if name in ("normal", "log_normal", "beta")
     },
     **{
         f"q_{name}": _Form(
-            lambda values, where, make=make: _stepped(make(values, where), values["q"]),  # type: ignore[misc]
+            lambda values, where, make=make: _quantile(  # type: ignore[misc]
+                _stepped(make(values, where), values["q"]), where
+            ),
             {**keys, **_STEP},
         )
         for name, (make, keys) in _INVERSES.items()

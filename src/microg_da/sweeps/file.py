@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,9 +15,9 @@ import yaml
 
 from microg_da.config import Config, canonical_key, load_config
 from microg_da.errors import InputError, first_line, unknown_name
-from microg_da.experiments import COMMAND_LINE, find_sweep, parse_overrides
+from microg_da.experiments import COMMAND_LINE, YAML_ERRORS, find_sweep, parse_overrides
 from microg_da.sweeps.command import DEFAULT_COMMAND, expand_command
-from microg_da.sweeps.distributions import Choice, Constant, Parameter, read_parameter
+from microg_da.sweeps.distributions import LARGEST_GRID, Choice, Constant, Parameter, read_parameter
 from microg_da.sweeps.metric import Metric, read_metric
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ _REFUSED = {
     "scheduler": "it hands the search to another program",
     "metrics": "several goals at once are not supported",
 }
+_MOST_VALUES = 100_000
 _HYPERBAND = ("type", "min_iter", "max_iter", "s", "eta", "strict")
 
 
@@ -92,7 +93,7 @@ class SweepFile:
         """How many points the grid has; None for other methods."""
         if self.method != "grid":
             return None
-        return prod(len(p.values) for p in self.varied.values() if isinstance(p, Choice))
+        return math.prod(len(p.values) for p in self.varied.values() if isinstance(p, Choice))
 
     def suggest(self, trial: Trial) -> dict[str, Any]:
         """Draw every parameter; by dotted name."""
@@ -129,7 +130,10 @@ class SweepFile:
                 f"{self.path}: command: expected one that starts `microg_da fit`, e.g. ${{interpreter}}, -m, "
                 f"microg_da, fit, --experiment, NAME, ${{args_no_hyphens}}; got {' '.join(words)}."
             )
-        given, rest = _fit_parser().parse_known_args(words[starts[0] + 1 :])
+        try:
+            given, rest = _fit_parser().parse_known_args(words[starts[0] + 1 :])
+        except argparse.ArgumentError as error:
+            raise InputError(f"{self.path}: command: {error}.") from error
         if given.runs or given.name or given.resume or given.config:
             raise InputError(
                 f"{self.path}: command: leave --runs, --name, --resume and --config out: the sweep names the runs of "
@@ -157,7 +161,7 @@ class Request:
 
 
 def _fit_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     for option in ("--experiment", "--config", "--resume", "--runs", "--name"):
         parser.add_argument(option)
     parser.add_argument("--overrides", action="append")
@@ -200,6 +204,9 @@ def read_sweep(name: str, overrides: Sequence[str] = (), *, check: bool = True) 
             raise InputError(f"{path}: the parameter {dotted!r} stands there twice.")
         parameters[dotted] = read_parameter(spec, f"{path}: {dotted}", grid=method == "grid")
         nesting[dotted] = keys
+    cap = content.get("run_cap")
+    if cap is not None and (type(cap) is not int or cap < 1):
+        raise InputError(f"{path}: run_cap={cap!r} must be a whole number of at least 1.")
     metric = read_metric(content.get("metric"), str(path))
     if metric is None and method == "bayes":
         raise InputError(f"{path}: method: bayes needs a metric with name and goal.")
@@ -215,6 +222,8 @@ def read_sweep(name: str, overrides: Sequence[str] = (), *, check: bool = True) 
         hyperband=_hyperband(content.get("early_terminate"), metric, str(path)),
         overrides=tuple(overrides),
     )
+    if (sweep.grid_size or 0) > LARGEST_GRID:
+        raise InputError(f"{path}: the grid has {sweep.grid_size:,} points, more than {LARGEST_GRID:,}.")
     if check:
         _check_boolean_flags(sweep)
         _check_values(sweep)
@@ -224,13 +233,27 @@ def read_sweep(name: str, overrides: Sequence[str] = (), *, check: bool = True) 
 def _read(path: Path) -> dict[str, Any]:
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        size = _written_out(content, {})
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"cannot read {path}: {first_line(error)}") from error
-    except yaml.YAMLError as error:
+    except YAML_ERRORS as error:
         raise InputError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
+    if size > _MOST_VALUES:
+        raise InputError(f"{path}: holds more than {_MOST_VALUES:,} values once its aliases (*name) are written out.")
     if not isinstance(content, dict):
         raise InputError(f"{path}: expected keys and values at the top, found a {type(content).__name__}.")
     return content
+
+
+def _written_out(content: Any, known: dict[int, float]) -> float:
+    """How many values there are with aliases written out; no end of them where one stands inside what it names."""
+    if not isinstance(content, (dict, list, tuple)):
+        return 1
+    if id(content) not in known:
+        known[id(content)] = math.inf
+        inside = content.values() if isinstance(content, dict) else content
+        known[id(content)] = 1 + sum(_written_out(each, known) for each in inside)
+    return known[id(content)]
 
 
 def _leaves(
@@ -277,7 +300,9 @@ def _hyperband(spec: Any, metric: Metric | None, where: str) -> Hyperband | None
         return Hyperband(spec["min_iter"], spec.get("max_iter"), eta)
     if not {"max_iter", "s"} <= set(spec):
         raise InputError(f"{where}: expected min_iter, or max_iter and s.")
-    return Hyperband(max(1, spec["max_iter"] // eta ** spec["s"]), spec["max_iter"], eta)
+    # Nothing is left of max_iter long before eta to the power of a great s would have been computed.
+    brackets = min(spec["s"], spec["max_iter"].bit_length())
+    return Hyperband(max(1, spec["max_iter"] // eta**brackets), spec["max_iter"], eta)
 
 
 def _check_boolean_flags(sweep: SweepFile) -> None:

@@ -106,7 +106,7 @@ def read_metric(spec: Any, where: str) -> Metric | None:
     if goal not in GOALS:
         raise unknown_name("goal of metric", str(goal), GOALS, where)
     target = spec.get("target")
-    if target is not None and (isinstance(target, bool) or not isinstance(target, (int, float))):
+    if target is not None and (isinstance(target, bool) or not isinstance(target, (int, float)) or target != target):
         raise InputError(f"{where}: metric: target={target!r} must be a number.")
     return Metric(spec["name"], goal, _stage(spec["name"], where), target)
 
