@@ -12,7 +12,7 @@ from microg_da.config import AugmentConfig, load_config
 from microg_da.data.augment import augment_batch
 from microg_da.data.clips import Clip, ClipKey, collate_clips
 from microg_da.data.plane import _resample_by_opencv, _resample_by_torch
-from microg_da.data.rotation import draw_roll, roll_batch, roll_map, spin_through
+from microg_da.data.rotation import draw_roll, even_rolls, roll_batch, roll_map, spin_through
 from microg_da.errors import InputError
 
 
@@ -59,6 +59,20 @@ def test_four_quarter_turns_give_back_frames_and_boxes(as_float):
         rolled = roll_batch(rolled, 90)
     assert torch.equal(rolled.frames, batch.frames)
     assert torch.equal(rolled.boxes, batch.boxes)
+
+
+@pytest.mark.parametrize(("rolls", "width"), [(8, 48), (4, 48), (6, 48), (8, 40), (1, 48)])
+def test_even_rolls_are_rolls_by_each_angle(rolls, width):
+    batch = batch_of(PEOPLE, width=width)
+    batch.frames = smooth().frames[..., :width].expand(3, -1, -1, -1, -1).contiguous()
+    views = even_rolls(batch, rolls)
+    assert len(views) == rolls
+    assert views[0] is batch
+    for turn, view in enumerate(views[1:], start=1):
+        alone = roll_batch(batch, 360 * turn / rolls)
+        # What is turned after it was resampled may round otherwise, by one level.
+        assert (view.frames.int() - alone.frames.int()).abs().max() <= (1 if rolls == 8 and width == 48 else 0)
+        assert torch.equal(view.boxes, alone.boxes)
 
 
 def test_quarter_turns_go_clockwise():

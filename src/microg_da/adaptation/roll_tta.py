@@ -13,7 +13,7 @@ from torch import Tensor
 from microg_da.adaptation.adabn import reestimate_batch_norm
 from microg_da.adaptation.base import Adaptation
 from microg_da.data.clips import ClipBatch
-from microg_da.data.rotation import roll_batch
+from microg_da.data.rotation import even_rolls
 from microg_da.errors import InputError, unknown_name
 from microg_da.models.detector import ActionDetector, Prediction
 
@@ -88,8 +88,7 @@ def predict_over_rolls(
     Raises:
         InputError: for a temperature that is not positive or an unknown way to combine.
     """
-    views = [batch, *(roll_batch(batch, 360 * turn / rolls) for turn in range(1, rolls))]
-    seen = [detector(view.frames, view.boxes, view.clip_index) for view in views]
+    seen = [detector(view.frames, view.boxes, view.clip_index) for view in even_rolls(batch, rolls)]
     logits = torch.stack([view.logits.float() for view in seen])
     features = torch.stack([view.features.float() for view in seen])
     if combine == "confident":

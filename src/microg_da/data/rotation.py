@@ -43,6 +43,26 @@ def roll_batch(batch: ClipBatch, degrees: Tensor | float, *, box: str = "ellipse
     return replace(batch, frames=roll_frames(batch.frames, degrees, fill=fill), boxes=boxes)
 
 
+def even_rolls(batch: ClipBatch, rolls: int) -> list[ClipBatch]:
+    """A batch under ``rolls`` evenly spaced angles, beginning as it is; see :func:`roll_batch`.
+
+    Of square frames seen under a multiple of four angles, a quarter is resampled: the others are those, turned by 90°.
+    """
+    height, width = batch.frames.shape[-2:]
+    quarter = rolls // 4 if height == width and rolls % 4 == 0 else rolls
+    views = [batch]
+    for turn in range(1, rolls):
+        if turn < quarter:
+            views.append(roll_batch(batch, 360 * turn / rolls))
+            continue
+        degrees = torch.full((len(batch),), 360 * turn / rolls, dtype=torch.float64)
+        # Boxes are taken from where they were: turned twice, what the picture's border cut would be missing.
+        boxes = move_boxes(batch.boxes, batch.clip_index, roll_map(degrees), (height, width))
+        frames = roll_frames(views[turn - quarter].frames, torch.full_like(degrees, 90))
+        views.append(replace(batch, frames=frames, boxes=boxes))
+    return views
+
+
 def roll_frames(frames: Tensor, degrees: Tensor, *, fill: str = "reflect") -> Tensor:
     """Turn the frames ``(B, 3, T, H, W)`` of each clip by its angle of ``degrees`` ``(B,)``; see :func:`roll_batch`."""
     height, width = frames.shape[-2:]
