@@ -140,6 +140,18 @@ class TestVideoFiles:
         assert next(store.read("b_1", np.array([3]), 24)).shape == (24, 32, 3)
         assert next(store.read("b_1", np.array([3]), 25)).shape == (48, 64, 3)
 
+    def test_a_video_without_an_entry(self, tmp_path):
+        av = pytest.importorskip("av")
+        path = tmp_path / "cut.mkv"
+        with av.open(str(write_video(tmp_path / "v.mp4", 6))) as whole, av.open(str(path), "w") as cut:
+            stream = cut.add_stream_from_template(whole.streams.video[0])
+            for packet in whole.demux(video=0):
+                if packet.dts is not None and not packet.is_keyframe:
+                    packet.stream = stream
+                    cut.mux(packet)
+        with pytest.raises(InputError, match=r"cut\.mkv: holds no frame at which decoding can start"):
+            index_video(str(path))
+
     def test_a_zero_byte_video(self, store, tmp_path):
         (tmp_path / "c_1.mp4").touch()
         store = VideoFiles(find_videos(tmp_path))

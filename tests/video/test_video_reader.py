@@ -35,6 +35,26 @@ def test_irregular_times_are_kept(tmp_path):
     np.testing.assert_allclose([frame.seconds for frame in video.frames()], seconds, atol=1e-3)
 
 
+def test_leaps_of_hours_are_closed_and_told(tmp_path):
+    seconds = [0.0, 0.1, 0.3, 7200.0, 7200.1, 7200.4]
+    path = write_video(tmp_path / "v.mp4", grey([30, 60, 90, 120, 150, 180]), seconds=seconds)
+    video = Video(path)
+    times = [frame.seconds for frame in video.frames()]
+    np.testing.assert_allclose(np.diff(times)[[0, 1, 3, 4]], [0.1, 0.2, 0.1, 0.3], atol=1e-3)
+    assert 0 < times[3] - times[2] <= 600
+    assert video.faults[0] == "1 leaps of more than 10 minutes in its times were closed"
+
+
+def test_frames_of_another_size_are_stretched_and_told(tmp_path):
+    sizes = {"a": (48, 64), "b": (96, 96)}
+    parts = [write_video(tmp_path / name, grey([90] * 5, size), format="h264") for name, size in sizes.items()]
+    joined = tmp_path / "v.mp4"  # a bare stream, which is told by its content
+    joined.write_bytes(b"".join(part.read_bytes() for part in parts))
+    video = Video(joined)
+    assert {frame.image.shape for frame in video.frames()} == {(48, 64, 3)}
+    assert video.faults == ["5 of its frames are of another size, and were stretched to that of the first"]
+
+
 @pytest.mark.parametrize("rate", [10, 30, 48])
 def test_a_constant_rate_repeats_and_leaves_out(tmp_path, rate):
     seconds = [0.0, 0.1, 0.55, 0.57, 0.6, 1.4]

@@ -302,6 +302,8 @@ def index_video(path: str) -> VideoIndex:
     if not packets:
         raise InputError(f"{path}: holds no video frame with a time stamp. Download it again, or convert it to mp4.")
     stamps, entry = map(np.array, zip(*packets, strict=True))
+    if not entry.any():
+        raise InputError(f"{path}: holds no frame at which decoding can start. Download or copy it again.")
     return VideoIndex(path, size, float(rate) if rate else None, np.sort(stamps), np.sort(stamps[entry]))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
 
 # A container may announce a little more than its last frame's time; more than this is a missing tail.
 _TOLERATED_SECONDS = 1.0
+_LONGEST_STILL = 600.0
+"""Seconds that a frame may stand. Times that leap further are damaged, or of another recording."""
 _GIVE_UP_AFTER = 500
 """Packets in a row that cannot be decoded: the rest of such a file holds nothing."""
 
@@ -25,12 +28,14 @@ class Frame:
 
     Args:
         decoded: the decoder's frame.
+        size: height and width of the image before it is turned; a frame of another size is stretched to it.
         seconds: when it is shown, counted from the first frame.
         turns: how many quarter turns counter-clockwise make it upright.
     """
 
-    def __init__(self, decoded: av.VideoFrame, seconds: float, turns: int = 0) -> None:
+    def __init__(self, decoded: av.VideoFrame, size: tuple[int, int], seconds: float, turns: int = 0) -> None:
         self.seconds = seconds
+        self._size = size
         self._decoded: av.VideoFrame | None = decoded
         self._turns = turns
         self._image: np.ndarray | None = None
@@ -40,7 +45,9 @@ class Frame:
         """uint8 ``(H, W, 3)``, channels blue, green, red as OpenCV has them."""
         if self._image is None:
             assert self._decoded is not None
-            self._image = np.ascontiguousarray(np.rot90(self._decoded.to_ndarray(format="bgr24"), self._turns))
+            height, width = self._size
+            image = self._decoded.to_ndarray(format="bgr24", width=width, height=height)
+            self._image = np.ascontiguousarray(np.rot90(image, self._turns))
             self._decoded = None  # the decoder's buffer is free for the next frame
         return self._image
 
@@ -70,15 +77,16 @@ class Video:
             raise InputError(f"{self.path}: {what}")
         with _open(self.path) as container:
             stream = _video_stream(container, self.path)
-            self.rate = float(stream.average_rate) if stream.average_rate else None
+            rate = float(stream.average_rate or 0)
+            self.rate = rate if rate > 1 / _LONGEST_STILL else None
             self.seconds = _announced_seconds(container, stream)
             first = next(self._decode(container, stream), None)
         if first is None:
             raise InputError(f"{self.path}: holds no video frame that can be decoded. Download or copy it again.")
         # A phone films lying down and says in the file how the frames are to be turned.
         self._turns = round(getattr(first, "rotation", 0) / 90) % 4
-        height, width = first.height, first.width
-        self.size = (width, height) if self._turns % 2 else (height, width)
+        self._coded_size = first.height, first.width
+        self.size = self._coded_size[::-1] if self._turns % 2 else self._coded_size
         self.faults.clear()
 
     def frames(self) -> Iterator[Frame]:
@@ -87,17 +95,26 @@ class Video:
         with _open(self.path) as container:
             stream = _video_stream(container, self.path)
             step = 1 / (self.rate or 30.0)
-            first: float | None = None
+            first = math.nan
             seconds = -step
+            leaps = resized = 0
             for decoded in self._decode(container, stream):
-                shown = None if decoded.pts is None else float(decoded.pts * decoded.time_base)
-                first = shown if first is None else first
+                shown = math.nan if decoded.pts is None else float(decoded.pts * decoded.time_base)
+                if math.isnan(first):
+                    first = shown
+                elif abs(shown - first - seconds) > _LONGEST_STILL:
+                    leaps += 1
+                    first = shown - seconds - step
                 # Files without time stamps, or with ones that run backwards, are shown at their average rate.
-                regular = seconds + step
-                seconds = regular if shown is None or first is None or shown - first <= seconds else shown - first
+                seconds = shown - first if shown - first > seconds else seconds + step
+                resized += (decoded.height, decoded.width) != self._coded_size
                 self.last_seconds = seconds
-                yield Frame(decoded, seconds, self._turns)
+                yield Frame(decoded, self._coded_size, seconds, self._turns)
             end = seconds + step
+        if leaps:
+            self.faults.append(f"{leaps} leaps of more than {_LONGEST_STILL / 60:.0f} minutes in its times were closed")
+        if resized:
+            self.faults.append(f"{resized} of its frames are of another size, and were stretched to that of the first")
         if self.seconds is not None and end < self.seconds - max(_TOLERATED_SECONDS, 0.01 * self.seconds):
             self.faults.append(f"ends after {end:.1f} s of the {self.seconds:.1f} s that it announces")
 
