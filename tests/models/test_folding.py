@@ -11,7 +11,10 @@ from microg_da.models.folding import fold_batch_norm
 
 BOXES = torch.tensor([[3.0, 5.0, 30.0, 61.0], [10.0, 0.0, 64.0, 64.0], [1.0, 2.0, 20.0, 30.0]])
 INDEX = torch.tensor([0, 1, 1])
-LAYERS_LEFT = {"x3d_s_13x6": 0, "slow_r50_8x8": 0, "slowfast_r50_8x8": 0, "r2plus1d_tiny": 0, "i3d_nln_r50_8x8": 0}
+LAYERS_LEFT = {
+    "x3d_s_13x6": 0, "slow_r50_8x8": 0, "slowfast_r50_8x8": 0, "r2plus1d_tiny": 0, "r2plus1d_micro": 0,
+    "i3d_nln_r50_8x8": 0,
+}  # fmt: skip
 
 
 def norms(module):

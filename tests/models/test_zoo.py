@@ -53,12 +53,23 @@ def test_listing_tells_the_truth(name):
 
 
 # At the window of the architecture; the published ones are compared with PySlowFast's count above.
-@pytest.mark.parametrize("name", ["r2plus1d_tiny", "slow_r50_4x16", "slowfast_r50_4x16", "x3d_s_13x6"])
+@pytest.mark.parametrize(
+    "name", ["r2plus1d_micro", "r2plus1d_tiny", "slow_r50_4x16", "slowfast_r50_4x16", "x3d_s_13x6"]
+)
 def test_listing_tells_the_cost(name):
     model = ZOO[name]
     with torch.device("meta"):
         cost = count_multiply_adds(create_detector(name).backbone, model.window.num_frames, model.crop)
     assert cost / 1e9 == pytest.approx(model.gflops, rel=1e-3)
+
+
+@pytest.mark.parametrize("name", ["r2plus1d_micro", "r2plus1d_tiny"])
+@pytest.mark.parametrize("num_frames", [1, 2, 3, 5, 8, 9])
+def test_small_networks_take_any_window(name, num_frames):
+    with torch.device("meta"):
+        backbone = create_detector(name).backbone
+        (features,) = backbone(torch.empty(2, 3, num_frames, 96, 64))
+    assert features.shape == (2, *backbone.channels, -(-num_frames // 4), 96 // 16, 64 // 16)
 
 
 def test_convolutions_have_the_published_geometry():

@@ -7,7 +7,6 @@ step of a small network, OpenCV does it.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import cv2
@@ -124,18 +123,15 @@ def _resample_by_opencv(frames: Tensor, plane: Tensor, colour: Tensor | None, fi
     linear = (plane if plane.dim() == 4 else plane[:, None]).expand(-1, length, 2, 2).double().numpy()
     matrices = np.concatenate([linear, (centre - linear @ centre)[..., None]], axis=-1)
     colours = None if colour is None else colour.double().numpy()
-
-    def move(index: int) -> None:
+    # OpenCV's own threads: of Python's, small frames make each other wait for the interpreter.
+    cv2.setNumThreads(torch.get_num_threads())
+    for index, clip in enumerate(clips):
         # All frames of a clip as one tall picture: what treats every pixel alike needs one call.
-        tall = cv2.merge(list(clips[index].reshape(3, length * height, width)))
+        tall = cv2.merge(list(clip.reshape(3, length * height, width)))
         if colours is not None:
             tall = cv2.transform(tall, colours[index], dst=tall)
         for frame, matrix, place in zip(tall.reshape(out.shape[1:]), matrices[index], out[index], strict=True):
             cv2.warpAffine(frame, matrix, (width, height), dst=place, borderMode=_FILLS[fill][0])
-
-    # OpenCV works on one small frame with one thread, and lets go of the interpreter meanwhile.
-    with ThreadPoolExecutor(torch.get_num_threads()) as pool:
-        list(pool.map(move, range(count)))
     return torch.from_numpy(out).movedim(-1, 1).to(frames.dtype)
 
 

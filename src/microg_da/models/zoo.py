@@ -60,6 +60,11 @@ class ZooModel:
 
 
 ZOO = {
+    "r2plus1d_micro": ZooModel(
+        "tiny:r2plus1d_micro",
+        "smallest residual (2+1)D network, for CPUs and the embedded data",
+        337_154, 0.0451, 96, 16, Window(8, 4),
+    ),
     "r2plus1d_tiny": ZooModel(
         "tiny:r2plus1d_tiny",
         "small residual (2+1)D network for CPUs and the embedded data",

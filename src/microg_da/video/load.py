@@ -134,7 +134,7 @@ def _stage_of_run(path: Path) -> str | None:
 
 
 def _usual_side(name: str) -> int:
-    # The small network is named after its training crop, the published ones after their test side.
-    if name == "r2plus1d_tiny":
+    # Small networks are named after their training crop, the published ones after their test side.
+    if name in ("r2plus1d_micro", "r2plus1d_tiny"):
         return int(ZOO[name].crop * TEST_SIDE)
     return ZOO[name].crop if name in ZOO else _DEFAULT_SIDE
