@@ -21,6 +21,9 @@ product takes turns with the steps, in bf16 on a GPU and in fp32 on a CPU: the s
 (model FLOPs utilisation, a training step counted as three forward passes) says how much there is left to gain. With
 `--loader SOURCE` the steps are also fed by a loader, and the share of a step spent waiting for it is told.
 
+`fit` keeps the memory that it frees (`microg_da.allocator`), all of the process; `--keep-memory` does so here. What it
+is worth is seen by running the program with and without it in turns.
+
 On a machine that others use too, set OMP_WAIT_POLICY=passive: threads that spin at barriers while another program has
 their core make a step with two threads several times slower than with one.
 """
@@ -46,6 +49,7 @@ from rich.table import Table
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from microg_da.allocator import keep_freed_memory
 from microg_da.config import TrainingConfig
 from microg_da.data.clips import collate_clips
 from microg_da.data.sources import open_source
@@ -326,11 +330,14 @@ def main(words: list[str] | None = None) -> list[Row]:
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--warmup", type=int, default=1)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--keep-memory", action="store_true", help="keep what is freed, as `fit` does")
     parser.add_argument("--loader", metavar="SOURCE", help="also feed the steps from this data")
     parser.add_argument("--loader-clips", type=int, default=64, help="how many, of embedded data")
     parser.add_argument("--workers", type=int, default=0, help="of the loader")
     parser.add_argument("--json", type=Path)
     args = parser.parse_args(words)
+    if args.keep_memory:
+        keep_freed_memory()
     rows = [row for name in args.models for mode in args.modes for row in measure(name, mode, args)]
     show(rows)
     if args.json:

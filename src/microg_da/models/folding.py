@@ -36,7 +36,8 @@ def fold_batch_norm(detector: ActionDetector, num_frames: int, side: int) -> Act
         convolution.weight, convolution.bias = fuse_conv_bn_weights(
             convolution.weight, convolution.bias, norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias
         )
-        folded.set_submodule(name, nn.Identity())
+        parent, _, own = name.rpartition(".")
+        setattr(folded.get_submodule(parent), own, nn.Identity())
     return folded
 
 

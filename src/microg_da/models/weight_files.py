@@ -85,9 +85,10 @@ def _read_torch(path: Path) -> Any:
         return torch.load(path, map_location="cpu", weights_only=True, mmap=_is_archive(path))
     except Exception as error:
         # A broken pickle may fail in any way that an opcode can, and PyTorch's names for it differ with its versions.
-        if isinstance(error, pickle.UnpicklingError) and "EOFError" not in str(error):
+        if isinstance(error, pickle.UnpicklingError) and "EOF" not in str(error):
             raise InputError(f"checkpoint {path} is refused: {_refusal(str(error))}") from error
-        raise InputError(f"checkpoint {path} is damaged or cut short ({_first_line(error)}): get it again") from error
+        reason = _first_line(error.__context__ or error)
+        raise InputError(f"checkpoint {path} is damaged or cut short ({reason}): get it again") from error
 
 
 def _is_archive(path: Path) -> bool:

@@ -15,6 +15,7 @@ from rich.console import Console
 
 from microg_da.adaptation import ADAPTATIONS
 from microg_da.adaptation.base import Adaptation, method_arguments
+from microg_da.allocator import keep_freed_memory
 from microg_da.config import AdaptationConfig, Config, TrainingConfig
 from microg_da.data.annotations import write_detections
 from microg_da.data.datamodule import DOMAINS, Domain, DomainDatasets, StageData
@@ -60,6 +61,7 @@ def fit(
         raise ValueError("give either a configuration or a run to resume")
     # Of several processes one speaks and writes.
     console = (console or Console(stderr=True)) if is_leader() else Console(stderr=True, quiet=True)
+    keep_freed_memory()
     run = Run.plan(config, root, name) if config is not None else Run.open(resume)  # type: ignore[arg-type]
     config = run.config
     announce(config, console)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from microg_da.adaptation.base import Adaptation, create_adaptation
+from microg_da.allocator import keep_freed_memory
 from microg_da.data.transforms import TEST_SIDE
 from microg_da.errors import InputError
 from microg_da.models import MODELS, model_window
@@ -111,6 +112,7 @@ def _scorer(
     method: Adaptation | None = None,
 ) -> ActionScorer:
     """A detector as it predicts; by itself if there is no method."""
+    keep_freed_memory()
     if method is None:
         method = create_adaptation("source_only", feature_dim=detector.feature_dim, num_classes=detector.num_classes)
     if not method.acts_at_test_time:
