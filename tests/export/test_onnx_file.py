@@ -15,8 +15,10 @@ from microg_da.training.trained import load_run_detector
 
 ort = pytest.importorskip("onnxruntime")
 pytest.importorskip("onnxscript")
+new_enough = pytest.mark.skipif(not hasattr(torch.export.Dim, "DYNAMIC"), reason="ONNX needs torch 2.6")
 
 
+@new_enough
 def test_logits_are_torchs_for_any_clips_boxes_and_size_and_a_file_that_disagrees_goes(make_run, tmp_path, monkeypatch):
     run = make_run()
     folder = tmp_path / "out"
@@ -52,6 +54,9 @@ def test_what_cannot_be_written_says_so(detector, tmp_path, monkeypatch):
     rolled = create_detector("r2plus1d_tiny", roll_pooling="c8")
     with pytest.raises(InputError, match=r"model\.roll_pooling=c8"):
         export_onnx(rolled, tmp_path / "model.onnx", 4, (32, 32))
+    monkeypatch.delattr(torch.export.Dim, "DYNAMIC", raising=False)
+    with pytest.raises(InputError, match=r"torch 2\.6 or newer"):
+        export_onnx(detector, tmp_path / "model.onnx", 4, (32, 32))
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "onnxscript" else name)
     with pytest.raises(InputError, match=r"the packages onnxscript: pip install 'microg_da\[onnx\]'"):
         export_onnx(detector, tmp_path / "model.onnx", 4, (32, 32))

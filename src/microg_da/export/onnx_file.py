@@ -106,7 +106,9 @@ def _program(detector: ActionDetector, example: Inputs) -> Any:
             "model.roll_pooling=c8 resamples the frames at 45°, in steps that depend on their values, and ONNX has no "
             "such thing. Export without --onnx, or train with model.roll_pooling=c4."
         )
-    dynamic = torch.export.Dim.DYNAMIC
+    dynamic = getattr(torch.export.Dim, "DYNAMIC", None)
+    if dynamic is None:
+        raise InputError(f"ONNX needs torch 2.6 or newer, this is {torch.__version__}: pip install 'microg_da[onnx]'")
     frames = {0: dynamic}
     if not isinstance(detector.backbone, _ONE_SIZE):
         frames |= {3: dynamic, 4: dynamic}
