@@ -33,7 +33,7 @@ def files(tmp_path_factory):
     )
     torch.manual_seed(0)
     detector = create_detector("r2plus1d_tiny")
-    config = load_config("ava2microg", ["model.num_frames=4", "model.sampling_rate=4", "model.roll_pooling=null"])
+    config = load_config("ava2microg", ["model=r2plus1d_tiny", "model.num_frames=4", "model.sampling_rate=4"])
     content = describe_detector(config).as_dict() | {"state_dict": detector.state_dict()}
     torch.save(content, folder / "tiny.pt")
     del content["roi_stride"]
