@@ -149,7 +149,8 @@ class TestVideoFiles:
                 if packet.dts is not None and not packet.is_keyframe:
                     packet.stream = stream
                     cut.mux(packet)
-        with pytest.raises(InputError, match=r"cut\.mkv: holds no frame at which decoding can start"):
+        # Older FFmpeg gives such frames no time.
+        with pytest.raises(InputError, match=r"cut\.mkv: holds no (frame at which decoding can start|video frame)"):
             index_video(str(path))
 
     def test_a_zero_byte_video(self, store, tmp_path):
