@@ -221,29 +221,46 @@ def test_weights(file, tmp_path):
     check()
 
 
-def test_videos(file, tmp_path):
-    av = pytest.importorskip("av")
-    path = tmp_path / "valid.mp4"
+VIDEOS = {"mp4": "mpeg4", "mkv": "libx264", "webm": "libvpx-vp9", "avi": "mjpeg", "mov": "libx264"}
+
+
+def small_video(path: Path, codec: str) -> bytes:
+    import av
+
     with av.open(str(path), "w") as container:
-        stream = container.add_stream("mpeg4", rate=30)
-        stream.width, stream.height, stream.pix_fmt = 32, 32, "yuv420p"
+        stream = container.add_stream(codec, rate=30)
+        stream.width, stream.height, stream.pix_fmt = 32, 32, "yuvj420p" if codec == "mjpeg" else "yuv420p"
         for number in range(8):
             picture = np.full((32, 32, 3), 20 * number, np.uint8)
             container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
         container.mux(stream.encode())
-    from microg_da.video.reader import Video
+    return path.read_bytes()
 
-    def read_clip(video):
+
+def test_videos(file, tmp_path):
+    pytest.importorskip("av")
+    valid = {suffix: small_video(tmp_path / f"valid.{suffix}", codec) for suffix, codec in VIDEOS.items()}
+    from microg_da.video.reader import Video, at_rate
+
+    def read_clip(path):
         frames.index_video.cache_clear()
-        index = frames.index_video(str(video))
+        index = frames.index_video(str(path))
         list(index.decode(np.arange(len(index.order))))
 
+    def read_video(path):
+        video = Video(path)
+        shown = list(video.frames())
+        assert {frame.image.shape for frame in shown} <= {(*video.size, 3)}
+        # However its times were spoilt: a file of a few frames is no film of days.
+        assert sum(1 for _ in at_rate(shown, 30)) <= 30 * 600 * len(shown)
+
     @fuzz
-    @given(mutated([path.read_bytes()]))
-    def check(data):
-        video = file(data, "video.mp4")
-        reads_or_refuses(read_clip, video)
-        reads_or_refuses(lambda: [frame.image for frame in Video(video).frames()])
+    @given(st.sampled_from(sorted(valid)).flatmap(lambda name: st.tuples(st.just(name), mutated([valid[name]]))))
+    def check(damaged):
+        suffix, data = damaged
+        path = file(data, f"video.{suffix}")
+        reads_or_refuses(read_clip, path)
+        reads_or_refuses(read_video, path)
 
     check()
 
