@@ -13,8 +13,8 @@ def keep_freed_memory() -> bool:
     """Keep what tensors free for the next ones, until the process ends.
 
     glibc maps large tensors one by one and gives them back when they are freed, so that every step of a large network
-    has its gigabytes zeroed again, page by page. Kept memory makes a training step of ``slow_r50_8x8`` on a CPU a
-    fifth cheaper; the process holds as much as it needed at its peak.
+    has its gigabytes zeroed again, page by page. Kept memory makes a training step of ``slow_r50_8x8`` on a CPU an
+    eighth cheaper; the process holds as much as it needed at its peak.
 
     Returns:
         Whether the C library is one that can be told; musl, macOS and Windows have other allocators.
