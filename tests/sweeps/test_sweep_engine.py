@@ -1,9 +1,11 @@
 """The Optuna engine with trials that take no time: search, stopping, sharing, resuming, dying."""
 
+import contextlib
 import dataclasses
 import itertools
 import os
 import signal
+import subprocess
 import time
 from multiprocessing import get_context
 
@@ -174,6 +176,23 @@ def test_an_interrupted_trial_is_given_back(make_quick_sweep, make_plan, hold):
     assert [trial.state for trial in study.get_trials()] == [TrialState.FAIL, TrialState.WAITING]
     work(plan, QUIET)
     assert sorted(v["seed"] for v in values(study)) == [0, 1]
+
+
+def test_a_signal_that_python_swallows_while_it_forks_ends_the_trial(make_quick_sweep, make_plan, hold, monkeypatch):
+    plan = make_plan(make_quick_sweep(method="grid", parameters={"seed": {"values": [0, 1]}}))
+    begin = subprocess.Popen
+
+    def begin_under_fire(*args, **options):
+        # What handlers raise inside the hooks that `os.fork` calls is printed, and gone.
+        with contextlib.suppress(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGTERM)
+        return begin(*args, **options)
+
+    monkeypatch.setattr(subprocess, "Popen", begin_under_fire)
+    with pytest.raises(KeyboardInterrupt):
+        work(plan, QUIET)
+    hold.unlink()
+    assert [trial.state for trial in plan.open()[1].get_trials()] == [TrialState.FAIL, TrialState.WAITING]
 
 
 def test_trials_that_two_workers_began_at_once_are_no_more_than_was_asked_for(make_quick_sweep, make_plan):

@@ -37,10 +37,13 @@ class TrialRunner:
     Args:
         sweep: the file.
         folder: the sweep's; runs go to ``folder/<experiment>/trial-NNNN``, what they print to ``folder/logs``.
+        interrupted: set by a handler of signals that raises as well: while a process is being forked, Python swallows
+            what handlers raise.
     """
 
     sweep: SweepFile
     folder: Path
+    interrupted: bool = False
 
     def run(self, trial: optuna.Trial, values: dict[str, Any]) -> float:
         """Run a trial to its end.
@@ -70,6 +73,8 @@ class TrialRunner:
             reported = 0
             while process.poll() is None:
                 time.sleep(POLL_SECONDS)
+                if self.interrupted:
+                    raise KeyboardInterrupt
                 reported = self._report(trial, run, reported)
             status = process.returncode
         if status == 2:

@@ -6,6 +6,7 @@ import multiprocessing
 import signal
 import time
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -118,7 +119,7 @@ def work(plan: Plan, console: Console) -> None:
     sweep, study = plan.open()
     runner = TrialRunner(sweep, plan.folder)
     # A scheduler ends a job by SIGTERM; the trial is then given back, as after Ctrl-C.
-    before = signal.signal(signal.SIGTERM, _interrupt)
+    before = signal.signal(signal.SIGTERM, partial(_interrupt, runner))
     try:
         while (state := _what_is_left(study, sweep, plan.trials)) != "nothing":
             if state == "others":
@@ -130,7 +131,8 @@ def work(plan: Plan, console: Console) -> None:
         signal.signal(signal.SIGTERM, before)
 
 
-def _interrupt(*_: Any) -> None:
+def _interrupt(runner: TrialRunner, *_: Any) -> None:
+    runner.interrupted = True
     raise KeyboardInterrupt
 
 
