@@ -37,6 +37,7 @@ contact_sheet(rows=3, size=104).quantize(128)
 
 # %%
 SMALL = [
+    "model=r2plus1d_tiny",
     "synthetic.train_clips=300",
     "synthetic.val_clips=20",
     "synthetic.test_clips=120",

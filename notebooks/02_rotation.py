@@ -55,6 +55,7 @@ plt.show()
 # %%
 SMALL = [
     "adaptation=source_only",
+    "model=r2plus1d_tiny",
     "synthetic.train_clips=300",
     "synthetic.val_clips=20",
     "synthetic.test_clips=120",

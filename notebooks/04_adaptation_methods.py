@@ -29,6 +29,7 @@ pd.Series({name: ADAPTATIONS.entry(name).summary for name in ADAPTATIONS}, name=
 
 # %%
 SMALL = [
+    "model=r2plus1d_tiny",
     "synthetic.train_clips=300",
     "synthetic.val_clips=40",
     "synthetic.test_clips=120",
