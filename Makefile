@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # Two processes; what a file's tests share is made once.
 PYTEST_ARGS ?= -n 2 --dist loadfile
 
-.PHONY: demo test lint format notebooks fuzz lowest clean
+.PHONY: demo test lint format notebooks fuzz lowest vulnerabilities clean
 .DELETE_ON_ERROR:
 
 $(VENV)/bin/python:
@@ -51,6 +51,12 @@ lowest: $(VENV)/.installed-dev
 	$(BIN)/uv venv --quiet --clear --seed --python $(BIN)/python .venv-lowest
 	$(BIN)/uv pip install --quiet --python .venv-lowest/bin/python --resolution lowest-direct --editable ".[dev]"
 	.venv-lowest/bin/python -m pytest $(PYTEST_ARGS) -m "not slow"
+
+# Known vulnerabilities of what is installed, as PyPI tells them; what it does not answer for is a failure too.
+vulnerabilities: $(VENV)/.installed-dev
+	$(BIN)/python -m pip install --quiet pip-audit
+	$(BIN)/python -m pip freeze --exclude-editable \
+	  | $(BIN)/python -m pip_audit --strict --no-deps --disable-pip --progress-spinner off --requirement /dev/stdin
 
 clean:
 	rm -rf $(VENV) .venv-lowest build dist
