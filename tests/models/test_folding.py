@@ -43,10 +43,13 @@ def test_the_same_logits(name):
     folded = fold_batch_norm(detector, num_frames=8, side=32)
     assert len(norms(folded)) == LAYERS_LEFT[name]
     assert len(norms(detector)) == before > 0
+    if "nln" in name:
+        # Non-local blocks with random weights make logits of ten thousand, which older kernels round otherwise.
+        detector, frames = detector.double(), frames.double() / 255
+        folded = fold_batch_norm(detector, num_frames=8, side=32)
     expected = detector(frames, BOXES, INDEX)
     for ours, theirs in zip(folded(frames, BOXES, INDEX), expected, strict=True):
-        # Non-local blocks with random weights make logits of ten thousand, whose last digits are rounding.
-        torch.testing.assert_close(ours, theirs, rtol=0, atol=5e-4 * max(1.0, float(theirs.abs().max())))
+        torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-4 * max(1.0, float(theirs.abs().max())))
 
 
 @torch.no_grad()
