@@ -44,7 +44,7 @@ def fold_batch_norm(detector: ActionDetector, num_frames: int, side: int) -> Act
 def _pairs(detector: ActionDetector, num_frames: int, side: int) -> dict[str, str]:
     """For the name of each normalisation layer that is given what a convolution puts out, that convolution's name."""
     # On the meta device tensors have shapes and no numbers: the way through the network is seen, nothing is computed.
-    detector = copy.deepcopy(detector).to("meta")
+    detector = copy.deepcopy(detector).to("meta", torch.float32)
     names = {module: name for name, module in detector.named_modules()}
     made: dict[int, tuple[nn.Module, Tensor]] = {}
     pairs: dict[str, str] = {}
