@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import Callback, Checkpoint, ModelCheckpoint, Timer
+from pytorch_lightning.callbacks import Callback, Checkpoint, ModelCheckpoint, ProgressBar, Timer
 from rich.console import Console
 
 from microg_da.adaptation.base import Adaptation
@@ -139,7 +139,7 @@ def make_trainer(
                 logger=logger,
                 callbacks=callbacks,
                 enable_checkpointing=any(isinstance(item, Checkpoint) for item in callbacks or ()),
-                enable_progress_bar=any("ProgressBar" in type(item).__name__ for item in callbacks or ()),
+                enable_progress_bar=any(isinstance(item, ProgressBar) for item in callbacks or ()),
                 enable_model_summary=False,
                 num_sanity_val_steps=0,
                 use_distributed_sampler=False,
