@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -15,21 +15,10 @@ from microg_da.models import MODELS
 from microg_da.models.adapters import add_adapters, freeze_stages
 from microg_da.models.backbone import Backbone, normalise
 from microg_da.models.roi_head import RoIHead
+from microg_da.types import Prediction
 
 PUBLISHED_STRIDE = 16
 """The stride that MicroG-Bench assumed for every network, whatever the network's own."""
-
-
-class Prediction(NamedTuple):
-    """What a detector says about ``K`` people.
-
-    Attributes:
-        logits: ``(K, C)``, never probabilities.
-        features: ``(K, D)``, the pooled RoI features before dropout and the linear layer.
-    """
-
-    logits: Tensor
-    features: Tensor
 
 
 class ActionDetector(nn.Module):

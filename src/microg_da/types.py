@@ -1,14 +1,51 @@
-"""What a network sees: one :class:`Clip` per keyframe, many of them as one :class:`ClipBatch`."""
+"""The types that every package shares: clips, batches, predictions, and the names of domains, splits and variants.
+
+Importing this module does not import torch.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple, get_args
 
-import torch
-from torch import Tensor
-from torch.utils.data import default_collate
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import torch
+    from torch import Tensor
+
+Domain = Literal["source", "target"]
+"""``source``: labels train the model there. ``target``: the model must work there."""
+Footage = Literal["real", "simulated"]
+"""MicroG-4M: recordings of missions, or films."""
+Split = Literal["train", "val", "test"]
+Stage = Literal["source", "adapt", "target_supervised"]
+"""One training stage of a run."""
+Variant = Literal["source_only", "adapted", "target_supervised"]
+"""Which detector of a run."""
+
+DOMAINS: tuple[Domain, ...] = get_args(Domain)
+SPLITS: tuple[Split, ...] = get_args(Split)
+STAGES: tuple[Stage, ...] = get_args(Stage)
+VARIANTS: tuple[Variant, ...] = get_args(Variant)
+STAGE_OF_VARIANT: dict[Variant, Stage] = {
+    "source_only": "source",
+    "adapted": "adapt",
+    "target_supervised": "target_supervised",
+}
+"""Which stage trains the detector of each variant."""
+
+
+class Prediction(NamedTuple):
+    """What a detector predicts for ``K`` people.
+
+    Attributes:
+        logits: ``(K, C)``, never probabilities.
+        features: ``(K, D)``, the pooled RoI features before dropout and the linear layer.
+    """
+
+    logits: Tensor
+    features: Tensor
 
 
 class ClipKey(NamedTuple):
@@ -80,7 +117,7 @@ class ClipBatch:
         """The same batch with its labels removed, as unlabelled target data is."""
         return replace(self, labels=None)
 
-    def _map(self, function) -> ClipBatch:  # type: ignore[no-untyped-def]
+    def _map(self, function: Callable[[Tensor], Tensor]) -> ClipBatch:
         return replace(
             self,
             frames=function(self.frames),
@@ -89,45 +126,3 @@ class ClipBatch:
             labels=None if self.labels is None else function(self.labels),
             table_boxes=function(self.table_boxes),
         )
-
-
-def collate_clips(clips: Sequence[Clip], domain: str = "source") -> ClipBatch:
-    """Put clips of equal frame size side by side; clips without people are allowed.
-
-    Raises:
-        ValueError: if some clips carry labels and others do not, or frames differ in shape.
-    """
-    labelled = [clip.labels is not None for clip in clips]
-    if any(labelled) != all(labelled):
-        raise ValueError("a batch mixes clips with and without labels")
-    shapes = {tuple(clip.frames.shape) for clip in clips}
-    if len(shapes) > 1:
-        raise ValueError(f"clips of one batch must have one shape, got {sorted(shapes)}; use batch size 1 or a crop")
-    counts = torch.tensor([len(clip.boxes) for clip in clips])
-    return ClipBatch(
-        frames=default_collate([clip.frames for clip in clips]),  # in a worker, straight into shared memory
-        boxes=torch.cat([clip.boxes for clip in clips]).float(),
-        clip_index=torch.repeat_interleave(torch.arange(len(clips)), counts),
-        labels=torch.cat([clip.labels for clip in clips]).float() if all(labelled) else None,  # type: ignore[misc]
-        table_boxes=torch.cat([clip.table_boxes for clip in clips]).float(),
-        keys=tuple(clip.key for clip in clips),
-        domain=domain,
-    )
-
-
-def concatenate_batches(first: ClipBatch, second: ClipBatch) -> ClipBatch:
-    """Two batches as one, the first's clips and people before the second's; labels are dropped.
-
-    The labels are dropped because the second batch is usually unlabelled; callers keep the first's.
-    """
-    if first.frames.shape[1:] != second.frames.shape[1:]:
-        raise ValueError(f"frames differ in shape: {tuple(first.frames.shape)} and {tuple(second.frames.shape)}")
-    return ClipBatch(
-        frames=torch.cat([first.frames, second.frames]),
-        boxes=torch.cat([first.boxes, second.boxes]),
-        clip_index=torch.cat([first.clip_index, second.clip_index + len(first)]),
-        labels=None,
-        table_boxes=torch.cat([first.table_boxes, second.table_boxes]),
-        keys=(*first.keys, *second.keys),
-        domain="both",
-    )

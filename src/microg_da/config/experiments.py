@@ -77,7 +77,7 @@ def sweep_files() -> dict[str, Path]:
 
 def _named_files(folder: str, packaged: str) -> dict[str, Path]:
     """YAML files by name: from the working folder, from a checkout, from the installed package."""
-    package = Path(__file__).resolve().parent
+    package = Path(__file__).resolve().parents[1]
     found: dict[str, Path] = {}
     for place in (Path.cwd() / folder, package.parents[1] / folder, package / packaged):
         for path in sorted(place.glob("*.yaml")):
