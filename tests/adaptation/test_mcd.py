@@ -89,7 +89,7 @@ def test_the_classifier_climbs_and_the_layers_before_it_descend():
     source, target = batch((2, 1), 0, labelled=True), batch((1, 2), 1, labelled=False)
     arguments = {"weight": 0.4, "gamma": 8.0, "negative": 0.5, "positive": 2.0}
     method = create_adaptation("mcd", arguments, feature_dim=detector.feature_dim, num_classes=C)
-    losses = method.training_losses(detector, source, target, 0.3)
+    losses = method.step_losses(detector, source, target, 0.3)
     losses["discrepancy"].backward()
 
     frames = torch.cat([source.frames, target.frames])

@@ -115,7 +115,7 @@ def test_every_roll_is_one_pass_and_people_keep_their_places():
 def test_with_adabn_the_detector_takes_the_target_statistics_first():
     detector, alone = (create_detector("r2plus1d_tiny", num_classes=2) for _ in range(2))
     alone.load_state_dict(detector.state_dict())
-    method(rolls=2, adabn=True).before_training(detector.eval(), [], [clips((1, 1), size=64)])
+    method(rolls=2, adabn=True).prepare(detector.eval(), [], [clips((1, 1), size=64)])
     create_adaptation("adabn", feature_dim=2, num_classes=1).before_training(alone.eval(), [], [clips((1, 1), size=64)])
     assert all(torch.equal(value, alone.state_dict()[name]) for name, value in detector.state_dict().items())
 

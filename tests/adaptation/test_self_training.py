@@ -67,7 +67,7 @@ def test_target_people_get_their_own_labels_whatever_the_order_of_the_batch(dete
     source = clips((1, 2), labelled=True)
     both = [clips((1,), labelled=False, name="w"), target]
     training.before_epoch(detector, both, epoch=2)
-    loss = training.training_losses(detector, source, target, 0.5)["pseudo_label"]
+    loss = training.step_losses(detector, source, target, 0.5)["pseudo_label"]
     logits = detector(target.frames, target.boxes, target.clip_index).logits
     labels = torch.cat([training._labels[key] for key in target.keys])
     expected = -(labels * logits.sigmoid().log() + (1 - labels) * (-logits).sigmoid().log()).mean()

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from microg_da.adaptation.base import Adaptation
+from microg_da.adaptation.base import DomainAdaptation, NoArguments, Task
 from microg_da.adaptation.self_training import SelfTraining as Labeller
 from microg_da.config import AugmentConfig, TrainingConfig, load_config
 from microg_da.data import datamodule
@@ -70,8 +70,8 @@ def test_target_labels_are_opened_for_bounds_and_oracles_alone(tmp_path, monkeyp
 
 def test_a_method_hears_how_common_a_class_is_among_source_training_people(tmp_path, monkeypatch):
     heard = []
-    monkeypatch.setattr(Labeller, "before_epoch", lambda self, *_: heard.append(self.class_rates))
-    monkeypatch.setattr(Labeller, "training_losses", Adaptation.training_losses)
+    monkeypatch.setattr(Labeller, "before_epoch", lambda self, *_: heard.append(self.task.class_rates))
+    monkeypatch.setattr(Labeller, "training_losses", DomainAdaptation.training_losses)
     words = ["adaptation=self_training", "adaptation.test_time=roll_tta", "adaptation.test_time_args.rolls=2"]
     config = load_config("ava2microg", [*TINY, *words])
     fit(config, root=tmp_path)
@@ -103,11 +103,11 @@ def batch(labels=1.0):
     return collate_clips([Clip(frames, boxes, boxes / 8, torch.full((1, 2), labels), ClipKey("clip_7", 46))])
 
 
-class Nan(Adaptation):
+class Nan(DomainAdaptation):
     def __init__(self):
-        super().__init__(None, feature_dim=1, num_classes=1)
+        super().__init__(NoArguments(), Task(feature_dim=1, num_classes=1, class_groups=(0,)))
 
-    def training_losses(self, *_):
+    def step_losses(self, *_):
         return {"supervised": torch.tensor(1.0), "domain": torch.tensor(float("nan"))}
 
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from microg_da.adaptation import ADAPTATIONS
-from microg_da.adaptation.base import Adaptation
+from microg_da.adaptation.base import DomainAdaptation
 from microg_da.config import load_config
 from microg_da.training.experiment import fit
 from microg_da.validation import VALIDATORS
@@ -16,7 +16,7 @@ WORDS = [
 ]  # fmt: skip
 
 
-class Collapsing(Adaptation):
+class Collapsing(DomainAdaptation):
     """In its first epoch a classifier that tells people apart; then one that says no to everything, and is sure."""
 
     steps = 0

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from microg_da.adaptation.base import Adaptation
+from microg_da.adaptation.base import TrainingMethod, detect
 from microg_da.errors import InputError
 from microg_da.models.detector import ActionDetector
 from microg_da.types import ClipBatch
@@ -27,14 +27,14 @@ class AdaBNArguments:
     max_clips: int | None = None
 
 
-class AdaBN(Adaptation):
+class AdaBN(TrainingMethod):
     """Running statistics of every batch-norm layer, taken anew over unlabelled target clips; no weight changes.
 
     Li et al., "Adaptive Batch Normalization for practical domain adaptation", Pattern Recognition 80, 2018.
     """
 
     Arguments: ClassVar[type] = AdaBNArguments
-    trains: ClassVar[bool] = False
+    has_epochs: ClassVar[bool] = False
 
     def before_training(
         self, detector: ActionDetector, source: Iterable[ClipBatch], target: Iterable[ClipBatch]
@@ -68,7 +68,7 @@ def reestimate_batch_norm(detector: ActionDetector, clips: Iterable[ClipBatch], 
             for layer in layers:
                 # The weight of this batch in the running mean over all clips so far: a smaller last batch counts less.
                 layer.momentum = len(batch) / seen
-            detector(batch.frames, batch.boxes, batch.clip_index)
+            detect(detector, batch)
     finally:
         for layer, momentum in zip(layers, momenta, strict=True):
             layer.momentum = momentum

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from microg_da.adaptation.adabn import reestimate_batch_norm
-from microg_da.adaptation.base import Adaptation
+from microg_da.adaptation.base import TestTimeMethod, detect
 from microg_da.errors import InputError, unknown_name
 from microg_da.models.detector import ActionDetector
 from microg_da.transforms.rotation import even_rolls
@@ -40,7 +40,7 @@ class RollTTAArguments:
     adabn: bool = False
 
 
-class RollTTA(Adaptation):
+class RollTTA(TestTimeMethod):
     """Every test clip is seen under several camera rolls, and what the detector says of a person is averaged.
 
     A detector that grew up with gravity knows people upright. In microgravity they have any roll, and one of the
@@ -54,11 +54,8 @@ class RollTTA(Adaptation):
     """
 
     Arguments: ClassVar[type] = RollTTAArguments
-    trains: ClassVar[bool] = False
 
-    def before_training(
-        self, detector: ActionDetector, source: Iterable[ClipBatch], target: Iterable[ClipBatch]
-    ) -> None:
+    def prepare(self, detector: ActionDetector, source: Iterable[ClipBatch], target: Iterable[ClipBatch]) -> None:
         """Take the target's batch-norm statistics, if that was asked for."""
         if self.arguments.adabn:
             reestimate_batch_norm(detector, target)
@@ -69,7 +66,7 @@ class RollTTA(Adaptation):
         if arguments.rolls < 1:
             raise InputError(f"roll_tta: rolls={arguments.rolls} cannot be: expected a whole number of at least 1.")
         if not batch.num_boxes:
-            return super().predict(detector, batch)
+            return detect(detector, batch)
         return predict_over_rolls(detector, batch, arguments.rolls, arguments.temperature, arguments.combine)
 
 

@@ -9,10 +9,9 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from microg_da.adaptation.base import split_prediction
+from microg_da.adaptation.base import Losses, Task, forward_both, labels_of
 from microg_da.adaptation.losses import multilabel_bce
 from microg_da.adaptation.teacher import TeacherMethod
-from microg_da.data.batches import concatenate_batches
 from microg_da.models.detector import ActionDetector
 from microg_da.types import ClipBatch, ClipKey
 
@@ -50,8 +49,8 @@ class SelfTraining(TeacherMethod):
 
     Arguments: ClassVar[type] = SelfTrainingArguments
 
-    def __init__(self, arguments: SelfTrainingArguments, **task: Any) -> None:
-        super().__init__(arguments, **task)
+    def __init__(self, arguments: SelfTrainingArguments, task: Task) -> None:
+        super().__init__(arguments, task)
         self._labels: dict[ClipKey, Tensor] = {}
 
     @torch.no_grad()
@@ -59,16 +58,15 @@ class SelfTraining(TeacherMethod):
         """Begin a round: let the teacher label every target clip."""
         if epoch % self.arguments.every:
             return
-        assert self.teacher is not None
         logits: list[Tensor] = []
         counts: list[int] = []
         keys: list[ClipKey] = []
         for batch in target:
-            logits.append(self.teacher(batch, self.arguments.rolls, self.arguments.temperature))
+            logits.append(self.current_teacher(batch, self.arguments.rolls, self.arguments.temperature))
             counts += torch.bincount(batch.clip_index, minlength=len(batch)).tolist()
             keys += batch.keys
-        everybody = torch.cat(logits) if logits else torch.zeros(0, self.num_classes)
-        labels = everybody.sigmoid() if self.class_rates is None else match_rates(everybody, self.class_rates)
+        everybody = torch.cat(logits) if logits else torch.zeros(0, self.task.num_classes)
+        labels = everybody.sigmoid() if self.task.class_rates is None else match_rates(everybody, self.task.class_rates)
         self._labels = dict(zip(keys, labels.split(counts), strict=True))
 
     def after_training(self, detector: ActionDetector) -> None:
@@ -85,18 +83,13 @@ class SelfTraining(TeacherMethod):
         self._labels = {ClipKey(*key): labels for key, labels in zip(state["keys"], state["labels"], strict=True)}
 
     def training_losses(
-        self, detector: ActionDetector, source: ClipBatch | None, target: ClipBatch | None, progress: float
-    ) -> dict[str, Tensor]:
+        self, detector: ActionDetector, source: ClipBatch, target: ClipBatch, progress: float
+    ) -> Losses:
         """The supervised loss of the source, and that of the target with its labels of this round."""
-        assert source is not None
-        assert source.labels is not None
-        assert target is not None
         labels = torch.cat([self._labels[key] for key in target.keys]).to(target.boxes.device)
-        both = concatenate_batches(source, target)
-        prediction = detector(both.frames, both.boxes, both.clip_index)
-        of_source, of_target = split_prediction(prediction, source.num_boxes)
+        of_source, of_target = forward_both(detector, source, target)
         return {
-            "supervised": multilabel_bce(of_source.logits, source.labels),
+            "supervised": multilabel_bce(of_source.logits, labels_of(source)),
             "pseudo_label": self.arguments.weight * multilabel_bce(of_target.logits, labels),
         }
 

@@ -124,7 +124,7 @@ def _scorer(args: argparse.Namespace) -> ActionScorer:
         raise InputError(f"--short-side {args.short_side}: must be 16 or more")
     wanted = ("cuda" if torch.cuda.is_available() else "cpu") if args.device == "auto" else args.device
     try:
-        scorer.detector.to(torch.device(wanted))
+        scorer.predictor.to(torch.device(wanted))
     except (RuntimeError, AssertionError) as error:
         raise InputError(f"--device {args.device}: {first_line(error)}") from error
     return replace(scorer, batch_size=args.batch_size, short_side=args.short_side or scorer.short_side)

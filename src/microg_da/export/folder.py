@@ -65,7 +65,7 @@ def export_run(
     to = Path(to)
     if (to / "run.json").exists() or (to.exists() and not to.is_dir()):
         raise InputError(f"--to {to}: a folder of its own is expected, and this is a run's or a file.")
-    at_test = test_time_method(trained.run.config, trained.method)
+    at_test = test_time_method(trained.run.config, trained.predictor.method)
     content = _config(trained, at_test)
     # ONNX first: where it is refused, nothing is left that looks whole.
     made = None

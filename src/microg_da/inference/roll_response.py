@@ -22,10 +22,11 @@ from microg_da.evaluation.metric import DetectionMetrics
 from microg_da.evaluation.protocols import Scores
 from microg_da.evaluation.roll_response import RollResponse
 from microg_da.files import write_json
+from microg_da.inference.sinks import ScoreSink
 from microg_da.runs.detectors import TrainedDetector
 from microg_da.training.stage import make_trainer
 from microg_da.transforms.rotation import roll_batch
-from microg_da.types import Domain
+from microg_da.types import Domain, Prediction
 
 
 def even_angles(count: int) -> list[float]:
@@ -92,20 +93,16 @@ def measure_roll_response(
 
 def _test(trained: TrainedDetector, datasets: DomainDatasets, domain: Domain, degrees: float) -> Scores:
     """One pass over a test split, every clip rolled."""
-    config, detector, method = datasets.config, trained.detector, trained.method
+    config = datasets.config
     pl.seed_everything(config.seed, workers=True, verbose=False)  # for methods that draw at test time
     truth = datasets.get(domain, "test", labelled=False).annotations()
     metrics = DetectionMetrics(truth, taxonomy=config.data.taxonomy, protocol=config.evaluation.protocol)
     device = make_trainer(trained.run).strategy.root_device
-    detector.to(device)
-    method.to(device).start_test(detector)
-    with torch.no_grad():
+    scores = ScoreSink(metrics, domain)
+    with torch.no_grad(), trained.predictor.to(device).testing() as predictor:
         for batch in StageData(datasets).test_loader(domain):
-            rolled = roll_batch(batch.to(device), degrees)
-            logits = method.predict(detector, rolled).logits
-            keyframes = metrics.index_of(batch.keys)[batch.clip_index]
-            metrics.update(keyframes, batch.table_boxes, logits.float().cpu())
-    method.end_test(detector)
+            prediction = predictor(roll_batch(batch.to(device), degrees))
+            scores.update(batch, Prediction(*(part.float().cpu() for part in prediction)))
     return metrics.scores()
 
 

@@ -1,35 +1,32 @@
-"""One pass over clips that nothing is learnt from: what a detector scores, and what label-free validators say of it."""
+"""Passes over clips: the scores of a detector on a test split, and those of label-free validators."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from contextlib import ExitStack
 
-from microg_da.adaptation.base import Adaptation, create_adaptation
+import pytorch_lightning as pl
+from torch import nn
+
+from microg_da.adaptation.predictor import Predictor
 from microg_da.data.annotations import write_annotations
 from microg_da.data.datamodule import DomainDatasets, StageData
 from microg_da.evaluation.metric import DetectionMetrics
 from microg_da.inference.feature_sample import PeopleSample
-from microg_da.models.detector import ActionDetector
-from microg_da.models.folding import fold_batch_norm
+from microg_da.inference.sinks import ScoreSink, Sink
 from microg_da.runs.folder import Run, is_leader
 from microg_da.training.interruption import interruptible
-from microg_da.training.module import DetectorModule
 from microg_da.training.stage import make_trainer, quiet
-from microg_da.types import DOMAINS, Domain, Split
+from microg_da.types import DOMAINS, ClipBatch, Domain, Split
 from microg_da.validation import judge
 from microg_da.validation.collapse import CollapseReport
 from microg_da.validation.observations import Observations
 
 
 def score_detector(
-    run: Run,
-    detector: ActionDetector,
-    datasets: DomainDatasets,
-    domain: Domain,
-    adaptation: Adaptation | None = None,
-    people: PeopleSample | None = None,
+    run: Run, predictor: Predictor, datasets: DomainDatasets, domain: Domain, people: PeopleSample | None = None
 ) -> DetectionMetrics:
-    """Run a detector over a domain's test split; ``people`` keeps features of some of them.
+    """Score a detector on a domain's test split; ``people`` keeps features of some of its people.
 
     Returns:
         The accumulated predictions: ``.scores()`` and ``.detections()``.
@@ -39,50 +36,73 @@ def score_detector(
     if is_leader() and not run.ground_truth_file(domain).exists():
         write_annotations(truth, run.ground_truth_file(domain))
     metrics = DetectionMetrics(truth, taxonomy=config.data.taxonomy, protocol=config.evaluation.protocol)
-    accumulate = {"metrics": metrics, "scored": domain, "observations": people}
-    _pass(run, detector, adaptation, StageData(datasets), domain, "test", **accumulate)
+    sinks: list[Sink] = [ScoreSink(metrics, domain)]
+    if people is not None:
+        sinks.append(people)
+    run_pass(run, predictor, StageData(datasets), domain, "test", sinks)
     return metrics
 
 
 def validate_detector(
-    run: Run, detector: ActionDetector, datasets: DomainDatasets, adaptation: Adaptation | None = None
+    run: Run, predictor: Predictor, datasets: DomainDatasets
 ) -> tuple[dict[str, float], CollapseReport]:
-    """What every label-free validator and the collapse guard say of a detector, on both domains' validation splits.
+    """The scores of every label-free validator and of the collapse guard, on both domains' validation splits.
 
     Target labels are not read. Source labels are, for the validator that is made of them.
     """
-    config = run.config
+    config, detector = run.config, predictor.detector
     truth = datasets.get("source", "val", labelled=False).annotations()
     metrics = DetectionMetrics(truth, taxonomy=config.data.taxonomy, protocol=config.evaluation.protocol)
     observations = Observations(detector.num_classes, detector.feature_dim)
     data = StageData(datasets)
     for domain in DOMAINS:
         # One pass a domain, as in the test: a method that adapts online must not meet the domains mixed.
-        accumulate = {"metrics": metrics, "scored": "source", "observations": observations}
-        _pass(run, detector, adaptation, data, domain, "val", **accumulate)
+        run_pass(run, predictor, data, domain, "val", [ScoreSink(metrics, "source"), observations])
     return judge(observations.observed(metrics.scores().map))
 
 
-def _pass(
-    run: Run,
-    detector: ActionDetector,
-    adaptation: Adaptation | None,
-    data: StageData,
-    domain: Domain,
-    split: Split,
-    **accumulate: Any,
+def run_pass(
+    run: Run, predictor: Predictor, data: StageData, domain: Domain, split: Split, sinks: Sequence[Sink]
 ) -> None:
-    """Let a detector predict a split's clips, for whatever accumulates."""
-    method = adaptation or create_adaptation(
-        "source_only", feature_dim=detector.feature_dim, num_classes=detector.num_classes
-    )
-    by_weights_alone = not method.acts_at_test_time
-    if by_weights_alone and run.config.evaluation.fold_batch_norm:
-        detector = fold_batch_norm(detector, run.config.model.num_frames, run.config.data.image_size)
-    module = DetectorModule(detector, method, run.config.training, run.config.augment, **accumulate)
+    """Predict every clip of a split once, for the sinks."""
+    config = run.config
+    if config.evaluation.fold_batch_norm:
+        predictor = predictor.folded(config.model.num_frames, config.data.image_size)
     # Methods that adapt at test time ask for gradients, which inference mode would forbid.
-    trainer = make_trainer(run, inference_mode=by_weights_alone)
+    trainer = make_trainer(run, inference_mode=predictor.is_plain)
     # Several processes share the clips; a method that learns from them must meet all of them, in order.
-    data.trainer = trainer if by_weights_alone else None
+    data.trainer = trainer if predictor.is_plain else None
     with quiet(), interruptible():
-        trainer.test(module, dataloaders=data.test_loader(domain, split), verbose=False)
+        trainer.test(InferenceModule(predictor, sinks), dataloaders=data.test_loader(domain, split), verbose=False)
+
+
+class InferenceModule(pl.LightningModule):
+    """One pass of a predictor over clips.
+
+    Args:
+        predictor: what predicts.
+        sinks: what accumulates the predictions.
+    """
+
+    def __init__(self, predictor: Predictor, sinks: Sequence[Sink]) -> None:
+        super().__init__()
+        self.predictor = predictor
+        self.sinks = sinks
+        # Modules are registered so that they move to the trainer's device.
+        parts = [predictor.detector, predictor.method, *sinks]
+        self.parts = nn.ModuleList(part for part in parts if isinstance(part, nn.Module))
+        self._pass = ExitStack()
+
+    def on_test_epoch_start(self) -> None:
+        """Let the method prepare the detector."""
+        self._pass.enter_context(self.predictor.testing())
+
+    def test_step(self, batch: ClipBatch, batch_idx: int, dataloader_idx: int = 0) -> None:
+        """Hand a batch's predictions to every sink."""
+        prediction = self.predictor(batch)
+        for sink in self.sinks:
+            sink.update(batch, prediction)
+
+    def on_test_epoch_end(self) -> None:
+        """Let the method restore the detector."""
+        self._pass.close()

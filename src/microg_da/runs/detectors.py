@@ -9,7 +9,17 @@ from typing import Any
 
 import torch
 
-from microg_da.adaptation.base import Adaptation, create_adaptation
+from microg_da.adaptation import ADAPTATIONS
+from microg_da.adaptation.base import (
+    Method,
+    NoArguments,
+    Supervised,
+    Task,
+    TestTimeMethod,
+    TrainingMethod,
+    create_adaptation,
+)
+from microg_da.adaptation.predictor import Predictor
 from microg_da.config import Config
 from microg_da.errors import InputError, unknown_name
 from microg_da.models.description import DetectorDescription
@@ -28,17 +38,19 @@ class TrainedDetector:
     Attributes:
         run: the folder and its configuration.
         row: the row of the results that the detector made.
-        detector: on the CPU, in evaluation mode.
-        method: through which it is tested: ``method.predict(detector, batch)`` between ``method.start_test(detector)``
-            and ``method.end_test(detector)``. For most methods that is ``detector(frames, boxes, clip_index)``.
+        predictor: the detector and its test-time method, on the CPU, in evaluation mode.
         file: where its weights are.
     """
 
     run: Run
     row: str
-    detector: ActionDetector
-    method: Adaptation
+    predictor: Predictor
     file: Path
+
+    @property
+    def detector(self) -> ActionDetector:
+        """The network alone."""
+        return self.predictor.detector
 
 
 def load_run_detector(run_folder: str | Path, row: str | None = None) -> TrainedDetector:
@@ -70,11 +82,11 @@ def load_run_detector(run_folder: str | Path, row: str | None = None) -> Trained
     file = run.detector_file(STAGE_OF_ROW[row])
     detector = build_detector(run.config)
     detector.load_state_dict(torch.load(file, map_location="cpu", weights_only=True)["state_dict"])
-    method = build_method(run.config, "source_only", detector, {})
-    if row == "adapted":
-        method = method_at_test(run.config, detector)
+    method = build_test_time_method(run.config, detector) if row == "adapted" else None
+    if method is not None:
         method.load_state_dict(torch.load(run.method_file("adapt"), map_location="cpu", weights_only=True))
-    return TrainedDetector(run, row, detector.eval(), method.eval(), file)
+        method.eval()
+    return TrainedDetector(run, row, Predictor(detector.eval(), method), file)
 
 
 def build_detector(config: Config, checkpoint: str | None = None) -> ActionDetector:
@@ -114,39 +126,76 @@ def describe_detector(config: Config) -> DetectorDescription:
     )
 
 
-def test_time_method(config: Config, method: Adaptation | None) -> str | None:
+def test_time_method(config: Config, method: TestTimeMethod | None) -> str | None:
     """The name of the method through which a detector is tested, where that is not what the weights alone say."""
-    if method is None or not method.acts_at_test_time:
+    if method is None:
         return None
     return config.adaptation.test_time or config.adaptation.name
 
 
-def build_method(
+def build_training_method(
+    config: Config, detector: ActionDetector, class_rates: Sequence[float] | None = None
+) -> TrainingMethod | None:
+    """The method that trains in the adaptation stage; None if the run has none.
+
+    ``class_rates``, how common each class is among source training people, is for methods that read source clips.
+    """
+    settings = config.adaptation
+    method = _build(config, settings.name, detector, settings.args, class_rates)
+    return method if isinstance(method, TrainingMethod) else None
+
+
+def build_test_time_method(
+    config: Config, detector: ActionDetector, training: TrainingMethod | None = None
+) -> TestTimeMethod | None:
+    """The method through which the adapted detector is tested; None if it predicts by itself.
+
+    Args:
+        config: of the run. ``adaptation.test_time`` replaces the companion of a training method.
+        detector: the detector that it is for.
+        training: the method that trained the detector, which may have a companion. None builds one, to be loaded.
+    """
+    settings = config.adaptation
+    if settings.test_time is not None:
+        method = _build(config, settings.test_time, detector, settings.test_time_args)
+    else:
+        method = training or _build(config, settings.name, detector, settings.args)
+    if isinstance(method, TrainingMethod):
+        return method.companion
+    return method if isinstance(method, TestTimeMethod) else None
+
+
+def has_test_time_method(config: Config) -> bool:
+    """Whether the adapted detector is tested through a test-time method."""
+    method = ADAPTATIONS.load(config.adaptation.test_time or config.adaptation.name, "adaptation.name")
+    return issubclass(method, TestTimeMethod) or (issubclass(method, TrainingMethod) and method.has_companion)
+
+
+def plain_training(config: Config, detector: ActionDetector) -> Supervised:
+    """Supervised training of one labelled domain."""
+    return Supervised(NoArguments(), _task(config, detector))
+
+
+def _build(
     config: Config,
     name: str,
     detector: ActionDetector,
     arguments: dict[str, Any],
     class_rates: Sequence[float] | None = None,
-) -> Adaptation:
-    """An adaptation for a detector, told the groups of the configured taxonomy.
-
-    ``class_rates``, how common each class is among source training people, is for methods that see the source.
-    """
-    taxonomy = get_taxonomy(config.data.taxonomy)
-    names = sorted(set(taxonomy.groups))
+) -> Method:
+    task = _task(config, detector)
     return create_adaptation(
         name,
         arguments,
-        feature_dim=detector.feature_dim,
-        num_classes=detector.num_classes,
-        class_groups=[names.index(group) for group in taxonomy.groups],
+        feature_dim=task.feature_dim,
+        num_classes=task.num_classes,
+        class_groups=task.class_groups,
         class_rates=class_rates,
     )
 
 
-def method_at_test(config: Config, detector: ActionDetector, class_rates: Sequence[float] | None = None) -> Adaptation:
-    """The configured method through which the adapted detector is tested; ``class_rates`` if it is to train too."""
-    settings = config.adaptation
-    if settings.test_time is not None:
-        return build_method(config, settings.test_time, detector, settings.test_time_args)
-    return build_method(config, settings.name, detector, settings.args, class_rates)
+def _task(config: Config, detector: ActionDetector) -> Task:
+    taxonomy = get_taxonomy(config.data.taxonomy)
+    names = sorted(set(taxonomy.groups))
+    groups = tuple(names.index(group) for group in taxonomy.groups)
+    return Task(detector.feature_dim, detector.num_classes, groups)

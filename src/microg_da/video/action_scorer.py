@@ -11,8 +11,7 @@ import cv2
 import numpy as np
 import torch
 
-from microg_da.adaptation.base import Adaptation
-from microg_da.models.detector import ActionDetector
+from microg_da.adaptation.predictor import Predictor
 from microg_da.taxonomy import Taxonomy
 from microg_da.transforms.view import View
 from microg_da.types import ClipBatch, ClipKey
@@ -24,8 +23,8 @@ class ActionScorer:
     """A detector, and how it wants to see a video.
 
     Attributes:
-        detector: in evaluation mode, on its device.
-        method: through which it is asked; methods that adapt while they are tested adapt to each video by itself.
+        predictor: the detector, in evaluation mode, on its device, and its test-time method. Methods that adapt while
+            they are tested adapt to each video by itself.
         taxonomy: what its outputs mean.
         num_frames: T.
         sampling_rate: τ, in frames at 30 per second.
@@ -34,8 +33,7 @@ class ActionScorer:
         batch_size: windows scored at once.
     """
 
-    detector: ActionDetector
-    method: Adaptation
+    predictor: Predictor
     taxonomy: Taxonomy
     num_frames: int
     sampling_rate: int
@@ -46,11 +44,8 @@ class ActionScorer:
     @contextmanager
     def one_video(self) -> Iterator[None]:
         """To be held around all windows of a video."""
-        self.method.start_test(self.detector)
-        try:
+        with self.predictor.testing():
             yield
-        finally:
-            self.method.end_test(self.detector)
 
     @torch.no_grad()
     def score(self, frames: np.ndarray, boxes: list[np.ndarray], keys: list[ClipKey]) -> np.ndarray:
@@ -65,7 +60,7 @@ class ActionScorer:
             ``(ΣK_i, C)`` in [0, 1].
         """
         height, width = frames.shape[2:4]
-        device = next(self.detector.parameters()).device
+        device = next(self.predictor.detector.parameters()).device
         pixels = torch.from_numpy(np.ascontiguousarray(frames[..., ::-1].transpose(0, 4, 1, 2, 3)))
         people = torch.from_numpy(np.concatenate(boxes)).float()
         batch = ClipBatch(
@@ -77,7 +72,7 @@ class ActionScorer:
             keys=tuple(keys),
             domain="target",
         )
-        prediction = self.method.predict(self.detector, batch.to(device))
+        prediction = self.predictor(batch.to(device))
         return prediction.logits.float().sigmoid().cpu().numpy()
 
 

@@ -5,14 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from microg_da.adaptation.base import Adaptation, create_adaptation
+from microg_da.adaptation.predictor import Predictor
 from microg_da.allocator import keep_freed_memory
 from microg_da.errors import InputError
 from microg_da.models import MODELS, model_window
 from microg_da.models.checkpoints import load_checkpoint, load_detector
 from microg_da.models.description import read_description
-from microg_da.models.detector import ActionDetector, create_detector
-from microg_da.models.folding import fold_batch_norm
+from microg_da.models.detector import create_detector
 from microg_da.models.zoo import ZOO
 from microg_da.runs.detectors import STAGE_OF_ROW, load_run_detector
 from microg_da.taxonomy import Taxonomy, get_taxonomy
@@ -35,13 +34,12 @@ def scorer_of_run(folder: str | Path, row: str | None = None) -> ActionScorer:
     trained = load_run_detector(folder, row)
     config = trained.run.config
     return _scorer(
-        trained.detector,
+        trained.predictor,
         get_taxonomy(config.data.taxonomy),
         config.model.num_frames,
         config.model.sampling_rate,
         int(config.data.image_size * TEST_SIDE),
         f"{config.experiment}/{trained.run.path.name}, {trained.row}",
-        trained.method,
     )
 
 
@@ -83,7 +81,7 @@ def scorer_of_file(
             f"would have to be trained. Train it with `fit model.checkpoint={path}` first, or choose a --taxonomy."
         )
     window = model_window(model) or (8, 8)
-    return _scorer(detector.eval(), classes, *window, _usual_side(model), f"{model} from {path.name}")
+    return _scorer(Predictor(detector.eval()), classes, *window, _usual_side(model), f"{model} from {path.name}")
 
 
 def _scorer_of_own(path: Path, model: str | None, said: dict[str, Any]) -> ActionScorer:
@@ -93,7 +91,7 @@ def _scorer_of_own(path: Path, model: str | None, said: dict[str, Any]) -> Actio
     # Results are to say by what they were made, and by what they were not.
     left_out = f", without {said['test_time_method']}" if said.get("test_time_method") else ""
     return _scorer(
-        detector,
+        Predictor(detector),
         get_taxonomy(description.taxonomy),
         description.num_frames,
         description.sampling_rate,
@@ -103,23 +101,16 @@ def _scorer_of_own(path: Path, model: str | None, said: dict[str, Any]) -> Actio
 
 
 def _scorer(
-    detector: ActionDetector,
+    predictor: Predictor,
     taxonomy: Taxonomy,
     num_frames: int,
     sampling_rate: int,
     short_side: int,
     name: str,
-    method: Adaptation | None = None,
 ) -> ActionScorer:
-    """A detector as it predicts; by itself if there is no method."""
     keep_freed_memory()
-    if method is None:
-        method = create_adaptation("source_only", feature_dim=detector.feature_dim, num_classes=detector.num_classes)
-    if not method.acts_at_test_time:
-        detector = fold_batch_norm(detector, num_frames, short_side)
     return ActionScorer(
-        detector,
-        method,
+        predictor.folded(num_frames, short_side),
         taxonomy,
         num_frames=num_frames,
         sampling_rate=sampling_rate,
