@@ -25,10 +25,11 @@ from rich.table import Table
 from microg_da.adaptation import ADAPTATIONS
 from microg_da.adaptation.base import Adaptation, create_adaptation
 from microg_da.config import AugmentConfig, TrainingConfig
-from microg_da.data.augment import augment_batch
-from microg_da.data.clips import Clip, ClipBatch, ClipKey, collate_clips
+from microg_da.data.batches import collate_clips
 from microg_da.models import create_detector
 from microg_da.training.module import build_optimizer
+from microg_da.transforms.augmentation import augment_batch
+from microg_da.types import Clip, ClipBatch, ClipKey
 
 CLIPS, SIZE, FRAMES, CLASSES = 16, 96, 8, 50
 REFERENCE = "source_only"

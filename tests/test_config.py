@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from microg_da.config import Config, load_config, save_config, schema_keys
+from microg_da.config.experiments import experiment_files, find_experiment, parse_overrides
 from microg_da.errors import InputError
-from microg_da.experiments import experiment_files, find_experiment, parse_overrides
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ _PUBLIC = {
     "ActionDetector": "microg_da.models",
     "Prediction": "microg_da.models",
     "create_detector": "microg_da.models",
-    "ClipBatch": "microg_da.data.clips",
+    "ClipBatch": "microg_da.types",
     "InputError": "microg_da.errors",
     "evaluate": "microg_da.evaluation",
     "fit": "microg_da.training",

@@ -9,9 +9,10 @@ from sklearn.metrics import log_loss
 from microg_da.adaptation import ADAPTATIONS, ORACLES
 from microg_da.adaptation.base import create_adaptation, split_prediction
 from microg_da.adaptation.losses import multilabel_bce
-from microg_da.data.clips import Clip, ClipKey, collate_clips
+from microg_da.data.batches import collate_clips
 from microg_da.errors import InputError
-from microg_da.models.detector import Prediction, create_detector
+from microg_da.models.detector import create_detector
+from microg_da.types import Clip, ClipKey, Prediction
 
 C = 5
 

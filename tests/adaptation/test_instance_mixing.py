@@ -10,9 +10,9 @@ from torchvision.ops import roi_align
 from microg_da.adaptation.base import create_adaptation
 from microg_da.adaptation.losses import multilabel_bce
 from microg_da.adaptation.pseudo_labels import PseudoLabels
-from microg_da.data.clips import ClipBatch, ClipKey, concatenate_batches
+from microg_da.data.batches import concatenate_batches
 from microg_da.errors import InputError
-from microg_da.models.detector import Prediction
+from microg_da.types import ClipBatch, ClipKey, Prediction
 
 SIZE, C = 24, 2
 LEFT, RIGHT = [1.0, 4, 9, 20], [15.0, 4, 23, 20]

@@ -10,8 +10,9 @@ from sklearn.mixture import GaussianMixture
 from microg_da.adaptation.base import create_adaptation
 from microg_da.adaptation.losses import multilabel_bce
 from microg_da.adaptation.mcd import component_distances
-from microg_da.data.clips import Clip, ClipKey, collate_clips
+from microg_da.data.batches import collate_clips
 from microg_da.models.detector import create_detector
+from microg_da.types import Clip, ClipKey
 
 C = 5
 

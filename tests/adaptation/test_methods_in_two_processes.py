@@ -107,7 +107,8 @@ def batch(people: tuple[int, ...], *, labelled: bool, seed: int) -> Any:
     """Clips of noise with so many people in each."""
     import torch
 
-    from microg_da.data.clips import Clip, ClipKey, collate_clips
+    from microg_da.data.batches import collate_clips
+    from microg_da.types import Clip, ClipKey
 
     generator = torch.Generator().manual_seed(seed)
     clips = []

@@ -15,7 +15,7 @@ from microg_da.adaptation.prototype_calibration import (
     group_probabilities,
     prototype_similarity,
 )
-from microg_da.models.detector import Prediction
+from microg_da.types import Prediction
 
 GROUPS = (0, 0, 0, 1, 1)
 MEMBERSHIP = torch.tensor([[True, False]] * 3 + [[False, True]] * 2)

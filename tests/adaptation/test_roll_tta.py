@@ -9,10 +9,11 @@ from torch import nn
 
 from microg_da.adaptation.base import create_adaptation
 from microg_da.adaptation.roll_tta import combine_views, confidence_weights
-from microg_da.data.clips import Clip, ClipKey, collate_clips
-from microg_da.data.rotation import roll_batch
+from microg_da.data.batches import collate_clips
 from microg_da.errors import InputError
-from microg_da.models.detector import Prediction, create_detector
+from microg_da.models.detector import create_detector
+from microg_da.transforms.rotation import roll_batch
+from microg_da.types import Clip, ClipKey, Prediction
 
 
 class Corner(nn.Module):

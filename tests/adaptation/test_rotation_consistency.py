@@ -13,9 +13,8 @@ from microg_da.adaptation.rotation_consistency import (
     squared_difference,
     symmetric_divergence,
 )
-from microg_da.data.clips import ClipBatch, ClipKey
 from microg_da.errors import InputError
-from microg_da.models.detector import Prediction
+from microg_da.types import ClipBatch, ClipKey, Prediction
 
 D, C = 6, 4
 

@@ -8,8 +8,7 @@ from torch import nn
 
 from microg_da.adaptation.base import create_adaptation
 from microg_da.adaptation.rotation_pretext import turn_loss
-from microg_da.data.clips import ClipBatch, ClipKey
-from microg_da.models.detector import Prediction
+from microg_da.types import ClipBatch, ClipKey, Prediction
 
 C, SIZE = 3, 16
 

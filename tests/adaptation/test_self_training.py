@@ -7,8 +7,9 @@ from scipy.special import expit
 
 from microg_da.adaptation.base import create_adaptation
 from microg_da.adaptation.self_training import match_rates
-from microg_da.data.clips import Clip, ClipKey, collate_clips
+from microg_da.data.batches import collate_clips
 from microg_da.models.detector import create_detector
+from microg_da.types import Clip, ClipKey
 
 C = 4
 

@@ -7,10 +7,11 @@ import torch
 
 from microg_da.adaptation.base import create_adaptation
 from microg_da.adaptation.teacher import Teacher, ramp_up
-from microg_da.data.clips import Clip, ClipKey, collate_clips
-from microg_da.data.rotation import roll_batch
+from microg_da.data.batches import collate_clips
 from microg_da.errors import InputError
 from microg_da.models.detector import create_detector
+from microg_da.transforms.rotation import roll_batch
+from microg_da.types import Clip, ClipKey
 
 C = 3
 

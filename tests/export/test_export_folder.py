@@ -13,8 +13,8 @@ from microg_da.errors import InputError
 from microg_da.export import export_run
 from microg_da.models.checkpoints import compare, load_detector
 from microg_da.models.detector import create_detector
-from microg_da.training.trained import load_run_detector
-from microg_da.video.load import scorer_of_file
+from microg_da.runs.detectors import load_run_detector
+from microg_da.video.detector_loading import scorer_of_file
 
 
 def inputs():

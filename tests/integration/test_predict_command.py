@@ -11,7 +11,7 @@ from microg_da.cli import main
 from microg_da.config import load_config
 from microg_da.data.annotations import read_detections
 from microg_da.models.detector import create_detector
-from microg_da.training.trained import describe_detector
+from microg_da.runs.detectors import describe_detector
 
 pytest.importorskip("av")
 

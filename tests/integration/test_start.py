@@ -9,8 +9,8 @@ import time
 
 import pytest
 
-from microg_da.catalogue import KINDS
 from microg_da.cli import COMMANDS
+from microg_da.cli.catalogue import KINDS
 
 HEAVY = {"torch", "torchvision", "pytorch_lightning", "torchmetrics", "wandb", "optuna", "pandas", "matplotlib", "cv2"}
 QUICK = [["--help"], ["--version"], ["list"], *(["list", kind] for kind in KINDS), ["list", "models", "--json"]]

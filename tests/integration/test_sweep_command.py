@@ -9,7 +9,7 @@ import yaml
 
 from microg_da.cli import main
 from microg_da.config import load_config
-from microg_da.experiments import find_sweep
+from microg_da.config.experiments import find_sweep
 
 TINY = {
     "training.epochs": 1,

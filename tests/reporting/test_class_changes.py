@@ -10,8 +10,8 @@ import pytest
 
 from microg_da.cli import main
 from microg_da.reporting.class_changes import OWN_SOURCE_ONLY, class_changes
-from microg_da.reporting.compare import compare_runs
-from microg_da.reporting.run_folder import RunFolder, read_run_folder
+from microg_da.reporting.run_comparison import compare_runs
+from microg_da.runs.reader import RunFolder, read_run_folder
 
 
 @pytest.fixture

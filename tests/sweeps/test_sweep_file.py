@@ -6,8 +6,8 @@ from itertools import pairwise
 import pytest
 import yaml
 
+from microg_da.config.experiments import sweep_files
 from microg_da.errors import InputError
-from microg_da.experiments import sweep_files
 from microg_da.sweeps.file import Hyperband, read_sweep
 
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from microg_da.data.annotations import read_annotations, write_annotations
-from microg_da.data.clips import collate_clips
+from microg_da.data.batches import collate_clips
 from microg_da.errors import InputError
 from microg_da.synthetic import SyntheticDataset, SyntheticSpec, cache, render_clip
 from microg_da.synthetic.drawing import CHUNK, _chunks, draw_clips

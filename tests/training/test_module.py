@@ -11,12 +11,13 @@ from microg_da.adaptation.base import Adaptation
 from microg_da.adaptation.self_training import SelfTraining as Labeller
 from microg_da.config import AugmentConfig, TrainingConfig, load_config
 from microg_da.data import datamodule
-from microg_da.data.clips import Clip, ClipKey, collate_clips
+from microg_da.data.batches import collate_clips
 from microg_da.data.datamodule import DomainDatasets, StageData
 from microg_da.errors import InputError
+from microg_da.runs.folder import gap_recovered
 from microg_da.training.experiment import fit, method_label
 from microg_da.training.module import DetectorModule, build_optimizer
-from microg_da.training.run import gap_recovered
+from microg_da.types import Clip, ClipKey
 
 TINY = [
     "training.epochs=1", "adaptation.epochs=1", "training.batch_size=4", "data.image_size=48", "synthetic.train_clips=8",

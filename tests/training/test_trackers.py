@@ -13,9 +13,9 @@ import pytest
 from microg_da import __version__
 from microg_da.config import load_config
 from microg_da.files import write_json
+from microg_da.runs.code_state import code_state
+from microg_da.runs.folder import Run
 from microg_da.taxonomy import get_taxonomy
-from microg_da.training.code_state import code_state
-from microg_da.training.run import Run
 from microg_da.training.trackers import final_scores, finish_logging, loggers, per_class_table, results_table
 
 EPOCH = {"train/loss": 0.5, "val/map": 0.25}

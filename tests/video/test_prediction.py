@@ -12,13 +12,13 @@ from video_helpers import brightness_scorer, find_red, scene, write_video
 from microg_da.data.annotations import read_detections
 from microg_da.data.dataset import ClipDataset, Timing
 from microg_da.data.frames import VideoFiles
-from microg_da.data.transforms import WholeViews
 from microg_da.errors import InputError
 from microg_da.models.detector import create_detector
-from microg_da.video.people import DetectedPeople, ListedPeople, read_box_table
+from microg_da.transforms.view import WholeViews
+from microg_da.video.action_scorer import ActionScorer
+from microg_da.video.box_sources import DetectedPeople, ListedPeople, read_box_table
 from microg_da.video.predict import PredictOptions, analyse, predict_video
 from microg_da.video.reader import Video
-from microg_da.video.scorer import ActionScorer
 
 
 @pytest.fixture
@@ -199,7 +199,7 @@ from pathlib import Path
 import numpy as np
 sys.path.insert(0, sys.argv[2])
 from video_helpers import brightness_scorer, find_red, scene, write_video
-from microg_da.video.people import DetectedPeople
+from microg_da.video.box_sources import DetectedPeople
 from microg_da.video.predict import PredictOptions, predict_video
 from microg_da.video.reader import Video
 seconds, folder = int(sys.argv[1]), Path(sys.argv[3])

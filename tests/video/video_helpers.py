@@ -10,10 +10,10 @@ import torch
 from torch import nn
 
 from microg_da.adaptation.base import create_adaptation
-from microg_da.models.detector import Prediction
 from microg_da.taxonomy import get_taxonomy
-from microg_da.video.persons import Persons
-from microg_da.video.scorer import ActionScorer
+from microg_da.types import Prediction
+from microg_da.video.action_scorer import ActionScorer
+from microg_da.video.person_detector import Persons
 
 av = pytest.importorskip("av", reason="PyAV is not installed")
 

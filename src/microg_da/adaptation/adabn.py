@@ -11,9 +11,9 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from microg_da.adaptation.base import Adaptation
-from microg_da.data.clips import ClipBatch
 from microg_da.errors import InputError
 from microg_da.models.detector import ActionDetector
+from microg_da.types import ClipBatch
 
 
 @dataclass

@@ -12,9 +12,9 @@ from torch import Tensor
 
 from microg_da.adaptation.losses import bernoulli_entropy
 from microg_da.adaptation.source_free import SourceFree, SourceFreeArguments, bernoulli_divergence, mean_or_zero
-from microg_da.data.clips import ClipBatch
 from microg_da.errors import InputError
-from microg_da.models.detector import ActionDetector, Prediction
+from microg_da.models.detector import ActionDetector
+from microg_da.types import ClipBatch, Prediction
 
 VARIANCE_FLOOR = 1e-4
 """Added to a feature's variance, so that one that hardly varies in a batch has no say."""

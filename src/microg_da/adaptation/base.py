@@ -26,9 +26,10 @@ from torch import Tensor, nn
 
 from microg_da.adaptation import ADAPTATIONS
 from microg_da.adaptation.losses import multilabel_bce
-from microg_da.data.clips import ClipBatch, concatenate_batches
+from microg_da.data.batches import concatenate_batches
 from microg_da.errors import InputError, unknown_name
-from microg_da.models.detector import ActionDetector, Prediction
+from microg_da.models.detector import ActionDetector
+from microg_da.types import ClipBatch, Prediction
 
 
 @dataclass

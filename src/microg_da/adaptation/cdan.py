@@ -17,7 +17,7 @@ from microg_da.adaptation.dann import (
     reverse_gradient,
 )
 from microg_da.adaptation.losses import bernoulli_entropy
-from microg_da.models.detector import Prediction
+from microg_da.types import Prediction
 
 
 @dataclass

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from microg_da.adaptation.base import Adaptation
-from microg_da.models.detector import Prediction
+from microg_da.types import Prediction
 
 
 @dataclass

@@ -13,9 +13,10 @@ from microg_da.adaptation.losses import multilabel_bce
 from microg_da.adaptation.pseudo_labels import ClassThresholds, PseudoLabelArguments, PseudoLabels, trusted_bce
 from microg_da.adaptation.teacher import TeacherMethod, ramp_up
 from microg_da.adaptation.views import paste_people
-from microg_da.data.clips import ClipBatch, concatenate_batches
+from microg_da.data.batches import concatenate_batches
 from microg_da.errors import InputError, unknown_name
 from microg_da.models.detector import ActionDetector
+from microg_da.types import ClipBatch
 
 PASTED = ("target", "source")
 

@@ -8,8 +8,9 @@ from torch import Tensor
 
 from microg_da.adaptation.base import Adaptation
 from microg_da.adaptation.losses import multilabel_bce
-from microg_da.data.clips import ClipBatch, concatenate_batches
+from microg_da.data.batches import concatenate_batches
 from microg_da.models.detector import ActionDetector
+from microg_da.types import ClipBatch
 
 
 class Joint(Adaptation):

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from microg_da.adaptation.base import Adaptation
 from microg_da.adaptation.losses import bernoulli_entropy, nothing
-from microg_da.models.detector import Prediction
+from microg_da.types import Prediction
 
 
 @dataclass

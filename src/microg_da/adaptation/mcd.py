@@ -12,8 +12,9 @@ from microg_da.adaptation.base import Adaptation, split_prediction
 from microg_da.adaptation.dann import reversal_schedule, reverse_gradient
 from microg_da.adaptation.gaussian_mixture import fit_two_gaussians, squared_frechet_distance
 from microg_da.adaptation.losses import multilabel_bce, nothing
-from microg_da.data.clips import ClipBatch, concatenate_batches
+from microg_da.data.batches import concatenate_batches
 from microg_da.models.detector import ActionDetector
+from microg_da.types import ClipBatch
 
 
 @dataclass

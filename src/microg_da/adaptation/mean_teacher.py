@@ -13,9 +13,10 @@ from microg_da.adaptation.pseudo_labels import ClassThresholds, PseudoLabelArgum
 from microg_da.adaptation.teacher import TeacherMethod, ramp_up
 from microg_da.adaptation.views import in_view
 from microg_da.config import AugmentConfig
-from microg_da.data.augment import augment_batch
-from microg_da.data.clips import ClipBatch, concatenate_batches
+from microg_da.data.batches import concatenate_batches
 from microg_da.models.detector import ActionDetector
+from microg_da.transforms.augmentation import augment_batch
+from microg_da.types import ClipBatch
 
 
 @dataclass

@@ -12,9 +12,9 @@ from torch.optim import Optimizer
 
 from microg_da.adaptation.base import Adaptation
 from microg_da.adaptation.losses import bernoulli_entropy
-from microg_da.data.clips import ClipBatch
 from microg_da.errors import InputError
-from microg_da.models.detector import ActionDetector, Prediction
+from microg_da.models.detector import ActionDetector
+from microg_da.types import ClipBatch, Prediction
 
 
 @dataclass

@@ -11,9 +11,9 @@ from torch import Tensor
 
 from microg_da.adaptation.prototypes import Prototypes, directions
 from microg_da.adaptation.source_free import SourceFree, SourceFreeArguments, mean_or_zero
-from microg_da.data.clips import ClipBatch
 from microg_da.errors import InputError
-from microg_da.models.detector import ActionDetector, Prediction
+from microg_da.models.detector import ActionDetector
+from microg_da.types import ClipBatch, Prediction
 
 
 @dataclass

@@ -12,10 +12,10 @@ from torch import Tensor
 
 from microg_da.adaptation.adabn import reestimate_batch_norm
 from microg_da.adaptation.base import Adaptation
-from microg_da.data.clips import ClipBatch
-from microg_da.data.rotation import even_rolls
 from microg_da.errors import InputError, unknown_name
-from microg_da.models.detector import ActionDetector, Prediction
+from microg_da.models.detector import ActionDetector
+from microg_da.transforms.rotation import even_rolls
+from microg_da.types import ClipBatch, Prediction
 
 COMBINATIONS = ("confident", "probabilities", "logits")
 

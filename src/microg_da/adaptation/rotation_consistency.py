@@ -14,10 +14,11 @@ from microg_da.adaptation.losses import multilabel_bce
 from microg_da.adaptation.teacher import ramp_up
 from microg_da.adaptation.views import first_clips, in_view
 from microg_da.config import AugmentConfig
-from microg_da.data.augment import augment_batch
-from microg_da.data.clips import ClipBatch, concatenate_batches
+from microg_da.data.batches import concatenate_batches
 from microg_da.errors import unknown_name
-from microg_da.models.detector import ActionDetector, Prediction
+from microg_da.models.detector import ActionDetector
+from microg_da.transforms.augmentation import augment_batch
+from microg_da.types import ClipBatch, Prediction
 
 ANCHORS = ("confident", "upright", "none")
 DISTANCES = ("divergence", "squared")

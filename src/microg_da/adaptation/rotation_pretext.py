@@ -13,9 +13,10 @@ from microg_da.adaptation.base import Adaptation, split_prediction
 from microg_da.adaptation.losses import multilabel_bce
 from microg_da.adaptation.rotation_consistency import seen_mean
 from microg_da.adaptation.views import first_clips, in_view
-from microg_da.data.clips import ClipBatch, concatenate_batches
-from microg_da.data.rotation import roll_batch
+from microg_da.data.batches import concatenate_batches
 from microg_da.models.detector import ActionDetector
+from microg_da.transforms.rotation import roll_batch
+from microg_da.types import ClipBatch
 
 TURNS = 4
 

@@ -14,9 +14,9 @@ from torch.optim import SGD, Optimizer
 
 from microg_da.adaptation.losses import bernoulli_entropy
 from microg_da.adaptation.online import Online, OnlineArguments, affine_parameters, person_entropy, use_batch_statistics
-from microg_da.data.clips import ClipBatch
 from microg_da.errors import InputError
-from microg_da.models.detector import ActionDetector, Prediction
+from microg_da.models.detector import ActionDetector
+from microg_da.types import ClipBatch, Prediction
 
 _NORMALISATION = (_BatchNorm, nn.LayerNorm, nn.GroupNorm)
 

@@ -12,8 +12,9 @@ from torch import Tensor
 from microg_da.adaptation.base import split_prediction
 from microg_da.adaptation.losses import multilabel_bce
 from microg_da.adaptation.teacher import TeacherMethod
-from microg_da.data.clips import ClipBatch, ClipKey, concatenate_batches
+from microg_da.data.batches import concatenate_batches
 from microg_da.models.detector import ActionDetector
+from microg_da.types import ClipBatch, ClipKey
 
 
 @dataclass

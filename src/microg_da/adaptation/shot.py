@@ -7,7 +7,7 @@ from typing import ClassVar
 from torch import Tensor
 
 from microg_da.adaptation.source_free import SourceFree, SourceFreeArguments
-from microg_da.models.detector import Prediction
+from microg_da.types import Prediction
 
 
 class SHOT(SourceFree):

@@ -5,8 +5,8 @@ from __future__ import annotations
 from torch import Tensor
 
 from microg_da.adaptation.base import Adaptation
-from microg_da.data.clips import ClipBatch
 from microg_da.models.detector import ActionDetector
+from microg_da.types import ClipBatch
 
 
 class SourceFinetune(Adaptation):

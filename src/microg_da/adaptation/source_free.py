@@ -12,9 +12,9 @@ from torch import Tensor
 from microg_da.adaptation.base import Adaptation
 from microg_da.adaptation.losses import bernoulli_entropy, multilabel_bce
 from microg_da.adaptation.prototypes import Prototypes
-from microg_da.data.clips import ClipBatch
 from microg_da.errors import InputError
-from microg_da.models.detector import ActionDetector, Prediction
+from microg_da.models.detector import ActionDetector
+from microg_da.types import ClipBatch, Prediction
 
 PROBABILITY_FLOOR = 1e-6
 """Probabilities are kept this far from 0 and 1 before a logarithm."""

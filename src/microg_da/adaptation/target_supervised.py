@@ -8,8 +8,8 @@ from torch import Tensor
 
 from microg_da.adaptation.base import Adaptation
 from microg_da.adaptation.losses import multilabel_bce
-from microg_da.data.clips import ClipBatch
 from microg_da.models.detector import ActionDetector
+from microg_da.types import ClipBatch
 
 
 class TargetSupervised(Adaptation):

@@ -13,9 +13,9 @@ from torch import Tensor, nn
 
 from microg_da.adaptation.base import Adaptation
 from microg_da.adaptation.roll_tta import predict_over_rolls
-from microg_da.data.clips import ClipBatch
 from microg_da.errors import InputError
-from microg_da.models.detector import ActionDetector, Prediction
+from microg_da.models.detector import ActionDetector
+from microg_da.types import ClipBatch, Prediction
 
 
 class Teacher(nn.Module):

@@ -12,8 +12,8 @@ from microg_da.adaptation.online import (
     person_entropy,
     use_batch_statistics,
 )
-from microg_da.data.clips import ClipBatch
-from microg_da.models.detector import ActionDetector, Prediction
+from microg_da.models.detector import ActionDetector
+from microg_da.types import ClipBatch, Prediction
 
 
 class Tent(Online):

@@ -13,10 +13,10 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from microg_da.adaptation.online import Online, OnlineArguments
-from microg_da.data.clips import ClipBatch
 from microg_da.errors import InputError
 from microg_da.models.backbone import Backbone
 from microg_da.models.detector import ActionDetector
+from microg_da.types import ClipBatch
 
 
 @dataclass

@@ -25,7 +25,7 @@ def run(args: argparse.Namespace) -> int:
 
     from microg_da.data.annotations import read_annotations, read_detections
     from microg_da.errors import InputError
-    from microg_da.evaluation.comparison import compare
+    from microg_da.evaluation.paired_comparison import compare
     from microg_da.files import to_json
 
     if not args.ground_truth:

@@ -45,8 +45,8 @@ def run(args: argparse.Namespace) -> int:
     from rich.console import Console
 
     from microg_da.reporting import results_table, write_report, write_results_csv
+    from microg_da.runs.folder import is_leader
     from microg_da.training import fit
-    from microg_da.training.run import is_leader
 
     console = Console(stderr=True)
     finished = fit(config, resume=args.resume, root=args.runs, name=args.name, console=console)

@@ -28,7 +28,7 @@ def run(args: argparse.Namespace) -> int:
 
     from microg_da.data.annotations import read_annotations, read_detections, write_detections
     from microg_da.errors import InputError
-    from microg_da.evaluation.fuse import fuse
+    from microg_da.evaluation.fusion import fuse
     from microg_da.files import to_json
     from microg_da.taxonomy import get_taxonomy
 

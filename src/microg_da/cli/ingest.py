@@ -31,7 +31,7 @@ def run(args: argparse.Namespace) -> int:
 
     from microg_da.errors import InputError, unknown_name
     from microg_da.video.ingest import DOMAINS, ingest, print_clips, take_labels
-    from microg_da.video.persons import find_persons
+    from microg_da.video.person_detector import find_persons
     from microg_da.video.reader import check_names, find_video_files
 
     if not args.videos and not args.labels:

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from microg_da.video.people import People
+    from microg_da.video.action_scorer import ActionScorer
+    from microg_da.video.box_sources import People
     from microg_da.video.reader import Video
-    from microg_da.video.scorer import ActionScorer
 
 QUARTER_TURNS = 4
 
@@ -90,8 +90,8 @@ def run(args: argparse.Namespace) -> int:
 def _people(args: argparse.Namespace, video_ids: list[str], every: float) -> Callable[[Video], People]:
     """What makes, for each video, the one who says who is where."""
     from microg_da.errors import InputError
-    from microg_da.video.people import DetectedPeople, ListedPeople, read_box_table
-    from microg_da.video.persons import find_persons
+    from microg_da.video.box_sources import DetectedPeople, ListedPeople, read_box_table
+    from microg_da.video.person_detector import find_persons
 
     if (args.boxes is None) == (args.detector is None):
         raise InputError("predict: give either --boxes CSV or --detector yolox.onnx, which say where people are")
@@ -110,7 +110,7 @@ def _scorer(args: argparse.Namespace) -> ActionScorer:
     import torch
 
     from microg_da.errors import InputError, first_line
-    from microg_da.video.load import scorer_of_file, scorer_of_run
+    from microg_da.video.detector_loading import scorer_of_file, scorer_of_run
 
     if (args.run_folder is None) == (args.checkpoint is None):
         raise InputError("predict: give either --run RUN or --checkpoint FILE, which say with which detector")

@@ -66,10 +66,10 @@ def _measure(folder: str, output: Path, args: argparse.Namespace, progress: Any)
     from rich.console import Console
 
     from microg_da.files import replacing, to_json
+    from microg_da.inference.roll_response import even_angles, measure_roll_response
     from microg_da.reporting.roll import roll_table, write_roll_figure
     from microg_da.reporting.tables import GROUP_TITLES
-    from microg_da.training.roll_response import even_angles, measure_roll_response
-    from microg_da.training.trained import load_run_detector
+    from microg_da.runs.detectors import load_run_detector
 
     angles = even_angles(args.angles)
     trained = load_run_detector(folder, args.row)

@@ -14,9 +14,9 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from microg_da.config.checks import check_config
+from microg_da.config.experiments import COMMAND_LINE, find_experiment, parse_overrides, read_layers
 from microg_da.config.schema import Config, ModelConfig, nested_schema, schema_keys, sections
 from microg_da.errors import InputError, first_line, nearest
-from microg_da.experiments import COMMAND_LINE, find_experiment, parse_overrides, read_layers
 from microg_da.files import write_text
 
 

@@ -9,10 +9,10 @@ from typing import Any
 import pandas as pd
 
 from microg_da.data.annotations import BOX, KEYFRAME
+from microg_da.data.dataset_files import Tree
 from microg_da.data.fingerprints import near_duplicates
 from microg_da.data.frames import FrameStore
 from microg_da.data.splits import SIDES, Split
-from microg_da.data.tree import Tree
 from microg_da.errors import InputError
 from microg_da.taxonomy import GROUP_NAMES
 

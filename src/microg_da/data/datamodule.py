@@ -14,13 +14,13 @@ from pytorch_lightning.utilities import CombinedLoader
 from torch.utils.data import DataLoader, DistributedSampler
 
 from microg_da.config import Config
-from microg_da.data.batches import SameSizeBatches
-from microg_da.data.clips import ClipBatch, collate_clips
+from microg_da.data.batches import SameSizeBatches, collate_clips
 from microg_da.data.dataset import multi_hot
 from microg_da.data.sources import open_source
 from microg_da.errors import InputError
 from microg_da.synthetic.spec import CLIP_FRAMES
 from microg_da.taxonomy import get_taxonomy
+from microg_da.types import ClipBatch
 
 Domain = Literal["source", "target"]
 Split = Literal["train", "val", "test"]
@@ -40,7 +40,7 @@ class DomainDatasets:
         self._window_warnings: list[str] = []
 
     def get(self, domain: Domain, split: Split, *, labelled: bool) -> Any:
-        """The data set of one domain and split; its items are :class:`microg_da.data.clips.Clip`."""
+        """The data set of one domain and split; its items are :class:`microg_da.types.Clip`."""
         key = (domain, split, labelled)
         if key not in self._open:
             self._open[key] = self._make(*key)

@@ -15,10 +15,10 @@ import pandas as pd
 from rich.progress import Progress
 
 from microg_da.data.annotations import write_annotations
+from microg_da.data.dataset_files import Tree
 from microg_da.data.frames import VideoFiles, find_videos
 from microg_da.data.options import TreeOptions
 from microg_da.data.splits import SIDES, Split, write_split
-from microg_da.data.tree import Tree
 from microg_da.errors import InputError
 from microg_da.files import replacing
 

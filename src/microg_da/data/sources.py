@@ -13,12 +13,12 @@ import pandas as pd
 from microg_da.data import DATA
 from microg_da.data.annotations import BOX, KEYFRAME
 from microg_da.data.dataset import ClipDataset, Timing, multi_hot
+from microg_da.data.dataset_files import Tree
 from microg_da.data.options import TreeOptions, parse_options
 from microg_da.data.splits import SIDES, Split
-from microg_da.data.transforms import TEST_SIDE, RandomViews, WholeViews
-from microg_da.data.tree import Tree
 from microg_da.errors import InputError, unknown_name
 from microg_da.taxonomy import Taxonomy, get_taxonomy, transfer
+from microg_da.transforms.view import TEST_SIDE, RandomViews, WholeViews
 
 _log = logging.getLogger(__name__)
 
@@ -96,7 +96,7 @@ def open_source(
         options: as after ``?``, which prevails; see :class:`microg_da.data.options.TreeOptions`.
 
     Returns:
-        A data set of :class:`~microg_da.data.clips.Clip` with ``annotations()``, ``keys`` and ``description``.
+        A data set of :class:`~microg_da.types.Clip` with ``annotations()``, ``keys`` and ``description``.
 
     Raises:
         InputError: if the source, an option or the data is wrong.

@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 
-from microg_da.data.transforms import TEST_SIDE
 from microg_da.errors import InputError
 from microg_da.export.model_card import write_model_card
 from microg_da.export.onnx_file import OnnxFile, export_onnx
@@ -18,8 +17,9 @@ from microg_da.models.backbone import MEAN, STD
 from microg_da.models.description import EXPORTED_CONFIG
 from microg_da.models.detector import ActionDetector
 from microg_da.models.weight_files import EXPORTED_WEIGHTS
+from microg_da.runs.detectors import TrainedDetector, describe_detector, load_run_detector, test_time_method
 from microg_da.taxonomy import get_taxonomy
-from microg_da.training.trained import TrainedDetector, describe_detector, load_run_detector, test_time_method
+from microg_da.transforms.view import TEST_SIDE
 
 ONNX_FILE = "model.onnx"
 

@@ -12,7 +12,7 @@ from microg_da.config import Config
 from microg_da.export.onnx_file import OnnxFile
 from microg_da.files import write_text
 from microg_da.reporting.tables import METRICS, ROW_TITLES, percent
-from microg_da.training.trained import TrainedDetector
+from microg_da.runs.detectors import TrainedDetector
 
 _ORACLE = "target labels took part in training or choosing this model; it is an oracle, and no adaptation"
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import pandas as pd
 
-from microg_da.reporting.run_folder import ADAPTED, SOURCE_ONLY, RunFolder
 from microg_da.reporting.tables import GROUP_TITLES, per_class
+from microg_da.runs.reader import ADAPTED, SOURCE_ONLY, RunFolder
 
 OWN_SOURCE_ONLY = "each run's own source-only model"
 

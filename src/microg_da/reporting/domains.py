@@ -14,7 +14,7 @@ import pandas as pd
 from microg_da.data.annotations import BOX, KEYFRAME, read_annotations, source_videos
 from microg_da.errors import InputError
 from microg_da.evaluation.logistic import fit_deviations
-from microg_da.reporting.run_folder import ROWS
+from microg_da.runs.reader import ROWS
 from microg_da.taxonomy import group_of
 
 DOMAINS = ("source", "target")

@@ -9,8 +9,8 @@ import numpy as np
 
 from microg_da.evaluation.protocols import get_protocol, prepare
 from microg_da.evaluation.uncertainty import Resampled, cluster, cluster_names, draw, interval, weighted_scores
-from microg_da.reporting.run_folder import ADAPTED, SOURCE_ONLY, TARGET_SUPERVISED
-from microg_da.reporting.target_test import TargetTest
+from microg_da.reporting.target_scores import TargetTest
+from microg_da.runs.reader import ADAPTED, SOURCE_ONLY, TARGET_SUPERVISED
 
 RESAMPLES = 1000
 FEWEST_VIDEOS = 5

@@ -13,8 +13,8 @@ from markupsafe import Markup
 from microg_da import __version__
 from microg_da.files import write_text
 from microg_da.reporting import tables
-from microg_da.reporting.run_folder import RunFolder, read_run_folder
 from microg_da.reporting.sections import SECTIONS, headline
+from microg_da.runs.reader import RunFolder, read_run_folder
 
 
 def write_report(run_folder: str | Path) -> Path:

@@ -10,7 +10,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from microg_da.evaluation.comparison import Comparison
+from microg_da.evaluation.paired_comparison import Comparison
 from microg_da.evaluation.protocols import MIN_SUPPORT, PROTOCOLS, Scores
 from microg_da.reporting.tables import GROUP_TITLES, METRICS, percent
 

@@ -19,8 +19,8 @@ from microg_da.reporting.domains import domains_content
 from microg_da.reporting.figures import LineChart, line_chart
 from microg_da.reporting.gallery import OUTCOMES, THRESHOLD, gallery
 from microg_da.reporting.roll import roll_responses
-from microg_da.reporting.run_folder import ADAPTED, ROWS, SOURCE_ONLY, RunFolder, flatten
 from microg_da.reporting.validators import validators_content
+from microg_da.runs.reader import ADAPTED, ROWS, SOURCE_ONLY, RunFolder, flatten
 
 STAGE_TITLES = {
     "source": "Source training",

@@ -14,7 +14,7 @@ from rich import box
 from rich.table import Table
 
 from microg_da.files import replacing
-from microg_da.reporting.run_folder import ADAPTED, ROWS, SOURCE_ONLY
+from microg_da.runs.reader import ADAPTED, ROWS, SOURCE_ONLY
 from microg_da.taxonomy import GROUP_NAMES
 
 GROUP_TITLES = GROUP_NAMES

@@ -15,11 +15,11 @@ from rich.table import Table
 
 from microg_da.errors import InputError
 from microg_da.files import write_text
-from microg_da.reporting.compare import comparability_notes, find_runs
 from microg_da.reporting.figures import LineChart, line_chart
 from microg_da.reporting.report import environment
-from microg_da.reporting.run_folder import ROWS, RunFolder, read_run_folder
+from microg_da.reporting.run_comparison import comparability_notes, find_runs
 from microg_da.reporting.tables import GROUP_TITLES, MISSING, per_class, per_group, percent, score
+from microg_da.runs.reader import ROWS, RunFolder, read_run_folder
 
 ALL = "all"
 _TITLES = {ALL: "all classes", **GROUP_TITLES}

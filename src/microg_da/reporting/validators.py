@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from microg_da.reporting.run_folder import ADAPTED, SOURCE_ONLY
 from microg_da.reporting.tables import brief, per_class, score
+from microg_da.runs.reader import ADAPTED, SOURCE_ONLY
 from microg_da.validation import VALIDATORS
 
 

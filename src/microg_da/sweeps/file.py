@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from microg_da.config import Config, canonical_key, load_config
+from microg_da.config.experiments import COMMAND_LINE, YAML_ERRORS, find_sweep, parse_overrides
 from microg_da.errors import InputError, first_line, unknown_name
-from microg_da.experiments import COMMAND_LINE, YAML_ERRORS, find_sweep, parse_overrides
 from microg_da.sweeps.command import DEFAULT_COMMAND, expand_command
 from microg_da.sweeps.distributions import LARGEST_GRID, Choice, Constant, Parameter, read_parameter
 from microg_da.sweeps.metric import Metric, read_metric

@@ -17,8 +17,8 @@ from rich.text import Text
 
 from microg_da.errors import InputError, first_line
 from microg_da.files import write_json, write_text
-from microg_da.reporting.compare import EMBEDDED_NOTE
 from microg_da.reporting.report import environment
+from microg_da.reporting.run_comparison import EMBEDDED_NOTE
 from microg_da.reporting.tables import MISSING, duration
 from microg_da.sweeps.distributions import Choice, Parameter, Range
 from microg_da.sweeps.file import SweepFile

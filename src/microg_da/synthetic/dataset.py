@@ -7,11 +7,11 @@ import pandas as pd
 import torch
 from torch.utils.data import Dataset
 
-from microg_da.data.clips import Clip, ClipKey
 from microg_da.synthetic import cache
 from microg_da.synthetic.drawing import draw_clips
 from microg_da.synthetic.spec import FRAMES_PER_SECOND, KEYFRAME, SyntheticSpec
 from microg_da.taxonomy import Taxonomy, get_taxonomy
+from microg_da.types import Clip, ClipKey
 
 
 class SyntheticDataset(Dataset[Clip]):

@@ -18,20 +18,21 @@ from microg_da.adaptation.base import Adaptation, method_arguments
 from microg_da.allocator import keep_freed_memory
 from microg_da.config import AdaptationConfig, Config, TrainingConfig
 from microg_da.data.annotations import write_detections
-from microg_da.data.datamodule import DOMAINS, Domain, DomainDatasets, StageData
+from microg_da.data.datamodule import DomainDatasets, StageData
 from microg_da.errors import InputError
 from microg_da.files import replacing
+from microg_da.inference.feature_sample import PeopleSample
+from microg_da.inference.scoring import score_detector, validate_detector
 from microg_da.models.cost import count_parameters
 from microg_da.models.detector import ActionDetector
+from microg_da.runs.detectors import build_detector, build_method, method_at_test
+from microg_da.runs.folder import Run, embedded_notice, is_leader
 from microg_da.taxonomy import get_taxonomy
 from microg_da.training.examples import write_examples
-from microg_da.training.people_sample import PeopleSample
-from microg_da.training.run import Run, embedded_notice, is_leader
+from microg_da.training.interruption import damage, explaining_failures, stopping_cleanly
 from microg_da.training.stage import make_trainer, save_detector, train_stage
-from microg_da.training.survival import damage, explaining_failures, stopping_cleanly
-from microg_da.training.testing import score_detector, validate_detector
 from microg_da.training.trackers import finish_logging
-from microg_da.training.trained import build_detector, build_method, method_at_test
+from microg_da.types import DOMAINS, Domain
 
 
 def fit(

@@ -13,15 +13,14 @@ from torch.optim import SGD, AdamW, Optimizer
 
 from microg_da.adaptation.base import Adaptation
 from microg_da.config import AugmentConfig, TrainingConfig
-from microg_da.data.augment import augment_batch
-from microg_da.data.clips import ClipBatch
-from microg_da.data.datamodule import Domain
 from microg_da.errors import InputError
 from microg_da.evaluation.metric import DetectionMetrics
+from microg_da.inference.feature_sample import PeopleSample
 from microg_da.models.adapters import learning_rate_scales
 from microg_da.models.detector import ActionDetector
-from microg_da.training.people_sample import PeopleSample
 from microg_da.training.schedules import learning_rate
+from microg_da.transforms.augmentation import augment_batch
+from microg_da.types import ClipBatch, Domain
 from microg_da.validation import judge
 from microg_da.validation.observations import Observations
 

@@ -22,12 +22,12 @@ from microg_da.errors import InputError
 from microg_da.evaluation.metric import DetectionMetrics
 from microg_da.files import replacing, write_json
 from microg_da.logs import log_level
-from microg_da.models.checkpointing import checkpoint_stages
+from microg_da.models.activation_checkpointing import checkpoint_stages
 from microg_da.models.detector import ActionDetector
+from microg_da.runs.detectors import describe_detector, test_time_method
+from microg_da.runs.folder import Run, is_leader
 from microg_da.training.callbacks import progress_callback
-from microg_da.training.module import DetectorModule
-from microg_da.training.run import Run, is_leader
-from microg_da.training.survival import (
+from microg_da.training.interruption import (
     PREVIOUS,
     FinishEpoch,
     SaveLast,
@@ -35,8 +35,8 @@ from microg_da.training.survival import (
     checkpoint_to_continue,
     interruptible,
 )
+from microg_da.training.module import DetectorModule
 from microg_da.training.trackers import loggers
-from microg_da.training.trained import describe_detector, test_time_method
 from microg_da.validation.observations import Observations
 
 

@@ -14,10 +14,10 @@ from rich.table import Table
 
 from microg_da.errors import InputError
 from microg_da.files import replacing, write_json
-from microg_da.video.people import People
+from microg_da.video.action_scorer import ActionScorer
+from microg_da.video.box_sources import People
 from microg_da.video.predict import SUMMARY, PredictOptions, predict_video
 from microg_da.video.reader import Video
-from microg_da.video.scorer import ActionScorer
 
 SETTINGS = "predict.json"
 

@@ -16,12 +16,12 @@ import numpy as np
 import pandas as pd
 
 from microg_da.data.annotations import BOX, DETECTION_COLUMNS, write_detections
-from microg_da.data.clips import ClipKey
 from microg_da.files import replacing, write_json
+from microg_da.types import ClipKey
+from microg_da.video.action_scorer import ActionScorer, WindowBuffer
+from microg_da.video.box_sources import RATE, Look, People, join_looks
 from microg_da.video.drawing import Label, draw_note, draw_person
-from microg_da.video.people import RATE, Look, People, join_looks
 from microg_da.video.reader import Video, at_rate
-from microg_da.video.scorer import ActionScorer, WindowBuffer
 from microg_da.video.tracks import Tracks, average_over_tracks
 from microg_da.video.writer import GIF_SECONDS, GifWriter, Mp4Writer
 

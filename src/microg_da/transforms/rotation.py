@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from microg_da.config import AugmentConfig
-from microg_da.data.clips import ClipBatch
-from microg_da.data.plane import cut_circle, move_boxes, resample
+from microg_da.transforms.affine import cut_circle, move_boxes, resample
+from microg_da.types import ClipBatch
 
 
 def roll_batch(batch: ClipBatch, degrees: Tensor | float, *, box: str = "ellipse", fill: str = "reflect") -> ClipBatch:
@@ -26,8 +26,8 @@ def roll_batch(batch: ClipBatch, degrees: Tensor | float, *, box: str = "ellipse
     Args:
         batch: frames ``(B, 3, T, H, W)``, uint8 or float, on any device.
         degrees: clockwise as seen; one angle for all clips, or ``(B,)``.
-        box: see :func:`~microg_da.data.plane.move_boxes`.
-        fill: see :func:`~microg_da.data.plane.resample`.
+        box: see :func:`~microg_da.transforms.affine.move_boxes`.
+        fill: see :func:`~microg_da.transforms.affine.resample`.
 
     Returns:
         The batch with frames of the same shape and boxes in their new places, clipped to the image. Multiples of 90°

@@ -18,7 +18,7 @@ from pytorch_lightning.utilities import rank_zero_only
 from microg_da.config import Config, load_config, save_config
 from microg_da.errors import InputError
 from microg_da.files import write_json
-from microg_da.training.code_state import code_state
+from microg_da.runs.code_state import code_state
 
 _FOLDER = "MICROG_DA_RUN_FOLDER"
 """Tells the processes that Lightning starts beside the first one which folder that one has made."""

@@ -9,11 +9,12 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from microg_da.config import AugmentConfig, load_config
-from microg_da.data.augment import augment_batch
-from microg_da.data.clips import Clip, ClipKey, collate_clips
-from microg_da.data.plane import _resample_by_opencv, _resample_by_torch
-from microg_da.data.rotation import draw_roll, even_rolls, roll_batch, roll_map, spin_through
+from microg_da.data.batches import collate_clips
 from microg_da.errors import InputError
+from microg_da.transforms.affine import _resample_by_opencv, _resample_by_torch
+from microg_da.transforms.augmentation import augment_batch
+from microg_da.transforms.rotation import draw_roll, even_rolls, roll_batch, roll_map, spin_through
+from microg_da.types import Clip, ClipKey
 
 
 def batch_of(boxes_per_clip, height=48, width=48, length=2):

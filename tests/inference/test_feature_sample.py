@@ -9,10 +9,9 @@ import pandas as pd
 import pytest
 import torch
 
-from microg_da.data.clips import ClipBatch, ClipKey
-from microg_da.models.detector import Prediction
+from microg_da.inference.feature_sample import PeopleSample
 from microg_da.reporting.domains import People
-from microg_da.training.people_sample import PeopleSample
+from microg_da.types import ClipBatch, ClipKey, Prediction
 
 CLIPS, WIDTH = 30, 3
 

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from microg_da.adaptation import ADAPTATIONS
-from microg_da.catalogue import KINDS, entries, print_catalogue
+from microg_da.cli.catalogue import KINDS, entries, print_catalogue
 from microg_da.data import DATA
 from microg_da.errors import InputError
 from microg_da.models import MODELS
@@ -99,6 +99,6 @@ def test_json_is_one_object_with_numbers_as_numbers(capsys):
 
 
 def test_a_table_without_entries(capsys, tmp_path, monkeypatch):
-    monkeypatch.setattr("microg_da.experiments.experiment_files", dict)
+    monkeypatch.setattr("microg_da.config.experiments.experiment_files", dict)
     print_catalogue("experiments")
     assert capsys.readouterr().out.split() == ["name", "summary"]

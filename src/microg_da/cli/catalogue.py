@@ -106,13 +106,13 @@ def _registry(target: str) -> Callable[[], list[dict[str, str]]]:
 
 
 def _experiments() -> list[dict[str, str]]:
-    from microg_da.experiments import experiment_files
+    from microg_da.config.experiments import experiment_files
 
     return _described("experiment", experiment_files())
 
 
 def _sweeps() -> list[dict[str, str]]:
-    from microg_da.experiments import sweep_files
+    from microg_da.config.experiments import sweep_files
 
     return _described("sweep", sweep_files())
 
@@ -121,7 +121,7 @@ def _described(kind: str, files: dict[str, Path]) -> list[dict[str, str]]:
     """YAML files by name, each with the ``description`` in it."""
     import yaml
 
-    from microg_da.experiments import YAML_ERRORS
+    from microg_da.config.experiments import YAML_ERRORS
 
     found = []
     for name, path in files.items():

@@ -16,15 +16,16 @@ import torch
 from rich.progress import Progress
 
 from microg_da.config import Config
-from microg_da.data.datamodule import Domain, DomainDatasets, StageData
-from microg_da.data.rotation import roll_batch
+from microg_da.data.datamodule import DomainDatasets, StageData
 from microg_da.errors import InputError
 from microg_da.evaluation.metric import DetectionMetrics
 from microg_da.evaluation.protocols import Scores
 from microg_da.evaluation.roll_response import RollResponse
 from microg_da.files import write_json
+from microg_da.runs.detectors import TrainedDetector
 from microg_da.training.stage import make_trainer
-from microg_da.training.trained import TrainedDetector
+from microg_da.transforms.rotation import roll_batch
+from microg_da.types import Domain
 
 
 def even_angles(count: int) -> list[float]:

@@ -14,8 +14,8 @@ from microg_da.config import Config
 from microg_da.errors import InputError, unknown_name
 from microg_da.models.description import DetectorDescription
 from microg_da.models.detector import ActionDetector, create_detector
+from microg_da.runs.folder import Run
 from microg_da.taxonomy import get_taxonomy
-from microg_da.training.run import Run
 
 STAGE_OF_ROW = {"source_only": "source", "adapted": "adapt", "target_supervised": "target_supervised"}
 """Which stage trained the detector of each row of the results."""

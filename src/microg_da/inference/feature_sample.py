@@ -13,10 +13,9 @@ from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
 
 from microg_da.data.annotations import KEYFRAME
-from microg_da.data.clips import ClipBatch
 from microg_da.files import replacing
-from microg_da.models.detector import Prediction
-from microg_da.training.run import is_leader
+from microg_da.runs.folder import is_leader
+from microg_da.types import ClipBatch, Prediction
 
 MOST_PEOPLE = 500
 

@@ -12,10 +12,10 @@ import numpy as np
 import torch
 
 from microg_da.adaptation.base import Adaptation
-from microg_da.data.clips import ClipBatch, ClipKey
-from microg_da.data.transforms import View
 from microg_da.models.detector import ActionDetector
 from microg_da.taxonomy import Taxonomy
+from microg_da.transforms.view import View
+from microg_da.types import ClipBatch, ClipKey
 from microg_da.video.reader import Frame
 
 

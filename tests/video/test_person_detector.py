@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from video_helpers import find_red, scene
 
 from microg_da.errors import InputError
-from microg_da.video.persons import (
+from microg_da.video.person_detector import (
     RollSearch,
     Yolox,
     _grid,

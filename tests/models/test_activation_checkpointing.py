@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from microg_da.models import create_detector
-from microg_da.models.checkpointing import checkpoint_stages
+from microg_da.models.activation_checkpointing import checkpoint_stages
 
 BOXES, INDEX = torch.tensor([[3.0, 5.0, 30.0, 61.0], [10.0, 0.0, 64.0, 64.0]]), torch.tensor([0, 1])
 

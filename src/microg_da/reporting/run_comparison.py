@@ -23,8 +23,8 @@ from microg_da.errors import InputError
 from microg_da.files import write_text
 from microg_da.reporting.class_changes import SettingChanges, class_changes
 from microg_da.reporting.report import environment
-from microg_da.reporting.run_folder import ADAPTED, ROWS, SOURCE_ONLY, RunFolder, flatten, read_run_folder
 from microg_da.reporting.tables import MISSING, ROW_TITLES, percent, score
+from microg_da.runs.reader import ADAPTED, ROWS, SOURCE_ONLY, RunFolder, flatten, read_run_folder
 
 _NO_OUTCOME = (
     "experiment",
@@ -71,7 +71,7 @@ class Setting:
     Attributes:
         name: the adaptation, and the keys in which it differs from the other settings.
         runs: one line per run: ``seed``, ``name``, target mAP (fraction) of each of
-            :data:`~microg_da.reporting.run_folder.ROWS`, ``gap_recovered`` and ``final``, the target mAP of the
+            :data:`~microg_da.runs.reader.ROWS`, ``gap_recovered`` and ``final``, the target mAP of the
             adapted model, or of the source-only model where nothing was adapted.
         figures: over seeds, for each of :data:`FIGURES` and ``final``.
         difference: ``final`` minus that of the baseline, seed by seed; None for the baseline.

@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from microg_da.data.clips import Clip, ClipKey, collate_clips, concatenate_batches
+from microg_da.data.batches import collate_clips, concatenate_batches
+from microg_da.types import Clip, ClipKey
 
 
 def clip(people: int, *, labelled: bool = True, size: int = 8, number: int = 0) -> Clip:

@@ -6,15 +6,16 @@ from typing import Any
 
 from microg_da.adaptation.base import Adaptation, create_adaptation
 from microg_da.data.annotations import write_annotations
-from microg_da.data.datamodule import DOMAINS, Domain, DomainDatasets, Split, StageData
+from microg_da.data.datamodule import DomainDatasets, StageData
 from microg_da.evaluation.metric import DetectionMetrics
+from microg_da.inference.feature_sample import PeopleSample
 from microg_da.models.detector import ActionDetector
 from microg_da.models.folding import fold_batch_norm
+from microg_da.runs.folder import Run, is_leader
+from microg_da.training.interruption import interruptible
 from microg_da.training.module import DetectorModule
-from microg_da.training.people_sample import PeopleSample
-from microg_da.training.run import Run, is_leader
 from microg_da.training.stage import make_trainer, quiet
-from microg_da.training.survival import interruptible
+from microg_da.types import DOMAINS, Domain, Split
 from microg_da.validation import judge
 from microg_da.validation.collapse import CollapseReport
 from microg_da.validation.observations import Observations

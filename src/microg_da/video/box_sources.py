@@ -10,7 +10,7 @@ import pandas as pd
 
 from microg_da.data.annotations import BOX, read_boxes
 from microg_da.errors import InputError, nearest
-from microg_da.video.persons import FindsPersons
+from microg_da.video.person_detector import FindsPersons
 from microg_da.video.reader import Frame, Video
 from microg_da.video.tracks import PEOPLE_COLUMNS, PersonTracker, drop_glimpses, vote_on_rolls
 

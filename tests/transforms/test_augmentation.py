@@ -8,9 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from microg_da.config import AugmentConfig
-from microg_da.data.augment import augment_batch, colour_map
-from microg_da.data.clips import Clip, ClipKey, collate_clips
-from microg_da.data.plane import _resample_by_opencv, _resample_by_torch, move_boxes, plane_map, resample
+from microg_da.data.batches import collate_clips
+from microg_da.transforms.affine import _resample_by_opencv, _resample_by_torch, move_boxes, plane_map, resample
+from microg_da.transforms.augmentation import augment_batch, colour_map
+from microg_da.types import Clip, ClipKey
 
 SIZE = 48
 

@@ -7,7 +7,6 @@ from typing import Any
 
 from microg_da.adaptation.base import Adaptation, create_adaptation
 from microg_da.allocator import keep_freed_memory
-from microg_da.data.transforms import TEST_SIDE
 from microg_da.errors import InputError
 from microg_da.models import MODELS, model_window
 from microg_da.models.checkpoints import load_checkpoint, load_detector
@@ -15,9 +14,10 @@ from microg_da.models.description import read_description
 from microg_da.models.detector import ActionDetector, create_detector
 from microg_da.models.folding import fold_batch_norm
 from microg_da.models.zoo import ZOO
+from microg_da.runs.detectors import STAGE_OF_ROW, load_run_detector
 from microg_da.taxonomy import Taxonomy, get_taxonomy
-from microg_da.training.trained import STAGE_OF_ROW, load_run_detector
-from microg_da.video.scorer import ActionScorer
+from microg_da.transforms.view import TEST_SIDE
+from microg_da.video.action_scorer import ActionScorer
 
 _DEFAULT_SIDE = 256
 

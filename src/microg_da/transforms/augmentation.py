@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 
 from microg_da.config import AugmentConfig
-from microg_da.data.clips import ClipBatch
-from microg_da.data.plane import GREY, clip_boxes, move_boxes, plane_map, resample
-from microg_da.data.rotation import draw_roll, roll_map, spin_through
+from microg_da.transforms.affine import GREY, clip_boxes, move_boxes, plane_map, resample
+from microg_da.transforms.rotation import draw_roll, roll_map, spin_through
+from microg_da.types import ClipBatch
 
 LUMINANCE = (0.299, 0.587, 0.114)
 

@@ -15,7 +15,7 @@ import pytest
 from microg_da import reporting
 from microg_da.cli import main
 from microg_da.errors import InputError
-from microg_da.reporting.compare import compare_runs, write_comparison
+from microg_da.reporting.run_comparison import compare_runs, write_comparison
 
 
 @pytest.fixture

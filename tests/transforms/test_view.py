@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from torchvision import tv_tensors
 from torchvision.transforms.v2 import functional as F
 
-from microg_da.data.transforms import RandomViews, View, WholeViews
 from microg_da.errors import InputError
+from microg_da.transforms.view import RandomViews, View, WholeViews
 
 
 def picture(height: int, width: int, seed: int = 0) -> np.ndarray:
