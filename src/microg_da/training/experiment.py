@@ -31,7 +31,7 @@ from microg_da.training.stage import make_trainer, save_detector, train_stage
 from microg_da.training.survival import damage, explaining_failures, stopping_cleanly
 from microg_da.training.testing import score_detector, validate_detector
 from microg_da.training.trackers import finish_logging
-from microg_da.training.trained import build_detector, build_method, method_at_test
+from microg_da.training.trained import build_detector, build_method, method_at_test, settle_roi_stride
 
 
 def fit(
@@ -62,6 +62,10 @@ def fit(
     # Of several processes one speaks and writes.
     console = (console or Console(stderr=True)) if is_leader() else Console(stderr=True, quiet=True)
     keep_freed_memory()
+    if config is not None:
+        config, note = settle_roi_stride(config)
+        if note is not None:
+            console.print(f"[yellow]note[/yellow] {note}", highlight=False, soft_wrap=True)
     run = Run.plan(config, root, name) if config is not None else Run.open(resume)  # type: ignore[arg-type]
     config = run.config
     announce(config, console)
