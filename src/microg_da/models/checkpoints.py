@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fnmatch
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -15,7 +14,7 @@ from torch import Tensor
 from microg_da.errors import InputError
 from microg_da.models.description import DetectorDescription, read_description
 from microg_da.models.detector import AUTO_STRIDE, PUBLISHED_STRIDE, ActionDetector, resolve_stride
-from microg_da.models.weight_files import read_weights, training_config
+from microg_da.models.weight_files import read_weights, training_setting
 from microg_da.models.weight_names import convert
 from microg_da.taxonomy import get_taxonomy
 
@@ -221,9 +220,8 @@ def _trained_stride(path: str | Path, weights: Mapping[str, Tensor], true_stride
         return resolve_stride(said["roi_stride"], true_stride) if "roi_stride" in said else None
     if any("backbone." in name for name in weights):
         return None
-    detection = training_config(path).get("DETECTION")
-    scale = detection.get("SPATIAL_SCALE_FACTOR") if isinstance(detection, Mapping) else None
-    return float(scale) if isinstance(scale, (int, float)) and 0 < scale < math.inf else PUBLISHED_STRIDE
+    scale = training_setting(path, "DETECTION", "SPATIAL_SCALE_FACTOR")
+    return PUBLISHED_STRIDE if scale is None else scale
 
 
 def _unlike(detector: ActionDetector, path: str | Path, head_stride: float | None) -> list[str]:

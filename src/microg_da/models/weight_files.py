@@ -5,6 +5,7 @@ The kind is told by the content, never by the extension. Nothing but tensors and
 
 from __future__ import annotations
 
+import math
 import pickle
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -42,12 +43,18 @@ def read_weights(path: str | Path) -> StateDict:
     return tensors
 
 
-def training_config(path: str | Path) -> dict[str, Any]:
-    """The configuration that PySlowFast stores beside the weights of a checkpoint; empty for every other file.
+def training_setting(path: str | Path, section: str, key: str) -> float | None:
+    """A positive number of the configuration that PySlowFast stores beside the weights; None where there is none.
 
     Raises:
         InputError: as :func:`read_weights`.
     """
+    values = _training_config(path).get(section)
+    value = values.get(key) if isinstance(values, Mapping) else None
+    return float(value) if isinstance(value, (int, float)) and 0 < value < math.inf else None
+
+
+def _training_config(path: str | Path) -> dict[str, Any]:
     path, kind = weight_kind(path)
     content = _read_torch(path) if kind == "torch" else None
     text = content.get("cfg") if isinstance(content, Mapping) else None

@@ -67,8 +67,10 @@ def _no_weights(path: Path, head: bytes) -> InputError:
         return InputError(f"checkpoint {path} is a Git LFS pointer, not weights: fetch the file with `git lfs pull`")
     if path.suffix.lower() == ".onnx":
         exported = (path.parent / EXPORTED_WEIGHTS).is_file()
-        give = f"Give its folder, which holds the weights: {path.parent}" if exported else (
-            "Give what it was made from: a run's detector.pt, or the folder made by export, with its model.safetensors"
+        give = (
+            f"Give its folder, which holds the weights: {path.parent}"
+            if exported
+            else ("Give what it was made from: a run's detector.pt, or a folder made by export")
         )
         return InputError(f"checkpoint {path} is an ONNX network, and weights cannot be read from it. {give}.")
     return InputError(
