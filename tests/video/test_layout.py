@@ -55,6 +55,14 @@ def test_a_person_who_fills_the_frame_keeps_the_face(roll, free):
     assert not overlap((left, top, left + 150, top + 60), face)
 
 
+def test_many_people_leave_most_of_the_frame_to_see():
+    actions = (("stand", 91), ("carry/hold", 44), ("listen", 30))
+    boxes = [np.array([x, y, x + 0.1, y + 0.15]) for x in np.arange(0.02, 0.85, 0.2) for y in (0.1, 0.4, 0.7)]
+    image = np.full((480, 640, 3), 90, np.uint8)
+    draw_people(image, [(box, Label(i, actions)) for i, box in enumerate(boxes)])
+    assert (image != 90).any(axis=2).mean() < 0.4
+
+
 @pytest.mark.parametrize("count", [1, 4, 13, 40])
 def test_groups_are_drawn(count):
     rng = np.random.default_rng(count)

@@ -19,6 +19,12 @@ _INK = (240, 242, 245)
 _FAINT = (120, 126, 138)
 _OPACITY = 0.78
 
+_STYLES: tuple[tuple[float, int | None], ...] = ((1.0, None), (1.0, 1), (0.75, 1), (0.75, 0))
+"""Panels from full to brief: size of letters, and how many actions (None: all)."""
+
+_MOST_COVERED = 0.3
+"""Of the frame, by panels; with more people each panel says less."""
+
 
 class Label(NamedTuple):
     """What stands beside a person.
@@ -61,18 +67,34 @@ def draw_people(
         x1, y1, x2, y2 = box.tolist()
         cv2.rectangle(image, (x1, y1), (x2, y2), colour_of(label.person_id), thickness, cv2.LINE_AA)
     layout = Layout((height, width), boxes, [label.roll for _, label in people], keep_free)
+    fullest = _fullest([label for _, label in people], size, height * width)
     for box, (_, label) in zip(boxes, people, strict=True):
-        card, (left, top) = _fitting_card(layout, box, label, size)
+        card, (left, top) = _fitting_card(layout, box, label, size, fullest)
         _lead(image, box, (left, top, left + card.shape[1], top + card.shape[0]), label, thickness)
         _blend(image, card, left, top)
 
 
-def _fitting_card(layout: Layout, box: np.ndarray, label: Label, size: int) -> tuple[np.ndarray, tuple[int, int]]:
+def _fullest(labels: Sequence[Label], size: int, area: int) -> int:
+    """The first of :data:`_STYLES` in which all panels together leave enough of the frame to see."""
+    for style in range(len(_STYLES)):
+        if sum(math.prod(_styled_card(label, size, style).shape[:2]) for label in labels) <= _MOST_COVERED * area:
+            return style
+    return len(_STYLES) - 1
+
+
+def _styled_card(label: Label, size: int, style: int) -> np.ndarray:
+    scale, most = _STYLES[style]
+    shown = label.actions[:most]
+    # A panel without actions says nothing about them: that there are none is said only where it is true.
+    return _card(label._replace(actions=shown), max(round(scale * size), 9), brief=bool(label.actions) and not shown)
+
+
+def _fitting_card(
+    layout: Layout, box: np.ndarray, label: Label, size: int, fullest: int
+) -> tuple[np.ndarray, tuple[int, int]]:
     """The fullest panel for which there is room, and where it is put."""
-    for letters, most in ((size, None), (size, 1), (round(0.75 * size), 1), (round(0.75 * size), 0)):
-        shown = label.actions[:most]
-        # A panel without actions says nothing about them: that there are none is said only where it is true.
-        card = _card(label._replace(actions=shown), max(letters, 9), brief=bool(label.actions) and not shown)
+    for style in range(fullest, len(_STYLES)):
+        card = _styled_card(label, size, style)
         place = layout.place(card.shape[:2], box)
         if place is not None:
             return card, place

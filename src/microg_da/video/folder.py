@@ -95,6 +95,7 @@ def join_tables(parts: Iterable[Path], path: Path) -> None:
 def print_summary(done: list[dict[str, Any]], console: Console) -> None:
     """One line for each video, and what a reader should know."""
     table = Table("file", "seconds", "keyframes", "persons", "detections")
+    table.columns[0].overflow = "fold"  # names tell the rows apart
     for column in table.columns[1:]:
         column.justify = "right"
     for each in done:
