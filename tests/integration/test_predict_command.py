@@ -198,7 +198,7 @@ def test_published_weights_give_the_logits_of_pyslowfast(test_data):
     scorer = scorer_of_file(file, "x3d_s_13x6")
     assert (scorer.num_frames, scorer.sampling_rate, scorer.short_side) == (13, 6, 182)
     assert len(scorer.notes) == 1
-    assert "RoI stride of 16" in scorer.notes[0]
+    assert "RoI stride 16" in scorer.notes[0]
     with np.load(folder / "X3D_S_seed1_test.npz") as stored:
         clip, boxes, logits = (torch.from_numpy(stored[key]) for key in ("clip", "boxes", "logits"))
     with torch.no_grad():
@@ -223,7 +223,7 @@ def test_a_still_and_a_folder_of_stills(test_data, tmp_path, capsys):
     words += ["--image", test_data / "videos" / "iss_still.jpg", folder, "--threshold", "0"]
     assert predict(*words, "--output", tmp_path / "out") == 0
     captured = capsys.readouterr()
-    assert captured.err.count("RoI stride of 16") == 1
+    assert captured.err.count("RoI stride 16") == 1
     counts = {}
     for name in ("iss_still", "Kate-Rubins", "Expedition-38-Crew"):
         assert (tmp_path / "out" / name / f"{name}.jpg").is_file()

@@ -370,7 +370,7 @@ class TestRoiStrideOfTheHead:
         path = self.published(tmp_path / "w.pyth")
         assert main(["checkpoint", str(path), "--model", "x3d_s_13x6"]) == 0
         out = capsys.readouterr().out
-        assert "RoI stride of 16" in out
+        assert "RoI stride 16" in out
         assert "--roi-stride" in out
         assert main(["checkpoint", str(path), "--model", "x3d_s_13x6", "--json"]) == 0
         assert json.loads(capsys.readouterr().out)["head_stride"] == 16

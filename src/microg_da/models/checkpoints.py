@@ -204,8 +204,8 @@ def settled_stride(
 def stride_note(path: str | Path, learned: float, detector: ActionDetector) -> str:
     """That boxes are pooled at another stride than the network's own, in one sentence."""
     return (
-        f"the head in {path} was trained at a RoI stride of {learned:g}, and the network's own is "
-        f"{detector.backbone.stride:g}: boxes are pooled at {learned:g}"
+        f"{Path(path).name}: pools boxes at RoI stride {learned:g}, as its head was trained (the network's own: "
+        f"{detector.backbone.stride:g})"
     )
 
 
