@@ -229,10 +229,9 @@ def render(
 def _render_still(still: Still, found: Analysis, scorer: ActionScorer, options: PredictOptions, path: Path) -> Path:
     image = next(still.frames()).image.copy()
     labels = _labels(found, scorer, options)
-    people = [
-        (np.array([row.x1, row.y1, row.x2, row.y2]), Label(row.person_id, actions, row.roll, row.score))
-        for row, actions in zip(found.people.itertuples(), labels, strict=True)
-    ]
+    table = found.people
+    columns = (table.person_id, labels, table.roll, table.score)
+    people = [(box, Label(*values)) for box, *values in zip(table[BOX].to_numpy(), *columns, strict=True)]
     draw_people(image, people)
     write_picture(image, path)
     return path

@@ -212,7 +212,12 @@ def _open(path: Path) -> Any:
     try:
         return av.open(str(path), metadata_errors="ignore")
     except (av.FFmpegError, OSError, ValueError) as error:
-        raise InputError(f"{path}: not a readable video file ({first_line(error)}). Is it the right file?") from error
+        raise InputError(f"{path}: not a readable video file ({_reason(error)}). Is it the right file?") from error
+
+
+def _reason(error: Exception) -> str:
+    """What a library says, without number and path."""
+    return getattr(error, "strerror", None) or first_line(error)
 
 
 def _video_stream(container: Any, path: Path) -> Any:
