@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 import yaml
 
-from microg_da.errors import InputError
 from microg_da.config.experiments import YAML_ERRORS
+from microg_da.errors import InputError
 from microg_da.reporting.target_scores import TargetTest, read_target_test
 
 if TYPE_CHECKING:

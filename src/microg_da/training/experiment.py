@@ -33,6 +33,7 @@ from microg_da.runs.detectors import (
     build_training_method,
     has_test_time_method,
     plain_training,
+    settle_roi_stride,
 )
 from microg_da.runs.folder import Run, embedded_notice, is_leader
 from microg_da.taxonomy import get_taxonomy
@@ -71,6 +72,10 @@ def fit(
     # Of several processes one speaks and writes.
     console = (console or Console(stderr=True)) if is_leader() else Console(stderr=True, quiet=True)
     keep_freed_memory()
+    if config is not None:
+        config, note = settle_roi_stride(config)
+        if note is not None:
+            console.print(f"[yellow]note[/yellow] {note}", highlight=False, soft_wrap=True)
     run = Run.plan(config, root, name) if config is not None else Run.open(resume)  # type: ignore[arg-type]
     config = run.config
     announce(config, console)
