@@ -92,7 +92,7 @@ def predict_video(
     with scorer.one_video():
         found = analyse(video, people, scorer, options, advance)
     detections = detection_table(video.video_id, found, scorer, options.threshold)
-    write_detections(detections, folder / "detections.csv")
+    write_detections(detections, folder / "detections.csv", scores="probability")
     with replacing(folder / "people.csv") as temporary:
         found.people.round(DECIMALS).to_csv(temporary, index=False)
     rendered = render(video, found, scorer, options, folder, advance)
