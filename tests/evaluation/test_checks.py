@@ -126,7 +126,7 @@ class TestKeyframes:
 
     def test_a_part_without_detections_is_a_part(self, tables, files, capsys):
         """One source video whose detections have other stamps does not stop a breakdown by source video."""
-        detections, truth = tables
+        detections, _ = tables
         film = detections.video_id.str.startswith("film1_")
         detections = detections.assign(frame_stamp=detections.frame_stamp.where(~film, 9999))
         write_detections(detections, files / "part.csv")
