@@ -6,6 +6,7 @@ import logging
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 import microg_da
 from microg_da.cli import main
@@ -14,6 +15,7 @@ from microg_da.data.score_kinds import sidecar
 from microg_da.errors import InputError
 from microg_da.evaluation.comparison import compare
 from microg_da.evaluation.fuse import fuse
+from microg_da.evaluation.metric import DetectionMetrics
 from microg_da.evaluation.uncertainty import bootstrap
 
 
@@ -222,6 +224,16 @@ class TestScoreKinds:
     def test_the_statement_is_kept_on_the_way_through_a_table(self, files):
         write_detections(read_detections(files / "d.csv.gz"), files / "copy.csv")
         assert read_detections(files / "copy.csv").attrs["scores"] == "probability"
+
+    def test_the_detections_of_a_test_are_logits_and_say_so(self, tables, tmp_path):
+        """What `fit` and `test` write of a detector."""
+        truth = tables[1]
+        metric = DetectionMetrics(truth)
+        keys = list(truth[["video_id", "frame_stamp"]].drop_duplicates().itertuples(index=False, name=None))
+        boxes = torch.tensor([[0.1, 0.1, 0.5, 0.5]]).expand(len(keys), 4)
+        metric.update(metric.index_of(keys), boxes, torch.randn(len(keys), 50))
+        write_detections(metric.detections(), tmp_path / "test.csv.gz")
+        assert read_detections(tmp_path / "test.csv.gz").attrs["scores"] == "logit"
 
     def test_an_unknown_kind(self, tables, tmp_path):
         with pytest.raises(InputError, match="unknown kind of scores 'percent'"):
