@@ -250,7 +250,7 @@ def test_bad_arguments(make_tables):
         evaluate(detections, truth, scores="percent")
     with pytest.raises(InputError, match="no column 'score'"):
         evaluate(truth, truth)
-    with pytest.raises(InputError, match="not finite"):
+    with pytest.raises(InputError, match="not a finite number"):
         evaluate(detections.assign(score=np.nan), truth)
 
 

@@ -57,6 +57,8 @@ def test_boxes_of_a_table(files, tmp_path, capsys):
     assert str(out / "detections.csv") in capsys.readouterr().out
     detections = read_detections(out / "detections.csv")
     assert len(detections) == 4 * 50
+    assert detections.attrs["scores"] == "probability"
+    assert read_detections(out / "walk" / "detections.csv").attrs["scores"] == "probability"
     assert set(detections.video_id) == {"walk"}
     assert sorted(set(detections.frame_stamp)) == [0.0, 0.5, 1.0, 1.5]
     np.testing.assert_allclose(sorted(set(detections.x1)), [0.1, 0.15, 0.2, 0.25])

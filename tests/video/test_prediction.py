@@ -141,7 +141,7 @@ def test_a_video_without_people(tmp_path, scorer, video_format):
     assert (facts["persons"], facts["detections"], facts["keyframes"]) == (0, 0, 2)
     assert read_detections(tmp_path / "out" / "detections.csv").empty
     made = sorted(path.suffix for path in (tmp_path / "out").iterdir())
-    assert made == sorted([".csv", ".csv", ".json", *([] if video_format == "none" else [f".{video_format}"])])
+    assert made == sorted([".csv", ".csv", ".json", ".json", *([] if video_format == "none" else [f".{video_format}"])])
 
 
 def test_a_method_that_adapts_while_tested_is_told_of_each_video(tmp_path, scorer):

@@ -10,13 +10,15 @@ import numpy as np
 import pandas as pd
 
 from microg_da.data.annotations import KEYFRAME, source_videos
+from microg_da.data.score_kinds import ScoreKind
 from microg_da.errors import InputError
 from microg_da.evaluation.alignment import Aligned, align, to_table
 from microg_da.evaluation.calibration import Calibration, fit_calibration
+from microg_da.evaluation.checks import require_common_keyframes
 from microg_da.evaluation.logistic import sigmoid
 from microg_da.evaluation.logit_fusion import Fusion, cross_fused, fit_fusion, grouped_folds
 from microg_da.evaluation.outcomes import truth_of_boxes
-from microg_da.evaluation.protocols import ScoreKind, Scores, evaluate
+from microg_da.evaluation.protocols import Scores, evaluate_part
 from microg_da.taxonomy import Taxonomy, get_taxonomy
 
 RULED_OUT = -20.0
@@ -46,7 +48,7 @@ def fuse(
     method: str | None = None,
     calibrate: str | None = None,
     taxonomy: str | Taxonomy = "microg50",
-    scores: ScoreKind = "logit",
+    scores: ScoreKind | None = None,
     names: Sequence[str] | None = None,
 ) -> Fused:
     """Fuse detections; whatever is learned is learned on the fit set, by folds that share no source video.
@@ -60,7 +62,7 @@ def fuse(
         calibrate: see :data:`~microg_da.evaluation.calibration.CALIBRATIONS`; by default ``"thresholds"`` with a
             fit set and ``"none"`` without.
         taxonomy: the classes.
-        scores: what the scores of all tables are.
+        scores: what the scores of all tables are; None for what the file of each says of itself, else logits.
         names: of the models, for the report.
 
     Raises:
@@ -97,7 +99,9 @@ def fuse(
     report |= _describe_learned(names, taxonomy, fusion, calibration)
     report |= {"num_boxes": len(aligned.boxes), "num_unseen_boxes": int((~aligned.seen).sum())}
     probabilities = np.where(unsaid, np.nan, calibration(fused))
-    return Fused(to_table(aligned.boxes, probabilities, taxonomy), report)
+    table = to_table(aligned.boxes, probabilities, taxonomy)
+    table.attrs["scores"] = "probability"
+    return Fused(table, report)
 
 
 def _fit_set(aligned: Aligned, ground_truth: pd.DataFrame, taxonomy: Taxonomy) -> _FitSet:
@@ -106,6 +110,7 @@ def _fit_set(aligned: Aligned, ground_truth: pd.DataFrame, taxonomy: Taxonomy) -
     boxes = aligned.boxes[kept].reset_index(drop=True)
     if boxes.empty:
         raise InputError("no model saw any box of the fit set: all its scores are constant")
+    require_common_keyframes(boxes, ground_truth)
     labels = truth_of_boxes(boxes, ground_truth, taxonomy)
     folds = grouped_folds(source_videos(boxes["video_id"]).to_numpy(object))
     logits = aligned.logits[:, kept]
@@ -146,7 +151,7 @@ def _describe_fit(
 
     def score(values: np.ndarray, kind: ScoreKind) -> Scores:
         table = to_table(fit.boxes, values, taxonomy)
-        return evaluate(table, keyframes, protocol="published", taxonomy=taxonomy, scores=kind)
+        return evaluate_part(table, keyframes, protocol="published", taxonomy=taxonomy, scores=kind)
 
     order, decision = score(held_out, "logit"), score(sigmoid(margin), "probability")
     expected = {

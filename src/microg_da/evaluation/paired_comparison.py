@@ -9,8 +9,10 @@ from itertools import combinations
 import numpy as np
 import pandas as pd
 
+from microg_da.data.score_kinds import ScoreKind
 from microg_da.errors import InputError, unknown_name
-from microg_da.evaluation.protocols import Protocol, ScoreKind, get_protocol, prepare
+from microg_da.evaluation.checks import require_common_keyframes, score_kind, warn_if_unclear
+from microg_da.evaluation.protocols import Protocol, get_protocol, prepare
 from microg_da.evaluation.uncertainty import (
     LEVEL,
     METRICS,
@@ -52,7 +54,7 @@ def compare(
     metric: str = "map",
     protocol: str | Protocol = "corrected",
     taxonomy: str | Taxonomy = "microg50",
-    scores: ScoreKind = "logit",
+    scores: ScoreKind | None = None,
     cluster_by: ClusterBy = "source",
     resamples: int = RESAMPLES,
     level: float = LEVEL,
@@ -71,7 +73,7 @@ def compare(
         metric: one of :data:`~microg_da.evaluation.uncertainty.METRICS`.
         protocol: as in :func:`~microg_da.evaluation.evaluate`.
         taxonomy: likewise.
-        scores: likewise.
+        scores: likewise, for each table.
         cluster_by: as in :func:`~microg_da.evaluation.uncertainty.bootstrap`.
         resamples: of the bootstrap, and permutations of the test.
         level: of the intervals.
@@ -79,7 +81,7 @@ def compare(
         seed: of both.
 
     Raises:
-        InputError: for fewer than two models or an unknown metric.
+        InputError: for fewer than two models or an unknown metric, or as :func:`~microg_da.evaluation.evaluate` does.
     """
     if metric not in METRICS:
         raise unknown_name("metric", metric, METRICS)
@@ -90,8 +92,11 @@ def compare(
     weights = np.concatenate([np.ones((1, len(names) + 1)), draw(len(names), resamples, seed)])
     data, values = {}, {}
     for name, table in detections.items():
-        outcomes, _ = prepare(table, ground_truth, protocol, taxonomy, scores)
-        data[name] = cluster(outcomes, protocol.threshold(scores), names, cluster_by)
+        kind = score_kind(table, scores)
+        outcomes, _ = prepare(table, ground_truth, protocol, taxonomy, kind)
+        require_common_keyframes(table, ground_truth)
+        warn_if_unclear(table, kind)
+        data[name] = cluster(outcomes, protocol.threshold(kind), names, cluster_by)
         values[name] = weighted_scores(data[name], weights, protocol.all_classes, metric).macro
     ranked = {name: _ranked(clustered) for name, clustered in data.items()}
     order = sorted(values, key=lambda name: -values[name][0])

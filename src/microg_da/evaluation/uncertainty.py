@@ -16,9 +16,11 @@ import numpy as np
 import pandas as pd
 
 from microg_da.data.annotations import source_videos
+from microg_da.data.score_kinds import ScoreKind
 from microg_da.errors import InputError, unknown_name
+from microg_da.evaluation.checks import score_kind
 from microg_da.evaluation.outcomes import Outcomes
-from microg_da.evaluation.protocols import Protocol, ScoreKind, get_protocol, prepare
+from microg_da.evaluation.protocols import Protocol, get_protocol, prepare
 from microg_da.taxonomy import Taxonomy, get_taxonomy
 
 METRICS = ("map", "f1_macro", "recall_macro", "auroc_macro")
@@ -94,7 +96,7 @@ def bootstrap(
     *,
     protocol: str | Protocol = "corrected",
     taxonomy: str | Taxonomy = "microg50",
-    scores: ScoreKind = "logit",
+    scores: ScoreKind | None = None,
     cluster_by: ClusterBy = "source",
     resamples: int = RESAMPLES,
     seed: int = 0,
@@ -115,6 +117,7 @@ def bootstrap(
         InputError: if there is nothing to draw from, or as :func:`~microg_da.evaluation.evaluate` does.
     """
     protocol, taxonomy = get_protocol(protocol), get_taxonomy(taxonomy)
+    scores = score_kind(detections, scores)
     outcomes, _ = prepare(detections, ground_truth, protocol, taxonomy, scores)
     names = cluster_names(ground_truth, cluster_by)
     clustered = cluster(outcomes, protocol.threshold(scores), names, cluster_by)

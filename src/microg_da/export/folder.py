@@ -72,7 +72,7 @@ def export_run(
     (to / ONNX_FILE).unlink(missing_ok=True)
     if onnx:
         side = content["test_short_side"]
-        metadata = {key: value if isinstance(value, str) else to_json(value) for key, value in content.items()}
+        metadata = {key: to_json(value) for key, value in content.items()}
         num_frames = content["num_frames"]
         made = export_onnx(trained.detector, to / ONNX_FILE, num_frames, onnx_size or (side, side), metadata)
     _write_weights(trained.detector, to / EXPORTED_WEIGHTS)
@@ -90,8 +90,6 @@ def _config(trained: TrainedDetector, at_test: str | None) -> dict[str, Any]:
     taxonomy = get_taxonomy(description.taxonomy)
     return {
         **description.as_dict(),
-        "action_ids": list(taxonomy.ids),
-        "action_names": list(taxonomy.names),
         "action_groups": list(taxonomy.groups),
         "normalisation": {"channels": "RGB", "range": [0, 1], "mean": [MEAN] * 3, "std": [STD] * 3},
         "test_short_side": int(description.image_size * TEST_SIDE),

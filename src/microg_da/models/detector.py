@@ -113,6 +113,20 @@ def create_detector(
 ) -> ActionDetector:
     """Build a detector by the name of its backbone.
 
+    The detector is in training mode, with dropout and batch statistics: call ``.eval()`` before it predicts.
+
+    Example:
+        >>> import torch
+        >>> from microg_da import create_detector
+        >>> detector = create_detector("r2plus1d_micro", num_classes=50).eval()
+        >>> frames = torch.zeros(2, 3, 8, 96, 128, dtype=torch.uint8)  # clips, RGB, frames, height, width
+        >>> boxes = torch.tensor([[10.0, 20, 60, 90], [5, 5, 40, 80], [60, 10, 120, 90]])  # pixels, x1 y1 x2 y2
+        >>> clip_index = torch.tensor([0, 0, 1])  # the clip of each box
+        >>> with torch.no_grad():
+        ...     logits, features = detector(frames, boxes, clip_index)
+        >>> logits.shape
+        torch.Size([3, 50])
+
     Args:
         name: a name of ``python -m microg_da list models``, or ``timm:NAME`` for an image encoder of timm.
         num_classes: action classes.
@@ -128,6 +142,9 @@ def create_detector(
         roll_pooling: ``"c4"`` or ``"c8"`` averages features over rolls of the clip: see
             :class:`~microg_da.models.roll_pooling.RollPooledDetector`.
         **options: arguments of the backbone's builder.
+
+    Returns:
+        the detector, in training mode.
 
     Raises:
         InputError: for an unknown name or option, or a checkpoint that does not fit.

@@ -32,6 +32,16 @@ def print_scores(scores: Scores, console: Console) -> None:
     console.print(
         f"{scores.num_detections:,} detections of {scores.num_boxes:,} people in {scores.num_keyframes:,} keyframes"
     )
+    if scores.num_keyframes_without_detections:
+        console.print(
+            f"{scores.num_keyframes_without_detections:,} of these keyframes have no detections: "
+            f"their people count as missed"
+        )
+    if scores.num_keyframes_without_ground_truth:
+        console.print(
+            f"{scores.num_keyframes_without_ground_truth:,} other keyframes have detections but no ground truth: "
+            f"these detections count as false positives"
+        )
     if scores.num_tied_scores:
         bounds = f"{percent(scores.map_worst_ties)} to {percent(scores.map_best_ties)}"
         console.print(f"{scores.num_tied_scores:,} scores tie with another; their order could move mAP from {bounds}")
@@ -84,7 +94,7 @@ def print_fusion(report: Mapping[str, Any]) -> None:
         shown = ", ".join(f"{title} {percent(figures[name])}" for name, title in METRICS.items())
         console.print(f"cross-validated on {report['fit']['num_boxes']:,} boxes of the fit set: {shown}")
     console.print(f"{report['num_boxes']:,} boxes, of which no model saw {report['num_unseen_boxes']:,}")
-    console.print(f"written to {report['output']}; evaluate it with --scores probability")
+    console.print(f"written to {report['output']}; its scores are probabilities, which `evaluate` knows")
 
 
 def print_comparison(found: Comparison) -> None:

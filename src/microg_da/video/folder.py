@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
+from microg_da.data.score_kinds import declare_scores
 from microg_da.errors import InputError
 from microg_da.files import replacing, write_json
 from microg_da.video.action_scorer import ActionScorer
@@ -82,7 +83,9 @@ def predict_videos(
                 bar.console.print(f"left out: {error}", highlight=False, markup=False, soft_wrap=True)
     if not done:
         raise InputError(f"none of {len(paths)} files could be predicted; the first: {unreadable[0]}")
-    join_tables([output / each["video_id"] / "detections.csv" for each in done], output / "detections.csv")
+    joined = output / "detections.csv"
+    join_tables([output / each["video_id"] / joined.name for each in done], joined)
+    declare_scores(joined, "probability")
     return done
 
 

@@ -23,7 +23,7 @@ from microg_da.video.box_sources import RATE, Look, People, join_looks
 from microg_da.video.drawing import Label, draw_note, draw_people
 from microg_da.video.reader import Video, at_rate
 from microg_da.video.stills import Still, write_picture
-from microg_da.video.tracks import Tracks, average_over_tracks
+from microg_da.video.tracks import Tracks, average_over_tracks, collapses_as_faults
 from microg_da.video.writer import GIF_SECONDS, GifWriter, Mp4Writer
 
 DECIMALS = 4
@@ -90,10 +90,11 @@ def predict_video(
     Returns:
         what ``video.json`` holds.
     """
-    with scorer.one_video():
+    tracking_faults: list[str] = []
+    with scorer.one_video(), collapses_as_faults(tracking_faults):
         found = analyse(video, people, scorer, options, advance)
     detections = detection_table(video.video_id, found, scorer, options.threshold)
-    write_detections(detections, folder / "detections.csv")
+    write_detections(detections, folder / "detections.csv", scores="probability")
     with replacing(folder / "people.csv") as temporary:
         found.people.round(DECIMALS).to_csv(temporary, index=False)
     rendered = render(video, found, scorer, options, folder, advance)
@@ -109,7 +110,7 @@ def predict_video(
         "boxes": int(found.people.keyframe.sum()),
         "detections": len(detections),
         "rendered": rendered.name if rendered else None,
-        "faults": video.faults,
+        "faults": [*video.faults, *tracking_faults],
     }
     write_json(folder / SUMMARY, facts)
     return facts
