@@ -74,7 +74,8 @@ class Observations(Metric):
         once, group = torch.unique(people, dim=0, return_inverse=True)
         first = torch.full((len(once),), len(group)).scatter_reduce(0, group, torch.arange(len(group)), "amin")
         is_target = once[:, 0] == 1
-        source, target = first[~is_target], first[is_target]
+        # Digests have no order that means anything; people come as they were met.
+        source, target = (first[chosen].sort().values for chosen in (~is_target, is_target))
         return Observed(source_map, logits[source], features[source], logits[target], features[target])
 
     def _joined(self, name: str) -> Tensor:
