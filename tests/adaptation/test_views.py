@@ -33,7 +33,7 @@ def test_the_first_clips_with_their_people_and_without_labels():
     assert len(part) == 3
     assert part.clip_index.tolist() == [0, 2, 2]
     assert part.boxes.tolist() == [A, B, C]
-    assert [(key.keyframe, key.index) for key in part.people] == [
+    assert [(key.keyframe, key.place) for key in part.people] == [
         (batch.keys[0], 0), (batch.keys[2], 0), (batch.keys[2], 1),
     ]  # fmt: skip
     assert torch.equal(part.frames, batch.frames[:3])
@@ -81,7 +81,7 @@ def test_whoever_is_covered_too_much_loses_their_place_and_all_others_keep_their
     batch, origin = paste_people(foreground, background, 0.0, 0.55)
     # Background people are 0 to 3, those of the foreground 4 and 5.
     assert origin.tolist() == [1, 2, 4, 3, 5]
-    assert [(key.keyframe.video_id, key.index) for key in batch.people] == [
+    assert [(key.keyframe.video_id, key.place) for key in batch.people] == [
         ("v_0", 1), ("v_0", 2), ("w_0", 4), ("v_1", 0), ("w_1", 0),
     ]  # fmt: skip
     assert batch.clip_index.tolist() == [0, 0, 0, 1, 1]

@@ -48,7 +48,7 @@ def test_two_batches_as_one():
     assert both.clip_index.tolist() == [0, 1, 1, 3]
     assert both.labels is None
     assert both.keys[3].video_id == "v_7"
-    assert [(key.keyframe.video_id, key.index) for key in both.people] == [
+    assert [(key.keyframe.video_id, key.place) for key in both.people] == [
         ("v_0", 0), ("v_0", 0), ("v_0", 1), ("v_7", 0),
     ]  # fmt: skip
 
@@ -62,7 +62,7 @@ def test_people_are_taken_with_all_that_belongs_to_them():
     for field in ("boxes", "table_boxes", "labels"):
         assert torch.equal(getattr(some, field), getattr(batch, field)[[1, 2, 4]])
     again = some.take_people(torch.tensor([2, 0]))
-    assert [key.index for key in again.people] == [2, 1]
+    assert [key.place for key in again.people] == [2, 1]
     assert again.to("meta").people == again.people
     assert len(again.keys) == 2
 

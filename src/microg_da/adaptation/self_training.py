@@ -52,7 +52,8 @@ class SelfTraining(TeacherMethod):
 
     def __init__(self, arguments: SelfTrainingArguments, **task: Any) -> None:
         super().__init__(arguments, **task)
-        self._forget_labels()
+        self._labels = torch.zeros(0, self.num_classes)
+        self._rows: dict[PersonKey, int] = {}
 
     @torch.no_grad()
     def before_epoch(self, detector: ActionDetector, target: Iterable[ClipBatch], epoch: int) -> None:
@@ -72,15 +73,15 @@ class SelfTraining(TeacherMethod):
     def after_training(self, detector: ActionDetector) -> None:
         """Hand the teacher over, and forget the labels."""
         super().after_training(detector)
-        self._forget_labels()
+        self.set_extra_state({"people": [], "labels": torch.zeros(0, self.num_classes)})
 
     def get_extra_state(self) -> dict[str, Any]:
         """The labels of the round, so that a stage resumed in the middle of one continues with them."""
-        return {"people": [(*person.keyframe, person.index) for person in self._rows], "labels": self._labels}
+        return {"people": [(*person.keyframe, person.place) for person in self._rows], "labels": self._labels}
 
     def set_extra_state(self, state: dict[str, Any]) -> None:
         """Take up the labels of the round."""
-        people = [PersonKey(ClipKey(video_id, stamp), index) for video_id, stamp, index in state["people"]]
+        people = [PersonKey(ClipKey(video_id, stamp), place) for video_id, stamp, place in state["people"]]
         self._rows = {person: row for row, person in enumerate(people)}
         self._labels = state["labels"]
 
@@ -93,16 +94,12 @@ class SelfTraining(TeacherMethod):
         try:
             rows = [self._rows[person] for person in people]
         except KeyError as missing:
-            (video_id, stamp), index = missing.args[0]
+            (video_id, stamp), place = missing.args[0]
             raise InputError(
-                f"{video_id}, keyframe {stamp}: person {index + 1} has no label of this round. The clip could not be "
+                f"{video_id}, keyframe {stamp}: person {place + 1} has no label of this round. The clip could not be "
                 f"read when the target clips were labelled, or it has changed since. Check its file and resume the run."
             ) from None
         return self._labels[rows]
-
-    def _forget_labels(self) -> None:
-        self._rows: dict[PersonKey, int] = {}
-        self._labels = torch.zeros(0, self.num_classes)
 
     def training_losses(
         self, detector: ActionDetector, source: ClipBatch | None, target: ClipBatch | None, progress: float

@@ -20,14 +20,14 @@ class ClipKey(NamedTuple):
 
 
 class PersonKey(NamedTuple):
-    """Who a box belongs to: the keyframe, and the place of the person among the people of that keyframe's table.
+    """Who a box belongs to: the keyframe, and the place of the person in the table of that keyframe (from 0).
 
     The key stays with the box through crops, drops, flips, rolls and concatenation. Whatever is remembered of a
     person is looked up by it, never by position in a batch.
     """
 
     keyframe: ClipKey
-    index: int
+    place: int
 
 
 @dataclass
@@ -54,7 +54,7 @@ class Clip:
     zoomed: bool = False
 
     def __post_init__(self) -> None:
-        self.people = self.people or tuple(PersonKey(self.key, index) for index in range(len(self.boxes)))
+        self.people = self.people or tuple(PersonKey(self.key, place) for place in range(len(self.boxes)))
         _check_people(self.people, self.boxes)
 
 

@@ -270,7 +270,7 @@ class ClipDataset(Dataset[Clip]):
             table_boxes=torch.from_numpy(table_boxes)[kept],
             labels=None if self._labels is None else torch.from_numpy(self._labels[rows])[kept].float(),
             key=key,
-            people=tuple(PersonKey(key, index) for index in kept.nonzero()[:, 0].tolist()),
+            people=tuple(PersonKey(key, number) for number in kept.nonzero()[:, 0].tolist()),
             zoomed=isinstance(self.views, RandomViews),
         )
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from microg_da.errors import InputError
+from microg_da.models.convolutions import traced
 
 LARGEST_VALUE = 16.0
 """Normalised pixels lie in -2…2.44; floating-point frames beyond this are in 0…255."""
@@ -24,7 +25,7 @@ def check_inputs(frames: Tensor, boxes: Tensor, clip_index: Tensor) -> None:
     Raises:
         InputError: naming the argument, what was expected and what was given.
     """
-    if torch.compiler.is_compiling() or torch.jit.is_tracing():
+    if traced():
         return
     _check_shapes(frames, boxes, clip_index)
     for values, fine, expected in _conditions(frames, boxes, clip_index):

@@ -56,7 +56,11 @@ class Observations(Metric):
         is_target = int(batch.domain == "target")
         rows = [(is_target, *_identity(person)) for person in batch.people]
         people = torch.tensor(rows, dtype=torch.int64).reshape(-1, _COLUMNS)
-        added = {"people": people.to(prediction.logits.device), "logits": prediction.logits, "features": prediction.features}
+        added = {
+            "people": people.to(prediction.logits.device),
+            "logits": prediction.logits,
+            "features": prediction.features,
+        }
         for name, value in added.items():
             getattr(self, name).append(value.detach() if name == "people" else value.detach().float())
 
@@ -86,7 +90,7 @@ class Observations(Metric):
 
 
 _COLUMNS = 4
-"""Numbers of a person: domain, two for the keyframe, index in the keyframe's table."""
+"""Numbers of a person: the domain, two for the keyframe, the place in the table of the keyframe."""
 
 
 def _identity(person: PersonKey) -> tuple[int, int, int]:
@@ -97,4 +101,4 @@ def _identity(person: PersonKey) -> tuple[int, int, int]:
     """
     name = f"{person.keyframe.video_id}@{person.keyframe.frame_stamp}"
     high, low = struct.unpack("<qq", hashlib.blake2b(name.encode(), digest_size=16).digest())
-    return high, low, person.index
+    return high, low, person.place
