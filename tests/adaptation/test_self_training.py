@@ -140,6 +140,19 @@ def test_people_keep_their_labels_when_augmentation_drops_others(detector):
     assert torch.isfinite(losses["pseudo_label"])
 
 
+def test_a_clip_that_comes_twice_counts_once(detector, tmp_path):
+    target = clips((2, 1), labelled=False)
+    other = clips((1,), labelled=False, name="w")
+    once, twice = (begun(detector, (0.5, 0.2, 0.1, 0.7), rolls=1) for _ in range(2))
+    once.before_epoch(detector.eval(), [target, other], epoch=0)
+    twice.before_epoch(detector.eval(), [target, target, other], epoch=0)
+    resumed = begun(detector, rolls=1)
+    resumed.load_state_dict(twice.state_dict())
+    for batch in (target, other):
+        assert torch.allclose(once.labels_of(batch.people), twice.labels_of(batch.people), atol=1e-6)
+        assert torch.equal(resumed.labels_of(batch.people), twice.labels_of(batch.people))
+
+
 def test_a_person_without_a_label_is_named(detector):
     training, target = begun(detector, rolls=1), clips((2,), labelled=False)
     training.before_epoch(detector.eval(), [target.take_people(torch.tensor([0]))], epoch=0)

@@ -67,8 +67,11 @@ class SelfTraining(TeacherMethod):
             logits.append(self.teacher(batch, self.arguments.rolls, self.arguments.temperature))
             people += batch.people
         everybody = torch.cat(logits) if logits else torch.zeros(0, self.num_classes)
+        # A clip that stands in for one that cannot be read comes twice; each person counts once.
+        rows = {person: row for row, person in enumerate(people)}
+        everybody = everybody[list(rows.values())]
         self._labels = everybody.sigmoid() if self.class_rates is None else match_rates(everybody, self.class_rates)
-        self._rows = {person: row for row, person in enumerate(people)}
+        self._rows = {person: row for row, person in enumerate(rows)}
 
     def after_training(self, detector: ActionDetector) -> None:
         """Hand the teacher over, and forget the labels."""

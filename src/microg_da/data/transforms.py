@@ -116,9 +116,9 @@ class RandomViews:
         if not self.crop <= low <= high:
             raise InputError(
                 f"training frames have a short side of {low} to {high} pixels before the crop "
-                f"(min_side={self.min_side}, max_side={self.max_side}, augment.scale={list(self.scale)}). The smallest must be at least the crop "
-                f"of {self.crop} pixels and at most the largest: set augment.scale to at least [{1 / TEST_SIDE:g}, "
-                f"...], or min_side and max_side in the SOURCE."
+                f"(min_side={self.min_side}, max_side={self.max_side}, augment.scale={list(self.scale)}). The smallest "
+                f"must be at least the crop of {self.crop} pixels and at most the largest: set augment.scale to at "
+                f"least [{1 / TEST_SIDE:g}, ...], or min_side and max_side in the SOURCE."
             )
 
     @property
