@@ -17,7 +17,7 @@ from torch.utils.data import Dataset, get_worker_info
 from microg_da.data.annotations import BOX, KEYFRAME
 from microg_da.data.clips import Clip, ClipKey, PersonKey
 from microg_da.data.frames import FrameStore, window
-from microg_da.data.transforms import RandomViews, View, WholeViews
+from microg_da.data.transforms import TEST_SIDE, RandomViews, View, WholeViews
 from microg_da.errors import InputError
 from microg_da.taxonomy import Taxonomy
 
@@ -97,7 +97,8 @@ class ClipDataset(Dataset[Clip]):
         num_frames: T.
         sampling_rate: τ.
         views: what is cut from the frames.
-        test_views: what :meth:`in_test_views` cuts from them; by default the same as ``views``.
+        test_views: what :meth:`in_test_views` cuts from them; by default the whole frame, its
+            short side at 8/7 of the crop.
         seed: of everything random.
         skip: take the next clip in place of one that cannot be read, instead of raising.
         ground_truth: the annotation table, for evaluation.
@@ -131,7 +132,8 @@ class ClipDataset(Dataset[Clip]):
         self.num_frames = num_frames
         self.sampling_rate = sampling_rate
         self.views = views
-        self._test_views = test_views or views
+        side = int(views.crop * TEST_SIDE) if isinstance(views, RandomViews) else views.short_side
+        self._test_views = test_views or WholeViews(side)
         self.seed = seed
         self.skip = skip
         self.description = description
