@@ -5,6 +5,8 @@ Importing this module does not import torch.
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal, NamedTuple, get_args
 
@@ -55,6 +57,17 @@ class ClipKey(NamedTuple):
     frame_stamp: int
 
 
+class PersonKey(NamedTuple):
+    """Who a box belongs to: the keyframe, and the place of the person in the table of that keyframe (from 0).
+
+    The key stays with the box through crops, drops, flips, rolls and concatenation. Whatever is remembered of a
+    person is looked up by it, never by position in a batch.
+    """
+
+    keyframe: ClipKey
+    place: int
+
+
 @dataclass
 class Clip:
     """The window around one keyframe, with the people in it.
@@ -66,6 +79,8 @@ class Clip:
             what a detection is written with, whatever transforms did to the frames.
         labels: ``(K, C)`` float in {0, 1}; None where labels must not be seen (the target domain).
         key: which keyframe this is.
+        people: who the ``K`` boxes belong to; by default the first ``K`` people of the keyframe.
+        zoomed: whether decoding drew a random zoom; augmentation does not zoom such clips again.
     """
 
     frames: Tensor
@@ -73,6 +88,12 @@ class Clip:
     table_boxes: Tensor
     labels: Tensor | None
     key: ClipKey
+    people: tuple[PersonKey, ...] = ()
+    zoomed: bool = False
+
+    def __post_init__(self) -> None:
+        self.people = self.people or tuple(PersonKey(self.key, place) for place in range(len(self.boxes)))
+        _check_people(self.people, self.boxes)
 
 
 @dataclass
@@ -87,6 +108,12 @@ class ClipBatch:
         table_boxes: ``(K, 4)`` float in [0, 1], as the annotation table has them.
         keys: ``B`` keyframes.
         domain: ``"source"`` or ``"target"``.
+        people: who the ``K`` boxes belong to; by default each clip has the first people of its keyframe. Where people
+            were pasted into other clips, their keyframe is not that of the clip.
+        zoomed: whether decoding drew a random zoom of each clip.
+
+    Raises:
+        ValueError: if the numbers of people and boxes differ: people were dropped without :meth:`take_people`.
     """
 
     frames: Tensor
@@ -96,6 +123,12 @@ class ClipBatch:
     table_boxes: Tensor
     keys: tuple[ClipKey, ...]
     domain: str = "source"
+    people: tuple[PersonKey, ...] = ()
+    zoomed: bool = False
+
+    def __post_init__(self) -> None:
+        self.people = self.people or tuple(_number_people(self.keys, self.clip_index))
+        _check_people(self.people, self.boxes)
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -113,6 +146,22 @@ class ClipBatch:
         """A copy in page-locked memory, for asynchronous transfer to a GPU."""
         return self._map(lambda tensor: tensor.pin_memory())
 
+    def take_people(self, chosen: Tensor) -> ClipBatch:
+        """The same clips with some of their people, and all that belongs to these.
+
+        Args:
+            chosen: ``(K,)`` bool, which people stay; or ``(N,)`` int64, the indices of those that stay, in order.
+        """
+        numbers = chosen if chosen.dtype.itemsize > 1 else chosen.nonzero()[:, 0]  # a boolean has one byte
+        return replace(
+            self,
+            boxes=self.boxes[numbers],
+            clip_index=self.clip_index[numbers],
+            labels=None if self.labels is None else self.labels[numbers],
+            table_boxes=self.table_boxes[numbers],
+            people=tuple(self.people[number] for number in numbers.tolist()),
+        )
+
     def without_labels(self) -> ClipBatch:
         """The same batch with its labels removed, as unlabelled target data is."""
         return replace(self, labels=None)
@@ -126,3 +175,16 @@ class ClipBatch:
             labels=None if self.labels is None else function(self.labels),
             table_boxes=function(self.table_boxes),
         )
+
+
+def _number_people(keys: Sequence[ClipKey], clip_index: Tensor) -> Iterator[PersonKey]:
+    """The first people of every keyframe, as many as the clip has boxes."""
+    met: Counter[int] = Counter()
+    for clip in clip_index.tolist():
+        yield PersonKey(keys[clip], met[clip])
+        met[clip] += 1
+
+
+def _check_people(people: Sequence[PersonKey], boxes: Tensor) -> None:
+    if len(people) != len(boxes):
+        raise ValueError(f"{len(people)} people and {len(boxes)} boxes: drop people with ClipBatch.take_people")

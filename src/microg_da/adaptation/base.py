@@ -88,7 +88,7 @@ class TestTimeMethod(Method):
 
         Args:
             detector: in evaluation mode.
-            source: source training clips, in order and not augmented, without labels.
+            source: source training clips, in order, each as it is tested: not augmented, without a random crop.
             target: target training clips, likewise.
         """
 
@@ -142,7 +142,8 @@ class TrainingMethod(Method):
 
         Args:
             detector: the source model, in evaluation mode.
-            source: source training clips, in order and not augmented. They may carry labels.
+            source: source training clips, in order, each as it is tested: not augmented, without a random crop. They
+                may carry labels.
             target: target training clips, likewise, without labels.
         """
 
@@ -151,7 +152,7 @@ class TrainingMethod(Method):
 
         Args:
             detector: the network, in evaluation mode.
-            target: all target training clips, not augmented, without labels; lazy.
+            target: all target training clips, as in :meth:`before_training`; lazy.
             epoch: counted from 0.
         """
 

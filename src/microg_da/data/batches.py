@@ -47,11 +47,15 @@ def collate_clips(clips: Sequence[Clip], domain: str = "source") -> ClipBatch:
     """Put clips of equal frame size side by side; clips without people are allowed.
 
     Raises:
-        ValueError: if some clips carry labels and others do not, or frames differ in shape.
+        ValueError: if some clips carry labels and others do not, some are zoomed and others not, or frames differ in
+            shape.
     """
     labelled = [clip.labels is not None for clip in clips]
     if any(labelled) != all(labelled):
         raise ValueError("a batch mixes clips with and without labels")
+    zoomed = {clip.zoomed for clip in clips}
+    if len(zoomed) > 1:
+        raise ValueError("a batch mixes clips that were zoomed on decoding with clips that were not")
     shapes = {tuple(clip.frames.shape) for clip in clips}
     if len(shapes) > 1:
         raise ValueError(f"clips of one batch must have one shape, got {sorted(shapes)}; use batch size 1 or a crop")
@@ -64,6 +68,8 @@ def collate_clips(clips: Sequence[Clip], domain: str = "source") -> ClipBatch:
         table_boxes=torch.cat([clip.table_boxes for clip in clips]).float(),
         keys=tuple(clip.key for clip in clips),
         domain=domain,
+        people=tuple(person for clip in clips for person in clip.people),
+        zoomed=any(zoomed),
     )
 
 
@@ -82,4 +88,6 @@ def concatenate_batches(first: ClipBatch, second: ClipBatch) -> ClipBatch:
         table_boxes=torch.cat([first.table_boxes, second.table_boxes]),
         keys=(*first.keys, *second.keys),
         domain="both",
+        people=(*first.people, *second.people),
+        zoomed=first.zoomed or second.zoomed,
     )

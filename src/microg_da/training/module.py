@@ -20,7 +20,7 @@ from microg_da.inference.sinks import ScoreSink
 from microg_da.models.adapters import learning_rate_scales
 from microg_da.models.detector import ActionDetector
 from microg_da.training.schedules import learning_rate
-from microg_da.transforms.augmentation import augment_batch
+from microg_da.transforms.augmentation import augment_training_batch
 from microg_da.types import ClipBatch
 from microg_da.validation import judge
 from microg_da.validation.observations import Observations
@@ -80,8 +80,8 @@ class DetectorModule(pl.LightningModule):
         source, target = batch.get("source"), batch.get("target")
         if target is not None and target.labels is not None and not self.method.uses_target_labels:
             raise RuntimeError("target labels reached a training batch; this is a defect of microg_da")
-        labelled = None if source is None else augment_batch(source, self.augment)
-        unlabelled = None if target is None else augment_batch(target, self.augment)
+        labelled = None if source is None else augment_training_batch(source, self.augment)
+        unlabelled = None if target is None else augment_training_batch(target, self.augment)
         losses = self.method.step_losses(self.detector, labelled, unlabelled, self.progress)
         total = torch.stack(list(losses.values())).sum()
         if not torch.isfinite(total):
