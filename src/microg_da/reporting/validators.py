@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, get_args
 
 from microg_da.reporting.run_folder import ADAPTED, SOURCE_ONLY
 from microg_da.reporting.tables import brief, per_class, score
-from microg_da.validation import VALIDATORS
+from microg_da.validation import VALIDATORS, CollapseVerdict
 
 
 def validators_content(results: dict[str, Any]) -> dict[str, Any] | None:
@@ -52,9 +52,20 @@ def _preferred(values: Mapping[str, float | None]) -> str | None:
     return ADAPTED if after > before else SOURCE_ONLY
 
 
+def _verdict(report: dict[str, Any]) -> CollapseVerdict | None:
+    """The guard's verdict; None where it is not known.
+
+    Runs of older versions hold ``collapsed`` alone, which was false of few people too.
+    """
+    verdict = report.get("verdict")
+    if verdict is None and report.get("collapsed"):
+        return "collapsed"
+    return verdict if verdict in get_args(CollapseVerdict) else None
+
+
 def _guard(report: dict[str, Any], names: Mapping[Any, str]) -> dict[str, Any]:
     return {
-        "collapsed": bool(report.get("collapsed")),
+        "verdict": _verdict(report),
         "reason": report.get("reason") or "",
         "source_rate": report.get("source_rate"),
         "target_rate": report.get("target_rate"),
