@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 from video_helpers import scene
 
-from microg_da.video.drawing import Label, colour_of, draw_note, draw_person
+from microg_da.video.drawing import Label, colour_of, draw_note, draw_people
 from microg_da.video.reader import Video
 from microg_da.video.writer import GIF_SECONDS, GIF_WIDTH, GifWriter, Mp4Writer
 
@@ -16,7 +16,7 @@ ACTIONS = (("stand", 91), ("carry/hold", 44))
 
 def drawn(box, size=(270, 480), **label):
     image = np.full((*size, 3), 90, np.uint8)
-    draw_person(image, np.array(box), Label(3, **label))
+    draw_people(image, [(np.array(box), Label(3, **label))])
     return image
 
 

@@ -13,7 +13,7 @@ from typing import Any, Literal, get_args
 
 import pandas as pd
 
-from microg_da.data.annotations import BOX, KEYFRAME
+from microg_da.data.annotations import BOX, KEYFRAME, source_videos
 from microg_da.errors import InputError
 from microg_da.evaluation.intervals import ADAPTED, SOURCE_ONLY, TARGET_SUPERVISED, Interval, Intervals
 
@@ -84,7 +84,7 @@ class Finding:
         absent: why there is no gap recovered; None if there is one.
         boxes: boxes in the target test set; None if not known.
         few_boxes: whether these are fewer than :data:`FEWEST_BOXES`.
-        source_videos: source videos in the target test set, which intervals are made of; None without intervals.
+        source_videos: source videos in the target test set, which intervals are made of; None if not known.
         shared_boxes: how many of these boxes are in the source test set too; None if not known.
         same_data: whether all of them are: source and target are the same data.
     """
@@ -104,14 +104,22 @@ class Finding:
         return asdict(self)
 
 
-def find(rows: Sequence[Mapping[str, Any]], intervals: Intervals | None, shared_boxes: int | None = None) -> Finding:
+def find(
+    rows: Sequence[Mapping[str, Any]],
+    intervals: Intervals | None = None,
+    *,
+    source: pd.DataFrame | None = None,
+    target: pd.DataFrame | None = None,
+) -> Finding:
     """What the rows of a finished run's results say.
 
     Args:
         rows: each with ``name`` and the scores ``target``.
         intervals: of the same detectors; None if there are none.
-        shared_boxes: see :func:`count_shared_boxes`.
+        source: the annotations of the source test set; None if they are not known.
+        target: those of the target test set, likewise.
     """
+    shared_boxes = None if source is None or target is None else count_shared_boxes(source, target)
     maps = {row["name"]: row["target"].get("map") for row in rows}
     change = _difference(maps, ADAPTED, intervals.change if intervals else None)
     gap = _difference(maps, TARGET_SUPERVISED, intervals.gap if intervals else None)
@@ -124,7 +132,7 @@ def find(rows: Sequence[Mapping[str, Any]], intervals: Intervals | None, shared_
         absent=absent,
         boxes=boxes,
         few_boxes=boxes is not None and boxes < FEWEST_BOXES,
-        source_videos=intervals.num_videos if intervals else None,
+        source_videos=None if target is None else int(source_videos(target["video_id"].astype(str)).nunique()),
         shared_boxes=shared_boxes,
         same_data=bool(boxes) and shared_boxes == boxes,
     )

@@ -1,4 +1,4 @@
-"""Intervals of the detectors of one run: the same source videos are drawn for all of them, so differences are paired."""
+"""Intervals of the detectors of one run: all see the same draws of source videos, so differences are paired."""
 
 from __future__ import annotations
 
@@ -79,8 +79,7 @@ def paired_intervals(
     if {SOURCE_ONLY, ADAPTED} <= drawn.keys():
         classes = drawn[ADAPTED].per_class - drawn[SOURCE_ONLY].per_class
         class_change = {action: of_resamples(values) for action, values in zip(taxonomy.ids, classes.T, strict=True)}
-        groups = np.array(taxonomy.groups)
-        group_change = {group: of_resamples(_mean(classes[:, groups == group])) for group in dict.fromkeys(groups)}
+        group_change = {group: of_resamples(values) for group, values in group_means(classes, taxonomy).items()}
     return Intervals(
         map={variant: of_resamples(values) for variant, values in maps.items()},
         change=_difference(maps, ADAPTED),
@@ -119,6 +118,12 @@ def resample(
 def of_resamples(values: np.ndarray) -> Interval:
     """The interval of (1 + B,) values: that of the data themselves, then one for each resample."""
     return Interval(*interval(values[1:], float(values[0])))
+
+
+def group_means(values: np.ndarray, taxonomy: Taxonomy) -> dict[str, np.ndarray]:
+    """Of (1 + B, C) values of classes: the (1 + B,) means over the known ones of each group of actions."""
+    groups = np.array(taxonomy.groups)
+    return {group: _mean(values[:, groups == group]) for group in dict.fromkeys(taxonomy.groups)}
 
 
 def _difference(maps: dict[str, np.ndarray], variant: str) -> Interval | None:

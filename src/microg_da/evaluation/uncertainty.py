@@ -195,10 +195,11 @@ def _f1_or_recall(data: Clustered, weights: np.ndarray, metric: str) -> np.ndarr
 
 
 def interval(values: np.ndarray, point: float, level: float = LEVEL) -> tuple[float, float]:
-    """The bias-corrected percentile interval (Efron, Can. J. Statist. 1981); NaN if nothing is defined.
+    """The bias-corrected percentile interval (Efron, Can. J. Statist. 1981), with the point; NaN if nothing is defined.
 
     Resamples repeat clusters and lose rare classes, which shifts an average of average precisions upwards; the
-    percentiles are moved by as much as the point estimate is off the middle of the resamples.
+    percentiles are moved by as much as the point estimate is off the middle of the resamples. Where few clusters put
+    the point outside of all resamples, the interval is stretched to it.
 
     Args:
         values: the score of each resample; NaN is left out.
@@ -213,7 +214,7 @@ def interval(values: np.ndarray, point: float, level: float = LEVEL) -> tuple[fl
     shift = normal.inv_cdf(float(np.clip(below, 1e-3, 1 - 1e-3)))
     tail = normal.inv_cdf((1 + level) / 2)
     low, high = np.quantile(values, [normal.cdf(2 * shift - tail), normal.cdf(2 * shift + tail)])
-    return float(low), float(high)
+    return min(float(low), point), max(float(high), point)
 
 
 def _cluster_of(table: pd.DataFrame, by: ClusterBy) -> pd.Series:

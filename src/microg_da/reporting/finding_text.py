@@ -16,16 +16,16 @@ ABSENT: dict[Absence, str] = {
     "gap_not_measurable": "the gap is within its interval",
 }
 """Why there is no gap recovered."""
-NO_INTERVAL = f"no interval: the test set has fewer than {FEWEST_VIDEOS} source videos, or its tables are missing"
 
 
-def difference_text(difference: Difference) -> str:
-    """``+3.2 points, 95% interval −1.0 to +7.4: no measurable change``."""
-    points = f"{percent(difference.value, signed=True)} points"
-    if difference.low is None or difference.high is None:
-        return f"{points}, {NO_INTERVAL}"
-    bounds = " to ".join(percent(bound, signed=True) for bound in (difference.low, difference.high))
-    return f"{points}, 95% interval {bounds}" + ("" if difference.measurable else ": no measurable change")
+def change_text(finding: Finding) -> str | None:
+    """``+3.2 points, 95% interval −1.0 to +7.4: no measurable change``; None without a change."""
+    return None if finding.change is None else _difference_text(finding.change, finding, "change")
+
+
+def gap_text(finding: Finding) -> str | None:
+    """Likewise of the gap."""
+    return None if finding.gap is None else _difference_text(finding.gap, finding, "gap")
 
 
 def gap_recovered_text(finding: Finding) -> str:
@@ -53,8 +53,25 @@ def same_data_text(finding: Finding) -> str | None:
 def finding_lines(finding: Finding) -> list[str]:
     """What stands below the scores, a line each."""
     lines = [same_data_text(finding), few_boxes_text(finding)]
-    if finding.change:
-        lines.append(f"change by adaptation: {difference_text(finding.change)}")
-    if finding.gap and finding.absent not in (None, "no_adaptation"):
-        lines.append(f"gap recovered is not given, {ABSENT[finding.absent]}: {difference_text(finding.gap)}")
+    if change := change_text(finding):
+        lines.append(f"change: {change}")
+    if gap := gap_text(finding):
+        lines.append(f"gap: {gap}")
+        if finding.absent is not None:
+            lines.append(f"gap recovered is not given: {ABSENT[finding.absent]}")
     return [line for line in lines if line]
+
+
+def _difference_text(difference: Difference, finding: Finding, noun: str) -> str:
+    points = f"{percent(difference.value, signed=True)} points"
+    if difference.low is None or difference.high is None:
+        return f"{points}, no interval ({_why_no_interval(finding)})"
+    bounds = " to ".join(percent(bound, signed=True) for bound in (difference.low, difference.high))
+    return f"{points}, 95% interval {bounds}" + ("" if difference.measurable else f": no measurable {noun}")
+
+
+def _why_no_interval(finding: Finding) -> str:
+    if finding.source_videos is None:
+        return "the run folder has no tables"
+    videos = "source video" if finding.source_videos == 1 else "source videos"
+    return f"{finding.source_videos} {videos} in the target test set, at least {FEWEST_VIDEOS} are needed"

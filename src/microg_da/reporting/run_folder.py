@@ -13,7 +13,7 @@ import pandas as pd
 import yaml
 
 from microg_da.errors import InputError
-from microg_da.evaluation.finding import Finding, count_shared_boxes, find, read_finding
+from microg_da.evaluation.finding import Finding, find, read_finding
 from microg_da.evaluation.intervals import ADAPTED, SOURCE_ONLY, TARGET_SUPERVISED, VARIANTS
 from microg_da.experiments import YAML_ERRORS
 from microg_da.reporting.target_test import TargetTest, read_source_truth, read_target_test
@@ -60,8 +60,11 @@ class RunFolder:
     @cached_property
     def target_test(self) -> TargetTest | None:
         """What is true of the target test set and what was said of it, if the tables are in the folder."""
-        rows = [row["name"] for row in self.results["rows"]]
-        return read_target_test(self.path, rows, self.run.get("protocol") or "corrected", self.settings)
+        return self.read_test([row["name"] for row in self.results["rows"]])
+
+    def read_test(self, variants: list[str]) -> TargetTest | None:
+        """As :attr:`target_test`, of some detectors of the run only, and not kept."""
+        return read_target_test(self.path, variants, self.run.get("protocol") or "corrected", self.settings)
 
     @cached_property
     def intervals(self) -> Intervals | None:
@@ -79,9 +82,8 @@ class RunFolder:
         """
         if (found := read_finding(self.results, str(self.path / "results.json"))) is not None:
             return found
-        source = read_source_truth(self.path) if self.target_test is not None else None
-        shared = None if source is None or not self.target_test else count_shared_boxes(source, self.target_test.truth)
-        return find(self.results["rows"], self.intervals, shared)
+        target = None if self.target_test is None else self.target_test.truth
+        return find(self.results["rows"], self.intervals, source=read_source_truth(self.path), target=target)
 
     def row(self, name: str) -> dict[str, Any] | None:
         """The row of ``results.json`` with this name (one of :data:`ROWS`), if the run has it."""

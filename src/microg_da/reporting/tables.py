@@ -24,6 +24,7 @@ GROUP_TITLES = GROUP_NAMES
 ROW_TITLES = {"source_only": "source-only", "adapted": "adapted", "target_supervised": "target-supervised"}
 METRICS = {"map": "mAP", "f1_macro": "F1", "recall_macro": "recall", "auroc_macro": "AUROC"}
 
+
 def duration(seconds: float | None) -> str:
     """Seconds as people read them: ``48 s``, ``3 min 20 s``, ``2 h 05 min``."""
     if seconds is None or math.isnan(seconds):
@@ -92,7 +93,7 @@ def results_table(results: dict[str, Any]) -> Table:
 
 def finding_of(results: dict[str, Any]) -> Finding:
     """The finding that results hold; without one, what their scores say without intervals."""
-    return read_finding(results) or find(results["rows"], None)
+    return read_finding(results) or find(results["rows"])
 
 
 def is_negative_transfer(finding: Finding) -> bool:

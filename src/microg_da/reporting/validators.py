@@ -5,22 +5,25 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, get_args
 
+from microg_da.evaluation.finding import Finding
 from microg_da.reporting.run_folder import ADAPTED, SOURCE_ONLY
 from microg_da.reporting.tables import brief, per_class, score
 from microg_da.validation import VALIDATORS, CollapseVerdict
 
 
-def validators_content(results: dict[str, Any]) -> dict[str, Any] | None:
+def validators_content(results: dict[str, Any], finding: Finding) -> dict[str, Any] | None:
     """A line per validator, which detector it prefers, and what the collapse guard saw.
 
     Args:
         results: what ``results.json`` holds. A collapsed detector's scores are minus infinity there, written as null.
+        finding: what the run found. Without a measurable change, target mAP prefers no detector.
     """
     rows = [row for row in results["rows"] if row.get("validators")]
     if not rows:
         return None
     maps = {row["name"]: score(row, "target", "map") for row in rows}
-    better = _preferred(maps)
+    measurable = finding.change is not None and finding.change.measurable
+    better = _preferred(maps) if measurable else None
     lines = []
     for name in dict.fromkeys(name for row in rows for name in row["validators"]):
         values = {row["name"]: _value(row, name) for row in rows}
@@ -33,6 +36,7 @@ def validators_content(results: dict[str, Any]) -> dict[str, Any] | None:
         "lines": lines,
         "maps": maps,
         "better": better,
+        "change": finding.change.verdict if finding.change else None,
         "guards": [{"row": row["name"], **_guard(row["collapse"], names)} for row in rows if row.get("collapse")],
     }
 

@@ -286,7 +286,7 @@ class Experiment:
         if guard.get("verdict") == "collapsed":
             self._warn(f"the adapted detector has collapsed: {guard['reason']}")
         elif guard.get("verdict") == "too_few_people":
-            self._warn(f"whether the adapted detector has collapsed cannot be said: {guard['reason']}")
+            self._warn(f"too few people to say whether the adapted detector has collapsed: {guard['reason']}")
 
     def _warn(self, warning: str) -> None:
         self.run.update(warnings=[*self.run.record["warnings"], warning])

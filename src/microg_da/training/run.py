@@ -18,7 +18,7 @@ from pytorch_lightning.utilities import rank_zero_only
 from microg_da.config import Config, load_config, save_config
 from microg_da.data.annotations import read_annotations, read_detections
 from microg_da.errors import InputError
-from microg_da.evaluation.finding import Finding, count_shared_boxes, find
+from microg_da.evaluation.finding import Finding, find
 from microg_da.evaluation.intervals import VARIANTS, paired_intervals
 from microg_da.files import write_json
 from microg_da.taxonomy import get_taxonomy
@@ -168,7 +168,7 @@ class Run:
         detections = {row["name"]: read_detections(self.detections_file(row["name"], "target")) for row in rows}
         taxonomy = get_taxonomy(self.config.data.taxonomy)
         intervals = paired_intervals(truth["target"], detections, taxonomy, self.config.evaluation.protocol)
-        finding = find(rows, intervals, count_shared_boxes(truth["source"], truth["target"]))
+        finding = find(rows, intervals, **truth)
         write_json(self.path / "results.json", _results(rows, finding))
 
     @contextlib.contextmanager

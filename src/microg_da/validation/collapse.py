@@ -89,7 +89,7 @@ def collapse_report(observed: Observed) -> CollapseReport:
     }
     if len(target) < FEWEST_PEOPLE:
         people = "person" if len(target) == 1 else "people"
-        reason = f"too few people to say: {len(target)} target {people}, at least {FEWEST_PEOPLE} are needed"
+        reason = f"{len(target)} target {people}, at least {FEWEST_PEOPLE} are needed"
         return CollapseReport(verdict="too_few_people", reason=reason, **report)
     reason = _reason(report, answered, source, target)
     return CollapseReport(verdict="collapsed" if reason else "sound", reason=reason, **report)
