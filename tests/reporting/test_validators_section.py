@@ -62,7 +62,7 @@ def test_the_page_shows_collapse_and_infinity(make_run):
     assert "−∞" in text
 
 
-def test_without_a_measurable_change_target_mAP_prefers_nobody(results, with_finding):
+def test_without_a_measurable_change_target_map_prefers_nobody(results, with_finding):
     same = with_finding(results, width=1.0)
     found = validators_content(same, finding_of(same))
     assert found["better"] is None

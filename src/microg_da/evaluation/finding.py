@@ -23,10 +23,9 @@ FEWEST_BOXES = 100
 Verdict = Literal["better", "worse", "no_measurable_change", "unknown"]
 """``unknown`` where no interval can be given."""
 
-Absence = Literal["unfinished", "no_adaptation", "no_bound", "no_score", "no_interval", "no_gap", "gap_not_measurable"]
+Absence = Literal["no_adaptation", "no_bound", "no_score", "no_interval", "no_gap", "gap_not_measurable"]
 """Why there is no gap recovered.
 
-- ``unfinished``: the run has not come to its end.
 - ``no_adaptation``, ``no_bound``: the run has no adapted, or no target-supervised, detector.
 - ``no_score``: a detector has no target mAP.
 - ``no_interval``: the test set has too few source videos, or its tables are missing.

@@ -7,7 +7,6 @@ from microg_da.evaluation.intervals import FEWEST_VIDEOS
 from microg_da.reporting.numbers import MISSING, percent
 
 ABSENT: dict[Absence, str] = {
-    "unfinished": "the run is not finished",
     "no_adaptation": "nothing was adapted",
     "no_bound": "no target-supervised bound was trained",
     "no_score": "a detector has no target mAP",
