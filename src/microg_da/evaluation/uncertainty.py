@@ -235,7 +235,7 @@ def _average_precision(data: Clustered, column: int, weights: np.ndarray) -> np.
     support = weights @ data.labels[:, column]
     if not ranks.size:
         return np.where(support > 0, 0.0, np.nan)
-    above = _cumulative(data.cluster[rows], weights.shape[1])[ranks + 1]
+    above = _counts_up_to(ranks, data.cluster[rows], weights.shape[1])
     hit_weight = weights[:, data.cluster[rows[ranks]]]
     precision = np.cumsum(hit_weight, axis=1) / np.maximum(weights @ above.T, 1e-6)
     envelope = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
@@ -262,6 +262,13 @@ def _cumulative(clusters: np.ndarray, num_clusters: int) -> np.ndarray:
     counts = np.zeros((len(clusters) + 1, num_clusters), dtype=np.float32)
     counts[np.arange(1, len(clusters) + 1), clusters] = 1
     return np.cumsum(counts, axis=0)
+
+
+def _counts_up_to(ranks: np.ndarray, clusters: np.ndarray, num_clusters: int) -> np.ndarray:
+    """(K, V): how many rows of each cluster stand at each of K ascending ranks or above it."""
+    first = np.searchsorted(ranks, np.arange(ranks[-1] + 1))  # the first of the ranks that a row counts for
+    cells = np.bincount(first * num_clusters + clusters[: ranks[-1] + 1], minlength=len(ranks) * num_clusters)
+    return np.cumsum(cells.reshape(len(ranks), num_clusters).astype(np.float32), axis=0)
 
 
 def _per_cluster(table: np.ndarray, data: Clustered) -> np.ndarray:
