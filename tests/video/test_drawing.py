@@ -7,7 +7,8 @@ import pytest
 from PIL import Image
 from video_helpers import scene
 
-from microg_da.video.drawing import Label, colour_of, draw_note, draw_person
+from microg_da.video.drawing import Label, colour_of, draw_note, draw_people
+from microg_da.video.places import Area, place_cards
 from microg_da.video.reader import Video
 from microg_da.video.writer import GIF_SECONDS, GIF_WIDTH, GifWriter, Mp4Writer
 
@@ -16,7 +17,7 @@ ACTIONS = (("stand", 91), ("carry/hold", 44))
 
 def drawn(box, size=(270, 480), **label):
     image = np.full((*size, 3), 90, np.uint8)
-    draw_person(image, np.array(box), Label(3, **label))
+    draw_people(image, [(np.array(box), Label(3, **label))])
     return image
 
 
@@ -84,3 +85,33 @@ def test_gif_is_small_and_short(tmp_path):
             image.seek(frame)
             durations.append(image.info["duration"])
     assert sum(durations) / 1000 == pytest.approx(GIF_SECONDS, abs=0.2)
+
+
+CROWD = [(0.30, 0.3, 0.42, 0.9), (0.40, 0.3, 0.52, 0.9), (0.45, 0.32, 0.6, 0.92), (0.31, 0.35, 0.44, 0.95)]
+
+
+@pytest.mark.parametrize("size", [(270, 480), (480, 854), (720, 405)], ids=str)
+@pytest.mark.parametrize("boxes", [CROWD, [CROWD[0]] * 4, [(0, 0, 1, 1)] * 3], ids=["crowd", "one place", "whole"])
+def test_panels_of_neighbours_do_not_overlap(boxes, size):
+    height, width = size
+    areas = [Area(*(np.array(box) * [width, height, width, height]).round().astype(int).tolist()) for box in boxes]
+    placed = place_cards([(height // 6, width // 3)] * len(boxes), areas, size)
+    covered = np.zeros(size, int)
+    for area in placed:
+        covered[area.top : area.bottom, area.left : area.right] += 1
+    assert covered.max() == 1
+    assert covered.sum() == len(boxes) * (height // 6) * (width // 3)  # all of them inside
+
+
+def test_where_panels_do_not_fit_all_are_drawn_all_the_same():
+    placed = place_cards([(60, 80)] * 9, [Area(10, 10, 50, 50)] * 9, (100, 100))
+    assert len(placed) == 9
+    assert all(area.left >= 0 and area.right <= 100 and area.bottom <= 100 for area in placed)
+
+
+def test_every_person_of_a_crowd_has_a_panel_of_its_own():
+    labels = [Label(number, ACTIONS) for number in range(4)]
+    together, alone = np.full((480, 854, 3), 90, np.uint8), np.full((480, 854, 3), 90, np.uint8)
+    draw_people(together, [(np.array(box), label) for box, label in zip(CROWD, labels, strict=True)])
+    draw_people(alone, [(np.array(CROWD[0]), labels[0])])
+    assert changed(together).sum() > 3 * changed(alone).sum()

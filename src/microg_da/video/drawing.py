@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import colorsys
 import math
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
 import cv2
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
+
+from microg_da.video.places import Area, inside_image, place_cards
 
 _PAPER = (18, 20, 26)
 _INK = (240, 242, 245)
@@ -38,26 +41,28 @@ def colour_of(person_id: int) -> tuple[int, int, int]:
     return round(255 * blue), round(255 * green), round(255 * red)
 
 
-def draw_person(image: np.ndarray, box: np.ndarray, label: Label) -> None:
-    """Draw one person into a uint8 ``(H, W, 3)`` image, channels blue, green, red.
+def draw_people(image: np.ndarray, people: Sequence[tuple[np.ndarray, Label]]) -> None:
+    """Draw people into a uint8 ``(H, W, 3)`` image, channels blue, green, red; their panels do not overlap.
 
     Args:
         image: changed in place.
-        box: ``(4,)`` in [0, 1].
-        label: what to write.
+        people: of each the box, ``(4,)`` in [0, 1], and what to write.
     """
     height, width = image.shape[:2]
-    x1, y1, x2, y2 = (box * np.array([width, height] * 2)).round().astype(int).tolist()
     size = text_size(height)
-    cv2.rectangle(image, (x1, y1), (x2, y2), colour_of(label.person_id), max(2, size // 8), cv2.LINE_AA)
-    card = _card(label, size)
-    _blend(image, card, *_place(card, (x1, y1, x2, y2), (height, width)))
+    boxes = [Area(*(box * np.array([width, height] * 2)).round().astype(int).tolist()) for box, _ in people]
+    for box, (_, label) in zip(boxes, people, strict=True):
+        corners = (box.left, box.top), (box.right, box.bottom)
+        cv2.rectangle(image, *corners, colour_of(label.person_id), max(2, size // 8), cv2.LINE_AA)
+    cards = [_card(label, size) for _, label in people]
+    for card, area in zip(cards, place_cards([_size(card) for card in cards], boxes, (height, width)), strict=True):
+        _blend(image, card, area)
 
 
 def draw_note(image: np.ndarray, text: str) -> None:
     """Write one line into the lower left corner."""
     card = _line(text, text_size(image.shape[0]))
-    _blend(image, card, 0, image.shape[0] - len(card))
+    _blend(image, card, inside_image(0, image.shape[0], _size(card), _size(image)))
 
 
 def text_size(height: int) -> int:
@@ -123,23 +128,11 @@ def _font(size: int) -> ImageFont.FreeTypeFont:
     return ImageFont.truetype(font_manager.findfont("DejaVu Sans"), size)
 
 
-def _place(card: np.ndarray, box: tuple[int, int, int, int], size: tuple[int, int]) -> tuple[int, int]:
-    """Left and top of a card: above the person, else beside them, so that faces stay free; at worst over them."""
-    x1, y1, x2, _ = box
-    height, width = card.shape[:2]
-    if y1 >= height:
-        return x1, y1 - height
-    if x2 + width <= size[1]:
-        return x2, y1
-    if x1 >= width:
-        return x1 - width, y1
-    return x1, y1
+def _size(image: np.ndarray) -> tuple[int, int]:
+    return image.shape[0], image.shape[1]
 
 
-def _blend(image: np.ndarray, card: np.ndarray, left: int, top: int) -> None:
-    height, width = image.shape[:2]
-    left = max(0, min(left, width - card.shape[1]))
-    top = max(0, min(top, height - card.shape[0]))
-    part = image[top : top + card.shape[0], left : left + card.shape[1]]
+def _blend(image: np.ndarray, card: np.ndarray, area: Area) -> None:
+    part = image[area.top : area.bottom, area.left : area.right]
     card = card[: part.shape[0], : part.shape[1]]
     part[:] = cv2.addWeighted(card, _OPACITY, part, 1 - _OPACITY, 0)

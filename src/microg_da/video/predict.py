@@ -20,7 +20,7 @@ from microg_da.files import replacing, write_json
 from microg_da.types import ClipKey
 from microg_da.video.action_scorer import ActionScorer, WindowBuffer
 from microg_da.video.box_sources import RATE, Look, People, join_looks
-from microg_da.video.drawing import Label, draw_note, draw_person
+from microg_da.video.drawing import Label, draw_note, draw_people
 from microg_da.video.reader import Video, at_rate
 from microg_da.video.tracks import Tracks, average_over_tracks
 from microg_da.video.writer import GIF_SECONDS, GifWriter, Mp4Writer
@@ -208,9 +208,11 @@ def render(
                 break
             if writer.wants(frame.seconds):
                 image = frame.image.copy()
-                for seen in tracks.at(frame.seconds):
-                    actions = labels[seen.row] if seen.row >= 0 else ()
-                    draw_person(image, seen.box, Label(seen.person_id, actions, seen.roll))
+                people = [
+                    (seen.box, Label(seen.person_id, labels[seen.row] if seen.row >= 0 else (), seen.roll))
+                    for seen in tracks.at(frame.seconds)
+                ]
+                draw_people(image, people)
                 draw_note(image, f"{frame.seconds:.1f} s")
                 writer.add(image, frame.seconds)
             advance(found.seconds + frame.seconds)
