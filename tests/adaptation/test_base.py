@@ -1,14 +1,23 @@
 """What all methods share, and the registry they stand in."""
 
 import copy
+import sys
 
 import pytest
 import torch
 from sklearn.metrics import log_loss
 
-from microg_da.adaptation import ADAPTATIONS, ORACLES
-from microg_da.adaptation.base import TestTimeMethod, TrainingMethod, create_adaptation, methods_of, split_prediction
+from microg_da.adaptation import ADAPTATIONS
+from microg_da.adaptation.base import (
+    DomainAdaptation,
+    TestTimeMethod,
+    TrainingMethod,
+    create_adaptation,
+    methods_of,
+    split_prediction,
+)
 from microg_da.adaptation.losses import multilabel_bce
+from microg_da.config import load_config
 from microg_da.data.batches import collate_clips
 from microg_da.errors import InputError
 from microg_da.models.detector import create_detector
@@ -112,10 +121,6 @@ def test_every_method_predicts_and_leaves_the_detector_as_it_was(detector, name,
     assert all(torch.equal(value, before[key]) for key, value in detector.state_dict().items())
 
 
-def test_the_methods_that_see_target_labels_are_the_listed_oracles():
-    assert {name for name in methods_of(TrainingMethod) if ADAPTATIONS.load(name).uses_target_labels} == set(ORACLES)
-
-
 def test_a_method_trains_or_acts_at_test_time_and_never_both():
     training, test_time = set(methods_of(TrainingMethod)), set(methods_of(TestTimeMethod))
     assert not training & test_time
@@ -123,6 +128,28 @@ def test_a_method_trains_or_acts_at_test_time_and_never_both():
     for name in training:
         companion = create_adaptation(name, feature_dim=3, num_classes=C).companion
         assert isinstance(companion, TestTimeMethod) is ADAPTATIONS.load(name).has_companion
+
+
+def test_every_method_that_sees_target_labels_is_stamped_and_no_other():
+    for name in ADAPTATIONS:
+        config = load_config("ava2microg", [f"adaptation={name}"])
+        assert config.uses_target_labels == ADAPTATIONS.load(name).uses_target_labels, name
+    assert load_config("ava2microg", ["adaptation=joint"]).uses_target_labels
+
+
+class Peeking(DomainAdaptation):
+    """A method of another package that sees target labels."""
+
+    uses_target_labels = True
+
+
+@pytest.mark.parametrize("words", [["adaptation=peeking"], ["adaptation=dann", "adaptation.test_time=peeking"]])
+def test_a_method_from_outside_that_sees_target_labels_is_stamped(words, monkeypatch):
+    monkeypatch.setattr(ADAPTATIONS, "_entries", dict(ADAPTATIONS._entries))
+    assert not load_config("ava2microg", ["adaptation=dann", "adaptation.test_time=null"]).uses_target_labels
+    ADAPTATIONS.register("peeking", f"{__name__}:Peeking", "sees target labels")
+    monkeypatch.setitem(sys.modules, __name__, sys.modules[Peeking.__module__])
+    assert load_config("ava2microg", words).uses_target_labels
 
 
 def test_predictions_are_split_between_the_domains():

@@ -96,10 +96,16 @@ def test_the_gap_recovered_is_what_its_definition_says(finished):
     folder, _ = finished
     results = json.loads((folder / "results.json").read_text())
     low, adapted, high = (row["target"]["map"] for row in results["rows"])
-    if high > low:
+    found = results["finding"]
+    assert found["gap"]["value"] == pytest.approx(high - low)
+    assert found["same_data"] is False
+    assert found["boxes"] == results["rows"][0]["target"]["num_boxes"]
+    if found["gap"]["low"] is not None and found["gap"]["low"] > 0:
         assert results["gap_recovered"] == pytest.approx((adapted - low) / (high - low))
+        assert found["absent"] is None
     else:
         assert results["gap_recovered"] is None
+        assert found["absent"] in ("no_interval", "gap_not_measurable", "no_gap")
 
 
 def test_its_saved_configuration_repeats_the_run(finished, environment):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+import shutil
 import statistics
 from collections.abc import Callable
 from html.parser import HTMLParser
@@ -15,7 +16,10 @@ import pytest
 from microg_da import reporting
 from microg_da.cli import main
 from microg_da.errors import InputError
+from microg_da.evaluation.intervals import RESAMPLES
+from microg_da.evaluation.uncertainty import Bootstrap, bootstrap, interval
 from microg_da.reporting.run_comparison import compare_runs, write_comparison
+from microg_da.runs.reader import read_run_folder
 
 
 @pytest.fixture
@@ -103,6 +107,77 @@ def test_what_is_not_comparable_is_said(make_setting):
     assert "different splits" not in notes
 
 
+def drawn(folder: Path, variant: str) -> Bootstrap:
+    test = read_run_folder(folder).target_test
+    return bootstrap(test.detections[variant], test.truth, resamples=RESAMPLES)
+
+
+@pytest.fixture
+def settings(make_run, make_setting) -> dict[str, list[Path]]:
+    """Two methods on two seeds each, all on the same test set, with tables."""
+    tables = make_run("tables", tables=True, examples=0, seed=7)
+    runs = {"adabn": make_setting("adabn", {0: 0.4, 1: 0.4}), "dann": make_setting("dann", {0: 0.5, 1: 0.5})}
+    for method, folders in runs.items():
+        for folder in folders:
+            shutil.copytree(tables / "ground_truth", folder / "ground_truth")
+            shutil.copytree(tables / "detections", folder / "detections")
+            if method == "adabn":  # as good as a detector that was never adapted
+                shutil.copy(
+                    folder / "detections/source_only_target.csv.gz", folder / "detections/adapted_target.csv.gz"
+                )
+    shutil.rmtree(tables)
+    return runs
+
+
+def test_a_difference_has_the_interval_of_its_resamples(settings):
+    found = compare_runs([*settings["adabn"], *settings["dann"]])
+    assert found.comparable
+    (setting,) = [setting for setting in found.settings if setting.name == "dann"]
+    before, after = drawn(settings["adabn"][0], "adapted"), drawn(settings["dann"][0], "adapted")
+    wanted = interval(after.macro["map"] - before.macro["map"], after.point["map"] - before.point["map"])
+    assert setting.interval == pytest.approx(wanted)
+    assert setting.verdict == ("better" if wanted[0] > 0 else "no_measurable_change")
+
+
+def test_settings_that_answer_alike_do_not_measurably_differ(settings, tmp_path):
+    for folder in settings["dann"]:
+        shutil.copy(settings["adabn"][0] / "detections/adapted_target.csv.gz", folder / "detections")
+    found = compare_runs([*settings["adabn"], *settings["dann"]])
+    assert found.settings[1].interval == (0, 0)
+    assert found.settings[1].verdict == "no_measurable_change"
+    text = write_comparison(found, tmp_path / "page.html").read_text()
+    assert "no measurable change" in text
+    assert not re.search(r'class="(n )?(better|up|down|worse)"', text)
+
+
+def test_what_is_not_comparable_has_no_colour_and_no_verdict(settings, tmp_path):
+    for folder in settings["dann"]:
+        run = json.loads((folder / "run.json").read_text())
+        (folder / "run.json").write_text(json.dumps(run | {"target": "synthetic:earth"}))
+    found = compare_runs([*settings["adabn"], *settings["dann"]])
+    assert not found.comparable
+    assert found.as_dict()["comparable"] is False
+    assert (found.settings[1].interval, found.settings[1].verdict) == (None, "unknown")
+    text = write_comparison(found, tmp_path / "page.html").read_text()
+    assert "not comparable</span>" in text
+    assert not re.search(r'class="(n )?(better|up|down|worse)"', text)
+
+
+def test_small_test_sets_and_missing_gaps_are_noted(make_setting, with_finding):
+    (folder,) = make_setting("dann", {0: 0.4})
+    results = json.loads((folder / "results.json").read_text())
+    for row in results["rows"]:
+        row["target"]["num_boxes"] = 7
+    (folder / "results.json").write_text(json.dumps(with_finding(results, width=1.0)))
+    found = compare_runs([folder])
+    notes = " ".join(found.notes)
+    assert "Only 7 boxes" in notes
+    assert "Gap recovered is not given" in notes
+    (run,) = found.as_dict()["settings"][0]["runs"]
+    assert run["absent"] == "gap_not_measurable"
+    assert math.isnan(run["gap_recovered"])
+
+
 def test_a_folder_stands_for_the_runs_in_it(make_setting):
     runs = make_setting("dann", {0: 0.3, 1: 0.4})
     assert compare_runs([runs[0].parent]).settings[0].seeds == 2
@@ -137,7 +212,8 @@ def test_command_prints_a_table(make_setting, capsys):
     runs = make_setting("adabn", {0: 0.3, 1: 0.3}) + make_setting("dann", {0: 0.4, 1: 0.5})
     assert main(["compare", *map(str, runs)]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert re.search(r"^dann +2 .*45\.0 ± 7\.1.*\+15\.0 ± 7\.1$", lines[-1])
+    assert re.search(r"^dann +2 .*45\.0 ± 7\.1.*\+15\.0 ± 7\.1$", lines[-2])
+    assert lines[-1].strip() == "no interval"  # without tables nothing can be drawn
 
 
 def test_report_command_rebuilds_the_page(run_folder, capsys):

@@ -14,7 +14,6 @@ from microg_da.data import datamodule
 from microg_da.data.batches import collate_clips
 from microg_da.data.datamodule import DomainDatasets, StageData
 from microg_da.errors import InputError
-from microg_da.runs.folder import gap_recovered
 from microg_da.training.experiment import fit, method_label
 from microg_da.training.module import DetectorModule, build_optimizer
 from microg_da.types import Clip, ClipKey
@@ -170,24 +169,6 @@ def test_frozen_parameters_are_left_out():
 )
 def test_a_label_claims_rotation_only_where_clips_were_turned(words, label):
     assert method_label(load_config("ava2microg", words)) == label
-
-
-def rows(**maps):
-    return [{"name": name, "target": {"map": value}} for name, value in maps.items()]
-
-
-@pytest.mark.parametrize(
-    ("maps", "expected"),
-    [
-        ({"source_only": 0.3, "adapted": 0.4, "target_supervised": 0.5}, 0.5),
-        ({"source_only": 0.3, "adapted": 0.2, "target_supervised": 0.5}, -0.5),
-        ({"source_only": 0.5, "adapted": 0.6, "target_supervised": 0.5}, None),
-        ({"source_only": 0.5, "adapted": 0.6}, None),
-        ({"source_only": None, "adapted": 0.6, "target_supervised": 0.7}, None),
-    ],
-)
-def test_the_gap_recovered(maps, expected):
-    assert gap_recovered(rows(**maps)) == (pytest.approx(expected) if expected is not None else None)
 
 
 def test_what_a_data_set_skips_is_listed_in_the_run_folder(tmp_path, monkeypatch):

@@ -56,6 +56,7 @@ def test_a_validator_chooses_the_epoch_before_the_collapse(tmp_path, collapsing)
     chosen = torch.load(run.detector_file("adapt"), weights_only=True)["state_dict"]
     assert (chosen["head.projection.bias"] == 0).all()
     row = run.row("adapted")
+    assert row["collapse"]["verdict"] == "sound"
     assert row["collapse"]["collapsed"] is False
     assert set(row["validators"]) == set(VALIDATORS)
     assert row["validators"]["entropy"] == pytest.approx(table["validator/entropy"][0], rel=1e-4)

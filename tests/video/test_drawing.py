@@ -84,3 +84,14 @@ def test_gif_is_small_and_short(tmp_path):
             image.seek(frame)
             durations.append(image.info["duration"])
     assert sum(durations) / 1000 == pytest.approx(GIF_SECONDS, abs=0.2)
+
+
+CROWD = [(0.30, 0.3, 0.42, 0.9), (0.40, 0.3, 0.52, 0.9), (0.45, 0.32, 0.6, 0.92), (0.31, 0.35, 0.44, 0.95)]
+
+
+def test_every_person_of_a_crowd_has_a_panel_of_its_own():
+    labels = [Label(number, ACTIONS) for number in range(4)]
+    together, alone = np.full((480, 854, 3), 90, np.uint8), np.full((480, 854, 3), 90, np.uint8)
+    draw_people(together, [(np.array(box), label) for box, label in zip(CROWD, labels, strict=True)])
+    draw_people(alone, [(np.array(CROWD[0]), labels[0])])
+    assert changed(together).sum() > 3 * changed(alone).sum()

@@ -62,9 +62,11 @@ class Method(nn.Module):
 
     Attributes:
         Arguments: dataclass of the method's settings, filled from ``adaptation.args``.
+        uses_target_labels: whether the method reads target labels. Such a method is an oracle.
     """
 
     Arguments: ClassVar[type] = NoArguments
+    uses_target_labels: ClassVar[bool] = False
 
     def __init__(self, arguments: Any, task: Task) -> None:
         super().__init__()
@@ -108,14 +110,12 @@ class TrainingMethod(Method):
 
     Attributes:
         uses_source: whether the stage reads labelled source clips.
-        uses_target_labels: whether the stage reads target labels. Such a method is an oracle.
         has_epochs: whether the stage takes steps. A method without them changes the detector in
             :meth:`before_training` alone.
         has_companion: whether :attr:`companion` is a method.
     """
 
     uses_source: ClassVar[bool] = True
-    uses_target_labels: ClassVar[bool] = False
     has_epochs: ClassVar[bool] = True
     has_companion: ClassVar[bool] = False
 

@@ -220,10 +220,16 @@ class Config:
 
     @property
     def uses_target_labels(self) -> bool:
-        """Whether target labels take part in training or choosing the adapted model: the run is an oracle's."""
-        from microg_da.adaptation import ORACLES
+        """Whether target labels take part in training or choosing the adapted model: the run is an oracle's.
 
-        return self.oracle or self.selection == "oracle" or self.adaptation.name in ORACLES
+        The classes of the methods are asked, which imports them.
+        """
+        from microg_da.adaptation import ADAPTATIONS
+
+        if self.oracle or self.selection == "oracle":
+            return True
+        names = (self.adaptation.name, self.adaptation.test_time)
+        return any(ADAPTATIONS.load(name).uses_target_labels for name in names if name is not None)
 
 
 @cache

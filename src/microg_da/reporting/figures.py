@@ -74,8 +74,9 @@ def line_chart(title: str, curves: dict[str, pd.Series], *, scale: float = 1.0, 
     y_low, y_high = _span(min(every_y.min(), 0.0) if zero else every_y.min(), every_y.max())
     y_ticks = MaxNLocator(nbins=5, steps=[1, 2, 2.5, 5, 10]).tick_values(y_low, y_high)
     y_low, y_high = y_ticks[0], y_ticks[-1]
+    # An axis of one epoch has one tick; the locator would add ticks between whole numbers, with the same text.
     x_ticks = np.asarray(MaxNLocator(nbins=6, steps=[1, 2, 5, 10], integer=True).tick_values(x_low, x_high))
-    x_ticks = x_ticks[(x_ticks >= x_low) & (x_ticks <= x_high)]
+    x_ticks = x_ticks[(x_ticks >= x_low) & (x_ticks <= x_high) & (np.abs(x_ticks - np.round(x_ticks)) < 1e-9)]
 
     def to_x(x: Any) -> Any:
         return left + (x - x_low) / (x_high - x_low) * (width - left - right)

@@ -29,6 +29,16 @@ class TargetTest:
     protocol: str
 
 
+def read_source_truth(folder: Path) -> pd.DataFrame | None:
+    """The annotations of a run's source test set, ``ground_truth/source.csv``; None where it is not in the folder.
+
+    Raises:
+        InputError: if the file is there and cannot be understood.
+    """
+    path = folder / "ground_truth" / "source.csv"
+    return read_annotations(path) if path.is_file() else None
+
+
 def read_target_test(folder: Path, rows: list[str], protocol: str, settings: dict[str, Any]) -> TargetTest | None:
     """Read ``ground_truth/target.csv`` and ``detections/<row>_target.csv.gz``; None where they are not in the folder.
 

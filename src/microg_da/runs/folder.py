@@ -16,9 +16,13 @@ from typing import Any
 from pytorch_lightning.utilities import rank_zero_only
 
 from microg_da.config import Config, load_config, save_config
+from microg_da.data.annotations import read_annotations, read_detections
 from microg_da.errors import InputError
+from microg_da.evaluation.finding import Finding, find
+from microg_da.evaluation.intervals import VARIANTS, paired_intervals
 from microg_da.files import write_json
 from microg_da.runs.code_state import code_state
+from microg_da.taxonomy import get_taxonomy
 
 _FOLDER = "MICROG_DA_RUN_FOLDER"
 """Tells the processes that Lightning starts beside the first one which folder that one has made."""
@@ -141,20 +145,31 @@ class Run:
     def results(self) -> dict[str, Any]:
         """``results.json`` as it stands."""
         results = _read_object(self.path / "results.json")
-        return results if results is not None and "rows" in results else {"rows": [], "gap_recovered": None}
+        return results if results is not None and "rows" in results else _results([])
 
     def row(self, name: str) -> dict[str, Any] | None:
         """One finished row of the results."""
         return next((row for row in self.results["rows"] if row["name"] == name), None)
 
     def add_row(self, row: dict[str, Any]) -> None:
-        """Add a finished row, and the gap recovered once its three figures are known."""
+        """Add a finished row. What the rows say together is not known until :meth:`conclude`."""
         if not is_leader():
             return
-        order = ["source_only", "adapted", "target_supervised"]
         rows = [other for other in self.results["rows"] if other["name"] != row["name"]] + [row]
-        rows.sort(key=lambda item: order.index(item["name"]))
-        write_json(self.path / "results.json", {"rows": rows, "gap_recovered": gap_recovered(rows)})
+        rows.sort(key=lambda item: VARIANTS.index(item["name"]))
+        write_json(self.path / "results.json", _results(rows))
+
+    def conclude(self) -> None:
+        """Work out what the finished rows say together, and write it into ``results.json``."""
+        if not is_leader():
+            return
+        rows = self.results["rows"]
+        truth = {domain: read_annotations(self.ground_truth_file(domain)) for domain in ("source", "target")}
+        detections = {row["name"]: read_detections(self.detections_file(row["name"], "target")) for row in rows}
+        taxonomy = get_taxonomy(self.config.data.taxonomy)
+        intervals = paired_intervals(truth["target"], detections, taxonomy, self.config.evaluation.protocol)
+        finding = find(rows, intervals, **truth)
+        write_json(self.path / "results.json", _results(rows, finding))
 
     @contextlib.contextmanager
     def recording_failure(self) -> Iterator[None]:
@@ -200,13 +215,13 @@ def embedded_notice(config: Config) -> str | None:
     return None
 
 
-def gap_recovered(rows: list[dict[str, Any]]) -> float | None:
-    """(adapted − source-only) / (target-supervised − source-only) of target mAP; None without all three."""
-    maps = {row["name"]: row["target"]["map"] for row in rows}
-    if not {"source_only", "adapted", "target_supervised"} <= maps.keys() or None in maps.values():
-        return None
-    gap = maps["target_supervised"] - maps["source_only"]
-    return (maps["adapted"] - maps["source_only"]) / gap if gap > 0 else None
+def _results(rows: list[dict[str, Any]], finding: Finding | None = None) -> dict[str, Any]:
+    """What ``results.json`` holds; without a finding while the run is not finished."""
+    return {
+        "rows": rows,
+        "gap_recovered": finding.gap_recovered if finding else None,
+        "finding": finding.as_dict() if finding else None,
+    }
 
 
 def describe_environment() -> dict[str, Any]:

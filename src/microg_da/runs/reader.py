@@ -14,13 +14,17 @@ import yaml
 
 from microg_da.config.experiments import YAML_ERRORS
 from microg_da.errors import InputError
-from microg_da.reporting.target_scores import TargetTest, read_target_test
+from microg_da.evaluation.finding import Finding, find, read_finding
+from microg_da.evaluation.intervals import ADAPTED, SOURCE_ONLY, TARGET_SUPERVISED, VARIANTS
+from microg_da.reporting.target_scores import TargetTest, read_source_truth, read_target_test
 
 if TYPE_CHECKING:
     from microg_da.reporting.intervals import Intervals
 
-SOURCE_ONLY, ADAPTED, TARGET_SUPERVISED = ROWS = ("source_only", "adapted", "target_supervised")
+ROWS = VARIANTS
 STAGES = ("source", "adapt", "target_supervised")
+
+__all__ = ["ADAPTED", "ROWS", "SOURCE_ONLY", "STAGES", "TARGET_SUPERVISED", "RunFolder", "flatten", "read_run_folder"]
 
 
 @dataclass(frozen=True)
@@ -30,7 +34,7 @@ class RunFolder:
     Attributes:
         path: the folder.
         run: ``run.json``: what the run was.
-        results: ``results.json``: ``rows`` of scores and ``gap_recovered``.
+        results: ``results.json``: ``rows`` of scores, ``gap_recovered`` and ``finding``.
         config: the text of ``config.yaml``, if there.
         environment: ``environment.json``, empty if not there.
         curves: ``metrics/<stage>/metrics.csv`` by stage, in the order of training.
@@ -56,8 +60,11 @@ class RunFolder:
     @cached_property
     def target_test(self) -> TargetTest | None:
         """What is true of the target test set and what was said of it, if the tables are in the folder."""
-        rows = [row["name"] for row in self.results["rows"]]
-        return read_target_test(self.path, rows, self.run.get("protocol") or "corrected", self.settings)
+        return self.read_test([row["name"] for row in self.results["rows"]])
+
+    def read_test(self, variants: list[str]) -> TargetTest | None:
+        """As :attr:`target_test`, of some detectors of the run only, and not kept."""
+        return read_target_test(self.path, variants, self.run.get("protocol") or "corrected", self.settings)
 
     @cached_property
     def intervals(self) -> Intervals | None:
@@ -65,6 +72,18 @@ class RunFolder:
         from microg_da.reporting.intervals import target_intervals
 
         return None if self.target_test is None else target_intervals(self.target_test)
+
+    @cached_property
+    def finding(self) -> Finding:
+        """What the run found: as its results say, or, where these hold none, worked out from its tables.
+
+        Raises:
+            InputError: if the results hold a finding that cannot be understood.
+        """
+        if (found := read_finding(self.results, str(self.path / "results.json"))) is not None:
+            return found
+        target = None if self.target_test is None else self.target_test.truth
+        return find(self.results["rows"], self.intervals, source=read_source_truth(self.path), target=target)
 
     def row(self, name: str) -> dict[str, Any] | None:
         """The row of ``results.json`` with this name (one of :data:`ROWS`), if the run has it."""

@@ -143,6 +143,7 @@ class Experiment:
             write_examples(self.run, self.datasets)
         self._list_skipped()
         self._warn_of_collapse()
+        self.run.conclude()
         finish_logging(self.run)
         self.run.update(status="finished", peak_memory_mib=round(peak_memory_mib()))
 
@@ -307,8 +308,10 @@ class Experiment:
 
     def _warn_of_collapse(self) -> None:
         guard = (self.run.row("adapted") or {}).get("collapse") or {}
-        if guard.get("collapsed"):
+        if guard.get("verdict") == "collapsed":
             self._warn(f"the adapted detector has collapsed: {guard['reason']}")
+        elif guard.get("verdict") == "too_few_people":
+            self._warn(f"too few people to say whether the adapted detector has collapsed: {guard['reason']}")
 
     def _warn(self, warning: str) -> None:
         self.run.update(warnings=[*self.run.record["warnings"], warning])

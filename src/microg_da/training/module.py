@@ -144,7 +144,8 @@ class DetectorModule(pl.LightningModule):
             self.observations.reset()
             scores, report = judge(observed)
             self.log_dict({f"validator/{name}": value for name, value in scores.items()})
-            self.log("collapse", float(report.collapsed))
+            said = report.verdict != "too_few_people"
+            self.log("collapse", float(report.collapsed) if said else float("nan"))
 
     def _log_scores(self, accumulated: ScoreSink) -> float | None:
         scores = accumulated.metrics.compute()
