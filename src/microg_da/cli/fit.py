@@ -41,7 +41,11 @@ def run(args: argparse.Namespace) -> int:
         raise InputError("give either --experiment or --config, not both.")
     config = None if args.resume else load_config(args.experiment, overrides, config=args.config)
 
-    # Imported only now, so that a misspelt key is reported before torch has loaded.
+    if config is not None:
+        from microg_da.training.preflight import check_quickly
+
+        check_quickly(config)
+    # Imported only now, so that most mistakes are reported before torch has loaded.
     from rich.console import Console
 
     from microg_da.reporting import results_table, write_report, write_results_csv

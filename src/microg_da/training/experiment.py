@@ -14,18 +14,18 @@ import torch
 from rich.console import Console
 
 from microg_da.adaptation import ADAPTATIONS
-from microg_da.adaptation.base import Adaptation, method_arguments
+from microg_da.adaptation.base import Adaptation
 from microg_da.allocator import keep_freed_memory
-from microg_da.config import AdaptationConfig, Config, TrainingConfig
+from microg_da.config import Config, TrainingConfig
 from microg_da.data.annotations import write_detections
 from microg_da.data.datamodule import DOMAINS, Domain, DomainDatasets, StageData
-from microg_da.errors import InputError
 from microg_da.files import replacing
 from microg_da.models.cost import count_parameters
 from microg_da.models.detector import ActionDetector
 from microg_da.taxonomy import get_taxonomy
 from microg_da.training.examples import write_examples
 from microg_da.training.people_sample import PeopleSample
+from microg_da.training.preflight import check
 from microg_da.training.run import Run, embedded_notice, is_leader
 from microg_da.training.stage import make_trainer, save_detector, train_stage
 from microg_da.training.survival import damage, explaining_failures, stopping_cleanly
@@ -64,9 +64,9 @@ def fit(
     keep_freed_memory()
     run = Run.plan(config, root, name) if config is not None else Run.open(resume)  # type: ignore[arg-type]
     config = run.config
+    # Whatever is wrong with the request is reported before a clip is drawn and before a folder is made.
+    check(config, resumes=resume is not None)
     announce(config, console)
-    # Whatever can be wrong with the request comes to light before a folder is made and before an hour is spent.
-    _check_methods(config.adaptation)
     datasets = DomainDatasets(config)
     datasets.open_for_fit()
     if resume is None:
@@ -327,34 +327,6 @@ def method_label(config: Config) -> str:
     trains = ADAPTATIONS.load(settings.name).trains and settings.epochs
     rotation = f"rotation {settings.rotation:g}°" if trains and settings.rotation else None
     return " + ".join(part for part in (settings.name, rotation, settings.test_time) if part)
-
-
-def _check_methods(settings: AdaptationConfig) -> None:
-    """Refuse arguments that do not exist, and two methods where only one can act.
-
-    Raises:
-        InputError: naming the key.
-    """
-    method_arguments(settings.name, settings.args)
-    if settings.test_time is None:
-        return
-    method_arguments(settings.test_time, settings.test_time_args, key="adaptation.test_time_args")
-    first, second = (ADAPTATIONS.load(name) for name in (settings.name, settings.test_time))
-    if second.trains:
-        raise InputError(
-            f"adaptation.test_time={settings.test_time}: this method trains, and cannot act at test time only. "
-            "Choose another one, or make it adaptation.name."
-        )
-    if settings.name == "source_only":
-        raise InputError(
-            f"adaptation.test_time={settings.test_time} would act on a model that another method has trained, and "
-            f"source_only is none. Say adaptation={settings.test_time}."
-        )
-    if first.predict is not Adaptation.predict and not first.trains:
-        raise InputError(
-            f"adaptation.test_time={settings.test_time} would take the place of {settings.name}, which acts at test "
-            "time too. Choose one of them."
-        )
 
 
 def peak_memory_mib() -> float:
