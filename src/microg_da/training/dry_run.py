@@ -13,6 +13,7 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from rich.console import Console
+from torch.utils.data import DataLoader
 
 from microg_da.adaptation.base import Adaptation
 from microg_da.config import AugmentConfig, Config, TrainingConfig
@@ -184,20 +185,18 @@ class _DryRun:
         """Go through the stages of the run."""
         config = self.config
         detector = self.experiment.new_detector("source")
-        plain = self.experiment.plain_method(detector)
         parameters = count_parameters(detector), count_parameters(detector, trainable=True)
         if config.checkpoint is None:
-            data = self.experiment.stage_data(labelled="source", unlabelled=None)
-            self._stage("source", detector, plain, plain, data, config.training)
+            self._plain_stage("source", detector, "source", config.training)
         else:
-            self._stage("source", detector, plain, plain, None, replace(config.training, epochs=0))
+            self._plain_stage("source", detector, None, replace(config.training, epochs=0))
         if config.bounds:
             bound = config.target_supervised
-            data = self.experiment.stage_data(labelled="target", unlabelled=None)
             training = replace(config.training, epochs=bound.epochs or config.training.epochs)
-            self._stage("target_supervised", detector, plain, plain, data, training, bound.rotation)
+            detector = self.experiment.new_detector("target_supervised")
+            self._plain_stage("target_supervised", detector, "target", training, bound.rotation)
         if config.adaptation.name != "source_only":
-            self._adaptation(detector)
+            self._adaptation(self.experiment.new_detector("adapt"))
         return RunCost(
             *parameters,
             num_frames=config.model.num_frames,
@@ -209,6 +208,19 @@ class _DryRun:
             drawing_seconds=self._drawing_seconds(),
             held_mib=self._held_mib(),
         )
+
+    def _plain_stage(
+        self,
+        name: str,
+        detector: ActionDetector,
+        labelled: Domain | None,
+        training: TrainingConfig,
+        rotation: float | None = None,
+    ) -> None:
+        """A stage that trains on labels alone; without a domain it trains on nothing."""
+        plain = self.experiment.plain_method(detector)
+        data = self.experiment.stage_data(labelled=labelled) if labelled is not None else None
+        self._stage(name, detector, plain, plain, data, training, rotation)
 
     def _adaptation(self, detector: ActionDetector) -> None:
         settings = self.config.adaptation
@@ -280,12 +292,20 @@ class _DryRun:
             trainer.fit(module, datamodule=data)
         detector.cpu()
         method.cpu()
-        start = time.perf_counter()
-        with quiet():
-            next(iter(data.train_dataloader()))
-        # Processes that load data do so during the step.
-        reading = (time.perf_counter() - start) / max(self.config.data.num_workers, 1)
-        return max(watch.seconds[-1], reading) if self.config.data.num_workers else watch.seconds[-1] + reading
+        return self._with_reading(watch.seconds[-1], *data.train_dataloader().iterables.values())[0]
+
+    def _with_reading(self, work: float, *loaders: DataLoader[ClipBatch]) -> tuple[float, int]:
+        """Seconds of a batch with the reading of its clips, and how many clips it has."""
+        clips, start = 0, time.perf_counter()
+        for loader in loaders:
+            assert loader.batch_sampler is not None
+            assert loader.collate_fn is not None
+            indices = next(iter(loader.batch_sampler))
+            loader.collate_fn([loader.dataset[index] for index in indices])
+            clips += len(indices)
+        reading, workers = time.perf_counter() - start, self.config.data.num_workers
+        # Processes that load data do so while the device works.
+        return (max(work, reading / workers) if workers else work + reading), clips
 
     def _steps_per_epoch(self, data: StageData, training: TrainingConfig) -> int:
         """A pass over the larger domain; a batch that is not full is left out."""
@@ -301,15 +321,13 @@ class _DryRun:
     def _seconds_per_clip(self, detector: ActionDetector, method: Adaptation, domain: Domain) -> float:
         """Seconds to read a clip and to say what its people do, as in a test."""
         data = StageData(self.datasets)
-        start = time.perf_counter()
-        clips = len(next(iter(data.test_loader(domain))))
-        reading = (time.perf_counter() - start) / max(self.config.data.num_workers, 1)
         watch = _Stopwatch()
         for _ in range(_STEPS):
             pass_over(self.run, detector, method, data, domain, "test", callbacks=[watch], limit_test_batches=1)
         detector.cpu()
         method.cpu()
-        return (watch.seconds[-1] + reading) / clips
+        seconds, clips = self._with_reading(watch.seconds[-1], data.test_loader(domain))
+        return seconds / clips
 
     def _look(self, detector: ActionDetector, method: Adaptation, data: StageData) -> float:
         """Seconds that the method looks at training clips before the training."""
