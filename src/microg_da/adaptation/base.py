@@ -77,6 +77,16 @@ class Adaptation(nn.Module):
         self.class_groups = tuple(class_groups) if class_groups is not None else (0,) * num_classes
         self.class_rates = tuple(class_rates) if class_rates is not None else None
 
+    def check_detector(self, detector: ActionDetector) -> None:
+        """Refuse a detector that the method cannot act on. Called before a run, with a detector that may be changed.
+
+        Args:
+            detector: on the ``meta`` device: its layers and shapes can be looked at, its weights cannot.
+
+        Raises:
+            InputError: saying what the detector lacks.
+        """
+
     # ------------------------------------------------------------------------------------------------ training
 
     def losses(self, source: Prediction, target: Prediction, labels: Tensor, progress: float) -> dict[str, Tensor]:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from microg_da.adaptation.adabn import reestimate_batch_norm
+from microg_da.adaptation.adabn import layers_with_statistics, reestimate_batch_norm
 from microg_da.adaptation.base import Adaptation
 from microg_da.errors import InputError, unknown_name
 from microg_da.models.detector import ActionDetector
@@ -56,6 +56,18 @@ class RollTTA(Adaptation):
     Arguments: ClassVar[type] = RollTTAArguments
     trains: ClassVar[bool] = False
 
+    def __init__(self, arguments: RollTTAArguments, **task: Any) -> None:
+        super().__init__(arguments, **task)
+        if arguments.rolls < 1:
+            raise InputError(f"roll_tta: rolls={arguments.rolls} cannot be: expected a whole number of at least 1.")
+        _check_combine(arguments.combine)
+        _check_temperature(arguments.temperature)
+
+    def check_detector(self, detector: ActionDetector) -> None:
+        """With ``adabn`` the detector has batch normalisation."""
+        if self.arguments.adabn:
+            layers_with_statistics(detector)
+
     def before_training(
         self, detector: ActionDetector, source: Iterable[ClipBatch], target: Iterable[ClipBatch]
     ) -> None:
@@ -66,8 +78,6 @@ class RollTTA(Adaptation):
     def predict(self, detector: ActionDetector, batch: ClipBatch) -> Prediction:
         """The combined prediction; one forward pass a roll."""
         arguments = self.arguments
-        if arguments.rolls < 1:
-            raise InputError(f"roll_tta: rolls={arguments.rolls} cannot be: expected a whole number of at least 1.")
         if not batch.num_boxes:
             return super().predict(detector, batch)
         return predict_over_rolls(detector, batch, arguments.rolls, arguments.temperature, arguments.combine)
@@ -111,8 +121,7 @@ def confidence_weights(logits: Tensor, temperature: float) -> Tensor:
     Raises:
         InputError: if the temperature is not positive.
     """
-    if not temperature > 0:
-        raise InputError(f"roll_tta: temperature={temperature} cannot be: expected a number above 0.")
+    _check_temperature(temperature)
     # H(p) = softplus(z) - p z for p = sigmoid(z).
     entropy = (F.softplus(logits) - torch.sigmoid(logits) * logits).sum(dim=2)
     return (-entropy / temperature).softmax(dim=0)
@@ -129,11 +138,20 @@ def combine_views(logits: Tensor, weights: Tensor, combine: str) -> Tensor:
     Raises:
         InputError: for an unknown way to combine.
     """
-    if combine not in COMBINATIONS:
-        raise unknown_name("way to combine", combine, COMBINATIONS, where="roll_tta")
+    _check_combine(combine)
     if combine == "logits":
         return (weights[..., None] * logits).sum(dim=0)
     # Means of p and of 1 - p as logarithms, so that sure predictions keep their order where p rounds to 0 or 1.
     log_weights = weights.log()[..., None]
     yes, no = (torch.logsumexp(log_weights + F.logsigmoid(sign * logits), dim=0) for sign in (1, -1))
     return yes - no
+
+
+def _check_combine(combine: str) -> None:
+    if combine not in COMBINATIONS:
+        raise unknown_name("way to combine", combine, COMBINATIONS, where="roll_tta")
+
+
+def _check_temperature(temperature: float) -> None:
+    if not temperature > 0:
+        raise InputError(f"roll_tta: temperature={temperature} cannot be: expected a number above 0.")

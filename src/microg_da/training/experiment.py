@@ -14,12 +14,11 @@ import torch
 from rich.console import Console
 
 from microg_da.adaptation import ADAPTATIONS
-from microg_da.adaptation.base import Adaptation, method_arguments
+from microg_da.adaptation.base import Adaptation
 from microg_da.allocator import keep_freed_memory
-from microg_da.config import AdaptationConfig, Config, TrainingConfig
+from microg_da.config import Config, TrainingConfig
 from microg_da.data.annotations import write_detections
 from microg_da.data.datamodule import DomainDatasets, StageData
-from microg_da.errors import InputError
 from microg_da.files import replacing
 from microg_da.inference.feature_sample import PeopleSample
 from microg_da.inference.scoring import score_detector, validate_detector
@@ -30,6 +29,7 @@ from microg_da.runs.folder import Run, embedded_notice, is_leader
 from microg_da.taxonomy import get_taxonomy
 from microg_da.training.examples import write_examples
 from microg_da.training.interruption import damage, explaining_failures, stopping_cleanly
+from microg_da.training.preflight import check
 from microg_da.training.stage import make_trainer, save_detector, train_stage
 from microg_da.training.trackers import finish_logging
 from microg_da.types import DOMAINS, Domain
@@ -65,9 +65,9 @@ def fit(
     keep_freed_memory()
     run = Run.plan(config, root, name) if config is not None else Run.open(resume)  # type: ignore[arg-type]
     config = run.config
+    # Whatever is wrong with the request is reported before a clip is drawn and before a folder is made.
+    check(config, resumes=resume is not None)
     announce(config, console)
-    # Whatever can be wrong with the request comes to light before a folder is made and before an hour is spent.
-    _check_methods(config.adaptation)
     datasets = DomainDatasets(config)
     datasets.open_for_fit()
     if resume is None:
@@ -125,7 +125,7 @@ class Experiment:
         if self.config.adaptation.name != "source_only":
             # Whatever a method draws at first must not depend on the stages before, which a resumed run skips.
             pl.seed_everything(self.config.seed, workers=True, verbose=False)
-            method = method_at_test(self.config, detector, self._class_rates())
+            method = method_at_test(self.config, detector, self.class_rates())
             adapted, seconds = self._stage("adapt", lambda: self._adapt(detector, method), method)
             self._test("adapted", method_label(self.config), adapted, seconds, method)
         if is_leader():
@@ -142,7 +142,7 @@ class Experiment:
         file = self.run.detector_file(stage)
         if self._is_done(stage, method):
             self.console.print(f"[dim]{stage}: done before, read from {file}[/dim]")
-            detector = self._new_detector(stage)
+            detector = self.new_detector(stage)
             detector.load_state_dict(torch.load(file, map_location="cpu", weights_only=True)["state_dict"])
             if method is not None:
                 method.load_state_dict(torch.load(self.run.method_file(stage), map_location="cpu", weights_only=True))
@@ -163,37 +163,37 @@ class Experiment:
         return True
 
     def _train_source(self) -> tuple[ActionDetector, float]:
-        detector = self._new_detector("source")
+        detector = self.new_detector("source")
         if self.config.checkpoint is not None:
             self._say(f"source model from {self.config.checkpoint}")
             _load_source_model(detector, self.config)
             return detector, 0.0
         self._say("train on source")
-        data = self._stage_data(labelled="source", unlabelled=None)
-        return detector, self._train("source", detector, self._plain(detector), data, self.config.training)
+        data = self.stage_data(labelled="source", unlabelled=None)
+        return detector, self._train("source", detector, self.plain_method(detector), data, self.config.training)
 
     def _train_bound(self, source_model: ActionDetector) -> tuple[ActionDetector, float]:
         self._say("train the target-supervised bound (uses target labels)")
-        detector = self._new_detector("target_supervised")
+        detector = self.new_detector("target_supervised")
         settings = self.config.target_supervised
         if settings.start == "source":
             detector.load_state_dict(source_model.state_dict())
-        data = self._stage_data(labelled="target", unlabelled=None)
+        data = self.stage_data(labelled="target", unlabelled=None)
         training = replace(self.config.training, epochs=settings.epochs or self.config.training.epochs)
-        stage, plain = "target_supervised", self._plain(detector)
+        stage, plain = "target_supervised", self.plain_method(detector)
         return detector, self._train(stage, detector, plain, data, training, settings.rotation)
 
     def _adapt(self, source_model: ActionDetector, at_test: Adaptation) -> tuple[ActionDetector, float]:
         settings = self.config.adaptation
         self._say(f"adapt to unlabelled target clips: {method_label(self.config)}")
-        detector = self._new_detector("adapt")
+        detector = self.new_detector("adapt")
         detector.load_state_dict(source_model.state_dict())
         # A method that acts at test time on a model which another one trained looks at clips after that training.
         if settings.test_time is None:
             method = at_test
         else:
-            method = build_method(self.config, settings.name, detector, settings.args, self._class_rates())
-        data = self._adaptation_data(method)
+            method = build_method(self.config, settings.name, detector, settings.args, self.class_rates())
+        data = self.adaptation_data(method)
         seconds = self._look_at_clips(detector, method, data)
         if method.trains and settings.epochs:
             training = replace(self.config.training, epochs=settings.epochs, lr=settings.lr, cycles=settings.cycles)
@@ -249,7 +249,8 @@ class Experiment:
 
     # ----------------------------------------------------------------------------------------------------- pieces
 
-    def _new_detector(self, stage: str) -> ActionDetector:
+    def new_detector(self, stage: str) -> ActionDetector:
+        """The detector that a stage starts from."""
         # One seed for every stage: the bound starts from the weights that the source model started from.
         pl.seed_everything(self.config.seed, workers=True, verbose=False)
         return build_detector(self.config, self.config.model.checkpoint if stage != "adapt" else None)
@@ -290,21 +291,24 @@ class Experiment:
         self.run.update(warnings=[*self.run.record["warnings"], warning])
         self._say(f"[yellow]{warning}[/yellow]")
 
-    def _plain(self, detector: ActionDetector) -> Adaptation:
+    def plain_method(self, detector: ActionDetector) -> Adaptation:
+        """The method of stages that train on labels alone."""
         return build_method(self.config, "source_only", detector, {})
 
-    def _class_rates(self) -> tuple[float, ...] | None:
+    def class_rates(self) -> tuple[float, ...] | None:
         """What the source's labels say, for methods that may see them."""
         uses_source = ADAPTATIONS.load(self.config.adaptation.name).uses_source
         return self.datasets.class_rates if uses_source else None
 
-    def _adaptation_data(self, method: Adaptation) -> StageData:
+    def adaptation_data(self, method: Adaptation) -> StageData:
+        """What the adaptation stage of a method reads."""
         labelled: Domain | None = "source" if method.uses_source else None
         if method.uses_target_labels:
-            return self._stage_data(labelled, also_labelled="target", observe=True)
-        return self._stage_data(labelled, unlabelled="target", observe=True)
+            return self.stage_data(labelled, also_labelled="target", observe=True)
+        return self.stage_data(labelled, unlabelled="target", observe=True)
 
-    def _stage_data(self, labelled: Domain | None, unlabelled: Domain | None = None, **options: Any) -> StageData:
+    def stage_data(self, labelled: Domain | None, unlabelled: Domain | None = None, **options: Any) -> StageData:
+        """What a stage reads; ``options`` as :class:`~microg_da.data.datamodule.StageData` takes them."""
         config = self.config
         # Target labels enter selection only when the user asked for an oracle, or in the bound, which is one.
         validate_on: Domain = "target" if config.selection == "oracle" or labelled == "target" else "source"
@@ -328,34 +332,6 @@ def method_label(config: Config) -> str:
     trains = ADAPTATIONS.load(settings.name).trains and settings.epochs
     rotation = f"rotation {settings.rotation:g}°" if trains and settings.rotation else None
     return " + ".join(part for part in (settings.name, rotation, settings.test_time) if part)
-
-
-def _check_methods(settings: AdaptationConfig) -> None:
-    """Refuse arguments that do not exist, and two methods where only one can act.
-
-    Raises:
-        InputError: naming the key.
-    """
-    method_arguments(settings.name, settings.args)
-    if settings.test_time is None:
-        return
-    method_arguments(settings.test_time, settings.test_time_args, key="adaptation.test_time_args")
-    first, second = (ADAPTATIONS.load(name) for name in (settings.name, settings.test_time))
-    if second.trains:
-        raise InputError(
-            f"adaptation.test_time={settings.test_time}: this method trains, and cannot act at test time only. "
-            "Choose another one, or make it adaptation.name."
-        )
-    if settings.name == "source_only":
-        raise InputError(
-            f"adaptation.test_time={settings.test_time} would act on a model that another method has trained, and "
-            f"source_only is none. Say adaptation={settings.test_time}."
-        )
-    if first.predict is not Adaptation.predict and not first.trains:
-        raise InputError(
-            f"adaptation.test_time={settings.test_time} would take the place of {settings.name}, which acts at test "
-            "time too. Choose one of them."
-        )
 
 
 def peak_memory_mib() -> float:
