@@ -36,6 +36,10 @@ class AdaBN(TrainingMethod):
     Arguments: ClassVar[type] = AdaBNArguments
     has_epochs: ClassVar[bool] = False
 
+    def check_detector(self, detector: ActionDetector) -> None:
+        """The detector has batch normalisation."""
+        layers_with_statistics(detector)
+
     def before_training(
         self, detector: ActionDetector, source: Iterable[ClipBatch], target: Iterable[ClipBatch]
     ) -> None:
@@ -50,9 +54,7 @@ class AdaBN(TrainingMethod):
 @torch.no_grad()
 def reestimate_batch_norm(detector: ActionDetector, clips: Iterable[ClipBatch], max_clips: int | None = None) -> None:
     """Set the running statistics of every batch-norm layer to those of ``clips``, each clip counted once."""
-    layers = [module for module in detector.modules() if isinstance(module, _BatchNorm) and module.track_running_stats]
-    if not layers:
-        raise InputError("adaptation 'adabn' needs batch normalisation, and this model has none. Choose another one.")
+    layers = layers_with_statistics(detector)
     was_training = {module: module.training for module in detector.modules()}
     momenta = [layer.momentum for layer in layers]
     detector.eval()
@@ -75,6 +77,18 @@ def reestimate_batch_norm(detector: ActionDetector, clips: Iterable[ClipBatch], 
         _restore_modes(was_training)
     if not seen:
         raise InputError("adaptation 'adabn' found no target clip to take statistics from.")
+
+
+def layers_with_statistics(detector: ActionDetector) -> list[_BatchNorm]:
+    """The batch-norm layers that keep running statistics.
+
+    Raises:
+        InputError: if there is none.
+    """
+    layers = [module for module in detector.modules() if isinstance(module, _BatchNorm) and module.track_running_stats]
+    if not layers:
+        raise InputError("adaptation 'adabn' needs batch normalisation, and this model has none. Choose another one.")
+    return layers
 
 
 def _restore_modes(was_training: dict[nn.Module, bool]) -> None:

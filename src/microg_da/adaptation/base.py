@@ -73,6 +73,16 @@ class Method(nn.Module):
         self.arguments = arguments
         self.task = task
 
+    def check_detector(self, detector: ActionDetector) -> None:
+        """Refuse a detector that the method cannot act on. Called before a run, with a detector that may be changed.
+
+        Args:
+            detector: on the ``meta`` device: its layers and shapes can be looked at, its weights cannot.
+
+        Raises:
+            InputError: saying what the detector lacks.
+        """
+
 
 class TestTimeMethod(Method):
     """Turns a batch into a prediction with a trained detector.

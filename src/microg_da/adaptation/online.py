@@ -49,6 +49,10 @@ class Online(TestTimeMethod):
         """
         raise NotImplementedError
 
+    def check_detector(self, detector: ActionDetector) -> None:
+        """The detector has parameters that the method changes."""
+        self.begin(detector)
+
     def optimizer(self, parameters: list[nn.Parameter]) -> Optimizer:
         """What makes a step; Adam, unless a method says otherwise."""
         return torch.optim.Adam(parameters, lr=self.arguments.lr)

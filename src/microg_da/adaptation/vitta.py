@@ -82,6 +82,11 @@ class ViTTA(Online):
         mean, square = moments / clips
         self.source_statistics = torch.stack([mean, square - mean.square()]).float()
 
+    def check_detector(self, detector: ActionDetector) -> None:
+        """The detector has as many stages as are asked for, and not all of them are frozen."""
+        self._stages(detector)
+        super().check_detector(detector)
+
     def begin(self, detector: ActionDetector) -> list[nn.Parameter]:
         """All parameters that training may change."""
         if not any(parameter.requires_grad for parameter in detector.backbone.parameters()):

@@ -43,16 +43,19 @@ def run(args: argparse.Namespace) -> int:
     """Run the trials, print the best and write the page and the best experiment."""
     from rich.console import Console
 
-    from microg_da.sweeps.file import read_sweep
+    from microg_da.sweeps.file import check_trials, read_sweep
 
     console = Console(stderr=True, highlight=False, soft_wrap=True)
     if args.engine == "wandb":
         sweep = read_sweep(args.sweep, args.overrides)
+        check_trials(sweep)
         from microg_da.sweeps.wandb_engine import run_agents
 
         return run_agents(sweep, args.trials, args.workers, console)
     # Trials are not tracked twice: `logger=wandb` stands in files for W&B's agents.
-    return _run_optuna(args, read_sweep(args.sweep, ["logger=csv", *args.overrides]), console)
+    sweep = read_sweep(args.sweep, ["logger=csv", *args.overrides])
+    check_trials(sweep)
+    return _run_optuna(args, sweep, console)
 
 
 def _run_optuna(args: argparse.Namespace, sweep: SweepFile, console: Console) -> int:

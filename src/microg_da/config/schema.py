@@ -35,6 +35,12 @@ class SyntheticConfig:
     workers: int = 2
     cache: bool = True
 
+    def options(self, split: str) -> dict[str, Any]:
+        """The options of one split of a synthetic SOURCE, which a SOURCE's own options override."""
+        clips = {"train": self.train_clips, "val": self.val_clips, "test": self.test_clips}
+        rest = {name: getattr(self, name) for name in ("look", "seed", "workers", "cache")}
+        return {**rest, "num_clips": clips[split]}
+
 
 @dataclass
 class ModelConfig:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterator
 from functools import cached_property, partial
 from typing import Any
@@ -17,6 +16,7 @@ from microg_da.config import Config
 from microg_da.data.batches import SameSizeBatches, collate_clips
 from microg_da.data.dataset import multi_hot
 from microg_da.data.sources import open_source
+from microg_da.data.windows import window_problem
 from microg_da.errors import InputError
 from microg_da.synthetic.spec import CLIP_FRAMES
 from microg_da.taxonomy import get_taxonomy
@@ -43,15 +43,23 @@ class DomainDatasets:
         return self._open[key]
 
     def open_for_fit(self) -> None:
-        """Open what a run reads, so that a mistake in the data shows before anything is trained."""
+        """Open what a run reads, so that a mistake in the data shows before anything is trained.
+
+        What is read from files comes first: a mistake in it shows before clips are drawn.
+        """
         adapts = self.config.adaptation.name != "source_only"
+        trains: list[tuple[Domain, Split, bool]] = []
         if adapts or self.config.checkpoint is None:
-            self.get("source", "train", labelled=True)
-            self.get("source", "val", labelled=False)
+            trains += [("source", "train", True), ("source", "val", False)]
         if adapts:
-            self.get("target", "train", labelled=False)
-        for domain in DOMAINS:
-            self.get(domain, "test", labelled=False)
+            trains.append(("target", "train", False))
+        opened = [*trains, *((domain, "test", False) for domain in DOMAINS)]
+        for domain, split, labelled in sorted(opened, key=lambda each: self.source(each[0]).startswith("synthetic:")):
+            self.get(domain, split, labelled=labelled)
+
+    def source(self, domain: Domain) -> str:
+        """The SOURCE of a domain."""
+        return self.config.data.source if domain == "source" else self.config.data.target
 
     @cached_property
     def class_rates(self) -> tuple[float, ...]:
@@ -89,16 +97,14 @@ class DomainDatasets:
 
     def _make(self, domain: Domain, split: Split, labelled: bool) -> Any:
         config = self.config
-        source = config.data.source if domain == "source" else config.data.target
+        source = self.source(domain)
         options: dict[str, Any] = {
             "decode": config.data.decode,
             "on_error": config.data.on_error,
             "scale": config.augment.scale,
         }
         if source.startswith("synthetic:"):
-            options = dataclasses.asdict(config.synthetic)
-            clips = {name: options.pop(f"{name}_clips") for name in ("train", "val", "test")}
-            options |= {"num_clips": clips[split]}
+            options = config.synthetic.options(split)
             self._check_window(source, CLIP_FRAMES)  # before anything is drawn
         dataset = open_source(
             source,
@@ -121,20 +127,9 @@ class DomainDatasets:
 
     def _check_window(self, source: str, length: int | None) -> None:
         """Refuse a window that is longer than the clips, or note that they are repeated at their ends."""
-        model = self.config.model
-        needed = (model.num_frames - 1) * model.sampling_rate + 1
-        if length is None or needed <= length:
-            return
-        problem = (
-            f"the window of {model.num_frames} frames, {model.sampling_rate} apart, spans {needed} frames, and clips "
-            f"of {source} have {length}"
-        )
-        if model.impossible_window == "refuse":
-            raise InputError(
-                f"{problem}. Choose fewer frames or a smaller model.sampling_rate, or repeat the clips' ends: "
-                f"model.impossible_window=clamp."
-            )
-        self._window_warnings.append(f"{problem}: their first and last frames are repeated")
+        problem = window_problem(self.config.model, source, length)
+        if problem is not None:
+            self._window_warnings.append(f"{problem}: their first and last frames are repeated")
 
 
 class EpochSampler(DistributedSampler[Any]):

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 
 import pytorch_lightning as pl
+from pytorch_lightning.callbacks import Callback
 from torch import nn
 
 from microg_da.adaptation.predictor import Predictor
@@ -62,14 +63,24 @@ def validate_detector(
 
 
 def run_pass(
-    run: Run, predictor: Predictor, data: StageData, domain: Domain, split: Split, sinks: Sequence[Sink]
+    run: Run,
+    predictor: Predictor,
+    data: StageData,
+    domain: Domain,
+    split: Split,
+    sinks: Sequence[Sink] = (),
+    *,
+    callbacks: list[Callback] | None = None,
+    limit_batches: int | None = None,
 ) -> None:
-    """Predict every clip of a split once, for the sinks."""
+    """Predict the clips of a split once, for the sinks; with ``limit_batches`` only some batches of them."""
     config = run.config
     if config.evaluation.fold_batch_norm:
         predictor = predictor.folded(config.model.num_frames, config.data.image_size)
     # Methods that adapt at test time ask for gradients, which inference mode would forbid.
-    trainer = make_trainer(run, inference_mode=predictor.is_plain)
+    trainer = make_trainer(
+        run, callbacks=callbacks, inference_mode=predictor.is_plain, limit_test_batches=limit_batches
+    )
     # Several processes share the clips; a method that learns from them must meet all of them, in order.
     data.trainer = trainer if predictor.is_plain else None
     with quiet(), interruptible():

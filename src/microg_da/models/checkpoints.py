@@ -129,6 +129,15 @@ def load_checkpoint(detector: ActionDetector, path: str | Path, allow_missing: S
     Raises:
         InputError: if the file cannot be read or does not fit.
     """
+    fitting, report = fitting_weights(detector, path, allow_missing)
+    detector.load_state_dict(fitting, strict=False)
+    return report
+
+
+def fitting_weights(
+    detector: ActionDetector, path: str | Path, allow_missing: Sequence[str] = ()
+) -> tuple[dict[str, Tensor], CheckpointReport]:
+    """As :func:`compare`, for weights that have to fit; arguments and errors as :func:`load_checkpoint`."""
     fitting, report = compare(detector, path)
     problems = report.without(allow_missing).problems()
     if problems:
@@ -136,8 +145,7 @@ def load_checkpoint(detector: ActionDetector, path: str | Path, allow_missing: S
             f"checkpoint {path} does not fit the network: {'; '.join(problems)}. Is it of another model? "
             f"To start from part of it, name what may differ in allow_missing."
         )
-    detector.load_state_dict(fitting, strict=False)
-    return report
+    return fitting, report
 
 
 def compare(detector: ActionDetector, path: str | Path) -> tuple[dict[str, Tensor], CheckpointReport]:

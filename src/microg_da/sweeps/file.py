@@ -6,6 +6,7 @@ import argparse
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -322,15 +323,47 @@ def _check_boolean_flags(sweep: SweepFile) -> None:
 def _check_values(sweep: SweepFile) -> None:
     """Try each parameter's values on the experiment's schema, one parameter at a time."""
     from microg_da.adaptation.base import method_arguments
+    from microg_da.training.preflight import check_names
 
-    usual = {name: parameter.examples()[0] for name, parameter in sweep.parameters.items()}
-    tried = [usual, *({**usual, name: v} for name, p in sweep.varied.items() for v in p.examples()[1:])]
-    for values in tried:
-        request = sweep.request(values)
-        try:
-            config = request.config()
+    for config in _configs(sweep):
+        with _naming(sweep):
+            check_names(config)
             method_arguments(config.adaptation.name, config.adaptation.args)
-        except InputError as error:
-            raise InputError(f"{sweep.path}: {str(error).removeprefix(f'{COMMAND_LINE}: ')}") from error
         if sweep.metric is not None:
             sweep.metric.check(config, str(sweep.path))
+
+
+def check_trials(sweep: SweepFile) -> None:
+    """Check what `fit` checks before a run, for each value of each parameter that can be listed.
+
+    The first trial is checked whole, the others where they differ from it.
+
+    Raises:
+        InputError: naming the file and the key.
+    """
+    from microg_da.training.preflight import check
+
+    first: Config | None = None
+    for config in _configs(sweep):
+        with _naming(sweep):
+            check(config, checked=first)
+        first = first or config
+
+
+def _configs(sweep: SweepFile) -> Iterator[Config]:
+    """A usual trial, then those that differ from it in one value of one parameter."""
+    usual = {name: parameter.examples()[0] for name, parameter in sweep.parameters.items()}
+    for values in (usual, *({**usual, name: v} for name, p in sweep.varied.items() for v in p.examples()[1:])):
+        request = sweep.request(values)
+        with _naming(sweep):
+            config = request.config()
+        yield config
+
+
+@contextmanager
+def _naming(sweep: SweepFile) -> Iterator[None]:
+    """Say of a mistake in a trial in which file it is."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"{sweep.path}: {str(error).removeprefix(f'{COMMAND_LINE}: ')}") from error

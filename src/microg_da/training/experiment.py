@@ -15,13 +15,12 @@ import torch
 from rich.console import Console
 
 from microg_da.adaptation import ADAPTATIONS
-from microg_da.adaptation.base import Method, Supervised, TestTimeMethod, TrainingMethod, method_arguments
+from microg_da.adaptation.base import Method, Supervised, TrainingMethod
 from microg_da.adaptation.predictor import Predictor
 from microg_da.allocator import keep_freed_memory
-from microg_da.config import AdaptationConfig, Config, TrainingConfig
+from microg_da.config import Config, TrainingConfig
 from microg_da.data.annotations import write_detections
 from microg_da.data.datamodule import DomainDatasets, StageData
-from microg_da.errors import InputError
 from microg_da.files import replacing
 from microg_da.inference.feature_sample import PeopleSample
 from microg_da.inference.scoring import score_detector, validate_detector
@@ -39,6 +38,7 @@ from microg_da.runs.folder import Run, embedded_notice, is_leader
 from microg_da.taxonomy import get_taxonomy
 from microg_da.training.examples import write_examples
 from microg_da.training.interruption import damage, explaining_failures, stopping_cleanly
+from microg_da.training.preflight import check
 from microg_da.training.stage import make_trainer, save_detector, train_stage
 from microg_da.training.trackers import finish_logging
 from microg_da.types import DOMAINS, Domain, Stage
@@ -78,9 +78,9 @@ def fit(
             console.print(f"[yellow]note[/yellow] {note}", highlight=False, soft_wrap=True)
     run = Run.plan(config, root, name) if config is not None else Run.open(resume)  # type: ignore[arg-type]
     config = run.config
+    # Whatever is wrong with the request is reported before a clip is drawn and before a folder is made.
+    check(config, resumes=resume is not None)
     announce(config, console)
-    # Whatever can be wrong with the request comes to light before a folder is made and before an hour is spent.
-    _check_methods(config.adaptation)
     datasets = DomainDatasets(config)
     datasets.open_for_fit()
     if resume is None:
@@ -161,7 +161,7 @@ class Experiment:
         return predictor, seconds
 
     def _read_back(self, stage: Stage) -> Predictor:
-        detector = self._new_detector(stage)
+        detector = self.new_detector(stage)
         detector.load_state_dict(_read_state(self.run.detector_file(stage))["state_dict"])
         method = build_test_time_method(self.config, detector) if stage == "adapt" else None
         if method is not None:
@@ -182,37 +182,37 @@ class Experiment:
         return True
 
     def _train_source(self) -> tuple[Predictor, float]:
-        detector = self._new_detector("source")
+        detector = self.new_detector("source")
         if self.config.checkpoint is not None:
             self._say(f"source model from {self.config.checkpoint}")
             _load_source_model(detector, self.config)
             return Predictor(detector), 0.0
         self._say("train on source")
-        data = self._stage_data(labelled="source", unlabelled=None)
-        seconds = self._train("source", detector, self._plain(detector), data, self.config.training)
+        data = self.stage_data(labelled="source", unlabelled=None)
+        seconds = self._train("source", detector, self.plain_method(detector), data, self.config.training)
         return Predictor(detector), seconds
 
     def _train_bound(self, source_model: ActionDetector) -> tuple[Predictor, float]:
         self._say("train the target-supervised bound (uses target labels)")
-        detector = self._new_detector("target_supervised")
+        detector = self.new_detector("target_supervised")
         settings = self.config.target_supervised
         if settings.start == "source":
             detector.load_state_dict(source_model.state_dict())
-        data = self._stage_data(labelled="target", unlabelled=None)
+        data = self.stage_data(labelled="target", unlabelled=None)
         training = replace(self.config.training, epochs=settings.epochs or self.config.training.epochs)
         stage: Stage = "target_supervised"
-        plain = self._plain(detector)
+        plain = self.plain_method(detector)
         return Predictor(detector), self._train(stage, detector, plain, data, training, settings.rotation)
 
     def _adapt(self, source_model: ActionDetector) -> tuple[Predictor, float]:
         settings = self.config.adaptation
         self._say(f"adapt to unlabelled target clips: {method_label(self.config)}")
-        detector = self._new_detector("adapt")
+        detector = self.new_detector("adapt")
         detector.load_state_dict(source_model.state_dict())
-        training = build_training_method(self.config, detector, self._class_rates())
+        training = build_training_method(self.config, detector, self.class_rates())
         seconds = 0.0
         if training is not None:
-            data = self._adaptation_data(training)
+            data = self.adaptation_data(training)
             seconds += self._look_at_clips(detector, training, training.before_training, data)
             if settings.epochs and training.has_epochs:
                 stage = replace(self.config.training, epochs=settings.epochs, lr=settings.lr, cycles=settings.cycles)
@@ -221,7 +221,7 @@ class Experiment:
                 training.after_training(detector)
         test_time = build_test_time_method(self.config, detector, training)
         if test_time is not None and (training is None or test_time is not training.companion):
-            data = self._stage_data("source", unlabelled="target")
+            data = self.stage_data("source", unlabelled="target")
             seconds += self._look_at_clips(detector, test_time, test_time.prepare, data)
         return Predictor(detector, test_time), seconds
 
@@ -274,7 +274,8 @@ class Experiment:
 
     # ----------------------------------------------------------------------------------------------------- pieces
 
-    def _new_detector(self, stage: Stage) -> ActionDetector:
+    def new_detector(self, stage: Stage) -> ActionDetector:
+        """The detector that a stage starts from."""
         # One seed for every stage: the bound starts from the weights that the source model started from.
         pl.seed_everything(self.config.seed, workers=True, verbose=False)
         return build_detector(self.config, self.config.model.checkpoint if stage != "adapt" else None)
@@ -317,22 +318,25 @@ class Experiment:
         self.run.update(warnings=[*self.run.record["warnings"], warning])
         self._say(f"[yellow]{warning}[/yellow]")
 
-    def _plain(self, detector: ActionDetector) -> Supervised:
+    def plain_method(self, detector: ActionDetector) -> Supervised:
+        """The method of stages that train on labels alone."""
         return plain_training(self.config, detector)
 
-    def _class_rates(self) -> tuple[float, ...] | None:
+    def class_rates(self) -> tuple[float, ...] | None:
         """What the source's labels say, for methods that may see them."""
         method = ADAPTATIONS.load(self.config.adaptation.name)
         reads_source = issubclass(method, TrainingMethod) and method.uses_source
         return self.datasets.class_rates if reads_source else None
 
-    def _adaptation_data(self, method: TrainingMethod) -> StageData:
+    def adaptation_data(self, method: TrainingMethod) -> StageData:
+        """The clips that the adaptation stage of a method reads."""
         labelled: Domain | None = "source" if method.uses_source else None
         if method.uses_target_labels:
-            return self._stage_data(labelled, also_labelled="target", observe=True)
-        return self._stage_data(labelled, unlabelled="target", observe=True)
+            return self.stage_data(labelled, also_labelled="target", observe=True)
+        return self.stage_data(labelled, unlabelled="target", observe=True)
 
-    def _stage_data(self, labelled: Domain | None, unlabelled: Domain | None = None, **options: Any) -> StageData:
+    def stage_data(self, labelled: Domain | None, unlabelled: Domain | None = None, **options: Any) -> StageData:
+        """What a stage reads; ``options`` as :class:`~microg_da.data.datamodule.StageData` takes them."""
         config = self.config
         # Target labels enter selection only when the user asked for an oracle, or in the bound, which is one.
         validate_on: Domain = "target" if config.selection == "oracle" or labelled == "target" else "source"
@@ -357,34 +361,6 @@ def method_label(config: Config) -> str:
     trains = issubclass(method, TrainingMethod) and method.has_epochs and settings.epochs
     rotation = f"rotation {settings.rotation:g}°" if trains and settings.rotation else None
     return " + ".join(part for part in (settings.name, rotation, settings.test_time) if part)
-
-
-def _check_methods(settings: AdaptationConfig) -> None:
-    """Refuse arguments that do not exist, and two methods where only one can act.
-
-    Raises:
-        InputError: naming the key.
-    """
-    method_arguments(settings.name, settings.args)
-    if settings.test_time is None:
-        return
-    method_arguments(settings.test_time, settings.test_time_args, key="adaptation.test_time_args")
-    first, second = (ADAPTATIONS.load(name) for name in (settings.name, settings.test_time))
-    if not issubclass(second, TestTimeMethod):
-        raise InputError(
-            f"adaptation.test_time={settings.test_time}: this method trains, and cannot act at test time only. "
-            "Choose another one, or make it adaptation.name."
-        )
-    if settings.name == "source_only":
-        raise InputError(
-            f"adaptation.test_time={settings.test_time} would act on a model that another method has trained, and "
-            f"source_only is none. Say adaptation={settings.test_time}."
-        )
-    if issubclass(first, TestTimeMethod):
-        raise InputError(
-            f"adaptation.test_time={settings.test_time} would take the place of {settings.name}, which acts at test "
-            "time too. Choose one of them."
-        )
 
 
 def peak_memory_mib() -> float:
