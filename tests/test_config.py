@@ -55,6 +55,13 @@ def test_override_values_are_yaml(text, value):
     [
         (["trainning.epochs=3"], ["command line", "trainning.epochs", "training.epochs"]),
         (["epochs=3"], ["training.epochs", "adaptation.epochs"]),
+        (["training.dropout=0"], ["Did you mean 'model.dropout'?"]),
+        (["training.drop_out=0"], ["Did you mean 'model.dropout'?"]),
+        (["model.lr=1"], ["Did you mean 'training.lr' or 'adaptation.lr'?"]),
+        (["adaption.lrr=1"], ["Did you mean 'adaptation.lr'?"]),
+        (["adaption=dann"], ["Did you mean 'adaptation'?"]),
+        (["sed=1"], ["Did you mean 'seed'?"]),
+        (["training.qqq=1"], ["Sections: data, "]),
         (["training.epochs=many"], ["training.epochs", "'many'", "int"]),
         (["training.epochs=0"], ["training.epochs", "at least 1"]),
         (["training.lr=-1"], ["training.lr", "above 0"]),

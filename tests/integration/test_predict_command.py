@@ -69,6 +69,23 @@ def test_boxes_of_a_table(files, tmp_path, capsys):
     assert not list((tmp_path / "other").rglob("*.mp4"))
 
 
+def test_a_damaged_summary_is_made_again_and_damaged_settings_are_named(files, tmp_path, capsys):
+    out = tmp_path / "out"
+    words = ["--checkpoint", files / "tiny.pt", "--video", files / "walk.mp4", "--boxes", files / "boxes.csv"]
+    words += ["--output", out, "--video-format", "none"]
+    assert predict(*words) == 0
+    summary = out / "walk" / "video.json"
+    facts = summary.read_text()
+    for damaged in ("[]", "3", '{"video_id": "walk"}', facts.replace('"walk"', '"../walk"', 1), "[" * 9999):
+        summary.write_text(damaged)
+        assert predict(*words) == 0
+        assert summary.read_text() == facts
+    for damaged in ("[]", "null", "[" * 9999):
+        (out / "predict.json").write_text(damaged)
+        assert predict(*words) == 2
+        assert "predict.json" in capsys.readouterr().err
+
+
 @pytest.mark.data
 def test_a_person_detector_on_real_footage(files, test_data, tmp_path, capsys):
     for package in ("onnxruntime", "norfair"):

@@ -86,6 +86,8 @@ def test_nested_parameters_reach_the_command_as_wandb_writes_them(make_sweep, tm
         ({"early_terminate": {"type": "envelope"}}, ["envelope"]),
         ({"run_cap": "many"}, ["run_cap='many'"]),
         ({"run_cap": 0}, ["run_cap=0"]),
+        ({"project": 2024}, ["project=2024", "text"]),
+        ({"entity": ["me"]}, ["entity=['me']", "text"]),
         ({"metric": {"name": "adapt-val/map", "target": float("nan")}}, ["target=nan"]),
         ({"command": ["microg_da", "fit", "${args}", "--experiment"]}, ["--experiment"]),
         (

@@ -127,7 +127,12 @@ def _read_text(path: Path) -> str | None:
         raise InputError(f"cannot read {path}: {error}.") from error
 
 
-def _read_json(path: Path) -> Any:
+def read_json(path: Path) -> Any:
+    """What a JSON file holds; None if there is no such file.
+
+    Raises:
+        InputError: if it cannot be read, or is not JSON.
+    """
     text = _read_text(path)
     if text is None:
         return None
@@ -140,7 +145,7 @@ def _read_json(path: Path) -> Any:
 
 
 def _read_object(path: Path, *, required: bool = True) -> dict[str, Any]:
-    value = _read_json(path)
+    value = read_json(path)
     if value is None and required:
         raise InputError(f"{path} not found: a report is made from the folder of a run, runs/<experiment>/<name>.")
     if not isinstance(value, (dict, type(None))):
@@ -149,7 +154,7 @@ def _read_object(path: Path, *, required: bool = True) -> dict[str, Any]:
 
 
 def _read_examples(path: Path) -> list[dict[str, Any]]:
-    examples = _read_json(path) or []
+    examples = read_json(path) or []
     if not isinstance(examples, list) or not all(isinstance(e, dict) and "image" in e for e in examples):
         raise InputError(f"{path}: expected a list of objects that each name an 'image'.")
     return examples

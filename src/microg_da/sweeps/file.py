@@ -28,6 +28,7 @@ _KEYS = (
     *("method", "metric", "parameters", "program", "command", "early_terminate", "run_cap"),
     *("name", "description", "project", "entity", "apiVersion", "kind", "controller"),
 )
+_TEXTS = ("name", "description", "project", "entity")
 _REFUSED = {
     "job": "it names a job of W&B Launch",
     "image_uri": "it names a job of W&B Launch",
@@ -191,6 +192,8 @@ def read_sweep(name: str, overrides: Sequence[str] = (), *, check: bool = True) 
             raise InputError(f"{path}: {key} cannot be run here: {_REFUSED[key]}.")
         if key not in _KEYS:
             raise unknown_name("key", str(key), _KEYS, str(path))
+        if key in _TEXTS and not isinstance(content[key], str):
+            raise InputError(f"{path}: {key}={content[key]!r} must be text. Put it in quotes, or leave it out.")
     method = content.get("method")
     if method not in METHODS:
         raise unknown_name("method", str(method), METHODS, str(path))

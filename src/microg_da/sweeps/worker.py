@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import signal
+import socket
 import time
+import uuid
 from dataclasses import dataclass
 from functools import partial
+from multiprocessing import connection
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +23,9 @@ from rich.console import Console
 from microg_da.errors import InputError
 from microg_da.sweeps.file import SweepFile, read_sweep
 from microg_da.sweeps.study import (
+    MAX_RETRIES,
+    WORKER,
+    begin_lost_trials_again,
     begin_stale_trials_again,
     counting_trials,
     give_back,
@@ -31,6 +39,9 @@ from microg_da.sweeps.trial import TrialError, TrialRunner
 
 DEFAULT_TRIALS = 20
 """How many trials a random or bayes sweep has if neither the file (``run_cap``) nor the user says."""
+
+INTERRUPTED = 130
+"""The exit status of a worker that was asked to end."""
 
 
 @dataclass(frozen=True)
@@ -72,35 +83,100 @@ def total_trials(sweep: SweepFile, asked: int | None) -> int:
 def run_plan(plan: Plan, workers: int, console: Console) -> Study:
     """Run trials until the plan is fulfilled.
 
-    With several workers each is a process of its own. This one then does what is left, should one have died.
+    With several workers each is a process of its own. This process then does what they have left undone.
     """
-    _, study = plan.open()
+    sweep, study = plan.open()
     if not study.get_trials(deepcopy=False) and any(plan.folder.glob("*/trial-*")):
         raise InputError(f"{plan.folder} holds the trials of another study. Choose another --name, or remove it.")
     if workers > 1:
-        _run_workers(plan, workers, console)
+        _run_workers(plan, sweep, study, workers, console)
     work(plan, console)
     return study
 
 
-def _run_workers(plan: Plan, workers: int, console: Console) -> None:
-    context = multiprocessing.get_context("spawn")
-    processes = [context.Process(target=_work_in_process, args=(plan,)) for _ in range(workers)]
-    for process in processes:
-        process.start()
+def _run_workers(plan: Plan, sweep: SweepFile, study: Study, workers: int, console: Console) -> None:
+    """Run worker processes until all have ended, and replace those that die while there are trials to begin."""
+    alive = [_start_worker(plan) for _ in range(workers)]
+    replacements = _Replacements(MAX_RETRIES * workers)
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        for process in processes:
-            process.join()
-            if process.exitcode:
-                console.print(
-                    f"[yellow]note[/yellow] a worker died (status {process.exitcode}); its trial is begun again"
-                )
+        while alive:
+            ended = connection.wait([process.sentinel for process in alive])
+            for process in [process for process in alive if process.sentinel in ended]:
+                process.join()
+                alive.remove(process)
+                if process.exitcode == INTERRUPTED:
+                    _note(console, "a worker was asked to end; its trial, if it had one, waits for another worker")
+                elif process.exitcode:
+                    alive += _replace(process, plan, sweep, study, replacements, console)
     except KeyboardInterrupt:
-        for process in processes:
+        for process in alive:
             process.terminate()
-        for process in processes:
+        for process in alive:
             process.join()
         raise
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@dataclass
+class _Replacements:
+    """How many workers may be replaced before the next trial is finished.
+
+    A trial that kills its workers fails after its last attempt and is then finished. The limit is for workers that
+    die before they begin a trial.
+    """
+
+    most: int
+    taken: int = 0
+    finished: int = 0
+
+    def take(self, finished: int) -> bool:
+        """Whether one more may be replaced, when so many trials are finished."""
+        if finished > self.finished:
+            self.taken, self.finished = 0, finished
+        self.taken += 1
+        return self.taken <= self.most
+
+
+def _start_worker(plan: Plan) -> BaseProcess:
+    # Trials are stored with the name of their worker, which must be unique among all machines.
+    name = f"{socket.gethostname()}-{uuid.uuid4().hex[:12]}"
+    process = multiprocessing.get_context("spawn").Process(target=_work_in_process, args=(plan,), name=name)
+    process.start()
+    return process
+
+
+def _replace(
+    dead: BaseProcess, plan: Plan, sweep: SweepFile, study: Study, replacements: _Replacements, console: Console
+) -> list[BaseProcess]:
+    """Say what becomes of the trial of a worker that died, and start another worker if there is work for it."""
+    death = _death(dead.exitcode or 0)
+    facts = [f"a worker {death}"]
+    for number, again in begin_lost_trials_again(study, dead.name, f"its worker {death}"):
+        attempt = "has failed: it was its last attempt" if again is None else f"is begun again as trial {again}"
+        facts.append(f"its trial {number} {attempt}")
+    started = []
+    if _what_is_left(study, sweep, plan.trials) != "trials":
+        facts.append("no other trial is left to begin")
+    elif replacements.take(sum(trial.state.is_finished() for trial in counting_trials(study))):
+        started = [_start_worker(plan)]
+        facts.append("another worker replaces it")
+    else:
+        facts.append(f"it is not replaced: {replacements.most} were, and no trial was finished since")
+    _note(console, "; ".join(facts))
+    return started
+
+
+def _death(status: int) -> str:
+    if status < 0:
+        with contextlib.suppress(ValueError):
+            return f"was killed ({signal.Signals(-status).name})"
+    return f"ended with status {status}"
+
+
+def _note(console: Console, text: str) -> None:
+    console.print(f"[yellow]note[/yellow] {text}")
 
 
 def _work_in_process(plan: Plan) -> None:
@@ -108,7 +184,7 @@ def _work_in_process(plan: Plan) -> None:
     try:
         work(plan, console)
     except KeyboardInterrupt:
-        raise SystemExit(130) from None
+        raise SystemExit(INTERRUPTED) from None
     except InputError as error:
         console.print(f"microg_da: {error}", markup=False)
         raise SystemExit(2) from None
@@ -153,6 +229,7 @@ def _one_trial(study: Study, sweep: SweepFile, runner: TrialRunner, plan: Plan, 
         if is_surplus(study, trial, plan.trials):
             raise TrialError("surplus")
         begun.append(trial.number)
+        trial.set_user_attr(WORKER, multiprocessing.current_process().name)
         reseed(study, sweep, plan.seed, trial.number)
         values = sweep.suggest(trial)
         trial.set_user_attr("values", values)

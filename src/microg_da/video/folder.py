@@ -20,6 +20,11 @@ from microg_da.video.predict import SUMMARY, PredictOptions, predict_video
 from microg_da.video.reader import Video
 
 SETTINGS = "predict.json"
+_SUMMARISED: dict[str, Any] = {
+    **{"video_id": str, "faults": list, "seconds": (int, float)},
+    **dict.fromkeys(("keyframes", "persons", "detections"), int),
+}
+"""What a finished video's summary must hold to be used."""
 
 
 def predict_videos(
@@ -140,10 +145,14 @@ def _predict(
 
 
 def _finished(folder: Path) -> dict[str, Any] | None:
+    """What was said of a video when it was finished; None if it was not, or the file is damaged: it is done again."""
     try:
-        return json.loads((folder / SUMMARY).read_text(encoding="utf-8"))
-    except (FileNotFoundError, json.JSONDecodeError):
+        facts = json.loads((folder / SUMMARY).read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError, RecursionError):
         return None
+    if not isinstance(facts, dict) or not all(isinstance(facts.get(key), kind) for key, kind in _SUMMARISED.items()):
+        return None
+    return facts if facts["video_id"] == folder.name else None
 
 
 def _claim(path: Path, settings: dict[str, Any]) -> None:
@@ -153,8 +162,10 @@ def _claim(path: Path, settings: dict[str, Any]) -> None:
     except FileNotFoundError:
         write_json(path, settings)
         return
-    except (OSError, json.JSONDecodeError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{path}: cannot be read. Choose another --output.") from error
+    if not isinstance(before, dict):
+        raise InputError(f"{path}: expected one JSON object, found {type(before).__name__}. Choose another --output.")
     now = json.loads(json.dumps(settings))
     changed = [name for name in now if now[name] != before.get(name)]
     if changed:
