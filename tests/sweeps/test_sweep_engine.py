@@ -8,6 +8,7 @@ import os
 import re
 import signal
 import subprocess
+import sys
 import time
 from multiprocessing import get_context
 
@@ -220,6 +221,21 @@ def test_an_interrupted_trial_is_given_back(make_quick_sweep, make_plan, hold):
     assert [trial.state for trial in study.get_trials()] == [TrialState.FAIL, TrialState.WAITING]
     work(plan, QUIET)
     assert sorted(v["seed"] for v in values(study)) == [0, 1]
+
+
+@pytest.mark.slow
+def test_a_command_that_is_asked_to_end_ends_its_workers_which_give_their_trials_back(
+    make_quick_sweep, make_plan, hold, tmp_path
+):
+    path = make_quick_sweep(method="grid", parameters={"seed": {"values": [0, 1, 2]}})
+    words = [str(path), "--workers", "2", "--heartbeat", str(LONG), "--runs", str(tmp_path / "runs")]
+    _, study = make_plan(path, heartbeat=LONG, overrides=("logger=csv",)).open()
+    command = subprocess.Popen([sys.executable, "-m", "microg_da", "sweep", *words])
+    wait_for_trials(study, 2)
+    command.terminate()
+    assert command.wait(150) == 130
+    states = [trial.state for trial in study.get_trials()]
+    assert sorted(states) == sorted([TrialState.FAIL, TrialState.WAITING] * 2)
 
 
 def test_a_signal_that_python_swallows_while_it_forks_ends_the_trial(make_quick_sweep, make_plan, hold, monkeypatch):

@@ -218,7 +218,7 @@ def _plots(results: SweepResults) -> list[tuple[str, str | None, str]]:
 def readable_study(results: SweepResults) -> Study:
     """The complete trials in memory, with each parameter's own values where Optuna has stored its quantiles.
 
-    Each keeps its number: trials without a value stand in the places of all others.
+    Each keeps its number: failed trials without parameters fill the numbers between them.
     """
     study = optuna.create_study(direction=results.study.direction)
     complete = sorted(results.complete, key=lambda trial: trial.number)

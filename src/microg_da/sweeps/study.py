@@ -229,7 +229,7 @@ def begin_lost_trials_again(study: Study, worker: str, reason: str) -> list[tupl
         reason: why it died, kept in a trial that is not begun again.
 
     Returns:
-        For each trial its number and the number of its next attempt, None if it has had all of them.
+        For each trial its number and the number of its next attempt, None if it had its last attempt.
     """
     storage = study._storage
     lost = []

@@ -106,7 +106,7 @@ def _run_workers(plan: Plan, sweep: SweepFile, study: Study, workers: int, conso
                 process.join()
                 alive.remove(process)
                 if process.exitcode == INTERRUPTED:
-                    _note(console, "a worker was asked to end: it gave its trial back and is not replaced")
+                    _note(console, "a worker was asked to end; its trial, if it had one, waits for another worker")
                 elif process.exitcode:
                     alive += _replace(process, plan, sweep, study, replacements, console)
     except KeyboardInterrupt:
@@ -123,8 +123,8 @@ def _run_workers(plan: Plan, sweep: SweepFile, study: Study, workers: int, conso
 class _Replacements:
     """How many workers may be replaced before the next trial is finished.
 
-    A trial that kills its workers is finished after some attempts, so that this stops workers alone that die before
-    they begin one.
+    A trial that kills its workers fails after its last attempt and is then finished. The limit is for workers that
+    die before they begin a trial.
     """
 
     most: int
@@ -140,7 +140,7 @@ class _Replacements:
 
 
 def _start_worker(plan: Plan) -> BaseProcess:
-    # The name tells this worker's trials from those of any other, on this machine or another.
+    # Trials are stored with the name of their worker, which must be unique among all machines.
     name = f"{socket.gethostname()}-{uuid.uuid4().hex[:12]}"
     process = multiprocessing.get_context("spawn").Process(target=_work_in_process, args=(plan,), name=name)
     process.start()
