@@ -88,7 +88,8 @@ def test_the_checkpoint_command_and_create_detector_take_the_folder(make_run, tm
     export_run(run.path, tmp_path / "out")
     assert main(["checkpoint", str(tmp_path / "out")]) == 0
     assert "fits r2plus1d_tiny" in capsys.readouterr().out
-    started = create_detector("r2plus1d_tiny", checkpoint=tmp_path / "out", width=[4, 8, 8, 8])
+    assert create_detector("r2plus1d_tiny", checkpoint=tmp_path / "out", width=[4, 8, 8, 8]).head.stride == 24
+    started = create_detector("r2plus1d_tiny", checkpoint=tmp_path / "out", roi_stride="true", width=[4, 8, 8, 8])
     _, report = compare(started, tmp_path / "out")
     assert report.fits
     # The weights fit, and still this is another detector.

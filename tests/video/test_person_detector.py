@@ -8,10 +8,12 @@ from video_helpers import find_red, scene
 
 from microg_da.errors import InputError
 from microg_da.video.person_detector import (
+    Persons,
     RollSearch,
     Yolox,
     _grid,
     decode,
+    drop_parts,
     find_persons,
     letterbox,
     suppress,
@@ -104,6 +106,34 @@ def test_inverted_people_are_found_and_their_roll_is_told(roll):
     found = RollSearch(only_standing, 4)(image)
     np.testing.assert_allclose(found.boxes, find_red(image).boxes, atol=1e-6)
     assert found.rolls.tolist() == [roll]
+
+
+class TestPartsOfPeople:
+    """A detection inside a surer one is a part of it, unless both stand at one roll."""
+
+    def kept(self, *people):
+        boxes, scores, rolls = (np.array(part, float) for part in zip(*people, strict=True))
+        return drop_parts(Persons(boxes, scores, rolls)).rolls.tolist()
+
+    def test_a_face_at_another_roll(self):
+        assert self.kept(((0, 0, 100, 200), 0.9, 0), ((20, 0, 60, 60), 0.5, 180)) == [0]
+        # Sixty of a hundred pixels are inside: too few to be a part.
+        assert self.kept(((0, 0, 60, 200), 0.9, 0), ((0, 0, 100, 60), 0.5, 90)) == [0, 90]
+
+    def test_a_body_at_another_roll_around_a_surer_torso(self):
+        assert self.kept(((10, 10, 50, 60), 0.9, 0), ((0, 0, 200, 70), 0.5, 270)) == [0]
+
+    def test_somebody_before_somebody_else(self):
+        assert self.kept(((0, 0, 100, 200), 0.9, 0), ((20, 0, 60, 60), 0.5, 0)) == [0, 0]
+
+    @pytest.mark.data
+    def test_a_portrait_is_one_person(self, test_data):
+        pytest.importorskip("onnxruntime")
+        import cv2
+
+        image = cv2.imread(str(test_data / "iss_photos" / "Cady-Coleman.jpg"))
+        detector = Yolox(test_data / "weights" / "yolox_nano" / "yolox_nano.onnx")
+        assert RollSearch(detector, 4)(image).rolls.tolist() == [0]
 
 
 def test_nobody():

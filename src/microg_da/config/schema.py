@@ -43,7 +43,9 @@ class ModelConfig:
     A window that is not set is the one that the named model was made for; ``window: published`` takes the one that
     the benchmark gave it. One that is longer than the clips repeats their ends and the run says so
     (``impossible_window: clamp``), or is refused (``refuse``). ``roi_stride``, ``freeze``, ``adapters``,
-    ``roll_pooling`` and ``allow_missing`` are those of :func:`~microg_da.models.create_detector`.
+    ``roll_pooling`` and ``allow_missing`` are those of :func:`~microg_da.models.create_detector`. ``roi_stride: auto``
+    is the stride at which the head of ``checkpoint`` was trained, if the whole head is loaded, else the network's own;
+    a run's ``config.yaml`` holds which of them it is.
     """
 
     name: str = "r2plus1d_tiny"
@@ -54,7 +56,7 @@ class ModelConfig:
     num_frames: int = 8
     sampling_rate: int = 2
     dropout: float = 0.5
-    roi_stride: Any = "true"
+    roi_stride: Any = "auto"
     freeze: Any = 0
     adapters: str | None = None
     adapter_rank: int = 8

@@ -16,7 +16,7 @@ from microg_da.files import replacing, to_json, write_json
 from microg_da.models.backbone import MEAN, STD
 from microg_da.models.description import EXPORTED_CONFIG
 from microg_da.models.detector import ActionDetector
-from microg_da.models.weight_files import EXPORTED_WEIGHTS
+from microg_da.models.weight_kinds import EXPORTED_WEIGHTS
 from microg_da.runs.detectors import TrainedDetector, describe_detector, load_run_detector, test_time_method
 from microg_da.taxonomy import get_taxonomy
 from microg_da.transforms.view import TEST_SIDE

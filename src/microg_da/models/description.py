@@ -13,7 +13,7 @@ import torch
 
 from microg_da.errors import InputError
 from microg_da.models.detector import ActionDetector, create_detector
-from microg_da.models.weight_files import EXPORTED_WEIGHTS
+from microg_da.models.weight_kinds import EXPORTED_WEIGHTS, weight_kind
 from microg_da.taxonomy import get_taxonomy
 
 FORMAT = "microg_da"
@@ -105,13 +105,9 @@ def read_description(path: str | Path) -> dict[str, Any] | None:
             is read and judged by whoever loads it.
 
     Raises:
-        InputError: if there is no such file, or the folder's ``config.json`` cannot be read.
+        InputError: if there is no such weight file, or the folder's ``config.json`` cannot be read.
     """
-    path = Path(path)
-    if path.is_dir():
-        path /= EXPORTED_WEIGHTS
-    if not path.is_file():
-        raise InputError(f"{path}: there is no such checkpoint")
+    path, _ = weight_kind(path)
     content = _beside(path) if path.name == EXPORTED_WEIGHTS else _inside(path)
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         return None

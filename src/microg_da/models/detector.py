@@ -19,6 +19,9 @@ from microg_da.models.roi_head import RoIHead
 PUBLISHED_STRIDE = 16
 """The stride that MicroG-Bench assumed for every network, whatever the network's own."""
 
+AUTO_STRIDE = "auto"
+"""The stride at which the head of the loaded file was trained; the backbone's own where no head is loaded."""
+
 
 class Prediction(NamedTuple):
     """What a detector says about ``K`` people.
@@ -40,7 +43,7 @@ class ActionDetector(nn.Module):
         num_classes: action classes, one logit each.
         dropout: rate before the linear layer.
         roi_stride: ``"true"`` pools with the stride that the backbone has, ``"published"`` with the 16 that the
-            benchmark assumed; a number is taken as it is.
+            benchmark assumed; a number is taken as it is. ``"auto"`` is ``"true"`` where no weights are loaded.
     """
 
     def __init__(
@@ -48,7 +51,7 @@ class ActionDetector(nn.Module):
         backbone: Backbone,
         num_classes: int,
         dropout: float = 0.5,
-        roi_stride: str | bool | float = "true",
+        roi_stride: str | bool | float = AUTO_STRIDE,
     ) -> None:
         super().__init__()
         self.backbone = backbone
@@ -112,7 +115,7 @@ def create_detector(
     *,
     allow_missing: Sequence[str] = (),
     dropout: float = 0.5,
-    roi_stride: str | bool | float = "true",
+    roi_stride: str | bool | float = AUTO_STRIDE,
     freeze: int | str = 0,
     adapters: str | None = None,
     adapter_rank: int = 8,
@@ -127,7 +130,8 @@ def create_detector(
         checkpoint: a weight file to start from; None starts from random weights.
         allow_missing: shell-style patterns of names that need not fit between the file and the network.
         dropout: rate before the linear layer.
-        roi_stride: see :class:`ActionDetector`.
+        roi_stride: see :class:`ActionDetector`. ``"auto"`` is the stride at which the head of ``checkpoint`` was
+            trained, if the whole head is loaded; else ``"true"``.
         freeze: how many stages of the backbone are not trained, from the input on, or ``"all"`` to train the head
             alone.
         adapters: ``"lora"`` or ``"dual_path"`` freezes the backbone and trains small additions to it.
@@ -153,7 +157,9 @@ def create_detector(
     if checkpoint is not None:
         from microg_da.models.checkpoints import load_checkpoint
 
-        load_checkpoint(detector, checkpoint, allow_missing)
+        report = load_checkpoint(detector, checkpoint, allow_missing)
+        if roi_stride == AUTO_STRIDE and report.head_stride is not None:
+            detector.head.stride = report.head_stride
     return detector
 
 
@@ -178,10 +184,10 @@ _DETECTOR_OPTIONS = ("allow_missing", "roi_stride", "freeze", "adapters", "adapt
 def resolve_stride(roi_stride: str | bool | float, true_stride: float) -> float:
     """Input pixels per cell of the feature maps, as a number."""
     # YAML reads a bare `true` as a boolean.
-    if roi_stride is True or roi_stride == "true":
+    if roi_stride is True or roi_stride in ("true", AUTO_STRIDE):
         return true_stride
     if roi_stride == "published":
         return PUBLISHED_STRIDE
     if isinstance(roi_stride, (int, float)) and roi_stride > 0 and not isinstance(roi_stride, bool):
         return float(roi_stride)
-    raise InputError(f"model.roi_stride: expected true, published or a positive number, got {roi_stride!r}")
+    raise InputError(f"model.roi_stride: expected auto, true, published or a positive number, got {roi_stride!r}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +12,9 @@ import torch
 from microg_da.adaptation.base import Adaptation, create_adaptation
 from microg_da.config import Config
 from microg_da.errors import InputError, unknown_name
+from microg_da.models.checkpoints import settled_stride
 from microg_da.models.description import DetectorDescription
-from microg_da.models.detector import ActionDetector, create_detector
+from microg_da.models.detector import AUTO_STRIDE, ActionDetector, create_detector
 from microg_da.runs.folder import Run
 from microg_da.taxonomy import get_taxonomy
 
@@ -93,6 +94,27 @@ def build_detector(config: Config, checkpoint: str | None = None) -> ActionDetec
         roll_pooling=model.roll_pooling,
         **model.options,
     )
+
+
+def settle_roi_stride(config: Config) -> tuple[Config, str | None]:
+    """The configuration with ``model.roi_stride: auto`` replaced by what it means for the run's weight file.
+
+    Returns:
+        the configuration, and a sentence for the user if boxes are pooled at another stride than the network's own.
+
+    Raises:
+        InputError: if there is a weight file, and it cannot be read.
+    """
+    model, path = config.model, config.checkpoint or config.model.checkpoint
+    if model.roi_stride != AUTO_STRIDE:
+        return config, None
+    stride: str | bool | float = "true"
+    note = None
+    if path is not None:
+        with torch.device("meta"):  # names and shapes are all that is compared
+            detector = describe_detector(config).build()
+        stride, note = settled_stride(model.roi_stride, path, detector)
+    return replace(config, model=replace(model, roi_stride=stride)), note and f"{note}. model.roi_stride changes it."
 
 
 def describe_detector(config: Config) -> DetectorDescription:

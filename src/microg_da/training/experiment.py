@@ -25,7 +25,7 @@ from microg_da.inference.feature_sample import PeopleSample
 from microg_da.inference.scoring import score_detector, validate_detector
 from microg_da.models.cost import count_parameters
 from microg_da.models.detector import ActionDetector
-from microg_da.runs.detectors import build_detector, build_method, method_at_test
+from microg_da.runs.detectors import build_detector, build_method, method_at_test, settle_roi_stride
 from microg_da.runs.folder import Run, embedded_notice, is_leader
 from microg_da.taxonomy import get_taxonomy
 from microg_da.training.examples import write_examples
@@ -63,6 +63,10 @@ def fit(
     # Of several processes one speaks and writes.
     console = (console or Console(stderr=True)) if is_leader() else Console(stderr=True, quiet=True)
     keep_freed_memory()
+    if config is not None:
+        config, note = settle_roi_stride(config)
+        if note is not None:
+            console.print(f"[yellow]note[/yellow] {note}", highlight=False, soft_wrap=True)
     run = Run.plan(config, root, name) if config is not None else Run.open(resume)  # type: ignore[arg-type]
     config = run.config
     announce(config, console)

@@ -32,6 +32,7 @@ class ActionScorer:
         short_side: to which the short side of frames is resized, in pixels.
         name: what the detector is called in results.
         batch_size: windows scored at once.
+        notes: what a user should know of how the detector was loaded, in sentences.
     """
 
     detector: ActionDetector
@@ -42,6 +43,7 @@ class ActionScorer:
     short_side: int
     name: str
     batch_size: int = 8
+    notes: tuple[str, ...] = ()
 
     @contextmanager
     def one_video(self) -> Iterator[None]:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 import pandas as pd
 
 from microg_da.data.annotations import BOX, read_boxes
 from microg_da.errors import InputError, nearest
-from microg_da.video.person_detector import FindsPersons
-from microg_da.video.reader import Frame, Video
 from microg_da.video.tracks import PEOPLE_COLUMNS, PersonTracker, drop_glimpses, vote_on_rolls
+
+if TYPE_CHECKING:
+    from microg_da.video.person_detector import FindsPersons
+    from microg_da.video.reader import Frame, Video
 
 RATE = 30.0
 """Frames per second in which windows and moments are counted: that of MicroG-4M, whatever the video's own."""
@@ -123,6 +125,46 @@ class ListedPeople:
     def settle(self, people: pd.DataFrame) -> pd.DataFrame:
         """The table as it is: whoever made it decided who is in it."""
         return people
+
+
+class PeopleOfStill:
+    """The people that a detector finds in a still, numbered from left to right; each is kept though seen only once.
+
+    Args:
+        find: the detector.
+    """
+
+    def __init__(self, find: FindsPersons) -> None:
+        self._find = find
+
+    def look(self, number: int, frame: Frame) -> Look | None:
+        """See :class:`People`."""
+        height, width = frame.image.shape[:2]
+        found = self._find(frame.image)
+        order = np.argsort(found.boxes[:, 0], kind="stable")
+        boxes = found.boxes[order] / np.array([width, height] * 2)
+        return Look(0.0, True, boxes, np.arange(1, len(boxes) + 1), found.scores[order], found.rolls[order])
+
+    def settle(self, people: pd.DataFrame) -> pd.DataFrame:
+        """All of them."""
+        return people
+
+
+def boxes_of_still(boxes: pd.DataFrame, path: Path) -> pd.DataFrame:
+    """The boxes that a table has for a still, all at its one moment, with numbers for the people.
+
+    Args:
+        boxes: rows of :func:`read_box_table` for the still.
+        path: the still, for messages.
+
+    Raises:
+        InputError: if they are of several moments.
+    """
+    if boxes.frame_stamp.nunique() > 1:
+        raise InputError(f"{path}: is a still, and the table of boxes has several moments for it. Give it one.")
+    if "person_id" not in boxes:
+        boxes = boxes.assign(person_id=np.arange(1, len(boxes) + 1))
+    return boxes.assign(frame_stamp=0.0)
 
 
 def join_looks(looks: list[Look]) -> pd.DataFrame:

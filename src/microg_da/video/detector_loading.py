@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from microg_da.adaptation.base import Adaptation, create_adaptation
 from microg_da.allocator import keep_freed_memory
 from microg_da.errors import InputError
-from microg_da.models import MODELS, model_window
-from microg_da.models.checkpoints import load_checkpoint, load_detector
+from microg_da.models import Window, model_window
+from microg_da.models.checkpoints import load_checkpoint, load_detector, stride_note
 from microg_da.models.description import read_description
-from microg_da.models.detector import ActionDetector, create_detector
+from microg_da.models.detector import AUTO_STRIDE, ActionDetector, create_detector
 from microg_da.models.folding import fold_batch_norm
+from microg_da.models.weight_files import training_setting
 from microg_da.models.zoo import ZOO
 from microg_da.runs.detectors import STAGE_OF_ROW, load_run_detector
 from microg_da.taxonomy import Taxonomy, get_taxonomy
@@ -50,6 +52,7 @@ def scorer_of_file(
     model: str | None = None,
     *,
     taxonomy: str = "microg50",
+    roi_stride: str | float = AUTO_STRIDE,
 ) -> ActionScorer:
     """The detector in a weight file.
 
@@ -59,31 +62,53 @@ def scorer_of_file(
         path: ``detector.pt`` of a run or what ``export`` has made of one, which say themselves what they are, or a
             published weight file.
         model: the network of a published file; a name of ``python -m microg_da list models``.
-        taxonomy: what the outputs are to mean, for a published file.
+        taxonomy: what the outputs mean, for a published file.
+        roi_stride: for a published file: as :func:`~microg_da.models.create_detector` takes it. ``"auto"`` is the
+            stride at which the head in the file was trained.
 
     Raises:
         InputError: if there is no such file, the model has to be named, or they do not fit each other.
     """
     path = Path(path)
-    if (stage := _stage_of_run(path)) is not None:
-        return scorer_of_run(path.parents[2], stage)
-    said = read_description(path)
-    if said is not None:
-        return _scorer_of_own(path, model, said)
+    stage = _stage_of_run(path)
+    said = read_description(path) if stage is None else None
+    if stage is not None or said is not None:
+        if roi_stride != AUTO_STRIDE:
+            raise InputError(f"{path}: says its RoI stride itself. Leave --roi-stride out.")
+        return scorer_of_run(path.parents[2], stage) if said is None else _scorer_of_own(path, model, said)
     if model is None:
         raise InputError(f"{path}: the file does not say which network it is of. Add --model NAME; see `list models`.")
-    if ":" not in model:
-        MODELS.entry(model, where="--model")
     classes = get_taxonomy(taxonomy)
-    detector = create_detector(model, num_classes=len(classes))
+    detector = create_detector(model, num_classes=len(classes), roi_stride=roi_stride)
     report = load_checkpoint(detector, path)
     if report.replaced:
         raise InputError(
             f"{path}: its head has another number of classes than {classes.name} ({len(classes)}), so that a new one "
             f"would have to be trained. Train it with `fit model.checkpoint={path}` first, or choose a --taxonomy."
         )
-    window = model_window(model) or (8, 8)
-    return _scorer(detector.eval(), classes, *window, _usual_side(model), f"{model} from {path.name}")
+    notes = []
+    if roi_stride == AUTO_STRIDE and report.head_stride not in (None, detector.head.stride):
+        notes.append(f"{stride_note(path, report.head_stride, detector)}. --roi-stride changes it.")
+        detector.head.stride = report.head_stride
+    window, side = _trained_view(path, model)
+    if window != (usual := model_window(model) or window):
+        notes.append(f"{path} was trained with the window {window}, and {model} usually has {usual}: {window} is used.")
+    scorer = _scorer(detector.eval(), classes, *window, side, f"{model} from {path.name}")
+    return replace(scorer, notes=tuple(notes))
+
+
+def _trained_view(path: Path, model: str) -> tuple[Window, int]:
+    """Window and short side that a published file says it was trained and tested with, else those of its network."""
+    window = model_window(model) or Window(8, 8)
+    usual = {
+        "NUM_FRAMES": window.num_frames,
+        "SAMPLING_RATE": window.sampling_rate,
+        "TEST_CROP_SIZE": _usual_side(model),
+    }
+    said = {key: training_setting(path, "DATA", key) for key in usual}
+    # A setting below 1 is no number of frames or pixels.
+    frames, rate, side = (int(said[key] or usual[key]) or usual[key] for key in usual)
+    return Window(frames, rate), side
 
 
 def _scorer_of_own(path: Path, model: str | None, said: dict[str, Any]) -> ActionScorer:

@@ -11,6 +11,7 @@ import torch
 from torchvision.ops import nms
 
 from microg_da.errors import InputError, first_line
+from microg_da.video.inputs import check_person_detector
 
 PERSON = 0
 """The class of people in COCO's list."""
@@ -21,6 +22,9 @@ GREY = 114
 
 OVERLAP = 0.45
 """IoU above which two detections are one person's."""
+
+PART = 0.65
+"""Share of the smaller box above which two detections at different rolls are one person's."""
 
 UPRIGHT_BONUS = 0.05
 """By how much a turned detection must be surer to replace an upright one of the same person."""
@@ -113,7 +117,8 @@ class RollSearch:
         """See :class:`FindsPersons`."""
         found = [self._at(image, float(roll)) for roll in self.rolls]
         boxes, scores, rolls = (np.concatenate(parts) for parts in zip(*found, strict=True))
-        return suppress(boxes, scores, rolls, image.shape[:2], scores + UPRIGHT_BONUS * (rolls == 0))
+        kept = suppress(boxes, scores, rolls, image.shape[:2], scores + UPRIGHT_BONUS * (rolls == 0))
+        return drop_parts(kept)
 
     def _at(self, image: np.ndarray, roll: float) -> Persons:
         turned, matrix = turn(image, roll)
@@ -175,6 +180,27 @@ def suppress(
     return Persons(boxes[kept], scores[kept], rolls[kept])
 
 
+def drop_parts(found: Persons) -> Persons:
+    """Without those who are a part of somebody found surer at another roll.
+
+    A face or a torso often looks like a whole person once the frame is turned. Its box lies inside the person's and is
+    so much smaller that :func:`suppress` keeps both. People found at the same roll are all kept: one may stand before
+    another.
+
+    Args:
+        found: the surest first, as :func:`suppress` returns them.
+    """
+    area = (found.boxes[:, 2:] - found.boxes[:, :2]).prod(axis=1)
+    kept: list[int] = []
+    for place, (box, roll) in enumerate(zip(found.boxes, found.rolls, strict=True)):
+        others = [other for other in kept if found.rolls[other] != roll]
+        sides = np.minimum(box[2:], found.boxes[others, 2:]) - np.maximum(box[:2], found.boxes[others, :2])
+        shared = sides.clip(0).prod(axis=1) / np.minimum(area[place], area[others])
+        if not (shared > PART).any():
+            kept.append(place)
+    return Persons(*(values[kept] for values in found))
+
+
 def turn(image: np.ndarray, roll: float) -> tuple[np.ndarray, np.ndarray]:
     """Turn an image so that somebody who lies ``roll`` degrees clockwise stands upright; nothing is cut off.
 
@@ -217,8 +243,7 @@ def _grid(height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _open_session(path: Path):  # type: ignore[no-untyped-def]
-    if not path.is_file():
-        raise InputError(f"{path}: there is no such person detector; give an ONNX file of YOLOX")
+    check_person_detector(path)
     try:
         import onnxruntime
     except ImportError as error:
