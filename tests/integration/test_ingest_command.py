@@ -84,7 +84,9 @@ def copy_source(out, old, new):
         (["--labels", "x.xml"], "holds no clips"),
     ],
 )
-def test_bad_input(tmp_path, capsys, words, message):
+def test_bad_input(tmp_path, monkeypatch, capsys, words, message):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "v.mp4").write_text("no video")
     assert ingest(*words, "--output", tmp_path / "out") == 2
     error = capsys.readouterr().err
     assert message in error

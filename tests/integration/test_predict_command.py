@@ -230,6 +230,25 @@ def test_published_weights_give_the_logits_of_pyslowfast(test_data):
     assert (said["true"] - logits).abs().max() > 1
 
 
+def test_the_window_and_size_that_a_published_file_was_trained_with(files, tmp_path):
+    state = torch.load(files / "weights.pth", weights_only=True)
+    text = "DATA:\n  NUM_FRAMES: 4\n  SAMPLING_RATE: 16\n  TEST_CROP_SIZE: 64\n"
+    torch.save({"model_state": state, "cfg": text}, tmp_path / "w.pyth")
+    scorer = scorer_of_file(tmp_path / "w.pyth", "r2plus1d_tiny")
+    assert (scorer.num_frames, scorer.sampling_rate, scorer.short_side) == (4, 16, 64)
+    assert any("4×16" in note for note in scorer.notes)
+    usual = scorer_of_file(files / "weights.pth", "r2plus1d_tiny")
+    assert (usual.num_frames, usual.sampling_rate, usual.short_side) == (8, 4, 109)
+    assert not usual.notes
+
+
+def test_a_file_that_knows_its_stride_takes_no_other(files, tmp_path, capsys):
+    words = ["--checkpoint", files / "tiny.pt", "--roi-stride", "published", "--video", files / "walk.mp4"]
+    assert predict(*words, "--boxes", files / "boxes.csv", "--output", tmp_path / "out") == 2
+    assert "Leave --roi-stride out" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.data
 def test_a_still_and_a_folder_of_stills(test_data, tmp_path, capsys):
     pytest.importorskip("onnxruntime")

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 from video_helpers import scene
 
-from microg_da.video.drawing import Label, colour_of, draw_note, draw_people
+from microg_da.video.drawing import Label, _card, colour_of, draw_note, draw_people
 from microg_da.video.reader import Video
 from microg_da.video.writer import GIF_SECONDS, GIF_WIDTH, GifWriter, Mp4Writer
 
@@ -50,6 +50,13 @@ def test_the_dial_points_to_the_head():
     seen = {picture.tobytes() for picture in (*pictures.values(), none)}
     assert len(seen) == 5
     assert math.isnan(Label(1, ()).roll)
+
+
+def test_no_action_is_said_in_full():
+    """The panel is as wide as its text: right of the last letter there is a margin."""
+    card = _card(Label(1, ()), 20)
+    ink = (np.abs(card.astype(int) - card[-1, -1]).max(axis=2) > 40).any(axis=0)
+    assert not ink[-5:].any()
 
 
 def test_colours_of_neighbours_differ():

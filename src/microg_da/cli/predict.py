@@ -94,7 +94,10 @@ def run(args: argparse.Namespace) -> int:
     for note in scorer.notes:
         console.print(note, highlight=False, markup=False, soft_wrap=True)
     done = predict_videos(paths, people, scorer, options, args.output, settings=settings, console=console)
-    print_summary(done, Console())
+    searched = args.boxes is not None or args.roll_search is not None
+    print_summary(
+        done, Console(), "" if searched else "--roll-search also finds people who float sideways or head down."
+    )
     print(f"detections of {len(done)} file{'s' * (len(done) != 1)}: {Path(args.output) / 'detections.csv'}")
     return 0
 

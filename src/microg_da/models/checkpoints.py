@@ -212,7 +212,7 @@ def settled_stride(
 def stride_note(path: str | Path, learned: float, detector: ActionDetector) -> str:
     """That boxes are pooled at another stride than the network's own, in one sentence."""
     return (
-        f"{Path(path).name}: pools boxes at RoI stride {learned:g}, as its head was trained (the network's own: "
+        f"{Path(path).name}: RoI stride {learned:g}, as its head was trained (the network's own is "
         f"{detector.backbone.stride:g})"
     )
 

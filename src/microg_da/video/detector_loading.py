@@ -104,6 +104,7 @@ def _trained_view(path: Path, model: str) -> tuple[Window, int]:
         "TEST_CROP_SIZE": _usual_side(model),
     }
     said = {key: training_setting(path, "DATA", key) for key in usual}
+    # A setting below 1 is no number of frames or pixels.
     frames, rate, side = (int(said[key] or usual[key]) or usual[key] for key in usual)
     return Window(frames, rate), side
 

@@ -130,10 +130,13 @@ def _card(label: Label, size: int, brief: bool = False) -> np.ndarray:
     title = f"person {label.person_id}"
     title += "" if math.isnan(label.score) else f"   {label.score:.2f}"
     title += f"   {label.roll:.0f}°" if known_roll else ""
-    widest = max((font.getlength(name) for name, _ in label.actions), default=0)
     bar = 3 * size
-    beside = 0.0 if brief else 2 * pad + bar + font.getlength("100% ")
-    width = round(max(widest + beside, font.getlength(title) + 2 * line * known_roll)) + 2 * pad
+    small, nothing = _font(round(0.8 * size)), "no action above the threshold"
+    if label.actions:
+        widest = max(font.getlength(name) for name, _ in label.actions) + 2 * pad + bar + font.getlength("100% ")
+    else:
+        widest = 0.0 if brief else small.getlength(nothing)
+    width = round(max(widest, font.getlength(title) + 2 * line * known_roll)) + 2 * pad
     height = line * (1 + (0 if brief else max(len(label.actions), 1))) + pad
     panel = Image.new("RGB", (width, height), _PAPER)
     draw = ImageDraw.Draw(panel)
@@ -143,7 +146,7 @@ def _card(label: Label, size: int, brief: bool = False) -> np.ndarray:
     if known_roll:
         _dial(draw, (width - line, pad // 2 + size * 0.62), size * 0.62, label.roll, colour)
     if not label.actions and not brief:
-        draw.text((pad, line + pad // 2), "no action above the threshold", font=_font(round(0.8 * size)), fill=_FAINT)
+        draw.text((pad, line + pad // 2), nothing, font=small, fill=_FAINT)
     for place, (name, percent) in enumerate(label.actions, start=1):
         top = pad // 2 + place * line
         draw.text((pad, top), name, font=font, fill=_INK)

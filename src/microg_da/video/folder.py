@@ -100,8 +100,8 @@ def join_tables(parts: Iterable[Path], path: Path) -> None:
                 out.writelines(lines)
 
 
-def print_summary(done: list[dict[str, Any]], console: Console) -> None:
-    """One line for each video, and what a reader should know."""
+def print_summary(done: list[dict[str, Any]], console: Console, hint: str = "") -> None:
+    """One line for each file, and what a reader should know; ``hint`` where nobody was found in one of them."""
     table = Table("file", "seconds", "keyframes", "persons", "detections")
     table.columns[0].overflow = "fold"  # names tell the rows apart
     for column in table.columns[1:]:
@@ -116,6 +116,8 @@ def print_summary(done: list[dict[str, Any]], console: Console) -> None:
             notes.append("no person was found: there is nothing to score")
         for note in notes:
             console.print(f"{each['video_id']}: {note}", highlight=False, markup=False, soft_wrap=True)
+    if hint and not all(each["persons"] for each in done):
+        console.print(hint, highlight=False, markup=False, soft_wrap=True)
     if any(each.get("still") for each in done):
         console.print(
             "In a still every frame of the window is the same: trust postures more than actions that need motion.",

@@ -11,6 +11,7 @@ import torch
 from torchvision.ops import nms
 
 from microg_da.errors import InputError, first_line
+from microg_da.video.inputs import check_person_detector
 
 PERSON = 0
 """The class of people in COCO's list."""
@@ -242,8 +243,7 @@ def _grid(height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _open_session(path: Path):  # type: ignore[no-untyped-def]
-    if not path.is_file():
-        raise InputError(f"{path}: there is no such person detector; give an ONNX file of YOLOX")
+    check_person_detector(path)
     try:
         import onnxruntime
     except ImportError as error:
