@@ -7,9 +7,9 @@ import sys
 from collections.abc import Iterable, Iterator
 from typing import TypeVar
 
+from rich.cells import cell_len
 from rich.console import Console
 from rich.file_proxy import FileProxy
-from rich.measure import Measurement
 from rich.padding import Padding
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
@@ -18,7 +18,7 @@ from rich.text import Text
 WITHOUT_TERMINAL = 10_000
 """Columns of a file or a pipe: every line and every table is as wide as it needs."""
 
-LEAST_PROSE = 20
+LEAST_PROSE = 16
 """The narrowest column in which sentences can still be read."""
 
 T = TypeVar("T")
@@ -84,21 +84,28 @@ def tracked(items: Iterable[T], progress: Progress, description: str, total: flo
 def print_table(table: Table, console: Console) -> None:
     """Print a table without cutting a name or a figure.
 
-    Columns of single words stay whole and columns of sentences wrap. Where the table is wider than the terminal
+    Figures and single words stay whole, sentences wrap between words. Where the table is wider than the terminal
     nevertheless, each of its rows becomes a block of lines, a column on each.
     """
-    options = console.options.update_width(WITHOUT_TERMINAL)
-    for column in table.columns:
-        texts = [_text(cell, console) for cell in column.cells]
-        column.overflow = "fold"
-        column.no_wrap = not any(" " in text.plain.strip() for text in texts) or column.justify == "right"
-        if not column.no_wrap:
-            widest = max(Measurement.get(console, options, text).maximum for text in texts)
-            column.min_width = min(widest, LEAST_PROSE)
-    if Measurement.get(console, options, table).minimum <= console.width:
-        console.print(table, highlight=False)
-    else:
+    wrapping: dict[int, int] = {}
+    for index, column in enumerate(table.columns):
+        texts = [_text(cell, console) for cell in (column.header, *column.cells)]
+        widest = max(text.__rich_measure__(console, console.options).maximum for text in texts)
+        prose = column.justify != "right" and any(" " in text.plain.strip() for text in texts[1:])
+        longest_word = max((cell_len(word) for text in texts for word in text.plain.split()), default=0)
+        column.min_width = max(longest_word, min(widest, LEAST_PROSE)) if prose else widest
+        column.no_wrap, column.overflow = not prose, "fold"
+        if prose:
+            wrapping[index] = widest - column.min_width
+    slack = console.width - table.__rich_measure__(console, console.options.update_width(WITHOUT_TERMINAL)).minimum
+    if slack < 0:
         _print_blocks(table, console)
+        return
+    wanted = sum(wrapping.values())
+    for index, more in wrapping.items():
+        column = table.columns[index]
+        column.width = (column.min_width or 0) + (more if wanted <= slack else more * slack // wanted)
+    console.print(table, highlight=False)
 
 
 def _print_blocks(table: Table, console: Console) -> None:
@@ -121,7 +128,7 @@ def _print_blocks(table: Table, console: Console) -> None:
         for name, column in zip(names, cells, strict=True):
             if _text(column[row], console).plain.strip():
                 grid.add_row(name, column[row])
-        console.print(Padding(grid, (0, 0, 0, 2)), style=style, highlight=False)
+        console.print(Padding(grid, (0, 0, 0, 2), expand=False), style=style, highlight=False)
     if table.caption:
         console.print(table.caption, style="dim italic", highlight=False)
 

@@ -16,14 +16,16 @@ from dataclasses import dataclass, field
 from multiprocessing.connection import wait
 from pathlib import Path
 
-import pyte
+import pytest
+
+pyte = pytest.importorskip("pyte")
 
 LINES = 300
 """So many that nothing scrolls away."""
 
 ESCAPE = "\x1b"
 COLOR = re.compile(r"\x1b\[(?:[0-9;]*;)?(?:3[0-8]|4[0-8]|9[0-7]|10[0-7])(?:;[0-9;]*)?m")
-_BAR = re.compile(r"^(.*?) *[━╸╺]+ +(\d+)% ")
+_BAR = re.compile(r"^(.*?) *[━╸╺]* +(\d+)% .* left ")
 _ERASE = re.compile(r"(?=\r\x1b\[2K|\r\x1b\[1A)")
 _VARIABLES = ("FORCE_COLOR", "NO_COLOR", "COLUMNS", "LINES", "TTY_COMPATIBLE", "TTY_INTERACTIVE")
 
@@ -56,7 +58,12 @@ class Seen:
 
 
 def run(
-    argv: list[object], folder: Path, width: int = 100, into: Path | None = None, term: str = "xterm-256color", **variables: str
+    argv: list[object],
+    folder: Path,
+    width: int = 100,
+    into: Path | None = None,
+    term: str = "xterm-256color",
+    **variables: str,
 ) -> Seen:
     """Run a command of microg_da on a terminal.
 

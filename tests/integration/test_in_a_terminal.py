@@ -9,12 +9,10 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from pseudo_terminal import COLOR, ESCAPE, Seen, run
 
-pytest.importorskip("pyte")
 for package in ("av", "norfair", "onnx", "onnxruntime", "optuna", "scenedetect"):
     pytest.importorskip(package)
-
-from pseudo_terminal import COLOR, ESCAPE, Seen, run
 
 TINY = [
     *("model.name=r2plus1d_micro", "model.num_frames=2", "data.image_size=32", "training.epochs=1"),
@@ -25,7 +23,8 @@ FRAMES = 95
 SIZE = (96, 128)
 STAND_IN = """\
 import json, pathlib, sys
-words = dict(zip(sys.argv[2::2], sys.argv[3::2]))
+words = [word for word in sys.argv[2:] if "=" not in word]
+words = dict(zip(words[::2], words[1::2]))
 run = pathlib.Path(words["--runs"]) / words["--experiment"] / words["--name"]
 (run / "metrics" / "adapt").mkdir(parents=True)
 lr = json.loads(pathlib.Path(words["--overrides"]).read_text())["training.lr"]
@@ -45,12 +44,14 @@ def files(tmp_path_factory) -> Path:
     columns = ["video_id", "timestamp", "x1", "y1", "x2", "y2", "person_id"]
     pd.DataFrame(boxes, columns=columns).to_csv(folder / "boxes.csv", index=False)
     _write_weights(folder / "micro.pt")
-    (folder / "fit.py").write_text(STAND_IN)
+    program = folder / "microg_da"
+    program.write_text(f"#!{sys.executable}\n{STAND_IN}")
+    program.chmod(0o755)
     sweep = {
         "method": "grid",
         "metric": {"name": "adapt-val/map", "goal": "maximize"},
         "parameters": {"training.lr": {"values": [0.01, 0.02, 0.03]}},
-        "command": [sys.executable, str(folder / "fit.py"), "--experiment", "ava2microg", "--overrides", "${args_json_file}"],
+        "command": [str(program), "fit", "--experiment", "ava2microg", "--overrides", "${args_json_file}"],
     }
     (folder / "small.yaml").write_text(yaml.safe_dump(sweep))
     return folder
@@ -122,7 +123,17 @@ COMMANDS = {
         *("predict", "--checkpoint", "{files}/micro.pt", "--video", "{files}/release/videos/real/filmA/filmA_001.mp4"),
         *("--boxes", "{files}/boxes.csv", "--device", "cpu", "--output", "predicted"),
     ],
-    "prepare": ["prepare", "--from", "microg4m:{files}/release", "--out", "tree", "--scheme", "by-source", "--jobs", "1"],
+    "prepare": [
+        "prepare",
+        "--from",
+        "microg4m:{files}/release",
+        "--to",
+        "tree",
+        "--scheme",
+        "by-source",
+        "--jobs",
+        "1",
+    ],
     "ingest": [
         *("ingest", "{files}/release/videos/real/filmA/filmA_001.mp4", "--detector", "{files}/people.onnx"),
         *("--output", "ingested"),
@@ -176,7 +187,7 @@ def test_bars_move_and_go(start, command, width):
 def test_without_color(start, command):
     seen = start(command, NO_COLOR="1")
     assert seen.status == 0
-    assert not COLOR.search(seen.raw)
+    assert not COLOR.search(seen.raw), COLOR.search(seen.raw)
     assert all(seen.moved(*words) for words in BARS[command])
 
 

@@ -144,12 +144,12 @@ class _Messages(io.TextIOBase):
 def _trial_bar(total: int, console: Console) -> Iterator[Callable[[Study], None]]:
     """A bar of trials on a terminal; gives what shows the state of the study in it."""
     with progress_bar(console) as bar:
-        task = bar.add_task(f"0 of {total} trials done", total=total)
+        task = bar.add_task("trials", total=total)
 
         def show(study: Study) -> None:
             if not bar.disable:
                 done = sum(trial.state.is_finished() for trial in counting_trials(study))
-                bar.update(task, completed=done, description=f"{done} of {total} trials done")
+                bar.update(task, completed=done, description=f"trials, {done} of {total}")
 
         yield show
 
