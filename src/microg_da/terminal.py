@@ -123,7 +123,7 @@ def _print_blocks(table: Table, console: Console) -> None:
         title.stylize("bold")
         console.print(title, style=style, highlight=False, overflow="fold")
         grid = Table.grid(padding=(0, 2, 0, 0))
-        grid.add_column(style="dim")
+        grid.add_column(style="dim", overflow="fold")
         grid.add_column(overflow="fold")
         for name, column in zip(names, cells, strict=True):
             if _text(column[row], console).plain.strip():
