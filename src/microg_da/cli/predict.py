@@ -55,9 +55,8 @@ def run(args: argparse.Namespace) -> int:
     """Predict, and say what was found."""
     from pathlib import Path
 
-    from rich.console import Console
-
     from microg_da.errors import InputError, unknown_name
+    from microg_da.terminal import message_console, output_console
     from microg_da.video.folder import predict_videos, print_summary
     from microg_da.video.predict import PredictOptions
     from microg_da.video.reader import check_names, find_video_files
@@ -80,9 +79,9 @@ def run(args: argparse.Namespace) -> int:
     people = _people(args, [path.stem for path in paths], options.every)
     scorer = _scorer(args)
     settings = {name: getattr(args, name) for name in _DECISIVE}
-    console = Console(stderr=True)
+    console = message_console()
     done = predict_videos(paths, people, scorer, options, args.output, settings=settings, console=console)
-    print_summary(done, Console())
+    print_summary(done, output_console())
     print(f"detections of {len(done)} video{'s' * (len(done) != 1)}: {Path(args.output) / 'detections.csv'}")
     return 0
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
+from rich.progress import Progress
 
 from microg_da.data.annotations import BOX, KEYFRAME
 from microg_da.data.dataset_files import Tree
@@ -15,6 +16,7 @@ from microg_da.data.frames import FrameStore
 from microg_da.data.splits import SIDES, Split
 from microg_da.errors import InputError
 from microg_da.taxonomy import GROUP_NAMES
+from microg_da.terminal import tracked
 
 FEW_EXAMPLES = 5
 # A person narrower or lower than this share of the picture is a few pixels: more likely a slip than a person.
@@ -79,7 +81,9 @@ class Audit:
         }
 
 
-def audit(tree: Tree, split: Split, *, source: str = "", frames: FrameStore | None = None) -> Audit:
+def audit(
+    tree: Tree, split: Split, *, source: str = "", frames: FrameStore | None = None, progress: Progress | None = None
+) -> Audit:
     """Examine a data set.
 
     Args:
@@ -87,6 +91,7 @@ def audit(tree: Tree, split: Split, *, source: str = "", frames: FrameStore | No
         split: the division to examine.
         source: what to call the data.
         frames: its frames, if missing and near-identical clips are to be looked for.
+        progress: a started bar, which shows how many clips have been looked at.
     """
     labels = tree.annotations if tree.actions is None else tree.actions
     return Audit(
@@ -96,7 +101,12 @@ def audit(tree: Tree, split: Split, *, source: str = "", frames: FrameStore | No
         persons_per_clip=_persons_per_clip(labels),
         sides=_sides(tree, split),
         classes=_classes(tree, split, labels),
-        findings=(*_leaks(tree, split), *_faults(tree, labels), *_rare(tree, split), *_pictures(tree, split, frames)),
+        findings=(
+            *_leaks(tree, split),
+            *_faults(tree, labels),
+            *_rare(tree, split),
+            *_pictures(tree, split, frames, progress),
+        ),
     )
 
 
@@ -208,13 +218,15 @@ def _rare(tree: Tree, split: Split) -> list[Finding]:
     return found
 
 
-def _pictures(tree: Tree, split: Split, frames: FrameStore | None) -> list[Finding]:
+def _pictures(tree: Tree, split: Split, frames: FrameStore | None, progress: Progress | None) -> list[Finding]:
     """What only the frames can tell."""
     if frames is None:
         return []
     clips = tree.sources.index.tolist()
     missing = frames.missing(clips)
-    pairs, unreadable = near_duplicates(frames, [clip for clip in clips if clip not in missing])
+    present = [clip for clip in clips if clip not in missing]
+    walked = present if progress is None else tracked(present, progress, "looking at clips", len(present))
+    pairs, unreadable = near_duplicates(frames, walked)
     across = [(a, b) for a, b in pairs if split.sides.get(a) != split.sides.get(b)]
     return [
         Finding("clips without frames", len(missing), f"{len(missing)} clips have no frames", _few(missing.values())),

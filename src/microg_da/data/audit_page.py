@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from microg_da.data.audit import Audit, group_table
+from microg_da.terminal import print_table
 
 
 def print_audit(audit: Audit, console: Console) -> None:
@@ -18,7 +19,7 @@ def print_audit(audit: Audit, console: Console) -> None:
     problems = Table("found", "what", "detail", "e.g.", title="Findings", title_justify="left")
     for finding in audit.problems:
         problems.add_row(f"{finding.count:,}", finding.name, finding.detail, "; ".join(finding.examples[:2]))
-    console.print(problems)
+    print_table(problems, console)
     clean = [finding.name for finding in audit.findings if not finding.count]
     console.print(f"Looked for and not found: {', '.join(clean) or '(nothing)'}.")
     counts = Table("what", "number", title="Contents", title_justify="left")
@@ -26,9 +27,9 @@ def print_audit(audit: Audit, console: Console) -> None:
         counts.add_row(name, f"{count:,}")
     for persons, clips in audit.persons_per_clip.items():
         counts.add_row(f"clips with {persons} person{'s' if persons > 1 else ''}", f"{clips:,}")
-    console.print(counts)
-    console.print(_as_rich(audit.sides, "Sides"))
-    console.print(_as_rich(group_table(audit.classes), "Labels by group"))
+    print_table(counts, console)
+    print_table(_as_rich(audit.sides, "Sides"), console)
+    print_table(_as_rich(group_table(audit.classes), "Labels by group"), console)
 
 
 def audit_html(audit: Audit) -> str:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from rich.console import Console
+
 from microg_da.adaptation.base import Adaptation, create_adaptation
 from microg_da.data.annotations import write_annotations
 from microg_da.data.datamodule import DomainDatasets, StageData
@@ -12,6 +14,7 @@ from microg_da.inference.feature_sample import PeopleSample
 from microg_da.models.detector import ActionDetector
 from microg_da.models.folding import fold_batch_norm
 from microg_da.runs.folder import Run, is_leader
+from microg_da.training.callbacks import pass_display
 from microg_da.training.interruption import interruptible
 from microg_da.training.module import DetectorModule
 from microg_da.training.stage import make_trainer, quiet
@@ -28,8 +31,11 @@ def score_detector(
     domain: Domain,
     adaptation: Adaptation | None = None,
     people: PeopleSample | None = None,
+    console: Console | None = None,
 ) -> DetectionMetrics:
     """Run a detector over a domain's test split; ``people`` keeps features of some of them.
+
+    A bar on ``console`` shows how far it is.
 
     Returns:
         The accumulated predictions: ``.scores()`` and ``.detections()``.
@@ -40,12 +46,16 @@ def score_detector(
         write_annotations(truth, run.ground_truth_file(domain))
     metrics = DetectionMetrics(truth, taxonomy=config.data.taxonomy, protocol=config.evaluation.protocol)
     accumulate = {"metrics": metrics, "scored": domain, "observations": people}
-    _pass(run, detector, adaptation, StageData(datasets), domain, "test", **accumulate)
+    _pass(run, detector, adaptation, StageData(datasets), domain, "test", console, **accumulate)
     return metrics
 
 
 def validate_detector(
-    run: Run, detector: ActionDetector, datasets: DomainDatasets, adaptation: Adaptation | None = None
+    run: Run,
+    detector: ActionDetector,
+    datasets: DomainDatasets,
+    adaptation: Adaptation | None = None,
+    console: Console | None = None,
 ) -> tuple[dict[str, float], CollapseReport]:
     """What every label-free validator and the collapse guard say of a detector, on both domains' validation splits.
 
@@ -59,7 +69,7 @@ def validate_detector(
     for domain in DOMAINS:
         # One pass a domain, as in the test: a method that adapts online must not meet the domains mixed.
         accumulate = {"metrics": metrics, "scored": "source", "observations": observations}
-        _pass(run, detector, adaptation, data, domain, "val", **accumulate)
+        _pass(run, detector, adaptation, data, domain, "val", console, **accumulate)
     return judge(observations.observed(metrics.scores().map))
 
 
@@ -70,6 +80,7 @@ def _pass(
     data: StageData,
     domain: Domain,
     split: Split,
+    console: Console | None,
     **accumulate: Any,
 ) -> None:
     """Let a detector predict a split's clips, for whatever accumulates."""
@@ -81,7 +92,9 @@ def _pass(
         detector = fold_batch_norm(detector, run.config.model.num_frames, run.config.data.image_size)
     module = DetectorModule(detector, method, run.config.training, run.config.augment, **accumulate)
     # Methods that adapt at test time ask for gradients, which inference mode would forbid.
-    trainer = make_trainer(run, inference_mode=by_weights_alone)
+    trainer = make_trainer(
+        run, callbacks=pass_display(console, f"{split} on {domain}"), inference_mode=by_weights_alone
+    )
     # Several processes share the clips; a method that learns from them must meet all of them, in order.
     data.trainer = trainer if by_weights_alone else None
     with quiet(), interruptible():

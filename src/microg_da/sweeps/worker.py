@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import multiprocessing
 import signal
 import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from multiprocessing.connection import Connection, wait
+from multiprocessing.context import SpawnProcess
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO, cast
 
 import optuna
 from optuna.study import Study
 from optuna.trial import TrialState
 from rich.console import Console
+from rich.text import Text
 
 from microg_da.errors import InputError
 from microg_da.sweeps.file import SweepFile, read_sweep
@@ -28,9 +34,13 @@ from microg_da.sweeps.study import (
     reseed,
 )
 from microg_da.sweeps.trial import TrialError, TrialRunner
+from microg_da.terminal import WITHOUT_TERMINAL, progress_bar
 
 DEFAULT_TRIALS = 20
 """How many trials a random or bayes sweep has if neither the file (``run_cap``) nor the user says."""
+
+REFRESH_SECONDS = 1.0
+"""How often the bar of a sweep with several workers asks the study how many trials are done."""
 
 
 @dataclass(frozen=True)
@@ -78,33 +88,74 @@ def run_plan(plan: Plan, workers: int, console: Console) -> Study:
     if not study.get_trials(deepcopy=False) and any(plan.folder.glob("*/trial-*")):
         raise InputError(f"{plan.folder} holds the trials of another study. Choose another --name, or remove it.")
     if workers > 1:
-        _run_workers(plan, workers, console)
+        _run_workers(plan, study, workers, console)
     work(plan, console)
     return study
 
 
-def _run_workers(plan: Plan, workers: int, console: Console) -> None:
+def _run_workers(plan: Plan, study: Study, workers: int, console: Console) -> None:
     context = multiprocessing.get_context("spawn")
-    processes = [context.Process(target=_work_in_process, args=(plan,)) for _ in range(workers)]
-    for process in processes:
-        process.start()
+    running: dict[Connection, SpawnProcess] = {}
+    for _ in range(workers):
+        messages, its_end = context.Pipe(duplex=False)
+        running[messages] = context.Process(target=_work_in_process, args=(plan, its_end))
+        running[messages].start()
+        # With no end open but the worker's, its death ends the messages.
+        its_end.close()
     try:
-        for process in processes:
-            process.join()
-            if process.exitcode:
-                console.print(
-                    f"[yellow]note[/yellow] a worker died (status {process.exitcode}); its trial is begun again"
-                )
+        with _trial_bar(plan.trials, console) as show:
+            while running:
+                ready = wait([*running], REFRESH_SECONDS)
+                for messages in [messages for messages in running if messages in ready]:
+                    _relay(messages, running, console)
+                show(study)
     except KeyboardInterrupt:
-        for process in processes:
+        for process in running.values():
             process.terminate()
-        for process in processes:
+        for process in running.values():
             process.join()
         raise
 
 
-def _work_in_process(plan: Plan) -> None:
-    console = Console(stderr=True, highlight=False, soft_wrap=True)
+def _relay(messages: Connection, running: dict[Connection, SpawnProcess], console: Console) -> None:
+    """Print what a worker says; after its last word take it off the list."""
+    try:
+        console.print(Text.from_ansi(messages.recv()))
+    except EOFError:
+        process = running.pop(messages)
+        process.join()
+        if process.exitcode:
+            console.print(f"[yellow]note[/yellow] a worker died (status {process.exitcode}); its trial is begun again")
+
+
+class _Messages(io.TextIOBase):
+    """A file whose lines another process prints: two that print on one terminal would write over the bar."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def write(self, text: str) -> int:
+        with contextlib.suppress(BrokenPipeError):  # nobody is left to read
+            self._connection.send(text.removesuffix("\n"))
+        return len(text)
+
+
+@contextlib.contextmanager
+def _trial_bar(total: int, console: Console) -> Iterator[Callable[[Study], None]]:
+    """A bar of trials on a terminal; gives what shows the state of the study in it."""
+    with progress_bar(console) as bar:
+        task = bar.add_task("trials", total=total)
+
+        def show(study: Study) -> None:
+            if not bar.disable:
+                done = sum(trial.state.is_finished() for trial in counting_trials(study))
+                bar.update(task, completed=done, description=f"trials, {done} of {total}")
+
+        yield show
+
+
+def _work_in_process(plan: Plan, messages: Connection) -> None:
+    console = Console(file=cast("TextIO", _Messages(messages)), highlight=False, width=WITHOUT_TERMINAL)
     try:
         work(plan, console)
     except KeyboardInterrupt:
@@ -121,12 +172,14 @@ def work(plan: Plan, console: Console) -> None:
     # A scheduler ends a job by SIGTERM; the trial is then given back, as after Ctrl-C.
     before = signal.signal(signal.SIGTERM, partial(_interrupt, runner))
     try:
-        while (state := _what_is_left(study, sweep, plan.trials)) != "nothing":
-            if state == "others":
-                time.sleep(min(plan.heartbeat, 5))
-                begin_stale_trials_again(study)
-            else:
-                _one_trial(study, sweep, runner, plan, console)
+        with _trial_bar(plan.trials, console) as show:
+            while (state := _what_is_left(study, sweep, plan.trials)) != "nothing":
+                show(study)
+                if state == "others":
+                    time.sleep(min(plan.heartbeat, 5))
+                    begin_stale_trials_again(study)
+                else:
+                    _one_trial(study, sweep, runner, plan, console)
     finally:
         signal.signal(signal.SIGTERM, before)
 

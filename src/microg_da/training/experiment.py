@@ -28,6 +28,7 @@ from microg_da.models.detector import ActionDetector
 from microg_da.runs.detectors import build_detector, build_method, method_at_test
 from microg_da.runs.folder import Run, embedded_notice, is_leader
 from microg_da.taxonomy import get_taxonomy
+from microg_da.terminal import message_console, progress_bar
 from microg_da.training.examples import write_examples
 from microg_da.training.interruption import damage, explaining_failures, stopping_cleanly
 from microg_da.training.stage import make_trainer, save_detector, train_stage
@@ -61,7 +62,7 @@ def fit(
     if (config is None) == (resume is None):
         raise ValueError("give either a configuration or a run to resume")
     # Of several processes one speaks and writes.
-    console = (console or Console(stderr=True)) if is_leader() else Console(stderr=True, quiet=True)
+    console = (console or message_console()) if is_leader() else Console(stderr=True, quiet=True)
     keep_freed_memory()
     run = Run.plan(config, root, name) if config is not None else Run.open(resume)  # type: ignore[arg-type]
     config = run.config
@@ -81,14 +82,13 @@ def fit(
 def announce(config: Config, console: Console) -> None:
     """Say what is about to run; the first line tells whether the data is the embedded one."""
     if notice := embedded_notice(config):
-        console.print(f"[yellow]note[/yellow] {notice}", highlight=False, soft_wrap=True)
+        console.print(f"[yellow]note[/yellow] {notice}", highlight=False)
     console.print(
         f"[bold]{config.experiment}[/bold] {config.data.source} → {config.data.target}, model {config.model.name}, "
         f"adaptation {config.adaptation.name}, selection {config.selection}"
         + (" [red bold]oracle[/red bold]" if config.uses_target_labels else "")
         + f", seed {config.seed}",
         highlight=False,
-        soft_wrap=True,
     )
 
 
@@ -208,7 +208,9 @@ class Experiment:
         device = make_trainer(self.run).strategy.root_device
         start = time.perf_counter()
         detector.to(device).eval()
-        method.to(device).before_training(detector, *(data.clips_to_look_at(domain, device) for domain in DOMAINS))
+        with progress_bar(self.console) as bar:
+            clips = (data.clips_to_look_at(domain, device).shown_in(bar) for domain in DOMAINS)
+            method.to(device).before_training(detector, *clips)
         detector.cpu().train()
         method.cpu()
         return time.perf_counter() - start
@@ -236,14 +238,14 @@ class Experiment:
         scores: dict[str, Any] = {}
         for domain in DOMAINS:
             people = PeopleSample(self.datasets.get(domain, "test", labelled=False).annotations(), detector.feature_dim)
-            metrics = score_detector(self.run, detector, self.datasets, domain, adaptation, people)
+            metrics = score_detector(self.run, detector, self.datasets, domain, adaptation, people, self.console)
             detections = metrics.detections()
             if is_leader():
                 write_detections(detections, self.run.detections_file(row, domain))
             people.write(self.run.features_file(row, domain))
             scores[domain] = metrics.scores().as_dict()
             self._say(f"  {row} on {domain} test: mAP {_percent(scores[domain]['map'])}", indent=True)
-        scores["validators"], report = validate_detector(self.run, detector, self.datasets, adaptation)
+        scores["validators"], report = validate_detector(self.run, detector, self.datasets, adaptation, self.console)
         scores["collapse"] = report.as_dict(get_taxonomy(self.config.data.taxonomy).ids)
         self.run.add_row({"name": row, "method": name, "seconds": round(seconds, 2), **scores})
 

@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import Progress
 from rich.table import Table
 
 from microg_da.errors import InputError
 from microg_da.files import replacing, write_json
+from microg_da.terminal import print_table, progress_bar
 from microg_da.video.action_scorer import ActionScorer
 from microg_da.video.box_sources import People
 from microg_da.video.predict import SUMMARY, PredictOptions, predict_video
@@ -65,7 +66,7 @@ def predict_videos(
                 if len(paths) == 1:
                     raise
                 unreadable.append(str(error))
-                bar.console.print(f"left out: {error}", highlight=False, markup=False, soft_wrap=True)
+                bar.console.print(f"left out: {error}", highlight=False, markup=False)
     if not done:
         raise InputError(f"none of {len(paths)} videos could be predicted; the first: {unreadable[0]}")
     join_tables([output / each["video_id"] / "detections.csv" for each in done], output / "detections.csv")
@@ -91,28 +92,13 @@ def print_summary(done: list[dict[str, Any]], console: Console) -> None:
     for each in done:
         counts = (f"{each[name]:,}" for name in ("keyframes", "persons", "detections"))
         table.add_row(each["video_id"], f"{each['seconds']:.1f}", *counts)
-    console.print(table)
+    print_table(table, console)
     for each in done:
         notes = list(each["faults"])
         if not each["persons"]:
             notes.append("no person was found: there is nothing to score")
         for note in notes:
-            console.print(f"{each['video_id']}: {note}", highlight=False, markup=False, soft_wrap=True)
-
-
-def progress_bar(console: Console) -> Progress:
-    """A bar with the time that is left; on a terminal only."""
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("{task.percentage:>3.0f}%"),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-        console=console,
-        transient=True,
-        disable=not console.is_terminal,
-    )
+            console.print(f"{each['video_id']}: {note}", highlight=False, markup=False)
 
 
 def _predict(
