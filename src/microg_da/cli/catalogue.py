@@ -14,9 +14,6 @@ from microg_da.errors import InputError, unknown_name
 from microg_da.files import to_json
 from microg_da.registry import Registry
 
-PIPE_WIDTH = 200
-"""Columns of a table that is not printed on a terminal."""
-
 
 @dataclass(frozen=True)
 class Kind:
@@ -73,9 +70,10 @@ def _value(column: str, text: str) -> str | float:
 
 
 def _print_table(found: list[dict[str, str]]) -> None:
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
+
+    from microg_da.terminal import output_console, print_table
 
     columns = list(dict.fromkeys(key for entry in found for key in entry))
     # The name leads and the sentence ends a line, so that the short columns stand between in line.
@@ -87,10 +85,7 @@ def _print_table(found: list[dict[str, str]]) -> None:
         table.add_column(column, justify=justify, no_wrap=column != "summary", overflow="fold")
     for entry in found:
         table.add_row(*(Text(entry.get(column, ""), style="bold" if column == "name" else "") for column in columns))
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console = Console(highlight=False, width=PIPE_WIDTH)
-    console.print(table)
+    print_table(table, output_console())
 
 
 def _registry(target: str) -> Callable[[], list[dict[str, str]]]:

@@ -126,8 +126,9 @@ def _print_json(scores: Any, by: str | None, parts: dict[str, Any], intervals: d
 
 def _print_tables(scores: Any, by: str | None, parts: dict[str, Any], intervals: dict[str, Any]) -> None:
     from microg_da.reporting import score_tables
+    from microg_da.terminal import output_console
 
-    console = score_tables.new_console()
+    console = output_console()
     score_tables.print_scores(scores, console)
     for cluster, title in (("source", "source videos"), ("keyframe", "keyframes, as if independent")):
         if intervals:

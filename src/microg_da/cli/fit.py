@@ -60,32 +60,29 @@ def run(args: argparse.Namespace) -> int:
 
         check_quickly(config)
     # Imported only now, so that most mistakes are reported before torch has loaded.
-    from rich.console import Console
-
     if config is not None and args.dry_run:
         return _dry_run(config)
     from microg_da.reporting import results_table, write_report, write_results_csv
     from microg_da.runs.folder import is_leader
+    from microg_da.terminal import message_console, output_console, print_table
     from microg_da.training import fit
 
-    console = Console(stderr=True)
+    console = message_console()
     finished = fit(config, resume=args.resume, root=args.runs, name=args.name, console=console)
     if not is_leader():
         return 0
-    Console().print(results_table(finished.results))
+    print_table(results_table(finished.results), output_console())
     write_results_csv(finished.results, finished.path / "results.csv")
     report = write_report(finished.path)
-    console.print(f"report: {report.resolve()}", highlight=False, soft_wrap=True)
+    console.print(f"report: {report.resolve()}", markup=False, soft_wrap=True)
     return 0
 
 
 def _dry_run(config: Config) -> int:
-    from rich.console import Console
-
-    from microg_da.reporting.score_tables import new_console
+    from microg_da.terminal import message_console, output_console
     from microg_da.training.dry_run import dry_run
 
-    dry_run(config, Console(stderr=True)).print(new_console())
+    dry_run(config, message_console()).print(output_console())
     return 0
 
 

@@ -75,13 +75,12 @@ def run(args: argparse.Namespace) -> int:
     """Predict, and say what was found."""
     from pathlib import Path
 
-    from rich.console import Console
-
     every, smooth = _check_options(args)
     paths = _input_files(args.video)
     _check_files(args, paths)
 
     # Torch is imported from here on: what can be refused without it already is.
+    from microg_da.terminal import message_console, output_console
     from microg_da.video.folder import predict_videos, print_summary
     from microg_da.video.predict import PredictOptions
 
@@ -90,13 +89,13 @@ def run(args: argparse.Namespace) -> int:
     scorer = _scorer(args)
     settings = {name: getattr(args, name) for name in _DECISIVE}
     settings |= {"roi_stride": scorer.predictor.detector.head.stride}
-    console = Console(stderr=True)
+    console = message_console()
     for note in scorer.notes:
-        console.print(note, highlight=False, markup=False, soft_wrap=True)
+        console.print(note, highlight=False, markup=False)
     done = predict_videos(paths, people, scorer, options, args.output, settings=settings, console=console)
     searched = args.boxes is not None or args.roll_search is not None
     print_summary(
-        done, Console(), "" if searched else "--roll-search also finds people who float sideways or head down."
+        done, output_console(), "" if searched else "--roll-search also finds people who float sideways or head down."
     )
     print(f"detections of {len(done)} file{'s' * (len(done) != 1)}: {Path(args.output) / 'detections.csv'}")
     return 0

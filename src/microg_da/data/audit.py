@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import pandas as pd
+from rich.progress import Progress
 
 from microg_da.data.annotations import BOX, KEYFRAME
 from microg_da.data.dataset_files import Tree
@@ -16,6 +17,7 @@ from microg_da.data.options import TreeOptions
 from microg_da.data.splits import SIDES, Split
 from microg_da.errors import InputError
 from microg_da.taxonomy import GROUP_NAMES
+from microg_da.terminal import tracked
 
 FEW_EXAMPLES = 5
 # A person narrower or lower than this share of the picture is a few pixels: more likely a slip than a person.
@@ -101,7 +103,14 @@ class Audit:
         }
 
 
-def audit(tree: Tree, split: Split | None, *, source: str = "", frames: FrameStore | None = None) -> Audit:
+def audit(
+    tree: Tree,
+    split: Split | None,
+    *,
+    source: str = "",
+    frames: FrameStore | None = None,
+    progress: Progress | None = None,
+) -> Audit:
     """Examine a data set.
 
     Args:
@@ -109,9 +118,10 @@ def audit(tree: Tree, split: Split | None, *, source: str = "", frames: FrameSto
         split: the division to examine, see :func:`split_of`; None where there is none.
         source: what to call the data.
         frames: its frames, if missing and near-identical clips are to be looked for.
+        progress: a started bar, which shows how many clips have been looked at.
     """
     labels = tree.annotations if tree.actions is None else tree.actions
-    pictures, alike = _pictures(tree, split, frames)
+    pictures, alike = _pictures(tree, split, frames, progress)
     return Audit(
         source=source or str(tree.root),
         split=f"{split.scheme} ({split.hash})" if split else "",
@@ -263,14 +273,16 @@ def _rare(tree: Tree, split: Split | None) -> list[Finding]:
 
 
 def _pictures(
-    tree: Tree, split: Split | None, frames: FrameStore | None
+    tree: Tree, split: Split | None, frames: FrameStore | None, progress: Progress | None
 ) -> tuple[list[Finding], tuple[AlikePair, ...]]:
     """What only the frames can tell."""
     if frames is None:
         return [], ()
     clips = tree.sources.index.tolist()
     missing = frames.missing(clips)
-    pairs, unreadable = near_duplicates(frames, [clip for clip in clips if clip not in missing])
+    present = [clip for clip in clips if clip not in missing]
+    walked = present if progress is None else tracked(present, progress, "looking at clips", len(present))
+    pairs, unreadable = near_duplicates(frames, walked)
     sides = {} if split is None else split.sides.to_dict()
     alike = sorted((AlikePair(a, b, (sides.get(a), sides.get(b))) for a, b in pairs), key=lambda pair: not pair.across)
     across = [(pair.first, pair.second) for pair in alike if pair.across]

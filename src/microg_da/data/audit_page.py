@@ -15,6 +15,7 @@ from rich.table import Table
 from microg_da.data.audit import AlikePair, Audit, group_table
 from microg_da.data.frames import FrameStore
 from microg_da.data.pictures import data_uri, shrunk
+from microg_da.terminal import print_table
 
 PICTURE_BYTES = 4_000_000
 """How much of a page its pictures may take together, however many pairs there are."""
@@ -42,7 +43,7 @@ def print_audit(audit: Audit, console: Console) -> None:
     problems.add_column("e.g.", overflow="fold")
     for finding in audit.problems:
         problems.add_row(f"{finding.count:,}", finding.name, finding.detail, "; ".join(finding.examples[:2]))
-    console.print(problems)
+    print_table(problems, console)
     clean = [finding.name for finding in audit.findings if not finding.count]
     console.print(f"Looked for and not found: {', '.join(clean) or '(nothing)'}.")
     counts = Table("what", "number", title="Contents", title_justify="left")
@@ -50,10 +51,10 @@ def print_audit(audit: Audit, console: Console) -> None:
         counts.add_row(name, f"{count:,}")
     for persons, clips in audit.persons_per_clip.items():
         counts.add_row(f"clips with {persons} person{'s' if persons > 1 else ''}", f"{clips:,}")
-    console.print(counts)
+    print_table(counts, console)
     if len(audit.sides):
-        console.print(_as_rich(audit.sides, "Sides"))
-    console.print(_as_rich(group_table(audit.classes), "Labels by group"))
+        print_table(_as_rich(audit.sides, "Sides"), console)
+    print_table(_as_rich(group_table(audit.classes), "Labels by group"), console)
 
 
 def audit_html(audit: Audit, frames: FrameStore | None = None) -> str:

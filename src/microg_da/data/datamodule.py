@@ -10,6 +10,7 @@ import pandas as pd
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.utilities import CombinedLoader
+from rich.progress import Progress
 from torch.utils.data import DataLoader, DistributedSampler
 
 from microg_da.config import Config
@@ -20,6 +21,7 @@ from microg_da.data.windows import window_problem
 from microg_da.errors import InputError
 from microg_da.synthetic.spec import CLIP_FRAMES
 from microg_da.taxonomy import get_taxonomy
+from microg_da.terminal import tracked
 from microg_da.types import DOMAINS, ClipBatch, Domain, Split
 
 
@@ -149,12 +151,20 @@ class ClipsToLookAt:
         data: what opens them.
         domain: of which domain; labels come with the source only.
         device: where the batches are wanted.
+        progress: a started bar, which shows how far a walk is.
     """
 
-    def __init__(self, data: StageData, domain: Domain, device: torch.device | str) -> None:
+    def __init__(
+        self, data: StageData, domain: Domain, device: torch.device | str, progress: Progress | None = None
+    ) -> None:
         self.data = data
         self.domain = domain
         self.device = device
+        self.progress = progress
+
+    def shown_in(self, progress: Progress) -> ClipsToLookAt:
+        """The same clips, with a task of ``progress`` while they are walked."""
+        return ClipsToLookAt(self.data, self.domain, self.device, progress)
 
     def __iter__(self) -> Iterator[ClipBatch]:
         dataset = self.data.datasets.get(self.domain, "train", labelled=self.domain == "source")
@@ -162,7 +172,10 @@ class ClipsToLookAt:
             dataset = dataset.in_test_views()
         batch_size = self.data.datasets.config.evaluation.batch_size
         loader = self.data._loader(dataset, self.domain, batch_size, shuffle=False, shared=False)
-        return (batch.to(self.device) for batch in loader)
+        batches = (batch.to(self.device) for batch in loader)
+        if self.progress is None:
+            return batches
+        return tracked(batches, self.progress, f"looking at {self.domain} clips", len(loader))
 
 
 class StageData(pl.LightningDataModule):

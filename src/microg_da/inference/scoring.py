@@ -7,6 +7,7 @@ from contextlib import ExitStack
 
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Callback
+from rich.console import Console
 from torch import nn
 
 from microg_da.adaptation.predictor import Predictor
@@ -16,6 +17,7 @@ from microg_da.evaluation.metric import DetectionMetrics
 from microg_da.inference.feature_sample import PeopleSample
 from microg_da.inference.sinks import ScoreSink, Sink
 from microg_da.runs.folder import Run, is_leader
+from microg_da.training.callbacks import pass_display
 from microg_da.training.interruption import interruptible
 from microg_da.training.stage import make_trainer, quiet
 from microg_da.types import DOMAINS, ClipBatch, Domain, Split
@@ -25,9 +27,16 @@ from microg_da.validation.observations import Observations
 
 
 def score_detector(
-    run: Run, predictor: Predictor, datasets: DomainDatasets, domain: Domain, people: PeopleSample | None = None
+    run: Run,
+    predictor: Predictor,
+    datasets: DomainDatasets,
+    domain: Domain,
+    people: PeopleSample | None = None,
+    console: Console | None = None,
 ) -> DetectionMetrics:
     """Score a detector on a domain's test split; ``people`` keeps features of some of its people.
+
+    A bar on ``console`` shows how far it is.
 
     Returns:
         The accumulated predictions: ``.scores()`` and ``.detections()``.
@@ -40,12 +49,13 @@ def score_detector(
     sinks: list[Sink] = [ScoreSink(metrics, domain)]
     if people is not None:
         sinks.append(people)
-    run_pass(run, predictor, StageData(datasets), domain, "test", sinks)
+    callbacks = pass_display(console, f"test on {domain}")
+    run_pass(run, predictor, StageData(datasets), domain, "test", sinks, callbacks=callbacks)
     return metrics
 
 
 def validate_detector(
-    run: Run, predictor: Predictor, datasets: DomainDatasets
+    run: Run, predictor: Predictor, datasets: DomainDatasets, console: Console | None = None
 ) -> tuple[dict[str, float], CollapseReport]:
     """The scores of every label-free validator and of the collapse guard, on both domains' validation splits.
 
@@ -58,7 +68,8 @@ def validate_detector(
     data = StageData(datasets)
     for domain in DOMAINS:
         # One pass a domain, as in the test: a method that adapts online must not meet the domains mixed.
-        run_pass(run, predictor, data, domain, "val", [ScoreSink(metrics, "source"), observations])
+        callbacks = pass_display(console, f"val on {domain}")
+        run_pass(run, predictor, data, domain, "val", [ScoreSink(metrics, "source"), observations], callbacks=callbacks)
     return judge(observations.observed(metrics.scores().map))
 
 

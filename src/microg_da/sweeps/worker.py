@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import multiprocessing
 import signal
 import socket
 import time
 import uuid
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from multiprocessing import connection
-from multiprocessing.process import BaseProcess
+from multiprocessing.connection import Connection, wait
+from multiprocessing.context import SpawnProcess
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO, cast
 
 import optuna
 from optuna.study import Study
 from optuna.trial import TrialState
 from rich.console import Console
+from rich.text import Text
 
 from microg_da.errors import InputError
 from microg_da.sweeps.file import SweepFile, read_sweep
@@ -36,12 +39,16 @@ from microg_da.sweeps.study import (
     reseed,
 )
 from microg_da.sweeps.trial import TrialError, TrialRunner
+from microg_da.terminal import WITHOUT_TERMINAL, progress_bar
 
 DEFAULT_TRIALS = 20
 """How many trials a random or bayes sweep has if neither the file (``run_cap``) nor the user says."""
 
 INTERRUPTED = 130
 """The exit status of a worker that was asked to end."""
+
+REFRESH_SECONDS = 1.0
+"""How often the bar of a sweep with several workers asks the study how many trials are done."""
 
 
 @dataclass(frozen=True)
@@ -89,34 +96,85 @@ def run_plan(plan: Plan, workers: int, console: Console) -> Study:
     if not study.get_trials(deepcopy=False) and any(plan.folder.glob("*/trial-*")):
         raise InputError(f"{plan.folder} holds the trials of another study. Choose another --name, or remove it.")
     if workers > 1:
-        _run_workers(plan, sweep, study, workers, console)
+        _Workers(plan, sweep, study, workers, console).run()
     work(plan, console)
     return study
 
 
-def _run_workers(plan: Plan, sweep: SweepFile, study: Study, workers: int, console: Console) -> None:
-    """Run worker processes until all have ended, and replace those that die while there are trials to begin."""
-    alive = [_start_worker(plan) for _ in range(workers)]
-    replacements = _Replacements(MAX_RETRIES * workers)
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        while alive:
-            ended = connection.wait([process.sentinel for process in alive])
-            for process in [process for process in alive if process.sentinel in ended]:
+class _Workers:
+    """Worker processes, of which each that dies is replaced while there are trials to begin.
+
+    What a worker prints comes through a pipe, whose end tells that the worker has ended.
+    """
+
+    def __init__(self, plan: Plan, sweep: SweepFile, study: Study, count: int, console: Console) -> None:
+        self.plan, self.sweep, self.study, self.console = plan, sweep, study, console
+        self.replacements = _Replacements(MAX_RETRIES * count)
+        self.running: dict[Connection, SpawnProcess] = {}
+        self.count = count
+
+    def run(self) -> None:
+        """Run until all have ended; on SIGINT or SIGTERM all are ended."""
+        before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+        try:
+            for _ in range(self.count):
+                self._start()
+            with _trial_bar(self.plan.trials, self.console) as show:
+                while self.running:
+                    ready = wait([*self.running], REFRESH_SECONDS)
+                    for messages in [messages for messages in self.running if messages in ready]:
+                        self._hear(messages)
+                    show(self.study)
+        except KeyboardInterrupt:
+            for process in self.running.values():
+                process.terminate()
+            for process in self.running.values():
                 process.join()
-                alive.remove(process)
-                if process.exitcode == INTERRUPTED:
-                    _note(console, "a worker was asked to end; its trial, if it had one, waits for another worker")
-                elif process.exitcode:
-                    alive += _replace(process, plan, sweep, study, replacements, console)
-    except KeyboardInterrupt:
-        for process in alive:
-            process.terminate()
-        for process in alive:
+            raise
+        finally:
+            signal.signal(signal.SIGTERM, before)
+
+    def _start(self) -> None:
+        context = multiprocessing.get_context("spawn")
+        messages, its_end = context.Pipe(duplex=False)
+        # Trials are stored with the name of their worker, which must be unique among all machines.
+        name = f"{socket.gethostname()}-{uuid.uuid4().hex[:12]}"
+        process = context.Process(target=_work_in_process, args=(self.plan, its_end), name=name)
+        self.running[messages] = process
+        process.start()
+        # With no end open but the worker's, its death ends the messages.
+        its_end.close()
+
+    def _hear(self, messages: Connection) -> None:
+        """Print what a worker says; after its last word take it off the list, and replace it if it died."""
+        try:
+            self.console.print(Text.from_ansi(messages.recv()))
+        except EOFError:
+            process = self.running.pop(messages)
             process.join()
-        raise
-    finally:
-        signal.signal(signal.SIGTERM, before)
+            if process.exitcode == INTERRUPTED:
+                self._note("a worker was asked to end; its trial, if it had one, waits for another worker")
+            elif process.exitcode:
+                self._replace(process)
+
+    def _replace(self, dead: SpawnProcess) -> None:
+        """Say what becomes of the trial of a worker that died, and start another worker if there is work for it."""
+        death = _death(dead.exitcode or 0)
+        facts = [f"a worker {death}"]
+        for number, again in begin_lost_trials_again(self.study, dead.name, f"its worker {death}"):
+            attempt = "has failed: it was its last attempt" if again is None else f"is begun again as trial {again}"
+            facts.append(f"its trial {number} {attempt}")
+        if _what_is_left(self.study, self.sweep, self.plan.trials) != "trials":
+            facts.append("no other trial is left to begin")
+        elif self.replacements.take(sum(trial.state.is_finished() for trial in counting_trials(self.study))):
+            self._start()
+            facts.append("another worker replaces it")
+        else:
+            facts.append(f"it is not replaced: {self.replacements.most} were, and no trial was finished since")
+        self._note("; ".join(facts))
+
+    def _note(self, text: str) -> None:
+        self.console.print(f"[yellow]note[/yellow] {text}")
 
 
 @dataclass
@@ -139,35 +197,6 @@ class _Replacements:
         return self.taken <= self.most
 
 
-def _start_worker(plan: Plan) -> BaseProcess:
-    # Trials are stored with the name of their worker, which must be unique among all machines.
-    name = f"{socket.gethostname()}-{uuid.uuid4().hex[:12]}"
-    process = multiprocessing.get_context("spawn").Process(target=_work_in_process, args=(plan,), name=name)
-    process.start()
-    return process
-
-
-def _replace(
-    dead: BaseProcess, plan: Plan, sweep: SweepFile, study: Study, replacements: _Replacements, console: Console
-) -> list[BaseProcess]:
-    """Say what becomes of the trial of a worker that died, and start another worker if there is work for it."""
-    death = _death(dead.exitcode or 0)
-    facts = [f"a worker {death}"]
-    for number, again in begin_lost_trials_again(study, dead.name, f"its worker {death}"):
-        attempt = "has failed: it was its last attempt" if again is None else f"is begun again as trial {again}"
-        facts.append(f"its trial {number} {attempt}")
-    started = []
-    if _what_is_left(study, sweep, plan.trials) != "trials":
-        facts.append("no other trial is left to begin")
-    elif replacements.take(sum(trial.state.is_finished() for trial in counting_trials(study))):
-        started = [_start_worker(plan)]
-        facts.append("another worker replaces it")
-    else:
-        facts.append(f"it is not replaced: {replacements.most} were, and no trial was finished since")
-    _note(console, "; ".join(facts))
-    return started
-
-
 def _death(status: int) -> str:
     if status < 0:
         with contextlib.suppress(ValueError):
@@ -175,12 +204,34 @@ def _death(status: int) -> str:
     return f"ended with status {status}"
 
 
-def _note(console: Console, text: str) -> None:
-    console.print(f"[yellow]note[/yellow] {text}")
+class _Messages(io.TextIOBase):
+    """A file whose lines another process prints: two that print on one terminal would write over the bar."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def write(self, text: str) -> int:
+        with contextlib.suppress(BrokenPipeError):  # nobody is left to read
+            self._connection.send(text.removesuffix("\n"))
+        return len(text)
 
 
-def _work_in_process(plan: Plan) -> None:
-    console = Console(stderr=True, highlight=False, soft_wrap=True)
+@contextlib.contextmanager
+def _trial_bar(total: int, console: Console) -> Iterator[Callable[[Study], None]]:
+    """A bar of trials on a terminal; gives what shows the state of the study in it."""
+    with progress_bar(console) as bar:
+        task = bar.add_task("trials", total=total)
+
+        def show(study: Study) -> None:
+            if not bar.disable:
+                done = sum(trial.state.is_finished() for trial in counting_trials(study))
+                bar.update(task, completed=done, description=f"trials, {done} of {total}")
+
+        yield show
+
+
+def _work_in_process(plan: Plan, messages: Connection) -> None:
+    console = Console(file=cast("TextIO", _Messages(messages)), highlight=False, width=WITHOUT_TERMINAL)
     try:
         work(plan, console)
     except KeyboardInterrupt:
@@ -197,12 +248,14 @@ def work(plan: Plan, console: Console) -> None:
     # A scheduler ends a job by SIGTERM; the trial is then given back, as after Ctrl-C.
     before = signal.signal(signal.SIGTERM, partial(_interrupt, runner))
     try:
-        while (state := _what_is_left(study, sweep, plan.trials)) != "nothing":
-            if state == "others":
-                time.sleep(min(plan.heartbeat, 5))
-                begin_stale_trials_again(study)
-            else:
-                _one_trial(study, sweep, runner, plan, console)
+        with _trial_bar(plan.trials, console) as show:
+            while (state := _what_is_left(study, sweep, plan.trials)) != "nothing":
+                show(study)
+                if state == "others":
+                    time.sleep(min(plan.heartbeat, 5))
+                    begin_stale_trials_again(study)
+                else:
+                    _one_trial(study, sweep, runner, plan, console)
     finally:
         signal.signal(signal.SIGTERM, before)
 

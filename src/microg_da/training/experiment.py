@@ -36,6 +36,7 @@ from microg_da.runs.detectors import (
 )
 from microg_da.runs.folder import Run, embedded_notice, is_leader
 from microg_da.taxonomy import get_taxonomy
+from microg_da.terminal import message_console, progress_bar
 from microg_da.training.examples import write_examples
 from microg_da.training.interruption import damage, explaining_failures, stopping_cleanly
 from microg_da.training.preflight import check
@@ -70,7 +71,7 @@ def fit(
     if (config is None) == (resume is None):
         raise ValueError("give either a configuration or a run to resume")
     # Of several processes one speaks and writes.
-    console = (console or Console(stderr=True)) if is_leader() else Console(stderr=True, quiet=True)
+    console = (console or message_console()) if is_leader() else Console(stderr=True, quiet=True)
     keep_freed_memory()
     if config is not None:
         config, note = settle_roi_stride(config)
@@ -94,14 +95,13 @@ def fit(
 def announce(config: Config, console: Console) -> None:
     """Say what is about to run; the first line tells whether the data is the embedded one."""
     if notice := embedded_notice(config):
-        console.print(f"[yellow]note[/yellow] {notice}", highlight=False, soft_wrap=True)
+        console.print(f"[yellow]note[/yellow] {notice}", highlight=False)
     console.print(
         f"[bold]{config.experiment}[/bold] {config.data.source} → {config.data.target}, model {config.model.name}, "
         f"adaptation {config.adaptation.name}, selection {config.selection}"
         + (" [red bold]oracle[/red bold]" if config.uses_target_labels else "")
         + f", seed {config.seed}",
         highlight=False,
-        soft_wrap=True,
     )
 
 
@@ -233,7 +233,8 @@ class Experiment:
         start = time.perf_counter()
         detector.to(device).eval()
         method.to(device)
-        look(detector, *(data.clips_to_look_at(domain, device) for domain in DOMAINS))
+        with progress_bar(self.console) as bar:
+            look(detector, *(data.clips_to_look_at(domain, device).shown_in(bar) for domain in DOMAINS))
         detector.cpu().train()
         method.cpu()
         return time.perf_counter() - start
@@ -258,17 +259,16 @@ class Experiment:
             return
         scores: dict[str, Any] = {}
         for domain in DOMAINS:
-            people = PeopleSample(
-                self.datasets.get(domain, "test", labelled=False).annotations(), predictor.detector.feature_dim
-            )
-            metrics = score_detector(self.run, predictor, self.datasets, domain, people)
+            truth = self.datasets.get(domain, "test", labelled=False).annotations()
+            people = PeopleSample(truth, predictor.detector.feature_dim)
+            metrics = score_detector(self.run, predictor, self.datasets, domain, people, self.console)
             detections = metrics.detections()
             if is_leader():
                 write_detections(detections, self.run.detections_file(row, domain))
             people.write(self.run.features_file(row, domain))
             scores[domain] = metrics.scores().as_dict()
             self._say(f"  {row} on {domain} test: mAP {_percent(scores[domain]['map'])}", indent=True)
-        scores["validators"], report = validate_detector(self.run, predictor, self.datasets)
+        scores["validators"], report = validate_detector(self.run, predictor, self.datasets, self.console)
         scores["collapse"] = report.as_dict(get_taxonomy(self.config.data.taxonomy).ids)
         self.run.add_row({"name": row, "method": name, "seconds": round(seconds, 2), **scores})
 

@@ -15,10 +15,12 @@ from torch.optim import SGD, AdamW, Optimizer
 from microg_da.adaptation.base import TrainingMethod
 from microg_da.adaptation.predictor import Predictor
 from microg_da.config import AugmentConfig, TrainingConfig
+from microg_da.data.datamodule import ClipsToLookAt
 from microg_da.errors import InputError
 from microg_da.inference.sinks import ScoreSink
 from microg_da.models.adapters import learning_rate_scales
 from microg_da.models.detector import ActionDetector
+from microg_da.training.callbacks import BatchBar
 from microg_da.training.schedules import learning_rate
 from microg_da.transforms.augmentation import augment_training_batch
 from microg_da.types import ClipBatch
@@ -71,9 +73,15 @@ class DetectorModule(pl.LightningModule):
         """Seed by epoch, so that a run resumed at an epoch draws what an uninterrupted one draws."""
         torch.manual_seed(zlib.crc32(f"{self.seed}/{self.stage}/{self.current_epoch}/{self.global_rank}".encode()))
         self.detector.eval()
-        target = (batch.to(self.device) for batch in self.target_clips)
+        target = (batch.to(self.device) for batch in self._clips_with_bar())
         self.method.before_epoch(self.detector, target, self.current_epoch)
         self.detector.train()
+
+    def _clips_with_bar(self) -> Iterable[ClipBatch]:
+        display, clips = self.trainer.progress_bar_callback, self.target_clips
+        if isinstance(display, BatchBar) and isinstance(clips, ClipsToLookAt):
+            return clips.shown_in(display.bar)
+        return clips
 
     def training_step(self, batch: dict[str, ClipBatch], batch_idx: int) -> Tensor:
         """One step on a labelled batch and, where the method uses it, an unlabelled one."""

@@ -28,7 +28,7 @@ from microg_da.models.activation_checkpointing import checkpoint_stages
 from microg_da.models.detector import ActionDetector
 from microg_da.runs.detectors import describe_detector, test_time_method
 from microg_da.runs.folder import Run, is_leader
-from microg_da.training.callbacks import progress_callback
+from microg_da.training.callbacks import training_display
 from microg_da.training.interruption import (
     PREVIOUS,
     FinishEpoch,
@@ -93,7 +93,7 @@ def train_stage(
         run,
         max_epochs=training.epochs,
         logger=loggers(run, stage),
-        callbacks=[*checkpoints, timer, progress_callback(console, stage), FinishEpoch()],
+        callbacks=[*checkpoints, timer, *training_display(console, stage), FinishEpoch()],
         plugins=[TwoCheckpoints()],
         gradient_clip_val=training.clip_gradient_norm,
         accumulate_grad_batches=training.accumulate,

@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import Progress
 from rich.table import Table
 
 from microg_da.data.score_kinds import declare_scores
 from microg_da.errors import InputError
 from microg_da.files import replacing, write_json
+from microg_da.terminal import print_table, progress_bar
 from microg_da.video.action_scorer import ActionScorer
 from microg_da.video.box_sources import People
 from microg_da.video.predict import SUMMARY, PredictOptions, predict_video
@@ -80,7 +81,7 @@ def predict_videos(
                 if len(paths) == 1:
                     raise
                 unreadable.append(str(error))
-                bar.console.print(f"left out: {error}", highlight=False, markup=False, soft_wrap=True)
+                bar.console.print(f"left out: {error}", highlight=False, markup=False)
     if not done:
         raise InputError(f"none of {len(paths)} files could be predicted; the first: {unreadable[0]}")
     joined = output / "detections.csv"
@@ -109,36 +110,20 @@ def print_summary(done: list[dict[str, Any]], console: Console, hint: str = "") 
     for each in done:
         counts = (f"{each[name]:,}" for name in ("keyframes", "persons", "detections"))
         table.add_row(each["video_id"], "still" if each.get("still") else f"{each['seconds']:.1f}", *counts)
-    console.print(table)
+    print_table(table, console)
     for each in done:
         notes = list(each["faults"])
         if not each["persons"]:
             notes.append("no person was found: there is nothing to score")
         for note in notes:
-            console.print(f"{each['video_id']}: {note}", highlight=False, markup=False, soft_wrap=True)
+            console.print(f"{each['video_id']}: {note}", highlight=False, markup=False)
     if hint and not all(each["persons"] for each in done):
-        console.print(hint, highlight=False, markup=False, soft_wrap=True)
+        console.print(hint, highlight=False, markup=False)
     if any(each.get("still") for each in done):
         console.print(
             "In a still every frame of the window is the same: trust postures more than actions that need motion.",
             highlight=False,
-            soft_wrap=True,
         )
-
-
-def progress_bar(console: Console) -> Progress:
-    """A bar with the time that is left; on a terminal only."""
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("{task.percentage:>3.0f}%"),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-        console=console,
-        transient=True,
-        disable=not console.is_terminal,
-    )
 
 
 def _predict(
