@@ -159,12 +159,16 @@ def comparison_table(comparison: Comparison) -> Table:
     """One line per setting for the terminal: target mAP ×100, mean ± standard deviation over seeds."""
     table = Table(box=box.SIMPLE_HEAD, header_style="bold", show_edge=False, pad_edge=False, collapse_padding=True)
     table.add_column("setting")
-    headers = ("seeds", *(ROW_TITLES[row].replace("-", "-\n") for row in ROWS), "gap\nrecovered", "difference\nby seed")
-    for header in headers:
+    headers = dict(
+        zip(FIGURES, (*(ROW_TITLES[row].replace("-", "-\n") for row in ROWS), "gap\nrecovered"), strict=True)
+    )
+    # A figure that no run has would only make the table wider.
+    shown = [name for name in FIGURES if any(setting.figures[name].count for setting in comparison.settings)]
+    for header in ("seeds", *(headers[name] for name in shown), "difference\nby seed"):
         table.add_column(header, justify="right", no_wrap=True)
     for setting in comparison.settings:
         difference = MISSING if setting.difference is None else setting.difference.text(signed=True)
-        figures = [setting.figures[figure].text() for figure in FIGURES]
+        figures = [setting.figures[name].text() for name in shown]
         table.add_row(Text(setting.name), str(setting.seeds), *figures, difference)
     return table
 
