@@ -120,7 +120,14 @@ def _watch(raw: str, width: int) -> tuple[list[str], dict[str, list[int]]]:
     bars = defaultdict(list)
     for part in _ERASE.split(raw):
         stream.feed(part)
-        for line in screen.display:
+        # Bars are the last lines; to read them all each time takes longer than the commands.
+        for line in _lines(screen, screen.cursor.y - 3):
             if match := _BAR.match(line):
                 bars[match[1].partition(",")[0]].append(int(match[2]))  # the loss, after a comma, changes
-    return [line.rstrip() for line in screen.display if line.strip()], dict(bars)
+    return [line for line in _lines(screen) if line], dict(bars)
+
+
+def _lines(screen: pyte.Screen, first: int = 0) -> list[str]:
+    """The lines from the first to the cursor's."""
+    numbers = range(max(first, 0), screen.cursor.y + 1)
+    return ["".join(screen.buffer[y][x].data for x in range(screen.columns)).rstrip() for y in numbers]

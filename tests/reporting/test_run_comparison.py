@@ -18,7 +18,7 @@ from microg_da.cli import main
 from microg_da.errors import InputError
 from microg_da.evaluation.intervals import RESAMPLES
 from microg_da.evaluation.uncertainty import Bootstrap, bootstrap, interval
-from microg_da.reporting.run_comparison import compare_runs, write_comparison
+from microg_da.reporting.run_comparison import compare_runs, comparison_table, write_comparison
 from microg_da.runs.reader import read_run_folder
 
 
@@ -225,3 +225,15 @@ def test_report_command_rebuilds_the_page(run_folder, capsys):
 def test_report_command_names_what_is_missing(tmp_path, capsys):
     assert main(["report", str(tmp_path)]) == 2
     assert "run.json not found" in capsys.readouterr().err
+
+
+def test_the_table_has_no_column_that_no_run_has_a_figure_for(make_setting):
+    runs = [*make_setting("adabn", {0: 0.3}), *make_setting("dann", {0: 0.4})]
+    every = comparison_table(compare_runs(runs))
+    for folder in runs:
+        results = json.loads((folder / "results.json").read_text())
+        results["rows"] = [row for row in results["rows"] if row["name"] != "target_supervised"]
+        (folder / "results.json").write_text(json.dumps(results | {"gap_recovered": None}))
+    titles = [str(column.header) for column in comparison_table(compare_runs(runs)).columns]
+    dropped = {str(column.header) for column in every.columns} - set(titles)
+    assert {title.split("\n")[0] for title in dropped} == {"target-", "gap"}

@@ -194,12 +194,16 @@ def find_runs(folders: Sequence[str | Path]) -> list[Path]:
 def comparison_table(comparison: Comparison) -> Table:
     """One line per setting for the terminal: target mAP ×100, mean ± standard deviation over seeds."""
     table = Table(box=box.SIMPLE_HEAD, header_style="bold", show_edge=False, pad_edge=False, collapse_padding=True)
-    table.add_column("setting", overflow="fold")
-    headers = ("seeds", *(ROW_TITLES[row].replace("-", "-\n") for row in ROWS), "gap\nrecovered", "difference\nby seed")
-    for header in headers:
+    table.add_column("setting")
+    headers = dict(
+        zip(FIGURES, (*(ROW_TITLES[row].replace("-", "-\n") for row in ROWS), "gap\nrecovered"), strict=True)
+    )
+    # A figure that no run has would only make the table wider.
+    shown = [name for name in FIGURES if any(setting.figures[name].count for setting in comparison.settings)]
+    for header in ("seeds", *(headers[name] for name in shown), "difference\nby seed"):
         table.add_column(header, justify="right", no_wrap=True)
     for setting in comparison.settings:
-        figures = [setting.text(figure) for figure in FIGURES]
+        figures = [setting.text(name) for name in shown]
         table.add_row(Text(setting.name), str(setting.seeds), *figures, _difference_cell(comparison, setting))
     return table
 
