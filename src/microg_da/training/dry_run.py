@@ -292,7 +292,9 @@ class _DryRun:
             trainer.fit(module, datamodule=data)
         detector.cpu()
         method.cpu()
-        return self._with_reading(watch.seconds[-1], *data.train_dataloader().iterables.values())[0]
+        with quiet():
+            loaders = data.train_dataloader().iterables
+        return self._with_reading(watch.seconds[-1], *loaders.values())[0]
 
     def _with_reading(self, work: float, *loaders: DataLoader[ClipBatch]) -> tuple[float, int]:
         """Seconds of a batch with the reading of its clips, and how many clips it has."""
@@ -322,8 +324,9 @@ class _DryRun:
         """Seconds to read a clip and to say what its people do, as in a test."""
         data = StageData(self.datasets)
         watch = _Stopwatch()
+        one_batch = {"callbacks": [watch], "limit_test_batches": 1}
         for _ in range(_STEPS):
-            pass_over(self.run, detector, method, data, domain, "test", callbacks=[watch], limit_test_batches=1)
+            pass_over(self.run, detector, method, data, domain, "test", trainer_options=one_batch)
         detector.cpu()
         method.cpu()
         seconds, clips = self._with_reading(watch.seconds[-1], data.test_loader(domain))
@@ -391,7 +394,8 @@ class _DryRun:
         """Drawing what is not in the cache yet, by as many processes as the run has."""
         if not self.datasets.drawing:
             return 0.0
-        per_clip = sum(seconds for seconds, _ in self.datasets.drawing) / sum(n for _, n in self.datasets.drawing)
+        # The first drawing also imports libraries and fills tables.
+        per_clip = min(seconds / clips for seconds, clips in self.datasets.drawing)
         return sum(
             spec.num_clips * per_clip / max(min(options.workers, os.cpu_count() or 1), 1)
             for spec, options in self._drawn()
