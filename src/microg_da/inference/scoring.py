@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
-
-from pytorch_lightning.callbacks import Callback
 
 from microg_da.adaptation.base import Adaptation, create_adaptation
 from microg_da.data.annotations import write_annotations
@@ -41,7 +40,7 @@ def score_detector(
     if is_leader() and not run.ground_truth_file(domain).exists():
         write_annotations(truth, run.ground_truth_file(domain))
     metrics = DetectionMetrics(truth, taxonomy=config.data.taxonomy, protocol=config.evaluation.protocol)
-    accumulate = {"metrics": metrics, "scored": domain, "observations": people}
+    accumulate: dict[str, Any] = {"metrics": metrics, "scored": domain, "observations": people}
     pass_over(run, detector, adaptation, StageData(datasets), domain, "test", **accumulate)
     return metrics
 
@@ -60,7 +59,7 @@ def validate_detector(
     data = StageData(datasets)
     for domain in DOMAINS:
         # One pass a domain, as in the test: a method that adapts online must not meet the domains mixed.
-        accumulate = {"metrics": metrics, "scored": "source", "observations": observations}
+        accumulate: dict[str, Any] = {"metrics": metrics, "scored": "source", "observations": observations}
         pass_over(run, detector, adaptation, data, domain, "val", **accumulate)
     return judge(observations.observed(metrics.scores().map))
 
@@ -73,11 +72,10 @@ def pass_over(
     domain: Domain,
     split: Split,
     *,
-    callbacks: list[Callback] | None = None,
-    limit_test_batches: int | None = None,
+    trainer_options: Mapping[str, Any] | None = None,
     **accumulate: Any,
 ) -> None:
-    """Let a detector predict a split's clips, for whatever accumulates; or only some batches of them."""
+    """Let a detector predict a split's clips, for whatever accumulates."""
     method = adaptation or create_adaptation(
         "source_only", feature_dim=detector.feature_dim, num_classes=detector.num_classes
     )
@@ -86,9 +84,7 @@ def pass_over(
         detector = fold_batch_norm(detector, run.config.model.num_frames, run.config.data.image_size)
     module = DetectorModule(detector, method, run.config.training, run.config.augment, **accumulate)
     # Methods that adapt at test time ask for gradients, which inference mode would forbid.
-    trainer = make_trainer(
-        run, callbacks=callbacks, inference_mode=by_weights_alone, limit_test_batches=limit_test_batches
-    )
+    trainer = make_trainer(run, inference_mode=by_weights_alone, **(trainer_options or {}))
     # Several processes share the clips; a method that learns from them must meet all of them, in order.
     data.trainer = trainer if by_weights_alone else None
     with quiet(), interruptible():
