@@ -1,5 +1,6 @@
 """What a run asks for is checked before a clip is drawn, a table is read or a folder is made."""
 
+import json
 import os
 import subprocess
 import sys
@@ -192,6 +193,28 @@ def test_only_what_differs_is_checked_again(monkeypatch):
     preflight.check(load_config("ava2microg", [*SMALL, "model.dropout=0.25"]), checked=first)
     assert {"check_model", "check_weights", "check_weight_files"} <= set(done)
     assert not {"check_trainer", "check_loggers", "check_taxonomy"} & set(done)
+
+
+@pytest.mark.parametrize(
+    ("parameters", "key"),
+    [
+        ({"seed": {"values": [0, 1]}, "trainer.strategy": {"value": "dpp"}}, "trainer.strategy"),
+        ({"adaptation.name": {"values": ["dann", "tent"]}}, "adaptation.test_time"),
+        ({"data.target": {"values": ["synthetic:microgravity", "ava:absent"]}}, "data.target"),
+        ({"model.freeze": {"values": [0, 1, 40]}}, "model.freeze"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_a_sweep_checks_the_values_that_can_be_listed(parameters, key, tmp_path, capsys, nothing_is_done):
+    path = tmp_path / "sweep.yaml"
+    words = ["fit", "--experiment", "ava2microg", "${args}", "adaptation.test_time=roll_tta"]
+    command = ["${interpreter}", "-m", "microg_da", *words]
+    path.write_text(json.dumps({"method": "random", "parameters": parameters, "command": command}))
+    assert main(["sweep", str(path), "--runs", str(tmp_path / "runs"), *SMALL]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith(f"microg_da: {path}: ")
+    assert key in said
+    assert not (tmp_path / "runs").exists()
 
 
 @pytest.mark.parametrize(

@@ -18,8 +18,7 @@ from torch.utils.data import DataLoader
 from microg_da.adaptation.base import Method, TestTimeMethod, TrainingMethod
 from microg_da.adaptation.predictor import Predictor
 from microg_da.config import AugmentConfig, Config, TrainingConfig
-from microg_da.data.datamodule import ClipsToLookAt, DomainDatasets, StageData
-from microg_da.data.options import Source, parse_source
+from microg_da.data.datamodule import ClipsToLookAt, StageData
 from microg_da.inference.scoring import run_pass
 from microg_da.models.activation_checkpointing import checkpoint_stages
 from microg_da.models.cost import count_parameters
@@ -27,10 +26,11 @@ from microg_da.models.detector import ActionDetector
 from microg_da.runs.detectors import build_test_time_method, build_training_method
 from microg_da.runs.folder import Run
 from microg_da.synthetic.cache import cache_file
-from microg_da.synthetic.source import SyntheticOptions, plan_split
+from microg_da.synthetic.source import SyntheticOptions
 from microg_da.synthetic.spec import SyntheticSpec
 from microg_da.training.cost import RunCost, StageCost
 from microg_da.training.experiment import Experiment, peak_memory_mib
+from microg_da.training.few_clips import FewClips
 from microg_da.training.module import DetectorModule
 from microg_da.training.preflight import check
 from microg_da.training.stage import make_trainer, quiet
@@ -54,69 +54,6 @@ def dry_run(config: Config, console: Console | None = None) -> RunCost:
     """
     check(config)
     return _DryRun(config, console or Console(quiet=True)).cost()
-
-
-class FewClips(DomainDatasets):
-    """The data of a run, of which only one batch of a split is drawn.
-
-    Data from files is opened as the run opens it: frames are decoded when they are asked for.
-
-    Attributes:
-        full: the configuration of the run.
-        drawing: seconds and clips of what was drawn.
-    """
-
-    def __init__(self, config: Config) -> None:
-        self.full = config
-        self.drawing: list[tuple[float, int]] = []
-        data = replace(config.data, source=_undrawn(config.data.source), target=_undrawn(config.data.target))
-        few = replace(
-            config.synthetic,
-            train_clips=config.training.batch_size,
-            val_clips=1,
-            test_clips=config.evaluation.batch_size,
-            workers=0,
-            cache=False,
-        )
-        super().__init__(replace(config, data=data, synthetic=few))
-
-    def spec(self, domain: Domain, split: Split) -> tuple[SyntheticSpec, SyntheticOptions] | None:
-        """The clips of a split as the run draws them; None for data from files."""
-        config = self.full
-        source = parse_source(config.data.source if domain == "source" else config.data.target)
-        if source.kind != "synthetic":
-            return None
-        return plan_split(
-            source.path,
-            split=split,
-            num_frames=config.model.num_frames,
-            sampling_rate=config.model.sampling_rate,
-            image_size=config.data.image_size,
-            **{**config.synthetic.options(split), **source.options},
-        )
-
-    def count(self, domain: Domain, split: Split) -> int:
-        """The clips that the run has in a split."""
-        planned = self.spec(domain, split)
-        if planned is not None:
-            return planned[0].num_clips
-        return len(self.get(domain, split, labelled=False))
-
-    def _make(self, domain: Domain, split: Split, labelled: bool) -> Any:
-        start = time.perf_counter()
-        dataset = super()._make(domain, split, labelled)
-        if self.spec(domain, split) is not None:
-            self.drawing.append((time.perf_counter() - start, len(dataset)))
-        return dataset
-
-
-def _undrawn(text: str) -> str:
-    """The SOURCE without what says how many clips are drawn, and how."""
-    source = parse_source(text)
-    if source.kind != "synthetic":
-        return text
-    kept = {key: value for key, value in source.options.items() if key not in ("num_clips", "workers", "cache")}
-    return str(Source(source.kind, source.path, kept))
 
 
 class _Stopwatch(pl.Callback):
@@ -292,7 +229,9 @@ class _DryRun:
             trainer.fit(module, datamodule=data)
         detector.cpu()
         method.cpu()
-        return self._with_reading(watch.seconds[-1], *data.train_dataloader().iterables.values())[0]
+        with quiet():
+            loaders = data.train_dataloader().iterables
+        return self._with_reading(watch.seconds[-1], *loaders.values())[0]
 
     def _with_reading(self, work: float, *loaders: DataLoader[ClipBatch]) -> tuple[float, int]:
         """Seconds of a batch with the reading of its clips, and how many clips it has."""
@@ -400,7 +339,8 @@ class _DryRun:
         """Drawing what is not in the cache yet, by as many processes as the run has."""
         if not self.datasets.drawing:
             return 0.0
-        per_clip = sum(seconds for seconds, _ in self.datasets.drawing) / sum(n for _, n in self.datasets.drawing)
+        # The first drawing also imports libraries and fills tables.
+        per_clip = min(seconds / clips for seconds, clips in self.datasets.drawing)
         return sum(
             spec.num_clips * per_clip / max(min(options.workers, os.cpu_count() or 1), 1)
             for spec, options in self._drawn()
