@@ -126,7 +126,7 @@ COMMANDS = {
     "prepare": [
         "prepare",
         "--from",
-        "microg4m:{files}/release",
+        "microg4m-release:{files}/release",
         "--to",
         "tree",
         "--scheme",
