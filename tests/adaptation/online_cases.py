@@ -5,7 +5,7 @@ from torch import nn
 
 from microg_da.adaptation.base import create_adaptation
 from microg_da.data.batches import collate_clips
-from microg_da.models.detector import create_detector
+from microg_da.models import create_detector
 from microg_da.types import Clip, ClipKey
 
 C = 5

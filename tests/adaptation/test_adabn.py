@@ -8,7 +8,7 @@ from microg_da.adaptation.adabn import reestimate_batch_norm
 from microg_da.adaptation.base import create_adaptation
 from microg_da.data.batches import collate_clips
 from microg_da.errors import InputError
-from microg_da.models.detector import create_detector
+from microg_da.models import create_detector
 from microg_da.types import Clip, ClipKey
 
 

@@ -12,7 +12,7 @@ from torch import nn
 from microg_da.adaptation.atcon import VARIANCE_FLOOR, confidence_weights, feature_consistency, prediction_consistency
 from microg_da.adaptation.base import create_adaptation
 from microg_da.data.batches import collate_clips
-from microg_da.models.detector import create_detector
+from microg_da.models import create_detector
 from microg_da.types import Clip, ClipKey
 
 K, S, C, D = 7, 3, 4, 5

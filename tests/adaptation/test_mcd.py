@@ -11,7 +11,7 @@ from microg_da.adaptation.base import create_adaptation
 from microg_da.adaptation.losses import multilabel_bce
 from microg_da.adaptation.mcd import component_distances
 from microg_da.data.batches import collate_clips
-from microg_da.models.detector import create_detector
+from microg_da.models import create_detector
 from microg_da.types import Clip, ClipKey
 
 C = 5

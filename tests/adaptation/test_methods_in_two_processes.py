@@ -59,7 +59,7 @@ def train(name: str, rank: int, folder: Path) -> dict[str, Any]:
 
     from microg_da.adaptation.base import create_adaptation
     from microg_da.config import AugmentConfig, TrainingConfig
-    from microg_da.models.detector import create_detector
+    from microg_da.models import create_detector
     from microg_da.training.module import DetectorModule
 
     torch.manual_seed(0)

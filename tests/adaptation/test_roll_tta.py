@@ -11,7 +11,7 @@ from microg_da.adaptation.base import create_adaptation
 from microg_da.adaptation.roll_tta import combine_views, confidence_weights
 from microg_da.data.batches import collate_clips
 from microg_da.errors import InputError
-from microg_da.models.detector import create_detector
+from microg_da.models import create_detector
 from microg_da.transforms.rotation import roll_batch
 from microg_da.types import Clip, ClipKey, Prediction
 

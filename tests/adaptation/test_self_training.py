@@ -10,7 +10,7 @@ from microg_da.adaptation.self_training import match_rates
 from microg_da.config import AugmentConfig
 from microg_da.data.batches import collate_clips
 from microg_da.errors import InputError
-from microg_da.models.detector import create_detector
+from microg_da.models import create_detector
 from microg_da.transforms.augmentation import augment_batch
 from microg_da.types import Clip, ClipKey
 

@@ -10,7 +10,7 @@ from microg_da.adaptation.predictor import Predictor
 from microg_da.adaptation.teacher import Teacher, ramp_up
 from microg_da.data.batches import collate_clips
 from microg_da.errors import InputError
-from microg_da.models.detector import create_detector
+from microg_da.models import create_detector
 from microg_da.transforms.rotation import roll_batch
 from microg_da.types import Clip, ClipKey
 

@@ -16,7 +16,7 @@ from microg_da.config import AugmentConfig, TrainingConfig, load_config
 from microg_da.data.datamodule import StageData
 from microg_da.evaluation.metric import DetectionMetrics
 from microg_da.inference.feature_sample import PeopleSample
-from microg_da.models.detector import create_detector
+from microg_da.models import create_detector
 from microg_da.taxonomy import get_taxonomy
 from microg_da.training.module import DetectorModule
 from microg_da.training.stage import quiet

@@ -224,19 +224,6 @@ class Config:
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
 
-    @property
-    def uses_target_labels(self) -> bool:
-        """Whether target labels take part in training or choosing the adapted model: the run is an oracle's.
-
-        The classes of the methods are asked, which imports them.
-        """
-        from microg_da.adaptation import ADAPTATIONS
-
-        if self.oracle or self.selection == "oracle":
-            return True
-        names = (self.adaptation.name, self.adaptation.test_time)
-        return any(ADAPTATIONS.load(name).uses_target_labels for name in names if name is not None)
-
 
 @cache
 def schema_keys(schema: type = Config, prefix: str = "") -> tuple[str, ...]:
