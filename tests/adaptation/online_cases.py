@@ -28,7 +28,7 @@ def batch(people=(2, 1), seed=0, low=0):
     for index, count in enumerate(people):
         frames = torch.randint(low, 256, (3, 8, 48, 48), dtype=torch.uint8, generator=generator)
         boxes = torch.tensor([[4.0, 4, 40, 44]]).repeat(count, 1) + torch.arange(count)[:, None]
-        clips.append(Clip(frames, boxes, boxes / 48, None, ClipKey(f"v_{index}", 1)))
+        clips.append(Clip(frames, boxes, boxes / 48, ClipKey(f"v_{index}", 1)))
     return collate_clips(clips, "target")
 
 

@@ -45,7 +45,7 @@ def clips(people=(1, 1), size=32):
         frames = torch.randint(0, 60, (3, 2, size, size), dtype=torch.uint8, generator=generator)
         frames[:, :, 8:16, 8:16] = 255
         boxes = torch.tensor([[8.0, 8, 24, 24]]).repeat(count, 1)
-        made.append(Clip(frames, boxes, boxes / size, None, ClipKey(f"v_{index}", 1)))
+        made.append(Clip(frames, boxes, boxes / size, ClipKey(f"v_{index}", 1)))
     return collate_clips(made, "target")
 
 

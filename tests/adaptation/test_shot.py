@@ -157,7 +157,6 @@ def clips(people):
                 torch.randint(0, 256, (3, 8, 48, 48), dtype=torch.uint8, generator=generator),
                 boxes.repeat(count, 1),
                 boxes.repeat(count, 1) / 48,
-                None,
                 ClipKey(f"v_{index}", 1),
             )
             for index, count in enumerate(people)

@@ -28,7 +28,7 @@ def people(counts=(2, 1)):
     for index, count in enumerate(counts):
         box = torch.tensor([[4.0, 8, 40, 30]]).repeat(count, 1)
         frames = torch.randint(0, 256, (3, 4, 48, 48), dtype=torch.uint8)
-        clips.append(Clip(frames, box, box / 48, None, ClipKey(f"v_{index}", 1)))
+        clips.append(Clip(frames, box, box / 48, ClipKey(f"v_{index}", 1)))
     return collate_clips(clips, "target")
 
 
