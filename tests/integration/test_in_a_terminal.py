@@ -108,7 +108,7 @@ def _write_weights(path: Path) -> None:
     import torch
 
     from microg_da.config import load_config
-    from microg_da.models.detector import create_detector
+    from microg_da.models import create_detector
     from microg_da.runs.detectors import describe_detector
 
     config = load_config("ava2microg", ["model=r2plus1d_micro", "model.num_frames=4", "model.sampling_rate=4"])

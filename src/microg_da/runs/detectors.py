@@ -23,8 +23,9 @@ from microg_da.adaptation.predictor import Predictor
 from microg_da.config import Config
 from microg_da.errors import InputError, unknown_name
 from microg_da.models.checkpoints import settled_stride
+from microg_da.models.create import create_detector
 from microg_da.models.description import DetectorDescription
-from microg_da.models.detector import AUTO_STRIDE, ActionDetector, create_detector
+from microg_da.models.detector import AUTO_STRIDE, ActionDetector
 from microg_da.runs.folder import Run
 from microg_da.taxonomy import get_taxonomy
 

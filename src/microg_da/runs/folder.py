@@ -15,6 +15,7 @@ from typing import Any
 
 from pytorch_lightning.utilities import rank_zero_only
 
+from microg_da.adaptation import uses_target_labels
 from microg_da.config import Config, load_config, save_config
 from microg_da.data.annotations import read_annotations, read_detections
 from microg_da.errors import InputError
@@ -135,7 +136,7 @@ class Run:
             "source": config.data.source,
             "target": config.data.target,
             "selection": config.selection,
-            "oracle": config.uses_target_labels,
+            "oracle": uses_target_labels(config),
             "protocol": config.evaluation.protocol,
             "adaptation": config.adaptation.name,
         }

@@ -13,9 +13,9 @@ from microg_da.data.annotations import KEYFRAME, read_annotations, read_detectio
 from microg_da.data.datamodule import DomainDatasets
 from microg_da.files import replacing, write_json
 from microg_da.runs.folder import Run
-from microg_da.types import Clip
+from microg_da.types import Clip, Domain
 
-EXAMPLES = {"target": 36, "source": 12}
+EXAMPLES: dict[Domain, int] = {"target": 36, "source": 12}
 """How many keyframes of each domain the report shows."""
 
 
@@ -29,7 +29,7 @@ def write_examples(run: Run, datasets: DomainDatasets) -> None:
         return
     examples = []
     for domain, count in EXAMPLES.items():
-        dataset = datasets.get(domain, "test", labelled=False)  # type: ignore[arg-type]
+        dataset = datasets.get(domain, "test", labelled=False)
         truth = read_annotations(run.ground_truth_file(domain))
         rows = ("source_only", "adapted", "target_supervised")
         files = {row: run.detections_file(row, domain) for row in rows}

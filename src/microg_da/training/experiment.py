@@ -14,7 +14,7 @@ import pytorch_lightning as pl
 import torch
 from rich.console import Console
 
-from microg_da.adaptation import ADAPTATIONS
+from microg_da.adaptation import ADAPTATIONS, uses_target_labels
 from microg_da.adaptation.base import Method, Supervised, TrainingMethod
 from microg_da.adaptation.predictor import Predictor
 from microg_da.allocator import keep_freed_memory
@@ -99,7 +99,7 @@ def announce(config: Config, console: Console) -> None:
     console.print(
         f"[bold]{config.experiment}[/bold] {config.data.source} → {config.data.target}, model {config.model.name}, "
         f"adaptation {config.adaptation.name}, selection {config.selection}"
-        + (" [red bold]oracle[/red bold]" if config.uses_target_labels else "")
+        + (" [red bold]oracle[/red bold]" if uses_target_labels(config) else "")
         + f", seed {config.seed}",
         highlight=False,
     )

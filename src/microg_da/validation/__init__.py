@@ -6,16 +6,14 @@ is better, and add its line to the table.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from microg_da.registry import Entry, Registry
+from microg_da.types import CollapseVerdict
 
 if TYPE_CHECKING:
     from microg_da.validation.collapse import CollapseReport
     from microg_da.validation.observations import Observed
-
-CollapseVerdict = Literal["sound", "collapsed", "too_few_people"]
-"""What the collapse guard says of a detector."""
 
 VALIDATORS = Registry(
     "validator",

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from microg_da.validation import CollapseVerdict
+from microg_da.types import CollapseVerdict
 from microg_da.validation.observations import Observed
 
 POSITIVE = 0.5

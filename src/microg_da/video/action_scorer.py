@@ -69,7 +69,6 @@ class ActionScorer:
             frames=pixels,
             boxes=people * people.new_tensor([width, height] * 2),
             clip_index=torch.repeat_interleave(torch.tensor([len(each) for each in boxes])),
-            labels=None,
             table_boxes=people,
             keys=tuple(keys),
             domain="target",

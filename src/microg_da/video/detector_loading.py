@@ -11,14 +11,15 @@ from microg_da.allocator import keep_freed_memory
 from microg_da.errors import InputError
 from microg_da.models import Window, model_window
 from microg_da.models.checkpoints import load_checkpoint, load_detector, stride_note
+from microg_da.models.create import create_detector
 from microg_da.models.description import read_description
-from microg_da.models.detector import AUTO_STRIDE, create_detector
+from microg_da.models.detector import AUTO_STRIDE
 from microg_da.models.weight_files import training_setting
-from microg_da.models.zoo import ZOO
 from microg_da.runs.detectors import STAGE_OF_ROW, load_run_detector
 from microg_da.taxonomy import Taxonomy, get_taxonomy
 from microg_da.transforms.view import TEST_SIDE
 from microg_da.video.action_scorer import ActionScorer
+from microg_da.zoo import ZOO
 
 _DEFAULT_SIDE = 256
 
