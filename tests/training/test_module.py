@@ -15,7 +15,8 @@ from microg_da.data.batches import collate_clips
 from microg_da.data.datamodule import DomainDatasets, StageData
 from microg_da.errors import InputError
 from microg_da.training.experiment import fit, method_label
-from microg_da.training.module import DetectorModule, build_optimizer
+from microg_da.training.module import DetectorModule
+from microg_da.training.optimizer import build_optimizer
 from microg_da.types import Clip, ClipKey
 
 TINY = [
@@ -31,7 +32,7 @@ def test_target_batches_carry_no_labels():
         assert batch["source"].labels is not None
         assert batch["target"].labels is None
         assert batch["target"].domain == "target"
-    for loader in (data.clips_to_look_at("target"), *data.val_dataloader()):
+    for loader in (data.unaugmented_clips("target"), *data.val_dataloader()):
         assert all(batch.labels is None for batch in loader)
 
 
