@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -53,6 +54,14 @@ class TrainedDetector:
     def detector(self) -> ActionDetector:
         """The network alone."""
         return self.predictor.detector
+
+    def facts(self) -> dict[str, str]:
+        """Which detector this is: its run, its row, and a hash of its weights."""
+        return {
+            "run": "/".join(self.run.path.resolve().parts[-2:]),
+            "row": self.row,
+            "weights": hashlib.sha256(self.file.read_bytes()).hexdigest()[:16],
+        }
 
 
 def load_run_detector(run_folder: str | Path, row: str | None = None) -> TrainedDetector:

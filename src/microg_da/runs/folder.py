@@ -13,8 +13,6 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from pytorch_lightning.utilities import rank_zero_only
-
 from microg_da.adaptation import uses_target_labels
 from microg_da.config import Config, load_config, save_config
 from microg_da.data.annotations import read_annotations, read_detections
@@ -22,6 +20,7 @@ from microg_da.errors import InputError
 from microg_da.evaluation.finding import Finding, find
 from microg_da.evaluation.intervals import VARIANTS, paired_intervals
 from microg_da.files import write_json
+from microg_da.processes import is_leader
 from microg_da.runs.code_state import code_state
 from microg_da.taxonomy import get_taxonomy
 
@@ -197,11 +196,6 @@ def _read_object(path: Path) -> dict[str, Any] | None:
     if not isinstance(value, dict):
         raise InputError(f"{path}: damaged, it holds no JSON object. Remove it: it is made again on resuming.")
     return value
-
-
-def is_leader() -> bool:
-    """Whether this process writes the run's files: the first of several that train together, or the only one."""
-    return rank_zero_only.rank == 0  # type: ignore[attr-defined]
 
 
 def _processes_from_outside() -> int:

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from microg_da.adaptation.predictor import Predictor
-from microg_da.allocator import keep_freed_memory
+from microg_da.config import TrainerConfig
 from microg_da.errors import InputError
+from microg_da.inference.trainer import one_process
 from microg_da.models import Window, model_window
 from microg_da.models.checkpoints import load_checkpoint, load_detector, stride_note
 from microg_da.models.create import create_detector
@@ -43,6 +44,7 @@ def scorer_of_run(folder: str | Path, row: str | None = None) -> ActionScorer:
         config.model.sampling_rate,
         int(config.data.image_size * TEST_SIDE),
         f"{config.experiment}/{trained.run.path.name}, {trained.row}",
+        config.trainer,
     )
 
 
@@ -133,8 +135,8 @@ def _scorer(
     sampling_rate: int,
     short_side: int,
     name: str,
+    hardware: TrainerConfig | None = None,
 ) -> ActionScorer:
-    keep_freed_memory()
     return ActionScorer(
         predictor.folded(num_frames, short_side),
         taxonomy,
@@ -142,6 +144,7 @@ def _scorer(
         sampling_rate=sampling_rate,
         short_side=short_side,
         name=name,
+        hardware=one_process(hardware or TrainerConfig()),
     )
 
 
