@@ -14,7 +14,8 @@ from microg_da.data import datamodule
 from microg_da.data.batches import collate_clips
 from microg_da.data.datamodule import DomainDatasets, StageData
 from microg_da.errors import InputError
-from microg_da.training.experiment import fit, method_label
+from microg_da.runs.detectors import method_label
+from microg_da.training.experiment import run_experiment as fit
 from microg_da.training.module import DetectorModule, build_optimizer
 from microg_da.types import Clip, ClipKey
 

@@ -10,7 +10,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import pytorch_lightning as pl
 import torch
 from rich.progress import Progress
@@ -23,7 +22,7 @@ from microg_da.evaluation.protocols import Scores
 from microg_da.evaluation.roll_response import RollResponse
 from microg_da.files import write_json
 from microg_da.inference.sinks import ScoreSink
-from microg_da.runs.detectors import TrainedDetector
+from microg_da.runs.detectors import RunDetector
 from microg_da.training.stage import make_trainer
 from microg_da.transforms.rotation import roll_batch
 from microg_da.types import Domain, Prediction
@@ -41,7 +40,7 @@ def even_angles(count: int) -> list[float]:
 
 
 def measure_roll_response(
-    trained: TrainedDetector,
+    loaded: RunDetector,
     angles: Sequence[float],
     file: str | Path,
     *,
@@ -55,7 +54,7 @@ def measure_roll_response(
     truth is needed. Each angle is kept in ``file`` as soon as it is measured; the next call measures what is missing.
 
     Args:
-        trained: the detector and the method through which it is tested.
+        loaded: the detector and the method through which it is tested.
         angles: degrees, clockwise.
         file: JSON, written anew after each angle.
         domain: whose test split.
@@ -63,27 +62,27 @@ def measure_roll_response(
         progress: where to show a bar.
 
     Returns:
-        The response, and what was measured: run, row, data, protocol, and which weights.
+        The response, and what was measured: run, variant, data, protocol, and which weights.
 
     Raises:
         InputError: if ``file`` holds something else.
     """
-    config = _with_data(trained.run.config, domain, data)
+    config = _with_data(loaded.run.config, domain, data)
     facts = {
-        "run": "/".join(trained.run.path.resolve().parts[-2:]),
-        "row": trained.row,
+        "run": "/".join(loaded.run.path.resolve().parts[-2:]),
+        "variant": loaded.variant,
         "data": getattr(config.data, domain),
         "domain": None if data else domain,
         "protocol": config.evaluation.protocol,
-        "weights": hashlib.sha256(trained.file.read_bytes()).hexdigest()[:16],
+        "weights": hashlib.sha256(loaded.file.read_bytes()).hexdigest()[:16],
     }
     file = Path(file)
     measured = _read(file, facts)
     missing = [angle for angle in angles if angle not in measured]
     datasets = DomainDatasets(config)
-    with _bar(progress, f"{facts['run']} {trained.row}", len(angles), len(angles) - len(missing)) as advance:
+    with _bar(progress, f"{facts['run']} {loaded.variant}", len(angles), len(angles) - len(missing)) as advance:
         for angle in missing:
-            measured[angle] = _test(trained, datasets, domain, angle)
+            measured[angle] = _test(loaded, datasets, domain, angle)
             write_json(file, {**facts, "complete": False, "angles": _plain(measured)})
             advance()
     response = RollResponse.of({angle: measured[angle] for angle in angles})
@@ -91,15 +90,15 @@ def measure_roll_response(
     return response, facts
 
 
-def _test(trained: TrainedDetector, datasets: DomainDatasets, domain: Domain, degrees: float) -> Scores:
+def _test(loaded: RunDetector, datasets: DomainDatasets, domain: Domain, degrees: float) -> Scores:
     """One pass over a test split, every clip rolled."""
     config = datasets.config
     pl.seed_everything(config.seed, workers=True, verbose=False)  # for methods that draw at test time
     truth = datasets.get(domain, "test", labelled=False).annotations()
     metrics = DetectionMetrics(truth, taxonomy=config.data.taxonomy, protocol=config.evaluation.protocol)
-    device = make_trainer(trained.run).strategy.root_device
+    device = make_trainer(loaded.run).strategy.root_device
     scores = ScoreSink(metrics, domain)
-    with torch.no_grad(), trained.predictor.to(device).testing() as predictor:
+    with torch.no_grad(), loaded.predictor.to(device).testing() as predictor:
         for batch in StageData(datasets).test_loader(domain):
             prediction = predictor(roll_batch(batch.to(device), degrees))
             scores.update(batch, Prediction(*(part.float().cpu() for part in prediction)))
@@ -124,21 +123,16 @@ def _read(file: Path, facts: dict[str, Any]) -> dict[float, Scores]:
     except FileNotFoundError:
         return {}
     except (OSError, ValueError) as error:
-        raise InputError(f"cannot read {file}: {error}. Delete it to measure anew.") from error
+        raise InputError(f"cannot read {file}: {error}. Delete it to measure again.") from error
+    if isinstance(content, dict) and "row" in content:  # as older versions call a variant
+        content = {"variant": content["row"], **content}
     different = [name for name, value in facts.items() if not isinstance(content, dict) or content.get(name) != value]
     if different:
         raise InputError(
-            f"{file} was measured with other {', '.join(different)}. Delete it to measure anew, or choose another "
+            f"{file} was measured with other {', '.join(different)}. Delete it to measure again, or choose another "
             "--output."
         )
-    return {float(entry["degrees"]): _scores(entry["scores"]) for entry in content["angles"]}
-
-
-def _scores(plain: dict[str, Any]) -> Scores:
-    numbers = {name: float("nan") if value is None else value for name, value in plain.items()}
-    # A column without a number comes back as None, not as NaN.
-    per_class = pd.DataFrame(plain["per_class"]).astype(dict.fromkeys(("ap", "f1", "recall", "auroc"), float))
-    return Scores(**{**numbers, "per_class": per_class})
+    return {float(entry["degrees"]): Scores.from_dict(entry["scores"]) for entry in content["angles"]}
 
 
 @contextlib.contextmanager

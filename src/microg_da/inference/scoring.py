@@ -21,8 +21,8 @@ from microg_da.training.callbacks import pass_display
 from microg_da.training.interruption import interruptible
 from microg_da.training.stage import make_trainer, quiet
 from microg_da.types import DOMAINS, ClipBatch, Domain, Split
-from microg_da.validation import judge
-from microg_da.validation.collapse import CollapseReport
+from microg_da.validation import validate
+from microg_da.validation.collapse_report import CollapseReport
 from microg_da.validation.observations import Observations
 
 
@@ -70,7 +70,7 @@ def validate_detector(
         # One pass a domain, as in the test: a method that adapts online must not meet the domains mixed.
         callbacks = pass_display(console, f"val on {domain}")
         run_pass(run, predictor, data, domain, "val", [ScoreSink(metrics, "source"), observations], callbacks=callbacks)
-    return judge(observations.observed(metrics.scores().map))
+    return validate(observations.observed(metrics.scores().map))
 
 
 def run_pass(

@@ -24,7 +24,7 @@ from microg_da.training.callbacks import BatchBar
 from microg_da.training.schedules import learning_rate
 from microg_da.transforms.augmentation import augment_training_batch
 from microg_da.types import ClipBatch
-from microg_da.validation import judge
+from microg_da.validation import validate
 from microg_da.validation.observations import Observations
 
 
@@ -150,7 +150,7 @@ class DetectorModule(pl.LightningModule):
             of_source = self.scores is not None and self.scores.domain == "source"
             observed = self.observations.observed(source_map if of_source else None)
             self.observations.reset()
-            scores, report = judge(observed)
+            scores, report = validate(observed)
             self.log_dict({f"validator/{name}": value for name, value in scores.items()})
             said = report.verdict != "too_few_people"
             self.log("collapse", float(report.collapsed) if said else float("nan"))

@@ -21,7 +21,7 @@ from microg_da.config import VALIDATOR, AugmentConfig, TrainingConfig
 from microg_da.data.datamodule import StageData
 from microg_da.errors import InputError
 from microg_da.evaluation.metric import DetectionMetrics
-from microg_da.files import replacing, write_json
+from microg_da.files import replacing
 from microg_da.inference.sinks import ScoreSink
 from microg_da.logs import log_level
 from microg_da.models.activation_checkpointing import checkpoint_stages
@@ -45,7 +45,7 @@ from microg_da.validation.observations import Observations
 
 def train_stage(
     run: Run,
-    stage: str,
+    stage: Stage,
     detector: ActionDetector,
     method: TrainingMethod,
     data: StageData,
@@ -165,7 +165,7 @@ def save_detector(run: Run, stage: Stage, predictor: Predictor, seconds: float) 
     if method is not None:
         with replacing(run.method_file(stage)) as temporary:
             torch.save(method.cpu().state_dict(), temporary)
-    write_json(run.stage_folder(stage) / "stage.json", {"seconds": seconds, "selection": run.config.selection})
+    run.finish_stage(stage, seconds)
     with replacing(run.detector_file(stage)) as temporary:
         torch.save(content, temporary)
     (run.stage_folder(stage) / PREVIOUS).unlink(missing_ok=True)
