@@ -16,8 +16,10 @@ from microg_da.data import datamodule
 from microg_da.data.batches import collate_clips
 from microg_da.data.datamodule import DomainDatasets, StageData
 from microg_da.errors import InputError
+from microg_da.runs.detectors import method_label
 from microg_da.runs.folder import Run
-from microg_da.training.experiment import Experiment, fit, method_label
+from microg_da.training.experiment import Experiment
+from microg_da.training.experiment import run_experiment as fit
 from microg_da.training.module import DetectorModule
 from microg_da.training.optimizer import build_optimizer
 from microg_da.types import Clip, ClipKey, LabelledClipBatch

@@ -24,7 +24,6 @@ from microg_da.training.optimizer import build_optimizer
 from microg_da.training.schedules import learning_rate
 from microg_da.transforms.augmentation import augment_training_batch
 from microg_da.types import ClipBatch, LabelledClipBatch
-from microg_da.validation import judge
 from microg_da.validation.observations import Observations
 
 
@@ -191,7 +190,7 @@ class DetectorModule(PassModule):
         return found.map if self.scores.domain == "source" else None
 
     def _log_validators(self, observations: Observations, source_map: float | None) -> None:
-        scores, report = judge(observations.observed(source_map))
+        scores, report = validate(observations.observed(source_map))
         self.log_dict({f"validator/{name}": value for name, value in scores.items()})
         is_known = report.verdict != "too_few_people"
         self.log("collapse", float(report.collapsed) if is_known else float("nan"))
