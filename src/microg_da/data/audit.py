@@ -226,7 +226,7 @@ def _leaks(tree: Tree, split: Split | None) -> list[Finding]:
 def _faults(tree: Tree, labels: pd.DataFrame) -> list[Finding]:
     boxes = tree.annotations[BOX].to_numpy()
     size = boxes[:, 2:] - boxes[:, :2]
-    outside = ((boxes < 0) | (boxes > 1)).any(axis=1)
+    outside = pd.Series(((boxes < 0) | (boxes > 1)).any(axis=1), index=tree.annotations.index)
     empty = (size <= 0).any(axis=1)
     tiny = ~empty & (size < SMALLEST_SIDE).any(axis=1)
     doubled = labels[labels.duplicated()]

@@ -130,7 +130,8 @@ def make_split(
     """
     make = SCHEMES.load(scheme)
     clips = _clip_table(annotations, sources, domains, published)
-    return make(clips=clips, annotations=annotations, seed=seed, folds=folds, fold=fold)
+    split: Split = make(clips=clips, annotations=annotations, seed=seed, folds=folds, fold=fold)
+    return split
 
 
 def published(clips: pd.DataFrame, **_: Any) -> Split:
@@ -258,7 +259,7 @@ def _stratify(clips: pd.DataFrame, annotations: pd.DataFrame, fractions: Sequenc
         )
     labels = annotations.drop_duplicates(["video_id", "person_id", "action_id"])
     labels = labels[labels.video_id.isin(clips.index)]
-    per_class = _counts(groups[clips.index.get_indexer(labels.video_id)], labels.action_id, len(names))
+    per_class = _counts(groups[clips.index.get_indexer(pd.Index(labels.video_id))], labels.action_id, len(names))
     per_domain = _counts(groups, clips.domain.fillna("unknown"), len(names))
     size = np.bincount(groups, minlength=len(names))[:, None]
     part_of_group = stratify_groups([size, per_domain, per_class], fractions, seed=seed)

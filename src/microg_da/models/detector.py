@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from torch import Tensor, nn
 
@@ -116,7 +115,7 @@ def create_detector(
     adapters: str | None = None,
     adapter_rank: int = 8,
     roll_pooling: str | None = None,
-    **options: Any,
+    **options: object,
 ) -> ActionDetector:
     """Build a detector by the name of its backbone.
 
@@ -176,11 +175,11 @@ def create_detector(
     return detector
 
 
-def _build_backbone(name: str, options: dict[str, Any]) -> Backbone:
+def _build_backbone(name: str, options: Mapping[str, object]) -> Backbone:
     if name.startswith("timm:"):
         from microg_da.models.timm_encoder import TimmEncoder
 
-        builder: Any = partial(TimmEncoder, name.removeprefix("timm:"))
+        builder: Callable[..., Backbone] = partial(TimmEncoder, name.removeprefix("timm:"))
     else:
         builder = MODELS.load(name, where="model.name")
     known = inspect.signature(builder).parameters
@@ -194,7 +193,7 @@ def _build_backbone(name: str, options: dict[str, Any]) -> Backbone:
 _DETECTOR_OPTIONS = ("allow_missing", "roi_stride", "freeze", "adapters", "adapter_rank", "roll_pooling")
 
 
-def resolve_stride(roi_stride: str | bool | float, true_stride: float) -> float:
+def resolve_stride(roi_stride: object, true_stride: float) -> float:
     """Input pixels per cell of the feature maps, as a number."""
     # YAML reads a bare `true` as a boolean.
     if roi_stride is True or roi_stride in ("true", AUTO_STRIDE):
