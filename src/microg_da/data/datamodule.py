@@ -94,7 +94,8 @@ class DomainDatasets:
             dataset.skipped().assign(domain=domain, split=split) for (domain, split, _), dataset in self._open.items()
         ]
         columns = ["domain", "split", "video_id", "frame_stamp", "reason"]
-        return pd.concat([pd.DataFrame(columns=columns), *tables])[columns].drop_duplicates(ignore_index=True)
+        skipped: pd.DataFrame = pd.concat([pd.DataFrame(columns=columns), *tables])[columns]
+        return skipped.drop_duplicates(ignore_index=True)
 
     def release(self, domain: Domain, split: Split) -> None:
         """Forget a data set, so that its frames leave memory."""

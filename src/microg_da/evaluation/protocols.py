@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -128,7 +128,7 @@ class Scores:
     score_kind: str
     per_class: pd.DataFrame
 
-    def as_dict(self, per_class: bool = True) -> dict[str, Any]:
+    def as_dict(self, per_class: bool = True) -> dict[str, object]:
         """Plain numbers and strings; ``per_class`` as a list of dicts, or left out."""
         values = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "per_class"}
         return {**values, "per_class": self.per_class.to_dict("records")} if per_class else values

@@ -24,6 +24,7 @@ from microg_da.training.optimizer import build_optimizer
 from microg_da.training.schedules import learning_rate
 from microg_da.transforms.augmentation import augment_training_batch
 from microg_da.types import ClipBatch, LabelledClipBatch
+from microg_da.validation import validate
 from microg_da.validation.observations import Observations
 
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from microg_da.types import CollapseVerdict
-from microg_da.validation.collapse_report import CollapseReport
+from microg_da.validation.collapse_report import CollapseReport, CollapseVerdict
 from microg_da.validation.observations import Observed
 
 POSITIVE = 0.5

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from microg_da.adaptation.predictor import Predictor
 from microg_da.config import TrainerConfig
@@ -113,7 +113,7 @@ def _trained_view(path: Path, model: str) -> tuple[Window, int]:
     return Window(frames, rate), side
 
 
-def _scorer_of_own(path: Path, model: str | None, said: dict[str, Any]) -> ActionScorer:
+def _scorer_of_own(path: Path, model: str | None, said: Mapping[str, object]) -> ActionScorer:
     if model not in (None, said.get("model")):
         raise InputError(f"{path}: holds {said.get('model')}, not {model}. Leave --model out.")
     detector, description = load_detector(path)
