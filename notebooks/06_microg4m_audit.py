@@ -6,7 +6,7 @@
 # annotations alone, without a frame and without a network.
 #
 # The notebook reads MicroG-4M's published tables where it finds them (`MICROG_DA_TEST_DATA`, a folder that holds
-# `microg4m/`), and otherwise the annotations of the embedded data, written out as a tree of the same layout. Only
+# `microg4m/`), and otherwise the annotations of the embedded data, written out as files of the same layout. Only
 # counts are shown, no rows.
 
 # %%
@@ -127,12 +127,12 @@ pd.DataFrame({title: {name: getattr(share, key) for name, share in shares.items(
 # the table, in memory, a known number of each, and counted again.
 
 # %%
-planted, rows = tree.annotations.copy(), len(tree.annotations)
+planted, rows = files.annotations.copy(), len(files.annotations)
 planted.loc[planted.index[:3], "x2"] = 1.2  # three boxes reach out of the picture
 planted.loc[planted.index[10:14], "y2"] = planted.loc[planted.index[10:14], "y1"]  # four boxes have no height
 planted = pd.concat([planted, planted.iloc[[-1, -2]]], ignore_index=True)  # two rows appear twice
-again = audit(replace(tree, annotations=planted, actions=None), split, source="planted")
-clean = audit(replace(tree, actions=None), split, source="as it was")
+again = audit(replace(files, annotations=planted, actions=None), division, source="planted")
+clean = audit(replace(files, actions=None), division, source="as it was")
 
 names = ["boxes outside the image", "boxes without area", "duplicate rows"]
 counts = {
