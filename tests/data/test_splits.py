@@ -108,7 +108,7 @@ def test_what_is_no_split_file(tmp_path, text):
 
 
 def test_a_clip_on_two_sides():
-    with pytest.raises(InputError, match=r"1 clips are in more than one part, e.g. a_1 in train, test"):
+    with pytest.raises(InputError, match=r"1 clips are in more than one split, e.g. a_1 in train, test"):
         Division("published", {"train": ("a_1", "a_2"), "val": (), "test": ("a_1",)})
 
 
