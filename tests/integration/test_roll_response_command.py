@@ -12,6 +12,7 @@ import torch
 from microg_da.cli import main
 from microg_da.inference import roll_response
 from microg_da.runs.detectors import load_run_detector
+from microg_da.runs.folder import Run
 
 TINY = [
     "adaptation.name=adabn",
@@ -48,11 +49,9 @@ def test_files_numbers_and_report(run_folder, capsys):
         assert word in printed
     content = response(run_folder)
     assert content["degrees"] == [0, 90, 180, 270]
-    row = next(
-        row for row in json.loads((run_folder / "results.json").read_text())["rows"] if row["name"] == "source_only"
-    )
+    result = Run(run_folder).results.source_only
     maps = next(curve["map"] for curve in content["curves"] if curve["key"] == "all")
-    assert maps[0] == pytest.approx(row["source"]["map"], abs=1e-6)
+    assert maps[0] == pytest.approx(result.source.map, abs=1e-6)
     assert content["gravity_bias"] == pytest.approx(1 - sum(maps) / 4 / maps[0])
     table = pd.read_csv(run_folder / "roll_response" / "source_only_source.csv")
     assert table.query("kind == 'all'")["map"].tolist() == pytest.approx(maps)

@@ -169,7 +169,16 @@ def read_results(path: Path) -> RunResults:
     value = read_json(path)
     if value is None:
         raise InputError(f"{path} not found. Give the folder of a run, runs/<experiment>/<name>.")
-    fields = Fields(value, str(path), _REMEDY)
+    return parse_results(value, str(path))
+
+
+def parse_results(value: object, where: str) -> RunResults:
+    """What a JSON value of either format holds; ``where`` names its file in errors.
+
+    Raises:
+        InputError: if it is damaged, or written by a newer version.
+    """
+    fields = Fields(value, where, _REMEDY)
     found = _variants_of_format_1(fields) if fields.format() == 1 else _variants(fields.fields("variants"))
     results = {variant: _variant(variant, one) for variant, one in found.items()}
     finding = _finding(fields.fields("finding")) if fields.has("finding") else None
