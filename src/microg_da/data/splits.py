@@ -12,7 +12,6 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -39,7 +38,7 @@ class Split:
 
     scheme: str
     clips: dict[str, tuple[str, ...]]
-    settings: dict[str, Any] = field(default_factory=dict)
+    settings: dict[str, object] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         sides = pd.Series([side for side in SIDES for _ in self.clips[side]], dtype=object)
@@ -134,7 +133,7 @@ def make_split(
     return split
 
 
-def published(clips: pd.DataFrame, **_: Any) -> Split:
+def published(clips: pd.DataFrame, **_: object) -> Split:
     """The data set's own division."""
     if clips.published.isna().any():
         missing = clips.index[clips.published.isna()]
@@ -145,7 +144,7 @@ def published(clips: pd.DataFrame, **_: Any) -> Split:
     return _split("published", clips.published, {})
 
 
-def by_source(clips: pd.DataFrame, annotations: pd.DataFrame, *, seed: int, **_: Any) -> Split:
+def by_source(clips: pd.DataFrame, annotations: pd.DataFrame, *, seed: int, **_: object) -> Split:
     """70 : 10 : 20 per cent of the clips, never dividing a source video."""
     parts = _stratify(clips, annotations, FRACTIONS, seed)
     return _split("by-source", parts.map(dict(enumerate(SIDES))), {"seed": seed})
@@ -162,7 +161,7 @@ def by_source_kfold(
 
 
 def leave_one_film_out(
-    clips: pd.DataFrame, annotations: pd.DataFrame, *, seed: int, fold: str | int | None, **_: Any
+    clips: pd.DataFrame, annotations: pd.DataFrame, *, seed: int, fold: str | int | None, **_: object
 ) -> Split:
     """Film ``fold`` tests; the other source videos train, an eighth of their clips validates."""
     films = sorted(set(clips.source_video[clips.domain == "simulated"]))
@@ -216,7 +215,7 @@ def read_split(path: str | Path) -> Split:
     return split
 
 
-def _split(scheme: str, sides: pd.Series, settings: dict[str, Any]) -> Split:
+def _split(scheme: str, sides: pd.Series, settings: dict[str, object]) -> Split:
     clips = {side: tuple(sorted(sides.index[sides == side])) for side in SIDES}
     return Split(scheme, clips, settings)
 

@@ -98,7 +98,7 @@ class Finding:
     shared_boxes: int | None
     same_data: bool
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> dict[str, object]:
         """Plain values for JSON."""
         return asdict(self)
 
@@ -140,7 +140,7 @@ def find(
 def count_shared_boxes(source: pd.DataFrame, target: pd.DataFrame) -> int:
     """How many boxes of the target's annotations are among the source's: the same place in the same keyframe."""
 
-    def boxes(table: pd.DataFrame) -> set[tuple[Any, ...]]:
+    def boxes(table: pd.DataFrame) -> set[tuple[object, ...]]:
         places = table[BOX].round(4)
         clips = table["video_id"].astype(str)
         return set(zip(clips, table[KEYFRAME[1]].astype(str), *(places[side] for side in BOX), strict=True))

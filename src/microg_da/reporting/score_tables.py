@@ -90,7 +90,7 @@ def print_fusion(report: FusionReport, output: str | Path) -> None:
         table.add_row(model["name"], percent(report["weights"][model["name"]]), *(f"{count:,}" for count in counts))
     print_table(table, console)
     if "fit" in report:
-        expected: Mapping[str, float] = {**report["fit"]["cross_validated"]}
+        expected = report["fit"]["cross_validated"]
         shown = ", ".join(f"{title} {percent(expected[name])}" for name, title in METRICS.items())
         console.print(f"cross-validated on {report['fit']['num_boxes']:,} boxes of the fit set: {shown}")
     console.print(f"{report['num_boxes']:,} boxes, of which no model saw {report['num_unseen_boxes']:,}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -45,7 +45,7 @@ def open_split(
     image_size: int,
     labelled: bool,
     train: bool,  # augmentation acts on whole batches, on the device
-    **options: Any,
+    **options: object,
 ) -> SyntheticDataset:
     """One split of a simulated domain; arguments as :func:`microg_da.data.sources.open_source`.
 
@@ -66,7 +66,7 @@ def open_split(
 
 
 def plan_split(
-    domain: str, *, split: str, num_frames: int, sampling_rate: int, image_size: int, **options: Any
+    domain: str, *, split: str, num_frames: int, sampling_rate: int, image_size: int, **options: object
 ) -> tuple[SyntheticSpec, SyntheticOptions]:
     """Which clips one split of a simulated domain has, and how they are drawn; nothing is drawn and torch not needed.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TypedDict
 
 import torch
 from torch import Tensor
@@ -26,6 +26,17 @@ LARGEST_AGREEMENT = 0.9
 """Up to this share of target people may get one and the same answer, that is, set of classes."""
 NOISE = 3.0
 """A class is flagged beyond so many standard errors of the difference of its rates."""
+
+
+class _Measured(TypedDict):
+    """The figures of a :class:`CollapseReport`, before there is a verdict."""
+
+    source_rate: float
+    target_rate: float
+    agreement: float
+    source_rates: tuple[float, ...]
+    target_rates: tuple[float, ...]
+    flagged: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -59,7 +70,7 @@ class CollapseReport:
         """Whether the verdict is that it has collapsed."""
         return self.verdict == "collapsed"
 
-    def as_dict(self, class_ids: Sequence[int] | None = None) -> dict[str, Any]:
+    def as_dict(self, class_ids: Sequence[int] | None = None) -> dict[str, object]:
         """Plain values for JSON; ``flagged`` holds the classes' ids where these are given."""
         values = asdict(self) | {"collapsed": self.collapsed}
         return values | {"flagged": [index if class_ids is None else class_ids[index] for index in self.flagged]}
@@ -79,7 +90,7 @@ def collapse_report(observed: Observed) -> CollapseReport:
         torch.sigmoid(logits.float()) > POSITIVE for logits in (observed.source_logits, observed.target_logits)
     )
     agreement, answered = commonest_answer(target)
-    report: dict[str, Any] = {
+    measured: _Measured = {
         "source_rate": _mean(source),
         "target_rate": _mean(target),
         "agreement": agreement,
@@ -90,9 +101,9 @@ def collapse_report(observed: Observed) -> CollapseReport:
     if len(target) < FEWEST_PEOPLE:
         people = "person" if len(target) == 1 else "people"
         reason = f"{len(target)} target {people}, at least {FEWEST_PEOPLE} are needed"
-        return CollapseReport(verdict="too_few_people", reason=reason, **report)
-    reason = _reason(report, answered, source, target)
-    return CollapseReport(verdict="collapsed" if reason else "sound", reason=reason, **report)
+        return CollapseReport(verdict="too_few_people", reason=reason, **measured)
+    reason = _reason(measured, answered, source, target)
+    return CollapseReport(verdict="collapsed" if reason else "sound", reason=reason, **measured)
 
 
 def commonest_answer(positive: Tensor) -> tuple[float, int]:
@@ -122,12 +133,12 @@ def flagged_classes(source: Tensor, target: Tensor) -> tuple[int, ...]:
     return tuple(torch.nonzero(differs & ((after - before).abs() > NOISE * error)).flatten().tolist())
 
 
-def _reason(report: dict[str, Any], answered: int, source: Tensor, target: Tensor) -> str:
+def _reason(measured: _Measured, answered: int, source: Tensor, target: Tensor) -> str:
     classes = target.shape[1]
-    if (share := report["agreement"]) >= LARGEST_AGREEMENT:
+    if (share := measured["agreement"]) >= LARGEST_AGREEMENT:
         answer = {0: "no class", classes: "every class", 1: "one class"}.get(answered, f"{answered} classes")
         return f"{100 * share:.0f}% of the target people get one and the same answer, {answer}"
-    before, after = report["source_rate"], report["target_rate"]
+    before, after = measured["source_rate"], measured["target_rate"]
     if len(source) >= FEWEST_PEOPLE and max(before, after) > LARGEST_RATIO * min(before, after):
         return (
             f"{after * classes:.2g} classes a person are predicted on the target, {before * classes:.2g} on the source"
