@@ -91,14 +91,7 @@ def print_fusion(report: FusionReport, output: str | Path) -> None:
     print_table(table, console)
     if "fit" in report:
         expected = report["fit"]["cross_validated"]
-        shown = ", ".join(
-            f"{title} {percent(value)}"
-            for title, value in zip(
-                METRICS.values(),
-                (expected["map"], expected["f1_macro"], expected["recall_macro"], expected["auroc_macro"]),
-                strict=True,
-            )
-        )
+        shown = ", ".join(f"{title} {percent(expected[name])}" for name, title in METRICS.items())
         console.print(f"cross-validated on {report['fit']['num_boxes']:,} boxes of the fit set: {shown}")
     console.print(f"{report['num_boxes']:,} boxes, of which no model saw {report['num_unseen_boxes']:,}")
     console.print(f"written to {output}; its scores are probabilities, which `evaluate` knows")

@@ -83,7 +83,7 @@ def read_windows(folders: Sequence[str | Path]) -> TemporalWindows:
     known = all(rates)
     lines = [line for run, rate in zip(runs, rates, strict=True) for line in _lines(run, rate if known else None)]
     keys = ["variant", "group", "num_frames", "sampling_rate", "span"]
-    table = pd.DataFrame(lines).groupby(keys, as_index=False)["map"].mean()
+    table = pd.DataFrame(lines).groupby(keys, as_index=False)[["map"]].mean()
     return TemporalWindows(table, "seconds" if known else "frames", [*_notes(runs), *_refused(folders)])
 
 

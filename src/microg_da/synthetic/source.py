@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -48,7 +48,7 @@ def open_split(
     labelled: bool,
     train: bool,  # augmentation acts on whole batches, on the device
     check_length: Callable[[int], None] | None = None,
-    **options: Any,
+    **options: object,
 ) -> SyntheticDataset:
     """One split of a simulated domain; arguments as :func:`microg_da.data.sources.open_source`.
 
@@ -71,7 +71,7 @@ def open_split(
 
 
 def plan_split(
-    domain: str, *, split: Split, num_frames: int, sampling_rate: int, image_size: int, **options: Any
+    domain: str, *, split: Split, num_frames: int, sampling_rate: int, image_size: int, **options: object
 ) -> tuple[SyntheticSpec, SyntheticOptions]:
     """Which clips one split of a simulated domain has, and how they are drawn; nothing is drawn and torch not needed.
 

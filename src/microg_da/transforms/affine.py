@@ -7,7 +7,6 @@ step of a small network, OpenCV does it.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import cv2
 import numpy as np
@@ -116,7 +115,7 @@ def cut_circle(frames: Tensor) -> Tensor:
 def _resample_by_opencv(frames: Tensor, matrix: Tensor, colour: Tensor | None, fill: str = "reflect") -> Tensor:
     """As :func:`resample`; the result lies in channels-last memory, as OpenCV makes it and most networks want it."""
     count, _, length, height, width = frames.shape
-    dtype: Any = np.uint8 if frames.dtype == torch.uint8 else np.float32
+    dtype: type[np.uint8 | np.float32] = np.uint8 if frames.dtype == torch.uint8 else np.float32
     clips, out = frames.numpy().astype(dtype, copy=False), np.empty((count, length, height, width, 3), dtype)
     # OpenCV counts from the middle of the first pixel.
     centre = np.array([(width - 1) / 2, (height - 1) / 2])

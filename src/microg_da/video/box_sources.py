@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
 import pandas as pd
@@ -105,7 +106,7 @@ class ListedPeople:
                 f"Their stamps are to be seconds from the beginning of the file, not frames."
             )
         numbers = (boxes.frame_stamp * RATE).round().astype(int)
-        self._of_frame: dict[Any, pd.DataFrame] = dict(iter(boxes.groupby(numbers.to_numpy())))
+        self._of_frame: dict[Hashable, pd.DataFrame] = dict(iter(boxes.groupby(numbers.to_numpy())))
         self._keyframes = _spread(np.unique(numbers), every * RATE)
         self._tracker: PersonTracker | None = None
         if "person_id" not in boxes:
