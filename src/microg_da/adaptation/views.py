@@ -26,6 +26,30 @@ def first_clips(batch: ClipBatch, count: int) -> ClipBatch:
     )
 
 
+def take_clips(batch: ClipBatch, chosen: Tensor) -> tuple[ClipBatch, Tensor]:
+    """Some clips of a batch without labels, in order.
+
+    Args:
+        batch: the clips.
+        chosen: ``(B,)`` bool, on the device of the batch.
+
+    Returns:
+        The clips and ``(K,)`` bool, which people are in them.
+    """
+    people = chosen[batch.clip_index]
+    place = chosen.cumsum(0) - 1
+    part = replace(
+        batch,
+        frames=batch.frames[chosen],
+        boxes=batch.boxes[people],
+        clip_index=place[batch.clip_index[people]],
+        labels=None,
+        table_boxes=batch.table_boxes[people],
+        keys=tuple(key for key, taken in zip(batch.keys, chosen.tolist(), strict=True) if taken),
+    )
+    return part, people
+
+
 def in_view(before: Tensor, after: Tensor, least: float = 0.5) -> Tensor:
     """Who is still in the picture after a roll: ``(K,)``, 1 for yes.
 

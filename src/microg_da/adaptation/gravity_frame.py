@@ -1,0 +1,251 @@
+"""Canonicalise, then detect: every clip is turned until its people are upright."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import ClassVar, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from microg_da.adaptation.base import Adaptation
+from microg_da.adaptation.roll_tta import combine_views
+from microg_da.adaptation.up import UpLearning, learn_up
+from microg_da.adaptation.views import take_clips
+from microg_da.data.clips import ClipBatch
+from microg_da.data.rotation import roll_batch
+from microg_da.models.detector import ActionDetector, Prediction
+from microg_da.models.roll_estimator import RollEstimator
+
+COVERED = 60.0
+"""Degrees on either side of a roll that it speaks for: rolls of one clip are farther apart."""
+_CONCENTRATION = 12.0
+"""Of the von Mises window that a density is averaged over, about 17°: what a roll is right for."""
+
+
+@dataclass
+class UpSettings(UpLearning):
+    """How up is estimated, besides how its estimator is trained.
+
+    Attributes:
+        views: the most rolls of a clip that the detector looks at, which is what the method costs.
+        least: a further roll is looked at while somebody's density has at least this much mass around it.
+        upright: degrees. A roll nearer to 0 than this is taken as 0: what is nearly upright stays as it was filmed.
+        temperature: of the detector's confidence against the estimator's, in nats of entropy of the C sigmoids.
+    """
+
+    views: int = 3
+    least: float = 0.02
+    upright: float = 15.0
+    temperature: float = 1.0
+
+
+class Found(NamedTuple):
+    """Up, and what the detector says of people who are upright.
+
+    Attributes:
+        degrees: ``(K,)`` each person's up, clockwise from the top of the picture.
+        log_density: ``(K, R)`` the estimator's density, pooled over the people of a clip who agree.
+        prediction: of the K people.
+        passes: clips that went through the detector, all views counted.
+    """
+
+    degrees: Tensor
+    log_density: Tensor
+    prediction: Prediction
+    passes: int
+
+
+class UpFinder(nn.Module):
+    """An estimator of up and its use: few rolls of each clip, between which a detector decides.
+
+    Args:
+        settings: of estimation and training.
+    """
+
+    def __init__(self, settings: UpSettings) -> None:
+        super().__init__()
+        self.settings = settings
+        self.estimator = RollEstimator().requires_grad_(False)
+        self.register_buffer("trained", torch.zeros((), dtype=torch.bool))
+
+    def learn(self, source: Iterable[ClipBatch], target: Iterable[ClipBatch]) -> None:
+        """Train the estimator, see :func:`~microg_da.adaptation.up.learn_up`; one draw from torch's own generator."""
+        generator = torch.Generator().manual_seed(int(torch.randint(2**62, ())))
+        learn_up(self.estimator, source, target, self.settings, generator)
+        self.trained.fill_(True)
+
+    @torch.no_grad()
+    def densities(self, batch: ClipBatch) -> tuple[Tensor, Tensor]:
+        """Log-densities ``(K, R)`` of everybody's up, pooled where the people of a clip agree, and who agrees ``(K,)``."""
+        own = self.estimator.log_density(batch.frames, batch.boxes, batch.clip_index)
+        return pool_agreeing(own, batch.clip_index, len(batch))
+
+    @torch.no_grad()
+    def find(self, detector: ActionDetector, batch: ClipBatch) -> Found:
+        """Estimate everybody's up and what they do.
+
+        The posterior of a roll is the estimator's density there times ``exp(-H / temperature)``, H being the entropy
+        of the detector's predictions under it. Predictions are averaged by the posterior; up is where it is largest.
+        """
+        log_density, agree = self.densities(batch)
+        rolls = candidate_rolls(log_density, batch.clip_index, len(batch), self.settings)
+        logits, features, log_prior = [], [], []
+        passes = 0
+        for view in rolls.T:
+            seen = ~view.isnan()
+            if not bool(seen.any()):
+                continue
+            part, people = take_clips(batch, seen)
+            turned = roll_batch(part, -view[seen].cpu())
+            passes += len(part)
+            prediction = detector(turned.frames, turned.boxes, turned.clip_index)
+            logits.append(_spread(prediction.logits.float(), people, 0.0))
+            features.append(_spread(prediction.features.float(), people, 0.0))
+            mass = mass_at(log_density[people], view[batch.clip_index][people]).log()
+            log_prior.append(_spread(mass[:, None], people, -math.inf)[:, 0])
+        if not batch.num_boxes:
+            return Found(log_density.new_zeros(0), log_density, detector(batch.frames, batch.boxes, batch.clip_index), 0)
+        stacked = torch.stack(logits)
+        log_posterior = torch.stack(log_prior) + self._confidence(stacked, agree, batch)
+        weights = log_posterior.softmax(dim=0)
+        best = log_posterior.argmax(dim=0)
+        degrees = rolls[batch.clip_index].gather(1, best[:, None])[:, 0]
+        together = (weights[..., None] * torch.stack(features)).sum(dim=0)
+        prediction = Prediction(combine_views(stacked, weights, "confident"), together)
+        return Found(torch.remainder(degrees, 360), log_density, prediction, passes)
+
+    def _confidence(self, logits: Tensor, agree: Tensor, batch: ClipBatch) -> Tensor:
+        """``(V, K)`` how sure the detector is under each view; people who share an up share it."""
+        entropy = (F.softplus(logits) - torch.sigmoid(logits) * logits).sum(dim=2)
+        shared = entropy.new_zeros(len(entropy), len(batch))
+        shared.index_add_(1, batch.clip_index[agree], entropy[:, agree])
+        entropy = torch.where(agree, shared[:, batch.clip_index], entropy)
+        return -entropy / self.settings.temperature
+
+
+def _spread(values: Tensor, people: Tensor, empty: float) -> Tensor:
+    """Rows of some people among those of all."""
+    full = values.new_full((len(people), values.shape[1]), empty)
+    full[people] = values
+    return full
+
+
+def pool_agreeing(log_density: Tensor, clip_index: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """Densities of people who share an up, multiplied.
+
+    People of a clip agree if each one's own density at the mode of the product is at least that of a uniform one.
+    Where one of them does not, everybody keeps their own.
+
+    Args:
+        log_density: ``(K, R)``.
+        clip_index: ``(K,)``.
+        count: B.
+
+    Returns:
+        ``(K, R)`` and ``(K,)`` bool, whether a person's density is that of the clip.
+    """
+    if not len(log_density):
+        return log_density, clip_index.bool()
+    bins = log_density.shape[1]
+    pooled = log_density.new_zeros(count, bins).index_add_(0, clip_index, log_density).log_softmax(dim=1)[clip_index]
+    fits = mass_at(log_density, pooled.argmax(dim=1) * (360 / bins)) >= 1 / bins
+    strangers = torch.zeros(count, dtype=torch.int64, device=fits.device).index_add_(0, clip_index, (~fits).long())
+    agree = strangers[clip_index] == 0
+    return torch.where(agree[:, None], pooled, log_density), agree
+
+
+def candidate_rolls(log_density: Tensor, clip_index: Tensor, count: int, settings: UpSettings) -> Tensor:
+    """The rolls of each clip that are worth a look, in degrees: ``(B, views)``, NaN where there is none.
+
+    Greedily: the roll that is likeliest for the clip's people together, then the likeliest one beyond what the first
+    covers, as long as somebody's density has enough mass there.
+
+    Args:
+        log_density: ``(K, R)``.
+        clip_index: ``(K,)``.
+        count: B.
+        settings: ``views``, ``least`` and ``upright``.
+    """
+    bins = log_density.shape[1]
+    left = log_density.exp()
+    angles = torch.arange(bins, device=left.device) * (360 / bins)
+    rolls = left.new_full((count, settings.views), math.nan)
+    window = _window(bins, left)
+    for view in range(settings.views):
+        mass = left @ window
+        together = left.new_zeros(count, bins).index_add_(0, clip_index, mass)
+        best = together.argmax(dim=1)
+        most = left.new_zeros(count).index_reduce_(0, clip_index, mass.gather(1, best[clip_index, None])[:, 0], "amax")
+        wanted = most >= settings.least if view else torch.ones_like(most, dtype=torch.bool)
+        roll = _refine(together, best)
+        roll = torch.where((torch.remainder(roll + 180, 360) - 180).abs() <= settings.upright, 0.0, roll)
+        rolls[:, view] = torch.where(wanted, roll, math.nan)
+        distance = (torch.remainder(angles[None] - angles[best][:, None] + 180, 360) - 180).abs()
+        left = left.masked_fill((distance <= COVERED)[clip_index], 0.0)
+    return rolls
+
+
+def mass_at(log_density: Tensor, degrees: Tensor) -> Tensor:
+    """``(K,)`` the mass of densities ``(K, R)`` around one angle each, through the window that a roll is right for."""
+    bins = log_density.shape[1]
+    angles = torch.arange(bins, device=log_density.device) * (360 / bins)
+    weights = (_CONCENTRATION * ((torch.deg2rad(angles - degrees[:, None])).cos() - 1)).exp()
+    return (log_density.exp() * weights).sum(dim=1).clamp(min=1e-12)
+
+
+def _window(bins: int, like: Tensor) -> Tensor:
+    angles = torch.arange(bins, device=like.device, dtype=like.dtype) * (2 * math.pi / bins)
+    return (_CONCENTRATION * ((angles - angles[:, None]).cos() - 1)).exp()
+
+
+def _refine(heights: Tensor, best: Tensor) -> Tensor:
+    """The angle of the parabola through each largest bin and its neighbours, degrees."""
+    bins = heights.shape[1]
+    before, here, after = (heights.gather(1, torch.remainder(best + step, bins)[:, None])[:, 0] for step in (-1, 0, 1))
+    curvature = before - 2 * here + after
+    offset = torch.where(curvature < 0, (before - after) / (2 * curvature.clamp(max=-1e-12)), 0.0)
+    return (best + offset.clamp(-0.5, 0.5)) * (360 / bins)
+
+
+@dataclass
+class GravityFrameArguments(UpSettings):
+    """Settings of :class:`GravityFrame`, those of :class:`UpSettings` and :class:`~microg_da.adaptation.up.UpLearning`."""
+
+
+class GravityFrame(Adaptation):
+    """At test time: up is estimated, and the detector sees every clip turned until its people are upright.
+
+    In microgravity up belongs to the body, not to the room, so that one clip has any roll. A detector that learned on
+    Earth knows people upright. ``roll_tta`` shows it eight rolls, seven of which mislead it; here a small network that
+    saw people only tells which few rolls are worth a look, and the detector's confidence decides between them, as a
+    rule between one roll and its opposite. Clips that are upright stay as they were filmed and cost one look.
+
+    Kaba et al., "Equivariance with learned canonicalization functions", ICML 2023, and Mondal et al., "Equivariant
+    adaptation of large pretrained models", NeurIPS 2023, put a learned canonicalisation in front of a network; the
+    second one's prior regularisation is what training on upright people amounts to. Confidence of the network itself as
+    the measure of a transform is that of FOCAL (Singhal et al., arXiv 2507.10375), entropy over views that of MEMO
+    (Zhang et al., NeurIPS 2022), which averages where we choose.
+    """
+
+    Arguments: ClassVar[type] = GravityFrameArguments
+    trains: ClassVar[bool] = False
+
+    def __init__(self, arguments: GravityFrameArguments, **task: object) -> None:
+        super().__init__(arguments, **task)  # type: ignore[arg-type]
+        self.finder = UpFinder(arguments)
+        self.passes = 0
+
+    def before_training(
+        self, detector: ActionDetector, source: Iterable[ClipBatch], target: Iterable[ClipBatch]
+    ) -> None:
+        """Train the estimator, unless the method that trained the detector has handed its own over."""
+        if not self.finder.trained:
+            self.finder.learn(source, target)
+
+    def predict(self, detector: ActionDetector, batch: ClipBatch) -> Prediction:
+        """What the detector says in the gravity frame."""
+        return self.finder.find(detector, batch).prediction

@@ -1,0 +1,231 @@
+"""Learning which way is up from Earth alone: people there are upright, so a turn by a known angle is a free label.
+
+A network that sees whole Earth clips reads the angle from floors and walls, and is lost in orbit. Here it sees people
+only: an ellipse in each box is pasted over a random piece of an unlabelled target clip, and the composed crop is turned.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from microg_da.data.clips import ClipBatch
+from microg_da.errors import InputError
+from microg_da.models.roll_estimator import (
+    LEAST_RADIUS,
+    MARGIN,
+    OVERSAMPLING,
+    RollEstimator,
+    circular_cross_entropy,
+    look_at,
+    mirror,
+    person_patches,
+    polar_crops,
+    polar_grid,
+    square_patches,
+)
+
+PIECES = 2
+"""Random pieces of each target frame that serve as backgrounds."""
+PIECE_RADII = (0.08, 0.42)
+"""Half the side of a piece, in parts of the frame's shorter side."""
+
+
+@dataclass
+class UpLearning:
+    """How an estimator is trained.
+
+    Attributes:
+        steps: of the optimiser.
+        batch_size: people a step.
+        lr: the highest learning rate of a schedule with one cycle.
+        weight_decay: of AdamW.
+        concentration: of the von Mises target, see :func:`~microg_da.models.roll_estimator.circular_cross_entropy`.
+        looks: frames of each clip that people and backgrounds are taken from.
+        max_clips: of each domain that are looked at; None for all.
+    """
+
+    steps: int = 600
+    batch_size: int = 64
+    lr: float = 3e-3
+    weight_decay: float = 0.02
+    concentration: float = 30.0
+    looks: int = 4
+    max_clips: int | None = 2000
+
+
+@dataclass
+class PeoplePatches:
+    """What an estimator learns from.
+
+    Attributes:
+        people: ``(N, 3, S, S)`` uint8, patches of upright people.
+        half: ``(N, 2)`` half width and half height of each person's box; 1 is half the side of the patch.
+        backgrounds: ``(M, 3, S, S)`` uint8, pieces of target frames.
+    """
+
+    people: Tensor
+    half: Tensor
+    backgrounds: Tensor
+
+
+def learn_up(
+    estimator: RollEstimator,
+    source: Iterable[ClipBatch],
+    target: Iterable[ClipBatch],
+    settings: UpLearning,
+    generator: torch.Generator,
+) -> None:
+    """Train an estimator on upright source people; labels are not read.
+
+    Args:
+        estimator: trained in place, and left in evaluation mode without gradients.
+        source: clips in which people are upright.
+        target: clips whose pieces are backgrounds.
+        settings: how.
+        generator: a CPU generator, of everything random.
+
+    Raises:
+        InputError: if there is nobody in the source clips, or no target clip.
+    """
+    patches = collect_patches(source, target, settings, generator)
+    estimator.requires_grad_(True).train()
+    optimizer = torch.optim.AdamW(estimator.parameters(), settings.lr, weight_decay=settings.weight_decay)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, settings.lr, total_steps=max(settings.steps, 2), pct_start=0.1)
+    with torch.enable_grad():
+        for _ in range(settings.steps):
+            crops, degrees = compose(patches, settings.batch_size, estimator.radii, estimator.bins, generator)
+            loss = circular_cross_entropy(estimator(crops), degrees, settings.concentration)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+    estimator.requires_grad_(False).eval()
+
+
+@torch.no_grad()
+def collect_patches(
+    source: Iterable[ClipBatch], target: Iterable[ClipBatch], settings: UpLearning, generator: torch.Generator
+) -> PeoplePatches:
+    """Look at both domains once; arguments and errors as :func:`learn_up`."""
+    people, half, backgrounds = [], [], []
+    for batch in _first(source, settings.max_clips):
+        for frame in look_at(batch.frames.shape[2], settings.looks):
+            people.append(_as_bytes(person_patches(_bytes(batch.frames[:, :, frame]), batch.boxes, batch.clip_index)))
+            half.append(_half_extents(batch.boxes))
+    for batch in _first(target, settings.max_clips):
+        for frame in look_at(batch.frames.shape[2], settings.looks):
+            backgrounds.append(_as_bytes(_pieces(_bytes(batch.frames[:, :, frame]), generator)))
+    if not sum(map(len, people)):
+        raise InputError("up is learnt from people in source clips, and there is nobody in them. Check data.source.")
+    if not backgrounds:
+        raise InputError("up is learnt on backgrounds of target clips, and there is no target clip.")
+    return PeoplePatches(torch.cat(people), torch.cat(half), torch.cat(backgrounds))
+
+
+def compose(
+    patches: PeoplePatches, count: int, radii: int, bins: int, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """Polar crops of random people over random backgrounds, turned at random.
+
+    Args:
+        patches: people and backgrounds.
+        count: N.
+        radii: rings of a crop.
+        bins: of the density; a crop has ``OVERSAMPLING`` times as many directions.
+        generator: a CPU generator.
+
+    Returns:
+        Crops ``(N, 3, radii, directions)`` in 0…255, and ``(N,)`` the degrees by which each person's up is turned
+        clockwise.
+    """
+    device = patches.people.device
+
+    def uniform(low: float, high: float, *shape: int) -> Tensor:
+        return (torch.rand(count, *shape, generator=generator) * (high - low) + low).to(device)
+
+    def normal(*shape: int) -> Tensor:
+        return torch.randn(count, *shape, generator=generator).to(device)
+
+    person, background = (
+        torch.randint(len(pictures), (count,), generator=generator).to(device)
+        for pictures in (patches.people, patches.backgrounds)
+    )
+    half, turn = patches.half[person], uniform(0, 360)
+    centre = 0.07 * normal(2) * half
+    radius = _longer_half(half, turn) * uniform(-0.15, 0.2).exp()
+    directions = OVERSAMPLING * bins
+    crops = polar_crops(patches.people[person], centre, radius, radii, directions, turn)
+    behind = polar_crops(
+        patches.backgrounds[background],
+        torch.zeros_like(centre),
+        uniform(0.7, 1.0),
+        radii,
+        directions,
+        uniform(0, 360),
+    )
+    opacity = _ellipse(centre, radius, half, turn, radii, directions)
+    crops = opacity * crops + (1 - opacity) * behind
+    mirrored = uniform(0, 1) < 0.5
+    crops = torch.where(mirrored.view(-1, 1, 1, 1), mirror(crops), crops)
+    gamma = (0.2 * normal(1, 1, 1)).exp()
+    crops = 255 * (crops / 255).clamp(1e-3, 1) ** gamma
+    crops = crops * (0.15 * normal(3, 1, 1)).exp() + 12 * normal(3, 1, 1)
+    crops = crops + uniform(0, 10, 1, 1, 1) * normal(*crops.shape[1:])
+    return crops, torch.where(mirrored, -turn, turn)
+
+
+def _ellipse(centre: Tensor, radius: Tensor, half: Tensor, turn: Tensor, radii: int, directions: int) -> Tensor:
+    """Opacity ``(N, 1, radii, directions)`` of the ellipse in a person's box, with a soft rim."""
+    softness = 0.15
+    points = centre[:, None, None] + radius[:, None, None, None] * polar_grid(radii, directions, -turn)
+    distance = torch.linalg.vector_norm(points / half[:, None, None], dim=-1)
+    return ((1 + softness - distance) / (2 * softness)).clamp(0, 1)[:, None]
+
+
+def _longer_half(half: Tensor, turn: Tensor) -> Tensor:
+    """Half the longer side of the box around an ellipse ``(N, 2)`` that is turned by ``(N,)`` degrees."""
+    cos, sin = torch.deg2rad(turn).cos(), torch.deg2rad(turn).sin()
+    across = torch.hypot(half[:, 0] * cos, half[:, 1] * sin)
+    down = torch.hypot(half[:, 0] * sin, half[:, 1] * cos)
+    return torch.maximum(across, down)
+
+
+def _half_extents(boxes: Tensor) -> Tensor:
+    half = ((boxes[:, 2:] - boxes[:, :2]) / 2).clamp(min=LEAST_RADIUS)
+    return half / (MARGIN * half.amax(dim=1, keepdim=True))
+
+
+def _pieces(frames: Tensor, generator: torch.Generator) -> Tensor:
+    """``PIECES`` random squares of each frame ``(B, 3, H, W)``."""
+    count, _, height, width = frames.shape
+    picture = torch.arange(count).repeat(PIECES)
+    low, high = (part * min(height, width) for part in PIECE_RADII)
+    half = torch.rand(len(picture), generator=generator) * (high - low) + low
+    centre = torch.rand(len(picture), 2, generator=generator) * torch.tensor([float(width), float(height)])
+    where = (centre, half, picture)
+    return square_patches(frames, *(value.to(frames.device) for value in where))
+
+
+def _first(clips: Iterable[ClipBatch], most: int | None) -> Iterable[ClipBatch]:
+    seen = 0
+    for batch in clips:
+        if most is not None and seen >= most:
+            return
+        seen += len(batch)
+        yield batch
+
+
+def _bytes(frames: Tensor) -> Tensor:
+    """Frames in 0…255, also those that are normalised already."""
+    from microg_da.models.backbone import MEAN, STD
+
+    return (frames * STD + MEAN) * 255 if frames.is_floating_point() else frames
+
+
+def _as_bytes(patches: Tensor) -> Tensor:
+    return patches.round().clamp(0, 255).to(torch.uint8)
