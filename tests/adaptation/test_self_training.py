@@ -7,7 +7,10 @@ from scipy.special import expit
 
 from microg_da.adaptation.base import create_adaptation
 from microg_da.adaptation.self_training import match_rates
+from microg_da.config import AugmentConfig
+from microg_da.data.augment import augment_batch
 from microg_da.data.clips import Clip, ClipKey, collate_clips
+from microg_da.errors import InputError
 from microg_da.models.detector import create_detector
 
 C = 4
@@ -51,6 +54,13 @@ def begun(detector, rates=(1.0, 0.0, 0.0, 1.0), **arguments):
     return method
 
 
+def has_labels(training, target):
+    try:
+        return training.labels_of(target.people).shape == (target.num_boxes, C)
+    except InputError:
+        return False
+
+
 @pytest.fixture(scope="module")
 def detector():
     torch.manual_seed(0)
@@ -60,15 +70,14 @@ def detector():
 def test_target_people_get_their_own_labels_whatever_the_order_of_the_batch(detector):
     training, target = begun(detector, (0.5, 0.2, 0.1, 0.7), rolls=2), clips((2, 0, 1), labelled=False)
     training.before_epoch(detector.eval(), [target], epoch=0)
-    assert [len(training._labels[key]) for key in target.keys] == [2, 0, 1]
-    labels = torch.cat([training._labels[key] for key in target.keys])
+    labels = training.labels_of(target.people)
     assert torch.allclose(labels.mean(dim=0), torch.tensor([0.5, 0.2, 0.1, 0.7]), atol=1e-4)
     source = clips((1, 2), labelled=True)
     both = [clips((1,), labelled=False, name="w"), target]
     training.before_epoch(detector, both, epoch=2)
     loss = training.training_losses(detector, source, target, 0.5)["pseudo_label"]
     logits = detector(target.frames, target.boxes, target.clip_index).logits
-    labels = torch.cat([training._labels[key] for key in target.keys])
+    labels = training.labels_of(target.people)
     expected = -(labels * logits.sigmoid().log() + (1 - labels) * (-logits).sigmoid().log()).mean()
     assert float(loss.detach()) == pytest.approx(float(expected.detach()), abs=1e-4)
 
@@ -77,9 +86,9 @@ def test_a_round_lasts_as_long_as_asked(detector):
     training, target = begun(detector, rolls=1, every=3), clips((1,), labelled=False)
     labelled = []
     for epoch in range(6):
-        training._labels = {}
+        training.set_extra_state({"people": [], "labels": torch.zeros(0, C)})
         training.before_epoch(detector.eval(), [target], epoch)
-        labelled.append(bool(training._labels))
+        labelled.append(has_labels(training, target))
     assert labelled == [True, False, False, True, False, False]
 
 
@@ -88,7 +97,7 @@ def test_without_known_rates_labels_are_the_predictions(detector):
     training.before_epoch(detector.eval(), [target], epoch=0)
     with torch.no_grad():
         expected = detector(target.frames, target.boxes, target.clip_index).logits.sigmoid()
-    assert torch.allclose(torch.cat(list(training._labels.values())), expected, atol=1e-5)
+    assert torch.allclose(training.labels_of(target.people), expected, atol=1e-5)
 
 
 def test_the_labels_of_a_round_are_part_of_a_checkpoint_until_training_ends(detector, tmp_path):
@@ -97,13 +106,55 @@ def test_the_labels_of_a_round_are_part_of_a_checkpoint_until_training_ends(dete
     torch.save(training.state_dict(), tmp_path / "last.ckpt")
     resumed = begun(detector, rolls=1)
     resumed.load_state_dict(torch.load(tmp_path / "last.ckpt", weights_only=True))
-    assert resumed._labels.keys() == training._labels.keys()
-    assert all(torch.equal(resumed._labels[key], training._labels[key]) for key in target.keys)
+    assert torch.equal(resumed.labels_of(target.people), training.labels_of(target.people))
     resumed.after_training(detector)
-    assert resumed._labels == {}
+    assert not has_labels(resumed, target)
 
 
 def test_no_target_clip_at_all(detector):
     training = begun(detector, rolls=2)
     training.before_epoch(detector.eval(), [], epoch=0)
-    assert training._labels == {}
+    assert training.labels_of(()).shape == (0, C)
+
+
+def test_people_keep_their_labels_when_augmentation_drops_others(detector):
+    """One in the middle stays in the picture; those in the corners leave it under most rolls."""
+    torch.manual_seed(0)
+    made = []
+    for index in range(6):
+        frames = torch.randint(0, 256, (3, 8, 48, 48), dtype=torch.uint8)
+        boxes = torch.tensor([[0.0, 0, 9, 9], [14, 14, 34, 34], [40, 2, 48, 14]])
+        made.append(Clip(frames, boxes, boxes / 48, None, ClipKey(f"v_{index}", 46)))
+    target = collate_clips(made, "target")
+    training = begun(detector, None, rolls=1)
+    training.before_epoch(detector.eval(), [target], epoch=0)
+    with torch.no_grad():
+        said = detector(target.frames, target.boxes, target.clip_index).logits.sigmoid()
+    seen = augment_batch(target, AugmentConfig(scale=[1.0, 1.0], rotation=180, min_visibility=0.95))
+    assert 6 <= seen.num_boxes < target.num_boxes
+    # Table boxes do not move, so that they tell who somebody is without any identity.
+    for clip, box, label in zip(seen.clip_index, seen.table_boxes, training.labels_of(seen.people), strict=True):
+        row = ((target.clip_index == clip) & (target.table_boxes == box).all(dim=1)).nonzero().item()
+        assert torch.allclose(label, said[row], atol=1e-5)
+    losses = training.training_losses(detector, clips((1,), labelled=True), seen, 0.5)
+    assert torch.isfinite(losses["pseudo_label"])
+
+
+def test_a_clip_that_comes_twice_counts_once(detector, tmp_path):
+    target = clips((2, 1), labelled=False)
+    other = clips((1,), labelled=False, name="w")
+    once, twice = (begun(detector, (0.5, 0.2, 0.1, 0.7), rolls=1) for _ in range(2))
+    once.before_epoch(detector.eval(), [target, other], epoch=0)
+    twice.before_epoch(detector.eval(), [target, target, other], epoch=0)
+    resumed = begun(detector, rolls=1)
+    resumed.load_state_dict(twice.state_dict())
+    for batch in (target, other):
+        assert torch.allclose(once.labels_of(batch.people), twice.labels_of(batch.people), atol=1e-6)
+        assert torch.equal(resumed.labels_of(batch.people), twice.labels_of(batch.people))
+
+
+def test_a_person_without_a_label_is_named(detector):
+    training, target = begun(detector, rolls=1), clips((2,), labelled=False)
+    training.before_epoch(detector.eval(), [target.take_people(torch.tensor([0]))], epoch=0)
+    with pytest.raises(InputError, match=r"v_0, keyframe 46: person 2"):
+        training.labels_of(target.people)

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from microg_da.adaptation.views import first_clips, in_view, paste_people
-from microg_da.data.clips import Clip, ClipKey, collate_clips
+from microg_da.data.clips import Clip, ClipKey, PersonKey, collate_clips
 from microg_da.data.rotation import roll_batch
 
 HEIGHT, WIDTH = 24, 32
@@ -33,6 +33,9 @@ def test_the_first_clips_with_their_people_and_without_labels():
     assert len(part) == 3
     assert part.clip_index.tolist() == [0, 2, 2]
     assert part.boxes.tolist() == [A, B, C]
+    assert [(key.keyframe, key.place) for key in part.people] == [
+        (batch.keys[0], 0), (batch.keys[2], 0), (batch.keys[2], 1),
+    ]  # fmt: skip
     assert torch.equal(part.frames, batch.frames[:3])
     assert part.labels is None
     assert first_clips(batch, 9).num_boxes == 4
@@ -73,13 +76,18 @@ def test_frames_are_blended_pixel_by_pixel(margin):
 def test_whoever_is_covered_too_much_loses_their_place_and_all_others_keep_theirs():
     half = [8.0, 4, 16, 20]  # half of it lies under A
     background, foreground = clips([[A, B, half], [B]]), clips([[A], [C]])
-    batch, people = paste_people(foreground, background, 0.0, 0.55)
+    foreground.keys = (ClipKey("w_0", 3), ClipKey("w_1", 3))
+    foreground.people = (PersonKey(ClipKey("w_0", 3), 4), PersonKey(ClipKey("w_1", 3), 0))
+    batch, origin = paste_people(foreground, background, 0.0, 0.55)
     # Background people are 0 to 3, those of the foreground 4 and 5.
-    assert people.tolist() == [1, 2, 4, 3, 5]
+    assert origin.tolist() == [1, 2, 4, 3, 5]
+    assert [(key.keyframe.video_id, key.place) for key in batch.people] == [
+        ("v_0", 1), ("v_0", 2), ("w_0", 4), ("v_1", 0), ("w_1", 0),
+    ]  # fmt: skip
     assert batch.clip_index.tolist() == [0, 0, 0, 1, 1]
     assert batch.boxes.tolist() == [B, half, A, B, C]
     assert batch.table_boxes[3].tolist() == background.table_boxes[3].tolist()
-    assert paste_people(foreground, background, 0.0, 0.45).people.tolist() == [1, 4, 3, 5]
+    assert paste_people(foreground, background, 0.0, 0.45).origin.tolist() == [1, 4, 3, 5]
 
 
 @pytest.mark.parametrize(("front", "back"), [(3, 2), (2, 3), (0, 2), (2, 0)])

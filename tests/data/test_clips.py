@@ -1,9 +1,11 @@
 """Clips side by side."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
-from microg_da.data.clips import Clip, ClipKey, collate_clips, concatenate_batches
+from microg_da.data.clips import Clip, ClipKey, PersonKey, collate_clips, concatenate_batches
 
 
 def clip(people: int, *, labelled: bool = True, size: int = 8, number: int = 0) -> Clip:
@@ -46,6 +48,34 @@ def test_two_batches_as_one():
     assert both.clip_index.tolist() == [0, 1, 1, 3]
     assert both.labels is None
     assert both.keys[3].video_id == "v_7"
+    assert [(key.keyframe.video_id, key.place) for key in both.people] == [
+        ("v_0", 0), ("v_0", 0), ("v_0", 1), ("v_7", 0),
+    ]  # fmt: skip
+
+
+def test_people_are_taken_with_all_that_belongs_to_them():
+    batch = collate_clips([clip(2), clip(3, number=1)])
+    batch.labels = torch.arange(15.0).reshape(5, 3)
+    some = batch.take_people(torch.tensor([False, True, True, False, True]))
+    assert some.people == tuple(PersonKey(ClipKey(f"v_{clip}", 5), index) for clip, index in [(0, 1), (1, 0), (1, 2)])
+    assert some.clip_index.tolist() == [0, 1, 1]
+    for field in ("boxes", "table_boxes", "labels"):
+        assert torch.equal(getattr(some, field), getattr(batch, field)[[1, 2, 4]])
+    again = some.take_people(torch.tensor([2, 0]))
+    assert [key.place for key in again.people] == [2, 1]
+    assert again.to("meta").people == again.people
+    assert len(again.keys) == 2
+
+
+def test_boxes_cannot_be_dropped_without_their_people():
+    batch = collate_clips([clip(3)])
+    with pytest.raises(ValueError, match="take_people"):
+        replace(batch, boxes=batch.boxes[:2], clip_index=batch.clip_index[:2])
+
+
+def test_clips_that_are_zoomed_and_clips_that_are_not_do_not_mix():
+    with pytest.raises(ValueError, match="zoomed"):
+        collate_clips([clip(1), replace(clip(1), zoomed=True)])
 
 
 def test_moving_a_batch_moves_everything_in_it():

@@ -84,6 +84,7 @@ class TestOptions:
             ("scheme=by-sauce", "Did you mean 'by-source'"),
             ("boxes=detected", "cannot be trained on them as a labelled"),
             ("min_side=3", "min_side=3"),
+            ("flip=0", r"Set augment\.flip=0"),
         ],
     )
     def test_mistakes(self, tree, query: str, message: str):

@@ -26,14 +26,12 @@ def by_torchvision(view: View, images, boxes):
     people = tv_tensors.BoundingBoxes(pixels, format="XYXY", canvas_size=(height, width), clamping_mode=None)
     video = F.resized_crop(video, top, left, h, w, list(size), antialias=False)
     people = F.resized_crop(people, top, left, h, w, list(size))
-    if view.flip:
-        video, people = F.horizontal_flip(video), F.horizontal_flip(people)
     return video.permute(1, 0, 2, 3), F.clamp_bounding_boxes(people, clamping_mode="hard")
 
 
 @pytest.mark.parametrize(
     "view",
-    [View(256), View(200), View(300, 224, (0.2, 0.9)), View(256, 224, (1, 0), flip=True), View(48, flip=True)],
+    [View(256), View(200), View(300, 224, (0.2, 0.9)), View(256, 224, (1, 0)), View(48)],
     ids=str,
 )
 def test_frames_and_boxes_are_where_torchvision_puts_them(view: View):
@@ -109,11 +107,16 @@ def test_default_sides_are_the_published_ones(crop: int, test: int, largest: int
     assert RandomViews(crop).sides == (test, largest)
 
 
+def test_a_zoom_is_relative_to_the_size_of_the_test_unless_sides_are_given():
+    assert RandomViews(224, scale=(0.9, 1.15)).sides == (230, 294)
+    assert RandomViews(224, min_side=256, max_side=320, scale=(0.9, 1.15)).sides == (256, 320)
+
+
 def test_impossible_views():
     with pytest.raises(InputError, match="min_side=100"):
         RandomViews(224, min_side=100)
-    with pytest.raises(InputError, match="flip=2"):
-        RandomViews(224, flip=2)
+    with pytest.raises(InputError, match=r"augment\.scale=\[0\.8, 1\.2\]"):
+        RandomViews(224, scale=(0.8, 1.2))
 
 
 def test_testing_draws_nothing():

@@ -81,6 +81,23 @@ def test_a_method_hears_how_common_a_class_is_among_source_training_people(tmp_p
     assert sum(heard[0]) > 0
 
 
+def test_self_training_goes_on_where_augmentation_drops_people(tmp_path, monkeypatch):
+    people = []
+    losses = Labeller.training_losses
+
+    def spy(self, detector, source, target, progress):
+        people.append((target.num_boxes, len(self.labels_of(target.people))))
+        return losses(self, detector, source, target, progress)
+
+    monkeypatch.setattr(Labeller, "training_losses", spy)
+    words = ["adaptation=self_training", "adaptation.rotation=180", "augment.min_visibility=0.95"]
+    config = load_config("ava2microg", [*TINY, *words, "adaptation.args.rolls=1", "augment.scale=[1.4, 1.6]"])
+    fit(config, root=tmp_path)
+    clips = DomainDatasets(config).get("target", "train", labelled=False)
+    assert all(boxes == labels for boxes, labels in people)
+    assert 0 < sum(boxes for boxes, _ in people) < sum(len(clips[index].boxes) for index in range(len(clips)))
+
+
 @pytest.mark.parametrize(
     ("first", "second", "message"),
     [

@@ -1,6 +1,8 @@
 """What validators see: everybody once, without labels, on any number of processes."""
 
 import dataclasses
+import zlib
+from random import Random
 
 import pytest
 import torch
@@ -62,6 +64,39 @@ def test_everybody_is_there_once_with_their_own_features():
 
 def test_clips_that_a_sampler_repeats_count_once():
     assert equal(observe([0, 1, 2, 3, 0, 1]).observed(), observe(range(4)).observed())
+
+
+def colliding_names():
+    """Two names of clips whose keyframes have one CRC-32; of 10⁶ random names some hundred pairs do."""
+    met: dict[int, str] = {}
+    random = Random(0)
+    for _ in range(1_000_000):
+        name = f"{random.getrandbits(64):016x}"
+        other = met.setdefault(zlib.crc32(f"{name}@7".encode()), name)
+        if other != name:
+            return other, name
+    raise AssertionError("no pair")
+
+
+def test_keyframes_whose_checksums_collide_are_different_people():
+    observations = Observations(C, D)
+    first, second = colliding_names()
+    for row, name in enumerate((first, second)):
+        clip = Clip(torch.zeros(3, 1, 2, 2), torch.zeros(1, 4), torch.zeros(1, 4), None, ClipKey(name, 7))
+        prediction = Prediction(torch.full((1, C), float(row)), torch.zeros(1, D))
+        observations.update(collate_clips([clip], "target"), prediction)
+    assert observations.observed().target_logits[:, 0].tolist() == [0.0, 1.0]
+
+
+def test_a_person_is_known_by_their_index_where_others_were_dropped():
+    observations = Observations(C, D)
+    (batch, prediction), *_ = batches("target", [1])
+    for kept in ([0, 2], [1, 2]):
+        chosen = torch.tensor(kept)
+        part = Prediction(prediction.logits[chosen], prediction.features[chosen])
+        observations.update(batch.take_people(chosen), part)
+    found = observations.observed().target_logits
+    assert sorted(found.tolist()) == sorted(prediction.logits.tolist())
 
 
 def test_nothing_seen_is_nobody():

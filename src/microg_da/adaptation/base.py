@@ -127,7 +127,8 @@ class Adaptation(nn.Module):
 
         Args:
             detector: the source model, in evaluation mode.
-            source: source training clips, in order and not augmented. They may carry labels.
+            source: source training clips, in order, each as it is tested: not augmented, no random crop. They may
+                carry labels.
             target: target training clips, likewise, never with labels.
         """
 
@@ -136,7 +137,7 @@ class Adaptation(nn.Module):
 
         Args:
             detector: the network as it is.
-            target: all target training clips, not augmented, never with labels; lazy.
+            target: all target training clips, as in :meth:`before_training`, never with labels; lazy.
             epoch: counted from 0.
         """
 

@@ -85,5 +85,5 @@ class InstanceMixing(TeacherMethod):
         known = PseudoLabels(source.labels, torch.ones_like(source.labels))
         parts = [(source, known), (target, pseudo)]
         (background, below), (foreground, above) = parts if self.arguments.pasted == "target" else parts[::-1]
-        batch, people = paste_people(foreground, background, self.arguments.margin, self.arguments.max_covered)
-        return batch, PseudoLabels(*(torch.cat(both)[people] for both in zip(below, above, strict=True)))
+        batch, origin = paste_people(foreground, background, self.arguments.margin, self.arguments.max_covered)
+        return batch, PseudoLabels(*(torch.cat(both)[origin] for both in zip(below, above, strict=True)))

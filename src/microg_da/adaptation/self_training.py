@@ -12,7 +12,8 @@ from torch import Tensor
 from microg_da.adaptation.base import split_prediction
 from microg_da.adaptation.losses import multilabel_bce
 from microg_da.adaptation.teacher import TeacherMethod
-from microg_da.data.clips import ClipBatch, ClipKey, concatenate_batches
+from microg_da.data.clips import ClipBatch, ClipKey, PersonKey, concatenate_batches
+from microg_da.errors import InputError
 from microg_da.models.detector import ActionDetector
 
 
@@ -51,7 +52,8 @@ class SelfTraining(TeacherMethod):
 
     def __init__(self, arguments: SelfTrainingArguments, **task: Any) -> None:
         super().__init__(arguments, **task)
-        self._labels: dict[ClipKey, Tensor] = {}
+        self._labels = torch.zeros(0, self.num_classes)
+        self._rows: dict[PersonKey, int] = {}
 
     @torch.no_grad()
     def before_epoch(self, detector: ActionDetector, target: Iterable[ClipBatch], epoch: int) -> None:
@@ -60,28 +62,47 @@ class SelfTraining(TeacherMethod):
             return
         assert self.teacher is not None
         logits: list[Tensor] = []
-        counts: list[int] = []
-        keys: list[ClipKey] = []
+        people: list[PersonKey] = []
         for batch in target:
             logits.append(self.teacher(batch, self.arguments.rolls, self.arguments.temperature))
-            counts += torch.bincount(batch.clip_index, minlength=len(batch)).tolist()
-            keys += batch.keys
+            people += batch.people
         everybody = torch.cat(logits) if logits else torch.zeros(0, self.num_classes)
-        labels = everybody.sigmoid() if self.class_rates is None else match_rates(everybody, self.class_rates)
-        self._labels = dict(zip(keys, labels.split(counts), strict=True))
+        # A clip that stands in for one that cannot be read comes twice; each person counts once.
+        rows = {person: row for row, person in enumerate(people)}
+        everybody = everybody[list(rows.values())]
+        self._labels = everybody.sigmoid() if self.class_rates is None else match_rates(everybody, self.class_rates)
+        self._rows = {person: row for row, person in enumerate(rows)}
 
     def after_training(self, detector: ActionDetector) -> None:
         """Hand the teacher over, and forget the labels."""
         super().after_training(detector)
-        self._labels = {}
+        self.set_extra_state({"people": [], "labels": torch.zeros(0, self.num_classes)})
 
     def get_extra_state(self) -> dict[str, Any]:
         """The labels of the round, so that a stage resumed in the middle of one continues with them."""
-        return {"keys": [tuple(key) for key in self._labels], "labels": list(self._labels.values())}
+        return {"people": [(*person.keyframe, person.place) for person in self._rows], "labels": self._labels}
 
     def set_extra_state(self, state: dict[str, Any]) -> None:
         """Take up the labels of the round."""
-        self._labels = {ClipKey(*key): labels for key, labels in zip(state["keys"], state["labels"], strict=True)}
+        people = [PersonKey(ClipKey(video_id, stamp), place) for video_id, stamp, place in state["people"]]
+        self._rows = {person: row for row, person in enumerate(people)}
+        self._labels = state["labels"]
+
+    def labels_of(self, people: Sequence[PersonKey]) -> Tensor:
+        """``(K, C)`` the labels of this round, each person's own.
+
+        Raises:
+            InputError: for a person whom the teacher has not seen in this round.
+        """
+        try:
+            rows = [self._rows[person] for person in people]
+        except KeyError as missing:
+            (video_id, stamp), place = missing.args[0]
+            raise InputError(
+                f"{video_id}, keyframe {stamp}: person {place + 1} has no label of this round. The clip could not be "
+                f"read when the target clips were labelled, or it has changed since. Check its file and resume the run."
+            ) from None
+        return self._labels[rows]
 
     def training_losses(
         self, detector: ActionDetector, source: ClipBatch | None, target: ClipBatch | None, progress: float
@@ -90,7 +111,7 @@ class SelfTraining(TeacherMethod):
         assert source is not None
         assert source.labels is not None
         assert target is not None
-        labels = torch.cat([self._labels[key] for key in target.keys]).to(target.boxes.device)
+        labels = self.labels_of(target.people).to(target.boxes.device)
         both = concatenate_batches(source, target)
         prediction = detector(both.frames, both.boxes, both.clip_index)
         of_source, of_target = split_prediction(prediction, source.num_boxes)

@@ -14,16 +14,8 @@ from microg_da.data.clips import ClipBatch
 
 def first_clips(batch: ClipBatch, count: int) -> ClipBatch:
     """The first ``count`` clips of a batch and the people in them, without labels."""
-    people = batch.clip_index < count
-    return replace(
-        batch,
-        frames=batch.frames[:count],
-        boxes=batch.boxes[people],
-        clip_index=batch.clip_index[people],
-        labels=None,
-        table_boxes=batch.table_boxes[people],
-        keys=batch.keys[:count],
-    )
+    part = batch.without_labels().take_people(batch.clip_index < count)
+    return replace(part, frames=batch.frames[:count], keys=batch.keys[:count])
 
 
 def take_clips(batch: ClipBatch, chosen: Tensor) -> tuple[ClipBatch, Tensor]:
@@ -69,11 +61,11 @@ class Pasted(NamedTuple):
 
     Attributes:
         batch: the mixed clips and everyone who can be seen in them; no labels.
-        people: ``(K,)`` who they are: an index into the background's people followed by the foreground's.
+        origin: ``(K,)`` where they come from: an index into the background's people followed by the foreground's.
     """
 
     batch: ClipBatch
-    people: Tensor
+    origin: Tensor
 
 
 def paste_people(foreground: ClipBatch, background: ClipBatch, margin: float, max_covered: float) -> Pasted:
@@ -89,7 +81,7 @@ def paste_people(foreground: ClipBatch, background: ClipBatch, margin: float, ma
     """
     count = min(len(foreground), len(background))
     numbers = [torch.arange(len(batch.boxes), device=batch.boxes.device) for batch in (background, foreground)]
-    people = torch.cat([
+    origin = torch.cat([
         numbers[0][background.clip_index < count],
         numbers[1][foreground.clip_index < count] + len(background.boxes),
     ])  # fmt: skip
@@ -100,15 +92,16 @@ def paste_people(foreground: ClipBatch, background: ClipBatch, margin: float, ma
     clip_index = torch.cat([background.clip_index, foreground.clip_index])
     order = torch.argsort(clip_index, stable=True)
     order = order[kept[order]]
-    batch = replace(
+    everyone = replace(
         background,
         frames=_blend(background.frames, foreground.frames, opacity),
-        boxes=torch.cat([background.boxes, foreground.boxes])[order],
-        clip_index=clip_index[order],
-        table_boxes=torch.cat([background.table_boxes, foreground.table_boxes])[order],
+        boxes=torch.cat([background.boxes, foreground.boxes]),
+        clip_index=clip_index,
+        table_boxes=torch.cat([background.table_boxes, foreground.table_boxes]),
         domain="both",
+        people=(*background.people, *foreground.people),
     )
-    return Pasted(batch, people[order])
+    return Pasted(everyone.take_people(order), origin[order])
 
 
 def _opacity(batch: ClipBatch, margin: float) -> Tensor:

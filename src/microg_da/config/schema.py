@@ -66,9 +66,12 @@ class ModelConfig:
 class AugmentConfig:
     """Train-time augmentation, frames and boxes together.
 
-    ``flip`` is a probability, ``scale`` the range of zoom, ``colour`` the largest relative change of brightness,
-    contrast and saturation. People of whose box less than ``min_visibility`` (a fraction of its area) is left inside
-    the picture are dropped with their labels.
+    ``flip`` is a probability, ``scale`` the range of zoom relative to the size at which a clip is tested, ``colour``
+    the largest relative change of brightness, contrast and saturation. Clips read from files are zoomed by their
+    random crop on decoding, which drops people outside it, and not a second time; its smallest zoom is 7/8, and
+    ``[1.0, 1.25]`` is the published jitter (short sides of 256 to 320 for crops of 224). Embedded clips are zoomed in
+    the batch. People of whose box less than ``min_visibility`` (a fraction of its area) is left inside the picture by
+    the transforms of the batch are dropped with their labels.
 
     The roll of a clip is drawn by ``rotation_distribution``: ``uniform`` up to ``rotation`` degrees either way (180:
     any), ``von_mises`` about ``rotation_mean`` with ``rotation_concentration`` κ, or ``fixed``, one of

@@ -21,6 +21,11 @@ from microg_da.data.rotation import draw_roll, roll_map, spin_through
 LUMINANCE = (0.299, 0.587, 0.114)
 
 
+def augment_training_batch(batch: ClipBatch, config: AugmentConfig) -> ClipBatch:
+    """The augmentation of a training step: as :func:`augment_batch`, without zoom where decoding drew it."""
+    return augment_batch(batch, replace(config, scale=[1.0, 1.0]) if batch.zoomed else config)
+
+
 def augment_batch(batch: ClipBatch, config: AugmentConfig, generator: torch.Generator | None = None) -> ClipBatch:
     """Zoom, flip, roll and recolour each clip of a batch; the same for all frames of a clip.
 
@@ -52,22 +57,12 @@ def augment_batch(batch: ClipBatch, config: AugmentConfig, generator: torch.Gene
     boxes = clip_boxes(moved, size)
     batch = replace(batch, frames=frames, boxes=boxes)
     if config.min_visibility:
-        batch = _take_people(batch, _areas(boxes) >= config.min_visibility * _areas(moved))
+        batch = batch.take_people(_areas(boxes) >= config.min_visibility * _areas(moved))
     return batch
 
 
 def _areas(boxes: Tensor) -> Tensor:
     return (boxes[:, 2:] - boxes[:, :2]).prod(dim=1)
-
-
-def _take_people(batch: ClipBatch, kept: Tensor) -> ClipBatch:
-    return replace(
-        batch,
-        boxes=batch.boxes[kept],
-        clip_index=batch.clip_index[kept],
-        labels=None if batch.labels is None else batch.labels[kept],
-        table_boxes=batch.table_boxes[kept],
-    )
 
 
 def colour_map(brightness: Tensor, contrast: Tensor, saturation: Tensor) -> Tensor:

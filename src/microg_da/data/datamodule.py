@@ -94,7 +94,11 @@ class DomainDatasets:
     def _make(self, domain: Domain, split: Split, labelled: bool) -> Any:
         config = self.config
         source = config.data.source if domain == "source" else config.data.target
-        options: dict[str, Any] = {"decode": config.data.decode, "on_error": config.data.on_error}
+        options: dict[str, Any] = {
+            "decode": config.data.decode,
+            "on_error": config.data.on_error,
+            "scale": config.augment.scale,
+        }
         if source.startswith("synthetic:"):
             options = dataclasses.asdict(config.synthetic)
             clips = {name: options.pop(f"{name}_clips") for name in ("train", "val", "test")}
@@ -148,7 +152,7 @@ class EpochSampler(DistributedSampler[Any]):
 
 
 class ClipsToLookAt:
-    """A domain's training clips, all of them in every process, opened only when they are walked.
+    """A domain's training clips in test views, all of them in every process, opened only when they are walked.
 
     Args:
         data: what opens them.
@@ -163,6 +167,8 @@ class ClipsToLookAt:
 
     def __iter__(self) -> Iterator[ClipBatch]:
         dataset = self.data.datasets.get(self.domain, "train", labelled=self.domain == "source")
+        if hasattr(dataset, "in_test_views"):
+            dataset = dataset.in_test_views()
         batch_size = self.data.datasets.config.evaluation.batch_size
         loader = self.data._loader(dataset, self.domain, batch_size, shuffle=False, shared=False)
         return (batch.to(self.device) for batch in loader)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -14,9 +15,9 @@ import torch
 from torch.utils.data import Dataset, get_worker_info
 
 from microg_da.data.annotations import BOX, KEYFRAME
-from microg_da.data.clips import Clip, ClipKey
+from microg_da.data.clips import Clip, ClipKey, PersonKey
 from microg_da.data.frames import FrameStore, window
-from microg_da.data.transforms import RandomViews, View, WholeViews
+from microg_da.data.transforms import TEST_SIDE, RandomViews, View, WholeViews
 from microg_da.errors import InputError
 from microg_da.taxonomy import Taxonomy
 
@@ -96,6 +97,8 @@ class ClipDataset(Dataset[Clip]):
         num_frames: T.
         sampling_rate: τ.
         views: what is cut from the frames.
+        test_views: what :meth:`in_test_views` cuts from them; by default the whole frame, its
+            short side at 8/7 of the crop.
         seed: of everything random.
         skip: take the next clip in place of one that cannot be read, instead of raising.
         ground_truth: the annotation table, for evaluation.
@@ -115,6 +118,7 @@ class ClipDataset(Dataset[Clip]):
         num_frames: int,
         sampling_rate: int,
         views: RandomViews | WholeViews,
+        test_views: WholeViews | None = None,
         seed: int = 0,
         skip: bool = False,
         ground_truth: pd.DataFrame | None = None,
@@ -128,6 +132,8 @@ class ClipDataset(Dataset[Clip]):
         self.num_frames = num_frames
         self.sampling_rate = sampling_rate
         self.views = views
+        side = int(views.crop * TEST_SIDE) if isinstance(views, RandomViews) else views.short_side
+        self._test_views = test_views or WholeViews(side)
         self.seed = seed
         self.skip = skip
         self.description = description
@@ -207,8 +213,14 @@ class ClipDataset(Dataset[Clip]):
             raise InputError(f"{self.description}: has no ground truth")
         return self._ground_truth
 
+    def in_test_views(self) -> ClipDataset:
+        """The same clips, each as it is shown when it is tested; nothing about it is random."""
+        shown = copy.copy(self)
+        shown.views = self._test_views
+        return shown
+
     def set_epoch(self, epoch: int) -> None:
-        """Draw other crops and flips from now on; workers that are running follow."""
+        """Draw other crops from now on; workers that are running follow."""
         self._epoch.fill_(epoch)
 
     def skipped(self) -> pd.DataFrame:
@@ -253,12 +265,15 @@ class ClipDataset(Dataset[Clip]):
         rows = slice(self._first_box[place], self._first_box[place + 1])
         table_boxes = self._boxes[rows]
         frames, boxes, kept = view(images, places, table_boxes)
+        key = ClipKey(self._name(place), self._stamps[place].item())
         return Clip(
             frames=frames,
             boxes=boxes,
             table_boxes=torch.from_numpy(table_boxes)[kept],
             labels=None if self._labels is None else torch.from_numpy(self._labels[rows])[kept].float(),
-            key=ClipKey(self._name(place), self._stamps[place].item()),
+            key=key,
+            people=tuple(PersonKey(key, number) for number in kept.nonzero()[:, 0].tolist()),
+            zoomed=isinstance(self.views, RandomViews),
         )
 
     def _read(self, place: int, min_short_side: int | None) -> tuple[Iterator[np.ndarray], np.ndarray]:

@@ -29,9 +29,9 @@ class TreeOptions:
         start: the second at which stored frames begin, where keyframes are given in seconds.
         window: ``centred`` on the keyframe, or ``published``: one frame late, as MicroG-4M's authors have it.
         on_error: ``raise``, or ``skip`` clips that cannot be read.
-        min_side, max_side: short side of training frames before the crop; by default 8/7 and 10/7 of the crop.
+        min_side, max_side: short side of training frames before the crop; by default ``augment.scale`` times 8/7 of
+            the crop.
         test_side: short side of test frames; by default 8/7 of ``image_size``.
-        flip: probability that a training clip is mirrored.
     """
 
     scheme: str = "published"
@@ -50,7 +50,6 @@ class TreeOptions:
     min_side: int | None = None
     max_side: int | None = None
     test_side: int | None = None
-    flip: float = 0.5
 
     CHOICES: ClassVar[dict[str, tuple[str, ...]]] = {
         "domain": ("all", "real", "simulated"),
@@ -70,6 +69,8 @@ def parse_options(values: dict[str, Any], where: str) -> TreeOptions:
     """
     names = [each.name for each in fields(TreeOptions)]
     for name in values:
+        if name == "flip":
+            raise InputError(f"{where}: flip is not an option of a SOURCE. Set augment.flip={values[name]} instead.")
         if name not in names:
             raise unknown_name("option", name, names, where)
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from microg_da.data.annotations import BOX, KEYFRAME
 from microg_da.data.dataset import ClipDataset, Timing, multi_hot
 from microg_da.data.options import TreeOptions, parse_options
 from microg_da.data.splits import SIDES, Split
-from microg_da.data.transforms import TEST_SIDE, RandomViews, WholeViews
+from microg_da.data.transforms import PUBLISHED_SCALE, TEST_SIDE, RandomViews, WholeViews
 from microg_da.data.tree import Tree
 from microg_da.errors import InputError, unknown_name
 from microg_da.taxonomy import Taxonomy, get_taxonomy, transfer
@@ -79,6 +80,7 @@ def open_source(
     labelled: bool,
     train: bool,
     seed: int = 0,
+    scale: Sequence[float] = PUBLISHED_SCALE,
     **options: Any,
 ) -> Any:
     """Open one split of a data source.
@@ -93,6 +95,8 @@ def open_source(
         labelled: whether clips carry labels; without, none are kept.
         train: draw random views, instead of the whole frame.
         seed: of everything random.
+        scale: range of the zoom of training views, for data that is decoded; see
+            :class:`~microg_da.data.transforms.RandomViews`.
         options: as after ``?``, which prevails; see :class:`microg_da.data.options.TreeOptions`.
 
     Returns:
@@ -116,7 +120,7 @@ def open_source(
     chosen = {**options, **parsed.options}
     if parsed.kind == "synthetic":
         return DATA.load("synthetic")(parsed.path, **request, **{"seed": seed, **chosen})
-    return open_tree(parsed, **request, seed=seed, options=chosen)
+    return open_tree(parsed, **request, seed=seed, scale=scale, options=chosen)
 
 
 def read_tree(
@@ -153,6 +157,7 @@ def open_tree(
     labelled: bool,
     train: bool,
     seed: int,
+    scale: Sequence[float],
     options: dict[str, Any],
 ) -> ClipDataset:
     """Clips read from files; see :func:`open_source`."""
@@ -167,7 +172,9 @@ def open_tree(
     if people.empty:
         raise InputError(f"{source}: no clip of the {split} split can be read: {next(iter(left_out.values()))}")
     ground_truth = annotations[annotations.action_id.isin(taxonomy.ids) & ~annotations.video_id.isin(left_out)]
-    test_side = chosen.test_side or int(image_size * TEST_SIDE)
+    whole = WholeViews(chosen.test_side or int(image_size * TEST_SIDE))
+    smallest, largest = scale
+    crops = RandomViews(image_size, chosen.min_side, chosen.max_side, (smallest, largest)) if train else None
     return ClipDataset(
         people,
         labels,
@@ -175,9 +182,8 @@ def open_tree(
         timing=Timing(tree.stamp, tree.start, chosen.fps, late=chosen.window == "published"),
         num_frames=num_frames,
         sampling_rate=sampling_rate,
-        views=RandomViews(image_size, chosen.min_side, chosen.max_side, chosen.flip)
-        if train
-        else WholeViews(test_side),
+        views=crops or whole,
+        test_views=whole,
         seed=seed,
         skip=chosen.on_error == "skip",
         ground_truth=ground_truth.reset_index(drop=True),

@@ -15,24 +15,23 @@ from microg_da.errors import InputError
 # The ratios of the published recipes: crops of 224, 160 and 312 are tested at 256, 182 and 356, and jittered to
 # 320, 228 and 445.
 TEST_SIDE = 8 / 7
-LARGEST_SIDE = 10 / 7
+PUBLISHED_SCALE = (1.0, 1.25)
+"""The range of zoom of the published recipes, relative to the size at which a clip is tested."""
 
 
 @dataclass(frozen=True)
 class View:
-    """One resize, crop and flip.
+    """One resize and crop.
 
     Attributes:
         short_side: to which the short side of the frame is resized, in pixels.
         crop: the side of the square cut from it; None for the whole frame.
         offset: where the square is, down and right, as a fraction of the room there is.
-        flip: mirror left and right.
     """
 
     short_side: int
     crop: int | None = None
     offset: tuple[float, float] = (0.5, 0.5)
-    flip: bool = False
 
     def size(self, height: int, width: int) -> tuple[int, int]:
         """Height and width of what becomes of a frame."""
@@ -65,8 +64,6 @@ class View:
                 top, left, height, width, size = self._region(H, W)
                 pixels = np.empty((3, count, *size), np.uint8)
             cut = cv2.resize(image[top : top + height, left : left + width], size[::-1])
-            if self.flip:
-                cut = cv2.flip(cut, 1)
             cv2.split(cut, [pixels[2, number], pixels[1, number], pixels[0, number]])
             del image  # its memory takes the next frame; a loop over the images would hold on to it
         frames = torch.from_numpy(pixels)
@@ -77,8 +74,6 @@ class View:
         top, left, height, width, (h, w) = self._region(H, W)
         image, corner, scale = np.array([[W, H] * 2, [left, top] * 2, [w / width, h / height] * 2], np.float32)
         moved = (boxes * image - corner) * scale
-        if self.flip:
-            moved[:, [0, 2]] = w - moved[:, [2, 0]]
         moved = moved.clip(0, np.array([w, h] * 2, np.float32))
         kept = np.full(len(moved), True) if self.crop is None else (moved[:, :2] < moved[:, 2:]).all(axis=1)
         return torch.from_numpy(moved[kept]), torch.from_numpy(kept)
@@ -95,43 +90,49 @@ class View:
 
 @dataclass(frozen=True)
 class RandomViews:
-    """Training: short side jittered, a random square crop, flipped half of the time.
+    """Training: short side jittered and a random square crop.
 
-    The short side is drawn so that its inverse is uniform, as the published recipe does.
+    The short side is drawn so that its inverse is uniform, as the published recipe does. Flips are left to
+    :mod:`microg_da.data.augment`.
 
     Attributes:
         crop: side of the square, in pixels.
-        min_side: smallest short side before the crop; None for 8/7 of the crop.
-        max_side: largest short side; None for 10/7 of the crop.
-        flip: probability of a flip.
+        min_side: smallest short side before the crop; None for what ``scale`` says.
+        max_side: largest short side, likewise.
+        scale: smallest and largest zoom (``augment.scale``); 1 is a short side of 8/7 of the crop, the default is the
+            published jitter.
+
+    Raises:
+        InputError: if the smallest short side is below the crop or above the largest.
     """
 
     crop: int
     min_side: int | None = None
     max_side: int | None = None
-    flip: float = 0.5
+    scale: tuple[float, float] = PUBLISHED_SCALE
 
     def __post_init__(self) -> None:
         low, high = self.sides
         if not self.crop <= low <= high:
             raise InputError(
-                f"min_side={low}, max_side={high}: the short side must be at least the crop ({self.crop}) and min_side "
-                f"at most max_side"
+                f"training frames have a short side of {low} to {high} pixels before the crop "
+                f"(min_side={self.min_side}, max_side={self.max_side}, augment.scale={list(self.scale)}). The smallest "
+                f"must be at least the crop of {self.crop} pixels and at most the largest: set augment.scale to at "
+                f"least [{1 / TEST_SIDE:g}, ...], or min_side and max_side in the SOURCE."
             )
-        if not 0 <= self.flip <= 1:
-            raise InputError(f"flip={self.flip}: a probability in [0, 1] is expected")
 
     @property
     def sides(self) -> tuple[int, int]:
         """Smallest and largest short side."""
-        return self.min_side or int(self.crop * TEST_SIDE), self.max_side or int(self.crop * LARGEST_SIDE)
+        low, high = (int(self.crop * TEST_SIDE * zoom) for zoom in self.scale)
+        return self.min_side or low, self.max_side or high
 
     def draw(self, rng: np.random.Generator) -> View:
         """One view."""
         low, high = self.sides
         short_side = round(1 / rng.uniform(1 / high, 1 / low))
-        down, right, coin = rng.random(3)
-        return View(short_side, self.crop, (down, right), bool(coin < self.flip))
+        down, right = rng.random(2)
+        return View(short_side, self.crop, (down, right))
 
 
 @dataclass(frozen=True)

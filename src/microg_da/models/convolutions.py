@@ -35,7 +35,7 @@ class FrameConv3d(nn.Conv3d):
         return in_time == (1, 1, 0) and layer.groups == 1 and layer.padding_mode == "zeros"
 
     def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        if _traced() or input.device.type not in self.devices or not input.is_contiguous(memory_format=CHANNELS_LAST):
+        if traced() or input.device.type not in self.devices or not input.is_contiguous(memory_format=CHANNELS_LAST):
             return super()._conv_forward(input, weight, bias)
         images = input.movedim(1, -1)
         if self.kernel_size[1:] == self.stride[1:] == (1, 1) and self.padding[1:] == (0, 0):
@@ -187,14 +187,14 @@ def _end_to_end(clips: Tensor, before: int, after: int) -> Tensor:
     return F.pad(clips.movedim(1, -1), (0, 0, 0, 0, 0, 0, before, after)).flatten(0, 1).movedim(-1, 1)
 
 
-def _traced() -> bool:
+def traced() -> bool:
     """Whether the network is being compiled or exported: what is made of it arranges plain convolutions itself."""
     return torch.compiler.is_compiling() or torch.jit.is_tracing()
 
 
 def _single_precision_on_cpu(input: Tensor, weight: Tensor) -> bool:
     single = input.device.type == "cpu" and input.dtype == weight.dtype == torch.float32
-    return single and not torch.is_autocast_enabled("cpu") and not _traced()
+    return single and not torch.is_autocast_enabled("cpu") and not traced()
 
 
 _KINDS = (DepthwiseConv3d, FrameConv3d, TemporalConv3d)

@@ -14,6 +14,7 @@ from microg_da.errors import InputError, unknown_name
 from microg_da.models import MODELS
 from microg_da.models.adapters import add_adapters, freeze_stages
 from microg_da.models.backbone import Backbone, normalise
+from microg_da.models.inputs import check_inputs
 from microg_da.models.roi_head import RoIHead
 
 PUBLISHED_STRIDE = 16
@@ -80,7 +81,12 @@ class ActionDetector(nn.Module):
             frames: ``(B, 3, T, H, W)``; uint8 RGB is normalised here, floating point is taken as normalised.
             boxes: ``(K, 4)`` pixels ``x1 y1 x2 y2``; ``K`` may be 0.
             clip_index: ``(K,)`` int64, the clip of each box.
+
+        Raises:
+            InputError: for wrong shapes or types; on the CPU also for a ``clip_index`` that is not in the batch, boxes
+                in [0, 1] and floating-point frames in 0…255. On CUDA these end the process with the same message.
         """
+        check_inputs(frames, boxes, clip_index)
         maps = self.backbone(normalise(frames, self.backbone.memory_format))
         return Prediction(*self.head(maps, boxes, clip_index))
 
@@ -99,6 +105,7 @@ class ActionDetector(nn.Module):
             Logits ``(K, S, C)`` and features ``(K, S, D)``, and the grids ``(K, S, D, R, R)`` that they were pooled
             from: a mean of these over slices, weighted as one likes, is what ``head.classify`` scores as one clip.
         """
+        check_inputs(frames, boxes, clip_index)
         grids = self.head.local_grids(
             self.backbone(normalise(frames, self.backbone.memory_format)), boxes, clip_index, slices
         )

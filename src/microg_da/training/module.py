@@ -13,7 +13,7 @@ from torch.optim import SGD, AdamW, Optimizer
 
 from microg_da.adaptation.base import Adaptation
 from microg_da.config import AugmentConfig, TrainingConfig
-from microg_da.data.augment import augment_batch
+from microg_da.data.augment import augment_training_batch
 from microg_da.data.clips import ClipBatch
 from microg_da.data.datamodule import Domain
 from microg_da.errors import InputError
@@ -83,8 +83,8 @@ class DetectorModule(pl.LightningModule):
         source, target = batch.get("source"), batch.get("target")
         if target is not None and target.labels is not None and not self.adaptation.uses_target_labels:
             raise RuntimeError("target labels reached a training batch; this is a defect of microg_da")
-        labelled = None if source is None else augment_batch(source, self.augment)
-        unlabelled = None if target is None else augment_batch(target, self.augment)
+        labelled = None if source is None else augment_training_batch(source, self.augment)
+        unlabelled = None if target is None else augment_training_batch(target, self.augment)
         losses = self.adaptation.training_losses(self.detector, labelled, unlabelled, self.progress)
         total = torch.stack(list(losses.values())).sum()
         if not torch.isfinite(total):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import zlib
+import hashlib
+import struct
 from dataclasses import dataclass
 
 import torch
@@ -10,7 +11,7 @@ from torch import Tensor
 from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
 
-from microg_da.data.clips import ClipBatch
+from microg_da.data.clips import ClipBatch, PersonKey
 from microg_da.models.detector import Prediction
 
 
@@ -52,18 +53,19 @@ class Observations(Metric):
 
     def update(self, batch: ClipBatch, prediction: Prediction) -> None:
         """Add the people of a batch; labels that it may carry are not read."""
-        keys = torch.tensor([zlib.crc32(f"{key.video_id}@{key.frame_stamp}".encode()) for key in batch.keys])
-        counts = torch.bincount(batch.clip_index, minlength=len(batch))
-        first = torch.cumsum(counts, 0) - counts
-        within = torch.arange(batch.num_boxes, device=first.device) - first[batch.clip_index]
-        is_target = torch.full_like(within, int(batch.domain == "target"))
-        people = torch.stack([is_target, keys.to(within.device)[batch.clip_index], within], dim=1)
-        added = {"people": people, "logits": prediction.logits, "features": prediction.features}
+        is_target = int(batch.domain == "target")
+        rows = [(is_target, *_identity(person)) for person in batch.people]
+        people = torch.tensor(rows, dtype=torch.int64).reshape(-1, _COLUMNS)
+        added = {
+            "people": people.to(prediction.logits.device),
+            "logits": prediction.logits,
+            "features": prediction.features,
+        }
         for name, value in added.items():
             getattr(self, name).append(value.detach() if name == "people" else value.detach().float())
 
     def compute(self) -> tuple[Tensor, Tensor, Tensor]:
-        """People ``(K, 3)``, logits and features of all processes, repetitions included."""
+        """People ``(K, 4)``, logits and features of all processes, repetitions included."""
         people, logits, features = (self._joined(name) for name in ("people", "logits", "features"))
         return people, logits, features
 
@@ -71,12 +73,13 @@ class Observations(Metric):
         """All people once; those that a distributed sampler repeated are dropped."""
         # torchmetrics squeezes what has one element.
         people, logits, features = self.compute()
-        people, logits = people.reshape(-1, 3).cpu(), logits.reshape(-1, self.num_classes).cpu()
+        people, logits = people.reshape(-1, _COLUMNS).cpu(), logits.reshape(-1, self.num_classes).cpu()
         features = features.reshape(-1, self.feature_dim).cpu()
         once, group = torch.unique(people, dim=0, return_inverse=True)
         first = torch.full((len(once),), len(group)).scatter_reduce(0, group, torch.arange(len(group)), "amin")
         is_target = once[:, 0] == 1
-        source, target = first[~is_target], first[is_target]
+        # Digests have no order that means anything; people come as they were met.
+        source, target = (first[chosen].sort().values for chosen in (~is_target, is_target))
         return Observed(source_map, logits[source], features[source], logits[target], features[target])
 
     def _joined(self, name: str) -> Tensor:
@@ -84,3 +87,18 @@ class Observations(Metric):
         if isinstance(parts, list) and not parts:
             return torch.zeros(0, dtype=torch.int64 if name == "people" else torch.float32)
         return dim_zero_cat(parts)
+
+
+_COLUMNS = 4
+"""Numbers of a person: the domain, two for the keyframe, the place in the table of the keyframe."""
+
+
+def _identity(person: PersonKey) -> tuple[int, int, int]:
+    """Three int64 that stand for a person in every process.
+
+    Processes exchange tensors, not names, and share no table of keyframes. A digest of 128 bits needs none: that two
+    of a billion keyframes get the same is less likely than 10⁻²⁰.
+    """
+    name = f"{person.keyframe.video_id}@{person.keyframe.frame_stamp}"
+    high, low = struct.unpack("<qq", hashlib.blake2b(name.encode(), digest_size=16).digest())
+    return high, low, person.place

@@ -1,0 +1,79 @@
+"""What a detector may be given: shapes and types are always checked, values without making a GPU wait."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from microg_da.errors import InputError
+from microg_da.models.convolutions import traced
+
+LARGEST_VALUE = 16.0
+"""Normalised pixels lie in -2…2.44; floating-point frames beyond this are in 0…255."""
+
+
+@torch.no_grad()
+def check_inputs(frames: Tensor, boxes: Tensor, clip_index: Tensor) -> None:
+    """Refuse frames, boxes and clip numbers that a detector would misread; see :meth:`ActionDetector.forward`.
+
+    Values on the CPU are read here. On CUDA the same conditions are asserted by the device, which prints the message
+    and aborts without a synchronisation in between. Nothing is checked while a graph is captured for compilation or
+    export, and no value on other devices.
+
+    Raises:
+        InputError: naming the argument, what was expected and what was given.
+    """
+    if traced():
+        return
+    _check_shapes(frames, boxes, clip_index)
+    for values, fine, expected in _conditions(frames, boxes, clip_index):
+        if values.device.type == "cuda":
+            torch._assert_async(fine, expected)
+        elif values.device.type == "cpu" and not bool(fine):
+            low, high = (float(bound) for bound in values.aminmax())
+            raise InputError(f"{expected}; got values from {low:g} to {high:g}.")
+
+
+def _check_shapes(frames: Tensor, boxes: Tensor, clip_index: Tensor) -> None:
+    if frames.dim() != 5 or frames.shape[1] != 3:
+        raise InputError(f"frames: expected the shape (B, 3, T, H, W), got {tuple(frames.shape)}.")
+    if boxes.dim() != 2 or boxes.shape[1] != 4:
+        raise InputError(f"boxes: expected the shape (K, 4), got {tuple(boxes.shape)}.")
+    if clip_index.shape != boxes.shape[:1]:
+        raise InputError(
+            f"clip_index: expected one number for each of {len(boxes)} boxes, got the shape {tuple(clip_index.shape)}."
+        )
+    if clip_index.dtype not in (torch.int64, torch.int32):
+        raise InputError(f"clip_index: expected int64, got {clip_index.dtype}.")
+
+
+def _conditions(frames: Tensor, boxes: Tensor, clip_index: Tensor) -> Iterator[tuple[Tensor, Tensor, str]]:
+    """The tensor that is looked at, whether all is well with it ``()``, and what was expected."""
+    if not len(boxes) and not frames.is_floating_point():
+        return
+    count = len(frames)
+    if frames.is_floating_point() and frames.numel():
+        low, high = frames.aminmax()
+        expected = (
+            "frames: floating-point frames are taken as normalised, about -2 to 2.4; "
+            "give uint8 frames, or microg_da.models.backbone.normalise(frames.to(torch.uint8))"
+        )
+        yield frames, (low >= -LARGEST_VALUE) & (high <= LARGEST_VALUE), expected
+    if len(boxes):
+        inside = ((clip_index >= 0) & (clip_index < count)).all()
+        yield clip_index, inside, f"clip_index: expected the number of a clip of this batch, 0 to {count - 1}"
+        yield boxes, boxes.isfinite().all(), "boxes: expected finite numbers"
+        expected = "boxes: expected pixels x1 y1 x2 y2; these lie in [0, 1], multiply them by the frames' size"
+        yield boxes, ~_look_normalised(boxes), expected
+
+
+def _look_normalised(boxes: Tensor) -> Tensor:
+    """Whether no box reaches beyond the first pixel, and one has an area and was not cut at the picture's corner.
+
+    A person moved out of the picture leaves a box without area, or a part of a pixel that begins in its corner.
+    """
+    x1, y1, x2, y2 = boxes.unbind(dim=1)
+    real = (x2 > x1) & (y2 > y1) & ((x1 > 0) | (y1 > 0))
+    return ((boxes >= 0) & (boxes <= 1)).all() & real.any()
