@@ -7,6 +7,8 @@ A method overrides the hooks it needs and leaves the rest:
 * :meth:`Adaptation.training_losses`, for methods that need more than one forward pass;
 * :meth:`Adaptation.before_training`, for methods that look at clips once or keep a copy of the source model;
 * :meth:`Adaptation.before_epoch`, for methods that label the target clips anew every epoch;
+* :meth:`Adaptation.turns`, for methods that learn from target clips under rolls of their own choice;
+* :meth:`Adaptation.take_over`, for methods that act at test time with what the training method has learnt;
 * :meth:`Adaptation.after_step` and :meth:`Adaptation.after_training`, for methods with a teacher;
 * :meth:`Adaptation.predict` between :meth:`Adaptation.start_test` and :meth:`Adaptation.end_test`, for methods that
   act at test time.
@@ -139,6 +141,24 @@ class Adaptation(nn.Module):
             detector: the network as it is.
             target: all target training clips, as in :meth:`before_training`, never with labels; lazy.
             epoch: counted from 0.
+        """
+
+    def turns(self, target: ClipBatch) -> Tensor | None:
+        """Degrees ``(B,)`` by which the clips of a training batch are turned clockwise before augmentation.
+
+        Args:
+            target: target clips as they were filmed, without labels.
+
+        Returns:
+            None to leave all clips as they are.
+        """
+        return None
+
+    def take_over(self, trained: Adaptation) -> None:
+        """Take from the method that trained the detector what this one needs at test time.
+
+        Called after training and before :meth:`before_training`, and only where one method trains and another acts at
+        test time.
         """
 
     def after_step(self, detector: ActionDetector) -> None:

@@ -80,7 +80,7 @@ class UpFinder(nn.Module):
 
     @torch.no_grad()
     def densities(self, batch: ClipBatch) -> tuple[Tensor, Tensor]:
-        """Log-densities ``(K, R)`` of everybody's up, pooled where the people of a clip agree, and who agrees ``(K,)``."""
+        """Log-densities ``(K, R)`` of everybody's up, pooled where a clip's people agree, and who agrees ``(K,)``."""
         own = self.estimator.log_density(batch.frames, batch.boxes, batch.clip_index)
         return pool_agreeing(own, batch.clip_index, len(batch))
 
@@ -92,6 +92,9 @@ class UpFinder(nn.Module):
         of the detector's predictions under it. Predictions are averaged by the posterior; up is where it is largest.
         """
         log_density, agree = self.densities(batch)
+        if not batch.num_boxes:
+            nobody = detector(batch.frames, batch.boxes, batch.clip_index)
+            return Found(log_density.new_zeros(0), log_density, nobody, len(batch))
         rolls = candidate_rolls(log_density, batch.clip_index, len(batch), self.settings)
         logits, features, log_prior = [], [], []
         passes = 0
@@ -107,8 +110,6 @@ class UpFinder(nn.Module):
             features.append(_spread(prediction.features.float(), people, 0.0))
             mass = mass_at(log_density[people], view[batch.clip_index][people]).log()
             log_prior.append(_spread(mass[:, None], people, -math.inf)[:, 0])
-        if not batch.num_boxes:
-            return Found(log_density.new_zeros(0), log_density, detector(batch.frames, batch.boxes, batch.clip_index), 0)
         stacked = torch.stack(logits)
         log_posterior = torch.stack(log_prior) + self._confidence(stacked, agree, batch)
         weights = log_posterior.softmax(dim=0)
@@ -213,7 +214,7 @@ def _refine(heights: Tensor, best: Tensor) -> Tensor:
 
 @dataclass
 class GravityFrameArguments(UpSettings):
-    """Settings of :class:`GravityFrame`, those of :class:`UpSettings` and :class:`~microg_da.adaptation.up.UpLearning`."""
+    """Settings of :class:`GravityFrame`: those of :class:`UpSettings`."""
 
 
 class GravityFrame(Adaptation):
@@ -238,6 +239,12 @@ class GravityFrame(Adaptation):
         super().__init__(arguments, **task)  # type: ignore[arg-type]
         self.finder = UpFinder(arguments)
         self.passes = 0
+
+    def take_over(self, trained: Adaptation) -> None:
+        """Use the estimator of the method that trained the detector, if that has one."""
+        finder = getattr(trained, "finder", None)
+        if isinstance(finder, UpFinder):
+            self.finder.load_state_dict(finder.state_dict())
 
     def before_training(
         self, detector: ActionDetector, source: Iterable[ClipBatch], target: Iterable[ClipBatch]

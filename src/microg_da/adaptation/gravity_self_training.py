@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -10,12 +10,13 @@ import torch
 from torch import Tensor
 
 from microg_da.adaptation.base import split_prediction
-from microg_da.adaptation.gravity_frame import Found, UpFinder, UpSettings
+from microg_da.adaptation.gravity_frame import UpFinder, UpSettings
 from microg_da.adaptation.losses import multilabel_bce
 from microg_da.adaptation.self_training import match_rates
 from microg_da.adaptation.teacher import TeacherMethod
-from microg_da.data.clips import ClipBatch, ClipKey, concatenate_batches
-from microg_da.models.detector import ActionDetector, Prediction
+from microg_da.data.clips import ClipBatch, ClipKey, PersonKey, concatenate_batches
+from microg_da.errors import InputError
+from microg_da.models.detector import ActionDetector
 
 
 @dataclass
@@ -33,17 +34,53 @@ class GravitySelfTrainingArguments(UpSettings):
     decay: float = 0.98
 
 
-@dataclass
-class Belief:
-    """What a round believes of the people of one clip.
+class Beliefs:
+    """What a round believes of target people: the up and the labels of each one, found by identity.
 
-    Attributes:
-        degrees: ``(K,)`` each one's up.
-        labels: ``(K, C)`` in [0, 1].
+    Args:
+        people: who they are.
+        degrees: ``(N,)`` up, clockwise from the top of the picture as it was filmed.
+        labels: ``(N, C)`` in [0, 1].
     """
 
-    degrees: Tensor
-    labels: Tensor
+    def __init__(self, people: Sequence[PersonKey], degrees: Tensor, labels: Tensor) -> None:
+        self.degrees = degrees
+        self.labels = labels
+        self._rows = {person: row for row, person in enumerate(people)}
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def rows(self, people: Sequence[PersonKey]) -> list[int]:
+        """Where ``degrees`` and ``labels`` hold each person.
+
+        Raises:
+            InputError: for a person who was not met in this round.
+        """
+        try:
+            return [self._rows[person] for person in people]
+        except KeyError as missing:
+            (video_id, stamp), place = missing.args[0]
+            raise InputError(
+                f"{video_id}, keyframe {stamp}: person {place + 1} has no label of this round. The clip could not be "
+                f"read when the target clips were labelled, or it has changed since. Check its file and resume the run."
+            ) from None
+
+    def state(self) -> dict[str, Any]:
+        """Everything, in plain types and tensors."""
+        people = [(*person.keyframe, person.place) for person in self._rows]
+        return {"people": people, "degrees": self.degrees, "labels": self.labels}
+
+    @classmethod
+    def from_state(cls, state: dict[str, Any]) -> Beliefs:
+        """What :meth:`state` has put away."""
+        people = [PersonKey(ClipKey(video_id, stamp), place) for video_id, stamp, place in state["people"]]
+        return cls(people, state["degrees"], state["labels"])
+
+    @classmethod
+    def none(cls, num_classes: int) -> Beliefs:
+        """Of nobody."""
+        return cls([], torch.zeros(0), torch.zeros(0, num_classes))
 
 
 class GravitySelfTraining(TeacherMethod):
@@ -67,7 +104,7 @@ class GravitySelfTraining(TeacherMethod):
     def __init__(self, arguments: GravitySelfTrainingArguments, **task: Any) -> None:
         super().__init__(arguments, **task)
         self.finder = UpFinder(arguments)
-        self._beliefs = Beliefs()
+        self.beliefs = Beliefs.none(self.num_classes)
 
     def before_training(
         self, detector: ActionDetector, source: Iterable[ClipBatch], target: Iterable[ClipBatch]
@@ -83,19 +120,41 @@ class GravitySelfTraining(TeacherMethod):
         if epoch % self.arguments.every:
             return
         assert self.teacher is not None
-        found: list[tuple[ClipBatch, Found]] = [
-            (batch, self.finder.find(self.teacher.network, batch)) for batch in target
-        ]
-        everybody = [part.prediction.logits for _, part in found]
-        logits = torch.cat(everybody) if everybody else torch.zeros(0, self.num_classes)
-        labels = logits.sigmoid() if self.class_rates is None else match_rates(logits, self.class_rates)
-        self._beliefs = Beliefs()
-        for (batch, part), of_batch in zip(found, labels.split([len(part) for part in everybody]), strict=True):
-            self._beliefs.keep(batch, part.degrees, of_batch)
+        people: list[PersonKey] = []
+        degrees, logits = [torch.zeros(0)], [torch.zeros(0, self.num_classes)]
+        for batch in target:
+            found = self.finder.find(self.teacher.network, batch)
+            people += batch.people
+            degrees.append(found.degrees.cpu())
+            logits.append(found.prediction.logits.cpu())
+        # A clip that stands in for one that cannot be read comes twice. Each person counts once.
+        rows = {person: row for row, person in enumerate(people)}
+        chosen = list(rows.values())
+        everybody = torch.cat(logits)[chosen]
+        labels = everybody.sigmoid() if self.class_rates is None else match_rates(everybody, self.class_rates)
+        self.beliefs = Beliefs(tuple(rows), torch.cat(degrees)[chosen], labels)
 
     def turns(self, target: ClipBatch) -> Tensor:
         """Degrees ``(B,)`` that turn each clip upright: the opposite of the up of its first person."""
-        return self._beliefs.clip_turns(target)
+        turns = torch.zeros(len(target))
+        up = self.beliefs.degrees[self.beliefs.rows(target.people)]
+        first = target.clip_index.cpu().unique_consecutive(return_counts=True)[1].cumsum(0).roll(1)
+        first[:1] = 0
+        turns[target.clip_index.cpu()[first]] = -up[first]
+        return turns
+
+    def after_training(self, detector: ActionDetector) -> None:
+        """Hand the teacher over, and forget the round."""
+        super().after_training(detector)
+        self.beliefs = Beliefs.none(self.num_classes)
+
+    def get_extra_state(self) -> dict[str, Any]:
+        """The round, so that a stage resumed in the middle of one continues with the same angles and labels."""
+        return self.beliefs.state()
+
+    def set_extra_state(self, state: dict[str, Any]) -> None:
+        """Take up the round."""
+        self.beliefs = Beliefs.from_state(state)
 
     def training_losses(
         self, detector: ActionDetector, source: ClipBatch | None, target: ClipBatch | None, progress: float
@@ -104,7 +163,7 @@ class GravitySelfTraining(TeacherMethod):
         assert source is not None
         assert source.labels is not None
         assert target is not None
-        labels = self._beliefs.labels(target)
+        labels = self.beliefs.labels[self.beliefs.rows(target.people)].to(target.boxes.device)
         both = concatenate_batches(source, target)
         prediction = detector(both.frames, both.boxes, both.clip_index)
         of_source, of_target = split_prediction(prediction, source.num_boxes)

@@ -1,12 +1,12 @@
 """Learning which way is up from Earth alone: people there are upright, so a turn by a known angle is a free label.
 
-A network that sees whole Earth clips reads the angle from floors and walls, and is lost in orbit. Here it sees people
-only: an ellipse in each box is pasted over a random piece of an unlabelled target clip, and the composed crop is turned.
+A network that sees whole Earth clips reads the angle from floors and walls, and does not transfer to orbit. This one
+sees people only: an ellipse in each box is pasted over a random piece of an unlabelled target clip, and the composed
+crop is turned.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -95,7 +95,8 @@ def learn_up(
     patches = collect_patches(source, target, settings, generator)
     estimator.requires_grad_(True).train()
     optimizer = torch.optim.AdamW(estimator.parameters(), settings.lr, weight_decay=settings.weight_decay)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, settings.lr, total_steps=max(settings.steps, 2), pct_start=0.1)
+    cycle = torch.optim.lr_scheduler.OneCycleLR
+    schedule = cycle(optimizer, settings.lr, total_steps=max(settings.steps, 2), pct_start=0.1)
     with torch.enable_grad():
         for _ in range(settings.steps):
             crops, degrees = compose(patches, settings.batch_size, estimator.radii, estimator.bins, generator)
@@ -118,8 +119,8 @@ def collect_patches(
             people.append(_as_bytes(person_patches(_bytes(batch.frames[:, :, frame]), batch.boxes, batch.clip_index)))
             half.append(_half_extents(batch.boxes))
     for batch in _first(target, settings.max_clips):
-        for frame in look_at(batch.frames.shape[2], settings.looks):
-            backgrounds.append(_as_bytes(_pieces(_bytes(batch.frames[:, :, frame]), generator)))
+        seen = (_bytes(batch.frames[:, :, frame]) for frame in look_at(batch.frames.shape[2], settings.looks))
+        backgrounds += [_as_bytes(_pieces(frames, generator)) for frames in seen]
     if not sum(map(len, people)):
         raise InputError("up is learnt from people in source clips, and there is nobody in them. Check data.source.")
     if not backgrounds:

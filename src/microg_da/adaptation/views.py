@@ -29,16 +29,10 @@ def take_clips(batch: ClipBatch, chosen: Tensor) -> tuple[ClipBatch, Tensor]:
         The clips and ``(K,)`` bool, which people are in them.
     """
     people = chosen[batch.clip_index]
+    part = batch.without_labels().take_people(people)
+    keys = tuple(key for key, taken in zip(batch.keys, chosen.tolist(), strict=True) if taken)
     place = chosen.cumsum(0) - 1
-    part = replace(
-        batch,
-        frames=batch.frames[chosen],
-        boxes=batch.boxes[people],
-        clip_index=place[batch.clip_index[people]],
-        labels=None,
-        table_boxes=batch.table_boxes[people],
-        keys=tuple(key for key, taken in zip(batch.keys, chosen.tolist(), strict=True) if taken),
-    )
+    part = replace(part, frames=batch.frames[chosen], clip_index=place[part.clip_index], keys=keys)
     return part, people
 
 

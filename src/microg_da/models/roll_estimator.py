@@ -170,9 +170,9 @@ def square_patches(frames: Tensor, centre: Tensor, half: Tensor, picture: Tensor
         # One picture at a time: a copy of the whole frame for each person in it would cost more than the sampling.
         chosen = picture == number
         seen = frames[number].float()[None]
-        sampled = F.grid_sample(
-            seen, grid[chosen].flatten(0, 1)[None], padding_mode="reflection", align_corners=False
-        )[0]
+        sampled = F.grid_sample(seen, grid[chosen].flatten(0, 1)[None], padding_mode="reflection", align_corners=False)[
+            0
+        ]
         patches[chosen] = F.avg_pool2d(sampled.unflatten(1, (-1, size * fine)).transpose(0, 1), fine)
     return patches
 

@@ -7,9 +7,10 @@ import pandas as pd
 import torch
 from torch.utils.data import Dataset
 
-from microg_da.data.clips import Clip, ClipKey
+from microg_da.data.clips import Clip, ClipKey, PersonKey
 from microg_da.synthetic import cache
 from microg_da.synthetic.drawing import draw_clips
+from microg_da.synthetic.render import key_ups, stage_clip
 from microg_da.synthetic.spec import FRAMES_PER_SECOND, KEYFRAME, SyntheticSpec
 from microg_da.taxonomy import Taxonomy, get_taxonomy
 
@@ -89,6 +90,14 @@ class SyntheticDataset(Dataset[Clip]):
     def description(self) -> str:
         """One line for people."""
         return f"synthetic:{self.spec.domain}, {self.spec.split}: {len(self):,} clips, {len(self._boxes):,} people"
+
+    def ups(self) -> dict[PersonKey, float]:
+        """Each person's true up in degrees, see :func:`~microg_da.synthetic.render.key_ups`. For evaluation only."""
+        found: dict[PersonKey, float] = {}
+        for index, key in enumerate(self.keys):
+            degrees = key_ups(stage_clip(self.spec, index)).tolist()
+            found |= {PersonKey(key, place): angle for place, angle in enumerate(degrees)}
+        return found
 
     def annotations(self) -> pd.DataFrame:
         """The annotation table, one row for each person and action; it has the labels whether or not clips do."""

@@ -200,6 +200,7 @@ class Experiment:
         elif method.trains:
             method.after_training(detector)
         if at_test is not method:
+            at_test.take_over(method)
             seconds += self._look_at_clips(detector, at_test, data)
         return detector, seconds
 

@@ -84,7 +84,9 @@ class DetectorModule(pl.LightningModule):
         if target is not None and target.labels is not None and not self.adaptation.uses_target_labels:
             raise RuntimeError("target labels reached a training batch; this is a defect of microg_da")
         labelled = None if source is None else augment_training_batch(source, self.augment)
-        unlabelled = None if target is None else augment_training_batch(target, self.augment)
+        unlabelled = None
+        if target is not None:
+            unlabelled = augment_training_batch(target, self.augment, self.adaptation.turns(target))
         losses = self.adaptation.training_losses(self.detector, labelled, unlabelled, self.progress)
         total = torch.stack(list(losses.values())).sum()
         if not torch.isfinite(total):

@@ -1,0 +1,74 @@
+"""How well a method estimates up, where the truth is known: the simulator's own, and Earth clips rolled by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from microg_da.adaptation.base import Adaptation
+from microg_da.adaptation.gravity_frame import UpFinder
+from microg_da.data.clips import ClipBatch
+from microg_da.data.datamodule import DomainDatasets, StageData
+from microg_da.data.rotation import roll_batch
+from microg_da.models.detector import ActionDetector
+from microg_da.models.roll_estimator import angular_distance
+
+FLIP = 90.0
+"""Degrees. An estimate that is farther off than this has taken down for up."""
+
+
+def up_errors(method: Adaptation, detector: ActionDetector, datasets: DomainDatasets) -> dict[str, Any] | None:
+    """Errors of estimated up, for the results; None for a method that does not estimate it.
+
+    ``rolled_source`` is the source's validation split, each clip rolled by a known random angle: people are taken as
+    upright before. ``target`` is the target's test split, where its data set knows up (the simulator's does).
+    """
+    finder = getattr(method, "finder", None)
+    if not isinstance(finder, UpFinder):
+        return None
+    data = StageData(datasets)
+    errors = {"rolled_source": summarise(*_errors(finder, detector, _rolled(data, datasets.config.seed)))}
+    target = datasets.get("target", "test", labelled=False)
+    if hasattr(target, "ups"):
+        ups = target.ups()
+        known = ((batch, torch.tensor([ups[key] for key in batch.people])) for batch in data.test_loader("target"))
+        errors["target"] = summarise(*_errors(finder, detector, known))
+    return errors
+
+
+def summarise(by_estimator: Tensor, decided: Tensor) -> dict[str, Any]:
+    """Median error in degrees and share of flips, of the estimator alone and after the detector has decided."""
+    return {
+        "people": len(decided),
+        **{
+            name: {
+                "median_error": float(error.median()) if len(error) else None,
+                "flips": float((error > FLIP).float().mean()) if len(error) else None,
+            }
+            for name, error in (("estimator", by_estimator), ("decided", decided))
+        },
+    }
+
+
+def _rolled(data: StageData, seed: int) -> Iterator[tuple[ClipBatch, Tensor]]:
+    generator = torch.Generator().manual_seed(seed)
+    for batch in data.test_loader("source", "val"):
+        degrees = 360 * torch.rand(len(batch), generator=generator)
+        yield roll_batch(batch, degrees, fill="circle"), degrees[batch.clip_index]
+
+
+@torch.no_grad()
+def _errors(
+    finder: UpFinder, detector: ActionDetector, clips: Iterator[tuple[ClipBatch, Tensor]]
+) -> tuple[Tensor, Tensor]:
+    """``(N,)`` errors in degrees of the density's mode and of the decision."""
+    by_estimator, decided = [torch.zeros(0)], [torch.zeros(0)]
+    for batch, true in clips:
+        found = finder.find(detector, batch)
+        modes = found.log_density.argmax(dim=1) * (360 / found.log_density.shape[1])
+        by_estimator.append(angular_distance(modes.cpu(), true))
+        decided.append(angular_distance(found.degrees.cpu(), true))
+    return torch.cat(by_estimator), torch.cat(decided)
