@@ -33,6 +33,14 @@ PIECES = 2
 """Random pieces of each target frame that serve as backgrounds."""
 PIECE_RADII = (0.08, 0.42)
 """Half the side of a piece, in parts of the frame's shorter side."""
+SOFTNESS = 0.15
+"""Half the width of an ellipse's rim, in parts of its half axes."""
+RIM = (0.8, 1.1)
+"""Half axes of the pasted ellipse, in parts of those of the box."""
+HIDDEN = (-0.5, 0.5)
+"""Radius of the disc that hides a part of a person, in parts of half the longer side. One in two hides nothing."""
+GREY_SHARE, NEGATIVE_SHARE = 0.15, 0.3
+"""How many crops lose their colours, and how many become negatives."""
 
 
 @dataclass
@@ -169,23 +177,48 @@ def compose(
         directions,
         uniform(0, 360),
     )
-    opacity = _ellipse(centre, radius, half, turn, radii, directions)
+    points = centre[:, None, None] + radius[:, None, None, None] * polar_grid(radii, directions, -turn)
+    opacity = _ellipse(points, half * uniform(*RIM, 1)) * (1 - _disc(points, half, normal(2), uniform(*HIDDEN)))
     crops = opacity * crops + (1 - opacity) * behind
     mirrored = uniform(0, 1) < 0.5
     crops = torch.where(mirrored.view(-1, 1, 1, 1), mirror(crops), crops)
-    gamma = (0.2 * normal(1, 1, 1)).exp()
-    crops = 255 * (crops / 255).clamp(1e-3, 1) ** gamma
-    crops = crops * (0.15 * normal(3, 1, 1)).exp() + 12 * normal(3, 1, 1)
-    crops = crops + uniform(0, 10, 1, 1, 1) * normal(*crops.shape[1:])
-    return crops, torch.where(mirrored, -turn, turn)
+    return _recolour(crops, generator), torch.where(mirrored, -turn, turn)
 
 
-def _ellipse(centre: Tensor, radius: Tensor, half: Tensor, turn: Tensor, radii: int, directions: int) -> Tensor:
-    """Opacity ``(N, 1, radii, directions)`` of the ellipse in a person's box, with a soft rim."""
-    softness = 0.15
-    points = centre[:, None, None] + radius[:, None, None, None] * polar_grid(radii, directions, -turn)
+def _recolour(crops: Tensor, generator: torch.Generator) -> Tensor:
+    """Other gains, offsets and gamma, colours in another order, some negatives, some grey, and noise.
+
+    Clothes do not tell up from down: what is dark below on Earth may be white in orbit.
+    """
+    count, device = len(crops), crops.device
+
+    def uniform(low: float, high: float, *shape: int) -> Tensor:
+        return (torch.rand(count, *shape, generator=generator) * (high - low) + low).to(device)
+
+    def normal(*shape: int) -> Tensor:
+        return torch.randn(count, *shape, generator=generator).to(device)
+
+    order = uniform(0, 1, 3).argsort(dim=1)
+    crops = crops.gather(1, order[:, :, None, None].expand_as(crops))
+    crops = 255 * (crops / 255).clamp(1e-3, 1) ** (0.3 * normal(1, 1, 1)).exp()
+    crops = torch.where(uniform(0, 1, 1, 1, 1) < GREY_SHARE, crops.mean(dim=1, keepdim=True), crops)
+    crops = torch.where(uniform(0, 1, 1, 1, 1) < NEGATIVE_SHARE, 255 - crops, crops)
+    crops = crops * (0.25 * normal(3, 1, 1)).exp() + 15 * normal(3, 1, 1)
+    return crops + uniform(0, 12, 1, 1, 1) * normal(*crops.shape[1:])
+
+
+def _ellipse(points: Tensor, half: Tensor) -> Tensor:
+    """Opacity ``(N, 1, radii, directions)`` of ellipses with half axes ``(N, 2)``, with a soft rim."""
     distance = torch.linalg.vector_norm(points / half[:, None, None], dim=-1)
-    return ((1 + softness - distance) / (2 * softness)).clamp(0, 1)[:, None]
+    return ((1 + SOFTNESS - distance) / (2 * SOFTNESS)).clamp(0, 1)[:, None]
+
+
+def _disc(points: Tensor, half: Tensor, where: Tensor, radius: Tensor) -> Tensor:
+    """What a disc near the person hides, ``(N, 1, radii, directions)``; none where its radius is not above 0."""
+    middle = 0.6 * where * half
+    radius = (radius * half.amax(dim=1))[:, None, None]
+    distance = torch.linalg.vector_norm(points - middle[:, None, None], dim=-1)
+    return (distance < radius).to(points.dtype)[:, None]
 
 
 def _longer_half(half: Tensor, turn: Tensor) -> Tensor:
