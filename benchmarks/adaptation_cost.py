@@ -23,12 +23,13 @@ from rich.console import Console
 from rich.table import Table
 
 from microg_da.adaptation import ADAPTATIONS
-from microg_da.adaptation.base import Adaptation, create_adaptation
+from microg_da.adaptation.base import TrainingMethod, create_adaptation, methods_of
 from microg_da.config import AugmentConfig, TrainingConfig
-from microg_da.data.augment import augment_batch
-from microg_da.data.clips import Clip, ClipBatch, ClipKey, collate_clips
+from microg_da.data.batches import collate_clips
 from microg_da.models import create_detector
 from microg_da.training.module import build_optimizer
+from microg_da.transforms.augmentation import augment_batch
+from microg_da.types import Clip, ClipBatch, ClipKey
 
 CLIPS, SIZE, FRAMES, CLASSES = 16, 96, 8, 50
 REFERENCE = "source_only"
@@ -53,7 +54,9 @@ class Step:
     def __init__(self, name: str, source: ClipBatch, target: ClipBatch, rotation: float) -> None:
         self.detector = create_detector("r2plus1d_tiny", num_classes=CLASSES, dropout=0.1)
         task = {"feature_dim": self.detector.feature_dim, "num_classes": CLASSES}
-        self.method: Adaptation = create_adaptation(name, **task, class_rates=[0.05] * CLASSES)
+        method = create_adaptation(name, **task, class_rates=[0.05] * CLASSES)
+        assert isinstance(method, TrainingMethod)
+        self.method = method
         self.source = source if self.method.uses_source else None
         self.target = None if name == REFERENCE else target
         self.augment = AugmentConfig(rotation=rotation)
@@ -68,7 +71,7 @@ class Step:
         batches = [
             None if batch is None else augment_batch(batch, self.augment) for batch in (self.source, self.target)
         ]
-        losses = self.method.training_losses(self.detector, *batches, 0.5)
+        losses = self.method.step_losses(self.detector, *batches, 0.5)
         self.optimizer.zero_grad()
         torch.stack(list(losses.values())).sum().backward()
         self.optimizer.step()
@@ -114,8 +117,8 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     torch.manual_seed(0)
-    classes = {name: ADAPTATIONS.load(name) for name in ADAPTATIONS}
-    trained = [name for name, method in classes.items() if method.trains and not method.uses_target_labels]
+    classes = {name: ADAPTATIONS.load(name) for name in methods_of(TrainingMethod)}
+    trained = [name for name, method in classes.items() if method.has_epochs and not method.uses_target_labels]
     rows = measure(args.methods or trained, args.repeats, args.rotation)
     table = Table(title=f"a training step, {CLIPS} clips a domain, {args.threads} threads", title_justify="left")
     for heading in ("method", "source clips", "ms", "× source-only", "with what it does each epoch"):

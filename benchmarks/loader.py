@@ -26,7 +26,7 @@ from rich.table import Table
 from torch.utils.data import DataLoader, Dataset
 
 from microg_da.data.annotations import write_annotations
-from microg_da.data.clips import collate_clips
+from microg_da.data.batches import collate_clips
 from microg_da.data.dataset import ClipDataset
 from microg_da.data.frames import window
 from microg_da.data.sources import open_source

@@ -51,10 +51,10 @@ from torch.utils.data import DataLoader
 
 from microg_da.allocator import keep_freed_memory
 from microg_da.config import TrainingConfig
-from microg_da.data.clips import collate_clips
+from microg_da.data.batches import collate_clips
 from microg_da.data.sources import open_source
 from microg_da.models import create_detector, model_window
-from microg_da.models.checkpointing import checkpoint_stages
+from microg_da.models.activation_checkpointing import checkpoint_stages
 from microg_da.models.convolutions import FrameConv3d
 from microg_da.models.cost import count_multiply_adds
 from microg_da.models.folding import fold_batch_norm

@@ -16,12 +16,12 @@ from IPython.display import Image
 from rich.console import Console
 
 from microg_da import fit, load_config
-from microg_da.data.clips import collate_clips
-from microg_da.data.rotation import roll_batch
+from microg_da.data.batches import collate_clips
 from microg_da.data.sources import open_source
+from microg_da.inference.roll_response import even_angles, measure_roll_response
 from microg_da.reporting.roll import write_roll_figure
-from microg_da.training.roll_response import even_angles, measure_roll_response
-from microg_da.training.trained import load_run_detector
+from microg_da.runs.detectors import load_run_detector
+from microg_da.transforms.rotation import roll_batch
 
 # %% [markdown]
 # ## A roll turns pictures and boxes together

@@ -14,8 +14,8 @@ from rich.console import Console
 
 from microg_da import fit, load_config
 from microg_da.adaptation import ADAPTATIONS
-from microg_da.reporting.compare import compare_runs
-from microg_da.training.run import Run
+from microg_da.reporting.run_comparison import compare_runs
+from microg_da.runs.folder import Run
 from microg_da.validation import VALIDATORS
 
 pd.set_option("display.max_colwidth", None)

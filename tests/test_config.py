@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from microg_da.config import Config, load_config, save_config, schema_keys
+from microg_da.config.experiments import experiment_files, find_experiment, parse_overrides
 from microg_da.errors import InputError
-from microg_da.experiments import experiment_files, find_experiment, parse_overrides
 
 
 @pytest.fixture
@@ -55,6 +55,13 @@ def test_override_values_are_yaml(text, value):
     [
         (["trainning.epochs=3"], ["command line", "trainning.epochs", "training.epochs"]),
         (["epochs=3"], ["training.epochs", "adaptation.epochs"]),
+        (["training.dropout=0"], ["Did you mean 'model.dropout'?"]),
+        (["training.drop_out=0"], ["Did you mean 'model.dropout'?"]),
+        (["model.lr=1"], ["Did you mean 'training.lr' or 'adaptation.lr'?"]),
+        (["adaption.lrr=1"], ["Did you mean 'adaptation.lr'?"]),
+        (["adaption=dann"], ["Did you mean 'adaptation'?"]),
+        (["sed=1"], ["Did you mean 'seed'?"]),
+        (["training.qqq=1"], ["Sections: data, "]),
         (["training.epochs=many"], ["training.epochs", "'many'", "int"]),
         (["training.epochs=0"], ["training.epochs", "at least 1"]),
         (["training.lr=-1"], ["training.lr", "above 0"]),
@@ -62,9 +69,6 @@ def test_override_values_are_yaml(text, value):
         (["model.dropout=1"], ["model.dropout", "[0, 1)"]),
         (["augment.scale=[2, 1]"], ["augment.scale"]),
         (["augment.rotation=360"], ["augment.rotation", "180"]),
-        (["adaptation=dan"], ["'dan'", "'dann'", "adabn"]),
-        (["model=slow_r50"], ["slow_r50_8x8"]),
-        (["selection=orakel"], ["oracle"]),
         (["logger=csv,wandbb"], ["wandb"]),
         (["training=3"], ["training.epochs"]),
         (["stray"], ["stray", "key=value"]),

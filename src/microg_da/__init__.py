@@ -12,9 +12,9 @@ __version__ = "0.1.0"
 
 _PUBLIC = {
     "ActionDetector": "microg_da.models",
-    "Prediction": "microg_da.models",
+    "Prediction": "microg_da.types",
     "create_detector": "microg_da.models",
-    "ClipBatch": "microg_da.data.clips",
+    "ClipBatch": "microg_da.types",
     "InputError": "microg_da.errors",
     "evaluate": "microg_da.evaluation",
     "fit": "microg_da.training",

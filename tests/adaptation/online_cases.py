@@ -4,8 +4,9 @@ import torch
 from torch import nn
 
 from microg_da.adaptation.base import create_adaptation
-from microg_da.data.clips import Clip, ClipKey, collate_clips
+from microg_da.data.batches import collate_clips
 from microg_da.models.detector import create_detector
+from microg_da.types import Clip, ClipKey
 
 C = 5
 
@@ -33,7 +34,7 @@ def batch(people=(2, 1), seed=0, low=0):
 
 def method(name, detector, **arguments):
     made = create_adaptation(name, arguments, feature_dim=detector.feature_dim, num_classes=C).eval()
-    made.before_training(detector, [batch((2, 2), seed=9)], [])
+    made.prepare(detector, [batch((2, 2), seed=9)], [])
     if name == "sar":
         made.uninformed.fill_(1e3)  # everybody is reliable
         made.arguments.recovery = 0.0

@@ -6,9 +6,10 @@ from torch import nn
 
 from microg_da.adaptation.adabn import reestimate_batch_norm
 from microg_da.adaptation.base import create_adaptation
-from microg_da.data.clips import Clip, ClipKey, collate_clips
+from microg_da.data.batches import collate_clips
 from microg_da.errors import InputError
 from microg_da.models.detector import create_detector
+from microg_da.types import Clip, ClipKey
 
 
 class Tiny(nn.Module):

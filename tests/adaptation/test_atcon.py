@@ -11,8 +11,9 @@ from torch import nn
 
 from microg_da.adaptation.atcon import VARIANCE_FLOOR, confidence_weights, feature_consistency, prediction_consistency
 from microg_da.adaptation.base import create_adaptation
-from microg_da.data.clips import Clip, ClipKey, collate_clips
+from microg_da.data.batches import collate_clips
 from microg_da.models.detector import create_detector
+from microg_da.types import Clip, ClipKey
 
 K, S, C, D = 7, 3, 4, 5
 
@@ -131,10 +132,10 @@ def test_a_prediction_is_the_plain_detectors_where_slices_weigh_the_same(detecto
     method = create_adaptation("atcon", feature_dim=detector.feature_dim, num_classes=C)
     plain = detector(batch.frames, batch.boxes, batch.clip_index)
     one = create_adaptation("atcon", {"slices": 1}, feature_dim=detector.feature_dim, num_classes=C)
-    torch.testing.assert_close(one.predict(detector, batch), plain)
+    torch.testing.assert_close(one.companion.predict(detector, batch), plain)
     # A classifier without an opinion is equally sure of everything.
     nn.init.zeros_(detector.head.projection.weight)
-    torch.testing.assert_close(method.predict(detector, batch).features, plain.features)
+    torch.testing.assert_close(method.companion.predict(detector, batch).features, plain.features)
 
 
 def test_a_sure_slice_counts_for_more():
@@ -146,7 +147,7 @@ def test_a_sure_slice_counts_for_more():
     local, grids = detector.local_predictions(batch.frames, batch.boxes, batch.clip_index, 2)
     weights = confidence_weights(local.logits)
     expected = sum(weights[:, s, None, None, None] * grids[:, s] for s in range(2)).flatten(2).max(dim=2).values
-    torch.testing.assert_close(method.predict(detector, batch).features, expected)
+    torch.testing.assert_close(method.companion.predict(detector, batch).features, expected)
     assert (weights[:, 0] - weights[:, 1]).abs().max() > 0.01
 
 
@@ -161,7 +162,7 @@ def test_training_makes_slices_agree():
     history = []
     for step in range(25):
         optimizer.zero_grad()
-        losses = method.training_losses(detector, None, batch, step / 25)
+        losses = method.step_losses(detector, None, batch, step / 25)
         sum(losses.values()).backward()
         optimizer.step()
         history.append({name: float(loss.detach()) for name, loss in losses.items()})

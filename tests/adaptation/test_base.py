@@ -1,19 +1,32 @@
 """What all methods share, and the registry they stand in."""
 
 import copy
+import sys
 
 import pytest
 import torch
 from sklearn.metrics import log_loss
 
-from microg_da.adaptation import ADAPTATIONS, ORACLES
-from microg_da.adaptation.base import create_adaptation, split_prediction
+from microg_da.adaptation import ADAPTATIONS
+from microg_da.adaptation.base import (
+    DomainAdaptation,
+    TestTimeMethod,
+    TrainingMethod,
+    create_adaptation,
+    methods_of,
+    split_prediction,
+)
 from microg_da.adaptation.losses import multilabel_bce
-from microg_da.data.clips import Clip, ClipKey, collate_clips
+from microg_da.config import load_config
+from microg_da.data.batches import collate_clips
 from microg_da.errors import InputError
-from microg_da.models.detector import Prediction, create_detector
+from microg_da.models.detector import create_detector
+from microg_da.types import Clip, ClipKey, Prediction
 
 C = 5
+
+
+TRAINED = [name for name in methods_of(TrainingMethod) if ADAPTATIONS.load(name).has_epochs]
 
 
 @pytest.fixture(scope="module")
@@ -51,10 +64,10 @@ def losses_of_one_step(method, detector, source, target, progress=0.5):
         target.labels = torch.ones(target.num_boxes, C)
     method.before_training(detector.eval(), [source], [target])
     method.before_epoch(detector.eval(), [target], 0)
-    return method.training_losses(detector.train(), source if method.uses_source else None, target, progress)
+    return method.step_losses(detector.train(), source if method.uses_source else None, target, progress)
 
 
-@pytest.mark.parametrize("name", [name for name in ADAPTATIONS if ADAPTATIONS.load(name).trains])
+@pytest.mark.parametrize("name", TRAINED)
 @pytest.mark.parametrize(("source", "target"), [((2, 1), (1, 1)), ((0, 0), (1, 0)), ((1, 0), (0, 0)), ((0, 0), (0, 0))])
 def test_every_method_survives_batches_with_few_people(detector, name, source, target):
     detector = copy.deepcopy(detector)
@@ -70,7 +83,7 @@ def test_every_method_survives_batches_with_few_people(detector, name, source, t
 
 
 @pytest.mark.parametrize("precision", [torch.bfloat16, torch.float16])
-@pytest.mark.parametrize("name", [name for name in ADAPTATIONS if ADAPTATIONS.load(name).trains])
+@pytest.mark.parametrize("name", TRAINED)
 def test_every_method_trains_under_autocast(detector, name, precision):
     detector = copy.deepcopy(detector)
     method = create_adaptation(name, feature_dim=detector.feature_dim, num_classes=C)
@@ -81,7 +94,7 @@ def test_every_method_trains_under_autocast(detector, name, precision):
     total.backward()
 
 
-@pytest.mark.parametrize("name", [name for name in ADAPTATIONS if ADAPTATIONS.load(name).trains])
+@pytest.mark.parametrize("name", TRAINED)
 def test_every_method_survives_labels_that_are_all_negative(detector, name):
     detector = copy.deepcopy(detector)
     method = create_adaptation(name, feature_dim=detector.feature_dim, num_classes=C)
@@ -91,12 +104,12 @@ def test_every_method_survives_labels_that_are_all_negative(detector, name):
     assert all(torch.isfinite(loss) for loss in losses.values())
 
 
-@pytest.mark.parametrize("name", list(ADAPTATIONS))
+@pytest.mark.parametrize("name", methods_of(TestTimeMethod))
 @pytest.mark.parametrize("people", [(2, 1), (1,), (0, 0)])
 def test_every_method_predicts_and_leaves_the_detector_as_it_was(detector, name, people):
     detector = copy.deepcopy(detector).eval()
     method = create_adaptation(name, feature_dim=detector.feature_dim, num_classes=C).eval()
-    method.before_training(detector, [batch((2, 1))], [batch((1, 2), labelled=False)])
+    method.prepare(detector, [batch((2, 1))], [batch((1, 2), labelled=False)])
     before = {key: value.clone() for key, value in detector.state_dict().items()}
     with torch.no_grad():
         method.start_test(detector)
@@ -108,8 +121,35 @@ def test_every_method_predicts_and_leaves_the_detector_as_it_was(detector, name,
     assert all(torch.equal(value, before[key]) for key, value in detector.state_dict().items())
 
 
-def test_the_methods_that_see_target_labels_are_the_listed_oracles():
-    assert {name for name in ADAPTATIONS if ADAPTATIONS.load(name).uses_target_labels} == set(ORACLES)
+def test_a_method_trains_or_acts_at_test_time_and_never_both():
+    training, test_time = set(methods_of(TrainingMethod)), set(methods_of(TestTimeMethod))
+    assert not training & test_time
+    assert training | test_time == set(ADAPTATIONS) - {"source_only"}
+    for name in training:
+        companion = create_adaptation(name, feature_dim=3, num_classes=C).companion
+        assert isinstance(companion, TestTimeMethod) is ADAPTATIONS.load(name).has_companion
+
+
+def test_every_method_that_sees_target_labels_is_stamped_and_no_other():
+    for name in ADAPTATIONS:
+        config = load_config("ava2microg", [f"adaptation={name}"])
+        assert config.uses_target_labels == ADAPTATIONS.load(name).uses_target_labels, name
+    assert load_config("ava2microg", ["adaptation=joint"]).uses_target_labels
+
+
+class Peeking(DomainAdaptation):
+    """A method of another package that sees target labels."""
+
+    uses_target_labels = True
+
+
+@pytest.mark.parametrize("words", [["adaptation=peeking"], ["adaptation=dann", "adaptation.test_time=peeking"]])
+def test_a_method_from_outside_that_sees_target_labels_is_stamped(words, monkeypatch):
+    monkeypatch.setattr(ADAPTATIONS, "_entries", dict(ADAPTATIONS._entries))
+    assert not load_config("ava2microg", ["adaptation=dann", "adaptation.test_time=null"]).uses_target_labels
+    ADAPTATIONS.register("peeking", f"{__name__}:Peeking", "sees target labels")
+    monkeypatch.setitem(sys.modules, __name__, sys.modules[Peeking.__module__])
+    assert load_config("ava2microg", words).uses_target_labels
 
 
 def test_predictions_are_split_between_the_domains():

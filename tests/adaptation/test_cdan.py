@@ -15,7 +15,7 @@ from microg_da.adaptation.cdan import (
     multilinear_map,
     randomised_multilinear_map,
 )
-from microg_da.models.detector import Prediction
+from microg_da.types import Prediction
 
 D, C = 6, 4
 

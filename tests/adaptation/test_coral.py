@@ -6,7 +6,7 @@ import torch
 
 from microg_da.adaptation.base import create_adaptation
 from microg_da.adaptation.coral import covariance_distance, mean_distance
-from microg_da.models.detector import Prediction
+from microg_da.types import Prediction
 
 D = 5
 

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 
 from microg_da.adaptation.base import create_adaptation
 from microg_da.adaptation.dann import balanced_domain_loss, reversal_schedule, reverse_gradient
-from microg_da.models.detector import Prediction
+from microg_da.types import Prediction
 
 D, C = 6, 4
 

@@ -10,9 +10,9 @@ from torchvision.ops import roi_align
 from microg_da.adaptation.base import create_adaptation
 from microg_da.adaptation.losses import multilabel_bce
 from microg_da.adaptation.pseudo_labels import PseudoLabels
-from microg_da.data.clips import ClipBatch, ClipKey, concatenate_batches
+from microg_da.data.batches import concatenate_batches
 from microg_da.errors import InputError
-from microg_da.models.detector import Prediction
+from microg_da.types import ClipBatch, ClipKey, Prediction
 
 SIZE, C = 24, 2
 LEFT, RIGHT = [1.0, 4, 9, 20], [15.0, 4, 23, 20]
@@ -82,7 +82,7 @@ def test_the_losses_are_those_of_a_pass_over_source_and_mixed_clips():
     source, _ = batch(20, LEFT, scene=0, domain="source")
     target, _ = batch(20, RIGHT, scene=90, domain="target")
     methods = [method_for(detector, weight=0.3, ramp_up=0.0, positive=0.9, negative=1.1) for _ in range(2)]
-    losses = methods[0].training_losses(detector, source, target, 0.0)
+    losses = methods[0].step_losses(detector, source, target, 0.0)
     assert detector.passes[-1] == 40
 
     pseudo = methods[1].thresholds.label(methods[1].teacher(target).sigmoid(), source.labels)
@@ -117,7 +117,7 @@ def test_a_detector_that_reads_the_scene_learns_to_read_the_person():
                 logits = detector(source.frames, source.boxes, source.clip_index).logits
                 losses = {"supervised": multilabel_bce(logits, source.labels)}
             else:
-                losses = method.training_losses(detector, source, target, step / 120)
+                losses = method.step_losses(detector, source, target, step / 120)
             optimizer.zero_grad()
             sum(losses.values()).backward()
             optimizer.step()
@@ -148,7 +148,7 @@ def test_every_weight_has_a_gradient_whoever_is_in_the_batch(of_source, of_targe
     detector = Colours()
     source, _ = batch(of_source, LEFT, scene=0, domain="source")
     target, _ = batch(of_target, RIGHT, scene=9, domain="target")
-    losses = method_for(detector).training_losses(detector, source, target, 0.5)
+    losses = method_for(detector).step_losses(detector, source, target, 0.5)
     sum(losses.values()).backward()
     assert all(torch.isfinite(parameter.grad).all() for parameter in detector.parameters())
 

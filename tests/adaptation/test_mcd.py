@@ -10,8 +10,9 @@ from sklearn.mixture import GaussianMixture
 from microg_da.adaptation.base import create_adaptation
 from microg_da.adaptation.losses import multilabel_bce
 from microg_da.adaptation.mcd import component_distances
-from microg_da.data.clips import Clip, ClipKey, collate_clips
+from microg_da.data.batches import collate_clips
 from microg_da.models.detector import create_detector
+from microg_da.types import Clip, ClipKey
 
 C = 5
 
@@ -88,7 +89,7 @@ def test_the_classifier_climbs_and_the_layers_before_it_descend():
     source, target = batch((2, 1), 0, labelled=True), batch((1, 2), 1, labelled=False)
     arguments = {"weight": 0.4, "gamma": 8.0, "negative": 0.5, "positive": 2.0}
     method = create_adaptation("mcd", arguments, feature_dim=detector.feature_dim, num_classes=C)
-    losses = method.training_losses(detector, source, target, 0.3)
+    losses = method.step_losses(detector, source, target, 0.3)
     losses["discrepancy"].backward()
 
     frames = torch.cat([source.frames, target.frames])

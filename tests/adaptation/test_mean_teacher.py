@@ -8,8 +8,7 @@ from torch import nn
 
 from microg_da.adaptation.base import create_adaptation
 from microg_da.adaptation.losses import multilabel_bce
-from microg_da.data.clips import ClipBatch, ClipKey
-from microg_da.models.detector import Prediction
+from microg_da.types import ClipBatch, ClipKey, Prediction
 
 SIZE = 16
 
@@ -78,7 +77,7 @@ def train(detector, method=None, steps=150):
                 "supervised": multilabel_bce(detector(source.frames, None, source.clip_index).logits, source.labels)
             }
         else:
-            losses = method.training_losses(detector, source, target, step / steps)
+            losses = method.step_losses(detector, source, target, step / steps)
         optimizer.zero_grad()
         sum(losses.values()).backward()
         optimizer.step()
@@ -104,7 +103,7 @@ def test_the_teacher_sees_the_weak_view_and_the_student_source_and_strong_view_i
     detector = Profiles()
     method = method_for(detector)
     source, target = bars(3)[0], bars(5, labelled=False)[0]
-    method.training_losses(detector, source, target, 0.5)
+    method.step_losses(detector, source, target, 0.5)
     (weak,) = method.teacher.network.seen
     (both,) = detector.seen
     assert torch.equal(weak, target.frames)
@@ -121,7 +120,7 @@ def test_the_losses_are_those_of_the_teachers_labels():
         detector, weight=0.7, ramp_up=0.5, strong_rotation=0.0, strong_colour=0.0, positive=0.6, negative=1.0
     )
     source, target = bars(20)[0], bars(30, labelled=False)[0]
-    losses = method.training_losses(detector, source, target, progress=0.25)
+    losses = method.step_losses(detector, source, target, progress=0.25)
     gradient = torch.autograd.grad(losses["pseudo_label"], detector.projection.weight)[0]
 
     answer = detector(target.frames, target.boxes, target.clip_index)
@@ -148,7 +147,7 @@ def test_the_same_seed_gives_the_same_losses():
     values = []
     for _ in range(2):
         torch.manual_seed(3)
-        values.append(method_for(copy.deepcopy(detector)).training_losses(detector, source, target, 0.9))
+        values.append(method_for(copy.deepcopy(detector)).step_losses(detector, source, target, 0.9))
     assert torch.equal(values[0]["pseudo_label"], values[1]["pseudo_label"])
     assert float(values[0]["pseudo_label"].detach()) > 0
 
@@ -156,6 +155,6 @@ def test_the_same_seed_gives_the_same_losses():
 @pytest.mark.parametrize(("of_source", "of_target"), [(0, 3), (3, 0), (0, 0), (1, 1)])
 def test_every_weight_has_a_gradient_whoever_is_in_the_batch(of_source, of_target):
     detector = Profiles()
-    losses = method_for(detector).training_losses(detector, bars(of_source)[0], bars(of_target, labelled=False)[0], 0.5)
+    losses = method_for(detector).step_losses(detector, bars(of_source)[0], bars(of_target, labelled=False)[0], 0.5)
     sum(losses.values()).backward()
     assert all(torch.isfinite(parameter.grad).all() for parameter in detector.parameters())

@@ -10,6 +10,7 @@ import pytest
 from gloo_pair import run_pair
 
 from microg_da.adaptation import ADAPTATIONS
+from microg_da.adaptation.base import TrainingMethod, methods_of
 
 C = 5
 PEOPLE = {
@@ -17,7 +18,7 @@ PEOPLE = {
     0: [((2, 1), (1, 1)), ((0, 0), (0, 0)), ((1, 0), (0, 0))],
     1: [((0, 0), (0, 0)), ((1, 1), (2, 1)), ((0, 0), (1, 0))],
 }
-TRAINED = [name for name in ADAPTATIONS if ADAPTATIONS.load(name).trains]
+TRAINED = [name for name in methods_of(TrainingMethod) if ADAPTATIONS.load(name).has_epochs]
 
 pytestmark = pytest.mark.slow
 
@@ -107,7 +108,8 @@ def batch(people: tuple[int, ...], *, labelled: bool, seed: int) -> Any:
     """Clips of noise with so many people in each."""
     import torch
 
-    from microg_da.data.clips import Clip, ClipKey, collate_clips
+    from microg_da.data.batches import collate_clips
+    from microg_da.types import Clip, ClipKey
 
     generator = torch.Generator().manual_seed(seed)
     clips = []

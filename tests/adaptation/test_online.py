@@ -7,7 +7,7 @@ import torch
 from online_cases import C, batch, method, trained_detector
 from torch import nn
 
-from microg_da.adaptation.base import create_adaptation
+from microg_da.adaptation.base import TrainingMethod, create_adaptation
 from microg_da.adaptation.online import person_entropy
 from microg_da.errors import InputError
 
@@ -131,8 +131,11 @@ def test_a_model_that_lacks_what_a_method_needs_is_told_so(name, detector):
     adaptation = create_adaptation(name, feature_dim=detector.feature_dim, num_classes=C)
 
     def use():
-        adaptation.before_training(plain, [batch()], [batch()])
-        adaptation.start_test(plain)
+        if isinstance(adaptation, TrainingMethod):
+            adaptation.before_training(plain, [batch()], [batch()])
+        else:
+            adaptation.prepare(plain, [batch()], [batch()])
+            adaptation.start_test(plain)
 
     with pytest.raises(InputError, match=rf"{name}.*normalisation"):
         use()

@@ -15,7 +15,7 @@ from microg_da.adaptation.prototype_calibration import (
     group_probabilities,
     prototype_similarity,
 )
-from microg_da.models.detector import Prediction
+from microg_da.types import Prediction
 
 GROUPS = (0, 0, 0, 1, 1)
 MEMBERSHIP = torch.tensor([[True, False]] * 3 + [[False, True]] * 2)
@@ -116,7 +116,7 @@ def test_diversity_moves_prototypes_apart(survey):
     history = []
     for _ in range(40):
         optimizer.zero_grad()
-        loss = calibration.target_losses(Prediction(logits, moving), 0.5)["diversity"]
+        loss = calibration.losses(Prediction(logits, moving), 0.5)["diversity"]
         loss.backward()
         optimizer.step()
         history.append(float(loss.detach()))
@@ -136,7 +136,7 @@ def test_ambiguous_people_are_moved(survey):
     assert negatives.any()
     before = calibration.prototypes.margins(features)
     moving = features.clone().requires_grad_()
-    (gradient,) = torch.autograd.grad(calibration.target_losses(Prediction(logits, moving), 0.5)["calibration"], moving)
+    (gradient,) = torch.autograd.grad(calibration.losses(Prediction(logits, moving), 0.5)["calibration"], moving)
     touched = (positives | negatives).any(dim=1)
     assert torch.equal(gradient.abs().sum(dim=1) > 0, touched)
     only = (positives.sum(dim=1) + negatives.sum(dim=1)) == 1
@@ -167,10 +167,10 @@ def test_predictions_are_rectified_by_standardised_margins(survey):
     given = Prediction(logits[:4], features[:4])
     margins = calibration.prototypes.margins(features)
     expected = logits[:4] + 0.8 * (margins[:4] - calibration.prototypes.threshold) / margins.std(dim=0, correction=0)
-    rectified = calibration.predict(Given(given), NoClips())
+    rectified = calibration.companion.predict(Given(given), NoClips())
     torch.testing.assert_close(rectified.logits, expected, rtol=1e-4, atol=1e-5)
     assert torch.equal(rectified.features, given.features)
-    assert torch.equal(method(rectification=0.0).predict(Given(given), NoClips()).logits, given.logits)
+    assert torch.equal(method(rectification=0.0).companion.predict(Given(given), NoClips()).logits, given.logits)
 
 
 def test_rectification_helps_a_classifier_that_is_a_little_off():
@@ -181,6 +181,6 @@ def test_rectification_helps_a_classifier_that_is_a_little_off():
     logits = 4 * labels - 2 + 4 * torch.randn(400, C, generator=generator)
     calibration = method()
     calibration.start(features, torch.sigmoid(logits))
-    rectified = calibration.predict(Given(Prediction(logits, features)), NoClips()).logits
+    rectified = calibration.companion.predict(Given(Prediction(logits, features)), NoClips()).logits
     plain, better = (average_precision_score(labels, x, average="macro") for x in (logits, rectified))
     assert better > plain + 0.01

@@ -9,10 +9,11 @@ from torch import nn
 
 from microg_da.adaptation.base import create_adaptation
 from microg_da.adaptation.roll_tta import combine_views, confidence_weights
-from microg_da.data.clips import Clip, ClipKey, collate_clips
-from microg_da.data.rotation import roll_batch
+from microg_da.data.batches import collate_clips
 from microg_da.errors import InputError
-from microg_da.models.detector import Prediction, create_detector
+from microg_da.models.detector import create_detector
+from microg_da.transforms.rotation import roll_batch
+from microg_da.types import Clip, ClipKey, Prediction
 
 
 class Corner(nn.Module):
@@ -114,7 +115,7 @@ def test_every_roll_is_one_pass_and_people_keep_their_places():
 def test_with_adabn_the_detector_takes_the_target_statistics_first():
     detector, alone = (create_detector("r2plus1d_tiny", num_classes=2) for _ in range(2))
     alone.load_state_dict(detector.state_dict())
-    method(rolls=2, adabn=True).before_training(detector.eval(), [], [clips((1, 1), size=64)])
+    method(rolls=2, adabn=True).prepare(detector.eval(), [], [clips((1, 1), size=64)])
     create_adaptation("adabn", feature_dim=2, num_classes=1).before_training(alone.eval(), [], [clips((1, 1), size=64)])
     assert all(torch.equal(value, alone.state_dict()[name]) for name, value in detector.state_dict().items())
 

@@ -13,9 +13,8 @@ from microg_da.adaptation.rotation_consistency import (
     squared_difference,
     symmetric_divergence,
 )
-from microg_da.data.clips import ClipBatch, ClipKey
 from microg_da.errors import InputError
-from microg_da.models.detector import Prediction
+from microg_da.types import ClipBatch, ClipKey, Prediction
 
 D, C = 6, 4
 
@@ -140,7 +139,7 @@ def test_a_detector_learns_to_answer_alike_under_every_roll(anchor):
     optimizer = torch.optim.Adam(detector.parameters(), lr=0.05)
     values = []
     for _ in range(120):
-        loss = method.training_losses(detector, batch(1), batch(16, labelled=False), 1.0)["consistency"]
+        loss = method.step_losses(detector, batch(1), batch(16, labelled=False), 1.0)["consistency"]
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -153,7 +152,7 @@ def test_a_detector_learns_to_answer_alike_under_every_roll(anchor):
 @pytest.mark.parametrize(("count", "clips"), [(8, 4 + 8), (5, 4 + 6), (1, 4 + 2), (0, 4)])
 def test_one_pass_over_the_source_and_as_many_views_as_target_clips(count, clips):
     detector = Halves()
-    losses = method_with().training_losses(detector, batch(4), batch(count, labelled=False), 0.5)
+    losses = method_with().step_losses(detector, batch(4), batch(count, labelled=False), 0.5)
     assert detector.passes == [clips]
     sum(losses.values()).backward()
     assert all(torch.isfinite(parameter.grad).all() for parameter in detector.parameters())

@@ -8,8 +8,7 @@ from torch import nn
 
 from microg_da.adaptation.base import create_adaptation
 from microg_da.adaptation.rotation_pretext import turn_loss
-from microg_da.data.clips import ClipBatch, ClipKey
-from microg_da.models.detector import Prediction
+from microg_da.types import ClipBatch, ClipKey, Prediction
 
 C, SIZE = 3, 16
 
@@ -75,7 +74,7 @@ def test_rolled_clips_of_both_domains_and_an_upright_source_in_one_pass(monkeypa
         lambda logits, turns, seen: told.append(turns) or logits.sum(),
     )
     source, target = batch(12, people=2), batch(20, labelled=False)
-    method.training_losses(detector, source, target, 0.5)
+    method.step_losses(detector, source, target, 0.5)
     (frames,), (turns,) = detector.seen, told
     assert len(frames) == 12 + 10 + 10
     assert torch.equal(frames[:12], source.frames)
@@ -94,7 +93,7 @@ def test_the_features_learn_which_way_is_up_in_both_domains():
     before = detector.backbone.weight.detach().clone()
     values = []
     for _ in range(150):
-        losses = method.training_losses(detector, batch(8), batch(8, labelled=False), 0.5)
+        losses = method.step_losses(detector, batch(8), batch(8, labelled=False), 0.5)
         optimizer.zero_grad()
         losses["pretext"].backward()
         optimizer.step()
@@ -107,6 +106,6 @@ def test_the_features_learn_which_way_is_up_in_both_domains():
 @pytest.mark.parametrize(("of_source", "of_target"), [(0, 3), (3, 0), (0, 0), (1, 1)])
 def test_every_weight_has_a_gradient_whoever_is_in_the_batch(of_source, of_target):
     detector, method = Corners(), method_with()
-    losses = method.training_losses(detector, batch(of_source), batch(of_target, labelled=False), 0.5)
+    losses = method.step_losses(detector, batch(of_source), batch(of_target, labelled=False), 0.5)
     sum(losses.values()).backward()
     assert all(torch.isfinite(p.grad).all() for p in [*detector.parameters(), *method.parameters()])

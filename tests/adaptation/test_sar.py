@@ -26,7 +26,7 @@ def scales(detector):
 def test_an_uninformed_answer_is_one_that_knows_the_class_rates(detector):
     source = [batch((2, 1), seed=1), batch((0, 1), seed=2), batch((3,), seed=3)]
     sar = create_adaptation("sar", {"source_batches": 2}, feature_dim=detector.feature_dim, num_classes=C)
-    sar.before_training(detector, iter(source), [])
+    sar.prepare(detector, iter(source), [])
     looked_at = [detector(clips.frames, clips.boxes, clips.clip_index).logits for clips in source[:2]]
     rates = torch.sigmoid(torch.cat(looked_at)).mean(0).detach().numpy()
     assert float(sar.uninformed) == pytest.approx(sum(bernoulli(p).entropy() for p in rates), rel=1e-4)
@@ -35,7 +35,7 @@ def test_an_uninformed_answer_is_one_that_knows_the_class_rates(detector):
 def test_source_clips_without_people_are_said(detector):
     sar = create_adaptation("sar", feature_dim=detector.feature_dim, num_classes=C)
     with pytest.raises(InputError, match="nobody"):
-        sar.before_training(detector, [batch((0, 0))], [])
+        sar.prepare(detector, [batch((0, 0))], [])
 
 
 def test_people_of_high_entropy_are_left_out(detector):

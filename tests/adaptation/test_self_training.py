@@ -8,10 +8,11 @@ from scipy.special import expit
 from microg_da.adaptation.base import create_adaptation
 from microg_da.adaptation.self_training import match_rates
 from microg_da.config import AugmentConfig
-from microg_da.data.augment import augment_batch
-from microg_da.data.clips import Clip, ClipKey, collate_clips
+from microg_da.data.batches import collate_clips
 from microg_da.errors import InputError
 from microg_da.models.detector import create_detector
+from microg_da.transforms.augmentation import augment_batch
+from microg_da.types import Clip, ClipKey
 
 C = 4
 
@@ -75,7 +76,7 @@ def test_target_people_get_their_own_labels_whatever_the_order_of_the_batch(dete
     source = clips((1, 2), labelled=True)
     both = [clips((1,), labelled=False, name="w"), target]
     training.before_epoch(detector, both, epoch=2)
-    loss = training.training_losses(detector, source, target, 0.5)["pseudo_label"]
+    loss = training.step_losses(detector, source, target, 0.5)["pseudo_label"]
     logits = detector(target.frames, target.boxes, target.clip_index).logits
     labels = training.labels_of(target.people)
     expected = -(labels * logits.sigmoid().log() + (1 - labels) * (-logits).sigmoid().log()).mean()

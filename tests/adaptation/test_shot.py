@@ -11,10 +11,12 @@ from sklearn.metrics import average_precision_score, log_loss
 from torch import nn
 
 from microg_da.adaptation.base import create_adaptation
+from microg_da.adaptation.predictor import Predictor
 from microg_da.adaptation.source_free import bernoulli_divergence, mean_or_zero, predict_all
-from microg_da.data.clips import Clip, ClipKey, collate_clips
+from microg_da.data.batches import collate_clips
 from microg_da.errors import InputError
-from microg_da.models.detector import Prediction, create_detector
+from microg_da.models.detector import create_detector
+from microg_da.types import Clip, ClipKey, Prediction
 
 D, C = 6, 4
 
@@ -61,7 +63,7 @@ def test_losses_equal_an_independent_computation(survey):
     method.start(features, torch.sigmoid(logits))
     prototypes = copy.deepcopy(method.prototypes)
     batch = Prediction(logits[:6] + 1, features[:6])
-    losses = method.target_losses(batch, 0.5)
+    losses = method.losses(batch, 0.5)
 
     p, before = expit(batch.logits.numpy().astype(float)), expit(logits.numpy().astype(float)).mean(axis=0)
     after = 0.9 * before + 0.1 * p.mean(axis=0)
@@ -79,7 +81,7 @@ def test_gradients_equal_explicit_ones(survey):
     rate = method.prototypes.rate.clone()
     labels = (method.prototypes.scores(features[:6]) > 0).float()
     z = (logits[:6] + 1).requires_grad_()
-    sum(method.target_losses(Prediction(z, features[:6]), 0.5).values()).backward()
+    sum(method.losses(Prediction(z, features[:6]), 0.5).values()).backward()
 
     p = torch.sigmoid(z.detach())
     slope = p * (1 - p) / p.numel()
@@ -100,7 +102,7 @@ def test_rates_are_held_where_entropy_alone_lets_rare_classes_die(survey):
         optimizer = torch.optim.Adam([logits], lr=0.1)
         for _ in range(150):
             optimizer.zero_grad()
-            sum(method.target_losses(Prediction(logits, features), 0.5).values()).backward()
+            sum(method.losses(Prediction(logits, features), 0.5).values()).backward()
             optimizer.step()
         rates[weight] = torch.sigmoid(logits.detach()).mean(dim=0) / method.prototypes.rate
     assert rates[0.0].max() < 0.5
@@ -134,7 +136,7 @@ def test_a_shifted_domain_is_classified_better_afterwards():
         batch = torch.randint(0, 600, (32,), generator=generator)
         features = adapter(target[batch])
         optimizer.zero_grad()
-        sum(method.target_losses(Prediction(classifier(features), features), step / 150).values()).backward()
+        sum(method.losses(Prediction(classifier(features), features), step / 150).values()).backward()
         optimizer.step()
     assert before < 0.95
     assert score() > before + 0.02
@@ -181,7 +183,7 @@ def test_the_classifier_is_frozen_during_training_only(detector, name):
     method.before_training(detector, source, [clips((2, 1))])
     classifier = list(detector.head.projection.parameters())
     assert not any(parameter.requires_grad for parameter in classifier)
-    losses = method.training_losses(detector.train(), None, clips((2, 1)), 0.5)
+    losses = method.step_losses(detector.train(), None, clips((2, 1)), 0.5)
     sum(losses.values()).backward()
     assert all((p.grad is None) != p.requires_grad for p in detector.parameters())
     method.after_training(detector)
@@ -194,7 +196,7 @@ def test_a_target_without_people_has_the_classifiers_own_rates(detector, name):
     method = create_adaptation(name, feature_dim=detector.feature_dim, num_classes=C)
     method.before_training(detector, [], [])
     torch.testing.assert_close(method.prototypes.rate, torch.sigmoid(detector.head.projection.bias.detach()))
-    losses = method.training_losses(detector, None, clips((0,)), 0.5)
+    losses = method.step_losses(detector, None, clips((0,)), 0.5)
     assert all(loss == 0 for loss in losses.values())
 
 
@@ -205,9 +207,10 @@ def test_what_was_learnt_of_the_target_is_kept(detector, name):
     method.before_training(detector, [], [clips((2, 1)), clips((1,))])
     other.load_state_dict(method.state_dict())
     batch = clips((1, 1))
-    torch.testing.assert_close(method.predict(detector, batch).logits, other.predict(detector, batch).logits)
+    first, second = (Predictor(detector, each.companion)(batch) for each in (method, other))
+    torch.testing.assert_close(first.logits, second.logits)
     torch.testing.assert_close(
-        method.training_losses(detector, None, batch, 0.5), other.training_losses(detector, None, batch, 0.5)
+        method.step_losses(detector, None, batch, 0.5), other.step_losses(detector, None, batch, 0.5)
     )
 
 

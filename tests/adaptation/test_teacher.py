@@ -6,11 +6,13 @@ import pytest
 import torch
 
 from microg_da.adaptation.base import create_adaptation
+from microg_da.adaptation.predictor import Predictor
 from microg_da.adaptation.teacher import Teacher, ramp_up
-from microg_da.data.clips import Clip, ClipKey, collate_clips
-from microg_da.data.rotation import roll_batch
+from microg_da.data.batches import collate_clips
 from microg_da.errors import InputError
 from microg_da.models.detector import create_detector
+from microg_da.transforms.rotation import roll_batch
+from microg_da.types import Clip, ClipKey
 
 C = 3
 
@@ -98,9 +100,9 @@ def test_the_finished_method_holds_no_teacher_and_the_detector_is_the_teacher(de
     batch = people()
     detector.eval()
     with torch.no_grad():
-        validated = method.predict(detector, batch).logits
+        validated = Predictor(method.network(detector))(batch).logits
         method.after_training(detector)
-        assert torch.equal(method.predict(detector, batch).logits, validated)
+        assert torch.equal(Predictor(method.network(detector))(batch).logits, validated)
     assert set(method.state_dict()) == fresh
     assert all(torch.equal(value, wanted[key]) for key, value in detector.state_dict().items())
 

@@ -5,8 +5,9 @@ import pytest
 import torch
 
 from microg_da.adaptation.views import first_clips, in_view, paste_people
-from microg_da.data.clips import Clip, ClipKey, PersonKey, collate_clips
-from microg_da.data.rotation import roll_batch
+from microg_da.data.batches import collate_clips
+from microg_da.transforms.rotation import roll_batch
+from microg_da.types import Clip, ClipKey, PersonKey
 
 HEIGHT, WIDTH = 24, 32
 

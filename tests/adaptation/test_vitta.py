@@ -60,7 +60,7 @@ def test_jittered_frames_are_their_own_or_a_neighbour_in_order():
 def test_source_statistics_count_every_clip_once_and_see_no_more_than_asked(detector):
     sizes = [(1, 1, 1), (0,), (1,)]
     vitta = create_adaptation("vitta", {"source_batches": 2}, feature_dim=detector.feature_dim, num_classes=C)
-    vitta.before_training(detector, iter([batch(size, seed=index) for index, size in enumerate(sizes)]), [])
+    vitta.prepare(detector, iter([batch(size, seed=index) for index, size in enumerate(sizes)]), [])
     frames = torch.cat([batch(size, seed=index).frames for index, size in enumerate(sizes[:2])])
     with torch.no_grad(), feature_maps(detector.backbone, ("res3", "res4")) as maps:
         detector(frames, torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64))
@@ -69,7 +69,7 @@ def test_source_statistics_count_every_clip_once_and_see_no_more_than_asked(dete
 
 def test_no_source_clip_and_too_many_stages_are_said(detector):
     with pytest.raises(InputError, match="no source clip"):
-        create_adaptation("vitta", feature_dim=1, num_classes=1).before_training(detector, [], [])
+        create_adaptation("vitta", feature_dim=1, num_classes=1).prepare(detector, [], [])
     with pytest.raises(InputError, match=r"stages=9.*stem, res2, res3, res4"):
         method("vitta", detector, stages=9)
 

@@ -1,7 +1,6 @@
 """Readers against the real files, against tables written by hypothesis, and against every kind of wrong file."""
 
 import gzip
-import time
 from contextlib import suppress
 
 import numpy as np
@@ -9,6 +8,7 @@ import pandas as pd
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from work import calls_of
 
 from microg_da.data.annotations import (
     read_actions,
@@ -65,16 +65,10 @@ def test_ava_samples_in_seconds(test_data):
         read_annotations(folder / "pred.csv")
 
 
-@pytest.mark.data
-def test_real_tables_are_read_fast(test_data):
-    """All 13,251 rows and 56,850 detections, best of three."""
-    seconds = []
-    for _ in range(3):
-        start = time.perf_counter()
-        read_annotations(test_data / "microg4m" / "ava_format_with_header.csv")
-        read_detections(test_data / "microg4m" / "detections_test" / "X3D_L.csv.gz")
-        seconds.append(time.perf_counter() - start)
-    assert min(seconds) < 0.5
+@pytest.mark.parametrize("rows", [100, 2000])
+def test_the_work_of_reading_does_not_grow_with_the_rows(write, rows):
+    path = write("".join(f"v_{row % 10},52,0.1,0.2,0.5,0.9,12,{row}\n" for row in range(rows)))
+    assert calls_of(lambda: read_annotations(path)) < 1.2 * calls_of(lambda: read_annotations(write(ROWS, "few.csv")))
 
 
 @pytest.mark.parametrize(

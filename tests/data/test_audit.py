@@ -1,21 +1,24 @@
 """The audit against the real tables' known numbers, and against data in which each fault was planted."""
 
 import json
+import re
+from base64 import b64decode
 
+import cv2
 import numpy as np
 import pytest
 from conftest import ROWS, write_frames
 
 from microg_da.cli import main
-from microg_da.data.audit import Audit, audit, frames_of
-from microg_da.data.audit_page import audit_html
+from microg_da.data.audit import AlikePair, Audit, audit, frames_of, split_of
+from microg_da.data.audit_page import MOST_BYTES, MOST_PAIRS, audit_html, embedded_pairs
 from microg_da.data.fingerprints import close_pairs, difference_hash
 from microg_da.data.sources import read_tree
 
 
 def audit_of(root, query: str = "") -> Audit:
     tree, options = read_tree(f"microg4m:{root}{query}", check_boxes=False)
-    return audit(tree, tree.split(options), frames=frames_of(tree, "auto"))
+    return audit(tree, split_of(tree, options, chosen="scheme" in query), frames=frames_of(tree, "auto"))
 
 
 def found(result: Audit) -> dict[str, int]:
@@ -62,6 +65,23 @@ class TestRealTables:
         assert not [name for name in numbers if "source video" in name]
 
 
+@pytest.fixture
+def alike(tmp_path):
+    """Three clips; the third is the first one, a little brighter and recompressed, on another side."""
+    rng = np.random.default_rng(0)
+    scenes = [rng.integers(0, 256, (6, 8, 3), np.uint8) for _ in range(3)]
+    for clip, scene, gain in (("a_1", 0, 0), ("b_1", 1, 0), ("c_1", 0, 9)):
+        folder = tmp_path / "frames" / clip
+        folder.mkdir(parents=True)
+        picture = cv2.add(cv2.resize(scenes[scene], (64, 48), interpolation=cv2.INTER_CUBIC), gain)
+        for number in range(1, 5):
+            path = folder / f"{clip}_{number:06d}.jpg"
+            cv2.imwrite(str(path), picture, [cv2.IMWRITE_JPEG_QUALITY, 80])
+    (tmp_path / "train.csv").write_text("a_1,2,0,0,1,1,12,1\nb_1,2,0,0,1,1,12,1\n")
+    (tmp_path / "test.csv").write_text("c_1,2,0,0,1,1,12,1\n")
+    return tmp_path
+
+
 class TestPlantedFaults:
     @pytest.mark.parametrize(
         ("row", "name"),
@@ -96,28 +116,106 @@ class TestPlantedFaults:
         assert numbers["clips that cannot be read"] == 1
         assert numbers["clips without frames"] == 1
 
-    def test_near_identical_clips_on_two_sides(self, tmp_path):
-        import cv2
-
-        rng = np.random.default_rng(0)
-        scenes = [rng.integers(0, 256, (6, 8, 3), np.uint8) for _ in range(3)]
-        # The third clip is the first one, a little brighter and recompressed.
-        for clip, scene, gain in (("a_1", 0, 0), ("b_1", 1, 0), ("c_1", 0, 9)):
-            folder = tmp_path / "frames" / clip
-            folder.mkdir(parents=True)
-            picture = cv2.resize(scenes[scene], (64, 48), interpolation=cv2.INTER_CUBIC)
-            for number in range(1, 5):
-                cv2.imwrite(
-                    str(folder / f"{clip}_{number:06d}.jpg"), cv2.add(picture, gain), [cv2.IMWRITE_JPEG_QUALITY, 80]
-                )
-        (tmp_path / "train.csv").write_text("a_1,2,0,0,1,1,12,1\nb_1,2,0,0,1,1,12,1\n")
-        (tmp_path / "test.csv").write_text("c_1,2,0,0,1,1,12,1\n")
-        result = audit_of(tmp_path)
+    def test_near_identical_clips_on_two_sides(self, alike):
+        result = audit_of(alike)
         assert found(result)["near-identical clips on two sides"] == 1
         assert [f.examples for f in result.findings if f.name == "near-identical clips"] == [("a_1 = c_1",)]
+        assert result.alike == (("a_1", "c_1", ("train", "test")),)
 
     def test_plain_pictures_do_not_count_as_alike(self, tree):
         assert "near-identical clips" not in found(audit_of(tree))
+
+
+class TestWithoutASplitFile:
+    HEADER = "video_id,frame_stamp,xmin,ymin,xmax,ymax,action_id,person_id\n"
+
+    @pytest.fixture
+    def undivided(self, alike):
+        rows = "".join((alike / f"{side}.csv").read_text() for side in ("train", "test"))
+        for side in ("train", "test"):
+            (alike / f"{side}.csv").unlink()
+        (alike / "ava_format_with_header.csv").write_text(self.HEADER + rows)
+        return alike
+
+    def test_everything_but_the_sides_is_examined(self, undivided):
+        result = audit_of(undivided)
+        assert result.split == ""
+        assert result.as_dict()["sides"] == []
+        assert result.counts["clips"] == 3
+        assert found(result)["near-identical clips"] == 1
+        assert found(result)["classes with 1 to 4 examples in the data"] == 1
+        assert not {"train", "val", "test"}.intersection(result.classes.columns)
+        assert not [finding.name for finding in result.findings if " side" in finding.name or "train" in finding.name]
+
+    def test_the_command_says_so_in_every_form(self, undivided, capsys):
+        page = undivided / "audit.html"
+        assert main(["audit", "--data", f"microg4m:{undivided}", "--html", str(page)]) == 0
+        assert "without a split" in capsys.readouterr().out
+        assert "Without a split" in page.read_text()
+        assert main(["audit", "--data", f"microg4m:{undivided}", "--json"]) == 0
+        assert json.loads(capsys.readouterr().out)["alike"] == [
+            {"first": "a_1", "second": "c_1", "sides": [None, None]}
+        ]
+
+    def test_a_scheme_that_was_asked_for_must_be_possible(self, undivided, capsys):
+        assert main(["audit", "--data", f"microg4m:{undivided}?scheme=published", "--json"]) == 2
+        assert "no split file" in capsys.readouterr().err
+
+    def test_clips_that_the_files_leave_out_are_a_finding(self, alike):
+        rows = "".join((alike / f"{side}.csv").read_text() for side in ("train", "test"))
+        (alike / "ava_format_with_header.csv").write_text(self.HEADER + rows + "d_1,2,0,0,1,1,12,1\n")
+        result = audit_of(alike)
+        assert found(result)["clips on no side"] == 1
+        assert result.sides.clips.tolist() == [2, 0, 1]
+
+    @pytest.mark.data
+    def test_the_real_table_alone(self, test_data, tmp_path):
+        (tmp_path / "ava_format_with_header.csv").symlink_to(test_data / "microg4m" / "ava_format_with_header.csv")
+        result = audit_of(tmp_path)
+        assert result.counts["annotations"] == 13251
+        assert result.classes.labels.sum() == 13251
+
+
+class TestPage:
+    def test_what_was_not_found_comes_last(self, alike):
+        page = audit_html(audit_of(alike))
+        numbers = [int(number) for number in re.findall(r'<td class="number">(\d+)</td><td>[^<]+</td>\n', page)]
+        zeros = [not number for number in numbers]
+        assert len(set(zeros)) == 2
+        assert zeros == sorted(zeros)
+
+    def test_look_alike_clips_are_shown(self, alike, tmp_path):
+        page = tmp_path / "audit.html"
+        assert main(["audit", "--data", f"microg4m:{alike}", "--html", str(page)]) == 0
+        text = page.read_text()
+        assert text.count("<img ") == 2
+        assert 'alt="frame of a_1"' in text
+        assert 'alt="frame of c_1"' in text
+        pictures = re.findall(r'src="data:image/webp;base64,([^"]+)"', text)
+        shown = [cv2.imdecode(np.frombuffer(b64decode(each), np.uint8), cv2.IMREAD_COLOR) for each in pictures]
+        for image, clip in zip(shown, ("a_1", "c_1"), strict=True):
+            stored = cv2.imread(str(alike / "frames" / clip / f"{clip}_000003.jpg"))
+            assert np.abs(image.astype(float) - stored).mean() < 8
+
+    def test_pictures_keep_to_their_budget(self, monkeypatch):
+        """Noise, which compresses least, in more pairs than a page shows."""
+        monkeypatch.setattr("microg_da.data.audit_page.PICTURE_BYTES", 400_000)
+        noise = np.random.default_rng(0).integers(0, 256, (240, 426, 3), np.uint8)
+
+        class Frames:
+            def num_frames(self, video_id):
+                return 9
+
+            def read(self, video_id, numbers, min_short_side=None):
+                assert numbers.tolist() == [4]
+                yield noise
+
+        pairs = [AlikePair(f"a_{i}", f"b_{i}", (None, None)) for i in range(MOST_PAIRS + 5)]
+        shown = embedded_pairs(pairs, Frames())
+        assert [each.pair for each in shown] == pairs[:MOST_PAIRS]
+        assert 100_000 < sum(len(each.first) + len(each.second) for each in shown) <= 400_000
+        few = embedded_pairs(pairs[:1], Frames())
+        assert len(few[0].first) <= MOST_BYTES
 
 
 def test_close_pairs_are_those_of_a_plain_count():

@@ -5,8 +5,8 @@ import pytest
 from microg_da.config import load_config
 from microg_da.data.datamodule import DomainDatasets
 from microg_da.data.dataset import ClipDataset, Timing
-from microg_da.data.transforms import WholeViews
 from microg_da.errors import InputError
+from microg_da.transforms.view import WholeViews
 
 SMALL = ["synthetic.test_clips=1", "synthetic.workers=0", "data.image_size=32"]
 

@@ -14,8 +14,7 @@ from torch.utils.data import DataLoader, SequentialSampler
 
 from microg_da.data import DATA
 from microg_da.data.annotations import read_annotations
-from microg_da.data.batches import SameSizeBatches
-from microg_da.data.clips import collate_clips
+from microg_da.data.batches import SameSizeBatches, collate_clips
 from microg_da.data.sources import Source, open_source, parse_source, read_tree
 from microg_da.data.splits import write_split
 from microg_da.errors import InputError

@@ -10,9 +10,9 @@ from microg_da.errors import InputError
 from microg_da.evaluation import evaluate
 from microg_da.evaluation.alignment import align, to_table
 from microg_da.evaluation.calibration import CALIBRATIONS, bbse_prior, em_prior, fit_calibration
-from microg_da.evaluation.fuse import fuse
-from microg_da.evaluation.fusion import combine, fit_fusion, grouped_folds
+from microg_da.evaluation.fusion import fuse
 from microg_da.evaluation.logistic import fit_shared, sigmoid
+from microg_da.evaluation.logit_fusion import combine, fit_fusion, grouped_folds
 from microg_da.evaluation.outcomes import truth_of_boxes
 from microg_da.taxonomy import get_taxonomy
 

@@ -6,7 +6,7 @@ import pytest
 
 from microg_da.errors import InputError
 from microg_da.evaluation import evaluate
-from microg_da.evaluation.comparison import compare, holm
+from microg_da.evaluation.paired_comparison import compare, holm
 from microg_da.evaluation.protocols import get_protocol, prepare
 from microg_da.evaluation.uncertainty import METRICS, bootstrap, cluster, cluster_names, interval, weighted_scores
 from microg_da.taxonomy import get_taxonomy

@@ -5,10 +5,10 @@ import torch
 
 from microg_da.config import load_config
 from microg_da.models.detector import create_detector
+from microg_da.runs.detectors import build_detector, method_at_test
+from microg_da.runs.folder import Run
 from microg_da.taxonomy import get_taxonomy
-from microg_da.training.run import Run
 from microg_da.training.stage import save_detector
-from microg_da.training.trained import build_detector, method_at_test
 
 WIDTH = [4, 8, 8, 8]
 SMALL = [

@@ -12,9 +12,11 @@ from microg_da.config import load_config
 from microg_da.errors import InputError
 from microg_da.export import export_run
 from microg_da.models.checkpoints import compare, load_detector
+from microg_da.models.description import read_description
 from microg_da.models.detector import create_detector
-from microg_da.training.trained import load_run_detector
-from microg_da.video.load import scorer_of_file
+from microg_da.runs.detectors import load_run_detector
+from microg_da.taxonomy import get_taxonomy
+from microg_da.video.detector_loading import scorer_of_file
 
 
 def inputs():
@@ -88,7 +90,8 @@ def test_the_checkpoint_command_and_create_detector_take_the_folder(make_run, tm
     export_run(run.path, tmp_path / "out")
     assert main(["checkpoint", str(tmp_path / "out")]) == 0
     assert "fits r2plus1d_tiny" in capsys.readouterr().out
-    started = create_detector("r2plus1d_tiny", checkpoint=tmp_path / "out", width=[4, 8, 8, 8])
+    assert create_detector("r2plus1d_tiny", checkpoint=tmp_path / "out", width=[4, 8, 8, 8]).head.stride == 24
+    started = create_detector("r2plus1d_tiny", checkpoint=tmp_path / "out", roi_stride="true", width=[4, 8, 8, 8])
     _, report = compare(started, tmp_path / "out")
     assert report.fits
     # The weights fit, and still this is another detector.
@@ -174,6 +177,28 @@ def test_an_earlier_onnx_file_does_not_outlive_its_weights(make_run, tmp_path):
     (tmp_path / "out" / "model.onnx").write_bytes(b"of other weights")
     export_run(make_run().path, tmp_path / "out")
     assert not (tmp_path / "out" / "model.onnx").exists()
+
+
+def test_a_detector_file_says_which_class_each_output_is(make_run, tmp_path):
+    run = make_run()
+    taxonomy = get_taxonomy("microg50")
+    said = read_description(run.detector_file("source"))
+    assert tuple(said["action_ids"]) == taxonomy.ids
+    assert tuple(said["action_names"]) == taxonomy.names
+    made = export_run(run.path, tmp_path / "out")
+    for path in (run.detector_file("source"), made.path):
+        _, description = load_detector(path)
+        assert description.action_names[description.action_ids.index(80)] == taxonomy.label(80)
+
+
+def test_files_of_older_versions_get_their_names_from_the_taxonomy(make_run, tmp_path):
+    export_run(make_run().path, tmp_path / "out")
+    file = tmp_path / "out" / "config.json"
+    content = json.loads(file.read_text())
+    del content["action_ids"], content["action_names"]
+    file.write_text(json.dumps(content))
+    _, description = load_detector(tmp_path / "out")
+    assert description.action_names == get_taxonomy("microg50").names
 
 
 def test_classes_that_have_changed_since_are_refused(make_run, tmp_path):

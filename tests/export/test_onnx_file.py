@@ -1,5 +1,6 @@
 """ONNX: the file says what torch says, for any number of clips and boxes, and is not kept otherwise."""
 
+import json
 import shutil
 from types import SimpleNamespace
 
@@ -11,7 +12,8 @@ from microg_da.errors import InputError
 from microg_da.export import export_run, onnx_file
 from microg_da.export.onnx_file import export_onnx
 from microg_da.models.detector import create_detector
-from microg_da.training.trained import load_run_detector
+from microg_da.runs.detectors import load_run_detector
+from microg_da.taxonomy import get_taxonomy
 
 ort = pytest.importorskip("onnxruntime")
 pytest.importorskip("onnxscript")
@@ -30,7 +32,10 @@ def test_logits_are_torchs_for_any_clips_boxes_and_size_and_a_file_that_disagree
     assert made.size == (folder / "model.onnx").stat().st_size
     assert f"{made.difference:.1e}" in (folder / "README.md").read_text()
     session = ort.InferenceSession(str(folder / "model.onnx"))
-    assert session.get_modelmeta().custom_metadata_map["taxonomy"] == "microg50"
+    metadata = {key: json.loads(value) for key, value in session.get_modelmeta().custom_metadata_map.items()}
+    assert metadata == json.loads((folder / "config.json").read_text())
+    assert metadata["taxonomy"] == "microg50"
+    assert metadata["action_names"][metadata["action_ids"].index(12)] == get_taxonomy("microg50").label(12)
     rng = np.random.default_rng(0)
     for clips, people, height, width in [(1, 1, 32, 40), (3, 7, 48, 33), (2, 0, 32, 32)]:
         frames = rng.integers(0, 256, (clips, 3, 4, height, width), np.uint8)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -9,8 +10,11 @@ import time
 
 import pandas as pd
 import pytest
+import torch
 
 from microg_da.cli import main
+from microg_da.config import load_config
+from microg_da.runs.detectors import build_detector, describe_detector
 
 TINY = [
     "training.epochs=2",
@@ -96,10 +100,16 @@ def test_the_gap_recovered_is_what_its_definition_says(finished):
     folder, _ = finished
     results = json.loads((folder / "results.json").read_text())
     low, adapted, high = (row["target"]["map"] for row in results["rows"])
-    if high > low:
+    found = results["finding"]
+    assert found["gap"]["value"] == pytest.approx(high - low)
+    assert found["same_data"] is False
+    assert found["boxes"] == results["rows"][0]["target"]["num_boxes"]
+    if found["gap"]["low"] is not None and found["gap"]["low"] > 0:
         assert results["gap_recovered"] == pytest.approx((adapted - low) / (high - low))
+        assert found["absent"] is None
     else:
         assert results["gap_recovered"] is None
+        assert found["absent"] in ("no_interval", "gap_not_measurable", "no_gap")
 
 
 def test_its_saved_configuration_repeats_the_run(finished, environment):
@@ -174,3 +184,19 @@ def test_wandb_works_without_an_account(environment, tmp_path, finished):
     # The figures do not depend on who logs them.
     whole, _ = finished
     pd.testing.assert_frame_equal(detections(whole, "source_only_target"), detections(folder, "source_only_target"))
+
+
+@pytest.mark.parametrize(
+    ("word", "stride"), [("model.roi_stride=auto", "24.0"), ("model.roi_stride=true", "true")], ids=["auto", "true"]
+)
+def test_a_loaded_head_keeps_the_roi_stride_it_was_trained_at(tmp_path, capsys, word, stride):
+    """The run's config.yaml holds what `auto` came to; a stride that the user gives wins."""
+    words = ["model=r2plus1d_tiny", "model.num_frames=2", *TINY, "adaptation=source_only", word]
+    there = load_config("ava2microg", [*words, "model.roi_stride=24"])
+    detector = build_detector(there)
+    torch.save(describe_detector(there).as_dict() | {"state_dict": detector.state_dict()}, tmp_path / "trained.pt")
+    words += [f"checkpoint={tmp_path / 'trained.pt'}", "synthetic.test_clips=4", "trainer.accelerator=cpu"]
+    assert main(["fit", "--runs", str(tmp_path), "--name", "run", *words]) == 0
+    config = (tmp_path / "ava2microg" / "run" / "config.yaml").read_text()
+    assert re.search(rf"^  roi_stride: {stride}$", config, re.MULTILINE)
+    assert ("trained.pt: RoI stride 24" in capsys.readouterr().err) == (stride != "true")

@@ -1,7 +1,9 @@
 """`ingest`: footage in, a data set out that `microg4m:` reads once it is labelled."""
 
+import json
 import shutil
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -82,11 +84,47 @@ def copy_source(out, old, new):
         (["--labels", "x.xml"], "holds no clips"),
     ],
 )
-def test_bad_input(tmp_path, capsys, words, message):
+def test_bad_input(tmp_path, monkeypatch, capsys, words, message):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "v.mp4").write_text("no video")
     assert ingest(*words, "--output", tmp_path / "out") == 2
     error = capsys.readouterr().err
     assert message in error
     assert error.count("\n") == 1
+
+
+def test_a_warning_of_the_tracker_names_the_file(tmp_path, caplog, capsys):
+    """Somebody shrinks so fast that the tracker's prediction turns inside out."""
+    for package in ("av", "norfair", "scenedetect"):
+        pytest.importorskip(package)
+    from rich.console import Console
+
+    from microg_da.video.ingest import ingest as ingest_videos
+    from microg_da.video.person_detector import Persons
+    from microg_da.video.writer import Mp4Writer
+
+    for name in ("shrinking", "still"):
+        with Mp4Writer(tmp_path / f"{name}.mp4", (48, 64), 30) as writer:
+            for number in range(95):
+                writer.add(np.full((48, 64, 3), 90, np.uint8), number / 30)
+    looks = {"shrinking": iter([(5, 59), (5, 40), (5, 21), *[(30, 60)] * 90]), "still": iter([(5, 59)] * 90)}
+    for name, widths in looks.items():
+
+        def find(image, widths=widths):
+            left, right = next(widths)
+            return Persons(np.array([[left, 5.0, right, 40.0]]), np.ones(1), np.zeros(1))
+
+        ingest_videos([tmp_path / f"{name}.mp4"], find, tmp_path / "out", console=Console(width=300))
+        (source,) = (tmp_path / "out" / "sources").glob(f"{name}/source.json")
+        faults = json.loads(source.read_text())["faults"]
+        printed = capsys.readouterr().out
+        if name == "shrinking":
+            assert len(faults) == 1
+            assert "without area" in faults[0]
+            assert f"{tmp_path}/shrinking.mp4: {faults[0]}" in printed
+        else:
+            assert (faults, printed) == ([], "")
+    assert "Incorrect bounding boxes" not in caplog.text
 
 
 def test_labels_of_another_clip(tmp_path, capsys):

@@ -53,9 +53,7 @@ def test_experiments_and_sweeps_come_with_the_package(installed, tmp_path):
     names = {path.stem for path in (REPOSITORY / "experiments").glob("*.yaml")}
     assert names
     assert names == {entry["name"] for entry in json.loads(listed.stdout)["entries"]}
-    code = (
-        "from microg_da.experiments import find_sweep; import microg_da; print(find_sweep('dann'), microg_da.__file__)"
-    )
+    code = "from microg_da.config.experiments import find_sweep; import microg_da; print(find_sweep('dann'), microg_da.__file__)"
     found = subprocess.run(
         [sys.executable, "-c", code],
         capture_output=True,

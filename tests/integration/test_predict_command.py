@@ -1,6 +1,8 @@
 """`predict`: from a weight file and a video to detections and a picture."""
 
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pandas as pd
@@ -11,7 +13,8 @@ from microg_da.cli import main
 from microg_da.config import load_config
 from microg_da.data.annotations import read_detections
 from microg_da.models.detector import create_detector
-from microg_da.training.trained import describe_detector
+from microg_da.runs.detectors import describe_detector
+from microg_da.video.detector_loading import scorer_of_file
 
 pytest.importorskip("av")
 
@@ -54,6 +57,8 @@ def test_boxes_of_a_table(files, tmp_path, capsys):
     assert str(out / "detections.csv") in capsys.readouterr().out
     detections = read_detections(out / "detections.csv")
     assert len(detections) == 4 * 50
+    assert detections.attrs["scores"] == "probability"
+    assert read_detections(out / "walk" / "detections.csv").attrs["scores"] == "probability"
     assert set(detections.video_id) == {"walk"}
     assert sorted(set(detections.frame_stamp)) == [0.0, 0.5, 1.0, 1.5]
     np.testing.assert_allclose(sorted(set(detections.x1)), [0.1, 0.15, 0.2, 0.25])
@@ -67,6 +72,23 @@ def test_boxes_of_a_table(files, tmp_path, capsys):
     words = ["--checkpoint", files / "weights.pth", "--model", "r2plus1d_tiny", *words[2:6], "--threshold", "0"]
     assert predict(*words, "--video-format", "none", "--output", tmp_path / "other") == 0
     assert not list((tmp_path / "other").rglob("*.mp4"))
+
+
+def test_a_damaged_summary_is_made_again_and_damaged_settings_are_named(files, tmp_path, capsys):
+    out = tmp_path / "out"
+    words = ["--checkpoint", files / "tiny.pt", "--video", files / "walk.mp4", "--boxes", files / "boxes.csv"]
+    words += ["--output", out, "--video-format", "none"]
+    assert predict(*words) == 0
+    summary = out / "walk" / "video.json"
+    facts = summary.read_text()
+    for damaged in ("[]", "3", '{"video_id": "walk"}', facts.replace('"walk"', '"../walk"', 1), "[" * 9999):
+        summary.write_text(damaged)
+        assert predict(*words) == 0
+        assert summary.read_text() == facts
+    for damaged in ("[]", "null", "[" * 9999):
+        (out / "predict.json").write_text(damaged)
+        assert predict(*words) == 2
+        assert "predict.json" in capsys.readouterr().err
 
 
 @pytest.mark.data
@@ -95,14 +117,14 @@ def test_of_a_folder_what_cannot_be_read_is_named(files, tmp_path, capsys):
     assert predict(*words, "--output", tmp_path / "out", "--video-format", "none") == 0
     captured = capsys.readouterr()
     assert "broken.mp4: not a readable video" in captured.err
-    assert "1 video:" in captured.out
+    assert "1 file:" in captured.out
 
 
 @pytest.mark.parametrize(
     ("words", "message"),
     [
         (["--boxes", "boxes.csv"], "give either --run RUN or --checkpoint FILE"),
-        (["--checkpoint", "tiny.pt"], "give either --boxes CSV or --detector"),
+        (["--checkpoint", "tiny.pt"], "give either --boxes CSV or --person-detector"),
         (["--checkpoint", "none.pt", "--boxes", "boxes.csv"], "there is no such checkpoint"),
         (["--checkpoint", "weights.pth", "--boxes", "boxes.csv"], "Add --model NAME"),
         (["--checkpoint", "old.pt", "--boxes", "boxes.csv"], "does not say the detector's roi_stride"),
@@ -121,7 +143,7 @@ def test_of_a_folder_what_cannot_be_read_is_named(files, tmp_path, capsys):
         (["--checkpoint", "tiny.pt", "--boxes", "boxes.csv", "--video-format", "avi"], "unknown video format 'avi'"),
         (["--checkpoint", "tiny.pt", "--boxes", "boxes.csv", "--threshold", "7"], "in [0, 1]"),
         (["--checkpoint", "tiny.pt", "--boxes", "boxes.csv", "--device", "abacus"], "--device abacus"),
-        (["--checkpoint", "tiny.pt", "--boxes", "boxes.csv", "--video", "tiny.pt"], "has no boxes of 'tiny'"),
+        (["--checkpoint", "tiny.pt", "--boxes", "boxes.csv", "--video", "tiny.pt"], "not a readable video"),
         (["--checkpoint", "tiny.pt", "--boxes", "boxes.csv", "--video", "walk.mp4", "walk.mp4"], "is also at"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
@@ -133,3 +155,119 @@ def test_bad_input(files, tmp_path, monkeypatch, capsys, words, message):
     error = capsys.readouterr().err
     assert message in error
     assert error.count("\n") == 1
+
+
+def no_torch_before(words, tmp_path):
+    """What the command says in a process of its own, and whether torch was imported by then."""
+    code = (
+        "import sys; from microg_da.cli import main; status = main(sys.argv[1:]); print(status, 'torch' in sys.modules)"
+    )
+    command = [sys.executable, "-c", code, "predict", *map(str, words), "--output", str(tmp_path / "out")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=100)
+    return done.stdout.split(), done.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--checkpoint", "model.onnx"], "is an ONNX network"),
+        (["--checkpoint", "."], "Give one of the files in it: "),
+        (["--checkpoint", "none.pt"], "there is no such checkpoint"),
+        (["--checkpoint", "weights.pth", "--model", "x3d_x"], "Did you mean 'x3d_"),
+        (["--checkpoint", "weights.pth", "--roi-stride", "wide"], "expected true, published or a number"),
+        (["--run", "."], "is no run folder"),
+        (["--run", ".", "--roi-stride", "true"], "--roi-stride goes with --checkpoint"),
+        (["--checkpoint", "tiny.pt", "--person-detector", "tiny.pt"], "not an ONNX network"),
+        (["--checkpoint", "tiny.pt", "--video", "none.mp4"], "no such file or folder"),
+        (["--checkpoint", "tiny.pt", "--video", "tiny.pt"], "not a readable video file"),
+        (["--checkpoint", "tiny.pt", "--image", "broken.jpg"], "not a readable image file"),
+        (["--checkpoint", "tiny.pt", "--video", "walk.mp4", "empty.mp4"], "is empty"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_wrong_files_are_refused_before_torch_is_imported(files, tmp_path, monkeypatch, words, message):
+    monkeypatch.chdir(files)
+    (files / "model.onnx").write_bytes(b"\x08\x08\x12\x07pytorch")
+    (files / "broken.jpg").write_text("no image")
+    (files / "empty.mp4").write_bytes(b"")
+    words = words if {"--video", "--image"} & set(words) else [*words, "--video", "walk.mp4"]
+    words = words if "--person-detector" in words else [*words, "--boxes", "boxes.csv"]
+    said, error = no_torch_before(words, tmp_path)
+    assert said == ["2", "False"], error
+    assert message in error
+    assert error.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_when_nothing_can_be_read_no_folder_is_left(files, tmp_path, capsys):
+    for name in ("a.mp4", "b.jpg"):
+        (tmp_path / name).write_text("neither")
+    words = ["--checkpoint", files / "tiny.pt", "--video", tmp_path / "a.mp4", "--image", tmp_path / "b.jpg"]
+    (tmp_path / "boxes.csv").write_text("video_id,timestamp,x1,y1,x2,y2\na,0,0.1,0.1,0.5,0.5\n")
+    assert predict(*words, "--boxes", tmp_path / "boxes.csv", "--output", tmp_path / "out") == 2
+    assert "none of 2 files could be predicted" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.data
+def test_published_weights_give_the_logits_of_pyslowfast(test_data):
+    """Through the scorer that `predict` makes of the file, with its default stride."""
+    folder = test_data / "pyslowfast"
+    file = folder / "X3D_S_seed1.pyth"
+    scorer = scorer_of_file(file, "x3d_s_13x6")
+    assert (scorer.num_frames, scorer.sampling_rate, scorer.short_side) == (13, 6, 182)
+    assert len(scorer.notes) == 1
+    assert "RoI stride 16" in scorer.notes[0]
+    with np.load(folder / "X3D_S_seed1_test.npz") as stored:
+        clip, boxes, logits = (torch.from_numpy(stored[key]) for key in ("clip", "boxes", "logits"))
+    with torch.no_grad():
+        said = {
+            stride: given.detector(clip.float(), boxes[:, 1:], boxes[:, 0].long()).logits
+            for stride, given in (("auto", scorer), ("true", scorer_of_file(file, "x3d_s_13x6", roi_stride="true")))
+        }
+    # Normalisation is multiplied into convolutions, which rounds.
+    torch.testing.assert_close(said["auto"], logits, atol=1e-3, rtol=0)
+    assert (said["true"] - logits).abs().max() > 1
+
+
+def test_the_window_and_size_that_a_published_file_was_trained_with(files, tmp_path):
+    state = torch.load(files / "weights.pth", weights_only=True)
+    text = "DATA:\n  NUM_FRAMES: 4\n  SAMPLING_RATE: 16\n  TEST_CROP_SIZE: 64\n"
+    torch.save({"model_state": state, "cfg": text}, tmp_path / "w.pyth")
+    scorer = scorer_of_file(tmp_path / "w.pyth", "r2plus1d_tiny")
+    assert (scorer.num_frames, scorer.sampling_rate, scorer.short_side) == (4, 16, 64)
+    assert any("4×16" in note for note in scorer.notes)
+    usual = scorer_of_file(files / "weights.pth", "r2plus1d_tiny")
+    assert (usual.num_frames, usual.sampling_rate, usual.short_side) == (8, 4, 109)
+    assert not usual.notes
+
+
+def test_a_file_that_knows_its_stride_takes_no_other(files, tmp_path, capsys):
+    words = ["--checkpoint", files / "tiny.pt", "--roi-stride", "published", "--video", files / "walk.mp4"]
+    assert predict(*words, "--boxes", files / "boxes.csv", "--output", tmp_path / "out") == 2
+    assert "Leave --roi-stride out" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.data
+def test_a_still_and_a_folder_of_stills(test_data, tmp_path, capsys):
+    pytest.importorskip("onnxruntime")
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for name in ("Kate-Rubins.jpg", "Expedition-38-Crew.jpg"):
+        (folder / name).symlink_to(test_data / "iss_photos" / name)
+    words = ["--checkpoint", test_data / "pyslowfast" / "X3D_S_seed1.pyth", "--model", "x3d_s_13x6"]
+    words += ["--person-detector", test_data / "weights" / "yolox_nano" / "yolox_nano.onnx"]
+    words += ["--image", test_data / "videos" / "iss_still.jpg", folder, "--threshold", "0"]
+    assert predict(*words, "--output", tmp_path / "out") == 0
+    captured = capsys.readouterr()
+    assert captured.err.count("RoI stride 16") == 1
+    counts = {}
+    for name in ("iss_still", "Kate-Rubins", "Expedition-38-Crew"):
+        assert (tmp_path / "out" / name / f"{name}.jpg").is_file()
+        counts[name] = json.loads((tmp_path / "out" / name / "video.json").read_text())["persons"]
+        assert name in captured.out
+    assert counts["iss_still"] >= 2
+    assert counts["Expedition-38-Crew"] >= 2
+    detections = read_detections(tmp_path / "out" / "detections.csv")
+    assert detections.video_id.value_counts().to_dict() == {name: 50 * count for name, count in counts.items() if count}

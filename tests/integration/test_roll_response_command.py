@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from microg_da.cli import main
-from microg_da.training import roll_response
-from microg_da.training.trained import load_run_detector
+from microg_da.inference import roll_response
+from microg_da.runs.detectors import load_run_detector
 
 TINY = [
     "adaptation.name=adabn",

@@ -1,16 +1,15 @@
-"""Commands start at once, import nothing heavy, and answer a slip in one line."""
+"""Commands import nothing heavy, and answer a slip in one line."""
 
 from __future__ import annotations
 
 import re
 import subprocess
 import sys
-import time
 
 import pytest
 
-from microg_da.catalogue import KINDS
 from microg_da.cli import COMMANDS
+from microg_da.cli.catalogue import KINDS
 
 HEAVY = {"torch", "torchvision", "pytorch_lightning", "torchmetrics", "wandb", "optuna", "pandas", "matplotlib", "cv2"}
 QUICK = [["--help"], ["--version"], ["list"], *(["list", kind] for kind in KINDS), ["list", "models", "--json"]]
@@ -30,19 +29,6 @@ def test_nothing_heavy_is_imported(words):
     imported = {match[1] for match in re.finditer(r"\|\s+(\w+)[\w.]*$", done.stderr, flags=re.MULTILINE)}
     assert "argparse" in imported  # the listing was understood
     assert not imported & HEAVY
-
-
-@pytest.mark.parametrize("words", [["--help"], ["list"], *(["list", kind] for kind in KINDS)], ids=" ".join)
-def test_answers_within_half_a_second(words):
-    seconds = []
-    # The machine may be busy with something else: the quickest of a few counts.
-    while len(seconds) < 8:
-        begin = time.perf_counter()
-        assert start(*words).returncode == 0
-        seconds.append(time.perf_counter() - begin)
-        if seconds[-1] < 0.5:
-            return
-    raise AssertionError(f"took {min(seconds):.2f} s at the quickest")
 
 
 @pytest.mark.parametrize(

@@ -2,14 +2,19 @@
 
 import json
 import os
+import signal
+import subprocess
 import sys
+import time
+from pathlib import Path
 
+import optuna
 import pytest
 import yaml
 
 from microg_da.cli import main
 from microg_da.config import load_config
-from microg_da.experiments import find_sweep
+from microg_da.config.experiments import find_sweep
 
 TINY = {
     "training.epochs": 1,
@@ -85,3 +90,64 @@ def test_wandb_as_engine_asks_for_an_account(tmp_path, monkeypatch, capsys):
     assert "wandb login" in capsys.readouterr().err
     assert main(["sweep", "dann", "--engine", "wandb", "training.epochs=1"]) == 2
     assert "as it stands" in capsys.readouterr().err
+
+
+def children(pid):
+    """The processes that a process has started: the number of each, and its command line."""
+    numbers = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return {int(n): Path(f"/proc/{n}/cmdline").read_text().split("\0") for n in numbers}
+
+
+def wait_for(what, process):
+    """Until there is something, while the process runs."""
+    deadline = time.monotonic() + 200
+    while not (found := what()):
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.skipif(sys.platform != "linux", reason="finds processes in /proc")
+def test_a_worker_that_is_killed_in_the_middle_of_training_is_replaced_at_once(tmp_path):
+    folder = tmp_path / "sweeps" / "dann"
+    # Nothing that happens here happens because a sign of life is missing.
+    words = ["dann", "--trials", "2", "--workers", "2", "--heartbeat", "600", "--runs", str(tmp_path)]
+    words += [f"{key}={value}" for key, value in TINY.items()]
+    command = [sys.executable, "-m", "microg_da", "sweep", *words]
+    sweep = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+
+    def working():
+        """Each worker whose trial trains, and the name of the trial."""
+        trials = {
+            worker: words[words.index("--name") + 1]
+            for worker in children(sweep.pid)
+            for words in children(worker).values()
+            if "--name" in words
+        }
+        return {w: name for w, name in trials.items() if list(folder.glob(f"*/{name}/metrics/*/metrics.csv"))}
+
+    try:
+        killed, name = next(iter(wait_for(working, sweep).items()))
+        first = set(children(sweep.pid))
+        os.kill(killed, signal.SIGKILL)
+        wait_for(lambda: set(children(sweep.pid)) - first, sweep)
+        _, said = sweep.communicate(timeout=500)
+    finally:
+        sweep.kill()
+    assert sweep.returncode == 0
+    lost = int(name.removeprefix("trial-"))
+    storage = optuna.storages.RDBStorage(f"sqlite:///{folder / 'study.db'}")
+    trials = optuna.load_study(study_name="dann", storage=storage).get_trials()
+    (again,) = [trial for trial in trials if trial.system_attrs.get("retry_history") == [lost]]
+    assert trials[lost].state.name == "FAIL"
+    assert again.params == trials[lost].params
+    complete = [trial for trial in trials if trial.state.name == "COMPLETE"]
+    assert len(complete) == 2
+    assert again in complete
+    (note,) = [line for line in said.splitlines() if "SIGKILL" in line]
+    assert [f"trial {lost}" in note, f"trial {again.number}" in note] == [True, True]
+    # It is said when it happens, and not when all is done.
+    assert said.index(note) < said.index(f"trial {again.number}:", said.index(note)) < said.index("page:")

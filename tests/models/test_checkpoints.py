@@ -12,10 +12,12 @@ import torch
 from pyslowfast_names import PYSLOWFAST
 
 from microg_da.cli import main
+from microg_da.config import load_config
 from microg_da.errors import InputError
 from microg_da.models import create_detector
 from microg_da.models.checkpoints import compare, load_checkpoint
 from microg_da.models.weight_names import convert
+from microg_da.runs.detectors import settle_roi_stride
 from microg_da.taxonomy import get_taxonomy
 
 BOXES = torch.tensor([[4.0, 4.0, 30.0, 60.0], [10.0, 0.0, 64.0, 64.0]])
@@ -50,7 +52,7 @@ def test_every_entry_of_pyslowfast_finds_its_place(test_data, theirs, ours):
 @pytest.mark.parametrize("case", ["test", "small", "wide"])
 def test_logits_are_pyslowfasts(test_data, case):
     folder = test_data / "pyslowfast"
-    detector = create_detector("x3d_s_13x6", checkpoint=folder / "X3D_S_seed1.pyth", roi_stride="published").eval()
+    detector = create_detector("x3d_s_13x6", checkpoint=folder / "X3D_S_seed1.pyth").eval()
     with np.load(folder / f"X3D_S_seed1_{case}.npz") as stored:
         clip, boxes, logits = (torch.from_numpy(stored[key]) for key in ("clip", "boxes", "logits"))
     with torch.no_grad():
@@ -328,6 +330,69 @@ def to_caffe2(name):
     return re.sub(r"[._]?\.?(weight|bias)$", lambda m: "_" + m[1][0], name)
 
 
+class TestRoiStrideOfTheHead:
+    """The stride at which the head in a file was trained, found by what the file holds."""
+
+    CFG = "DETECTION:\n  SPATIAL_SCALE_FACTOR: {}\n"
+
+    def published(self, path, classes=50, **beside):
+        """Weights of X3D-S with the names of PySlowFast's heads; other names stay as they are."""
+        torch.manual_seed(0)
+        state = create_detector("x3d_s_13x6", classes).state_dict()
+        torch.save({"model_state": {k.removeprefix("backbone."): v for k, v in state.items()}, **beside}, path)
+        return path
+
+    @pytest.mark.parametrize(
+        ("beside", "classes", "learned"),
+        [
+            ({}, 50, 16),
+            ({"cfg": CFG.format(16)}, 50, 16),
+            ({"cfg": CFG.format(8)}, 50, 8),
+            ({"cfg": CFG.format(8)}, 80, 8),  # the rows of AVA's classes
+            ({"cfg": ": : no YAML ["}, 50, 16),
+            ({"cfg": CFG.format(8)}, 400, None),  # a new head
+        ],
+    )
+    def test_of_published_files(self, tmp_path, beside, classes, learned):
+        path = self.published(tmp_path / "w.pyth", classes, **beside)
+        report = load_checkpoint(detector := create_detector("x3d_s_13x6", roi_stride="true"), path)
+        assert report.head_stride == learned
+        assert detector.head.stride == 32
+        assert create_detector("x3d_s_13x6", checkpoint=path).head.stride == (learned or 32)
+        for explicit, stride in (("true", 32), ("published", 16), (24, 24)):
+            assert create_detector("x3d_s_13x6", checkpoint=path, roi_stride=explicit).head.stride == stride
+
+    def test_of_weights_of_this_package(self, tmp_path):
+        torch.save(create_detector("x3d_s_13x6").state_dict(), tmp_path / "w.pth")
+        assert compare(create_detector("x3d_s_13x6"), tmp_path / "w.pth")[1].head_stride is None
+
+    def test_the_command_says_it(self, tmp_path, capsys):
+        path = self.published(tmp_path / "w.pyth")
+        assert main(["checkpoint", str(path), "--model", "x3d_s_13x6"]) == 0
+        out = capsys.readouterr().out
+        assert "RoI stride 16" in out
+        assert "--roi-stride" in out
+        assert main(["checkpoint", str(path), "--model", "x3d_s_13x6", "--json"]) == 0
+        assert json.loads(capsys.readouterr().out)["head_stride"] == 16
+
+    @pytest.mark.parametrize(
+        ("words", "settled", "said"),
+        [([], 16, True), (["model.roi_stride=true"], True, False), (["model.roi_stride=24"], 24, False)],
+    )
+    @pytest.mark.parametrize("key", ["checkpoint", "model.checkpoint"])
+    def test_a_configuration_is_settled_once(self, tmp_path, key, words, settled, said):
+        path = self.published(tmp_path / "w.pyth")
+        config = load_config("ava2microg", ["model=x3d_s_13x6", f"{key}={path}", *words])
+        config, note = settle_roi_stride(config)
+        assert config.model.roi_stride == settled
+        assert (note is not None) == said
+        assert settle_roi_stride(config) == (config, None)
+
+    def test_without_a_file_the_networks_own(self):
+        config, note = settle_roi_stride(load_config("ava2microg", ["model=x3d_s_13x6"]))
+        assert (config.model.roi_stride, note) == ("true", None)
+
+
 def test_command_reports(tmp_path, capsys):
     torch.save(tiny_state(80), tmp_path / "w.pth")
     assert main(["checkpoint", str(tmp_path / "w.pth"), "--model", "r2plus1d_tiny", "--json"]) == 0
@@ -341,4 +406,4 @@ def test_command_reports(tmp_path, capsys):
     assert "does not fit" in out
     assert "missing from the file" in out
     assert main(["checkpoint", str(tmp_path / "none"), "--model", "slow_r50_8x8"]) == 2
-    assert "No such file" in capsys.readouterr().err
+    assert "there is no such checkpoint" in capsys.readouterr().err

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import doctest
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -144,3 +147,21 @@ def test_batch_norm_statistics_move_in_training_only():
     assert norm.num_batches_tracked == 0
     detector.train()(clip(), BOXES, INDEX)
     assert norm.num_batches_tracked == 1
+
+
+def test_the_examples_of_create_detector_run_and_say_eval():
+    """The docstring's by doctest, the page's as it stands; both predict the same twice, which training mode does not."""
+    tests = doctest.DocTestFinder(recurse=False).find(create_detector, globs={})
+    result = doctest.DocTestRunner().run(tests[0])
+    assert result.attempted >= 8
+    assert result.failed == 0
+    page = (Path(__file__).parents[2] / "docs" / "models.md").read_text(encoding="utf-8")
+    code = page.split("```python\n", 1)[1].split("```", 1)[0]
+    for text in (code, tests[0].docstring):
+        assert ").eval()" in text
+    names = {}
+    exec(compile(code, "docs/models.md", "exec"), names)
+    assert names["logits"].shape == (3, 50)
+    with torch.no_grad():
+        again, _ = names["detector"](names["frames"], names["boxes"], names["clip_index"])
+    assert torch.equal(again, names["logits"])

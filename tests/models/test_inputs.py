@@ -4,11 +4,11 @@ import pytest
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from microg_da.data.plane import clip_boxes
 from microg_da.errors import InputError
 from microg_da.models import create_detector
 from microg_da.models.backbone import normalise
 from microg_da.models.inputs import check_inputs
+from microg_da.transforms.affine import clip_boxes
 
 FRAMES = torch.randint(0, 256, (2, 3, 4, 48, 64), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 BOXES = torch.tensor([[4.0, 4.0, 30.0, 40.0], [10.0, 0.0, 64.0, 48.0], [1.0, 2.0, 20.0, 30.0]])

@@ -3,10 +3,10 @@
 import pytest
 import torch
 
-from microg_da.data.rotation import roll_frames
 from microg_da.errors import InputError
 from microg_da.models import create_detector
 from microg_da.models.roll_pooling import RollPooledDetector
+from microg_da.transforms.rotation import roll_frames
 
 
 def detector(roll_pooling=None, name="r2plus1d_tiny", **options):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import re
 import time
 from collections import OrderedDict
 from pathlib import Path
@@ -15,6 +16,7 @@ from safetensors.torch import save_file
 
 from microg_da.errors import InputError
 from microg_da.models.weight_files import read_weights
+from microg_da.models.weight_kinds import weight_kind
 
 STATE = {"a.weight": torch.arange(6.0).reshape(2, 3), "a.bias": torch.ones(2)}
 
@@ -167,10 +169,33 @@ def test_three_gigabytes_of_nothing_are_refused_at_once(tmp_path, head):
 
 
 def test_absent_file_and_folder(tmp_path):
-    with pytest.raises(InputError, match="No such file"):
+    with pytest.raises(InputError, match=r"none\.pyth: there is no such checkpoint"):
         read_weights(tmp_path / "none.pyth")
-    with pytest.raises(InputError, match="directory"):
+    with pytest.raises(InputError, match="folder without weights"):
         read_weights(tmp_path)
+
+
+def make(folder, *files):
+    for file in files:
+        (folder / file).parent.mkdir(parents=True, exist_ok=True)
+        (folder / file).write_bytes(b"\x08\x08\x12\x07pytorch")
+
+
+@pytest.mark.parametrize(
+    ("files", "given", "wanted"),
+    [
+        (["a/epoch_1.pyth", "a/note.txt"], "a", "a/epoch_1.pyth"),
+        (["run/config.yaml", "run/checkpoints/adapt/detector.pt"], "run", "run/checkpoints/adapt/detector.pt"),
+        (["run/config.yaml"], "run", "has trained a detector"),
+        (["x/model.onnx", "x/model.safetensors"], "x/model.onnx", "x"),
+        (["y/model.onnx"], "y/model.onnx", "what it was made from"),
+    ],
+)
+def test_what_to_give_instead(tmp_path, monkeypatch, files, given, wanted):
+    monkeypatch.chdir(tmp_path)
+    make(tmp_path, *files)
+    with pytest.raises(InputError, match=rf"Give.* {re.escape(wanted)}\b|wait until.*{wanted}"):
+        weight_kind(given)
 
 
 def test_ordered_and_numpy_scalar_content(tmp_path):

@@ -12,6 +12,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from microg_da.evaluation.finding import find
+from microg_da.evaluation.intervals import Interval, Intervals
 from microg_da.taxonomy import get_taxonomy
 
 # A few AVA actions of each group; ids need not be contiguous.
@@ -30,7 +32,7 @@ CLASSES = {
     80: ("watch (a person)", "PI"),
 }
 GUARD = {
-    "collapsed": False, "reason": "", "source_rate": 0.03, "target_rate": 0.02, "agreement": 0.4, "flagged": [12, 14]
+    "verdict": "sound", "collapsed": False, "reason": "", "source_rate": 0.03, "target_rate": 0.02, "agreement": 0.4, "flagged": [12, 14]
 }  # fmt: skip
 LEVELS = {
     ("source_only", "source"): 0.8,
@@ -76,11 +78,22 @@ def make_results(rng: np.random.Generator, levels: dict[tuple[str, str], float] 
         tested = {d: scores(rng, levels[name, d]) if (name, d) in levels else None for d in ("source", "target")}
         said = {"validators": {"entropy": -0.1 * len(rows), "mmd": 0.1 * len(rows) - 1}, "collapse": dict(GUARD)}
         rows.append({"name": name, "method": method, "seconds": float(rng.uniform(20, 200)), **tested, **said})
-    maps = {row["name"]: row["target"]["map"] for row in rows}
-    gap = None
-    if len(maps) == 3:
-        gap = (maps["adapted"] - maps["source_only"]) / (maps["target_supervised"] - maps["source_only"])
-    return {"rows": rows, "gap_recovered": gap}
+    return add_finding({"rows": rows})
+
+
+def add_finding(results: dict, width: float = 0.02) -> dict:
+    """Results with what they say, if every interval reaches ``width`` to either side."""
+    maps = {row["name"]: row["target"]["map"] for row in results["rows"]}
+
+    def around(name: str) -> Interval | None:
+        if not {"source_only", name} <= maps.keys():
+            return None
+        difference = maps[name] - maps["source_only"]
+        return Interval(difference - width, difference + width)
+
+    intervals = Intervals({}, around("adapted"), around("target_supervised"), None, {}, {}, 12)
+    found = find(results["rows"], intervals)
+    return results | {"gap_recovered": found.gap_recovered, "finding": found.as_dict()}
 
 
 def write_metrics(rng: np.random.Generator, path: Path, steps: int) -> None:
@@ -169,6 +182,12 @@ def write_tables(rng: np.random.Generator, folder: Path, rows: Iterable[str], vi
 def results() -> dict:
     """What ``results.json`` of a complete run holds."""
     return make_results(np.random.default_rng(3))
+
+
+@pytest.fixture
+def with_finding() -> Callable[..., dict]:
+    """``with_finding(results, width=0.02)``: the results with what they say."""
+    return add_finding
 
 
 @pytest.fixture

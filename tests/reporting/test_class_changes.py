@@ -10,8 +10,8 @@ import pytest
 
 from microg_da.cli import main
 from microg_da.reporting.class_changes import OWN_SOURCE_ONLY, class_changes
-from microg_da.reporting.compare import compare_runs
-from microg_da.reporting.run_folder import RunFolder, read_run_folder
+from microg_da.reporting.run_comparison import compare_runs
+from microg_da.runs.reader import RunFolder, read_run_folder
 
 
 @pytest.fixture
@@ -43,7 +43,7 @@ def test_differences_are_taken_seed_by_seed(make):
         assert change.deviation == pytest.approx(statistics.stdev(wanted.values()))
     assert set(dann.classes) == set(ap(runs[0]))  # and not the class without ground truth
     assert dann.largest == max(abs(value) for change in dann.classes.values() for _, value in change.seeds)
-    assert [c.mean for c in dann.ordered] == sorted((c.mean for c in dann.classes.values()), reverse=True)
+    assert [c.mean for _, c in dann.ordered] == sorted((c.mean for c in dann.classes.values()), reverse=True)
 
 
 def test_groups_are_means_over_their_classes(make):

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from sklearn.metrics import confusion_matrix
 
 from microg_da.reporting.confusion import confusion, confusion_content, confusions
-from microg_da.reporting.run_folder import read_run_folder
-from microg_da.reporting.target_test import TargetTest
+from microg_da.reporting.target_scores import TargetTest
+from microg_da.runs.reader import read_run_folder
 from microg_da.taxonomy import get_taxonomy
 
 TAXONOMY = get_taxonomy("microg50")

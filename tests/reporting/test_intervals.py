@@ -10,8 +10,8 @@ import pytest
 
 from microg_da.evaluation.uncertainty import bootstrap, interval
 from microg_da.reporting.intervals import FEWEST_VIDEOS, RESAMPLES, target_intervals
-from microg_da.reporting.run_folder import read_run_folder
-from microg_da.reporting.target_test import TargetTest
+from microg_da.reporting.target_scores import TargetTest
+from microg_da.runs.reader import read_run_folder
 
 
 @pytest.fixture

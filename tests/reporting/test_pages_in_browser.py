@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from microg_da.reporting import gallery, write_report
-from microg_da.reporting.compare import compare_runs, write_comparison
+from microg_da.reporting.run_comparison import compare_runs, write_comparison
 
 selenium = pytest.importorskip("selenium.webdriver", reason="selenium is not installed (extra `dev`)")
 from selenium.webdriver.common.by import By  # noqa: E402

@@ -261,6 +261,50 @@ def test_negative_transfer_and_oracle_are_marked(make_run):
     assert gap.startswith("−")
 
 
+def test_a_change_within_its_interval_is_none(make_run, with_finding):
+    folder = make_run(examples=0)
+    edit(folder / "results.json", lambda results: results.update(with_finding(results, width=1.0)))
+    page = render(folder)
+    assert "no measurable change" in page.text
+    assert "negative transfer" not in page.text.lower()
+    assert "the gap is within its interval" in page.table("Model", "AUROC")[3][6]
+    assert not re.search(r"\d %", page.table("Model", "AUROC")[3][6])
+    coloured = [a for _, a in page.tags if {"better", "worse"} & set((a.get("class") or "").split())]
+    assert {a["class"].split()[0] for a in coloured} <= {"after"}  # the legend alone
+
+
+def test_without_intervals_nothing_is_called_better_or_worse(make_run):
+    folder = make_run(examples=0)
+    edit(folder / "results.json", lambda results: results.pop("finding"))
+    page = render(folder)
+    heading = page.text[: page.text.index("Scores")]
+    assert "no interval" in heading
+    assert not re.search("raises|lowers|no measurable", heading)
+
+
+def test_few_boxes_and_the_same_data_are_said_first(make_run):
+    folder = make_run(examples=0, tables=True)
+    shutil.copy(folder / "ground_truth" / "target.csv", folder / "ground_truth" / "source.csv")
+
+    def few(results):
+        for row in results["rows"]:
+            row["target"]["num_boxes"] = 72  # as many as the tables hold
+        del results["finding"]
+
+    edit(folder / "results.json", few)
+    page = render(folder)
+    assert "on only 72 boxes" in page.text
+    assert "Source and target are the same data" in page.text
+
+
+def test_figures_of_the_gap_chart_stand_on_either_side_of_their_marks(make_run):
+    close = {("source_only", "source"): 0.4, ("source_only", "target"): 0.41}
+    page = render(make_run(levels=close, examples=0))
+    heights = {a["y"] for tag, a in page.tags if tag == "text" and "figure" in (a.get("class") or "")}
+    above, below = sorted(map(float, heights))
+    assert below - above > 12 + 11  # a letter's height, and the mark's
+
+
 @pytest.mark.parametrize(
     "levels",
     [
@@ -343,6 +387,7 @@ def test_a_single_logged_step_is_a_dot(run_folder):
             "epoch",
             ["1", "2", "3"],
         ),
+        ("step,epoch,train/loss,val/map\n9,0,0.7,\n9,0,,0.2\n", "epoch", ["1"]),
         ("step,epoch,train/loss\n0,0,0.7\n5,0,0.6\n10,1,0.5\n", "step", ["0", "2", "4", "6", "8", "10"]),
     ],
 )
@@ -354,7 +399,7 @@ def test_curves_run_over_epochs_if_each_logs_once(run_folder, content, axis, tic
     chart = chart[: chart.index("</svg>")]
     assert f"Loss against {axis}" in chart
     assert re.findall(r'text-anchor="middle">([^<]*)<', chart) == ticks
-    assert chart.count("<polyline") == 1
+    assert chart.count("<polyline") == (len(ticks) > 1)
 
 
 @pytest.mark.parametrize("name", ["results.json", "run.json"])

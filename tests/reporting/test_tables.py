@@ -14,7 +14,7 @@ from rich.console import Console
 
 from microg_da.errors import InputError
 from microg_da.reporting import results_table, write_results_csv
-from microg_da.reporting.tables import duration, is_negative_transfer, per_class, per_group, percent
+from microg_da.reporting.tables import duration, finding_of, is_negative_transfer, per_class, per_group, percent
 
 
 def printed(results: dict) -> list[str]:
@@ -52,12 +52,30 @@ def test_duration(seconds, text):
 def test_results_table_fits_a_terminal_and_shows_every_figure(results):
     lines = printed(results)
     assert "…" not in "".join(lines)
-    for row, line in zip(results["rows"], lines[-3:], strict=True):
+    for row, line in zip(results["rows"], lines[3:6], strict=True):
         figures = line.split("  ", 1)[1]
         for key in ("map", "f1_macro", "recall_macro", "auroc_macro"):
             assert percent(row["target"][key]) in figures
-    assert f"{percent(results['gap_recovered'])} %" in lines[-2]
-    assert "adapted (dann)" in lines[-2]
+    assert f"{percent(results['gap_recovered'])} %" in lines[4]
+    assert "adapted (dann)" in lines[4]
+    change = results["finding"]["change"]
+    assert " to ".join(percent(change[bound], signed=True) for bound in ("low", "high")) in " ".join(lines[6:])
+
+
+def test_the_table_gives_no_gap_recovered_of_a_gap_within_its_interval(results, with_finding):
+    noise = with_finding(results, width=1.0)
+    text = " ".join(" ".join(printed(noise)).split())
+    assert noise["finding"]["absent"] == "gap_not_measurable"
+    assert " %" not in text.split("change:")[0]
+    assert "no measurable change" in text
+    assert "gap recovered is not given" in text
+
+
+def test_the_table_says_how_few_boxes_there_are(results, with_finding):
+    assert "boxes" not in " ".join(printed(results))
+    for row in results["rows"]:
+        row["target"]["num_boxes"] = 12
+    assert "only 12 boxes" in " ".join(printed(with_finding(results)))
 
 
 def test_results_table_of_one_row(results):
@@ -65,10 +83,13 @@ def test_results_table_of_one_row(results):
     assert lines[-1].startswith("source-only")
 
 
-def test_negative_transfer_only_marks_an_adaptation_below_source_only(results):
-    assert [is_negative_transfer(results, row) for row in results["rows"]] == [False, False, False]
+def test_negative_transfer_only_marks_an_adaptation_below_source_only(results, with_finding):
+    assert not is_negative_transfer(finding_of(results))
     results["rows"][1]["target"]["map"] = results["rows"][0]["target"]["map"] - 0.01
-    assert [is_negative_transfer(results, row) for row in results["rows"]] == [False, True, False]
+    assert not is_negative_transfer(finding_of(with_finding(results)))  # within its interval
+    assert is_negative_transfer(finding_of(with_finding(results, width=0.005)))
+    results["finding"] = None
+    assert not is_negative_transfer(finding_of(results))  # without an interval nothing is said
 
 
 def test_per_class_puts_rows_side_by_side(results):

@@ -98,6 +98,17 @@ def test_the_command_draws_a_sweep_and_names_the_windows_that_were_refused(make_
     assert "polyline" in page or "circle" in page
 
 
+@pytest.mark.parametrize(
+    "content",
+    ['{"trials": [', "[]", "{}", '{"trials": {}}', '{"trials": [3]}', '{"trials": [{"state": "failed"}]}', "[" * 9999],
+)
+def test_a_damaged_record_of_a_sweep_is_named(make_window, content):
+    folder = make_window(8, 2).parent
+    (folder / "sweep.json").write_text(content)
+    with pytest.raises(InputError, match=r"sweep\.json"):
+        read_windows([folder])
+
+
 def test_shades_run_from_the_lowest_to_the_highest(make_window, tmp_path):
     found = read_windows([make_window(t, 2, seed=t) for t in (4, 8, 16)])
     shades = [shade for _, cells in heat_map(found.grid("adapted")) for _, shade in cells]

@@ -11,9 +11,9 @@ from torch.utils.data import Dataset
 
 from microg_da.config import load_config
 from microg_da.data import datamodule
-from microg_da.data.clips import Clip, ClipKey
 from microg_da.data.datamodule import DomainDatasets, StageData
 from microg_da.training.stage import make_trainer
+from microg_da.types import Clip, ClipKey
 
 WORDS = ["adaptation=dann", "adaptation.epochs=1", "training.epochs=2"]
 
@@ -54,7 +54,7 @@ class Draws(Dataset):
 def test_a_seed_reaches_workers(monkeypatch, tmp_path, workers):
     import pytorch_lightning as pl
 
-    from microg_da.training.run import Run
+    from microg_da.runs.folder import Run
 
     monkeypatch.setattr(datamodule.DomainDatasets, "get", lambda *_, **__: Draws())
 

@@ -2,10 +2,13 @@
 
 import contextlib
 import dataclasses
+import io
 import itertools
 import os
+import re
 import signal
 import subprocess
+import sys
 import time
 from multiprocessing import get_context
 
@@ -15,8 +18,9 @@ from optuna.trial import TrialState
 from rich.console import Console
 
 from microg_da.errors import InputError
+from microg_da.sweeps import worker as workers
 from microg_da.sweeps.file import read_sweep
-from microg_da.sweeps.study import counting_trials, open_storage
+from microg_da.sweeps.study import MAX_RETRIES, counting_trials, open_storage
 from microg_da.sweeps.trial import TrialRunner
 from microg_da.sweeps.worker import Plan, _one_trial, _work_in_process, run_plan, total_trials, work
 
@@ -162,6 +166,47 @@ def test_a_killed_workers_trial_is_begun_again_and_no_point_is_lost(make_quick_s
     assert len(counting_trials(study)) == 4
 
 
+LONG = 600
+"""Seconds between signs of life: what is done sooner was not done because they were missing."""
+
+
+@pytest.mark.slow
+def test_a_trial_that_kills_its_workers_fails_and_the_others_are_done(make_quick_sweep, make_plan):
+    path = make_quick_sweep(method="grid", parameters={"data.image_size": {"values": [18, 32, 48]}})
+    console = Console(file=io.StringIO(), width=200)
+    study = run_plan(make_plan(path, heartbeat=LONG), 2, console)
+    attempts = [t for t in study.get_trials() if t.user_attrs.get("values") == {"data.image_size": 18}]
+    assert [trial.state for trial in attempts] == [TrialState.FAIL] * (1 + MAX_RETRIES)
+    # Each attempt had a worker of its own.
+    assert len({trial.user_attrs["worker"] for trial in attempts}) == len(attempts)
+    assert sorted(v["data.image_size"] for v in values(study)) == [32, 48]
+    assert "SIGKILL" in attempts[-1].user_attrs["reason"]
+    assert not any("reason" in trial.user_attrs for trial in attempts[:-1])
+    notes = [line for line in console.file.getvalue().splitlines() if line.startswith("note")]
+    said = [tuple(map(int, re.findall(r"trial (\d+)", note))) for note in notes]
+    numbers = [trial.number for trial in attempts]
+    assert said == [*itertools.pairwise(numbers), (numbers[-1],)]
+
+
+@pytest.mark.slow
+def test_workers_that_die_before_they_begin_a_trial_are_not_replaced_for_ever(make_quick_sweep, make_plan, monkeypatch):
+    plan = make_plan(make_quick_sweep(method="grid", parameters={"seed": {"values": [0, 1]}}))
+    # The file is there for this process and not for the others, which cannot read it.
+    started = []
+    begin = workers._start_worker
+
+    def begin_in_vain(plan):
+        started.append(begin(dataclasses.replace(plan, file=f"{plan.file}.none.yaml")))
+        return started[-1]
+
+    monkeypatch.setattr(workers, "_start_worker", begin_in_vain)
+    console = Console(file=io.StringIO(), width=200)
+    study = run_plan(plan, 2, console)
+    assert [process.exitcode for process in started] == [2] * (2 + 2 * MAX_RETRIES)
+    assert console.file.getvalue().count("not replaced") == 2
+    assert sorted(v["seed"] for v in values(study)) == [0, 1]
+
+
 @pytest.mark.slow
 def test_an_interrupted_trial_is_given_back(make_quick_sweep, make_plan, hold):
     plan = make_plan(make_quick_sweep(method="grid", parameters={"seed": {"values": [0, 1]}}))
@@ -176,6 +221,21 @@ def test_an_interrupted_trial_is_given_back(make_quick_sweep, make_plan, hold):
     assert [trial.state for trial in study.get_trials()] == [TrialState.FAIL, TrialState.WAITING]
     work(plan, QUIET)
     assert sorted(v["seed"] for v in values(study)) == [0, 1]
+
+
+@pytest.mark.slow
+def test_a_command_that_is_asked_to_end_ends_its_workers_which_give_their_trials_back(
+    make_quick_sweep, make_plan, hold, tmp_path
+):
+    path = make_quick_sweep(method="grid", parameters={"seed": {"values": [0, 1, 2]}})
+    words = [str(path), "--workers", "2", "--heartbeat", str(LONG), "--runs", str(tmp_path / "runs")]
+    _, study = make_plan(path, heartbeat=LONG, overrides=("logger=csv",)).open()
+    command = subprocess.Popen([sys.executable, "-m", "microg_da", "sweep", *words])
+    wait_for_trials(study, 2)
+    command.terminate()
+    assert command.wait(150) == 130
+    states = [trial.state for trial in study.get_trials()]
+    assert sorted(states) == sorted([TrialState.FAIL, TrialState.WAITING] * 2)
 
 
 def test_a_signal_that_python_swallows_while_it_forks_ends_the_trial(make_quick_sweep, make_plan, hold, monkeypatch):

@@ -6,8 +6,8 @@ from itertools import pairwise
 import pytest
 import yaml
 
+from microg_da.config.experiments import sweep_files
 from microg_da.errors import InputError
-from microg_da.experiments import sweep_files
 from microg_da.sweeps.file import Hyperband, read_sweep
 
 
@@ -86,6 +86,8 @@ def test_nested_parameters_reach_the_command_as_wandb_writes_them(make_sweep, tm
         ({"early_terminate": {"type": "envelope"}}, ["envelope"]),
         ({"run_cap": "many"}, ["run_cap='many'"]),
         ({"run_cap": 0}, ["run_cap=0"]),
+        ({"project": 2024}, ["project=2024", "text"]),
+        ({"entity": ["me"]}, ["entity=['me']", "text"]),
         ({"metric": {"name": "adapt-val/map", "target": float("nan")}}, ["target=nan"]),
         ({"command": ["microg_da", "fit", "${args}", "--experiment"]}, ["--experiment"]),
         (

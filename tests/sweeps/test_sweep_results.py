@@ -1,13 +1,18 @@
 """The table, the page and the best experiment."""
 
+import dataclasses
 import io
+import math
 import re
 
+import numpy as np
+import optuna
 import pytest
 from rich.console import Console
 
 from microg_da.config import load_config
 from microg_da.sweeps.file import read_sweep
+from microg_da.sweeps.plots import _number_axis, axes_of
 from microg_da.sweeps.results import read_results, readable_study, results_table, write_best, write_page
 from microg_da.sweeps.trial import TrialRunner
 from microg_da.sweeps.worker import Plan, run_plan
@@ -84,11 +89,69 @@ def test_the_page_holds_everything_and_escapes_what_users_wrote(results, tmp_pat
 
 
 def test_plots_show_the_values_and_not_the_quantiles_that_optuna_keeps(results):
-    shown = readable_study(results)
-    assert [t.params["training.lr"] for t in shown.trials] == [
-        t.user_attrs["values"]["training.lr"] for t in results.complete
-    ]
-    assert shown.best_value == results.best.value
+    shown = {trial.number: trial.params["training.lr"] for trial in readable_study(results).trials}
+    assert shown == {trial.number: trial.user_attrs["values"]["training.lr"] for trial in results.complete}
+    assert readable_study(results).best_value == results.best.value
+
+
+def test_the_history_shows_each_trial_at_its_own_number(results, tmp_path, monkeypatch):
+    # One of them has failed: its number stays free.
+    failed = results.complete[2]
+    results = dataclasses.replace(results, trials=[trial for trial in results.trials if trial is not failed])
+    drawn = {}
+    original = optuna.visualization.plot_optimization_history
+
+    def record(*args, **options):
+        drawn["figure"] = original(*args, **options)
+        return drawn["figure"]
+
+    monkeypatch.setattr(optuna.visualization, "plot_optimization_history", record)
+    write_page(results, tmp_path / "sweep.html")
+    points = next(trace for trace in drawn["figure"].data if trace.mode == "markers")
+    shown = {x: y for x, y in zip(points.x, points.y, strict=True) if not math.isnan(y)}
+    assert shown == {trial.number: trial.value for trial in results.complete}
+    assert failed.number not in shown
+    assert drawn["figure"].layout.yaxis.title.text == "adapt-val/map"
+
+
+def test_the_ticks_of_every_axis_are_distinct_and_where_they_belong(results):
+    for axis, values in zip(
+        axes_of(results),
+        [[t.value for t in results.complete]]
+        + [[t.user_attrs["values"][name] for t in results.complete] for name in results.sweep.varied],
+        strict=True,
+    ):
+        texts = [text for _, text in axis.ticks]
+        assert len(set(texts)) == len(texts), axis.name
+        assert all(-1e-6 <= place <= 1 + 1e-6 for place in [*axis.places, *(place for place, _ in axis.ticks)])
+        # The order of trials along an axis of numbers is that of their values.
+        if all(isinstance(value, float) for value in values):
+            assert np.argsort(axis.places, kind="stable").tolist() == np.argsort(values, kind="stable").tolist()
+
+
+@pytest.mark.parametrize("log", [False, True])
+@pytest.mark.parametrize(
+    ("low", "high"), [(0.33181, 0.33184), (0.01, 1), (1e-6, 10), (0.0998, 0.1003), (3e-5, 4e-5), (1, 3), (0.5, 0.5)]
+)
+def test_numbers_that_lie_close_or_far_apart_have_ticks_that_can_be_told_apart(low, high, log):
+    axis = _number_axis("x", [low, high], log=log)
+    texts = [text for _, text in axis.ticks]
+    assert len(set(texts)) == len(texts)
+    assert len(texts) >= (2 if high > low else 1)
+    if high > low:
+        # A tick stands where its text says.
+        scale = np.log if log else np.asarray
+        expected = (scale(np.array(texts, float)) - scale(low)) / (scale(high) - scale(low))
+        np.testing.assert_allclose([place for place, _ in axis.ticks], expected, atol=1e-6)
+
+
+def test_a_choice_shows_its_values_in_order(make_quick_sweep, run_sweep):
+    names = ["the same beginning of many letters, a", "the same beginning of many letters, b"]
+    parameters = {"training.lr": {"values": [0.002, 0.001, 0.01]}, "description": {"values": names}}
+    results = run_sweep(make_quick_sweep(method="grid", parameters=parameters), 6)
+    ticks = {axis.name: [text for _, text in axis.ticks] for axis in axes_of(results)}
+    assert ticks["training.lr"] == ["0.001", "0.002", "0.01"]
+    assert ticks["description"] == names
 
 
 def test_a_sweep_by_target_labels_says_oracle_on_every_output(make_quick_sweep, run_sweep, tmp_path):

@@ -11,11 +11,11 @@ import pytest
 import torch
 
 from microg_da.data.annotations import write_annotations, write_detections
-from microg_da.data.clips import Clip, ClipKey
 from microg_da.files import write_json
+from microg_da.runs.folder import Run
 from microg_da.training import examples
 from microg_da.training.examples import choose_keyframes, write_examples
-from microg_da.training.run import Run
+from microg_da.types import Clip, ClipKey
 
 
 def labels(*actions: set[int]) -> pd.DataFrame:

@@ -7,16 +7,16 @@ import pytest
 import torch
 from torch import nn
 
-from microg_da.adaptation.base import Adaptation
+from microg_da.adaptation.base import DomainAdaptation, NoArguments, Task
 from microg_da.adaptation.self_training import SelfTraining as Labeller
 from microg_da.config import AugmentConfig, TrainingConfig, load_config
 from microg_da.data import datamodule
-from microg_da.data.clips import Clip, ClipKey, collate_clips
+from microg_da.data.batches import collate_clips
 from microg_da.data.datamodule import DomainDatasets, StageData
 from microg_da.errors import InputError
 from microg_da.training.experiment import fit, method_label
 from microg_da.training.module import DetectorModule, build_optimizer
-from microg_da.training.run import gap_recovered
+from microg_da.types import Clip, ClipKey
 
 TINY = [
     "training.epochs=1", "adaptation.epochs=1", "training.batch_size=4", "data.image_size=48", "synthetic.train_clips=8",
@@ -69,8 +69,8 @@ def test_target_labels_are_opened_for_bounds_and_oracles_alone(tmp_path, monkeyp
 
 def test_a_method_hears_how_common_a_class_is_among_source_training_people(tmp_path, monkeypatch):
     heard = []
-    monkeypatch.setattr(Labeller, "before_epoch", lambda self, *_: heard.append(self.class_rates))
-    monkeypatch.setattr(Labeller, "training_losses", Adaptation.training_losses)
+    monkeypatch.setattr(Labeller, "before_epoch", lambda self, *_: heard.append(self.task.class_rates))
+    monkeypatch.setattr(Labeller, "training_losses", DomainAdaptation.training_losses)
     words = ["adaptation=self_training", "adaptation.test_time=roll_tta", "adaptation.test_time_args.rolls=2"]
     config = load_config("ava2microg", [*TINY, *words])
     fit(config, root=tmp_path)
@@ -119,11 +119,11 @@ def batch(labels=1.0):
     return collate_clips([Clip(frames, boxes, boxes / 8, torch.full((1, 2), labels), ClipKey("clip_7", 46))])
 
 
-class Nan(Adaptation):
+class Nan(DomainAdaptation):
     def __init__(self):
-        super().__init__(None, feature_dim=1, num_classes=1)
+        super().__init__(NoArguments(), Task(feature_dim=1, num_classes=1, class_groups=(0,)))
 
-    def training_losses(self, *_):
+    def step_losses(self, *_):
         return {"supervised": torch.tensor(1.0), "domain": torch.tensor(float("nan"))}
 
 
@@ -169,24 +169,6 @@ def test_frozen_parameters_are_left_out():
 )
 def test_a_label_claims_rotation_only_where_clips_were_turned(words, label):
     assert method_label(load_config("ava2microg", words)) == label
-
-
-def rows(**maps):
-    return [{"name": name, "target": {"map": value}} for name, value in maps.items()]
-
-
-@pytest.mark.parametrize(
-    ("maps", "expected"),
-    [
-        ({"source_only": 0.3, "adapted": 0.4, "target_supervised": 0.5}, 0.5),
-        ({"source_only": 0.3, "adapted": 0.2, "target_supervised": 0.5}, -0.5),
-        ({"source_only": 0.5, "adapted": 0.6, "target_supervised": 0.5}, None),
-        ({"source_only": 0.5, "adapted": 0.6}, None),
-        ({"source_only": None, "adapted": 0.6, "target_supervised": 0.7}, None),
-    ],
-)
-def test_the_gap_recovered(maps, expected):
-    assert gap_recovered(rows(**maps)) == (pytest.approx(expected) if expected is not None else None)
 
 
 def test_what_a_data_set_skips_is_listed_in_the_run_folder(tmp_path, monkeypatch):

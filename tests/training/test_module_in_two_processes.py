@@ -13,14 +13,14 @@ from gloo_pair import run_pair
 
 from microg_da.adaptation.base import create_adaptation
 from microg_da.config import AugmentConfig, TrainingConfig, load_config
-from microg_da.data.clips import Clip, ClipKey
-from microg_da.data.datamodule import DOMAINS, StageData
+from microg_da.data.datamodule import StageData
 from microg_da.evaluation.metric import DetectionMetrics
+from microg_da.inference.feature_sample import PeopleSample
 from microg_da.models.detector import create_detector
 from microg_da.taxonomy import get_taxonomy
 from microg_da.training.module import DetectorModule
-from microg_da.training.people_sample import PeopleSample
 from microg_da.training.stage import quiet
+from microg_da.types import DOMAINS, Clip, ClipKey
 from microg_da.validation.observations import Observations
 
 IDS = get_taxonomy("microg50").ids

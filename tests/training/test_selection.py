@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from microg_da.adaptation import ADAPTATIONS
-from microg_da.adaptation.base import Adaptation
+from microg_da.adaptation.base import DomainAdaptation
 from microg_da.config import load_config
 from microg_da.training.experiment import fit
 from microg_da.validation import VALIDATORS
@@ -16,7 +16,7 @@ WORDS = [
 ]  # fmt: skip
 
 
-class Collapsing(Adaptation):
+class Collapsing(DomainAdaptation):
     """In its first epoch a classifier that tells people apart; then one that says no to everything, and is sure."""
 
     steps = 0
@@ -56,6 +56,7 @@ def test_a_validator_chooses_the_epoch_before_the_collapse(tmp_path, collapsing)
     chosen = torch.load(run.detector_file("adapt"), weights_only=True)["state_dict"]
     assert (chosen["head.projection.bias"] == 0).all()
     row = run.row("adapted")
+    assert row["collapse"]["verdict"] == "sound"
     assert row["collapse"]["collapsed"] is False
     assert set(row["validators"]) == set(VALIDATORS)
     assert row["validators"]["entropy"] == pytest.approx(table["validator/entropy"][0], rel=1e-4)

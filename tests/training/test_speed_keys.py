@@ -11,10 +11,10 @@ from torch import nn
 from microg_da.config import load_config
 from microg_da.data.datamodule import DomainDatasets
 from microg_da.errors import InputError
-from microg_da.training import testing
+from microg_da.inference import scoring as testing
+from microg_da.inference.scoring import score_detector
+from microg_da.runs.detectors import load_run_detector
 from microg_da.training.experiment import fit
-from microg_da.training.testing import score_detector
-from microg_da.training.trained import load_run_detector
 
 TINY = [
     "adaptation=source_only", "training.epochs=1", "training.batch_size=4", "data.image_size=48", "synthetic.workers=0",

@@ -84,7 +84,15 @@ def test_equal_domains_are_healthy():
 @pytest.mark.parametrize("count", [0, 1, 9])
 def test_of_a_few_people_nothing_is_said(count):
     found = report(people(VARIED), torch.full((count, C), -9.0))
+    assert found.verdict == "too_few_people"
     assert not found.collapsed
+    assert str(count) in found.reason
+    assert found.as_dict()["verdict"] == "too_few_people"
+
+
+def test_from_ten_people_on_there_is_a_verdict():
+    assert report(people(VARIED), torch.full((10, C), -9.0)).verdict == "collapsed"
+    assert report(people(VARIED), people(VARIED, 10, seed=1)).verdict == "sound"
 
 
 def test_without_source_people_answers_alone_are_compared():

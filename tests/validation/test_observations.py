@@ -8,8 +8,8 @@ import pytest
 import torch
 from gloo_pair import run_pair
 
-from microg_da.data.clips import Clip, ClipKey, collate_clips
-from microg_da.models.detector import Prediction
+from microg_da.data.batches import collate_clips
+from microg_da.types import Clip, ClipKey, Prediction
 from microg_da.validation.observations import Observations, Observed
 
 C, D = 3, 4

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 from video_helpers import scene
 
-from microg_da.video.drawing import Label, colour_of, draw_note, draw_person
+from microg_da.video.drawing import Label, _card, colour_of, draw_note, draw_people
 from microg_da.video.reader import Video
 from microg_da.video.writer import GIF_SECONDS, GIF_WIDTH, GifWriter, Mp4Writer
 
@@ -16,7 +16,7 @@ ACTIONS = (("stand", 91), ("carry/hold", 44))
 
 def drawn(box, size=(270, 480), **label):
     image = np.full((*size, 3), 90, np.uint8)
-    draw_person(image, np.array(box), Label(3, **label))
+    draw_people(image, [(np.array(box), Label(3, **label))])
     return image
 
 
@@ -52,6 +52,13 @@ def test_the_dial_points_to_the_head():
     assert math.isnan(Label(1, ()).roll)
 
 
+def test_no_action_is_said_in_full():
+    """The panel is as wide as its text: right of the last letter there is a margin."""
+    card = _card(Label(1, ()), 20)
+    ink = (np.abs(card.astype(int) - card[-1, -1]).max(axis=2) > 40).any(axis=0)
+    assert not ink[-5:].any()
+
+
 def test_colours_of_neighbours_differ():
     colours = np.array([colour_of(number) for number in range(12)], int)
     assert np.abs(np.diff(colours, axis=0)).max(axis=1).min() > 60
@@ -84,3 +91,14 @@ def test_gif_is_small_and_short(tmp_path):
             image.seek(frame)
             durations.append(image.info["duration"])
     assert sum(durations) / 1000 == pytest.approx(GIF_SECONDS, abs=0.2)
+
+
+CROWD = [(0.30, 0.3, 0.42, 0.9), (0.40, 0.3, 0.52, 0.9), (0.45, 0.32, 0.6, 0.92), (0.31, 0.35, 0.44, 0.95)]
+
+
+def test_every_person_of_a_crowd_has_a_panel_of_its_own():
+    labels = [Label(number, ACTIONS) for number in range(4)]
+    together, alone = np.full((480, 854, 3), 90, np.uint8), np.full((480, 854, 3), 90, np.uint8)
+    draw_people(together, [(np.array(box), label) for box, label in zip(CROWD, labels, strict=True)])
+    draw_people(alone, [(np.array(CROWD[0]), labels[0])])
+    assert changed(together).sum() > 3 * changed(alone).sum()

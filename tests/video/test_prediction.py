@@ -3,22 +3,25 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
 from video_helpers import brightness_scorer, find_red, scene, write_video
 
+from microg_da.adaptation.base import NoArguments, Task, TestTimeMethod
+from microg_da.adaptation.predictor import Predictor
 from microg_da.data.annotations import read_detections
 from microg_da.data.dataset import ClipDataset, Timing
 from microg_da.data.frames import VideoFiles
-from microg_da.data.transforms import WholeViews
 from microg_da.errors import InputError
 from microg_da.models.detector import create_detector
-from microg_da.video.people import DetectedPeople, ListedPeople, read_box_table
+from microg_da.transforms.view import WholeViews
+from microg_da.video.action_scorer import ActionScorer
+from microg_da.video.box_sources import DetectedPeople, ListedPeople, read_box_table
 from microg_da.video.predict import PredictOptions, analyse, predict_video
 from microg_da.video.reader import Video
-from microg_da.video.scorer import ActionScorer
 
 
 @pytest.fixture
@@ -43,7 +46,7 @@ def test_scores_are_those_of_the_training_data_set(tmp_path):
     path = write_video(tmp_path / "v.mp4", frames.astype(np.uint8))
     detector = create_detector("r2plus1d_tiny").eval()
     base = brightness_scorer()
-    scorer = ActionScorer(detector, base.method, base.taxonomy, 8, 4, 40, "tiny", batch_size=2)
+    scorer = ActionScorer(Predictor(detector), base.taxonomy, 8, 4, 40, "tiny", batch_size=2)
     rows = [("v", s, 0.1, 0.2, 0.6, 0.9, 1) for s in (0.0, 0.5, 1.0, 1.5, 2.0, 2.4)]
     rows.insert(2, ("v", 0.5, 0.5, 0.1, 0.9, 0.7, 2))
     table = read_box_table(boxes_csv(tmp_path / "b.csv", rows), ["v"])
@@ -138,20 +141,22 @@ def test_a_video_without_people(tmp_path, scorer, video_format):
     assert (facts["persons"], facts["detections"], facts["keyframes"]) == (0, 0, 2)
     assert read_detections(tmp_path / "out" / "detections.csv").empty
     made = sorted(path.suffix for path in (tmp_path / "out").iterdir())
-    assert made == sorted([".csv", ".csv", ".json", *([] if video_format == "none" else [f".{video_format}"])])
+    assert made == sorted([".csv", ".csv", ".json", ".json", *([] if video_format == "none" else [f".{video_format}"])])
 
 
 def test_a_method_that_adapts_while_tested_is_told_of_each_video(tmp_path, scorer):
     calls = []
 
-    class Told(type(scorer.method)):
+    class Told(TestTimeMethod):
         def start_test(self, detector):
             calls.append("start")
 
         def end_test(self, detector):
             calls.append("end")
 
-    scorer.method.__class__ = Told
+    task = Task(feature_dim=1, num_classes=50, class_groups=(0,) * 50)
+    predictor = Predictor(scorer.predictor.detector, Told(NoArguments(), task))
+    scorer = replace(scorer, predictor=predictor)
     video = Video(write_video(tmp_path / "v.mp4", walk(20)))
     rows = [("v", 0.3, 0.1, 0.1, 0.9, 0.9, 1)]
     table = read_box_table(boxes_csv(tmp_path / "b.csv", rows), ["v"])
@@ -199,7 +204,7 @@ from pathlib import Path
 import numpy as np
 sys.path.insert(0, sys.argv[2])
 from video_helpers import brightness_scorer, find_red, scene, write_video
-from microg_da.video.people import DetectedPeople
+from microg_da.video.box_sources import DetectedPeople
 from microg_da.video.predict import PredictOptions, predict_video
 from microg_da.video.reader import Video
 seconds, folder = int(sys.argv[1]), Path(sys.argv[3])

@@ -9,11 +9,11 @@ import pytest
 import torch
 from torch import nn
 
-from microg_da.adaptation.base import create_adaptation
-from microg_da.models.detector import Prediction
+from microg_da.adaptation.predictor import Predictor
 from microg_da.taxonomy import get_taxonomy
-from microg_da.video.persons import Persons
-from microg_da.video.scorer import ActionScorer
+from microg_da.types import Prediction
+from microg_da.video.action_scorer import ActionScorer
+from microg_da.video.person_detector import Persons
 
 av = pytest.importorskip("av", reason="PyAV is not installed")
 
@@ -77,10 +77,8 @@ class Brightness(nn.Module):
 
 def brightness_scorer() -> ActionScorer:
     """A scorer with the rule of :class:`Brightness`."""
-    method = create_adaptation("source_only", feature_dim=1, num_classes=50)
     return ActionScorer(
-        Brightness().eval(),
-        method,
+        Predictor(Brightness().eval()),
         get_taxonomy("microg50"),
         num_frames=4,
         sampling_rate=3,

@@ -112,7 +112,4 @@ ADAPTATIONS = Registry(
     },
 )
 
-ORACLES = ("joint", "target_supervised")
-"""The methods that train on target labels; whatever a run of theirs writes says so."""
-
-__all__ = ["ADAPTATIONS", "ORACLES"]
+__all__ = ["ADAPTATIONS"]

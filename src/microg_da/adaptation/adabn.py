@@ -10,10 +10,10 @@ import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from microg_da.adaptation.base import Adaptation
-from microg_da.data.clips import ClipBatch
+from microg_da.adaptation.base import TrainingMethod, detect
 from microg_da.errors import InputError
 from microg_da.models.detector import ActionDetector
+from microg_da.types import ClipBatch
 
 
 @dataclass
@@ -27,14 +27,18 @@ class AdaBNArguments:
     max_clips: int | None = None
 
 
-class AdaBN(Adaptation):
+class AdaBN(TrainingMethod):
     """Running statistics of every batch-norm layer, taken anew over unlabelled target clips; no weight changes.
 
     Li et al., "Adaptive Batch Normalization for practical domain adaptation", Pattern Recognition 80, 2018.
     """
 
     Arguments: ClassVar[type] = AdaBNArguments
-    trains: ClassVar[bool] = False
+    has_epochs: ClassVar[bool] = False
+
+    def check_detector(self, detector: ActionDetector) -> None:
+        """The detector has batch normalisation."""
+        layers_with_statistics(detector)
 
     def before_training(
         self, detector: ActionDetector, source: Iterable[ClipBatch], target: Iterable[ClipBatch]
@@ -50,9 +54,7 @@ class AdaBN(Adaptation):
 @torch.no_grad()
 def reestimate_batch_norm(detector: ActionDetector, clips: Iterable[ClipBatch], max_clips: int | None = None) -> None:
     """Set the running statistics of every batch-norm layer to those of ``clips``, each clip counted once."""
-    layers = [module for module in detector.modules() if isinstance(module, _BatchNorm) and module.track_running_stats]
-    if not layers:
-        raise InputError("adaptation 'adabn' needs batch normalisation, and this model has none. Choose another one.")
+    layers = layers_with_statistics(detector)
     was_training = {module: module.training for module in detector.modules()}
     momenta = [layer.momentum for layer in layers]
     detector.eval()
@@ -68,13 +70,25 @@ def reestimate_batch_norm(detector: ActionDetector, clips: Iterable[ClipBatch], 
             for layer in layers:
                 # The weight of this batch in the running mean over all clips so far: a smaller last batch counts less.
                 layer.momentum = len(batch) / seen
-            detector(batch.frames, batch.boxes, batch.clip_index)
+            detect(detector, batch)
     finally:
         for layer, momentum in zip(layers, momenta, strict=True):
             layer.momentum = momentum
         _restore_modes(was_training)
     if not seen:
         raise InputError("adaptation 'adabn' found no target clip to take statistics from.")
+
+
+def layers_with_statistics(detector: ActionDetector) -> list[_BatchNorm]:
+    """The batch-norm layers that keep running statistics.
+
+    Raises:
+        InputError: if there is none.
+    """
+    layers = [module for module in detector.modules() if isinstance(module, _BatchNorm) and module.track_running_stats]
+    if not layers:
+        raise InputError("adaptation 'adabn' needs batch normalisation, and this model has none. Choose another one.")
+    return layers
 
 
 def _restore_modes(was_training: dict[nn.Module, bool]) -> None:

@@ -5,16 +5,17 @@ from __future__ import annotations
 import itertools
 import math
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
+from microg_da.adaptation.base import Losses, Task, TestTimeMethod
 from microg_da.adaptation.losses import bernoulli_entropy
 from microg_da.adaptation.source_free import SourceFree, SourceFreeArguments, bernoulli_divergence, mean_or_zero
-from microg_da.data.clips import ClipBatch
 from microg_da.errors import InputError
-from microg_da.models.detector import ActionDetector, Prediction
+from microg_da.models.detector import ActionDetector
+from microg_da.types import ClipBatch, Prediction
 
 VARIANCE_FLOOR = 1e-4
 """Added to a feature's variance, so that one that hardly varies in a batch has no say."""
@@ -53,18 +54,17 @@ class ATCoN(SourceFree):
     """
 
     Arguments: ClassVar[type] = ATCoNArguments
+    has_companion: ClassVar[bool] = True
 
-    def __init__(self, arguments: ATCoNArguments, **task: Any) -> None:
-        super().__init__(arguments, **task)
+    def __init__(self, arguments: ATCoNArguments, task: Task) -> None:
+        super().__init__(arguments, task)
         if arguments.slices < 1:
             raise InputError(f"adaptation.args.slices={arguments.slices}: expected at least 1.")
+        self.attention = SliceAttention(arguments, task)
 
-    def training_losses(
-        self, detector: ActionDetector, source: ClipBatch | None, target: ClipBatch | None, progress: float
-    ) -> dict[str, Tensor]:
+    def training_losses(self, detector: ActionDetector, target: ClipBatch, progress: float) -> Losses:
         """``feature_consistency``, ``prediction_consistency``, ``entropy``, ``prior`` and ``pseudo_label``."""
-        assert target is not None
-        local, attended = self._predict(detector, target)
+        local, attended = self.attention.predict_slices(detector, target)
         arguments = self.arguments
         losses, _ = self.information_losses(attended)
         features = feature_consistency(local.features, arguments.redundancy)
@@ -75,11 +75,23 @@ class ATCoN(SourceFree):
             **losses,
         }
 
+    @property
+    def companion(self) -> SliceAttention:
+        """Slices weighted by confidence, as in training."""
+        return self.attention
+
+
+class SliceAttention(TestTimeMethod):
+    """A person's prediction is made of temporal slices weighted by confidence."""
+
+    Arguments: ClassVar[type] = ATCoNArguments
+
     def predict(self, detector: ActionDetector, batch: ClipBatch) -> Prediction:
         """Slices weighted by confidence."""
-        return self._predict(detector, batch)[1]
+        return self.predict_slices(detector, batch)[1]
 
-    def _predict(self, detector: ActionDetector, batch: ClipBatch) -> tuple[Prediction, Prediction]:
+    def predict_slices(self, detector: ActionDetector, batch: ClipBatch) -> tuple[Prediction, Prediction]:
+        """Predictions of the slices, ``(K, S, C)`` and ``(K, S, D)``, and those of the whole clip."""
         local, grids = detector.local_predictions(batch.frames, batch.boxes, batch.clip_index, self.arguments.slices)
         weights = confidence_weights(local.logits)
         whole = (weights[:, :, None, None, None] * grids).sum(dim=1)

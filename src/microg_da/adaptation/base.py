@@ -1,19 +1,13 @@
-"""What every adaptation method is: a module that turns source and target predictions into losses.
+"""The base classes of adaptation methods.
 
-A method overrides the hooks it needs and leaves the rest:
+There are two kinds, and a run has at most one of each.
 
-* :meth:`Adaptation.losses`, for methods that add losses on RoI features or logits (most of them), or
-  :meth:`Adaptation.target_losses`, for those that do without source clips (``uses_source = False``);
-* :meth:`Adaptation.training_losses`, for methods that need more than one forward pass;
-* :meth:`Adaptation.before_training`, for methods that look at clips once or keep a copy of the source model;
-* :meth:`Adaptation.before_epoch`, for methods that label the target clips anew every epoch;
-* :meth:`Adaptation.turns`, for methods that learn from target clips under rolls of their own choice;
-* :meth:`Adaptation.take_over`, for methods that act at test time with what the training method has learnt;
-* :meth:`Adaptation.after_step` and :meth:`Adaptation.after_training`, for methods with a teacher;
-* :meth:`Adaptation.predict` between :meth:`Adaptation.start_test` and :meth:`Adaptation.end_test`, for methods that
-  act at test time.
+* A :class:`TrainingMethod` turns clips into losses. Subclass :class:`DomainAdaptation` (labelled source clips and
+  unlabelled target clips), :class:`SourceFreeAdaptation` (unlabelled target clips alone) or :class:`Supervised`
+  (labelled clips alone).
+* A :class:`TestTimeMethod` turns a batch into a prediction with a detector that is already trained.
 
-What a method keeps in its parameters and buffers is saved with checkpoints and with the finished detector.
+Parameters, buffers and extra state of a method are saved with checkpoints and with the finished detector.
 """
 
 from __future__ import annotations
@@ -28,118 +22,147 @@ from torch import Tensor, nn
 
 from microg_da.adaptation import ADAPTATIONS
 from microg_da.adaptation.losses import multilabel_bce
-from microg_da.data.clips import ClipBatch, concatenate_batches
+from microg_da.data.batches import concatenate_batches
 from microg_da.errors import InputError, unknown_name
-from microg_da.models.detector import ActionDetector, Prediction
+from microg_da.models.detector import ActionDetector
+from microg_da.types import ClipBatch, Prediction
+
+Losses = dict[str, Tensor]
+"""Named, weighted losses; their sum is minimised."""
 
 
 @dataclass
 class NoArguments:
-    """For methods that have nothing to set."""
+    """The arguments of a method that has nothing to set."""
 
 
-class Adaptation(nn.Module):
-    """One way to use unlabelled target clips.
+@dataclass(frozen=True)
+class Task:
+    """What a method knows about the detector and the labels.
+
+    Attributes:
+        feature_dim: D, the length of a RoI feature.
+        num_classes: C.
+        class_groups: ``(C,)`` the group of each class (movement, object manipulation, person interaction) as an index.
+        class_rates: ``(C,)`` the share of source training people who have each class; None if it is not known.
+    """
+
+    feature_dim: int
+    num_classes: int
+    class_groups: tuple[int, ...]
+    class_rates: tuple[float, ...] | None = None
+
+
+class Method(nn.Module):
+    """What training methods and test-time methods have in common.
 
     Args:
         arguments: an instance of the class's ``Arguments``.
-        feature_dim: D, the length of a RoI feature.
-        num_classes: C.
-        class_groups: ``(C,)`` the group of each class (movement, object manipulation, person interaction) as an
-            index; None puts all classes into one.
-        class_rates: ``(C,)`` the share of source training people who have each class; None if it is not known.
+        task: what is known of the detector and the labels.
 
     Attributes:
-        Arguments: dataclass of the method's own settings, filled from ``adaptation.args``.
-        trains: whether the method has a training stage; one that only looks at clips once, or acts at test time,
-            does not.
-        uses_source: whether its training stage reads labelled source clips.
-        uses_target_labels: whether its training stage reads target labels; such a method is an oracle.
+        Arguments: dataclass of the method's settings, filled from ``adaptation.args``.
+        uses_target_labels: whether the method reads target labels. Such a method is an oracle.
     """
 
     Arguments: ClassVar[type] = NoArguments
-    trains: ClassVar[bool] = True
-    uses_source: ClassVar[bool] = True
     uses_target_labels: ClassVar[bool] = False
 
-    def __init__(
-        self,
-        arguments: Any,
-        *,
-        feature_dim: int,
-        num_classes: int,
-        class_groups: Sequence[int] | None = None,
-        class_rates: Sequence[float] | None = None,
-    ) -> None:
+    def __init__(self, arguments: Any, task: Task) -> None:
         super().__init__()
         self.arguments = arguments
-        self.feature_dim = feature_dim
-        self.num_classes = num_classes
-        self.class_groups = tuple(class_groups) if class_groups is not None else (0,) * num_classes
-        self.class_rates = tuple(class_rates) if class_rates is not None else None
+        self.task = task
 
-    # ------------------------------------------------------------------------------------------------ training
-
-    def losses(self, source: Prediction, target: Prediction, labels: Tensor, progress: float) -> dict[str, Tensor]:
-        """Named, weighted losses besides the supervised one.
+    def check_detector(self, detector: ActionDetector) -> None:
+        """Refuse a detector that the method cannot act on. Called before a run, with a detector that may be changed.
 
         Args:
-            source: predictions for the ``K_s`` people of the source batch (``K_s`` may be 0).
-            target: predictions for the ``K_t`` people of the unlabelled target batch (``K_t`` may be 0).
-            labels: ``(K_s, C)`` labels of the source people.
-            progress: how much of the stage is done, in [0, 1).
+            detector: on the ``meta`` device: its layers and shapes can be looked at, its weights cannot.
+
+        Raises:
+            InputError: saying what the detector lacks.
         """
-        return {}
 
-    def target_losses(self, target: Prediction, progress: float) -> dict[str, Tensor]:
-        """Named, weighted losses of a method without source clips; arguments as in :meth:`losses`."""
-        raise NotImplementedError(f"{type(self).__name__} does not train without source clips")
 
-    def training_losses(
+class TestTimeMethod(Method):
+    """Turns a batch into a prediction with a trained detector.
+
+    :meth:`prepare` looks at training clips once. :meth:`predict` is called for each batch between :meth:`start_test`
+    and :meth:`end_test`.
+    """
+
+    __test__ = False  # pytest collects classes named Test*
+
+    def prepare(self, detector: ActionDetector, source: Iterable[ClipBatch], target: Iterable[ClipBatch]) -> None:
+        """Look at training clips once, after the detector is trained.
+
+        Both iterables are lazy and can be iterated several times.
+
+        Args:
+            detector: in evaluation mode.
+            source: source training clips, in order, each as it is tested: not augmented, without a random crop.
+            target: target training clips, likewise.
+        """
+
+    def start_test(self, detector: ActionDetector) -> None:
+        """Called before a pass over test or validation clips."""
+
+    def predict(self, detector: ActionDetector, batch: ClipBatch) -> Prediction:
+        """Predict the people of a batch; gradients are available under ``torch.enable_grad()``."""
+        return detect(detector, batch)
+
+    def end_test(self, detector: ActionDetector) -> None:
+        """Called after such a pass; leaves the detector as :meth:`start_test` found it."""
+
+
+class TrainingMethod(Method):
+    """Trains a detector in one stage.
+
+    Attributes:
+        uses_source: whether the stage reads labelled source clips.
+        has_epochs: whether the stage takes steps. A method without them changes the detector in
+            :meth:`before_training` alone.
+        has_companion: whether :attr:`companion` is a method.
+    """
+
+    uses_source: ClassVar[bool] = True
+    has_epochs: ClassVar[bool] = True
+    has_companion: ClassVar[bool] = False
+
+    def step_losses(
         self, detector: ActionDetector, source: ClipBatch | None, target: ClipBatch | None, progress: float
-    ) -> dict[str, Tensor]:
-        """All losses of one step; their sum is minimised. One forward pass serves both domains.
+    ) -> Losses:
+        """The losses of one step.
 
         Args:
             detector: the network in training.
             source: labelled source clips, augmented; None in a stage without source clips.
-            target: unlabelled target clips, augmented; None in a stage without target clips.
+            target: target clips, augmented; None in a stage without target clips.
             progress: how much of the stage is done, in [0, 1).
         """
-        if source is None:
-            assert target is not None
-            return self.target_losses(detector(target.frames, target.boxes, target.clip_index), progress)
-        assert source.labels is not None
-        if target is None:
-            prediction = detector(source.frames, source.boxes, source.clip_index)
-            return {"supervised": multilabel_bce(prediction.logits, source.labels)}
-        both = concatenate_batches(source, target)
-        prediction = detector(both.frames, both.boxes, both.clip_index)
-        of_source, of_target = split_prediction(prediction, source.num_boxes)
-        supervised = multilabel_bce(of_source.logits, source.labels)
-        return {"supervised": supervised, **self.losses(of_source, of_target, source.labels, progress)}
+        raise NotImplementedError
 
     def before_training(
         self, detector: ActionDetector, source: Iterable[ClipBatch], target: Iterable[ClipBatch]
     ) -> None:
-        """Look at training clips once, before (or, with ``trains = False``, instead of) training.
+        """Look at training clips once, before training.
 
         Called again when an interrupted stage is resumed, before its state is read back. Both iterables are lazy and
-        can be walked several times: a method pays only for what it looks at.
+        can be iterated several times.
 
         Args:
             detector: the source model, in evaluation mode.
-            source: source training clips, in order, each as it is tested: not augmented, no random crop. They may
-                carry labels.
-            target: target training clips, likewise, never with labels.
+            source: source training clips, in order, each as it is tested: not augmented, without a random crop. They
+                may carry labels.
+            target: target training clips, likewise, without labels.
         """
 
     def before_epoch(self, detector: ActionDetector, target: Iterable[ClipBatch], epoch: int) -> None:
-        """Called at the beginning of each epoch with the detector in evaluation mode, e.g. to label target clips.
+        """Called at the beginning of each epoch, e.g. to label target clips.
 
         Args:
-            detector: the network as it is.
-            target: all target training clips, as in :meth:`before_training`, never with labels; lazy.
+            detector: the network, in evaluation mode.
+            target: all target training clips, as in :meth:`before_training`; lazy.
             epoch: counted from 0.
         """
 
@@ -154,35 +177,104 @@ class Adaptation(nn.Module):
         """
         return None
 
-    def take_over(self, trained: Adaptation) -> None:
-        """Take from the method that trained the detector what this one needs at test time.
-
-        Called after training and before :meth:`before_training`, and only where one method trains and another acts at
-        test time.
-        """
-
     def after_step(self, detector: ActionDetector) -> None:
-        """Called after each step of the optimiser, e.g. to let a teacher follow."""
+        """Called after each step of the optimiser, e.g. to update a teacher."""
 
     def after_training(self, detector: ActionDetector) -> None:
-        """Leave in ``detector`` what is to be tested and saved, e.g. the weights of a teacher."""
+        """Leave in ``detector`` what is tested and saved, e.g. the weights of a teacher."""
 
-    # -------------------------------------------------------------------------------------------- test and validation
-
-    def start_test(self, detector: ActionDetector) -> None:
-        """Called before a pass over test or validation clips."""
-
-    def predict(self, detector: ActionDetector, batch: ClipBatch) -> Prediction:
-        """What the adapted detector says about a batch; gradients may be asked for with ``torch.enable_grad()``."""
-        return detector(batch.frames, batch.boxes, batch.clip_index)
+    def network(self, detector: ActionDetector) -> ActionDetector:
+        """The network that is validated during the stage: the detector, or a teacher that replaces it at the end."""
+        return detector
 
     @property
-    def acts_at_test_time(self) -> bool:
-        """Whether it predicts anything else than the trained detector by itself does."""
-        return any(getattr(type(self), hook) is not getattr(Adaptation, hook) for hook in ("start_test", "predict"))
+    def companion(self) -> TestTimeMethod | None:
+        """The test-time method that this method's detector is made for, if it has one of its own."""
+        return None
 
-    def end_test(self, detector: ActionDetector) -> None:
-        """Called after such a pass; leaves the detector as :meth:`start_test` found it."""
+
+class DomainAdaptation(TrainingMethod):
+    """Trains on labelled source clips and unlabelled target clips.
+
+    Override :meth:`losses` for losses on RoI features or logits. Override :meth:`training_losses` for more than one
+    forward pass.
+    """
+
+    def step_losses(
+        self, detector: ActionDetector, source: ClipBatch | None, target: ClipBatch | None, progress: float
+    ) -> Losses:
+        """The losses of one step; arguments as in :meth:`TrainingMethod.step_losses`."""
+        return self.training_losses(detector, required(source, "source"), required(target, "target"), progress)
+
+    def training_losses(
+        self, detector: ActionDetector, source: ClipBatch, target: ClipBatch, progress: float
+    ) -> Losses:
+        """The supervised loss of the source, and :meth:`losses`. One forward pass serves both domains."""
+        of_source, of_target = forward_both(detector, source, target)
+        labels = labels_of(source)
+        return {
+            "supervised": multilabel_bce(of_source.logits, labels),
+            **self.losses(of_source, of_target, labels, progress),
+        }
+
+    def losses(self, source: Prediction, target: Prediction, labels: Tensor, progress: float) -> Losses:
+        """Losses in addition to the supervised one.
+
+        Args:
+            source: predictions for the ``K_s`` people of the source batch (``K_s`` may be 0).
+            target: predictions for the ``K_t`` people of the unlabelled target batch (``K_t`` may be 0).
+            labels: ``(K_s, C)`` labels of the source people.
+            progress: how much of the stage is done, in [0, 1).
+        """
+        return {}
+
+
+class SourceFreeAdaptation(TrainingMethod):
+    """Trains on unlabelled target clips alone.
+
+    Override :meth:`losses` for losses on RoI features or logits. Override :meth:`training_losses` for more than one
+    forward pass.
+    """
+
+    uses_source: ClassVar[bool] = False
+
+    def step_losses(
+        self, detector: ActionDetector, source: ClipBatch | None, target: ClipBatch | None, progress: float
+    ) -> Losses:
+        """The losses of one step; arguments as in :meth:`TrainingMethod.step_losses`."""
+        return self.training_losses(detector, required(target, "target"), progress)
+
+    def training_losses(self, detector: ActionDetector, target: ClipBatch, progress: float) -> Losses:
+        """The losses of one forward pass."""
+        return self.losses(detect(detector, target), progress)
+
+    def losses(self, target: Prediction, progress: float) -> Losses:
+        """The losses of the ``K_t`` target people (``K_t`` may be 0); arguments as in :class:`DomainAdaptation`."""
+        raise NotImplementedError
+
+
+class Supervised(TrainingMethod):
+    """Trains on the labels of the source, as the source stage does."""
+
+    def step_losses(
+        self, detector: ActionDetector, source: ClipBatch | None, target: ClipBatch | None, progress: float
+    ) -> Losses:
+        """The supervised loss; target clips are not looked at."""
+        return supervised_losses(detector, required(source, "source"))
+
+
+def detect(detector: ActionDetector, batch: ClipBatch) -> Prediction:
+    """The detector's own prediction for the people of a batch."""
+    prediction: Prediction = detector(batch.frames, batch.boxes, batch.clip_index)
+    return prediction
+
+
+def forward_both(detector: ActionDetector, first: ClipBatch, second: ClipBatch) -> tuple[Prediction, Prediction]:
+    """One forward pass over two batches.
+
+    Batch statistics are those of both, and a pass over both costs less than two passes.
+    """
+    return split_prediction(detect(detector, concatenate_batches(first, second)), first.num_boxes)
 
 
 def split_prediction(prediction: Prediction, count: int) -> tuple[Prediction, Prediction]:
@@ -193,6 +285,33 @@ def split_prediction(prediction: Prediction, count: int) -> tuple[Prediction, Pr
     )
 
 
+def supervised_losses(detector: ActionDetector, batch: ClipBatch) -> Losses:
+    """Binary cross-entropy of a labelled batch."""
+    return {"supervised": multilabel_bce(detect(detector, batch).logits, labels_of(batch))}
+
+
+def required(batch: ClipBatch | None, domain: str) -> ClipBatch:
+    """The batch of a domain that the method reads.
+
+    Raises:
+        RuntimeError: if the stage was set up without it.
+    """
+    if batch is None:
+        raise RuntimeError(f"the method trains on {domain} clips, and the stage was set up without them")
+    return batch
+
+
+def labels_of(batch: ClipBatch) -> Tensor:
+    """``(K, C)`` labels of a labelled batch.
+
+    Raises:
+        RuntimeError: if the batch has none.
+    """
+    if batch.labels is None:
+        raise RuntimeError(f"the method trains on labels, and a batch of the {batch.domain} domain has none")
+    return batch.labels
+
+
 def create_adaptation(
     name: str,
     arguments: Mapping[str, Any] | None = None,
@@ -201,7 +320,7 @@ def create_adaptation(
     num_classes: int,
     class_groups: Sequence[int] | None = None,
     class_rates: Sequence[float] | None = None,
-) -> Adaptation:
+) -> Method:
     """Build a method by name.
 
     Args:
@@ -209,25 +328,26 @@ def create_adaptation(
         arguments: values for the fields of its ``Arguments``.
         feature_dim: D, the length of a RoI feature.
         num_classes: C.
-        class_groups: see :class:`Adaptation`.
-        class_rates: likewise.
+        class_groups: ``(C,)`` the group of each class as an index; None puts all classes into one group.
+        class_rates: see :class:`Task`.
 
     Raises:
         InputError: if the name or an argument does not exist, or a value has the wrong type.
     """
-    method: type[Adaptation] = ADAPTATIONS.load(name, "adaptation.name")
-    return method(
-        method_arguments(name, arguments),
-        feature_dim=feature_dim,
-        num_classes=num_classes,
-        class_groups=class_groups,
-        class_rates=class_rates,
-    )
+    method: type[Method] = ADAPTATIONS.load(name, "adaptation.name")
+    groups = tuple(class_groups) if class_groups is not None else (0,) * num_classes
+    rates = tuple(class_rates) if class_rates is not None else None
+    return method(method_arguments(name, arguments), Task(feature_dim, num_classes, groups, rates))
+
+
+def methods_of(kind: type[Method]) -> tuple[str, ...]:
+    """The names of the registered methods of one kind, e.g. of :class:`TrainingMethod`."""
+    return tuple(name for name in ADAPTATIONS if issubclass(ADAPTATIONS.load(name), kind))
 
 
 def method_arguments(name: str, arguments: Mapping[str, Any] | None = None, *, key: str = "adaptation.args") -> Any:
     """The ``Arguments`` of a method, filled and checked; errors as :func:`create_adaptation`."""
-    method: type[Adaptation] = ADAPTATIONS.load(name, "adaptation.name")
+    method: type[Method] = ADAPTATIONS.load(name, "adaptation.name")
     schema = OmegaConf.structured(method.Arguments)
     for argument, value in (arguments or {}).items():
         if argument not in schema:

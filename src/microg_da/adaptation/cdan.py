@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from microg_da.adaptation.base import Adaptation
+from microg_da.adaptation.base import DomainAdaptation, Losses, Task
 from microg_da.adaptation.dann import (
     balanced_domain_loss,
     build_domain_classifier,
@@ -17,7 +17,7 @@ from microg_da.adaptation.dann import (
     reverse_gradient,
 )
 from microg_da.adaptation.losses import bernoulli_entropy
-from microg_da.models.detector import Prediction
+from microg_da.types import Prediction
 
 
 @dataclass
@@ -41,7 +41,7 @@ class CDANArguments:
     random_dim: int = 1024
 
 
-class CDAN(Adaptation):
+class CDAN(DomainAdaptation):
     """RoI features from which a classifier that also knows the predicted actions cannot tell the domain.
 
     The paper conditions on one softmax distribution by the product of features and probabilities. Here every class
@@ -58,16 +58,16 @@ class CDAN(Adaptation):
     random_features: Tensor | None
     random_condition: Tensor | None
 
-    def __init__(self, arguments: CDANArguments, *, feature_dim: int, num_classes: int, **task: Any) -> None:
-        super().__init__(arguments, feature_dim=feature_dim, num_classes=num_classes, **task)
-        condition_dim = num_classes + 1
-        randomised = feature_dim * condition_dim > arguments.max_dim
-        width = arguments.random_dim if randomised else feature_dim * condition_dim
-        self.register_buffer("random_features", torch.randn(feature_dim, width) if randomised else None)
+    def __init__(self, arguments: CDANArguments, task: Task) -> None:
+        super().__init__(arguments, task)
+        condition_dim = task.num_classes + 1
+        randomised = task.feature_dim * condition_dim > arguments.max_dim
+        width = arguments.random_dim if randomised else task.feature_dim * condition_dim
+        self.register_buffer("random_features", torch.randn(task.feature_dim, width) if randomised else None)
         self.register_buffer("random_condition", torch.randn(condition_dim, width) if randomised else None)
         self.domain_classifier = build_domain_classifier(width, arguments.hidden_dim)
 
-    def losses(self, source: Prediction, target: Prediction, labels: Tensor, progress: float) -> dict[str, Tensor]:
+    def losses(self, source: Prediction, target: Prediction, labels: Tensor, progress: float) -> Losses:
         """The domain loss; the detector receives its gradient reversed and scaled."""
         strength = reversal_schedule(progress, self.arguments.gamma) * self.arguments.weight
         domains = (source, target)

@@ -8,9 +8,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from microg_da.adaptation.base import Adaptation
+from microg_da.adaptation.base import DomainAdaptation, Losses
 from microg_da.adaptation.losses import nothing
-from microg_da.models.detector import Prediction
+from microg_da.types import Prediction
 
 
 @dataclass
@@ -27,7 +27,7 @@ class CORALArguments:
     mean_weight: float = 0.0
 
 
-class CORAL(Adaptation):
+class CORAL(DomainAdaptation):
     """RoI features with the same covariance in both domains, and, if wanted, with the same mean.
 
     The features of people are compared, whatever their labels, so a person with several is nothing special. A
@@ -38,7 +38,7 @@ class CORAL(Adaptation):
 
     Arguments: ClassVar[type] = CORALArguments
 
-    def losses(self, source: Prediction, target: Prediction, labels: Tensor, progress: float) -> dict[str, Tensor]:
+    def losses(self, source: Prediction, target: Prediction, labels: Tensor, progress: float) -> Losses:
         """The distance between covariances, and, if it has a weight, between means."""
         features = source.features, target.features
         losses = {"coral": self.arguments.weight * covariance_distance(*features)}

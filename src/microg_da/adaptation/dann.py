@@ -10,8 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from microg_da.adaptation.base import Adaptation
-from microg_da.models.detector import Prediction
+from microg_da.adaptation.base import DomainAdaptation, Losses, Task
+from microg_da.types import Prediction
 
 
 @dataclass
@@ -29,7 +29,7 @@ class DANNArguments:
     gamma: float = 10.0
 
 
-class DANN(Adaptation):
+class DANN(DomainAdaptation):
     """RoI features from which a classifier cannot tell the domain, by gradient reversal.
 
     The features of people, not of clips, are confused: a box is the unit that carries the (multi-)label. Each
@@ -40,11 +40,11 @@ class DANN(Adaptation):
 
     Arguments: ClassVar[type] = DANNArguments
 
-    def __init__(self, arguments: DANNArguments, *, feature_dim: int, **task: Any) -> None:
-        super().__init__(arguments, feature_dim=feature_dim, **task)
-        self.domain_classifier = build_domain_classifier(feature_dim, arguments.hidden_dim)
+    def __init__(self, arguments: DANNArguments, task: Task) -> None:
+        super().__init__(arguments, task)
+        self.domain_classifier = build_domain_classifier(task.feature_dim, arguments.hidden_dim)
 
-    def losses(self, source: Prediction, target: Prediction, labels: Tensor, progress: float) -> dict[str, Tensor]:
+    def losses(self, source: Prediction, target: Prediction, labels: Tensor, progress: float) -> Losses:
         """The domain loss; the detector receives its gradient reversed and scaled."""
         strength = reversal_schedule(progress, self.arguments.gamma) * self.arguments.weight
         logits = [

@@ -11,14 +11,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from microg_da.adaptation.base import Adaptation
+from microg_da.adaptation.base import Task, TestTimeMethod, detect
 from microg_da.adaptation.roll_tta import combine_views
 from microg_da.adaptation.up import UpLearning, learn_up
 from microg_da.adaptation.views import take_clips
-from microg_da.data.clips import ClipBatch
-from microg_da.data.rotation import roll_batch
-from microg_da.models.detector import ActionDetector, Prediction
+from microg_da.models.detector import ActionDetector
 from microg_da.models.roll_estimator import RollEstimator
+from microg_da.transforms.rotation import roll_batch
+from microg_da.types import ClipBatch, Prediction
 
 COVERED = 60.0
 """Degrees on either side of a roll that it speaks for: rolls of one clip are farther apart."""
@@ -70,13 +70,11 @@ class UpFinder(nn.Module):
         super().__init__()
         self.settings = settings
         self.estimator = RollEstimator().requires_grad_(False)
-        self.register_buffer("trained", torch.zeros((), dtype=torch.bool))
 
     def learn(self, source: Iterable[ClipBatch], target: Iterable[ClipBatch]) -> None:
         """Train the estimator, see :func:`~microg_da.adaptation.up.learn_up`; one draw from torch's own generator."""
         generator = torch.Generator().manual_seed(int(torch.randint(2**62, ())))
         learn_up(self.estimator, source, target, self.settings, generator)
-        self.trained.fill_(True)
 
     @torch.no_grad()
     def densities(self, batch: ClipBatch) -> tuple[Tensor, Tensor]:
@@ -93,8 +91,7 @@ class UpFinder(nn.Module):
         """
         log_density, agree = self.densities(batch)
         if not batch.num_boxes:
-            nobody = detector(batch.frames, batch.boxes, batch.clip_index)
-            return Found(log_density.new_zeros(0), log_density, nobody, len(batch))
+            return Found(log_density.new_zeros(0), log_density, detect(detector, batch), len(batch))
         rolls = candidate_rolls(log_density, batch.clip_index, len(batch), self.settings)
         logits, features, log_prior = [], [], []
         passes = 0
@@ -105,7 +102,7 @@ class UpFinder(nn.Module):
             part, people = take_clips(batch, seen)
             turned = roll_batch(part, -view[seen].cpu())
             passes += len(part)
-            prediction = detector(turned.frames, turned.boxes, turned.clip_index)
+            prediction = detect(detector, turned)
             logits.append(_spread(prediction.logits.float(), people, 0.0))
             features.append(_spread(prediction.features.float(), people, 0.0))
             mass = mass_at(log_density[people], view[batch.clip_index][people]).log()
@@ -217,7 +214,7 @@ class GravityFrameArguments(UpSettings):
     """Settings of :class:`GravityFrame`: those of :class:`UpSettings`."""
 
 
-class GravityFrame(Adaptation):
+class GravityFrame(TestTimeMethod):
     """At test time: up is estimated, and the detector sees every clip turned until its people are upright.
 
     In microgravity up belongs to the body, not to the room, so that one clip has any roll. A detector that learned on
@@ -233,25 +230,14 @@ class GravityFrame(Adaptation):
     """
 
     Arguments: ClassVar[type] = GravityFrameArguments
-    trains: ClassVar[bool] = False
 
-    def __init__(self, arguments: GravityFrameArguments, **task: object) -> None:
-        super().__init__(arguments, **task)  # type: ignore[arg-type]
+    def __init__(self, arguments: GravityFrameArguments, task: Task) -> None:
+        super().__init__(arguments, task)
         self.finder = UpFinder(arguments)
-        self.passes = 0
 
-    def take_over(self, trained: Adaptation) -> None:
-        """Use the estimator of the method that trained the detector, if that has one."""
-        finder = getattr(trained, "finder", None)
-        if isinstance(finder, UpFinder):
-            self.finder.load_state_dict(finder.state_dict())
-
-    def before_training(
-        self, detector: ActionDetector, source: Iterable[ClipBatch], target: Iterable[ClipBatch]
-    ) -> None:
-        """Train the estimator, unless the method that trained the detector has handed its own over."""
-        if not self.finder.trained:
-            self.finder.learn(source, target)
+    def prepare(self, detector: ActionDetector, source: Iterable[ClipBatch], target: Iterable[ClipBatch]) -> None:
+        """Train the estimator of up."""
+        self.finder.learn(source, target)
 
     def predict(self, detector: ActionDetector, batch: ClipBatch) -> Prediction:
         """What the detector says in the gravity frame."""

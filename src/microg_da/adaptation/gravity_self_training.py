@@ -9,18 +9,18 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from microg_da.adaptation.base import split_prediction
-from microg_da.adaptation.gravity_frame import UpFinder, UpSettings
+from microg_da.adaptation.base import Losses, Task, forward_both, labels_of
+from microg_da.adaptation.gravity_frame import GravityFrame, GravityFrameArguments
 from microg_da.adaptation.losses import multilabel_bce
 from microg_da.adaptation.self_training import match_rates
 from microg_da.adaptation.teacher import TeacherMethod
-from microg_da.data.clips import ClipBatch, ClipKey, PersonKey, concatenate_batches
 from microg_da.errors import InputError
 from microg_da.models.detector import ActionDetector
+from microg_da.types import ClipBatch, ClipKey, PersonKey
 
 
 @dataclass
-class GravitySelfTrainingArguments(UpSettings):
+class GravitySelfTrainingArguments(GravityFrameArguments):
     """Settings of :class:`GravitySelfTraining`, besides those of the estimate of up.
 
     Attributes:
@@ -101,29 +101,34 @@ class GravitySelfTraining(TeacherMethod):
 
     Arguments: ClassVar[type] = GravitySelfTrainingArguments
 
-    def __init__(self, arguments: GravitySelfTrainingArguments, **task: Any) -> None:
-        super().__init__(arguments, **task)
-        self.finder = UpFinder(arguments)
-        self.beliefs = Beliefs.none(self.num_classes)
+    has_companion: ClassVar[bool] = True
+
+    def __init__(self, arguments: GravitySelfTrainingArguments, task: Task) -> None:
+        super().__init__(arguments, task)
+        self.frame = GravityFrame(arguments, task)
+        self.beliefs = Beliefs.none(task.num_classes)
+
+    @property
+    def companion(self) -> GravityFrame:
+        """The detector is tested in the frame that it was trained in, with the same estimator of up."""
+        return self.frame
 
     def before_training(
         self, detector: ActionDetector, source: Iterable[ClipBatch], target: Iterable[ClipBatch]
     ) -> None:
         """Train the estimator of up, and make the source model the first teacher."""
         super().before_training(detector, source, target)
-        if not self.finder.trained:
-            self.finder.learn(source, target)
+        self.frame.prepare(detector, source, target)
 
     @torch.no_grad()
     def before_epoch(self, detector: ActionDetector, target: Iterable[ClipBatch], epoch: int) -> None:
         """Begin a round: estimate up and label everybody, by the teacher."""
         if epoch % self.arguments.every:
             return
-        assert self.teacher is not None
         people: list[PersonKey] = []
-        degrees, logits = [torch.zeros(0)], [torch.zeros(0, self.num_classes)]
+        degrees, logits = [torch.zeros(0)], [torch.zeros(0, self.task.num_classes)]
         for batch in target:
-            found = self.finder.find(self.teacher.network, batch)
+            found = self.frame.finder.find(self.current_teacher.network, batch)
             people += batch.people
             degrees.append(found.degrees.cpu())
             logits.append(found.prediction.logits.cpu())
@@ -131,7 +136,8 @@ class GravitySelfTraining(TeacherMethod):
         rows = {person: row for row, person in enumerate(people)}
         chosen = list(rows.values())
         everybody = torch.cat(logits)[chosen]
-        labels = everybody.sigmoid() if self.class_rates is None else match_rates(everybody, self.class_rates)
+        rates = self.task.class_rates
+        labels = everybody.sigmoid() if rates is None else match_rates(everybody, rates)
         self.beliefs = Beliefs(tuple(rows), torch.cat(degrees)[chosen], labels)
 
     def turns(self, target: ClipBatch) -> Tensor:
@@ -146,7 +152,7 @@ class GravitySelfTraining(TeacherMethod):
     def after_training(self, detector: ActionDetector) -> None:
         """Hand the teacher over, and forget the round."""
         super().after_training(detector)
-        self.beliefs = Beliefs.none(self.num_classes)
+        self.beliefs = Beliefs.none(self.task.num_classes)
 
     def get_extra_state(self) -> dict[str, Any]:
         """The round, so that a stage resumed in the middle of one continues with the same angles and labels."""
@@ -157,17 +163,12 @@ class GravitySelfTraining(TeacherMethod):
         self.beliefs = Beliefs.from_state(state)
 
     def training_losses(
-        self, detector: ActionDetector, source: ClipBatch | None, target: ClipBatch | None, progress: float
-    ) -> dict[str, Tensor]:
+        self, detector: ActionDetector, source: ClipBatch, target: ClipBatch, progress: float
+    ) -> Losses:
         """The supervised loss of the source, and that of the turned target with its labels of this round."""
-        assert source is not None
-        assert source.labels is not None
-        assert target is not None
+        of_source, of_target = forward_both(detector, source, target)
         labels = self.beliefs.labels[self.beliefs.rows(target.people)].to(target.boxes.device)
-        both = concatenate_batches(source, target)
-        prediction = detector(both.frames, both.boxes, both.clip_index)
-        of_source, of_target = split_prediction(prediction, source.num_boxes)
         return {
-            "supervised": multilabel_bce(of_source.logits, source.labels),
+            "supervised": multilabel_bce(of_source.logits, labels_of(source)),
             "pseudo_label": self.arguments.weight * multilabel_bce(of_target.logits, labels),
         }

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
-from torch import Tensor
 
-from microg_da.adaptation.base import split_prediction
+from microg_da.adaptation.base import Losses, Task, forward_both, labels_of
 from microg_da.adaptation.losses import multilabel_bce
 from microg_da.adaptation.pseudo_labels import ClassThresholds, PseudoLabelArguments, PseudoLabels, trusted_bce
 from microg_da.adaptation.teacher import TeacherMethod, ramp_up
 from microg_da.adaptation.views import paste_people
-from microg_da.data.clips import ClipBatch, concatenate_batches
 from microg_da.errors import InputError, unknown_name
 from microg_da.models.detector import ActionDetector
+from microg_da.types import ClipBatch
 
 PASTED = ("target", "source")
 
@@ -52,37 +51,33 @@ class InstanceMixing(TeacherMethod):
 
     Arguments: ClassVar[type] = InstanceMixingArguments
 
-    def __init__(self, arguments: InstanceMixingArguments, *, num_classes: int, **task: Any) -> None:
-        super().__init__(arguments, num_classes=num_classes, **task)
+    def __init__(self, arguments: InstanceMixingArguments, task: Task) -> None:
+        super().__init__(arguments, task)
         if arguments.pasted not in PASTED:
             raise unknown_name("domain", arguments.pasted, PASTED, where="adaptation.args.pasted")
         if arguments.margin < 0:
             raise InputError(f"adaptation.args.margin={arguments.margin} cannot be: expected a number of at least 0.")
-        self.thresholds = ClassThresholds(num_classes, arguments.positive, arguments.negative, arguments.memory)
+        self.thresholds = ClassThresholds(task.num_classes, arguments.positive, arguments.negative, arguments.memory)
 
     def training_losses(
-        self, detector: ActionDetector, source: ClipBatch | None, target: ClipBatch | None, progress: float
-    ) -> dict[str, Tensor]:
+        self, detector: ActionDetector, source: ClipBatch, target: ClipBatch, progress: float
+    ) -> Losses:
         """The supervised loss of the source, and that of everyone in the mixed clips."""
-        assert source is not None
-        assert source.labels is not None
-        assert target is not None
-        assert self.teacher is not None
-        pseudo = self.thresholds.label(self.teacher(target, self.arguments.teacher_rolls).sigmoid(), source.labels)
-        mixed, labels = self.mix(source, target, pseudo)
-        both = concatenate_batches(source, mixed)
-        prediction = detector(both.frames, both.boxes, both.clip_index)
-        of_source, of_mixed = split_prediction(prediction, source.num_boxes)
+        labels = labels_of(source)
+        seen = self.current_teacher(target, self.arguments.teacher_rolls).sigmoid()
+        pseudo = self.thresholds.label(seen, labels)
+        mixed, known = self.mix(source, target, pseudo)
+        of_source, of_mixed = forward_both(detector, source, mixed)
         weight = self.arguments.weight * ramp_up(progress, self.arguments.ramp_up)
         return {
-            "supervised": multilabel_bce(of_source.logits, source.labels),
-            "mixed": weight * trusted_bce(of_mixed.logits, labels),
+            "supervised": multilabel_bce(of_source.logits, labels),
+            "mixed": weight * trusted_bce(of_mixed.logits, known),
         }
 
     def mix(self, source: ClipBatch, target: ClipBatch, pseudo: PseudoLabels) -> tuple[ClipBatch, PseudoLabels]:
         """Mixed clips, and what is known of the people in them; source labels are all trusted."""
-        assert source.labels is not None
-        known = PseudoLabels(source.labels, torch.ones_like(source.labels))
+        labels = labels_of(source)
+        known = PseudoLabels(labels, torch.ones_like(labels))
         parts = [(source, known), (target, pseudo)]
         (background, below), (foreground, above) = parts if self.arguments.pasted == "target" else parts[::-1]
         batch, origin = paste_people(foreground, background, self.arguments.margin, self.arguments.max_covered)

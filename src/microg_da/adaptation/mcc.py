@@ -8,9 +8,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from microg_da.adaptation.base import Adaptation
+from microg_da.adaptation.base import DomainAdaptation, Losses
 from microg_da.adaptation.losses import bernoulli_entropy, nothing
-from microg_da.models.detector import Prediction
+from microg_da.types import Prediction
 
 
 @dataclass
@@ -27,7 +27,7 @@ class MCCArguments:
     temperature: float = 2.5
 
 
-class MCC(Adaptation):
+class MCC(DomainAdaptation):
     """Target predictions in which no class is confused with its absence.
 
     The paper correlates softmax predictions of different classes and minimises what is off the diagonal. Here a person
@@ -42,7 +42,7 @@ class MCC(Adaptation):
 
     Arguments: ClassVar[type] = MCCArguments
 
-    def losses(self, source: Prediction, target: Prediction, labels: Tensor, progress: float) -> dict[str, Tensor]:
+    def losses(self, source: Prediction, target: Prediction, labels: Tensor, progress: float) -> Losses:
         """The confusion of target people."""
         confusion = class_confusion(target.logits, self.arguments.temperature)
         return {"confusion": self.arguments.weight * confusion}

@@ -8,12 +8,12 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from microg_da.adaptation.base import Adaptation, split_prediction
+from microg_da.adaptation.base import DomainAdaptation, Losses, forward_both, labels_of
 from microg_da.adaptation.dann import reversal_schedule, reverse_gradient
 from microg_da.adaptation.gaussian_mixture import fit_two_gaussians, squared_frechet_distance
 from microg_da.adaptation.losses import multilabel_bce, nothing
-from microg_da.data.clips import ClipBatch, concatenate_batches
 from microg_da.models.detector import ActionDetector
+from microg_da.types import ClipBatch
 
 
 @dataclass
@@ -36,7 +36,7 @@ class MCDArguments:
     per_class: bool = False
 
 
-class MCD(Adaptation):
+class MCD(DomainAdaptation):
     """The classifier is its own critic: its probabilities are to be distributed alike in both domains.
 
     The discriminator-free multi-label form of maximum classifier discrepancy, DDA-MLIC. Sigmoid probabilities gather
@@ -51,20 +51,17 @@ class MCD(Adaptation):
     Arguments: ClassVar[type] = MCDArguments
 
     def training_losses(
-        self, detector: ActionDetector, source: ClipBatch | None, target: ClipBatch | None, progress: float
-    ) -> dict[str, Tensor]:
+        self, detector: ActionDetector, source: ClipBatch, target: ClipBatch, progress: float
+    ) -> Losses:
         """The supervised loss, and the discrepancy, whose gradient changes its sign within the classifier."""
-        assert source is not None
-        assert source.labels is not None
-        assert target is not None
-        both = concatenate_batches(source, target)
-        prediction = detector(both.frames, both.boxes, both.clip_index)
+        of_source, of_target = forward_both(detector, source, target)
+        features = torch.cat([of_source.features, of_target.features])
         # Reversed twice: only the classifier, which lies between, climbs.
-        critic = reverse_gradient(detector.head.projection(reverse_gradient(prediction.features, 1.0)), 1.0)
+        critic = reverse_gradient(detector.head.projection(reverse_gradient(features, 1.0)), 1.0)
         count = source.num_boxes
         strength = self.arguments.weight * reversal_schedule(progress, self.arguments.gamma)
         return {
-            "supervised": multilabel_bce(split_prediction(prediction, count)[0].logits, source.labels),
+            "supervised": multilabel_bce(of_source.logits, labels_of(source)),
             "discrepancy": strength * self.discrepancy(critic[:count], critic[count:]),
         }
 

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
-from torch import Tensor
-
-from microg_da.adaptation.base import split_prediction
+from microg_da.adaptation.base import Losses, Task, forward_both, labels_of
 from microg_da.adaptation.losses import multilabel_bce
 from microg_da.adaptation.pseudo_labels import ClassThresholds, PseudoLabelArguments, PseudoLabels, trusted_bce
 from microg_da.adaptation.teacher import TeacherMethod, ramp_up
 from microg_da.adaptation.views import in_view
 from microg_da.config import AugmentConfig
-from microg_da.data.augment import augment_batch
-from microg_da.data.clips import ClipBatch, concatenate_batches
 from microg_da.models.detector import ActionDetector
+from microg_da.transforms.augmentation import augment_batch
+from microg_da.types import ClipBatch
 
 
 @dataclass
@@ -50,29 +48,25 @@ class MeanTeacher(TeacherMethod):
 
     Arguments: ClassVar[type] = MeanTeacherArguments
 
-    def __init__(self, arguments: MeanTeacherArguments, *, num_classes: int, **task: Any) -> None:
-        super().__init__(arguments, num_classes=num_classes, **task)
-        self.thresholds = ClassThresholds(num_classes, arguments.positive, arguments.negative, arguments.memory)
+    def __init__(self, arguments: MeanTeacherArguments, task: Task) -> None:
+        super().__init__(arguments, task)
+        self.thresholds = ClassThresholds(task.num_classes, arguments.positive, arguments.negative, arguments.memory)
         self.strong_view = AugmentConfig(
             flip=0.0, scale=[1.0, 1.0], colour=arguments.strong_colour, rotation=arguments.strong_rotation
         )
 
     def training_losses(
-        self, detector: ActionDetector, source: ClipBatch | None, target: ClipBatch | None, progress: float
-    ) -> dict[str, Tensor]:
+        self, detector: ActionDetector, source: ClipBatch, target: ClipBatch, progress: float
+    ) -> Losses:
         """The supervised loss of the source, and that of the target's strong view with the teacher's labels."""
-        assert source is not None
-        assert source.labels is not None
-        assert target is not None
-        assert self.teacher is not None
-        pseudo = self.thresholds.label(self.teacher(target, self.arguments.teacher_rolls).sigmoid(), source.labels)
+        labels = labels_of(source)
+        seen = self.current_teacher(target, self.arguments.teacher_rolls).sigmoid()
+        pseudo = self.thresholds.label(seen, labels)
         strong = augment_batch(target, self.strong_view)
-        both = concatenate_batches(source, strong)
-        prediction = detector(both.frames, both.boxes, both.clip_index)
-        of_source, of_target = split_prediction(prediction, source.num_boxes)
+        of_source, of_target = forward_both(detector, source, strong)
         visible = PseudoLabels(pseudo.labels, pseudo.trusted * in_view(target.boxes, strong.boxes)[:, None])
         weight = self.arguments.weight * ramp_up(progress, self.arguments.ramp_up)
         return {
-            "supervised": multilabel_bce(of_source.logits, source.labels),
+            "supervised": multilabel_bce(of_source.logits, labels),
             "pseudo_label": weight * trusted_bce(of_target.logits, visible),
         }

@@ -8,9 +8,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from microg_da.adaptation.base import Adaptation
+from microg_da.adaptation.base import DomainAdaptation, Losses
 from microg_da.adaptation.losses import nothing
-from microg_da.models.detector import Prediction
+from microg_da.types import Prediction
 
 
 @dataclass
@@ -28,7 +28,7 @@ class MMDArguments:
     kernels: int = 5
 
 
-class MMD(Adaptation):
+class MMD(DomainAdaptation):
     """RoI features whose means agree between the domains in the space of several Gaussian kernels.
 
     The distributions of people are compared, whatever their labels, so a person with several is nothing special.
@@ -42,7 +42,7 @@ class MMD(Adaptation):
 
     Arguments: ClassVar[type] = MMDArguments
 
-    def losses(self, source: Prediction, target: Prediction, labels: Tensor, progress: float) -> dict[str, Tensor]:
+    def losses(self, source: Prediction, target: Prediction, labels: Tensor, progress: float) -> Losses:
         """The squared discrepancy between the domains' features."""
         discrepancy = multi_kernel_mmd(source.features, target.features, self.arguments.kernels)
         return {"mmd": self.arguments.weight * discrepancy}

@@ -10,11 +10,11 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim import Optimizer
 
-from microg_da.adaptation.base import Adaptation
+from microg_da.adaptation.base import TestTimeMethod, detect
 from microg_da.adaptation.losses import bernoulli_entropy
-from microg_da.data.clips import ClipBatch
 from microg_da.errors import InputError
-from microg_da.models.detector import ActionDetector, Prediction
+from microg_da.models.detector import ActionDetector
+from microg_da.types import ClipBatch, Prediction
 
 
 @dataclass
@@ -32,7 +32,7 @@ class OnlineArguments:
     episodic: bool = False
 
 
-class Online(Adaptation):
+class Online(TestTimeMethod):
     """A method that learns from each test batch as it comes.
 
     A method says in :meth:`begin` which parameters it changes, and in :meth:`adapt` how one batch changes them. A batch
@@ -40,7 +40,6 @@ class Online(Adaptation):
     """
 
     Arguments: ClassVar[type] = OnlineArguments
-    trains: ClassVar[bool] = False
 
     def begin(self, detector: ActionDetector) -> list[nn.Parameter]:
         """Set modes of layers, and choose the parameters that are changed.
@@ -49,6 +48,10 @@ class Online(Adaptation):
             InputError: if the detector has none that the method could change.
         """
         raise NotImplementedError
+
+    def check_detector(self, detector: ActionDetector) -> None:
+        """The detector has parameters that the method changes."""
+        self.begin(detector)
 
     def optimizer(self, parameters: list[nn.Parameter]) -> Optimizer:
         """What makes a step; Adam, unless a method says otherwise."""
@@ -85,7 +88,7 @@ class Online(Adaptation):
         # In float32: autocast keeps rounded copies of weights, which would be stale after a step.
         with torch.autocast(batch.frames.device.type, enabled=False):
             if not batch.num_boxes:
-                return detector(batch.frames, batch.boxes, batch.clip_index)
+                return detect(detector, batch)
             if self.arguments.episodic:
                 self.recover(detector)
             prediction = None
@@ -93,7 +96,7 @@ class Online(Adaptation):
                 with torch.enable_grad():
                     prediction = self.adapt(detector, batch, self._optimizer)
             if prediction is None or self.arguments.episodic:
-                prediction = detector(batch.frames, batch.boxes, batch.clip_index)
+                prediction = detect(detector, batch)
         return Prediction(prediction.logits.detach(), prediction.features.detach())
 
     def recover(self, detector: ActionDetector) -> None:

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from microg_da.adaptation.base import Losses, Task, TestTimeMethod, detect
 from microg_da.adaptation.prototypes import Prototypes, directions
 from microg_da.adaptation.source_free import SourceFree, SourceFreeArguments, mean_or_zero
-from microg_da.data.clips import ClipBatch
 from microg_da.errors import InputError
-from microg_da.models.detector import ActionDetector, Prediction
+from microg_da.models.detector import ActionDetector
+from microg_da.types import ClipBatch, Prediction
 
 
 @dataclass
@@ -48,24 +49,24 @@ class PrototypeCalibration(SourceFree):
     """
 
     Arguments: ClassVar[type] = PrototypeCalibrationArguments
+    has_companion: ClassVar[bool] = True
     groups: Tensor
 
-    def __init__(
-        self, arguments: PrototypeCalibrationArguments, *, feature_dim: int, num_classes: int, **task: Any
-    ) -> None:
-        super().__init__(arguments, feature_dim=feature_dim, num_classes=num_classes, **task)
+    def __init__(self, arguments: PrototypeCalibrationArguments, task: Task) -> None:
+        super().__init__(arguments, task)
         if arguments.temperature <= 0:
             raise InputError(f"adaptation.args.temperature={arguments.temperature:g}: expected a positive number.")
-        groups = F.one_hot(torch.tensor(self.class_groups, dtype=torch.long)).bool()
+        groups = F.one_hot(torch.tensor(self.task.class_groups, dtype=torch.long)).bool()
         self.register_buffer("groups", groups, persistent=False)
-        self.group_prototypes = Prototypes(groups.shape[1], feature_dim, arguments.memory)
+        self.group_prototypes = Prototypes(groups.shape[1], task.feature_dim, arguments.memory)
+        self.rectification = PrototypeRectification(arguments, task, self.prototypes)
 
     def start(self, features: Tensor, probabilities: Tensor) -> None:
         """Begin with prototypes of classes and of groups."""
         super().start(features, probabilities)
         self.group_prototypes.start(features, group_probabilities(probabilities, self.groups))
 
-    def target_losses(self, target: Prediction, progress: float) -> dict[str, Tensor]:
+    def losses(self, target: Prediction, progress: float) -> Losses:
         """``calibration``, ``diversity``, ``entropy``, ``prior`` and ``pseudo_label``."""
         arguments = self.arguments
         features, probabilities = target.features.float(), torch.sigmoid(target.logits.float())
@@ -84,9 +85,32 @@ class PrototypeCalibration(SourceFree):
             **losses,
         }
 
+    @property
+    def companion(self) -> PrototypeRectification:
+        """Logits rectified by the prototypes, as trained."""
+        return self.rectification
+
+
+class PrototypeRectification(TestTimeMethod):
+    """Similarity to prototypes is added to the logits.
+
+    Args:
+        arguments: those of :class:`PrototypeCalibration`.
+        task: what is known of the detector and the labels.
+        prototypes: the prototypes of the training method; None makes empty ones, to be loaded.
+    """
+
+    Arguments: ClassVar[type] = PrototypeCalibrationArguments
+
+    def __init__(
+        self, arguments: PrototypeCalibrationArguments, task: Task, prototypes: Prototypes | None = None
+    ) -> None:
+        super().__init__(arguments, task)
+        self.prototypes = prototypes or Prototypes(task.num_classes, task.feature_dim, arguments.memory)
+
     def predict(self, detector: ActionDetector, batch: ClipBatch) -> Prediction:
-        """Logits rectified by prototypes."""
-        prediction = super().predict(detector, batch)
+        """Rectified logits."""
+        prediction = detect(detector, batch)
         scores = self.prototypes.scores(prediction.features)
         return Prediction(prediction.logits.float() + self.arguments.rectification * scores, prediction.features)
 

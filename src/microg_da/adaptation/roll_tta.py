@@ -10,12 +10,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from microg_da.adaptation.adabn import reestimate_batch_norm
-from microg_da.adaptation.base import Adaptation
-from microg_da.data.clips import ClipBatch
-from microg_da.data.rotation import even_rolls
+from microg_da.adaptation.adabn import layers_with_statistics, reestimate_batch_norm
+from microg_da.adaptation.base import Task, TestTimeMethod, detect
 from microg_da.errors import InputError, unknown_name
-from microg_da.models.detector import ActionDetector, Prediction
+from microg_da.models.detector import ActionDetector
+from microg_da.transforms.rotation import even_rolls
+from microg_da.types import ClipBatch, Prediction
 
 COMBINATIONS = ("confident", "probabilities", "logits")
 
@@ -40,7 +40,7 @@ class RollTTAArguments:
     adabn: bool = False
 
 
-class RollTTA(Adaptation):
+class RollTTA(TestTimeMethod):
     """Every test clip is seen under several camera rolls, and what the detector says of a person is averaged.
 
     A detector that grew up with gravity knows people upright. In microgravity they have any roll, and one of the
@@ -54,11 +54,20 @@ class RollTTA(Adaptation):
     """
 
     Arguments: ClassVar[type] = RollTTAArguments
-    trains: ClassVar[bool] = False
 
-    def before_training(
-        self, detector: ActionDetector, source: Iterable[ClipBatch], target: Iterable[ClipBatch]
-    ) -> None:
+    def __init__(self, arguments: RollTTAArguments, task: Task) -> None:
+        super().__init__(arguments, task)
+        if arguments.rolls < 1:
+            raise InputError(f"roll_tta: rolls={arguments.rolls} cannot be: expected a whole number of at least 1.")
+        _check_combine(arguments.combine)
+        _check_temperature(arguments.temperature)
+
+    def check_detector(self, detector: ActionDetector) -> None:
+        """With ``adabn`` the detector has batch normalisation."""
+        if self.arguments.adabn:
+            layers_with_statistics(detector)
+
+    def prepare(self, detector: ActionDetector, source: Iterable[ClipBatch], target: Iterable[ClipBatch]) -> None:
         """Take the target's batch-norm statistics, if that was asked for."""
         if self.arguments.adabn:
             reestimate_batch_norm(detector, target)
@@ -66,10 +75,8 @@ class RollTTA(Adaptation):
     def predict(self, detector: ActionDetector, batch: ClipBatch) -> Prediction:
         """The combined prediction; one forward pass a roll."""
         arguments = self.arguments
-        if arguments.rolls < 1:
-            raise InputError(f"roll_tta: rolls={arguments.rolls} cannot be: expected a whole number of at least 1.")
         if not batch.num_boxes:
-            return super().predict(detector, batch)
+            return detect(detector, batch)
         return predict_over_rolls(detector, batch, arguments.rolls, arguments.temperature, arguments.combine)
 
 
@@ -111,8 +118,7 @@ def confidence_weights(logits: Tensor, temperature: float) -> Tensor:
     Raises:
         InputError: if the temperature is not positive.
     """
-    if not temperature > 0:
-        raise InputError(f"roll_tta: temperature={temperature} cannot be: expected a number above 0.")
+    _check_temperature(temperature)
     # H(p) = softplus(z) - p z for p = sigmoid(z).
     entropy = (F.softplus(logits) - torch.sigmoid(logits) * logits).sum(dim=2)
     return (-entropy / temperature).softmax(dim=0)
@@ -129,11 +135,20 @@ def combine_views(logits: Tensor, weights: Tensor, combine: str) -> Tensor:
     Raises:
         InputError: for an unknown way to combine.
     """
-    if combine not in COMBINATIONS:
-        raise unknown_name("way to combine", combine, COMBINATIONS, where="roll_tta")
+    _check_combine(combine)
     if combine == "logits":
         return (weights[..., None] * logits).sum(dim=0)
     # Means of p and of 1 - p as logarithms, so that sure predictions keep their order where p rounds to 0 or 1.
     log_weights = weights.log()[..., None]
     yes, no = (torch.logsumexp(log_weights + F.logsigmoid(sign * logits), dim=0) for sign in (1, -1))
     return yes - no
+
+
+def _check_combine(combine: str) -> None:
+    if combine not in COMBINATIONS:
+        raise unknown_name("way to combine", combine, COMBINATIONS, where="roll_tta")
+
+
+def _check_temperature(temperature: float) -> None:
+    if not temperature > 0:
+        raise InputError(f"roll_tta: temperature={temperature} cannot be: expected a number above 0.")

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from microg_da.adaptation.base import Adaptation, split_prediction
+from microg_da.adaptation.base import DomainAdaptation, Losses, Task, forward_both, labels_of, split_prediction
 from microg_da.adaptation.losses import multilabel_bce
 from microg_da.adaptation.teacher import ramp_up
 from microg_da.adaptation.views import first_clips, in_view
 from microg_da.config import AugmentConfig
-from microg_da.data.augment import augment_batch
-from microg_da.data.clips import ClipBatch, concatenate_batches
+from microg_da.data.batches import concatenate_batches
 from microg_da.errors import unknown_name
-from microg_da.models.detector import ActionDetector, Prediction
+from microg_da.models.detector import ActionDetector
+from microg_da.transforms.augmentation import augment_batch
+from microg_da.types import ClipBatch, Prediction
 
 ANCHORS = ("confident", "upright", "none")
 DISTANCES = ("divergence", "squared")
@@ -46,7 +47,7 @@ class RotationConsistencyArguments:
     anchor: str = "confident"
 
 
-class RotationConsistency(Adaptation):
+class RotationConsistency(DomainAdaptation):
     """Predictions and features of a target person agree between the clip as it is and the clip rolled at random.
 
     Each class is a Bernoulli variable of its own, so predictions are compared class by class. Half of the target clips
@@ -59,8 +60,8 @@ class RotationConsistency(Adaptation):
 
     Arguments: ClassVar[type] = RotationConsistencyArguments
 
-    def __init__(self, arguments: RotationConsistencyArguments, **task: Any) -> None:
-        super().__init__(arguments, **task)
+    def __init__(self, arguments: RotationConsistencyArguments, task: Task) -> None:
+        super().__init__(arguments, task)
         if arguments.distance not in DISTANCES:
             raise unknown_name("distance", arguments.distance, DISTANCES, where="adaptation.args.distance")
         if arguments.anchor not in ANCHORS:
@@ -68,26 +69,21 @@ class RotationConsistency(Adaptation):
         self.roll = AugmentConfig(flip=0.0, scale=[1.0, 1.0], colour=0.0, rotation=arguments.rotation)
 
     def training_losses(
-        self, detector: ActionDetector, source: ClipBatch | None, target: ClipBatch | None, progress: float
-    ) -> dict[str, Tensor]:
+        self, detector: ActionDetector, source: ClipBatch, target: ClipBatch, progress: float
+    ) -> Losses:
         """The supervised loss of the source, and the two distances between views of target people."""
-        assert source is not None
-        assert source.labels is not None
-        assert target is not None
         upright = first_clips(target, (len(target) + 1) // 2)
         rolled = augment_batch(upright, self.roll)
-        every = concatenate_batches(source, concatenate_batches(upright, rolled))
-        prediction = detector(every.frames, every.boxes, every.clip_index)
-        of_source, of_target = split_prediction(prediction, source.num_boxes)
+        of_source, of_target = forward_both(detector, source, concatenate_batches(upright, rolled))
         seen = in_view(upright.boxes, rolled.boxes)
         consistency = self.consistency(*split_prediction(of_target, upright.num_boxes), seen)
         rise = ramp_up(progress, self.arguments.ramp_up)
         return {
-            "supervised": multilabel_bce(of_source.logits, source.labels),
+            "supervised": multilabel_bce(of_source.logits, labels_of(source)),
             **{name: rise * loss for name, loss in consistency.items()},
         }
 
-    def consistency(self, upright: Prediction, rolled: Prediction, seen: Tensor) -> dict[str, Tensor]:
+    def consistency(self, upright: Prediction, rolled: Prediction, seen: Tensor) -> Losses:
         """The weighted distances between two views of the same ``K`` people.
 
         Args:

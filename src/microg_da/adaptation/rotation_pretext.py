@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from microg_da.adaptation.base import Adaptation, split_prediction
+from microg_da.adaptation.base import DomainAdaptation, Losses, Task, forward_both, labels_of
 from microg_da.adaptation.losses import multilabel_bce
 from microg_da.adaptation.rotation_consistency import seen_mean
 from microg_da.adaptation.views import first_clips, in_view
-from microg_da.data.clips import ClipBatch, concatenate_batches
-from microg_da.data.rotation import roll_batch
+from microg_da.data.batches import concatenate_batches
 from microg_da.models.detector import ActionDetector
+from microg_da.transforms.rotation import roll_batch
+from microg_da.types import ClipBatch
 
 TURNS = 4
 
@@ -33,7 +34,7 @@ class RotationPretextArguments:
     hidden_dim: int = 64
 
 
-class RotationPretext(Adaptation):
+class RotationPretext(DomainAdaptation):
     """A small head reads from RoI features by which quarter turn a clip was rolled, in both domains.
 
     What it learns to look at, the features learn of the target without labels. A clip has one turn of four, so the
@@ -47,29 +48,24 @@ class RotationPretext(Adaptation):
 
     Arguments: ClassVar[type] = RotationPretextArguments
 
-    def __init__(self, arguments: RotationPretextArguments, *, feature_dim: int, **task: Any) -> None:
-        super().__init__(arguments, feature_dim=feature_dim, **task)
+    def __init__(self, arguments: RotationPretextArguments, task: Task) -> None:
+        super().__init__(arguments, task)
         width = arguments.hidden_dim
-        self.turn_classifier = nn.Sequential(nn.Linear(feature_dim, width), nn.ReLU(), nn.Linear(width, TURNS))
+        self.turn_classifier = nn.Sequential(nn.Linear(task.feature_dim, width), nn.ReLU(), nn.Linear(width, TURNS))
 
     def training_losses(
-        self, detector: ActionDetector, source: ClipBatch | None, target: ClipBatch | None, progress: float
-    ) -> dict[str, Tensor]:
+        self, detector: ActionDetector, source: ClipBatch, target: ClipBatch, progress: float
+    ) -> Losses:
         """The supervised loss of source people, and the cross-entropy of the turn of rolled people."""
-        assert source is not None
-        assert source.labels is not None
-        assert target is not None
         half = (len(target) + 1) // 2
         plain = concatenate_batches(first_clips(source, half), first_clips(target, half))
         turns = torch.randint(0, TURNS, (len(plain),))
         rolled = roll_batch(plain, 90.0 * turns)
-        both = concatenate_batches(source, rolled)
-        prediction = detector(both.frames, both.boxes, both.clip_index)
-        of_source, of_rolled = split_prediction(prediction, source.num_boxes)
+        of_source, of_rolled = forward_both(detector, source, rolled)
         answers = self.turn_classifier(of_rolled.features)
         truth = turns.to(rolled.clip_index.device)[rolled.clip_index]
         return {
-            "supervised": multilabel_bce(of_source.logits, source.labels),
+            "supervised": multilabel_bce(of_source.logits, labels_of(source)),
             "pretext": self.arguments.weight * turn_loss(answers, truth, in_view(plain.boxes, rolled.boxes)),
         }
 

@@ -5,18 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim import SGD, Optimizer
 
+from microg_da.adaptation.base import Task, detect
 from microg_da.adaptation.losses import bernoulli_entropy
 from microg_da.adaptation.online import Online, OnlineArguments, affine_parameters, person_entropy, use_batch_statistics
-from microg_da.data.clips import ClipBatch
 from microg_da.errors import InputError
-from microg_da.models.detector import ActionDetector, Prediction
+from microg_da.models.detector import ActionDetector
+from microg_da.types import ClipBatch, Prediction
 
 _NORMALISATION = (_BatchNorm, nn.LayerNorm, nn.GroupNorm)
 
@@ -54,22 +55,20 @@ class SAR(Online):
     Arguments: ClassVar[type] = SARArguments
     uninformed: Tensor
 
-    def __init__(self, arguments: SARArguments, **task: Any) -> None:
-        super().__init__(arguments, **task)
+    def __init__(self, arguments: SARArguments, task: Task) -> None:
+        super().__init__(arguments, task)
         self.register_buffer("uninformed", torch.zeros(()))
         self.recoveries = 0
 
     @torch.no_grad()
-    def before_training(
-        self, detector: ActionDetector, source: Iterable[ClipBatch], target: Iterable[ClipBatch]
-    ) -> None:
+    def prepare(self, detector: ActionDetector, source: Iterable[ClipBatch], target: Iterable[ClipBatch]) -> None:
         """Take the class rates of source clips.
 
         Raises:
             InputError: if there is nobody in them.
         """
         looked_at = islice(source, self.arguments.source_batches)
-        predictions = [detector(batch.frames, batch.boxes, batch.clip_index) for batch in looked_at]
+        predictions = [detect(detector, batch) for batch in looked_at]
         if not sum(len(prediction.logits) for prediction in predictions):
             raise InputError("adaptation 'sar' found nobody in the source clips to take class rates from.")
         rates = torch.cat([prediction.logits.float().sigmoid() for prediction in predictions]).mean(dim=0)
@@ -99,7 +98,7 @@ class SAR(Online):
     def adapt(self, detector: ActionDetector, batch: ClipBatch, optimizer: Optimizer) -> Prediction:
         """One sharpness-aware step; none if nobody is reliable."""
         margin = self.arguments.margin * self.uninformed
-        prediction = detector(batch.frames, batch.boxes, batch.clip_index)
+        prediction = detect(detector, batch)
         entropy = person_entropy(prediction.logits)
         reliable = entropy < margin
         if not reliable.any():
@@ -108,7 +107,7 @@ class SAR(Online):
         entropy[reliable].mean().backward()
         moved = climb(self._chosen, self.arguments.radius)
         optimizer.zero_grad()
-        second = person_entropy(detector(batch.frames, batch.boxes, batch.clip_index).logits)[reliable]
+        second = person_entropy(detect(detector, batch).logits)[reliable]
         still = second < margin
         if still.any():
             second[still].mean().backward()

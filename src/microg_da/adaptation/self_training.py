@@ -9,12 +9,12 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from microg_da.adaptation.base import split_prediction
+from microg_da.adaptation.base import Losses, Task, forward_both, labels_of
 from microg_da.adaptation.losses import multilabel_bce
 from microg_da.adaptation.teacher import TeacherMethod
-from microg_da.data.clips import ClipBatch, ClipKey, PersonKey, concatenate_batches
 from microg_da.errors import InputError
 from microg_da.models.detector import ActionDetector
+from microg_da.types import ClipBatch, ClipKey, PersonKey
 
 
 @dataclass
@@ -50,9 +50,9 @@ class SelfTraining(TeacherMethod):
 
     Arguments: ClassVar[type] = SelfTrainingArguments
 
-    def __init__(self, arguments: SelfTrainingArguments, **task: Any) -> None:
-        super().__init__(arguments, **task)
-        self._labels = torch.zeros(0, self.num_classes)
+    def __init__(self, arguments: SelfTrainingArguments, task: Task) -> None:
+        super().__init__(arguments, task)
+        self._labels = torch.zeros(0, task.num_classes)
         self._rows: dict[PersonKey, int] = {}
 
     @torch.no_grad()
@@ -60,23 +60,23 @@ class SelfTraining(TeacherMethod):
         """Begin a round: let the teacher label every target clip."""
         if epoch % self.arguments.every:
             return
-        assert self.teacher is not None
         logits: list[Tensor] = []
         people: list[PersonKey] = []
         for batch in target:
-            logits.append(self.teacher(batch, self.arguments.rolls, self.arguments.temperature))
+            logits.append(self.current_teacher(batch, self.arguments.rolls, self.arguments.temperature))
             people += batch.people
-        everybody = torch.cat(logits) if logits else torch.zeros(0, self.num_classes)
+        everybody = torch.cat(logits) if logits else torch.zeros(0, self.task.num_classes)
         # A clip that stands in for one that cannot be read comes twice; each person counts once.
         rows = {person: row for row, person in enumerate(people)}
         everybody = everybody[list(rows.values())]
-        self._labels = everybody.sigmoid() if self.class_rates is None else match_rates(everybody, self.class_rates)
+        rates = self.task.class_rates
+        self._labels = everybody.sigmoid() if rates is None else match_rates(everybody, rates)
         self._rows = {person: row for row, person in enumerate(rows)}
 
     def after_training(self, detector: ActionDetector) -> None:
         """Hand the teacher over, and forget the labels."""
         super().after_training(detector)
-        self.set_extra_state({"people": [], "labels": torch.zeros(0, self.num_classes)})
+        self.set_extra_state({"people": [], "labels": torch.zeros(0, self.task.num_classes)})
 
     def get_extra_state(self) -> dict[str, Any]:
         """The labels of the round, so that a stage resumed in the middle of one continues with them."""
@@ -105,18 +105,13 @@ class SelfTraining(TeacherMethod):
         return self._labels[rows]
 
     def training_losses(
-        self, detector: ActionDetector, source: ClipBatch | None, target: ClipBatch | None, progress: float
-    ) -> dict[str, Tensor]:
+        self, detector: ActionDetector, source: ClipBatch, target: ClipBatch, progress: float
+    ) -> Losses:
         """The supervised loss of the source, and that of the target with its labels of this round."""
-        assert source is not None
-        assert source.labels is not None
-        assert target is not None
         labels = self.labels_of(target.people).to(target.boxes.device)
-        both = concatenate_batches(source, target)
-        prediction = detector(both.frames, both.boxes, both.clip_index)
-        of_source, of_target = split_prediction(prediction, source.num_boxes)
+        of_source, of_target = forward_both(detector, source, target)
         return {
-            "supervised": multilabel_bce(of_source.logits, source.labels),
+            "supervised": multilabel_bce(of_source.logits, labels_of(source)),
             "pseudo_label": self.arguments.weight * multilabel_bce(of_target.logits, labels),
         }
 

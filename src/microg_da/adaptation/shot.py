@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from torch import Tensor
-
+from microg_da.adaptation.base import Losses
 from microg_da.adaptation.source_free import SourceFree, SourceFreeArguments
-from microg_da.models.detector import Prediction
+from microg_da.types import Prediction
 
 
 class SHOT(SourceFree):
@@ -26,7 +25,7 @@ class SHOT(SourceFree):
 
     Arguments: ClassVar[type] = SourceFreeArguments
 
-    def target_losses(self, target: Prediction, progress: float) -> dict[str, Tensor]:
+    def losses(self, target: Prediction, progress: float) -> Losses:
         """``entropy``, ``prior`` and ``pseudo_label``."""
         losses, _ = self.information_losses(target)
         return losses

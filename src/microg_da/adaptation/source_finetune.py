@@ -1,22 +1,13 @@
-"""Training on, without adaptation."""
+"""The control: the same training on source clips alone."""
 
 from __future__ import annotations
 
-from torch import Tensor
-
-from microg_da.adaptation.base import Adaptation
-from microg_da.data.clips import ClipBatch
-from microg_da.models.detector import ActionDetector
+from microg_da.adaptation.base import Supervised
 
 
-class SourceFinetune(Adaptation):
-    """The source model trained on source clips for the stage's budget, under the stage's augmentation.
+class SourceFinetune(Supervised):
+    """Continues supervised training on the source; target clips are not looked at.
 
-    Methods are measured beside it: with ``adaptation.rotation`` it shows what rotation does by itself.
+    It is the control of every training method. With ``adaptation.rotation`` it shows what rotation augmentation
+    gives without target clips.
     """
-
-    def training_losses(
-        self, detector: ActionDetector, source: ClipBatch | None, target: ClipBatch | None, progress: float
-    ) -> dict[str, Tensor]:
-        """The supervised loss; target clips are not looked at."""
-        return super().training_losses(detector, source, None, progress)

@@ -9,12 +9,12 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from microg_da.adaptation.base import Adaptation
+from microg_da.adaptation.base import SourceFreeAdaptation, Task, detect
 from microg_da.adaptation.losses import bernoulli_entropy, multilabel_bce
 from microg_da.adaptation.prototypes import Prototypes
-from microg_da.data.clips import ClipBatch
 from microg_da.errors import InputError
-from microg_da.models.detector import ActionDetector, Prediction
+from microg_da.models.detector import ActionDetector
+from microg_da.types import ClipBatch, Prediction
 
 PROBABILITY_FLOOR = 1e-6
 """Probabilities are kept this far from 0 and 1 before a logarithm."""
@@ -37,7 +37,7 @@ class SourceFreeArguments:
     memory: float = 0.95
 
 
-class SourceFree(Adaptation):
+class SourceFree(SourceFreeAdaptation):
     """Base of the methods that train on unlabelled target clips with the source model's classifier as it is.
 
     Before training the source model looks at the target once: the mean of its predictions is the class prior, and
@@ -45,13 +45,12 @@ class SourceFree(Adaptation):
     """
 
     Arguments: ClassVar[type] = SourceFreeArguments
-    uses_source: ClassVar[bool] = False
 
-    def __init__(self, arguments: Any, *, feature_dim: int, num_classes: int, **task: Any) -> None:
-        super().__init__(arguments, feature_dim=feature_dim, num_classes=num_classes, **task)
+    def __init__(self, arguments: Any, task: Task) -> None:
+        super().__init__(arguments, task)
         if not 0 <= arguments.memory < 1:
             raise InputError(f"adaptation.args.memory={arguments.memory:g}: expected a share in [0, 1).")
-        self.prototypes = Prototypes(num_classes, feature_dim, arguments.memory)
+        self.prototypes = Prototypes(task.num_classes, task.feature_dim, arguments.memory)
 
     def before_training(
         self, detector: ActionDetector, source: Iterable[ClipBatch], target: Iterable[ClipBatch]
@@ -99,7 +98,7 @@ def predict_all(detector: ActionDetector, clips: Iterable[ClipBatch]) -> Predict
     logits = [torch.zeros(0, detector.num_classes, device=device)]
     features = [torch.zeros(0, detector.feature_dim, device=device)]
     for batch in clips:
-        prediction = detector(batch.frames, batch.boxes, batch.clip_index)
+        prediction = detect(detector, batch)
         logits.append(prediction.logits.float())
         features.append(prediction.features.float())
     return Prediction(torch.cat(logits), torch.cat(features))

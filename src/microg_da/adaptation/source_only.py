@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
-from microg_da.adaptation.base import Adaptation
+from microg_da.adaptation.base import Method
 
 
-class SourceOnly(Adaptation):
-    """The source model as it is: the lower bound that every method is measured from."""
-
-    trains: ClassVar[bool] = False
+class SourceOnly(Method):
+    """The source model as it is: neither trained on nor changed at test time."""

@@ -11,11 +11,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from microg_da.adaptation.base import Adaptation
+from microg_da.adaptation.base import DomainAdaptation, Task
 from microg_da.adaptation.roll_tta import predict_over_rolls
-from microg_da.data.clips import ClipBatch
 from microg_da.errors import InputError
-from microg_da.models.detector import ActionDetector, Prediction
+from microg_da.models.detector import ActionDetector
+from microg_da.types import ClipBatch
 
 
 class Teacher(nn.Module):
@@ -78,7 +78,7 @@ class Teacher(nn.Module):
         return predict_over_rolls(self.network, batch, rolls, temperature).logits
 
 
-class TeacherMethod(Adaptation):
+class TeacherMethod(DomainAdaptation):
     """A method with a teacher, whose weights are what is validated and in the end handed over.
 
     The arguments have a field ``decay``.
@@ -86,8 +86,8 @@ class TeacherMethod(Adaptation):
 
     teacher: Teacher | None
 
-    def __init__(self, arguments: Any, **task: Any) -> None:
-        super().__init__(arguments, **task)
+    def __init__(self, arguments: Any, task: Task) -> None:
+        super().__init__(arguments, task)
         self.teacher = None
 
     def before_training(
@@ -98,24 +98,27 @@ class TeacherMethod(Adaptation):
 
     def after_step(self, detector: ActionDetector) -> None:
         """Let the teacher follow."""
-        assert self.teacher is not None
-        self.teacher.follow(detector)
+        self.current_teacher.follow(detector)
 
     def after_training(self, detector: ActionDetector) -> None:
         """Give the detector the teacher's weights; none is held afterwards."""
-        assert self.teacher is not None
-        detector.load_state_dict(self.teacher.network.state_dict())
+        detector.load_state_dict(self.current_teacher.network.state_dict())
         self.teacher = None
 
-    @property
-    def acts_at_test_time(self) -> bool:
-        """No longer, once the detector has the teacher's weights."""
-        return self.teacher is not None
+    def network(self, detector: ActionDetector) -> ActionDetector:
+        """The teacher as long as there is one, since a checkpoint that is chosen for it hands it over."""
+        return detector if self.teacher is None else self.teacher.network
 
-    def predict(self, detector: ActionDetector, batch: ClipBatch) -> Prediction:
-        """What the teacher says as long as there is one, since a checkpoint chosen for it will hand it over."""
-        network = detector if self.teacher is None else self.teacher.network
-        return network(batch.frames, batch.boxes, batch.clip_index)
+    @property
+    def current_teacher(self) -> Teacher:
+        """The teacher.
+
+        Raises:
+            RuntimeError: before :meth:`before_training` has made one.
+        """
+        if self.teacher is None:
+            raise RuntimeError(f"{type(self).__name__} has no teacher yet: call before_training first")
+        return self.teacher
 
 
 def ramp_up(progress: float, length: float) -> float:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import nn
 from torch.optim import Optimizer
 
+from microg_da.adaptation.base import detect
 from microg_da.adaptation.online import (
     Online,
     affine_parameters,
@@ -12,8 +13,8 @@ from microg_da.adaptation.online import (
     person_entropy,
     use_batch_statistics,
 )
-from microg_da.data.clips import ClipBatch
-from microg_da.models.detector import ActionDetector, Prediction
+from microg_da.models.detector import ActionDetector
+from microg_da.types import ClipBatch, Prediction
 
 
 class Tent(Online):
@@ -33,7 +34,7 @@ class Tent(Online):
 
     def adapt(self, detector: ActionDetector, batch: ClipBatch, optimizer: Optimizer) -> Prediction:
         """One step down the entropy."""
-        prediction = detector(batch.frames, batch.boxes, batch.clip_index)
+        prediction = detect(detector, batch)
         optimizer.zero_grad()
         person_entropy(prediction.logits).mean().backward()
         optimizer.step()

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from microg_da.data.clips import ClipBatch
 from microg_da.errors import InputError
 from microg_da.models.roll_estimator import (
     LEAST_RADIUS,
@@ -28,6 +27,7 @@ from microg_da.models.roll_estimator import (
     polar_grid,
     square_patches,
 )
+from microg_da.types import ClipBatch
 
 PIECES = 2
 """Random pieces of each target frame that serve as backgrounds."""

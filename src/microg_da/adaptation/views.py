@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torchvision.ops import roi_align
 
-from microg_da.data.clips import ClipBatch
+from microg_da.types import ClipBatch
 
 
 def first_clips(batch: ClipBatch, count: int) -> ClipBatch:

@@ -12,11 +12,12 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from microg_da.adaptation.base import Task, detect
 from microg_da.adaptation.online import Online, OnlineArguments
-from microg_da.data.clips import ClipBatch
 from microg_da.errors import InputError
 from microg_da.models.backbone import Backbone
 from microg_da.models.detector import ActionDetector
+from microg_da.types import ClipBatch
 
 
 @dataclass
@@ -51,8 +52,8 @@ class ViTTA(Online):
     Arguments: ClassVar[type] = ViTTAArguments
     source_statistics: Tensor
 
-    def __init__(self, arguments: ViTTAArguments, **task: Any) -> None:
-        super().__init__(arguments, **task)
+    def __init__(self, arguments: ViTTAArguments, task: Task) -> None:
+        super().__init__(arguments, task)
         # How many channels there are is known once a detector has been seen.
         self.register_buffer("source_statistics", torch.zeros(2, 0))
 
@@ -62,9 +63,7 @@ class ViTTA(Online):
         super()._load_from_state_dict(state_dict, prefix, *rest)
 
     @torch.no_grad()
-    def before_training(
-        self, detector: ActionDetector, source: Iterable[ClipBatch], target: Iterable[ClipBatch]
-    ) -> None:
+    def prepare(self, detector: ActionDetector, source: Iterable[ClipBatch], target: Iterable[ClipBatch]) -> None:
         """Take the source statistics, each clip counted once.
 
         Raises:
@@ -73,7 +72,7 @@ class ViTTA(Online):
         clips, moments = 0, torch.zeros(())
         for batch in islice(source, self.arguments.source_batches):
             with feature_maps(detector.backbone, self._stages(detector)) as maps:
-                detector(batch.frames, batch.boxes, batch.clip_index)
+                detect(detector, batch)
             mean, variance = channel_statistics(maps).double()
             # Moments about 0 can be averaged over batches, variances cannot.
             moments = moments.to(mean) + len(batch) * torch.stack([mean, variance + mean.square()])
@@ -82,6 +81,11 @@ class ViTTA(Online):
             raise InputError("adaptation 'vitta' found no source clip to take statistics from.")
         mean, square = moments / clips
         self.source_statistics = torch.stack([mean, square - mean.square()]).float()
+
+    def check_detector(self, detector: ActionDetector) -> None:
+        """The detector has as many stages as are asked for, and not all of them are frozen."""
+        self._stages(detector)
+        super().check_detector(detector)
 
     def begin(self, detector: ActionDetector) -> list[nn.Parameter]:
         """All parameters that training may change."""

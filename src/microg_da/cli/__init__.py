@@ -21,7 +21,7 @@ from microg_da.files import CANNOT_WRITE
 
 COMMANDS = {
     "fit": "train on source, test, adapt to the target, test again, report",
-    "predict": "say what people do in any video, and draw it",
+    "predict": "say what people do in any video or photograph, and draw it",
     "ingest": "cut new footage into clips with tracked people, ready for labelling",
     "checkpoint": "say what of a weight file a model can load, what is new and what does not fit",
     "export": "make a folder of a run's detector for the Hugging Face hub, and ONNX",

@@ -19,11 +19,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print what loads, what is new and what does not fit; 0 if a run could start from the file, else 1."""
+    from microg_da.files import to_json
+    from microg_da.models import MODELS
+    from microg_da.models.weight_kinds import weight_kind
+
+    weight_kind(args.file)
+    if args.model is not None and ":" not in args.model:
+        MODELS.entry(args.model, where="--model")
+
     import torch
 
-    from microg_da.files import to_json
-    from microg_da.models.checkpoints import compare
-    from microg_da.models.detector import create_detector
+    from microg_da.models.checkpoints import compare, settled_stride
+    from microg_da.models.detector import AUTO_STRIDE, create_detector
 
     with torch.device("meta"):  # names and shapes are all that is compared
         if args.model is not None:
@@ -31,6 +38,9 @@ def run(args: argparse.Namespace) -> int:
         else:
             description = _described(args.file)
             detector, name = description.build(), description.model
+    stride, note = settled_stride(AUTO_STRIDE, args.file, detector)
+    if note is not None:
+        detector.head.stride = float(stride)
     _, report = compare(detector, args.file)
     if args.json:
         print(to_json(report.as_dict()))
@@ -39,6 +49,8 @@ def run(args: argparse.Namespace) -> int:
         print(f"{args.file} {verdict} {name}: {report.loaded} entries load.")
         for line in (*report.notes, *report.warnings, *report.problems()):
             print(f"  {line}")
+        if note is not None:
+            print(f"  {note}. predict --roi-stride and fit model.roi_stride change it.")
     return 0 if report.fits else 1
 
 

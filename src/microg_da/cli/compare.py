@@ -25,19 +25,18 @@ def run(args: argparse.Namespace) -> int:
         return compare_detections.run(args)
     if not args.runs:
         raise InputError("compare: give run folders, or --detections with --ground-truth")
-    from rich.console import Console
-
     from microg_da.files import to_json
     from microg_da.reporting import compare
+    from microg_da.terminal import message_console, output_console, print_table
 
     found = compare.compare_runs(args.runs, args.baseline)
     page = compare.write_comparison(found, args.output or compare.default_page(compare.find_runs(args.runs)))
-    notices = Console(stderr=True, highlight=False, soft_wrap=True)
+    notices = message_console()
     if args.json:
         print(to_json(found.as_dict()))
     else:
-        Console(highlight=False).print(compare.comparison_table(found))
+        print_table(compare.comparison_table(found), output_console())
         for note in found.notes:
             notices.print(f"[yellow]note[/yellow] {note}")
-    notices.print(f"page: {page.resolve()}")
+    notices.print(f"page: {page.resolve()}", soft_wrap=True, markup=False)
     return 0

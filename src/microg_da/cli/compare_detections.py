@@ -12,7 +12,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--ground-truth", metavar="CSV", help="what all of them are compared on")
     group.add_argument("--metric", default="map", help="map (default), f1_macro, recall_macro or auroc_macro")
     group.add_argument("--protocol", default="corrected", help="published or corrected (default)")
-    group.add_argument("--scores", default="logit", help="logit (default) or probability")
+    group.add_argument("--scores", help="logit or probability; by default what each file says of itself, else logit")
     group.add_argument("--taxonomy", default="microg50", help="microg50 (default), ava60, ava80 or a label map file")
     group.add_argument("--cluster", default="source", help="draw by source (default) or by keyframe")
     group.add_argument("--resamples", type=int, default=2000, help="of bootstrap and permutation test (default 2000)")
@@ -25,7 +25,7 @@ def run(args: argparse.Namespace) -> int:
 
     from microg_da.data.annotations import read_annotations, read_detections
     from microg_da.errors import InputError
-    from microg_da.evaluation.comparison import compare
+    from microg_da.evaluation.paired_comparison import compare
     from microg_da.files import to_json
 
     if not args.ground_truth:

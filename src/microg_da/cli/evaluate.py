@@ -14,7 +14,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--detections", required=True, metavar="CSV", help="video_id, frame, box, action id, score")
     parser.add_argument("--ground-truth", required=True, metavar="CSV", help="video_id, frame, box, action id, person")
     parser.add_argument("--protocol", default="corrected", help="published or corrected (default)")
-    parser.add_argument("--scores", default="logit", help="what the scores are: logit (default) or probability")
+    parser.add_argument("--scores", help="logit or probability; by default what the file says of itself, else logit")
     parser.add_argument("--taxonomy", default="microg50", help="microg50 (default), ava60, ava80 or a label map file")
     parser.add_argument("--by", help="also by class, group, domain, source, persons or box-size")
     parser.add_argument("--actions", metavar="CSV", help="MicroG-4M's actions.csv: says which clips are real")
@@ -30,7 +30,7 @@ def run(args: argparse.Namespace) -> int:
     from microg_da.data.annotations import read_actions, read_annotations, read_detections
     from microg_da.errors import InputError, unknown_name
     from microg_da.evaluation.breakdown import BREAKDOWNS, domains_of, partition
-    from microg_da.evaluation.protocols import evaluate, get_protocol
+    from microg_da.evaluation.protocols import evaluate, evaluate_part, get_protocol
     from microg_da.evaluation.uncertainty import bootstrap
     from microg_da.taxonomy import get_taxonomy
 
@@ -50,7 +50,7 @@ def run(args: argparse.Namespace) -> int:
     if args.by and args.by not in ("class", "group"):
         domains = domains_of(read_actions(args.actions)) if args.actions else None
         tables = partition(detections, ground_truth, args.by, domains)
-    parts = {name: evaluate(*part, **options) for name, part in tables.items()}
+    parts = {name: evaluate_part(*part, **options) for name, part in tables.items()}
     intervals = {}
     if args.ci:
         intervals = _intervals(detections, ground_truth, args.resamples, options)
@@ -81,7 +81,7 @@ def _intervals(
 
 def _draw(path: str, parts: dict[str, Any], options: dict[str, Any], resamples: int) -> None:
     """Score every part by both protocols and draw them."""
-    from microg_da.evaluation.protocols import PROTOCOLS, evaluate
+    from microg_da.evaluation.protocols import PROTOCOLS, evaluate_part
     from microg_da.evaluation.uncertainty import bootstrap
     from microg_da.reporting.score_figure import write_score_figure
 
@@ -89,7 +89,7 @@ def _draw(path: str, parts: dict[str, Any], options: dict[str, Any], resamples: 
     intervals: dict[str, Any] = {}
     for name, protocol in PROTOCOLS.items():
         chosen = {**options, "protocol": protocol}
-        scores[name] = {part: evaluate(*tables, **chosen) for part, tables in parts.items()}
+        scores[name] = {part: evaluate_part(*tables, **chosen) for part, tables in parts.items()}
         if resamples:
             drawn = {part: bootstrap(*tables, resamples=resamples, **chosen) for part, tables in parts.items()}
             intervals[name] = {part: found.intervals() for part, found in drawn.items()}
@@ -126,8 +126,9 @@ def _print_json(scores: Any, by: str | None, parts: dict[str, Any], intervals: d
 
 def _print_tables(scores: Any, by: str | None, parts: dict[str, Any], intervals: dict[str, Any]) -> None:
     from microg_da.reporting import score_tables
+    from microg_da.terminal import output_console
 
-    console = score_tables.new_console()
+    console = output_console()
     score_tables.print_scores(scores, console)
     for cluster, title in (("source", "source videos"), ("keyframe", "keyframes, as if independent")):
         if intervals:

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import argparse
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from microg_da.config import Config
 
 ACCEPTS_OVERRIDES = True
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command line of `fit`."""
-    parser.epilog = "Any key of the configuration can follow: training.epochs=5, --seed 1, --adaptation=adabn."
+    parser.epilog = (
+        "Any key of the configuration can follow: training.epochs=5, --seed 1, --adaptation=adabn. "
+        "Example: `fit --dry-run model.name=slow_r50_8x8` says what a run with this model would cost."
+    )
     parser.add_argument(
         "--experiment", metavar="NAME|FILE", help="an experiment by name or by path (default: ava2microg)"
     )
@@ -24,6 +31,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=[],
         help="more keys: a JSON file, or JSON itself",
     )
+    parser.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="check everything, make one step of each stage, print what the run would cost, and write nothing",
+    )
     parser.add_argument("--name", help="name of the run folder (default: method, seed and time)")
 
 
@@ -37,25 +49,40 @@ def run(args: argparse.Namespace) -> int:
         raise InputError(
             "--resume continues a run as it was configured; leave --experiment, --config, --name and keys out."
         )
+    if args.resume and args.dry_run:
+        raise InputError("--dry-run is for runs that have not begun; give --experiment or --config, not --resume.")
     if args.experiment and args.config:
         raise InputError("give either --experiment or --config, not both.")
     config = None if args.resume else load_config(args.experiment, overrides, config=args.config)
 
-    # Imported only now, so that a misspelt key is reported before torch has loaded.
-    from rich.console import Console
+    if config is not None:
+        from microg_da.training.preflight import check_quickly
 
+        check_quickly(config)
+    # Imported only now, so that most mistakes are reported before torch has loaded.
+    if config is not None and args.dry_run:
+        return _dry_run(config)
     from microg_da.reporting import results_table, write_report, write_results_csv
+    from microg_da.runs.folder import is_leader
+    from microg_da.terminal import message_console, output_console, print_table
     from microg_da.training import fit
-    from microg_da.training.run import is_leader
 
-    console = Console(stderr=True)
+    console = message_console()
     finished = fit(config, resume=args.resume, root=args.runs, name=args.name, console=console)
     if not is_leader():
         return 0
-    Console().print(results_table(finished.results))
+    print_table(results_table(finished.results), output_console())
     write_results_csv(finished.results, finished.path / "results.csv")
     report = write_report(finished.path)
-    console.print(f"report: {report.resolve()}", highlight=False, soft_wrap=True)
+    console.print(f"report: {report.resolve()}", markup=False, soft_wrap=True)
+    return 0
+
+
+def _dry_run(config: Config) -> int:
+    from microg_da.terminal import message_console, output_console
+    from microg_da.training.dry_run import dry_run
+
+    dry_run(config, message_console()).print(output_console())
     return 0
 
 

@@ -17,7 +17,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--calibrate", help="none, temperature, vector, prior, bbse or thresholds (default with a fit set)"
     )
-    parser.add_argument("--scores", default="logit", help="what the input scores are: logit (default) or probability")
+    parser.add_argument(
+        "--scores", help="of the input: logit or probability; by default what each file says of itself, else logit"
+    )
     parser.add_argument("--taxonomy", default="microg50", help="microg50 (default), ava60, ava80 or a label map file")
     parser.add_argument("--json", action="store_true", help="print what was fitted as one JSON object")
 
@@ -28,7 +30,7 @@ def run(args: argparse.Namespace) -> int:
 
     from microg_da.data.annotations import read_annotations, read_detections, write_detections
     from microg_da.errors import InputError
-    from microg_da.evaluation.fuse import fuse
+    from microg_da.evaluation.fusion import fuse
     from microg_da.files import to_json
     from microg_da.taxonomy import get_taxonomy
 

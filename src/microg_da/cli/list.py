@@ -14,7 +14,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print one table."""
-    from microg_da.catalogue import print_catalogue
+    from microg_da.cli.catalogue import print_catalogue
 
     print_catalogue(args.what, args.pattern, as_json=args.json)
     return 0

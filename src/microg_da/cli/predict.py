@@ -1,4 +1,4 @@
-"""`predict`: a video in, detections and the video with what was found drawn on it out."""
+"""`predict`: videos or stills in, detections and pictures with what was found drawn on them out."""
 
 from __future__ import annotations
 
@@ -7,14 +7,15 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
-    from microg_da.video.people import People
+    from microg_da.video.action_scorer import ActionScorer
+    from microg_da.video.box_sources import People
     from microg_da.video.reader import Video
-    from microg_da.video.scorer import ActionScorer
 
 QUARTER_TURNS = 4
 
-_DECISIVE = ("boxes", "detector", "person_threshold", "roll_search", "taxonomy", "short_side")
+_DECISIVE = ("boxes", "person_detector", "person_threshold", "roll_search", "taxonomy", "short_side")
 """Arguments that decide the results, besides those in the options and the detector's name."""
 
 
@@ -29,9 +30,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--model", metavar="NAME", help="the network of a published weight file; see `list models`")
     parser.add_argument("--taxonomy", default="microg50", help="classes of a published weight file (microg50)")
-    parser.add_argument("--video", nargs="+", required=True, metavar="FILE|FOLDER", help="what to look at")
+    parser.add_argument(
+        "--roi-stride",
+        default="auto",
+        metavar="true|published|NUMBER",
+        help="of a published weight file: input pixels per cell at which boxes are pooled (as its head was trained)",
+    )
+    parser.add_argument(
+        "--video",
+        "--image",
+        dest="video",
+        nargs="+",
+        action="extend",
+        required=True,
+        metavar="FILE|FOLDER",
+        help="videos, photographs, or folders of them",
+    )
     parser.add_argument("--boxes", metavar="CSV", help="video_id,seconds,x1,y1,x2,y2[,person_id], boxes in [0, 1]")
-    parser.add_argument("--detector", metavar="ONNX", help="or find people with a YOLOX network")
+    parser.add_argument(
+        "--person-detector", "--detector", metavar="ONNX", help="or find people with a YOLOX network, as an ONNX file"
+    )
     parser.add_argument("--person-threshold", type=float, default=0.4, help="least score of a person found (0.4)")
     parser.add_argument(
         "--roll-search",
@@ -44,23 +62,50 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--every", default="0.5s", metavar="SECONDS", help="from keyframe to keyframe (0.5s)")
     parser.add_argument("--threshold", type=float, default=0.2, help="least probability of an action (0.2)")
     parser.add_argument("--smooth", default="1s", metavar="SECONDS", help="average a person's scores over it (1s)")
-    parser.add_argument("--video-format", default="mp4", help="mp4 (default), gif (the first 20 seconds) or none")
+    parser.add_argument(
+        "--video-format", default="mp4", help="mp4 (default), gif (first 20 seconds) or none; stills: JPEG or none"
+    )
     parser.add_argument("--short-side", type=int, metavar="PIXELS", help="of the frames that the detector sees")
     parser.add_argument("--batch-size", type=int, default=8, help="windows scored at once (8)")
     parser.add_argument("--device", default="auto", help="auto (default), cpu, cuda, …")
-    parser.add_argument("--output", required=True, metavar="FOLDER", help="for detections.csv and a folder per video")
+    parser.add_argument("--output", required=True, metavar="FOLDER", help="for detections.csv and a folder per file")
 
 
 def run(args: argparse.Namespace) -> int:
     """Predict, and say what was found."""
     from pathlib import Path
 
-    from rich.console import Console
+    every, smooth = _check_options(args)
+    paths = _input_files(args.video)
+    _check_files(args, paths)
 
-    from microg_da.errors import InputError, unknown_name
+    # Torch is imported from here on: what can be refused without it already is.
+    from microg_da.terminal import message_console, output_console
     from microg_da.video.folder import predict_videos, print_summary
     from microg_da.video.predict import PredictOptions
-    from microg_da.video.reader import check_names, find_video_files
+
+    options = PredictOptions(every=every, threshold=args.threshold, smooth=smooth, video_format=args.video_format)
+    people = _people(args, [path.stem for path in paths], options.every)
+    scorer = _scorer(args)
+    settings = {name: getattr(args, name) for name in _DECISIVE}
+    settings |= {"roi_stride": scorer.predictor.detector.head.stride}
+    console = message_console()
+    for note in scorer.notes:
+        console.print(note, highlight=False, markup=False)
+    done = predict_videos(paths, people, scorer, options, args.output, settings=settings, console=console)
+    searched = args.boxes is not None or args.roll_search is not None
+    print_summary(
+        done, output_console(), "" if searched else "--roll-search also finds people who float sideways or head down."
+    )
+    print(f"detections of {len(done)} file{'s' * (len(done) != 1)}: {Path(args.output) / 'detections.csv'}")
+    return 0
+
+
+def _check_options(args: argparse.Namespace) -> tuple[float, float]:
+    """Refuse options that cannot be; returns the seconds of ``--every`` and ``--smooth``."""
+    from microg_da.errors import InputError, unknown_name
+    from microg_da.models import MODELS
+    from microg_da.taxonomy import get_taxonomy
     from microg_da.video.writer import VIDEO_FORMATS
 
     if args.video_format not in VIDEO_FORMATS:
@@ -69,39 +114,88 @@ def run(args: argparse.Namespace) -> int:
         raise InputError(f"--threshold {args.threshold}: a number in [0, 1] is expected")
     if args.batch_size < 1:
         raise InputError(f"--batch-size {args.batch_size}: must be 1 or more")
-    options = PredictOptions(
-        every=_seconds(args.every, "--every", least=1 / 30),
-        threshold=args.threshold,
-        smooth=_seconds(args.smooth, "--smooth", least=0.0),
-        video_format=args.video_format,
-    )
-    paths = [path for given in args.video for path in find_video_files(given)]
+    if args.short_side is not None and args.short_side < 16:
+        raise InputError(f"--short-side {args.short_side}: must be 16 or more")
+    if (args.boxes is None) == (args.person_detector is None):
+        raise InputError("predict: give either --boxes CSV or --person-detector yolox.onnx, which say where people are")
+    if args.boxes is not None and args.roll_search is not None:
+        raise InputError("predict: --roll-search turns the frame for --person-detector; --boxes says where people are")
+    if (args.run_folder is None) == (args.checkpoint is None):
+        raise InputError("predict: give either --run RUN or --checkpoint FILE, which say with which detector")
+    if args.run_folder is not None:
+        for name, given in (("--model", args.model is not None), ("--roi-stride", args.roi_stride != "auto")):
+            if given:
+                raise InputError(f"predict: a run knows its model; {name} goes with --checkpoint")
+    if args.model is not None and ":" not in args.model:
+        MODELS.entry(args.model, where="--model")
+    get_taxonomy(args.taxonomy)
+    args.roi_stride = _roi_stride(args.roi_stride)
+    return _seconds(args.every, "--every", least=1 / 30), _seconds(args.smooth, "--smooth", least=0.0)
+
+
+def _roi_stride(text: str) -> str | float:
+    from microg_da.errors import InputError
+
+    if text in ("auto", "true", "published"):
+        return text
+    try:
+        stride = float(text)
+    except ValueError:
+        stride = float("nan")
+    if not 1 <= stride <= 1024:
+        raise InputError(f"--roi-stride {text}: expected true, published or a number of pixels from 1 to 1024")
+    return stride
+
+
+def _input_files(given: list[str]) -> list[Path]:
+    """Every video and still that was named, or is in a folder that was."""
+    from microg_da.data.frames import VIDEO_SUFFIXES
+    from microg_da.video.inputs import IMAGE_SUFFIXES
+    from microg_da.video.reader import check_names, find_video_files
+    from microg_da.video.stills import open_input
+
+    paths = [path for each in given for path in find_video_files(each, (*VIDEO_SUFFIXES, *IMAGE_SUFFIXES))]
     check_names(paths)
-    people = _people(args, [path.stem for path in paths], options.every)
-    scorer = _scorer(args)
-    settings = {name: getattr(args, name) for name in _DECISIVE}
-    console = Console(stderr=True)
-    done = predict_videos(paths, people, scorer, options, args.output, settings=settings, console=console)
-    print_summary(done, Console())
-    print(f"detections of {len(done)} video{'s' * (len(done) != 1)}: {Path(args.output) / 'detections.csv'}")
-    return 0
+    if len(paths) == 1:
+        open_input(paths[0])
+    return paths
+
+
+def _check_files(args: argparse.Namespace, paths: list[Path]) -> None:
+    """Refuse what is no weight file, run or person detector, and a folder of results that cannot be written."""
+    from pathlib import Path
+
+    from microg_da.errors import InputError
+    from microg_da.models.weight_kinds import weight_kind
+    from microg_da.video.inputs import check_output, check_person_detector
+
+    if args.checkpoint is not None:
+        weight_kind(args.checkpoint)
+    elif not (Path(args.run_folder) / "config.yaml").is_file():
+        raise InputError(f"{args.run_folder} is no run folder: it has no config.yaml. Give a folder under runs/.")
+    if args.person_detector is not None:
+        check_person_detector(args.person_detector)
+    elif not Path(args.boxes).is_file():
+        raise InputError(f"{args.boxes}: cannot be read: there is no such table of boxes")
+    check_output(args.output)
 
 
 def _people(args: argparse.Namespace, video_ids: list[str], every: float) -> Callable[[Video], People]:
-    """What makes, for each video, the one who says who is where."""
-    from microg_da.errors import InputError
-    from microg_da.video.people import DetectedPeople, ListedPeople, read_box_table
-    from microg_da.video.persons import find_persons
+    """What makes, for each file, the one that says who is where."""
+    from microg_da.video.box_sources import DetectedPeople, ListedPeople, PeopleOfStill, boxes_of_still, read_box_table
+    from microg_da.video.person_detector import find_persons
+    from microg_da.video.stills import Still
 
-    if (args.boxes is None) == (args.detector is None):
-        raise InputError("predict: give either --boxes CSV or --detector yolox.onnx, which say where people are")
     if args.boxes is not None:
-        if args.roll_search is not None:
-            raise InputError("predict: --roll-search turns the frame for --detector; --boxes says where people are")
         table = read_box_table(args.boxes, video_ids)
-        return lambda video: ListedPeople(table[table.video_id == video.video_id], every, video)
-    find = find_persons(args.detector, args.person_threshold, args.roll_search)
-    return lambda video: DetectedPeople(find, every)
+
+        def listed(video: Video) -> People:
+            boxes = table[table.video_id == video.video_id]
+            return ListedPeople(boxes_of_still(boxes, video.path) if isinstance(video, Still) else boxes, every, video)
+
+        return listed
+    find = find_persons(args.person_detector, args.person_threshold, args.roll_search)
+    return lambda video: PeopleOfStill(find) if isinstance(video, Still) else DetectedPeople(find, every)
 
 
 def _scorer(args: argparse.Namespace) -> ActionScorer:
@@ -110,21 +204,15 @@ def _scorer(args: argparse.Namespace) -> ActionScorer:
     import torch
 
     from microg_da.errors import InputError, first_line
-    from microg_da.video.load import scorer_of_file, scorer_of_run
+    from microg_da.video.detector_loading import scorer_of_file, scorer_of_run
 
-    if (args.run_folder is None) == (args.checkpoint is None):
-        raise InputError("predict: give either --run RUN or --checkpoint FILE, which say with which detector")
     if args.run_folder is not None:
-        if args.model is not None:
-            raise InputError("predict: a run knows its model; --model goes with --checkpoint")
         scorer = scorer_of_run(args.run_folder, args.row)
     else:
-        scorer = scorer_of_file(args.checkpoint, args.model, taxonomy=args.taxonomy)
-    if args.short_side is not None and args.short_side < 16:
-        raise InputError(f"--short-side {args.short_side}: must be 16 or more")
+        scorer = scorer_of_file(args.checkpoint, args.model, taxonomy=args.taxonomy, roi_stride=args.roi_stride)
     wanted = ("cuda" if torch.cuda.is_available() else "cpu") if args.device == "auto" else args.device
     try:
-        scorer.detector.to(torch.device(wanted))
+        scorer.predictor.to(torch.device(wanted))
     except (RuntimeError, AssertionError) as error:
         raise InputError(f"--device {args.device}: {first_line(error)}") from error
     return replace(scorer, batch_size=args.batch_size, short_side=args.short_side or scorer.short_side)

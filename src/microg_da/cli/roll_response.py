@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -30,9 +33,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Measure every run, write its files, print a table or JSON."""
-    from rich.console import Console
-    from rich.progress import Progress
-
     from microg_da.errors import InputError, unknown_name
 
     if args.domain not in ("source", "target"):
@@ -47,36 +47,36 @@ def run(args: argparse.Namespace) -> int:
         raise InputError(f"roll-response: runs of one name ({', '.join(labels)}) need different --labels.")
 
     from microg_da.reporting.roll import write_roll_figure
+    from microg_da.terminal import message_console
 
-    console = Console(stderr=True)
+    console = message_console()
     curves = {}
-    with Progress(console=console, transient=True) as progress:
-        for label, folder in zip(labels, args.run_folders, strict=True):
-            output = Path(args.output) if args.output and not several else Path(folder) / "roll_response"
-            response = _measure(folder, output, args, progress)
-            curves[label] = response.curves["all"]
+    for label, folder in zip(labels, args.run_folders, strict=True):
+        output = Path(args.output) if args.output and not several else Path(folder) / "roll_response"
+        response = _measure(folder, output, args, console)
+        curves[label] = response.curves["all"]
     if several:
         for file in write_roll_figure(curves, Path(args.output) / "roll_response", "mAP × 100 against camera roll"):
             console.print(f"picture of all: {file}", highlight=False, soft_wrap=True)
     return 0
 
 
-def _measure(folder: str, output: Path, args: argparse.Namespace, progress: Any) -> Any:
+def _measure(folder: str, output: Path, args: argparse.Namespace, console: Console) -> Any:
     """Measure one run and write JSON, CSV and the figure."""
-    from rich.console import Console
-
     from microg_da.files import replacing, to_json
+    from microg_da.inference.roll_response import even_angles, measure_roll_response
     from microg_da.reporting.roll import roll_table, write_roll_figure
     from microg_da.reporting.tables import GROUP_TITLES
-    from microg_da.training.roll_response import even_angles, measure_roll_response
-    from microg_da.training.trained import load_run_detector
+    from microg_da.runs.detectors import load_run_detector
+    from microg_da.terminal import output_console, print_table, progress_bar
 
     angles = even_angles(args.angles)
     trained = load_run_detector(folder, args.row)
     name = f"{trained.row}_{_file_name(args.data) if args.data else args.domain}"
-    response, facts = measure_roll_response(
-        trained, angles, output / f"{name}.json", domain=args.domain, data=args.data, progress=progress
-    )
+    with progress_bar(console) as progress:
+        response, facts = measure_roll_response(
+            trained, angles, output / f"{name}.json", domain=args.domain, data=args.data, progress=progress
+        )
     with replacing(output / f"{name}.csv") as temporary:
         response.as_table().to_csv(temporary, index=False)
     groups = response.labels.index[response.labels["kind"] == "group"]
@@ -86,8 +86,9 @@ def _measure(folder: str, output: Path, args: argparse.Namespace, progress: Any)
     if args.json:
         print(to_json({**facts, **response.as_dict()}))
     else:
-        Console().print(roll_table(response, f"{facts['run']}, {trained.row}, rolled {facts['data']}"))
-    progress.console.print(f"→ {output / name}.json, .csv, .svg, .png", highlight=False, soft_wrap=True)
+        title = f"{facts['run']}, {trained.row}, rolled {facts['data']}"
+        print_table(roll_table(response, title), output_console())
+    console.print(f"→ {output / name}.json, .csv, .svg, .png", highlight=False, soft_wrap=True)
     return response
 
 

@@ -41,25 +41,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the trials, print the best and write the page and the best experiment."""
-    from rich.console import Console
+    from microg_da.sweeps.file import check_trials, read_sweep
+    from microg_da.terminal import message_console
 
-    from microg_da.sweeps.file import read_sweep
-
-    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    console = message_console()
     if args.engine == "wandb":
         sweep = read_sweep(args.sweep, args.overrides)
+        check_trials(sweep)
         from microg_da.sweeps.wandb_engine import run_agents
 
         return run_agents(sweep, args.trials, args.workers, console)
     # Trials are not tracked twice: `logger=wandb` stands in files for W&B's agents.
-    return _run_optuna(args, read_sweep(args.sweep, ["logger=csv", *args.overrides]), console)
+    sweep = read_sweep(args.sweep, ["logger=csv", *args.overrides])
+    check_trials(sweep)
+    return _run_optuna(args, sweep, console)
 
 
 def _run_optuna(args: argparse.Namespace, sweep: SweepFile, console: Console) -> int:
     from pathlib import Path
 
     from microg_da.errors import InputError
-    from microg_da.reporting.score_tables import new_console
+    from microg_da.terminal import output_console, print_table
 
     try:
         from microg_da.sweeps.results import read_results, results_table, write_best, write_page, write_record
@@ -83,13 +85,13 @@ def _run_optuna(args: argparse.Namespace, sweep: SweepFile, console: Console) ->
     results = read_results(sweep, study)
     for note in results.notes:
         console.print(f"[yellow]note[/yellow] {note}")
-    new_console().print(results_table(results), highlight=False)
+    print_table(results_table(results), output_console())
     write_record(results, folder / "sweep.json")
     best = write_best(results, folder / "best.yaml")
     page = write_page(results, folder / "sweep.html")
-    console.print(f"page: {page.resolve()}", markup=False)
+    console.print(f"page: {page.resolve()}", markup=False, soft_wrap=True)
     if best is not None:
-        console.print(f"best: {best.resolve()}", markup=False)
+        console.print(f"best: {best.resolve()}", markup=False, soft_wrap=True)
     return 0 if results.complete else 1
 
 

@@ -18,12 +18,11 @@ def run(args: argparse.Namespace) -> int:
     """Print a table for each result row and write the page."""
     from pathlib import Path
 
-    from rich.console import Console
-
     from microg_da.errors import InputError
     from microg_da.files import to_json
     from microg_da.reporting import compare, temporal_window
     from microg_da.reporting.tables import ROW_TITLES
+    from microg_da.terminal import message_console, output_console, print_table
 
     of_sweep = [Path(args.runs) / "sweeps" / args.sweep] if args.sweep else []
     folders = [*args.folders, *of_sweep]
@@ -32,14 +31,14 @@ def run(args: argparse.Namespace) -> int:
     found = temporal_window.read_windows(folders)
     above = of_sweep[0] if of_sweep else compare.default_page(compare.find_runs(folders)).parent
     page = temporal_window.write_windows(found, args.output or above / "temporal_window.html")
-    notices = Console(stderr=True, highlight=False, soft_wrap=True)
+    notices = message_console()
     if args.json:
         print(to_json({"unit": found.unit, "windows": found.table.to_dict("records"), "notes": found.notes}))
     else:
         for row in found.rows:
             print(f"{ROW_TITLES[row]}, target mAP × 100")
-            Console(highlight=False).print(temporal_window.windows_table(found, row))
+            print_table(temporal_window.windows_table(found, row), output_console())
         for note in found.notes:
             notices.print(f"note {note}", markup=False)
-    notices.print(f"page: {page.resolve()}", markup=False)
+    notices.print(f"page: {page.resolve()}", soft_wrap=True, markup=False)
     return 0

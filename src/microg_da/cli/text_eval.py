@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from microg_da.text.items import References
     from microg_da.text.scoring import TextScores
 
-WIDTH_WITHOUT_TERMINAL = 140
 MODEL = "predictions"
 WARNING = (
     "A baseline that has seen references knows their style; do not rank it against a zero-shot model. "
@@ -90,11 +89,9 @@ def _print_json(about: dict[str, Any], systems: list[dict[str, Any]], absent: di
 
 
 def _print_tables(about: dict[str, Any], systems: list[dict[str, Any]], absent: dict[str, str]) -> None:
-    from rich.console import Console
+    from microg_da.terminal import output_console
 
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=WIDTH_WITHOUT_TERMINAL)
+    console = output_console()
     sets = {"overall": f"all {about['items']:,} items", "headline": "mean over source videos"}
     if about["task"] == "vqa":
         sets["headline"] += ", answerable items"
@@ -111,6 +108,8 @@ def _print_tables(about: dict[str, Any], systems: list[dict[str, Any]], absent: 
 def _print_set(console: Console, title: str, attribute: str, systems: list[dict[str, Any]]) -> None:
     from rich.table import Table
 
+    from microg_da.terminal import print_table
+
     metrics = list(systems[0]["scores"].overall)
     table = Table("system", "saw", *metrics, title=title, title_justify="left")
     for column in table.columns[2:]:
@@ -119,11 +118,13 @@ def _print_set(console: Console, title: str, attribute: str, systems: list[dict[
         scores: TextScores = system["scores"]
         values, intervals = getattr(scores, attribute), scores.intervals.get(attribute, {})
         table.add_row(system["name"], system["saw"], *(_cell(values[name], intervals.get(name)) for name in metrics))
-    console.print(table)
+    print_table(table, console)
 
 
 def _print_parts(console: Console, title: str, parts: dict[str, dict[str, float]]) -> None:
     from rich.table import Table
+
+    from microg_da.terminal import print_table
 
     columns = list(next(iter(parts.values())))
     table = Table("part", *columns, title=title, title_justify="left")
@@ -131,7 +132,7 @@ def _print_parts(console: Console, title: str, parts: dict[str, dict[str, float]
         column.justify = "right"
     for part, values in parts.items():
         table.add_row(part, f"{values['items']:,}", *(_cell(values[name]) for name in columns[1:]))
-    console.print(table)
+    print_table(table, console)
 
 
 def _cell(value: float, interval: tuple[float, float] | None = None) -> str:

@@ -4,7 +4,7 @@ One YAML file is one experiment. A key that does not exist, a value of the wrong
 raises :class:`~microg_da.errors.InputError` that names the key, the file and the nearest valid name.
 """
 
-from microg_da.config.checks import ROLL_POOLINGS, VALIDATOR, check_config
+from microg_da.config.checks import ROLL_POOLINGS, SELECTIONS, VALIDATOR, check_config
 from microg_da.config.loading import canonical_key, load_config, save_config
 from microg_da.config.schema import (
     AdaptationConfig,
@@ -22,6 +22,7 @@ from microg_da.config.schema import (
 
 __all__ = [
     "ROLL_POOLINGS",
+    "SELECTIONS",
     "VALIDATOR",
     "AdaptationConfig",
     "AugmentConfig",

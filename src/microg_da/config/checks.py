@@ -24,15 +24,12 @@ LOGGERS = ("csv", "wandb", "tensorboard")
 
 
 def check_config(config: Config, origins: Mapping[str, str] | None = None) -> None:
-    """Refuse names that do not exist and numbers that cannot be, before anything is started.
+    """Refuse impossible numbers and choices. Names of registries, files and hardware: ``training/preflight.py``.
 
     Args:
         config: the resolved configuration.
         origins: where each key was last set (a file, the command line), for the message.
     """
-    from microg_da.adaptation import ADAPTATIONS
-    from microg_da.models import MODELS
-    from microg_da.validation import VALIDATORS
 
     def where(key: str) -> str:
         return (origins or {}).get(key, "configuration")
@@ -41,13 +38,7 @@ def check_config(config: Config, origins: Mapping[str, str] | None = None) -> No
         if value not in (valid := list(valid)):
             raise unknown_name(key, value, valid, where(key))
 
-    among("adaptation.name", config.adaptation.name, ADAPTATIONS)
-    if ":" not in config.model.name:  # timm:NAME names an encoder of a library, which knows its own names
-        among("model.name", config.model.name, MODELS)
-    if config.adaptation.test_time is not None:
-        among("adaptation.test_time", config.adaptation.test_time, ADAPTATIONS)
     among("model.impossible_window", config.model.impossible_window, IMPOSSIBLE_WINDOWS)
-    among("selection", config.selection, [*SELECTIONS, *(f"{VALIDATOR}{name}" for name in VALIDATORS)])
     among("target_supervised.start", config.target_supervised.start, STARTS)
     among("training.schedule", config.training.schedule, SCHEDULES)
     among("training.optimizer", config.training.optimizer, OPTIMIZERS)

@@ -14,9 +14,9 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from microg_da.config.checks import check_config
+from microg_da.config.experiments import COMMAND_LINE, find_experiment, parse_overrides, read_layers
 from microg_da.config.schema import Config, ModelConfig, nested_schema, schema_keys, sections
 from microg_da.errors import InputError, first_line, nearest
-from microg_da.experiments import COMMAND_LINE, find_experiment, parse_overrides, read_layers
 from microg_da.files import write_text
 
 
@@ -103,8 +103,7 @@ def _set(config: DictConfig, key: str, value: Any, where: str) -> None:
 def canonical_key(key: str, value: Any, where: str) -> str:
     """The key as the schema has it; ``adaptation=dann`` is short for ``adaptation.name=dann``."""
     if key in sections():
-        nested = nested_schema(Config, key)
-        if nested and not isinstance(value, dict) and any(item.name == "name" for item in fields(nested)):
+        if key in _named_sections() and not isinstance(value, dict):
             return f"{key}.name"
         if value is None or value == {}:
             return key
@@ -114,14 +113,30 @@ def canonical_key(key: str, value: Any, where: str) -> str:
         )
     if _is_free(key) or key in schema_keys():
         return key
-    valid = schema_keys()
-    # A right name without its section is the commonest slip after a misspelling: `epochs=3`.
-    guesses = [name for name in valid if name.rsplit(".", 1)[-1] == key]
-    if not guesses and (guess := nearest(key, valid)):
-        guesses = [guess]
+    guesses = _nearest_keys(key)
     if not guesses:
         raise InputError(f"{where}: unknown key {key!r}. Sections: {', '.join(sections())}.")
     raise InputError(f"{where}: unknown key {key!r}. Did you mean {' or '.join(map(repr, guesses))}?")
+
+
+def _nearest_keys(key: str) -> list[str]:
+    """The keys of all sections whose own name is nearest; of several those whose section is, if one is near.
+
+    The name counts before the section: a right name in a wrong section is a commoner slip than the reverse.
+    """
+    section, _, leaf = key.rpartition(".")
+    keys = _with_nearest(leaf, {name: name.rpartition(".")[2] for name in (*schema_keys(), *_named_sections())})
+    return _with_nearest(section, {name: name.rpartition(".")[0] for name in keys}) or keys
+
+
+def _with_nearest(word: str, parts: Mapping[str, str]) -> list[str]:
+    guess = nearest(word, parts.values())
+    return [name for name, part in parts.items() if part == guess]
+
+
+def _named_sections() -> list[str]:
+    """The sections that stand for their key ``name``, as in ``adaptation=dann``."""
+    return [section for section in sections() if f"{section}.name" in schema_keys()]
 
 
 def _expected(key: str) -> str:

@@ -35,6 +35,12 @@ class SyntheticConfig:
     workers: int = 2
     cache: bool = True
 
+    def options(self, split: str) -> dict[str, Any]:
+        """The options of one split of a synthetic SOURCE, which a SOURCE's own options override."""
+        clips = {"train": self.train_clips, "val": self.val_clips, "test": self.test_clips}
+        rest = {name: getattr(self, name) for name in ("look", "seed", "workers", "cache")}
+        return {**rest, "num_clips": clips[split]}
+
 
 @dataclass
 class ModelConfig:
@@ -43,7 +49,9 @@ class ModelConfig:
     A window that is not set is the one that the named model was made for; ``window: published`` takes the one that
     the benchmark gave it. One that is longer than the clips repeats their ends and the run says so
     (``impossible_window: clamp``), or is refused (``refuse``). ``roi_stride``, ``freeze``, ``adapters``,
-    ``roll_pooling`` and ``allow_missing`` are those of :func:`~microg_da.models.create_detector`.
+    ``roll_pooling`` and ``allow_missing`` are those of :func:`~microg_da.models.create_detector`. ``roi_stride: auto``
+    is the stride at which the head of ``checkpoint`` was trained, if the whole head is loaded, else the network's own;
+    a run's ``config.yaml`` holds which of them it is.
     """
 
     name: str = "r2plus1d_tiny"
@@ -54,7 +62,7 @@ class ModelConfig:
     num_frames: int = 8
     sampling_rate: int = 2
     dropout: float = 0.5
-    roi_stride: Any = "true"
+    roi_stride: Any = "auto"
     freeze: Any = 0
     adapters: str | None = None
     adapter_rank: int = 8
@@ -218,10 +226,16 @@ class Config:
 
     @property
     def uses_target_labels(self) -> bool:
-        """Whether target labels take part in training or choosing the adapted model: the run is an oracle's."""
-        from microg_da.adaptation import ORACLES
+        """Whether target labels take part in training or choosing the adapted model: the run is an oracle's.
 
-        return self.oracle or self.selection == "oracle" or self.adaptation.name in ORACLES
+        The classes of the methods are asked, which imports them.
+        """
+        from microg_da.adaptation import ADAPTATIONS
+
+        if self.oracle or self.selection == "oracle":
+            return True
+        names = (self.adaptation.name, self.adaptation.test_time)
+        return any(ADAPTATIONS.load(name).uses_target_labels for name in names if name is not None)
 
 
 @cache

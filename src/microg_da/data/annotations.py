@@ -13,21 +13,21 @@ import gzip
 import io
 import math
 import zlib
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 
+from microg_da.data.score_kinds import ScoreKind, check_kind, declare_scores, declared_scores
+from microg_da.data.table_checks import BOX, TEXT, Place, check_boxes, check_values, reject
 from microg_da.errors import InputError, nearest
 from microg_da.files import replacing
-from microg_da.taxonomy import MAX_ACTION_ID, Taxonomy
+from microg_da.taxonomy import Taxonomy
 
 Duplicates = Literal["keep", "drop", "error"]
 
-BOX = ["x1", "y1", "x2", "y2"]
 KEYFRAME = ["video_id", "frame_stamp"]
 ANNOTATION_COLUMNS = [*KEYFRAME, *BOX, "action_id", "person_id"]
 DETECTION_COLUMNS = [*KEYFRAME, *BOX, "action_id", "score"]
@@ -48,8 +48,6 @@ _ALIASES = {
     "ymin": "y1",
     "ymax": "y2",
 }
-_TEXT = {"video_id", "domain"}
-_LARGEST = 2**53
 # Pandas before 3.1 reads numbers to the last digit but one unless told otherwise; later ones warn of being told.
 _EXACT: dict[str, Any] = (
     {"float_precision": "round_trip"} if tuple(map(int, pd.__version__.split(".")[:2])) < (3, 1) else {}
@@ -83,7 +81,9 @@ def read_annotations(
     table, where = _read(path, required=ANNOTATION_COLUMNS[:-1], optional="person_id")
     if "person_id" not in table:
         table["person_id"] = _number_boxes(table)
-    return _finish(table[ANNOTATION_COLUMNS], where, taxonomy, duplicates, check_boxes)
+    table = _finish(table[ANNOTATION_COLUMNS], where, taxonomy, duplicates, check_boxes)
+    table.attrs["path"] = str(path)
+    return table
 
 
 def read_detections(
@@ -91,7 +91,8 @@ def read_detections(
 ) -> pd.DataFrame:
     """Read detections: AVA's CSV with a score in the eighth column; where it is missing, the score is 1.
 
-    Scores may be logits or probabilities: a finite number is all that is asked of them here.
+    Scores may be logits or probabilities; any finite number is accepted. A file that :func:`write_detections` made
+    may say which they are.
 
     Args:
         path: the file.
@@ -99,7 +100,8 @@ def read_detections(
         duplicates: what to do with a second score for the same box and action.
 
     Returns:
-        A table with :data:`DETECTION_COLUMNS`, rows in the order of the file.
+        A table with :data:`DETECTION_COLUMNS`, rows in the order of the file. ``table.attrs["scores"]`` is
+        ``"logit"`` or ``"probability"`` where the file says so, and ``table.attrs["path"]`` names the file.
 
     Raises:
         InputError: with file and line, for anything that is not such a table.
@@ -108,7 +110,11 @@ def read_detections(
     table, where = _read(path, required=DETECTION_COLUMNS[:-1], optional="score")
     if "score" not in table:
         table["score"] = 1.0
-    return _finish(table[DETECTION_COLUMNS], where, taxonomy, duplicates)
+    table = _finish(table[DETECTION_COLUMNS], where, taxonomy, duplicates)
+    table.attrs["path"] = str(path)
+    if kind := declared_scores(path):
+        table.attrs["scores"] = kind
+    return table
 
 
 def read_actions(path: str | Path, *, duplicates: Duplicates = "keep") -> pd.DataFrame:
@@ -121,7 +127,7 @@ def read_actions(path: str | Path, *, duplicates: Duplicates = "keep") -> pd.Dat
     path = Path(path)
     table, where = _read(path, required=ACTION_COLUMNS)
     known = table["domain"].isin(DOMAINS)
-    _reject(~known, where, "movie_or_real is neither 'r' nor 'm'")
+    reject(~known, where, "movie_or_real is neither 'r' nor 'm'")
     table["domain"] = table["domain"].map(DOMAINS)
     return _finish(table[ACTION_COLUMNS], where, None, duplicates)
 
@@ -134,7 +140,7 @@ def read_person_boxes(path: str | Path) -> pd.DataFrame:
     """
     path = Path(path)
     table, where = _read(path, required=PERSON_BOX_COLUMNS)
-    _check_boxes(table, where, largest=None)
+    check_boxes(table, where, largest=None)
     return _finish(table[PERSON_BOX_COLUMNS], where, None, "keep")
 
 
@@ -155,7 +161,7 @@ def read_boxes(path: str | Path) -> pd.DataFrame:
     if len(first) > len(columns) + 1 or {"action", "action_id"}.intersection(name.strip().lower() for name in first):
         return read_annotations(path)[[*columns, "person_id"]].drop_duplicates(ignore_index=True)
     table, where = _read(path, required=columns, optional="person_id")
-    _check_boxes(table, where, largest=1.0)
+    check_boxes(table, where, largest=1.0)
     return _finish(table, where, None, "keep")
 
 
@@ -175,15 +181,28 @@ def write_annotations(table: pd.DataFrame, path: str | Path, *, header: bool = T
     return _write(table, path, ANNOTATION_COLUMNS, header)
 
 
-def write_detections(table: pd.DataFrame, path: str | Path, *, header: bool = True) -> Path:
+def write_detections(
+    table: pd.DataFrame, path: str | Path, *, header: bool = True, scores: ScoreKind | None = None
+) -> Path:
     """Write detections so that :func:`read_detections` gives the same table back; ``.gz`` compresses.
 
     AVA's own evaluator expects ``header=False``.
 
+    Args:
+        table: with :data:`DETECTION_COLUMNS`.
+        path: the file.
+        header: whether the first line names the columns.
+        scores: what the scores are, kept in ``<path>.json``; None for what ``table.attrs["scores"]`` says, if it does.
+
     Raises:
-        InputError: if the table could not be read back, or the file cannot be written.
+        InputError: if the table could not be read back, or a file cannot be written.
     """
-    return _write(table, path, DETECTION_COLUMNS, header)
+    kind = scores or table.attrs.get("scores")
+    if kind:
+        check_kind(kind)
+    _write(table, path, DETECTION_COLUMNS, header)
+    declare_scores(path, kind)
+    return Path(path)
 
 
 def source_videos(video_ids: pd.Series) -> pd.Series:
@@ -191,20 +210,7 @@ def source_videos(video_ids: pd.Series) -> pd.Series:
     return video_ids.str.replace(r"_[^_]*$", "", regex=True)
 
 
-@dataclass(frozen=True)
-class _Place:
-    """Says where the ``i``-th row of a table came from."""
-
-    source: str
-    line: Callable[[int], int] | None = None
-
-    def error(self, row: int, problem: str) -> InputError:
-        if self.line is None:
-            return InputError(f"{self.source}, row {row}: {problem}")
-        return InputError(f"{self.source}, line {self.line(row)}: {problem}")
-
-
-def _read(path: Path, required: list[str], optional: str | None = None) -> tuple[pd.DataFrame, _Place]:
+def _read(path: Path, required: list[str], optional: str | None = None) -> tuple[pd.DataFrame, Place]:
     """The columns as text and float64, still unchecked, and a way to find the line of a row."""
     data = _bytes(path)
     rows = _rows(data, path)
@@ -212,7 +218,7 @@ def _read(path: Path, required: list[str], optional: str | None = None) -> tuple
     if first is None:
         if data.strip():
             raise InputError(f"{path}: cannot be read as CSV")
-        return _empty([*required, *([optional] if optional else [])]), _Place(str(path))
+        return _empty([*required, *([optional] if optional else [])]), Place(str(path))
     header = not _is_data(first[1], required)
     columns = _header(path, first, required, optional) if header else _positions(path, first[1], required, optional)
     try:
@@ -220,7 +226,7 @@ def _read(path: Path, required: list[str], optional: str | None = None) -> tuple
             io.BytesIO(data),
             header=None,
             skiprows=first[0] if header else 0,
-            dtype={i: str if name in _TEXT else np.float64 for i, name in enumerate(columns)},
+            dtype={i: str if name in TEXT else np.float64 for i, name in enumerate(columns)},
             na_filter=False,
             encoding="utf-8-sig",
             **_EXACT,
@@ -230,11 +236,11 @@ def _read(path: Path, required: list[str], optional: str | None = None) -> tuple
     except (ValueError, pd.errors.ParserError, OverflowError) as error:
         raise _structure_error(path, data, columns, header) or InputError(f"{path}: {error}") from error
     if table.empty:
-        return _empty(columns), _Place(str(path))
+        return _empty(columns), Place(str(path))
     if table.shape[1] != len(columns):
         raise _structure_error(path, data, columns, header) or InputError(f"{path}: rows differ in length")
     table.columns = pd.Index(columns)
-    return table, _Place(str(path), lambda row: _line(data, path, row + header))
+    return table, Place(str(path), lambda row: _line(data, path, row + header))
 
 
 def _bytes(path: Path) -> bytes:
@@ -280,7 +286,7 @@ def _is_number(text: str) -> bool:
 
 def _is_data(row: list[str], required: list[str]) -> bool:
     """Whether a first row holds values, not column names: some field that should be a number is one."""
-    return any(_is_number(text) for name, text in zip(required, row, strict=False) if name not in _TEXT)
+    return any(_is_number(text) for name, text in zip(required, row, strict=False) if name not in TEXT)
 
 
 def _header(path: Path, first: tuple[int, list[str]], required: list[str], optional: str | None) -> list[str]:
@@ -290,7 +296,7 @@ def _header(path: Path, first: tuple[int, list[str]], required: list[str], optio
     valid = [*required, *([optional] if optional else [])]
     for name, column in zip(names, columns, strict=True):
         if column not in valid:
-            guess = nearest(name, [*valid, *_ALIASES])
+            guess = nearest(name, _free_names(valid, columns))
             hint = f" Did you mean {guess!r}?" if guess else ""
             raise InputError(f"{path}, line {line}: unexpected column {name!r}.{hint} Expected: {', '.join(valid)}.")
         if columns.count(column) > 1:
@@ -299,6 +305,12 @@ def _header(path: Path, first: tuple[int, list[str]], required: list[str], optio
     if missing:
         raise InputError(f"{path}, line {line}: no column {missing[0]!r}. Expected: {', '.join(valid)}.")
     return columns
+
+
+def _free_names(valid: list[str], present: list[str]) -> list[str]:
+    """The names that a column could have: of columns that the table may have and does not have yet."""
+    free = [name for name in valid if name not in present]
+    return [*free, *(alias for alias, name in _ALIASES.items() if name in free)]
 
 
 def _positions(path: Path, row: list[str], required: list[str], optional: str | None) -> list[str]:
@@ -315,27 +327,27 @@ def _structure_error(path: Path, data: bytes, columns: list[str], header: bool) 
         if len(row) != len(columns):
             return InputError(f"{path}, line {line}: {len(row)} columns, expected {len(columns)}: {', '.join(columns)}")
         for name, text in zip(columns, row, strict=True):
-            if name not in _TEXT and not _is_number(text):
+            if name not in TEXT and not _is_number(text):
                 return InputError(f"{path}, line {line}: {name} is {text!r}, expected a finite number")
     return None
 
 
 def _empty(columns: list[str]) -> pd.DataFrame:
-    return pd.DataFrame({name: pd.Series(dtype=str if name in _TEXT else np.float64) for name in columns})
+    return pd.DataFrame({name: pd.Series(dtype=str if name in TEXT else np.float64) for name in columns})
 
 
 def _finish(
     table: pd.DataFrame,
-    where: _Place,
+    where: Place,
     taxonomy: Taxonomy | None,
     duplicates: Duplicates,
-    check_boxes: bool = True,
+    boxes: bool = True,
 ) -> pd.DataFrame:
     """Check every value and give each column its type."""
     table = table.copy()
-    _check_values(table, where, taxonomy)
-    if check_boxes and "action_id" in table and "x1" in table:
-        _check_boxes(table, where, largest=1.0)
+    check_values(table, where, taxonomy)
+    if boxes and "action_id" in table and "x1" in table:
+        check_boxes(table, where, largest=1.0)
     for name in {"action_id", "person_id"}.intersection(table.columns):
         table[name] = table[name].astype(np.int64)
     if "frame_stamp" in table and (table["frame_stamp"] % 1 == 0).all():
@@ -343,43 +355,9 @@ def _finish(
     if duplicates != "keep":
         repeated = table.duplicated(subset=[name for name in table.columns if name != "score"])
         if duplicates == "error":
-            _reject(repeated, where, "says the same as an earlier row")
+            reject(repeated, where, "says the same as an earlier row")
         table = table[~repeated].reset_index(drop=True)
     return table
-
-
-def _check_values(table: pd.DataFrame, where: _Place, taxonomy: Taxonomy | None) -> None:
-    # Names repeat: looking at each once is ten times faster.
-    blank = [name for name in table["video_id"].unique() if not str(name).strip()]
-    _reject(table["video_id"].isin(blank), where, "video_id is empty")
-    for name in table.columns.difference(list(_TEXT)):
-        _reject(~np.isfinite(table[name].to_numpy(np.float64)), where, f"{name} is not a finite number")
-    for name in table.columns.intersection(["action_id", "person_id"]):
-        hint = " (is this a file of detections?)" if name == "person_id" else ""
-        values = table[name].to_numpy(np.float64)
-        _reject((values % 1 != 0) | (np.abs(values) > _LARGEST), where, f"{name} is not a whole number{hint}")
-    if "frame_stamp" in table:
-        stamps = table["frame_stamp"].to_numpy(np.float64)
-        _reject((stamps < 0) | (stamps > _LARGEST), where, "frame_stamp is negative or impossibly large")
-    if "action_id" in table:
-        ids = taxonomy.ids if taxonomy else range(1, MAX_ACTION_ID + 1)
-        name = f"one of the {len(ids)} ids of taxonomy {taxonomy.name!r}" if taxonomy else "in 1…80"
-        _reject(~table["action_id"].isin(ids), where, f"action_id is not {name}")
-
-
-def _check_boxes(table: pd.DataFrame, where: _Place, largest: float | None) -> None:
-    boxes = table[BOX].to_numpy(np.float64)
-    outside = (boxes < 0) | (boxes > (np.inf if largest is None else largest))
-    unit = "pixels, 0 or more" if largest is None else "fractions of the image, in [0, 1]"
-    _reject(outside.any(axis=1), where, f"box outside the image; coordinates are {unit}")
-    _reject((boxes[:, :2] >= boxes[:, 2:]).any(axis=1), where, "box without area; x1 < x2 and y1 < y2 are needed")
-
-
-def _reject(bad: pd.Series | np.ndarray, where: _Place, problem: str) -> None:
-    rows = np.flatnonzero(np.asarray(bad))
-    if rows.size:
-        more = f" (and {rows.size - 1} more such rows)" if rows.size > 1 else ""
-        raise where.error(int(rows[0]), problem + more)
 
 
 def _number_boxes(table: pd.DataFrame) -> np.ndarray:
@@ -392,7 +370,7 @@ def _write(table: pd.DataFrame, path: str | Path, columns: list[str], header: bo
     missing = [name for name in columns if name not in table]
     if missing:
         raise InputError(f"{path}: cannot be written, the table has no column {missing[0]!r}")
-    checked = _finish(table[columns], _Place(f"table for {path}"), None, "keep")
+    checked = _finish(table[columns], Place(f"table for {path}"), None, "keep")
     compression = {"method": "gzip", "mtime": 0} if Path(path).suffix == ".gz" else None
     with replacing(path) as temporary:
         checked.to_csv(temporary, index=False, header=header, compression=compression, lineterminator="\n")

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
+from rich.progress import Progress
 
 from microg_da.data.annotations import BOX, KEYFRAME
+from microg_da.data.dataset_files import Tree
 from microg_da.data.fingerprints import near_duplicates
 from microg_da.data.frames import FrameStore
+from microg_da.data.options import TreeOptions
 from microg_da.data.splits import SIDES, Split
-from microg_da.data.tree import Tree
 from microg_da.errors import InputError
 from microg_da.taxonomy import GROUP_NAMES
+from microg_da.terminal import tracked
 
 FEW_EXAMPLES = 5
 # A person narrower or lower than this share of the picture is a few pixels: more likely a slip than a person.
@@ -39,18 +42,32 @@ class Finding:
     examples: tuple[str, ...] = ()
 
 
+class AlikePair(NamedTuple):
+    """Two clips that look alike, and the side of each; None where a clip is on no side."""
+
+    first: str
+    second: str
+    sides: tuple[str | None, str | None]
+
+    @property
+    def across(self) -> bool:
+        """Whether they are on two sides."""
+        return None not in self.sides and self.sides[0] != self.sides[1]
+
+
 @dataclass(frozen=True)
 class Audit:
     """The result of :func:`audit`.
 
     Attributes:
         source: the data.
-        split: the scheme and hash of the division that was examined.
+        split: the scheme and hash of the division that was examined; empty where the data is not divided.
         counts: how many clips, annotations, … there are.
         persons_per_clip: how many clips have one person, two, ….
-        sides: clips, keyframes, boxes and labels of each side.
+        sides: clips, keyframes, boxes and labels of each side; without rows where the data is not divided.
         classes: a row per action id: name, group, and labels in all, per side and per domain.
         findings: what was looked for, found or not.
+        alike: clips that look alike, those on two sides first.
     """
 
     source: str
@@ -60,6 +77,12 @@ class Audit:
     sides: pd.DataFrame
     classes: pd.DataFrame
     findings: tuple[Finding, ...]
+    alike: tuple[AlikePair, ...] = ()
+
+    @property
+    def found_first(self) -> tuple[Finding, ...]:
+        """All findings, those that found nothing last."""
+        return tuple(sorted(self.findings, key=lambda finding: not finding.count))
 
     @property
     def problems(self) -> tuple[Finding, ...]:
@@ -76,28 +99,61 @@ class Audit:
             "sides": self.sides.reset_index(names="side").to_dict("records"),
             "classes": self.classes.to_dict("records"),
             "findings": [vars(finding) for finding in self.findings],
+            "alike": [pair._asdict() for pair in self.alike],
         }
 
 
-def audit(tree: Tree, split: Split, *, source: str = "", frames: FrameStore | None = None) -> Audit:
+def audit(
+    tree: Tree,
+    split: Split | None,
+    *,
+    source: str = "",
+    frames: FrameStore | None = None,
+    progress: Progress | None = None,
+) -> Audit:
     """Examine a data set.
 
     Args:
         tree: its tables, read with ``check_boxes=False`` so that impossible boxes can be counted.
-        split: the division to examine.
+        split: the division to examine, see :func:`split_of`; None where there is none.
         source: what to call the data.
         frames: its frames, if missing and near-identical clips are to be looked for.
+        progress: a started bar, which shows how many clips have been looked at.
     """
     labels = tree.annotations if tree.actions is None else tree.actions
+    pictures, alike = _pictures(tree, split, frames, progress)
     return Audit(
         source=source or str(tree.root),
-        split=f"{split.scheme} ({split.hash})",
+        split=f"{split.scheme} ({split.hash})" if split else "",
         counts=_counts(tree, labels),
         persons_per_clip=_persons_per_clip(labels),
         sides=_sides(tree, split),
         classes=_classes(tree, split, labels),
-        findings=(*_leaks(tree, split), *_faults(tree, labels), *_rare(tree, split), *_pictures(tree, split, frames)),
+        findings=(*_leaks(tree, split), *_faults(tree, labels), *_rare(tree, split), *pictures),
+        alike=alike,
     )
+
+
+def split_of(tree: Tree, options: TreeOptions, *, chosen: bool) -> Split | None:
+    """The division to examine.
+
+    Args:
+        tree: the data set.
+        options: what was asked for.
+        chosen: whether a scheme was asked for. Without one, the data set's own division is taken as far as it goes.
+
+    Returns:
+        the division; None if no scheme was asked for and no file of the data set divides it.
+
+    Raises:
+        InputError: if the scheme that was asked for cannot be made.
+    """
+    if chosen or options.scheme != "published" or tree.published.notna().all():
+        return tree.split(options)
+    if tree.published.isna().all():
+        return None
+    clips = {side: tuple(sorted(tree.published.index[tree.published == side])) for side in SIDES}
+    return Split("published", clips)
 
 
 def _counts(tree: Tree, labels: pd.DataFrame) -> dict[str, int]:
@@ -121,7 +177,9 @@ def _persons_per_clip(labels: pd.DataFrame) -> dict[int, int]:
     return dict(zip(clips.index.tolist(), clips.tolist(), strict=True))
 
 
-def _sides(tree: Tree, split: Split) -> pd.DataFrame:
+def _sides(tree: Tree, split: Split | None) -> pd.DataFrame:
+    if split is None:
+        return pd.DataFrame(columns=["clips", "keyframes", "boxes", "labels"])
     side = tree.annotations.video_id.map(split.sides)
     tables = {name: tree.annotations[side == name] for name in SIDES}
     return pd.DataFrame(
@@ -134,14 +192,14 @@ def _sides(tree: Tree, split: Split) -> pd.DataFrame:
     )
 
 
-def _classes(tree: Tree, split: Split, labels: pd.DataFrame) -> pd.DataFrame:
+def _classes(tree: Tree, split: Split | None, labels: pd.DataFrame) -> pd.DataFrame:
     taxonomy = tree.taxonomy
     ids = pd.Index(taxonomy.ids, name="action_id")
     table = pd.DataFrame({"name": taxonomy.names, "group": taxonomy.groups}, index=ids)
     table["labels"] = labels.action_id.value_counts().reindex(ids, fill_value=0)
-    columns: list[tuple[tuple[str, ...], pd.DataFrame, pd.Series]] = [
-        (SIDES, tree.annotations, tree.annotations.video_id.map(split.sides))
-    ]
+    columns: list[tuple[tuple[str, ...], pd.DataFrame, pd.Series]] = []
+    if split is not None:
+        columns.append((SIDES, tree.annotations, tree.annotations.video_id.map(split.sides)))
     if tree.domains is not None:
         columns.append((("real", "simulated"), labels, labels.video_id.map(tree.domains)))
     for names, rows, kind in columns:
@@ -150,8 +208,11 @@ def _classes(tree: Tree, split: Split, labels: pd.DataFrame) -> pd.DataFrame:
     return table.reset_index()
 
 
-def _leaks(tree: Tree, split: Split) -> list[Finding]:
-    found = []
+def _leaks(tree: Tree, split: Split | None) -> list[Finding]:
+    if split is None:
+        return []
+    nowhere = tree.sources.index.difference(split.sides.index).tolist()
+    found = [Finding("clips on no side", len(nowhere), "labelled, but in no part of the split", _few(nowhere))]
     for side in ("val", "test"):
         shared = split.shared_source_videos(side, tree.sources)
         detail = (
@@ -195,11 +256,14 @@ def _faults(tree: Tree, labels: pd.DataFrame) -> list[Finding]:
     ]
 
 
-def _rare(tree: Tree, split: Split) -> list[Finding]:
-    side = tree.annotations.video_id.map(split.sides)
+def _rare(tree: Tree, split: Split | None) -> list[Finding]:
+    parts = {"the data": tree.annotations.action_id}
+    if split is not None:
+        side = tree.annotations.video_id.map(split.sides)
+        parts = {name: tree.annotations.action_id[side == name] for name in SIDES}
     found = []
-    for name in SIDES:
-        counts = tree.annotations.action_id[side == name].value_counts().reindex(tree.taxonomy.ids, fill_value=0)
+    for name, actions in parts.items():
+        counts = actions.value_counts().reindex(tree.taxonomy.ids, fill_value=0)
         few = counts[(counts > 0) & (counts < FEW_EXAMPLES)]
         for what, ids in (("no example", counts.index[counts == 0]), (f"1 to {FEW_EXAMPLES - 1} examples", few.index)):
             examples = tuple(f"{number} {tree.taxonomy.label(number)}" for number in ids)
@@ -208,20 +272,29 @@ def _rare(tree: Tree, split: Split) -> list[Finding]:
     return found
 
 
-def _pictures(tree: Tree, split: Split, frames: FrameStore | None) -> list[Finding]:
+def _pictures(
+    tree: Tree, split: Split | None, frames: FrameStore | None, progress: Progress | None
+) -> tuple[list[Finding], tuple[AlikePair, ...]]:
     """What only the frames can tell."""
     if frames is None:
-        return []
+        return [], ()
     clips = tree.sources.index.tolist()
     missing = frames.missing(clips)
-    pairs, unreadable = near_duplicates(frames, [clip for clip in clips if clip not in missing])
-    across = [(a, b) for a, b in pairs if split.sides.get(a) != split.sides.get(b)]
-    return [
+    present = [clip for clip in clips if clip not in missing]
+    walked = present if progress is None else tracked(present, progress, "looking at clips", len(present))
+    pairs, unreadable = near_duplicates(frames, walked)
+    sides = {} if split is None else split.sides.to_dict()
+    alike = sorted((AlikePair(a, b, (sides.get(a), sides.get(b))) for a, b in pairs), key=lambda pair: not pair.across)
+    across = [(pair.first, pair.second) for pair in alike if pair.across]
+    found = [
         Finding("clips without frames", len(missing), f"{len(missing)} clips have no frames", _few(missing.values())),
         Finding("clips that cannot be read", len(unreadable), "a frame cannot be decoded", _few(unreadable.values())),
         Finding("near-identical clips", len(pairs), f"{len(pairs)} pairs look alike", _pairs(pairs)),
-        Finding("near-identical clips on two sides", len(across), f"{len(across)} pairs look alike", _pairs(across)),
     ]
+    if split is not None:
+        detail = f"{len(across)} pairs look alike"
+        found.append(Finding("near-identical clips on two sides", len(across), detail, _pairs(across)))
+    return found, tuple(alike)
 
 
 def group_table(classes: pd.DataFrame) -> pd.DataFrame:

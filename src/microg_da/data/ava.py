@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 
 from microg_da.data.annotations import BOX, KEYFRAME, read_annotations, read_keyframes
+from microg_da.data.dataset_files import Tree, find_table, published_sides
 from microg_da.data.options import TreeOptions
 from microg_da.data.splits import SIDES, hold_out
-from microg_da.data.tree import Tree, find_table, published_sides
 from microg_da.errors import InputError
 from microg_da.taxonomy import get_taxonomy
 

@@ -1,12 +1,15 @@
-"""Batches of clips that have one frame size, for data sets whose videos differ in shape."""
+"""Clips put together into batches: collation, concatenation, and batches of one frame size."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
-from torch.utils.data import Sampler
+import torch
+from torch.utils.data import Sampler, default_collate
+
+from microg_da.types import Clip, ClipBatch
 
 
 class SameSizeBatches(Sampler[list[int]]):
@@ -38,3 +41,53 @@ class SameSizeBatches(Sampler[list[int]]):
 
     def __len__(self) -> int:
         return sum(1 for _ in self)
+
+
+def collate_clips(clips: Sequence[Clip], domain: str = "source") -> ClipBatch:
+    """Put clips of equal frame size side by side; clips without people are allowed.
+
+    Raises:
+        ValueError: if some clips carry labels and others do not, some are zoomed and others not, or frames differ in
+            shape.
+    """
+    labelled = [clip.labels is not None for clip in clips]
+    if any(labelled) != all(labelled):
+        raise ValueError("a batch mixes clips with and without labels")
+    zoomed = {clip.zoomed for clip in clips}
+    if len(zoomed) > 1:
+        raise ValueError("a batch mixes clips that were zoomed on decoding with clips that were not")
+    shapes = {tuple(clip.frames.shape) for clip in clips}
+    if len(shapes) > 1:
+        raise ValueError(f"clips of one batch must have one shape, got {sorted(shapes)}; use batch size 1 or a crop")
+    counts = torch.tensor([len(clip.boxes) for clip in clips])
+    return ClipBatch(
+        frames=default_collate([clip.frames for clip in clips]),  # in a worker, straight into shared memory
+        boxes=torch.cat([clip.boxes for clip in clips]).float(),
+        clip_index=torch.repeat_interleave(torch.arange(len(clips)), counts),
+        labels=torch.cat([clip.labels for clip in clips]).float() if all(labelled) else None,  # type: ignore[misc]
+        table_boxes=torch.cat([clip.table_boxes for clip in clips]).float(),
+        keys=tuple(clip.key for clip in clips),
+        domain=domain,
+        people=tuple(person for clip in clips for person in clip.people),
+        zoomed=any(zoomed),
+    )
+
+
+def concatenate_batches(first: ClipBatch, second: ClipBatch) -> ClipBatch:
+    """Two batches as one, the first's clips and people before the second's; labels are dropped.
+
+    The labels are dropped because the second batch is usually unlabelled; callers keep the first's.
+    """
+    if first.frames.shape[1:] != second.frames.shape[1:]:
+        raise ValueError(f"frames differ in shape: {tuple(first.frames.shape)} and {tuple(second.frames.shape)}")
+    return ClipBatch(
+        frames=torch.cat([first.frames, second.frames]),
+        boxes=torch.cat([first.boxes, second.boxes]),
+        clip_index=torch.cat([first.clip_index, second.clip_index + len(first)]),
+        labels=None,
+        table_boxes=torch.cat([first.table_boxes, second.table_boxes]),
+        keys=(*first.keys, *second.keys),
+        domain="both",
+        people=(*first.people, *second.people),
+        zoomed=first.zoomed or second.zoomed,
+    )

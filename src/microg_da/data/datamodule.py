@@ -2,29 +2,27 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterator
 from functools import cached_property, partial
-from typing import Any, Literal
+from typing import Any
 
 import pandas as pd
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.utilities import CombinedLoader
+from rich.progress import Progress
 from torch.utils.data import DataLoader, DistributedSampler
 
 from microg_da.config import Config
-from microg_da.data.batches import SameSizeBatches
-from microg_da.data.clips import ClipBatch, collate_clips
+from microg_da.data.batches import SameSizeBatches, collate_clips
 from microg_da.data.dataset import multi_hot
 from microg_da.data.sources import open_source
+from microg_da.data.windows import window_problem
 from microg_da.errors import InputError
 from microg_da.synthetic.spec import CLIP_FRAMES
 from microg_da.taxonomy import get_taxonomy
-
-Domain = Literal["source", "target"]
-Split = Literal["train", "val", "test"]
-DOMAINS: tuple[Domain, ...] = ("source", "target")
+from microg_da.terminal import tracked
+from microg_da.types import DOMAINS, ClipBatch, Domain, Split
 
 
 class DomainDatasets:
@@ -40,22 +38,30 @@ class DomainDatasets:
         self._window_warnings: list[str] = []
 
     def get(self, domain: Domain, split: Split, *, labelled: bool) -> Any:
-        """The data set of one domain and split; its items are :class:`microg_da.data.clips.Clip`."""
+        """The data set of one domain and split; its items are :class:`microg_da.types.Clip`."""
         key = (domain, split, labelled)
         if key not in self._open:
             self._open[key] = self._make(*key)
         return self._open[key]
 
     def open_for_fit(self) -> None:
-        """Open what a run reads, so that a mistake in the data shows before anything is trained."""
+        """Open what a run reads, so that a mistake in the data shows before anything is trained.
+
+        What is read from files comes first: a mistake in it shows before clips are drawn.
+        """
         adapts = self.config.adaptation.name != "source_only"
+        trains: list[tuple[Domain, Split, bool]] = []
         if adapts or self.config.checkpoint is None:
-            self.get("source", "train", labelled=True)
-            self.get("source", "val", labelled=False)
+            trains += [("source", "train", True), ("source", "val", False)]
         if adapts:
-            self.get("target", "train", labelled=False)
-        for domain in DOMAINS:
-            self.get(domain, "test", labelled=False)
+            trains.append(("target", "train", False))
+        opened = [*trains, *((domain, "test", False) for domain in DOMAINS)]
+        for domain, split, labelled in sorted(opened, key=lambda each: self.source(each[0]).startswith("synthetic:")):
+            self.get(domain, split, labelled=labelled)
+
+    def source(self, domain: Domain) -> str:
+        """The SOURCE of a domain."""
+        return self.config.data.source if domain == "source" else self.config.data.target
 
     @cached_property
     def class_rates(self) -> tuple[float, ...]:
@@ -93,16 +99,14 @@ class DomainDatasets:
 
     def _make(self, domain: Domain, split: Split, labelled: bool) -> Any:
         config = self.config
-        source = config.data.source if domain == "source" else config.data.target
+        source = self.source(domain)
         options: dict[str, Any] = {
             "decode": config.data.decode,
             "on_error": config.data.on_error,
             "scale": config.augment.scale,
         }
         if source.startswith("synthetic:"):
-            options = dataclasses.asdict(config.synthetic)
-            clips = {name: options.pop(f"{name}_clips") for name in ("train", "val", "test")}
-            options |= {"num_clips": clips[split]}
+            options = config.synthetic.options(split)
             self._check_window(source, CLIP_FRAMES)  # before anything is drawn
         dataset = open_source(
             source,
@@ -125,20 +129,9 @@ class DomainDatasets:
 
     def _check_window(self, source: str, length: int | None) -> None:
         """Refuse a window that is longer than the clips, or note that they are repeated at their ends."""
-        model = self.config.model
-        needed = (model.num_frames - 1) * model.sampling_rate + 1
-        if length is None or needed <= length:
-            return
-        problem = (
-            f"the window of {model.num_frames} frames, {model.sampling_rate} apart, spans {needed} frames, and clips "
-            f"of {source} have {length}"
-        )
-        if model.impossible_window == "refuse":
-            raise InputError(
-                f"{problem}. Choose fewer frames or a smaller model.sampling_rate, or repeat the clips' ends: "
-                f"model.impossible_window=clamp."
-            )
-        self._window_warnings.append(f"{problem}: their first and last frames are repeated")
+        problem = window_problem(self.config.model, source, length)
+        if problem is not None:
+            self._window_warnings.append(f"{problem}: their first and last frames are repeated")
 
 
 class EpochSampler(DistributedSampler[Any]):
@@ -158,12 +151,20 @@ class ClipsToLookAt:
         data: what opens them.
         domain: of which domain; labels come with the source only.
         device: where the batches are wanted.
+        progress: a started bar, which shows how far a walk is.
     """
 
-    def __init__(self, data: StageData, domain: Domain, device: torch.device | str) -> None:
+    def __init__(
+        self, data: StageData, domain: Domain, device: torch.device | str, progress: Progress | None = None
+    ) -> None:
         self.data = data
         self.domain = domain
         self.device = device
+        self.progress = progress
+
+    def shown_in(self, progress: Progress) -> ClipsToLookAt:
+        """The same clips, with a task of ``progress`` while they are walked."""
+        return ClipsToLookAt(self.data, self.domain, self.device, progress)
 
     def __iter__(self) -> Iterator[ClipBatch]:
         dataset = self.data.datasets.get(self.domain, "train", labelled=self.domain == "source")
@@ -171,7 +172,10 @@ class ClipsToLookAt:
             dataset = dataset.in_test_views()
         batch_size = self.data.datasets.config.evaluation.batch_size
         loader = self.data._loader(dataset, self.domain, batch_size, shuffle=False, shared=False)
-        return (batch.to(self.device) for batch in loader)
+        batches = (batch.to(self.device) for batch in loader)
+        if self.progress is None:
+            return batches
+        return tracked(batches, self.progress, f"looking at {self.domain} clips", len(loader))
 
 
 class StageData(pl.LightningDataModule):

@@ -15,11 +15,11 @@ import torch
 from torch.utils.data import Dataset, get_worker_info
 
 from microg_da.data.annotations import BOX, KEYFRAME
-from microg_da.data.clips import Clip, ClipKey, PersonKey
 from microg_da.data.frames import FrameStore, window
-from microg_da.data.transforms import TEST_SIDE, RandomViews, View, WholeViews
 from microg_da.errors import InputError
 from microg_da.taxonomy import Taxonomy
+from microg_da.transforms.view import TEST_SIDE, RandomViews, View, WholeViews
+from microg_da.types import Clip, ClipKey, PersonKey
 
 # AVA's videos are cut to seconds 900 to 1801, so that the number of frames tells the frame rate.
 _AVA_SECONDS = 901
@@ -84,7 +84,7 @@ class Timing:
 
 
 class ClipDataset(Dataset[Clip]):
-    """One :class:`~microg_da.data.clips.Clip` per keyframe.
+    """One :class:`~microg_da.types.Clip` per keyframe.
 
     Everything is held in arrays, which worker processes share. What is random depends on seed, epoch and index only,
     so that any number of workers gives the same clips.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 
 import cv2
 import numpy as np
@@ -17,7 +17,7 @@ MAX_BITS = 12
 MIN_CONTRAST = 4.0
 
 
-def near_duplicates(frames: FrameStore, video_ids: Sequence[str]) -> tuple[list[tuple[str, str]], dict[str, str]]:
+def near_duplicates(frames: FrameStore, video_ids: Iterable[str]) -> tuple[list[tuple[str, str]], dict[str, str]]:
     """Pairs of clips that look alike, and the clips that could not be read, with the reason."""
     hashes, known, unreadable = [], [], {}
     for video in video_ids:

@@ -18,10 +18,10 @@ from microg_da.data.annotations import (
     source_videos,
 )
 from microg_da.data.ava import read_predicted_boxes
+from microg_da.data.dataset_files import Tree, find_table, published_sides
 from microg_da.data.frames import VideoFiles, find_videos
 from microg_da.data.options import TreeOptions
 from microg_da.data.splits import SIDES
-from microg_da.data.tree import Tree, find_table, published_sides
 from microg_da.errors import InputError
 from microg_da.taxonomy import get_taxonomy
 

@@ -1,14 +1,60 @@
-"""What may follow ``?`` in a SOURCE that is read from files."""
+"""SOURCE: the one text that says where data comes from, ``name:path?key=value&key=value``, and its options."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar
 
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from microg_da.data import DATA
 from microg_da.errors import InputError, first_line, unknown_name
+
+
+@dataclass(frozen=True)
+class Source:
+    """A SOURCE taken apart.
+
+    Attributes:
+        kind: a name in :data:`microg_da.data.DATA`.
+        path: a folder, or for ``synthetic`` a domain.
+        options: what follows ``?``, still text.
+    """
+
+    kind: str
+    path: str
+    options: dict[str, str] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        options = "&".join(f"{key}={value}" for key, value in self.options.items())
+        return f"{self.kind}:{self.path}" + (f"?{options}" if options else "")
+
+
+def parse_source(text: str) -> Source:
+    """Take a SOURCE apart.
+
+    Raises:
+        InputError: if it is not of the form ``name:path?key=value&…``, or the name is unknown.
+    """
+    kind, colon, rest = text.strip().partition(":")
+    if not colon or not kind:
+        raise InputError(
+            f"{text!r} is not a data source; write name:path, e.g. synthetic:earth or microg4m:/data/MicroG-4M"
+        )
+    DATA.entry(kind, where=repr(text))
+    path, question, query = rest.partition("?")
+    if not path:
+        raise InputError(f"{text!r}: nothing after '{kind}:'; write {kind}:PATH")
+    options: dict[str, str] = {}
+    for pair in query.split("&") if question else []:
+        key, equals, value = pair.partition("=")
+        if not key or not equals:
+            raise InputError(f"{text!r}: {pair!r} is not key=value; options are written ?key=value&key=value")
+        if key in options:
+            raise InputError(f"{text!r}: option {key!r} is given twice")
+        options[key] = value
+    return Source(kind, path, options)
 
 
 @dataclass

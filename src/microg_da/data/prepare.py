@@ -12,15 +12,15 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pandas as pd
-from rich.progress import Progress
 
 from microg_da.data.annotations import write_annotations
+from microg_da.data.dataset_files import Tree
 from microg_da.data.frames import VideoFiles, find_videos
 from microg_da.data.options import TreeOptions
 from microg_da.data.splits import SIDES, Split, write_split
-from microg_da.data.tree import Tree
 from microg_da.errors import InputError
 from microg_da.files import replacing
+from microg_da.terminal import message_console, progress_bar
 
 JPEG_QUALITY = 95
 _PARTIAL = ".partial-"
@@ -109,7 +109,9 @@ def _extract_all(
     videos: VideoFiles, clips: list[str], frames: Path, jobs: int, progress: bool
 ) -> Iterator[tuple[str, InputError]]:
     """Extract with several threads (decoding and writing leave Python's lock); yields what failed."""
-    with Progress(disable=not progress, transient=True) as bar, ThreadPoolExecutor(jobs) as pool:
+    console = message_console()
+    console.quiet = not progress
+    with progress_bar(console) as bar, ThreadPoolExecutor(jobs) as pool:
         task = bar.add_task("extracting frames", total=len(clips))
         waiting: dict[Future[None], str] = {}
         queue = iter(clips)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,59 +13,14 @@ import pandas as pd
 from microg_da.data import DATA
 from microg_da.data.annotations import BOX, KEYFRAME
 from microg_da.data.dataset import ClipDataset, Timing, multi_hot
-from microg_da.data.options import TreeOptions, parse_options
+from microg_da.data.dataset_files import Tree
+from microg_da.data.options import Source, TreeOptions, parse_options, parse_source
 from microg_da.data.splits import SIDES, Split
-from microg_da.data.transforms import PUBLISHED_SCALE, TEST_SIDE, RandomViews, WholeViews
-from microg_da.data.tree import Tree
 from microg_da.errors import InputError, unknown_name
 from microg_da.taxonomy import Taxonomy, get_taxonomy, transfer
+from microg_da.transforms.view import PUBLISHED_SCALE, TEST_SIDE, RandomViews, WholeViews
 
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Source:
-    """A SOURCE taken apart.
-
-    Attributes:
-        kind: a name in :data:`microg_da.data.DATA`.
-        path: a folder, or for ``synthetic`` a domain.
-        options: what follows ``?``, still text.
-    """
-
-    kind: str
-    path: str
-    options: dict[str, str] = field(default_factory=dict)
-
-    def __str__(self) -> str:
-        options = "&".join(f"{key}={value}" for key, value in self.options.items())
-        return f"{self.kind}:{self.path}" + (f"?{options}" if options else "")
-
-
-def parse_source(text: str) -> Source:
-    """Take a SOURCE apart.
-
-    Raises:
-        InputError: if it is not of the form ``name:path?key=value&…``, or the name is unknown.
-    """
-    kind, colon, rest = text.strip().partition(":")
-    if not colon or not kind:
-        raise InputError(
-            f"{text!r} is not a data source; write name:path, e.g. synthetic:earth or microg4m:/data/MicroG-4M"
-        )
-    DATA.entry(kind, where=repr(text))
-    path, question, query = rest.partition("?")
-    if not path:
-        raise InputError(f"{text!r}: nothing after '{kind}:'; write {kind}:PATH")
-    options: dict[str, str] = {}
-    for pair in query.split("&") if question else []:
-        key, equals, value = pair.partition("=")
-        if not key or not equals:
-            raise InputError(f"{text!r}: {pair!r} is not key=value; options are written ?key=value&key=value")
-        if key in options:
-            raise InputError(f"{text!r}: option {key!r} is given twice")
-        options[key] = value
-    return Source(kind, path, options)
 
 
 def open_source(
@@ -96,11 +50,11 @@ def open_source(
         train: draw random views, instead of the whole frame.
         seed: of everything random.
         scale: range of the zoom of training views, for data that is decoded; see
-            :class:`~microg_da.data.transforms.RandomViews`.
+            :class:`~microg_da.transforms.view.RandomViews`.
         options: as after ``?``, which prevails; see :class:`microg_da.data.options.TreeOptions`.
 
     Returns:
-        A data set of :class:`~microg_da.data.clips.Clip` with ``annotations()``, ``keys`` and ``description``.
+        A data set of :class:`~microg_da.types.Clip` with ``annotations()``, ``keys`` and ``description``.
 
     Raises:
         InputError: if the source, an option or the data is wrong.

@@ -154,9 +154,7 @@ def by_source_kfold(
     clips: pd.DataFrame, annotations: pd.DataFrame, *, seed: int, folds: int, fold: str | int | None
 ) -> Split:
     """Fold ``fold`` of ``folds`` tests, the next validates, the others train."""
-    if folds < 3:
-        raise InputError(f"folds={folds}: by-source-kfold needs 3 or more, one each to test, validate and train")
-    test = _fold_number(fold, folds)
+    test = fold_number(fold, folds)
     parts = _stratify(clips, annotations, [1 / folds] * folds, seed)
     names = dict.fromkeys(range(folds), "train") | {(test + 1) % folds: "val", test: "test"}
     return _split("by-source-kfold", parts.map(names), {"seed": seed, "folds": folds, "fold": test})
@@ -274,7 +272,14 @@ def _counts(groups: np.ndarray, values: pd.Series, num_groups: int) -> np.ndarra
     return table
 
 
-def _fold_number(fold: str | int | None, folds: int) -> int:
+def fold_number(fold: str | int | None, folds: int) -> int:
+    """The fold that tests, as a number; the first by default.
+
+    Raises:
+        InputError: if there are too few folds or no such fold.
+    """
+    if folds < 3:
+        raise InputError(f"folds={folds}: by-source-kfold needs 3 or more, one each to test, validate and train")
     try:
         number = int(0 if fold is None else fold)
     except ValueError:

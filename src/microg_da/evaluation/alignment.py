@@ -9,7 +9,9 @@ import numpy as np
 import pandas as pd
 
 from microg_da.data.annotations import BOX, KEYFRAME
+from microg_da.data.score_kinds import ScoreKind
 from microg_da.errors import InputError
+from microg_da.evaluation.checks import checked_detections, score_kind, warn_if_unclear
 from microg_da.evaluation.outcomes import assign, number_keyframes, overlaps
 from microg_da.taxonomy import Taxonomy
 
@@ -36,7 +38,7 @@ class Aligned:
     counts: list[dict[str, int]]
 
 
-def align(tables: Sequence[pd.DataFrame], taxonomy: Taxonomy, scores: str = "logit") -> Aligned:
+def align(tables: Sequence[pd.DataFrame], taxonomy: Taxonomy, scores: ScoreKind | None = None) -> Aligned:
     """Align tables of detections by keyframe and box, one box to one by IoU ≥ 0.5, best pairs first.
 
     A model that gives several boxes one and the same vector of scores saw none of them, e.g. because a crop cut
@@ -45,19 +47,20 @@ def align(tables: Sequence[pd.DataFrame], taxonomy: Taxonomy, scores: str = "log
     Args:
         tables: detections of each model, rows in any order.
         taxonomy: the classes; rows of others are left out.
-        scores: ``"logit"`` or ``"probability"``.
+        scores: ``"logit"`` or ``"probability"``; None for what the file of each table says of itself.
 
     Raises:
-        InputError: if there is no table, or no detection of the taxonomy in any of them.
+        InputError: if a table cannot be right, there is no table, or no detection of the taxonomy in any of them.
     """
-    kept = [table[table["action_id"].isin(taxonomy.ids)] for table in tables]
+    checked = [_logits(table, scores) for table in tables]
+    kept = [table[table["action_id"].isin(taxonomy.ids)] for table in checked]
     unique = [table.drop_duplicates([*KEYFRAME, *BOX, "action_id"]) for table in kept]
     everything = pd.concat(unique, ignore_index=True) if unique else pd.DataFrame()
     if everything.empty:
         raise InputError("nothing to fuse: no detections of the taxonomy's classes")
     keyframe, _, _ = number_keyframes(everything, everything.iloc[:0])
     model = np.repeat(np.arange(len(tables)), [len(table) for table in unique])
-    logits, first_of_box = _stack(everything, keyframe, model, taxonomy, scores)
+    logits, first_of_box = _stack(everything, keyframe, model, taxonomy)
     spoken = ~np.isnan(logits).all(axis=2)
     blind = np.stack([_blind(values, present) for values, present in zip(logits, spoken, strict=True)])
     seen = (spoken & ~blind).any(axis=0)
@@ -87,7 +90,7 @@ def to_table(boxes: pd.DataFrame, scores: np.ndarray, taxonomy: Taxonomy) -> pd.
 
 
 def _stack(
-    everything: pd.DataFrame, keyframe: np.ndarray, model: np.ndarray, taxonomy: Taxonomy, scores: str
+    everything: pd.DataFrame, keyframe: np.ndarray, model: np.ndarray, taxonomy: Taxonomy
 ) -> tuple[np.ndarray, np.ndarray]:
     """(M, R, C) logits with NaN, and (R,) the first row of each box."""
     row = everything.assign(keyframe=keyframe, model=model).groupby(["model", "keyframe", *BOX], sort=False).ngroup()
@@ -107,8 +110,7 @@ def _stack(
         firsts = np.concatenate([firsts, first[new]])
     logits = np.full((model.max() + 1, len(boxes), len(taxonomy)), np.nan)
     column = np.searchsorted(taxonomy.ids, everything["action_id"])
-    values = everything["score"].to_numpy(np.float64)
-    logits[model, reference[row], column] = _logit(values) if scores == "probability" else values
+    logits[model, reference[row], column] = everything["score"].to_numpy(np.float64)
     return logits, firsts
 
 
@@ -122,6 +124,18 @@ def _fill(logits: np.ndarray) -> np.ndarray:
     total = np.where(said, logits, 0).sum(axis=0)
     mean = np.divide(total, said.sum(axis=0), out=np.full(total.shape, np.nan), where=said.any(axis=0))
     return np.where(said, logits, mean)
+
+
+def _logits(table: pd.DataFrame, scores: ScoreKind | None) -> pd.DataFrame:
+    """A table of detections, checked, with logits for scores."""
+    kind = score_kind(table, scores)
+    checked = checked_detections(table, kind)
+    warn_if_unclear(table, kind)
+    logits = checked.assign(score=_logit(checked["score"].to_numpy(np.float64))) if kind == "probability" else checked
+    # What the file says of its scores does not hold for what is made of them.
+    logits = logits.copy()
+    logits.attrs = {}
+    return logits
 
 
 def _logit(probability: np.ndarray) -> np.ndarray:

@@ -11,7 +11,7 @@ import pandas as pd
 from microg_da.data.annotations import BOX, KEYFRAME, source_videos
 from microg_da.errors import InputError, unknown_name
 from microg_da.evaluation.outcomes import overlaps
-from microg_da.evaluation.protocols import Scores, evaluate
+from microg_da.evaluation.protocols import Scores, evaluate_part
 
 # Part of the image's area that a person fills; the edges of small | medium | large.
 SIZE_EDGES = (0.25, 0.5)
@@ -60,9 +60,9 @@ def evaluate_parts(
     domains: dict[str, str] | None = None,
     **options: Any,
 ) -> dict[str, Scores]:
-    """:func:`~microg_da.evaluation.evaluate` on each part that :func:`partition` makes; options are passed on."""
+    """:func:`~microg_da.evaluation.protocols.evaluate_part` on each part of :func:`partition`; options go on to it."""
     parts = partition(detections, ground_truth, by, domains)
-    return {name: evaluate(*tables, **options) for name, tables in parts.items()}
+    return {name: evaluate_part(*tables, **options) for name, tables in parts.items()}
 
 
 def domains_of(actions: pd.DataFrame) -> dict[str, str]:

@@ -1,146 +1,170 @@
-"""Several models' logits made into one: plain mean, learned weights, or weights that a class may bend.
-
-What is learned is learned on a fit set with labels, by cross-validation whose folds share no source video.
-"""
+"""The whole way from several models' detections to one table of calibrated probabilities."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import pandas as pd
 
-from microg_da.errors import InputError, unknown_name
-from microg_da.evaluation.logistic import fit_deviations, fit_shared, sigmoid
+from microg_da.data.annotations import KEYFRAME, source_videos
+from microg_da.data.score_kinds import ScoreKind
+from microg_da.errors import InputError
+from microg_da.evaluation.alignment import Aligned, align, to_table
+from microg_da.evaluation.calibration import Calibration, fit_calibration
+from microg_da.evaluation.checks import require_common_keyframes
+from microg_da.evaluation.logistic import sigmoid
+from microg_da.evaluation.logit_fusion import Fusion, cross_fused, fit_fusion, grouped_folds
+from microg_da.evaluation.outcomes import truth_of_boxes
+from microg_da.evaluation.protocols import Scores, evaluate_part
+from microg_da.taxonomy import Taxonomy, get_taxonomy
 
-METHODS = {
-    "mean": "mean of the logits; learns nothing",
-    "weighted": "mean of the probabilities with one learned weight per model",
-    "stack": "the same, plus what each class adds to the weights, where cross-validation finds that it helps",
-}
-FOLDS = 5
-BALANCE = 0.5
-EQUAL_SHARE = 0.3
-WEIGHT_PULLS = (0.01, 0.03, 0.1, 1.0)
-CLASS_PULLS = (1.0, 10.0, 100.0, np.inf)
-TINY = 1e-12
+RULED_OUT = -20.0
 
 
 @dataclass(frozen=True)
-class Fusion:
-    """How M models become one.
+class Fused:
+    """A table of detections whose scores are probabilities, and what was fitted on the way, as plain values."""
 
-    Attributes:
-        method: a name in :data:`METHODS`.
-        weights: (M,) non-negative, summing to 1.
-        deviations: (M, C) what each class adds to the weights; None where no class does.
-        chosen: the strengths of regularisation that cross-validation chose.
-    """
-
-    method: str
-    weights: np.ndarray
-    deviations: np.ndarray | None = None
-    chosen: dict[str, float] = field(default_factory=dict)
-
-    def __call__(self, logits: np.ndarray) -> np.ndarray:
-        """(M, R, C) logits → (R, C) fused logits."""
-        fused = np.tensordot(self.weights, logits, 1) if self.method == "mean" else combine(self.weights, logits)
-        return fused if self.deviations is None else fused + np.einsum("mc,mrc->rc", self.deviations, logits)
+    detections: pd.DataFrame
+    report: dict[str, Any]
 
 
-def combine(weights: np.ndarray, logits: np.ndarray) -> np.ndarray:
-    """The weighted mean of M models' probabilities, (R, C), as a logit.
-
-    A part of the weight, :data:`EQUAL_SHARE`, is spread equally: a model that learning would leave out still
-    orders the boxes of which the others say nothing but "no", which AUROC rewards and average precision hardly
-    notices.
-    """
-    share = (1 - EQUAL_SHARE) * weights + EQUAL_SHARE / len(weights)
-    yes = -np.logaddexp(0, -logits)
-    no = yes - logits
-    return _log_mean(share, yes) - _log_mean(share, no)
+@dataclass(frozen=True)
+class _FitSet:
+    boxes: pd.DataFrame
+    logits: np.ndarray
+    labels: np.ndarray
+    folds: np.ndarray
 
 
-def _log_mean(share: np.ndarray, logs: np.ndarray) -> np.ndarray:
-    top = logs.max(axis=0)
-    return top + np.log(np.tensordot(share, np.exp(logs - top), 1))
-
-
-def fit_fusion(method: str, logits: np.ndarray, labels: np.ndarray, folds: np.ndarray) -> Fusion:
-    """Learn a fusion.
+def fuse(
+    detections: Sequence[pd.DataFrame],
+    *,
+    fit_detections: Sequence[pd.DataFrame] = (),
+    fit_ground_truth: pd.DataFrame | None = None,
+    method: str | None = None,
+    calibrate: str | None = None,
+    taxonomy: str | Taxonomy = "microg50",
+    scores: ScoreKind | None = None,
+    names: Sequence[str] | None = None,
+) -> Fused:
+    """Fuse detections; whatever is learned is learned on the fit set, by folds that share no source video.
 
     Args:
-        method: a name in :data:`METHODS`.
-        logits: (M, R, C) of the fit set.
-        labels: (R, C) bool.
-        folds: (R,) fold of each row, see :func:`grouped_folds`.
+        detections: one table per model.
+        fit_detections: what the same models, in the same order, said of the fit set.
+        fit_ground_truth: annotations of the fit set.
+        method: see :data:`~microg_da.evaluation.logit_fusion.METHODS`; by default ``"weighted"`` with a fit set and
+            ``"mean"`` without.
+        calibrate: see :data:`~microg_da.evaluation.calibration.CALIBRATIONS`; by default ``"thresholds"`` with a
+            fit set and ``"none"`` without.
+        taxonomy: the classes.
+        scores: what the scores of all tables are; None for what the file of each says of itself, else logits.
+        names: of the models, for the report.
 
     Raises:
-        InputError: for an unknown method, or a fit set without a single positive.
+        InputError: if something is to be learned without a fit set, or fit set and detections do not go together.
     """
-    if method not in METHODS:
-        raise unknown_name("fusion method", method, METHODS)
-    equal = np.full(len(logits), 1 / len(logits))
-    if method == "mean":
-        return Fusion(method, equal)
-    if not labels.any():
-        raise InputError("the fit set has no labelled box among its detections; nothing can be learned from it")
-    pull = WEIGHT_PULLS[0]
-    if len(logits) > 1:
-        pull = min(WEIGHT_PULLS, key=lambda value: _held_out_loss(logits, labels, folds, {"weight_pull": value}))
-    chosen = {"weight_pull": pull}
-    if method == "stack":
-        options = ({**chosen, "class_pull": value} for value in CLASS_PULLS)
-        chosen = min(options, key=lambda value: _held_out_loss(logits, labels, folds, value))
-    return _learn(method, logits, labels, chosen)
+    taxonomy = get_taxonomy(taxonomy)
+    names = list(names) if names is not None else [f"model {i}" for i in range(len(detections))]
+    can_learn = bool(fit_detections) and fit_ground_truth is not None
+    method = method or ("weighted" if can_learn else "mean")
+    calibrate = calibrate or ("thresholds" if can_learn else "none")
+    if not can_learn and (method != "mean" or calibrate != "none"):
+        raise InputError(
+            f"method {method!r} with calibration {calibrate!r} has to be learned: give detections and ground truth "
+            "of a fit set, or use method 'mean' with calibration 'none'"
+        )
+    if can_learn and len(fit_detections) != len(detections):
+        raise InputError(
+            f"{len(detections)} detections but {len(fit_detections)} fit detections; one of each is needed per model"
+        )
+    aligned = align(detections, taxonomy, scores)
+    unsaid = np.isnan(aligned.logits).any(axis=0)
+    logits = np.where(unsaid, RULED_OUT, aligned.logits)
+    report: dict[str, Any] = {"method": method, "calibrate": calibrate, "models": _describe(names, aligned)}
+    if can_learn and fit_ground_truth is not None:
+        fit = _fit_set(align(fit_detections, taxonomy, scores), fit_ground_truth, taxonomy)
+        fusion = fit_fusion(method, fit.logits, fit.labels, fit.folds)
+        fused = fusion(logits)
+        held_out = cross_fused(fusion, fit.logits, fit.labels, fit.folds)
+        calibration = fit_calibration(calibrate, held_out, fit.labels, fused)
+        report["fit"] = _describe_fit(fit, fit_ground_truth, held_out, calibrate, taxonomy)
+    else:
+        fusion = fit_fusion("mean", logits, np.zeros((0, 0), dtype=bool), np.zeros(0))
+        fused, calibration = fusion(logits), Calibration("none", 1.0, np.zeros(len(taxonomy)))
+    report |= _describe_learned(names, taxonomy, fusion, calibration)
+    report |= {"num_boxes": len(aligned.boxes), "num_unseen_boxes": int((~aligned.seen).sum())}
+    probabilities = np.where(unsaid, np.nan, calibration(fused))
+    table = to_table(aligned.boxes, probabilities, taxonomy)
+    table.attrs["scores"] = "probability"
+    return Fused(table, report)
 
 
-def cross_fused(fusion: Fusion, logits: np.ndarray, labels: np.ndarray, folds: np.ndarray) -> np.ndarray:
-    """(R, C) fused logits of the fit set, each row by a fusion learned without its fold, regularised alike."""
-    if fusion.method == "mean":
-        return fusion(logits)
-    return _cross_fused(logits, labels, folds, fusion.chosen)
+def _fit_set(aligned: Aligned, ground_truth: pd.DataFrame, taxonomy: Taxonomy) -> _FitSet:
+    """Boxes that some model saw; the others teach nothing. A class of which nothing is said is ruled out."""
+    kept = aligned.seen
+    boxes = aligned.boxes[kept].reset_index(drop=True)
+    if boxes.empty:
+        raise InputError("no model saw any box of the fit set: all its scores are constant")
+    require_common_keyframes(boxes, ground_truth)
+    labels = truth_of_boxes(boxes, ground_truth, taxonomy)
+    folds = grouped_folds(source_videos(boxes["video_id"]).to_numpy(object))
+    logits = aligned.logits[:, kept]
+    return _FitSet(boxes, np.where(np.isnan(logits), RULED_OUT, logits), labels, folds)
 
 
-def _cross_fused(logits: np.ndarray, labels: np.ndarray, folds: np.ndarray, chosen: dict[str, float]) -> np.ndarray:
-    fused = np.zeros(labels.shape)
-    for fold in np.unique(folds):
-        out = folds == fold
-        learn = ~out if labels[~out].any() else np.ones_like(out)
-        fused[out] = _learn("stack", logits[:, learn], labels[learn], chosen)(logits[:, out])
-    return fused
+def _describe(names: Sequence[str], aligned: Aligned) -> list[dict[str, Any]]:
+    return [{"name": name, **counts} for name, counts in zip(names, aligned.counts, strict=True)]
 
 
-def _learn(method: str, logits: np.ndarray, labels: np.ndarray, chosen: dict[str, float]) -> Fusion:
-    weights = fit_shared(logits, labels, balance=BALANCE, pull=chosen["weight_pull"]).weights
-    weights = weights / weights.sum() if weights.sum() > 0 else np.full(len(logits), 1 / len(logits))
-    deviations = None
-    if np.isfinite(chosen.get("class_pull", np.inf)):
-        fused = combine(weights, logits)
-        common = fit_shared(fused[None], labels)
-        offset = common.weights[0] * fused + common.bias + common.class_bias
-        deviations = fit_deviations(logits, labels, offset, chosen["class_pull"])
-    return Fusion(method, weights, deviations, chosen)
+def _describe_learned(
+    names: Sequence[str], taxonomy: Taxonomy, fusion: Fusion, calibration: Calibration
+) -> dict[str, Any]:
+    return {
+        "weights": dict(zip(names, fusion.weights.tolist(), strict=True)),
+        "regularisation": {name: value for name, value in fusion.chosen.items() if np.isfinite(value)},
+        "classes_bend_weights": fusion.deviations is not None,
+        "scale": calibration.scale,
+        "thresholds": dict(zip(map(str, taxonomy.ids), calibration.threshold.tolist(), strict=True)),
+    }
 
 
-def grouped_folds(groups: np.ndarray, num_folds: int = FOLDS) -> np.ndarray:
-    """(R,) folds of about equal size that never split a group: largest group first, into the emptiest fold."""
-    names, index, sizes = np.unique(groups.astype(str), return_inverse=True, return_counts=True)
-    fold = np.zeros(len(names), dtype=np.int64)
-    filled = np.zeros(num_folds)
-    for group in np.argsort(-sizes, kind="stable"):
-        fold[group] = filled.argmin()
-        filled[fold[group]] += sizes[group]
-    return fold[index]
+def _describe_fit(
+    fit: _FitSet, ground_truth: pd.DataFrame, held_out: np.ndarray, calibrate: str, taxonomy: Taxonomy
+) -> dict[str, Any]:
+    """What cross-validation on the fit set lets one expect, with calibration learned out of fold as well.
 
-
-def _held_out_loss(logits: np.ndarray, labels: np.ndarray, folds: np.ndarray, chosen: dict[str, float]) -> float:
-    """Balanced cross-entropy of held-out rows, after one temperature and one bias per class are fitted to them.
-
-    Fitting those makes fusions comparable that differ in the scale of what they return.
+    mAP and AUROC are those of the fused logits: a calibration changes neither, but one per fold would, since
+    folds are pooled.
     """
-    fused = _cross_fused(logits, labels, folds, chosen)
-    fit = fit_shared(fused[None], labels, balance=BALANCE)
-    p = np.clip(sigmoid(fit.weights[0] * fused + fit.bias + fit.class_bias), TINY, 1 - TINY)
-    positives = labels.sum(axis=0)
-    say = np.where(positives > 0, np.maximum(positives, 1.0) ** -BALANCE, 0.0)
-    return float(-(say * np.where(labels, np.log(p), np.log(1 - p))).sum())
+    margin = np.zeros(held_out.shape)
+    for fold in np.unique(fit.folds):
+        out = fit.folds == fold
+        learn = ~out if fit.labels[~out].any() else np.ones_like(out)
+        calibration = fit_calibration(calibrate, held_out[learn], fit.labels[learn], held_out[out])
+        margin[out] = calibration.margin(held_out[out])
+    keyframes = ground_truth.merge(fit.boxes[KEYFRAME].drop_duplicates(), on=KEYFRAME)
+
+    def score(values: np.ndarray, kind: ScoreKind) -> Scores:
+        table = to_table(fit.boxes, values, taxonomy)
+        return evaluate_part(table, keyframes, protocol="published", taxonomy=taxonomy, scores=kind)
+
+    order, decision = score(held_out, "logit"), score(sigmoid(margin), "probability")
+    expected = {
+        "map": order.map,
+        "f1_macro": decision.f1_macro,
+        "recall_macro": decision.recall_macro,
+        "auroc_macro": order.auroc_macro,
+        "num_classes_with_ground_truth": order.num_classes_with_ground_truth,
+    }
+    return {
+        "num_boxes": len(fit.boxes),
+        "num_folds": int(fit.folds.max()) + 1,
+        "num_positives": int(fit.labels.sum()),
+        "classes_without_positives": int((fit.labels.sum(axis=0) == 0).sum()),
+        "cross_validated": expected,
+    }

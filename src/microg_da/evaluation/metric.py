@@ -14,8 +14,9 @@ from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
 
 from microg_da.data.annotations import BOX, KEYFRAME
+from microg_da.data.score_kinds import ScoreKind
 from microg_da.errors import InputError
-from microg_da.evaluation.protocols import ScoreKind, Scores, evaluate, get_protocol
+from microg_da.evaluation.protocols import Scores, evaluate_part, get_protocol
 from microg_da.taxonomy import Taxonomy, get_taxonomy
 
 
@@ -103,7 +104,7 @@ class DetectionMetrics(Metric):
             return self._detections()
 
     def _scores(self) -> Scores:
-        return evaluate(
+        return evaluate_part(
             self._detections(),
             self.ground_truth,
             protocol=self.protocol,
@@ -126,6 +127,7 @@ class DetectionMetrics(Metric):
         frames[BOX] = np.repeat(boxes[order], columns, axis=0)
         frames["action_id"] = np.tile(self.taxonomy.ids, len(order))
         frames["score"] = logits[order].ravel()
+        frames.attrs["scores"] = self.score_kind
         return frames
 
 

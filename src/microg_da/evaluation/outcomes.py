@@ -53,6 +53,12 @@ class Outcomes:
         """(C,) labels of each class in the ground truth."""
         return np.bincount(self.label_class, minlength=self.scores.shape[1])
 
+    @property
+    def num_keyframes_with_detections(self) -> int:
+        """How many keyframes of the ground truth some detection names."""
+        named = self.row_keyframe[np.isfinite(self.scores).any(axis=1)]
+        return len(np.unique(named[named < self.num_keyframes]))
+
 
 def lay_out(
     detections: pd.DataFrame,

@@ -13,13 +13,19 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
-from microg_da.data.annotations import ANNOTATION_COLUMNS, DETECTION_COLUMNS
-from microg_da.errors import InputError, unknown_name
+from microg_da.data.score_kinds import ScoreKind
+from microg_da.errors import unknown_name
 from microg_da.evaluation import classwise
+from microg_da.evaluation.checks import (
+    checked_detections,
+    checked_ground_truth,
+    require_common_keyframes,
+    score_kind,
+    warn_if_unclear,
+)
 from microg_da.evaluation.outcomes import Outcomes, lay_out
 from microg_da.taxonomy import Taxonomy, get_taxonomy
 
-ScoreKind = Literal["logit", "probability"]
 MIN_SUPPORT = 5
 
 
@@ -85,6 +91,8 @@ class Scores:
         map_worst_ties: mAP if in every tie the false positives came first.
         map_best_ties: mAP if in every tie the true positives came first.
         num_keyframes: keyframes of the ground truth.
+        num_keyframes_without_detections: those of them that no detection names; their people count as missed.
+        num_keyframes_without_ground_truth: keyframes that only detections name; these count as false positives.
         num_boxes: distinct boxes of the ground truth.
         num_detections: rows of the detections that were scored.
         num_classes_with_ground_truth: classes that mAP is the mean of.
@@ -106,6 +114,8 @@ class Scores:
     map_worst_ties: float
     map_best_ties: float
     num_keyframes: int
+    num_keyframes_without_detections: int
+    num_keyframes_without_ground_truth: int
     num_boxes: int
     num_detections: int
     num_classes_with_ground_truth: int
@@ -140,7 +150,7 @@ def evaluate(
     *,
     protocol: str | Protocol = "corrected",
     taxonomy: str | Path | Taxonomy = "microg50",
-    scores: ScoreKind = "logit",
+    scores: ScoreKind | None = None,
 ) -> Scores:
     """Frame-level mAP at IoU 0.5, macro F1, macro recall and macro AUROC.
 
@@ -152,13 +162,34 @@ def evaluate(
             person id is not needed.
         protocol: ``"published"`` or ``"corrected"``.
         taxonomy: the classes to score; rows with other action ids are left out and counted.
-        scores: what the scores are.
+        scores: ``"logit"`` or ``"probability"``; None for what the file of the detections says of itself, and for
+            logits where it says nothing. A warning is logged if logits look like probabilities.
 
     Raises:
-        InputError: for an unknown protocol or taxonomy, a missing column, or probabilities outside [0, 1].
+        InputError: for an unknown protocol or taxonomy, a missing column, a value that a file could not hold (boxes in
+            pixels, text instead of numbers), probabilities outside [0, 1], or tables without a common keyframe.
     """
     protocol = get_protocol(protocol)
     taxonomy = get_taxonomy(taxonomy)
+    kind = score_kind(detections, scores)
+    found = evaluate_part(detections, ground_truth, protocol=protocol, taxonomy=taxonomy, scores=kind)
+    require_common_keyframes(detections, ground_truth)
+    warn_if_unclear(detections, kind)
+    return found
+
+
+def evaluate_part(
+    detections: pd.DataFrame,
+    ground_truth: pd.DataFrame,
+    *,
+    protocol: str | Protocol = "corrected",
+    taxonomy: str | Path | Taxonomy = "microg50",
+    scores: ScoreKind | None = None,
+) -> Scores:
+    """:func:`evaluate` for a part of larger tables, which may have no keyframe with detections."""
+    protocol = get_protocol(protocol)
+    taxonomy = get_taxonomy(taxonomy)
+    scores = score_kind(detections, scores)
     outcomes, num_ignored = prepare(detections, ground_truth, protocol, taxonomy, scores)
     return summarise(outcomes, protocol, taxonomy, scores, num_ignored)
 
@@ -176,9 +207,8 @@ def prepare(
     detections: pd.DataFrame, ground_truth: pd.DataFrame, protocol: Protocol, taxonomy: Taxonomy, scores: ScoreKind
 ) -> tuple[Outcomes, int]:
     """Check both tables and align them; also says how many rows have an action id that is not in the taxonomy."""
-    detections = _select(detections, DETECTION_COLUMNS, "detections")
-    ground_truth = _select(ground_truth, ANNOTATION_COLUMNS[:-1], "ground truth")
-    _check_scores(detections["score"].to_numpy(np.float64), scores)
+    detections = checked_detections(detections, scores)
+    ground_truth = checked_ground_truth(ground_truth)
     num_rows = len(detections) + len(ground_truth)
     detections = detections[detections["action_id"].isin(taxonomy.ids)]
     ground_truth = ground_truth[ground_truth["action_id"].isin(taxonomy.ids)]
@@ -224,6 +254,8 @@ def summarise(
         map_worst_ties=bounds["worst"],
         map_best_ties=bounds["best"],
         num_keyframes=outcomes.num_keyframes,
+        num_keyframes_without_detections=outcomes.num_keyframes - outcomes.num_keyframes_with_detections,
+        num_keyframes_without_ground_truth=len(outcomes.keyframes) - outcomes.num_keyframes,
         num_boxes=outcomes.num_boxes,
         num_classes_with_ground_truth=int(known.sum()),
         num_classes_min_support=int((support >= MIN_SUPPORT).sum()),
@@ -241,22 +273,3 @@ def mean(values: np.ndarray) -> float:
     """The mean of the numbers among the values; NaN if there is none."""
     values = values[~np.isnan(values)]
     return float(values.mean()) if values.size else float("nan")
-
-
-def _select(table: pd.DataFrame, columns: list[str], what: str) -> pd.DataFrame:
-    missing = [name for name in columns if name not in table]
-    if missing:
-        raise InputError(f"the {what} table has no column {missing[0]!r}; expected: {', '.join(columns)}")
-    return table[columns]
-
-
-def _check_scores(values: np.ndarray, scores: ScoreKind) -> None:
-    if scores not in ("logit", "probability"):
-        raise unknown_name("kind of scores", scores, ("logit", "probability"))
-    if not np.isfinite(values).all():
-        raise InputError("detections: some scores are not finite numbers")
-    if scores == "probability" and len(values) and (values.min() < 0 or values.max() > 1):
-        raise InputError(
-            f"detections: scores reach from {values.min():.4g} to {values.max():.4g}, which are no probabilities; "
-            "use scores=logit"
-        )

@@ -16,9 +16,11 @@ import numpy as np
 import pandas as pd
 
 from microg_da.data.annotations import source_videos
+from microg_da.data.score_kinds import ScoreKind
 from microg_da.errors import InputError, unknown_name
+from microg_da.evaluation.checks import score_kind
 from microg_da.evaluation.outcomes import Outcomes
-from microg_da.evaluation.protocols import Protocol, ScoreKind, get_protocol, prepare
+from microg_da.evaluation.protocols import Protocol, get_protocol, prepare
 from microg_da.taxonomy import Taxonomy, get_taxonomy
 
 METRICS = ("map", "f1_macro", "recall_macro", "auroc_macro")
@@ -94,7 +96,7 @@ def bootstrap(
     *,
     protocol: str | Protocol = "corrected",
     taxonomy: str | Taxonomy = "microg50",
-    scores: ScoreKind = "logit",
+    scores: ScoreKind | None = None,
     cluster_by: ClusterBy = "source",
     resamples: int = RESAMPLES,
     seed: int = 0,
@@ -115,6 +117,7 @@ def bootstrap(
         InputError: if there is nothing to draw from, or as :func:`~microg_da.evaluation.evaluate` does.
     """
     protocol, taxonomy = get_protocol(protocol), get_taxonomy(taxonomy)
+    scores = score_kind(detections, scores)
     outcomes, _ = prepare(detections, ground_truth, protocol, taxonomy, scores)
     names = cluster_names(ground_truth, cluster_by)
     clustered = cluster(outcomes, protocol.threshold(scores), names, cluster_by)
@@ -195,10 +198,11 @@ def _f1_or_recall(data: Clustered, weights: np.ndarray, metric: str) -> np.ndarr
 
 
 def interval(values: np.ndarray, point: float, level: float = LEVEL) -> tuple[float, float]:
-    """The bias-corrected percentile interval (Efron, Can. J. Statist. 1981); NaN if nothing is defined.
+    """The bias-corrected percentile interval (Efron, Can. J. Statist. 1981), with the point; NaN if nothing is defined.
 
     Resamples repeat clusters and lose rare classes, which shifts an average of average precisions upwards; the
-    percentiles are moved by as much as the point estimate is off the middle of the resamples.
+    percentiles are moved by as much as the point estimate is off the middle of the resamples. Where few clusters put
+    the point outside of all resamples, the interval is stretched to it.
 
     Args:
         values: the score of each resample; NaN is left out.
@@ -213,7 +217,7 @@ def interval(values: np.ndarray, point: float, level: float = LEVEL) -> tuple[fl
     shift = normal.inv_cdf(float(np.clip(below, 1e-3, 1 - 1e-3)))
     tail = normal.inv_cdf((1 + level) / 2)
     low, high = np.quantile(values, [normal.cdf(2 * shift - tail), normal.cdf(2 * shift + tail)])
-    return float(low), float(high)
+    return min(float(low), point), max(float(high), point)
 
 
 def _cluster_of(table: pd.DataFrame, by: ClusterBy) -> pd.Series:
@@ -234,7 +238,7 @@ def _average_precision(data: Clustered, column: int, weights: np.ndarray) -> np.
     support = weights @ data.labels[:, column]
     if not ranks.size:
         return np.where(support > 0, 0.0, np.nan)
-    above = _cumulative(data.cluster[rows], weights.shape[1])[ranks + 1]
+    above = _counts_up_to(ranks, data.cluster[rows], weights.shape[1])
     hit_weight = weights[:, data.cluster[rows[ranks]]]
     precision = np.cumsum(hit_weight, axis=1) / np.maximum(weights @ above.T, 1e-6)
     envelope = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
@@ -261,6 +265,13 @@ def _cumulative(clusters: np.ndarray, num_clusters: int) -> np.ndarray:
     counts = np.zeros((len(clusters) + 1, num_clusters), dtype=np.float32)
     counts[np.arange(1, len(clusters) + 1), clusters] = 1
     return np.cumsum(counts, axis=0)
+
+
+def _counts_up_to(ranks: np.ndarray, clusters: np.ndarray, num_clusters: int) -> np.ndarray:
+    """(K, V): how many rows of each cluster stand at each of K ascending ranks or above it."""
+    first = np.searchsorted(ranks, np.arange(ranks[-1] + 1))  # the first of the ranks that a row counts for
+    cells = np.bincount(first * num_clusters + clusters[: ranks[-1] + 1], minlength=len(ranks) * num_clusters)
+    return np.cumsum(cells.reshape(len(ranks), num_clusters).astype(np.float32), axis=0)
 
 
 def _per_cluster(table: np.ndarray, data: Clustered) -> np.ndarray:

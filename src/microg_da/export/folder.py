@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 
-from microg_da.data.transforms import TEST_SIDE
 from microg_da.errors import InputError
 from microg_da.export.model_card import write_model_card
 from microg_da.export.onnx_file import OnnxFile, export_onnx
@@ -17,9 +16,10 @@ from microg_da.files import replacing, to_json, write_json
 from microg_da.models.backbone import MEAN, STD
 from microg_da.models.description import EXPORTED_CONFIG
 from microg_da.models.detector import ActionDetector
-from microg_da.models.weight_files import EXPORTED_WEIGHTS
+from microg_da.models.weight_kinds import EXPORTED_WEIGHTS
+from microg_da.runs.detectors import TrainedDetector, describe_detector, load_run_detector, test_time_method
 from microg_da.taxonomy import get_taxonomy
-from microg_da.training.trained import TrainedDetector, describe_detector, load_run_detector, test_time_method
+from microg_da.transforms.view import TEST_SIDE
 
 ONNX_FILE = "model.onnx"
 
@@ -65,14 +65,14 @@ def export_run(
     to = Path(to)
     if (to / "run.json").exists() or (to.exists() and not to.is_dir()):
         raise InputError(f"--to {to}: a folder of its own is expected, and this is a run's or a file.")
-    at_test = test_time_method(trained.run.config, trained.method)
+    at_test = test_time_method(trained.run.config, trained.predictor.method)
     content = _config(trained, at_test)
     # ONNX first: where it is refused, nothing is left that looks whole.
     made = None
     (to / ONNX_FILE).unlink(missing_ok=True)
     if onnx:
         side = content["test_short_side"]
-        metadata = {key: value if isinstance(value, str) else to_json(value) for key, value in content.items()}
+        metadata = {key: to_json(value) for key, value in content.items()}
         num_frames = content["num_frames"]
         made = export_onnx(trained.detector, to / ONNX_FILE, num_frames, onnx_size or (side, side), metadata)
     _write_weights(trained.detector, to / EXPORTED_WEIGHTS)
@@ -90,8 +90,6 @@ def _config(trained: TrainedDetector, at_test: str | None) -> dict[str, Any]:
     taxonomy = get_taxonomy(description.taxonomy)
     return {
         **description.as_dict(),
-        "action_ids": list(taxonomy.ids),
-        "action_names": list(taxonomy.names),
         "action_groups": list(taxonomy.groups),
         "normalisation": {"channels": "RGB", "range": [0, 1], "mean": [MEAN] * 3, "std": [STD] * 3},
         "test_short_side": int(description.image_size * TEST_SIDE),

@@ -11,8 +11,9 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from microg_da.config import Config
 from microg_da.export.onnx_file import OnnxFile
 from microg_da.files import write_text
-from microg_da.reporting.tables import METRICS, ROW_TITLES, percent
-from microg_da.training.trained import TrainedDetector
+from microg_da.reporting.finding_text import ABSENT, finding_lines
+from microg_da.reporting.tables import METRICS, ROW_TITLES, finding_of, percent
+from microg_da.runs.detectors import TrainedDetector
 
 _ORACLE = "target labels took part in training or choosing this model; it is an oracle, and no adaptation"
 
@@ -27,6 +28,7 @@ def write_model_card(path: Path, trained: TrainedDetector, test_time_method: str
         onnx: the ONNX file beside it.
     """
     run = trained.run
+    finding = finding_of(run.results)
     environment = Environment(
         loader=PackageLoader("microg_da.export"), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
@@ -37,7 +39,9 @@ def write_model_card(path: Path, trained: TrainedDetector, test_time_method: str
         row_titles=ROW_TITLES,
         rows=run.results["rows"],
         metrics=METRICS,
-        gap_recovered=run.results["gap_recovered"],
+        gap_recovered=finding.gap_recovered,
+        no_gap_recovered=ABSENT[finding.absent] if finding.absent else None,
+        finding=finding_lines(finding),
         percent=percent,
         record=run.record,
         config=run.config,

@@ -82,7 +82,7 @@ def export_onnx(
         num_frames: T, which is fixed in the file.
         size: height and width of the frames in pixels. A convolutional network takes others too; one that resizes
             its positions takes this alone.
-        metadata: what else the file is to say of itself.
+        metadata: what else the file is to say of itself; each value is JSON.
 
     Raises:
         InputError: if a package is missing, the network has something that ONNX has not, or the file disagrees with

@@ -12,7 +12,8 @@ from microg_da.models.zoo import ZOO, Window, model_window
 from microg_da.registry import Registry
 
 if TYPE_CHECKING:
-    from microg_da.models.detector import ActionDetector, Prediction, create_detector
+    from microg_da.models.detector import ActionDetector, create_detector
+    from microg_da.types import Prediction
 
 MODELS = Registry("model", {name: model.entry() for name, model in ZOO.items()})
 

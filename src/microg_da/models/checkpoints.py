@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,8 +13,8 @@ from torch import Tensor
 
 from microg_da.errors import InputError
 from microg_da.models.description import DetectorDescription, read_description
-from microg_da.models.detector import ActionDetector, resolve_stride
-from microg_da.models.weight_files import read_weights
+from microg_da.models.detector import AUTO_STRIDE, PUBLISHED_STRIDE, ActionDetector, resolve_stride
+from microg_da.models.weight_files import read_weights, training_setting
 from microg_da.models.weight_names import convert
 from microg_da.taxonomy import get_taxonomy
 
@@ -46,6 +46,8 @@ class CheckpointReport:
         replaced: entries of the file's head that the network does without.
         notes: what else was decided, in sentences.
         warnings: how the detector that the weights were trained in differs from this one where weights do not show it.
+        head_stride: the RoI stride, in input pixels, at which the head of the file was trained; None if the file has no
+            head that loads, or does not tell.
     """
 
     path: str
@@ -56,6 +58,7 @@ class CheckpointReport:
     replaced: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
+    head_stride: float | None = None
 
     @property
     def fits(self) -> bool:
@@ -90,6 +93,7 @@ class CheckpointReport:
             self.replaced,
             self.notes,
             self.warnings,
+            self.head_stride,
         )
 
 
@@ -125,6 +129,15 @@ def load_checkpoint(detector: ActionDetector, path: str | Path, allow_missing: S
     Raises:
         InputError: if the file cannot be read or does not fit.
     """
+    fitting, report = fitting_weights(detector, path, allow_missing)
+    detector.load_state_dict(fitting, strict=False)
+    return report
+
+
+def fitting_weights(
+    detector: ActionDetector, path: str | Path, allow_missing: Sequence[str] = ()
+) -> tuple[dict[str, Tensor], CheckpointReport]:
+    """As :func:`compare`, for weights that have to fit; arguments and errors as :func:`load_checkpoint`."""
     fitting, report = compare(detector, path)
     problems = report.without(allow_missing).problems()
     if problems:
@@ -132,8 +145,7 @@ def load_checkpoint(detector: ActionDetector, path: str | Path, allow_missing: S
             f"checkpoint {path} does not fit the network: {'; '.join(problems)}. Is it of another model? "
             f"To start from part of it, name what may differ in allow_missing."
         )
-    detector.load_state_dict(fitting, strict=False)
-    return report
+    return fitting, report
 
 
 def compare(detector: ActionDetector, path: str | Path) -> tuple[dict[str, Tensor], CheckpointReport]:
@@ -144,7 +156,8 @@ def compare(detector: ActionDetector, path: str | Path) -> tuple[dict[str, Tenso
     """
     report = CheckpointReport(str(path))
     model = detector.state_dict()
-    state = _fit_head(convert(read_weights(path), detector.backbone), model, report)
+    weights = read_weights(path)
+    state = _fit_head(convert(weights, detector.backbone), model, report)
     fitting = {}
     for name, value in state.items():
         if name not in model:
@@ -158,7 +171,9 @@ def compare(detector: ActionDetector, path: str | Path) -> tuple[dict[str, Tenso
         if not name.endswith("num_batches_tracked") and not (report.replaced and name.startswith("head.")):
             report.missing.append(name)
     _excuse_new_parts(detector, fitting, report)
-    report.warnings = _unlike(detector, path)
+    if _HEAD in fitting:
+        report.head_stride = _trained_stride(path, weights, detector.backbone.stride)
+    report.warnings = _unlike(detector, path, report.head_stride)
     report.missing.sort()
     report.loaded = len(fitting)
     return fitting, report
@@ -173,18 +188,67 @@ def _excuse_new_parts(detector: ActionDetector, fitting: dict[str, Tensor], repo
             report.notes.append(f"{len(new)} entries ({kind.strip('.')}) are new beside the network of the file")
 
 
-def _unlike(detector: ActionDetector, path: str | Path) -> list[str]:
-    """What a file of our own says of its detector and weights do not show, where this detector is another."""
+def settled_stride(
+    roi_stride: str | bool | float, path: str | Path, detector: ActionDetector
+) -> tuple[str | bool | float, str | None]:
+    """What ``"auto"`` means for a file, and a sentence about it if it is not the network's own stride.
+
+    Args:
+        roi_stride: as configured; all but ``"auto"`` is returned as it is.
+        path: the weight file.
+        detector: of the configured network; it may be on the meta device.
+
+    Raises:
+        InputError: if the file cannot be read.
+    """
+    if roi_stride != AUTO_STRIDE:
+        return roi_stride, None
+    learned = compare(detector, path)[1].head_stride
+    if learned is None or learned == detector.backbone.stride:
+        return "true", None
+    return learned, stride_note(path, learned, detector)
+
+
+def stride_note(path: str | Path, learned: float, detector: ActionDetector) -> str:
+    """That boxes are pooled at another stride than the network's own, in one sentence."""
+    return (
+        f"{Path(path).name}: RoI stride {learned:g}, as its head was trained (the network's own is "
+        f"{detector.backbone.stride:g})"
+    )
+
+
+def _trained_stride(path: str | Path, weights: Mapping[str, Tensor], true_stride: float) -> float | None:
+    """The RoI stride at which the head of a file was trained, as far as the file tells.
+
+    Our own files say it, or are weights alone and do not. PySlowFast stores its configuration beside the weights;
+    files of the same networks without one are taken for published, which all pool at 1/16.
+    """
+    said = read_description(path)
+    if said is not None:
+        return resolve_stride(said["roi_stride"], true_stride) if "roi_stride" in said else None
+    if any("backbone." in name for name in weights):
+        return None
+    scale = training_setting(path, "DETECTION", "SPATIAL_SCALE_FACTOR")
+    return PUBLISHED_STRIDE if scale is None else scale
+
+
+def _unlike(detector: ActionDetector, path: str | Path, head_stride: float | None) -> list[str]:
+    """What a file says of its detector and weights do not show, where this detector is another."""
     said = read_description(path) or {}
     here = {"roi_stride": detector.head.stride, "roll_pooling": getattr(detector, "group", None)}
-    there = {key: said.get(key, value) for key, value in here.items()}
-    if "roi_stride" in said:
-        there["roi_stride"] = resolve_stride(said["roi_stride"], detector.backbone.stride)
+    there = {
+        "roi_stride": head_stride or here["roi_stride"],
+        "roll_pooling": said.get("roll_pooling", here["roll_pooling"]),
+    }
     return [
-        f"{path} was trained with model.{key}={there[key] or 'null'}, and here it is {value or 'null'}"
+        f"{path} was trained with model.{key}={_shown(there[key])}, and here it is {_shown(value)}"
         for key, value in here.items()
         if there[key] != value
     ]
+
+
+def _shown(value: float | str | None) -> str:
+    return f"{value:g}" if isinstance(value, (int, float)) else value or "null"
 
 
 def _fit_head(state: dict[str, Tensor], model: dict[str, Tensor], report: CheckpointReport) -> dict[str, Tensor]:

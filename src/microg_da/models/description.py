@@ -13,13 +13,16 @@ import torch
 
 from microg_da.errors import InputError
 from microg_da.models.detector import ActionDetector, create_detector
-from microg_da.models.weight_files import EXPORTED_WEIGHTS
+from microg_da.models.weight_kinds import EXPORTED_WEIGHTS, weight_kind
 from microg_da.taxonomy import get_taxonomy
 
 FORMAT = "microg_da"
 """What our own files say they are."""
 
 EXPORTED_CONFIG = "config.json"
+
+_SINCE = ("action_ids", "action_names")
+"""What files of older versions may lack, since the taxonomy says it."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +32,7 @@ class DetectorDescription:
     Attributes:
         model: a name of ``python -m microg_da list models``, or ``timm:NAME``.
         num_classes: logits per person.
-        taxonomy: what they mean.
+        taxonomy: the name of the list of classes that they mean.
         num_frames: T of the window.
         sampling_rate: τ of the window.
         image_size: the training crop, in pixels; the short side of test clips is 8/7 of it.
@@ -39,6 +42,8 @@ class DetectorDescription:
         adapter_rank: the inner width of the adapters.
         roll_pooling: ``"c4"``, ``"c8"`` or None.
         options: arguments of the backbone's builder.
+        action_ids: the action id of each output, in the order of the logits.
+        action_names: its name.
     """
 
     model: str
@@ -53,6 +58,15 @@ class DetectorDescription:
     adapter_rank: int
     roll_pooling: str | None
     options: dict[str, Any] = field(default_factory=dict)
+    action_ids: tuple[int, ...] = ()
+    action_names: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        # Files of older versions name the taxonomy alone; lists are what JSON makes of tuples.
+        taxonomy = None if self.action_ids and self.action_names else get_taxonomy(self.taxonomy)
+        ids, names = (taxonomy.ids, taxonomy.names) if taxonomy else (self.action_ids, self.action_names)
+        object.__setattr__(self, "action_ids", tuple(ids))
+        object.__setattr__(self, "action_names", tuple(names))
 
     def build(self) -> ActionDetector:
         """The detector with random weights, none of them fetched."""
@@ -80,16 +94,16 @@ class DetectorDescription:
         Raises:
             InputError: if something is missing, as in files of older versions, or the taxonomy has changed since.
         """
-        missing = [item.name for item in fields(cls) if item.name not in content]
+        known = {item.name: content[item.name] for item in fields(cls) if item.name in content}
+        missing = [item.name for item in fields(cls) if item.name not in known and item.name not in _SINCE]
         if missing:
             raise InputError(
                 f"{where}: does not say the detector's {', '.join(missing)}, as files written by an older version do "
                 f"not, and weights alone do not tell. Use the run's folder, which knows: --run RUN."
             )
-        description = cls(**{item.name: content[item.name] for item in fields(cls)})
+        description = cls(**known)
         taxonomy = get_taxonomy(description.taxonomy)
-        ids = tuple(content.get("action_ids", taxonomy.ids))
-        if len(taxonomy) != description.num_classes or ids != taxonomy.ids:
+        if len(taxonomy) != description.num_classes or description.action_ids != taxonomy.ids:
             raise InputError(
                 f"{where}: its {description.num_classes} outputs are not the {len(taxonomy)} classes of the taxonomy "
                 f"{taxonomy.name} as this version has them. Use the version that wrote the file."
@@ -105,13 +119,9 @@ def read_description(path: str | Path) -> dict[str, Any] | None:
             is read and judged by whoever loads it.
 
     Raises:
-        InputError: if there is no such file, or the folder's ``config.json`` cannot be read.
+        InputError: if there is no such weight file, or the folder's ``config.json`` cannot be read.
     """
-    path = Path(path)
-    if path.is_dir():
-        path /= EXPORTED_WEIGHTS
-    if not path.is_file():
-        raise InputError(f"{path}: there is no such checkpoint")
+    path, _ = weight_kind(path)
     content = _beside(path) if path.name == EXPORTED_WEIGHTS else _inside(path)
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         return None

@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -16,21 +16,13 @@ from microg_da.models.adapters import add_adapters, freeze_stages
 from microg_da.models.backbone import Backbone, normalise
 from microg_da.models.inputs import check_inputs
 from microg_da.models.roi_head import RoIHead
+from microg_da.types import Prediction
 
 PUBLISHED_STRIDE = 16
 """The stride that MicroG-Bench assumed for every network, whatever the network's own."""
 
-
-class Prediction(NamedTuple):
-    """What a detector says about ``K`` people.
-
-    Attributes:
-        logits: ``(K, C)``, never probabilities.
-        features: ``(K, D)``, the pooled RoI features before dropout and the linear layer.
-    """
-
-    logits: Tensor
-    features: Tensor
+AUTO_STRIDE = "auto"
+"""The stride at which the head of the loaded file was trained; the backbone's own where no head is loaded."""
 
 
 class ActionDetector(nn.Module):
@@ -41,7 +33,7 @@ class ActionDetector(nn.Module):
         num_classes: action classes, one logit each.
         dropout: rate before the linear layer.
         roi_stride: ``"true"`` pools with the stride that the backbone has, ``"published"`` with the 16 that the
-            benchmark assumed; a number is taken as it is.
+            benchmark assumed; a number is taken as it is. ``"auto"`` is ``"true"`` where no weights are loaded.
     """
 
     def __init__(
@@ -49,7 +41,7 @@ class ActionDetector(nn.Module):
         backbone: Backbone,
         num_classes: int,
         dropout: float = 0.5,
-        roi_stride: str | bool | float = "true",
+        roi_stride: str | bool | float = AUTO_STRIDE,
     ) -> None:
         super().__init__()
         self.backbone = backbone
@@ -119,7 +111,7 @@ def create_detector(
     *,
     allow_missing: Sequence[str] = (),
     dropout: float = 0.5,
-    roi_stride: str | bool | float = "true",
+    roi_stride: str | bool | float = AUTO_STRIDE,
     freeze: int | str = 0,
     adapters: str | None = None,
     adapter_rank: int = 8,
@@ -128,13 +120,28 @@ def create_detector(
 ) -> ActionDetector:
     """Build a detector by the name of its backbone.
 
+    The detector is in training mode, with dropout and batch statistics: call ``.eval()`` before it predicts.
+
+    Example:
+        >>> import torch
+        >>> from microg_da import create_detector
+        >>> detector = create_detector("r2plus1d_micro", num_classes=50).eval()
+        >>> frames = torch.zeros(2, 3, 8, 96, 128, dtype=torch.uint8)  # clips, RGB, frames, height, width
+        >>> boxes = torch.tensor([[10.0, 20, 60, 90], [5, 5, 40, 80], [60, 10, 120, 90]])  # pixels, x1 y1 x2 y2
+        >>> clip_index = torch.tensor([0, 0, 1])  # the clip of each box
+        >>> with torch.no_grad():
+        ...     logits, features = detector(frames, boxes, clip_index)
+        >>> logits.shape
+        torch.Size([3, 50])
+
     Args:
         name: a name of ``python -m microg_da list models``, or ``timm:NAME`` for an image encoder of timm.
         num_classes: action classes.
         checkpoint: a weight file to start from; None starts from random weights.
         allow_missing: shell-style patterns of names that need not fit between the file and the network.
         dropout: rate before the linear layer.
-        roi_stride: see :class:`ActionDetector`.
+        roi_stride: see :class:`ActionDetector`. ``"auto"`` is the stride at which the head of ``checkpoint`` was
+            trained, if the whole head is loaded; else ``"true"``.
         freeze: how many stages of the backbone are not trained, from the input on, or ``"all"`` to train the head
             alone.
         adapters: ``"lora"`` or ``"dual_path"`` freezes the backbone and trains small additions to it.
@@ -142,6 +149,9 @@ def create_detector(
         roll_pooling: ``"c4"`` or ``"c8"`` averages features over rolls of the clip: see
             :class:`~microg_da.models.roll_pooling.RollPooledDetector`.
         **options: arguments of the backbone's builder.
+
+    Returns:
+        the detector, in training mode.
 
     Raises:
         InputError: for an unknown name or option, or a checkpoint that does not fit.
@@ -160,7 +170,9 @@ def create_detector(
     if checkpoint is not None:
         from microg_da.models.checkpoints import load_checkpoint
 
-        load_checkpoint(detector, checkpoint, allow_missing)
+        report = load_checkpoint(detector, checkpoint, allow_missing)
+        if roi_stride == AUTO_STRIDE and report.head_stride is not None:
+            detector.head.stride = report.head_stride
     return detector
 
 
@@ -185,10 +197,10 @@ _DETECTOR_OPTIONS = ("allow_missing", "roi_stride", "freeze", "adapters", "adapt
 def resolve_stride(roi_stride: str | bool | float, true_stride: float) -> float:
     """Input pixels per cell of the feature maps, as a number."""
     # YAML reads a bare `true` as a boolean.
-    if roi_stride is True or roi_stride == "true":
+    if roi_stride is True or roi_stride in ("true", AUTO_STRIDE):
         return true_stride
     if roi_stride == "published":
         return PUBLISHED_STRIDE
     if isinstance(roi_stride, (int, float)) and roi_stride > 0 and not isinstance(roi_stride, bool):
         return float(roi_stride)
-    raise InputError(f"model.roi_stride: expected true, published or a positive number, got {roi_stride!r}")
+    raise InputError(f"model.roi_stride: expected auto, true, published or a positive number, got {roi_stride!r}")

@@ -13,10 +13,11 @@ import torch
 from torch import Tensor
 
 from microg_da.config import ROLL_POOLINGS
-from microg_da.data.plane import clip_boxes, move_boxes
-from microg_da.data.rotation import roll_frames, roll_map
 from microg_da.errors import InputError, unknown_name
-from microg_da.models.detector import ActionDetector, Prediction
+from microg_da.models.detector import ActionDetector
+from microg_da.transforms.affine import clip_boxes, move_boxes
+from microg_da.transforms.rotation import roll_frames, roll_map
+from microg_da.types import Prediction
 
 
 class RollPooledDetector(ActionDetector):

@@ -5,6 +5,7 @@ The kind is told by the content, never by the extension. Nothing but tensors and
 
 from __future__ import annotations
 
+import math
 import pickle
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -12,21 +13,14 @@ from typing import Any
 
 import numpy as np
 import torch
+import yaml
 from torch import Tensor
 
 from microg_da.errors import InputError
 from microg_da.models.array_pickles import RefusedError, load_arrays
+from microg_da.models.weight_kinds import Kind, weight_kind
 
 StateDict = dict[str, Tensor]
-
-_TORCH_LEGACY = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
-"""How ``torch.save`` began its files before they were zip archives."""
-
-_MAX_PICKLE_BYTES = 2 * 2**30
-_MAX_SAFETENSORS_HEADER = 100 * 2**20
-
-EXPORTED_WEIGHTS = "model.safetensors"
-"""The weights in a folder that ``export`` has made, as on the Hugging Face hub."""
 
 _NESTED_UNDER = ("model_state", "state_dict", "blobs", "model", "model_state_dict", "module")
 """Where the weights are inside a checkpoint: PySlowFast and pytorchvideo, Lightning, Caffe2, others."""
@@ -42,41 +36,35 @@ def read_weights(path: str | Path) -> StateDict:
     Raises:
         InputError: if the file is absent, empty, truncated, no weight file, or wants to run code.
     """
-    path = Path(path)
-    if path.is_dir():
-        path /= EXPORTED_WEIGHTS
-    try:
-        with path.open("rb") as file:
-            head = file.read(512)
-        size = path.stat().st_size
-    except OSError as error:
-        raise InputError(f"cannot read checkpoint {path}: {error.strerror or error}") from error
-    tensors = _tensors(_reader(path, head, size)(path))
+    path, kind = weight_kind(path)
+    tensors = _tensors(_READERS[kind](path))
     if not tensors:
         raise InputError(f"checkpoint {path} holds no tensors: expected named weights, as torch.save writes them")
     return tensors
 
 
-def _reader(path: Path, head: bytes, size: int) -> Callable[[Path], Any]:
-    if not head:
-        raise InputError(f"checkpoint {path} is empty: the download or copy failed, get it again")
-    if head.startswith((b"PK\x03\x04", _TORCH_LEGACY)):
-        return _read_torch
-    if head[:1] == b"\x80" and head[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05"):
-        if size > _MAX_PICKLE_BYTES:
-            raise InputError(f"checkpoint {path} is a pickle of {size / 2**30:.1f} GiB: no published weight file is")
-        return _read_pickle
-    header = int.from_bytes(head[:8], "little")
-    if head[8:9] == b"{" and 0 < header <= min(_MAX_SAFETENSORS_HEADER, size):
-        return _read_safetensors
-    text = head.lstrip()[:64].lower()
-    if text.startswith((b"<!doctype", b"<html", b"<?xml", b"<head")):
-        raise InputError(f"checkpoint {path} is a web page, not weights: the server sent an error page, get it again")
-    if text.startswith(b"version https://git-lfs"):
-        raise InputError(f"checkpoint {path} is a Git LFS pointer, not weights: fetch the file with `git lfs pull`")
-    raise InputError(
-        f"checkpoint {path} is no weight file: expected a PyTorch checkpoint, a Caffe2 pickle or safetensors"
-    )
+def training_setting(path: str | Path, section: str, key: str) -> float | None:
+    """A positive number of the configuration that PySlowFast stores beside the weights; None where there is none.
+
+    Raises:
+        InputError: as :func:`read_weights`.
+    """
+    values = _training_config(path).get(section)
+    value = values.get(key) if isinstance(values, Mapping) else None
+    return float(value) if isinstance(value, (int, float)) and 0 < value < math.inf else None
+
+
+def _training_config(path: str | Path) -> dict[str, Any]:
+    path, kind = weight_kind(path)
+    content = _read_torch(path) if kind == "torch" else None
+    text = content.get("cfg") if isinstance(content, Mapping) else None
+    if not isinstance(text, str):
+        return {}
+    try:
+        said = yaml.safe_load(text)
+    except (yaml.YAMLError, RecursionError, ValueError):
+        return {}
+    return said if isinstance(said, dict) else {}
 
 
 def _read_torch(path: Path) -> Any:
@@ -118,6 +106,13 @@ def _read_pickle(path: Path) -> Any:
             raise InputError(
                 f"checkpoint {path} is damaged or cut short ({_first_line(error)}): get it again"
             ) from error
+
+
+_READERS: dict[Kind, Callable[[Path], Any]] = {
+    "torch": _read_torch,
+    "pickle": _read_pickle,
+    "safetensors": _read_safetensors,
+}
 
 
 def _refusal(message: str) -> str:

@@ -8,8 +8,11 @@ from typing import Any
 
 import pandas as pd
 
-from microg_da.reporting.run_folder import ADAPTED, SOURCE_ONLY, RunFolder
+from microg_da.evaluation.intervals import Interval
+from microg_da.evaluation.protocols import MIN_SUPPORT
+from microg_da.reporting.paired import PairedIntervals
 from microg_da.reporting.tables import GROUP_TITLES, per_class
+from microg_da.runs.reader import ADAPTED, SOURCE_ONLY, RunFolder
 
 OWN_SOURCE_ONLY = "each run's own source-only model"
 
@@ -37,11 +40,15 @@ class Change:
 
 @dataclass(frozen=True)
 class SettingChanges:
-    """What a setting changes, by action id and by group."""
+    """What a setting changes, by action id and by group.
+
+    ``intervals`` are over source videos; None where there are none, or the runs are not comparable.
+    """
 
     name: str
     classes: dict[int, Change]
     groups: dict[str, Change]
+    intervals: PairedIntervals | None = None
 
     @property
     def largest(self) -> float:
@@ -49,10 +56,17 @@ class SettingChanges:
         values = [abs(value) for change in self.classes.values() for _, value in change.seeds]
         return max(values, default=0.0)
 
+    def class_interval(self, action: int) -> Interval | None:
+        """The interval of a class's mean difference; None where there is none, or too few labels to trust it."""
+        change = self.classes.get(action)
+        if self.intervals is None or change is None or change.support < MIN_SUPPORT:
+            return None
+        return self.intervals.classes.get(action)
+
     @property
-    def ordered(self) -> list[Change]:
-        """The classes, best first."""
-        return sorted(self.classes.values(), key=lambda change: -change.mean)
+    def ordered(self) -> list[tuple[int, Change]]:
+        """The classes by action id, best first."""
+        return sorted(self.classes.items(), key=lambda item: -item[1].mean)
 
 
 def class_changes(runs: Sequence[RunFolder], names: Sequence[str], baseline: str) -> tuple[str, list[SettingChanges]]:

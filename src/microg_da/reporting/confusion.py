@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 
 from microg_da.evaluation.protocols import MIN_SUPPORT, get_protocol, prepare
-from microg_da.reporting.run_folder import ADAPTED, SOURCE_ONLY
-from microg_da.reporting.target_test import TargetTest
+from microg_da.reporting.target_scores import TargetTest
+from microg_da.runs.reader import ADAPTED, SOURCE_ONLY
 from microg_da.taxonomy import GROUP_NAMES, Taxonomy
 
 MOST_MISTAKES = 2

@@ -14,7 +14,7 @@ import pandas as pd
 from microg_da.data.annotations import BOX, KEYFRAME, read_annotations, source_videos
 from microg_da.errors import InputError
 from microg_da.evaluation.logistic import fit_deviations
-from microg_da.reporting.run_folder import ROWS
+from microg_da.runs.reader import ROWS
 from microg_da.taxonomy import group_of
 
 DOMAINS = ("source", "target")
@@ -182,7 +182,7 @@ def domains_content(folder: Path) -> dict[str, Any] | None:
             people = [People.read(file) for file in files]
             if min(map(len, people)) > 0:
                 shown.append({"row": row, **_view(people, folder)})
-    return {"views": shown, "components": COMPONENTS} if shown else None
+    return {"views": shown} if shown else None
 
 
 def _view(people: Sequence[People], folder: Path) -> dict[str, Any]:
@@ -201,6 +201,7 @@ def _view(people: Sequence[People], folder: Path) -> dict[str, Any]:
     return {
         "charts": charts,
         "variance": found.variance[:2].tolist(),
+        "components": found.points.shape[1],
         "kept": float(found.variance.sum()),
         "dimensions": people[0].features.shape[1],
         "separability": separability(found.points, is_target, videos),

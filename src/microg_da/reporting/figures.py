@@ -6,8 +6,6 @@ pattern as well as by colour.
 
 from __future__ import annotations
 
-import base64
-import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +14,7 @@ import cv2
 import numpy as np
 import pandas as pd
 
+from microg_da.data.pictures import data_uri, shrunk
 from microg_da.errors import InputError
 
 MAX_POINTS = 120
@@ -23,8 +22,6 @@ MAX_POINTS = 120
 
 KEYFRAME_SIZE, STRIP_SIZE, STRIP_FRAMES = 640, 256, 12
 """Longest side of an embedded keyframe and strip frame, in pixels; most frames of a strip."""
-QUALITY = 85
-"""Of embedded images, 0 to 100, if they fit their budget."""
 
 
 @dataclass(frozen=True)
@@ -77,8 +74,9 @@ def line_chart(title: str, curves: dict[str, pd.Series], *, scale: float = 1.0, 
     y_low, y_high = _span(min(every_y.min(), 0.0) if zero else every_y.min(), every_y.max())
     y_ticks = MaxNLocator(nbins=5, steps=[1, 2, 2.5, 5, 10]).tick_values(y_low, y_high)
     y_low, y_high = y_ticks[0], y_ticks[-1]
+    # An axis of one epoch has one tick; the locator would add ticks between whole numbers, with the same text.
     x_ticks = np.asarray(MaxNLocator(nbins=6, steps=[1, 2, 5, 10], integer=True).tick_values(x_low, x_high))
-    x_ticks = x_ticks[(x_ticks >= x_low) & (x_ticks <= x_high)]
+    x_ticks = x_ticks[(x_ticks >= x_low) & (x_ticks <= x_high) & (np.abs(x_ticks - np.round(x_ticks)) < 1e-9)]
 
     def to_x(x: Any) -> Any:
         return left + (x - x_low) / (x_high - x_low) * (width - left - right)
@@ -124,8 +122,8 @@ def embedded_image(path: Path, budget: int) -> tuple[str, int, int]:
 
     It is no larger than :data:`KEYFRAME_SIZE`, and smaller or coarser where the budget asks for it.
     """
-    image = _shrunk(_read_image(path), KEYFRAME_SIZE)
-    return _data_uri(image, budget), image.shape[1], image.shape[0]
+    image = shrunk(_read_image(path), KEYFRAME_SIZE)
+    return data_uri(image, budget), image.shape[1], image.shape[0]
 
 
 def embedded_strip(paths: list[Path], budget: int) -> tuple[str, int] | None:
@@ -134,10 +132,10 @@ def embedded_strip(paths: list[Path], budget: int) -> tuple[str, int] | None:
         return None
     if len(paths) > STRIP_FRAMES:
         paths = [paths[round(i)] for i in np.linspace(0, len(paths) - 1, STRIP_FRAMES)]
-    frames = [_shrunk(_read_image(path), STRIP_SIZE) for path in paths]
+    frames = [shrunk(_read_image(path), STRIP_SIZE) for path in paths]
     height, width = frames[0].shape[:2]
     frames = [f if f.shape[:2] == (height, width) else cv2.resize(f, (width, height)) for f in frames]
-    return _data_uri(np.concatenate(frames, axis=1), budget), len(frames)
+    return data_uri(np.concatenate(frames, axis=1), budget), len(frames)
 
 
 def _read_image(path: Path) -> np.ndarray:
@@ -145,26 +143,3 @@ def _read_image(path: Path) -> np.ndarray:
     if image is None:
         raise InputError(f"cannot read the image {path}: it is missing or damaged. Its name stands in examples.json.")
     return image
-
-
-def _shrunk(image: np.ndarray, longest: int) -> np.ndarray:
-    factor = longest / max(image.shape[:2])
-    if factor >= 1:
-        return image
-    size = (math.ceil(image.shape[1] * factor), math.ceil(image.shape[0] * factor))
-    return cv2.resize(image, size, interpolation=cv2.INTER_AREA)
-
-
-def _data_uri(image: np.ndarray, budget: int) -> str:
-    """WebP, coarser and then smaller until it has at most ``budget`` bytes as text."""
-    quality = QUALITY
-    while True:
-        _, encoded = cv2.imencode(".webp", image, [cv2.IMWRITE_WEBP_QUALITY, quality])
-        text = "data:image/webp;base64," + base64.b64encode(encoded.tobytes()).decode("ascii")
-        if len(text) <= budget or max(image.shape[:2]) < 16:
-            return text
-        if quality == QUALITY:
-            quality -= 25
-        else:
-            # Bytes grow about as the area does; a little less than that is asked for, so that one step is enough.
-            image = _shrunk(image, 0.95 * max(image.shape[:2]) * min(math.sqrt(budget / len(text)), 0.9))

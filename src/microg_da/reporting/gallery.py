@@ -9,7 +9,7 @@ from typing import Any
 
 from microg_da.files import inside
 from microg_da.reporting.figures import embedded_image, embedded_strip
-from microg_da.reporting.run_folder import ADAPTED, ROWS, SOURCE_ONLY
+from microg_da.runs.reader import ADAPTED, ROWS, SOURCE_ONLY
 
 THRESHOLD = 0.5
 MAX_LABELS = 10

@@ -11,10 +11,11 @@ import jinja2
 from markupsafe import Markup
 
 from microg_da import __version__
+from microg_da.evaluation.finding import verdict_of
 from microg_da.files import write_text
 from microg_da.reporting import tables
-from microg_da.reporting.run_folder import RunFolder, read_run_folder
 from microg_da.reporting.sections import SECTIONS, headline
+from microg_da.runs.reader import RunFolder, read_run_folder
 
 
 def write_report(run_folder: str | Path) -> Path:
@@ -47,7 +48,7 @@ def environment() -> jinja2.Environment:
         lstrip_blocks=True,
     )
     engine.filters.update(percent=tables.percent, duration=tables.duration, brief=tables.brief)
-    engine.globals.update(infinity=math.inf)
+    engine.globals.update(infinity=math.inf, verdict_of=verdict_of)
     engine.globals.update(version=__version__, row_titles=tables.ROW_TITLES, group_titles=tables.GROUP_TITLES)
     script = (Path(__file__).parent / "templates" / "report.js").read_text(encoding="utf-8")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii")

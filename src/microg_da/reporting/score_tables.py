@@ -10,11 +10,10 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from microg_da.evaluation.comparison import Comparison
+from microg_da.evaluation.paired_comparison import Comparison
 from microg_da.evaluation.protocols import MIN_SUPPORT, PROTOCOLS, Scores
 from microg_da.reporting.tables import GROUP_TITLES, METRICS, percent
-
-WIDTH_WITHOUT_TERMINAL = 120
+from microg_da.terminal import output_console, print_table
 
 
 def print_scores(scores: Scores, console: Console) -> None:
@@ -28,10 +27,20 @@ def print_scores(scores: Scores, console: Console) -> None:
         table.add_row(title, percent(getattr(scores, name)), over)
     few = f"{scores.num_classes_min_support} classes with {MIN_SUPPORT} or more examples"
     table.add_row("mAP, well-supported classes", percent(scores.map_min_support), few)
-    console.print(table)
+    print_table(table, console)
     console.print(
         f"{scores.num_detections:,} detections of {scores.num_boxes:,} people in {scores.num_keyframes:,} keyframes"
     )
+    if scores.num_keyframes_without_detections:
+        console.print(
+            f"{scores.num_keyframes_without_detections:,} of these keyframes have no detections: "
+            f"their people count as missed"
+        )
+    if scores.num_keyframes_without_ground_truth:
+        console.print(
+            f"{scores.num_keyframes_without_ground_truth:,} other keyframes have detections but no ground truth: "
+            f"these detections count as false positives"
+        )
     if scores.num_tied_scores:
         bounds = f"{percent(scores.map_worst_ties)} to {percent(scores.map_best_ties)}"
         console.print(f"{scores.num_tied_scores:,} scores tie with another; their order could move mAP from {bounds}")
@@ -48,7 +57,7 @@ def print_parts(parts: Mapping[str, Scores], by: str, console: Console) -> None:
         table.add_row(
             name, *(percent(getattr(scores, metric)) for metric in METRICS), *(f"{count:,}" for count in counts)
         )
-    console.print(table)
+    print_table(table, console)
 
 
 def print_classes(scores: Scores, console: Console) -> None:
@@ -58,7 +67,7 @@ def print_classes(scores: Scores, console: Console) -> None:
     for row in known.to_dict("records"):
         figures = (percent(row[name]) for name in ("ap", "f1", "recall", "auroc"))
         table.add_row(f"{row['action_id']:>2} {row['name']}", *figures, f"{row['support']:,}")
-    console.print(table)
+    print_table(table, console)
 
 
 def print_groups(groups: pd.DataFrame, console: Console) -> None:
@@ -67,41 +76,41 @@ def print_groups(groups: pd.DataFrame, console: Console) -> None:
     for row in groups.to_dict("records"):
         figures = (percent(row[name]) for name in ("map", "f1", "recall", "auroc"))
         table.add_row(GROUP_TITLES[row["group"]], *figures, str(row["num_classes"]), f"{row['support']:,}")
-    console.print(table)
+    print_table(table, console)
 
 
 def print_fusion(report: Mapping[str, Any]) -> None:
     """What `fuse` fitted: a row per model, and what cross-validation lets one expect."""
-    console = new_console()
+    console = output_console()
     console.print(f"{report['method']} of {len(report['models'])} models, calibration: {report['calibrate']}")
     table = _table("model", "weight (%)", "boxes", "missing", "extra", "blind")
     for model in report["models"]:
         counts = (f"{model[name]:,}" for name in ("boxes", "missing", "extra", "blind"))
         table.add_row(model["name"], percent(report["weights"][model["name"]]), *counts)
-    console.print(table)
+    print_table(table, console)
     if "fit" in report:
         figures = report["fit"]["cross_validated"]
         shown = ", ".join(f"{title} {percent(figures[name])}" for name, title in METRICS.items())
         console.print(f"cross-validated on {report['fit']['num_boxes']:,} boxes of the fit set: {shown}")
     console.print(f"{report['num_boxes']:,} boxes, of which no model saw {report['num_unseen_boxes']:,}")
-    console.print(f"written to {report['output']}; evaluate it with --scores probability")
+    console.print(f"written to {report['output']}; its scores are probabilities, which `evaluate` knows")
 
 
 def print_comparison(found: Comparison) -> None:
     """The ranking, and every pair with its interval and p-values."""
-    console = new_console()
+    console = output_console()
     title = METRICS[found.metric]
     table = _table("model", title, "95% interval", "rank")
     for row in found.models.to_dict("records"):
         ranks = sorted({row["best_rank"], row["worst_rank"]})
         table.add_row(row["model"], percent(row["value"]), _span(row["low"], row["high"]), "–".join(map(str, ranks)))
-    console.print(table)
+    print_table(table, console)
     pairs = _table("pair", f"difference in {title}", "95% interval", "p", "p (Holm)")
     for row in found.pairs.to_dict("records"):
         span = _span(row["low"], row["high"], signed=True)
         p = (f"{row[name]:.4f}" for name in ("p", "p_holm"))
         pairs.add_row(f"{row['a']} − {row['b']}", percent(row["difference"], signed=True), span, *p)
-    console.print(pairs)
+    print_table(pairs, console)
     console.print(f"{found.num_clusters} clusters; models whose ranks overlap cannot be told apart at 5%")
 
 
@@ -113,12 +122,6 @@ def print_intervals(intervals: Mapping[str, tuple[float, float]], clusters: str,
 
 def _span(low: float, high: float, *, signed: bool = False) -> str:
     return f"{percent(low, signed=signed)} to {percent(high, signed=signed)}"
-
-
-def new_console() -> Console:
-    """The terminal, or 120 columns where there is none."""
-    console = Console()
-    return console if console.is_terminal else Console(width=WIDTH_WITHOUT_TERMINAL)
 
 
 def _labels(scores: Scores) -> int:

@@ -17,10 +17,11 @@ from microg_da.reporting import tables
 from microg_da.reporting.confusion import confusion_content
 from microg_da.reporting.domains import domains_content
 from microg_da.reporting.figures import LineChart, line_chart
+from microg_da.reporting.finding_text import ABSENT, change_text, few_boxes_text, gap_text, same_data_text
 from microg_da.reporting.gallery import OUTCOMES, THRESHOLD, gallery
 from microg_da.reporting.roll import roll_responses
-from microg_da.reporting.run_folder import ADAPTED, ROWS, SOURCE_ONLY, RunFolder, flatten
 from microg_da.reporting.validators import validators_content
+from microg_da.runs.reader import ADAPTED, ROWS, SOURCE_ONLY, RunFolder, flatten
 
 STAGE_TITLES = {
     "source": "Source training",
@@ -68,8 +69,11 @@ def headline(run: RunFolder) -> dict[str, Any]:
         "before": before,
         "after": after,
         "bound": bound,
-        "gap": run.results.get("gap_recovered"),
-        "intervals": run.intervals,
+        "finding": run.finding,
+        "change": change_text(run.finding),
+        "gap": gap_text(run.finding),
+        "absent": ABSENT[run.finding.absent] if run.finding.absent else None,
+        "remarks": [text for text in (same_data_text(run.finding), few_boxes_text(run.finding)) if text],
         "source_map": tables.score(run.row(SOURCE_ONLY) or {}, "source", "map"),
         "facts": {key: value for key, value in shown.items() if value not in (None, "")},
         "warnings": facts.get("warnings") or [],
@@ -85,9 +89,10 @@ def scores(run: RunFolder) -> dict[str, Any] | None:
             "method": row.get("method") if row["name"] == ADAPTED else None,
             "source": tables.score(row, "source", "map"),
             "target": {metric: tables.score(row, "target", metric) for metric in tables.METRICS},
-            "gap": run.results.get("gap_recovered") if row["name"] == ADAPTED else None,
+            "gap": run.finding.gap_recovered if row["name"] == ADAPTED else None,
+            "absent": ABSENT[run.finding.absent] if row["name"] == ADAPTED and run.finding.absent else None,
             "interval": run.intervals.map[row["name"]] if run.intervals else None,
-            "negative": tables.is_negative_transfer(run.results, row),
+            "verdict": run.finding.change.verdict if row["name"] == ADAPTED and run.finding.change else "unknown",
             "seconds": row.get("seconds"),
         }
         for row in run.results["rows"]
@@ -113,6 +118,7 @@ def classes(run: RunFolder) -> dict[str, Any] | None:
         "few": MIN_SUPPORT,
         "columns": [row for row in ROWS if row in table],
         "intervals": run.intervals.class_change if run.intervals else {},
+        "group_intervals": run.intervals.group_change if run.intervals else {},
         "changed": bool(scored["change"].notna().any()),
     }
 
@@ -155,7 +161,7 @@ def domains(run: RunFolder) -> dict[str, Any] | None:
 
 def validators(run: RunFolder) -> dict[str, Any] | None:
     """What could have been said of the detectors without target labels."""
-    return validators_content(run.results)
+    return validators_content(run.results, run.finding)
 
 
 def roll(run: RunFolder) -> dict[str, Any] | None:

@@ -13,24 +13,16 @@ import pandas as pd
 from rich import box
 from rich.table import Table
 
+from microg_da.evaluation.finding import Finding, find, read_finding
 from microg_da.files import replacing
-from microg_da.reporting.run_folder import ADAPTED, ROWS, SOURCE_ONLY
+from microg_da.reporting.finding_text import finding_lines, gap_recovered_text
+from microg_da.reporting.numbers import MISSING, percent
+from microg_da.runs.reader import ADAPTED, ROWS, SOURCE_ONLY
 from microg_da.taxonomy import GROUP_NAMES
 
 GROUP_TITLES = GROUP_NAMES
 ROW_TITLES = {"source_only": "source-only", "adapted": "adapted", "target_supervised": "target-supervised"}
 METRICS = {"map": "mAP", "f1_macro": "F1", "recall_macro": "recall", "auroc_macro": "AUROC"}
-MISSING = "–"
-
-
-def percent(value: float | None, *, signed: bool = False) -> str:
-    """A fraction as people read it: ×100, one decimal, a true minus sign; "–" where there is none."""
-    if value is None or math.isnan(value):
-        return MISSING
-    text = f"{100 * value:+.1f}" if signed else f"{100 * value:.1f}"
-    if float(text) == 0:
-        text = "±0.0" if signed else "0.0"
-    return text.replace("-", "−")
 
 
 def duration(seconds: float | None) -> str:
@@ -67,32 +59,46 @@ def row_title(row: dict[str, Any]) -> str:
 def results_table(results: dict[str, Any]) -> Table:
     """The table that ends `fit`: one line per row of ``results.json``, scores on the target ×100.
 
+    Below it stands what the run found: the change with its interval, and why no gap recovered is given.
+
     Args:
-        results: ``{"rows": [{"name", "method", "seconds", "source", "target"}, …], "gap_recovered"}``.
+        results: ``{"rows": [{"name", "method", "seconds", "source", "target"}, …], "gap_recovered", "finding"}``.
     """
-    table = Table(box=box.SIMPLE_HEAD, header_style="bold", show_edge=False, pad_edge=False, collapse_padding=True)
+    finding = finding_of(results)
+    table = Table(
+        box=box.SIMPLE_HEAD,
+        header_style="bold",
+        show_edge=False,
+        pad_edge=False,
+        collapse_padding=True,
+        caption="\n".join(finding_lines(finding)) or None,
+        caption_style="",
+        caption_justify="left",
+    )
     table.add_column("", overflow="fold")
     for header in ("source\nmAP", "target\nmAP", "\nF1", "\nrecall", "\nAUROC", "gap\nrecovered", "\ntime"):
         table.add_column(header, justify="right", no_wrap=True)
     for row in results["rows"]:
-        gap = results.get("gap_recovered") if row["name"] == ADAPTED else None
+        adapted = row["name"] == ADAPTED
         figures = [score(row, "source", "map"), *(score(row, "target", metric) for metric in METRICS)]
         table.add_row(
             row_title(row),
             *(percent(figure) for figure in figures),
-            MISSING if gap is None else f"{percent(gap)} %",
+            gap_recovered_text(finding) if adapted else MISSING,
             duration(row.get("seconds")),
-            style="red" if is_negative_transfer(results, row) else None,
+            style="red" if adapted and is_negative_transfer(finding) else None,
         )
     return table
 
 
-def is_negative_transfer(results: dict[str, Any], row: dict[str, Any]) -> bool:
-    """Whether ``row`` is an adaptation that does worse on the target than no adaptation."""
-    before = next((r for r in results["rows"] if r["name"] == SOURCE_ONLY), None)
-    if before is None or row["name"] != ADAPTED:
-        return False
-    return score(row, "target", "map") < score(before, "target", "map")
+def finding_of(results: dict[str, Any]) -> Finding:
+    """The finding that results hold; without one, what their scores say without intervals."""
+    return read_finding(results) or find(results["rows"])
+
+
+def is_negative_transfer(finding: Finding) -> bool:
+    """Whether the adapted detector is measurably worse on the target than the source-only one."""
+    return finding.change is not None and finding.change.verdict == "worse"
 
 
 def write_results_csv(results: dict[str, Any], path: str | Path) -> Path:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,11 +14,11 @@ from rich.table import Table
 
 from microg_da.errors import InputError
 from microg_da.files import write_text
-from microg_da.reporting.compare import comparability_notes, find_runs
 from microg_da.reporting.figures import LineChart, line_chart
 from microg_da.reporting.report import environment
-from microg_da.reporting.run_folder import ROWS, RunFolder, read_run_folder
+from microg_da.reporting.run_comparison import comparability_notes, find_runs
 from microg_da.reporting.tables import GROUP_TITLES, MISSING, per_class, per_group, percent, score
+from microg_da.runs.reader import ROWS, RunFolder, read_json, read_run_folder
 
 ALL = "all"
 _TITLES = {ALL: "all classes", **GROUP_TITLES}
@@ -127,10 +126,8 @@ def _notes(runs: Sequence[RunFolder]) -> list[str]:
 def _refused(folders: Sequence[str | Path]) -> list[str]:
     """The windows that a sweep tried in vain, by its ``sweep.json``; those longer than the clips in one line."""
     notes, too_long = [], []
-    for file in (Path(folder) / "sweep.json" for folder in folders):
-        if not file.is_file():
-            continue
-        for trial in json.loads(file.read_text(encoding="utf-8"))["trials"]:
+    for folder in folders:
+        for trial in _trials(Path(folder) / "sweep.json"):
             if trial["state"] == "complete":
                 continue
             if set(trial["values"]) == set(_WINDOW) and trial["reason"].startswith("refused: the window"):
@@ -142,6 +139,27 @@ def _refused(folders: Sequence[str | Path]) -> list[str]:
         windows = ", ".join(f"{frames} × {rate}" for frames, rate in sorted(set(too_long)))
         notes.append(f"Not run, because the window is longer than the clips (T × τ): {windows}.")
     return notes
+
+
+def _trials(file: Path) -> list[dict[str, Any]]:
+    """What a sweep says of its trials; nothing where the folder is not a sweep's.
+
+    Raises:
+        InputError: if the file is damaged.
+    """
+    record = read_json(file)
+    if record is None:
+        return []
+    trials = record.get("trials") if isinstance(record, dict) else None
+    kinds = {"state": str, "values": dict, "reason": str}
+    if not isinstance(trials, list):
+        raise InputError(f"{file}: expected an object with a list of trials. `sweep`, run again, writes the file anew.")
+    for place, trial in enumerate(trials, start=1):
+        if not isinstance(trial, dict) or not all(isinstance(trial.get(key), kind) for key, kind in kinds.items()):
+            raise InputError(
+                f"{file}: trial {place} of the list needs {', '.join(kinds)}. `sweep`, run again, writes the file anew."
+            )
+    return trials
 
 
 def windows_table(found: TemporalWindows, row: str) -> Table:

@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, get_args
 
-from microg_da.reporting.run_folder import ADAPTED, SOURCE_ONLY
+from microg_da.evaluation.finding import Finding
 from microg_da.reporting.tables import brief, per_class, score
-from microg_da.validation import VALIDATORS
+from microg_da.runs.reader import ADAPTED, SOURCE_ONLY
+from microg_da.validation import VALIDATORS, CollapseVerdict
 
 
-def validators_content(results: dict[str, Any]) -> dict[str, Any] | None:
+def validators_content(results: dict[str, Any], finding: Finding) -> dict[str, Any] | None:
     """A line per validator, which detector it prefers, and what the collapse guard saw.
 
     Args:
         results: what ``results.json`` holds. A collapsed detector's scores are minus infinity there, written as null.
+        finding: what the run found. Without a measurable change, target mAP prefers no detector.
     """
     rows = [row for row in results["rows"] if row.get("validators")]
     if not rows:
         return None
     maps = {row["name"]: score(row, "target", "map") for row in rows}
-    better = _preferred(maps)
+    measurable = finding.change is not None and finding.change.measurable
+    better = _preferred(maps) if measurable else None
     lines = []
     for name in dict.fromkeys(name for row in rows for name in row["validators"]):
         values = {row["name"]: _value(row, name) for row in rows}
@@ -33,6 +36,7 @@ def validators_content(results: dict[str, Any]) -> dict[str, Any] | None:
         "lines": lines,
         "maps": maps,
         "better": better,
+        "change": finding.change.verdict if finding.change else None,
         "guards": [{"row": row["name"], **_guard(row["collapse"], names)} for row in rows if row.get("collapse")],
     }
 
@@ -52,9 +56,20 @@ def _preferred(values: Mapping[str, float | None]) -> str | None:
     return ADAPTED if after > before else SOURCE_ONLY
 
 
+def _verdict(report: dict[str, Any]) -> CollapseVerdict | None:
+    """The guard's verdict; None where it is not known.
+
+    Runs of older versions hold ``collapsed`` alone, which was false of few people too.
+    """
+    verdict = report.get("verdict")
+    if verdict is None and report.get("collapsed"):
+        return "collapsed"
+    return verdict if verdict in get_args(CollapseVerdict) else None
+
+
 def _guard(report: dict[str, Any], names: Mapping[Any, str]) -> dict[str, Any]:
     return {
-        "collapsed": bool(report.get("collapsed")),
+        "verdict": _verdict(report),
         "reason": report.get("reason") or "",
         "source_rate": report.get("source_rate"),
         "target_rate": report.get("target_rate"),

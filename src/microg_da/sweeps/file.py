@@ -6,6 +6,7 @@ import argparse
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from microg_da.config import Config, canonical_key, load_config
+from microg_da.config.experiments import COMMAND_LINE, YAML_ERRORS, find_sweep, parse_overrides
 from microg_da.errors import InputError, first_line, unknown_name
-from microg_da.experiments import COMMAND_LINE, YAML_ERRORS, find_sweep, parse_overrides
 from microg_da.sweeps.command import DEFAULT_COMMAND, expand_command
 from microg_da.sweeps.distributions import LARGEST_GRID, Choice, Constant, Parameter, read_parameter
 from microg_da.sweeps.metric import Metric, read_metric
@@ -28,6 +29,7 @@ _KEYS = (
     *("method", "metric", "parameters", "program", "command", "early_terminate", "run_cap"),
     *("name", "description", "project", "entity", "apiVersion", "kind", "controller"),
 )
+_TEXTS = ("name", "description", "project", "entity")
 _REFUSED = {
     "job": "it names a job of W&B Launch",
     "image_uri": "it names a job of W&B Launch",
@@ -191,6 +193,8 @@ def read_sweep(name: str, overrides: Sequence[str] = (), *, check: bool = True) 
             raise InputError(f"{path}: {key} cannot be run here: {_REFUSED[key]}.")
         if key not in _KEYS:
             raise unknown_name("key", str(key), _KEYS, str(path))
+        if key in _TEXTS and not isinstance(content[key], str):
+            raise InputError(f"{path}: {key}={content[key]!r} must be text. Put it in quotes, or leave it out.")
     method = content.get("method")
     if method not in METHODS:
         raise unknown_name("method", str(method), METHODS, str(path))
@@ -319,15 +323,47 @@ def _check_boolean_flags(sweep: SweepFile) -> None:
 def _check_values(sweep: SweepFile) -> None:
     """Try each parameter's values on the experiment's schema, one parameter at a time."""
     from microg_da.adaptation.base import method_arguments
+    from microg_da.training.preflight import check_names
 
-    usual = {name: parameter.examples()[0] for name, parameter in sweep.parameters.items()}
-    tried = [usual, *({**usual, name: v} for name, p in sweep.varied.items() for v in p.examples()[1:])]
-    for values in tried:
-        request = sweep.request(values)
-        try:
-            config = request.config()
+    for config in _configs(sweep):
+        with _naming(sweep):
+            check_names(config)
             method_arguments(config.adaptation.name, config.adaptation.args)
-        except InputError as error:
-            raise InputError(f"{sweep.path}: {str(error).removeprefix(f'{COMMAND_LINE}: ')}") from error
         if sweep.metric is not None:
             sweep.metric.check(config, str(sweep.path))
+
+
+def check_trials(sweep: SweepFile) -> None:
+    """Check what `fit` checks before a run, for each value of each parameter that can be listed.
+
+    The first trial is checked whole, the others where they differ from it.
+
+    Raises:
+        InputError: naming the file and the key.
+    """
+    from microg_da.training.preflight import check
+
+    first: Config | None = None
+    for config in _configs(sweep):
+        with _naming(sweep):
+            check(config, checked=first)
+        first = first or config
+
+
+def _configs(sweep: SweepFile) -> Iterator[Config]:
+    """A usual trial, then those that differ from it in one value of one parameter."""
+    usual = {name: parameter.examples()[0] for name, parameter in sweep.parameters.items()}
+    for values in (usual, *({**usual, name: v} for name, p in sweep.varied.items() for v in p.examples()[1:])):
+        request = sweep.request(values)
+        with _naming(sweep):
+            config = request.config()
+        yield config
+
+
+@contextmanager
+def _naming(sweep: SweepFile) -> Iterator[None]:
+    """Say of a mistake in a trial in which file it is."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"{sweep.path}: {str(error).removeprefix(f'{COMMAND_LINE}: ')}") from error

@@ -17,14 +17,15 @@ from rich.text import Text
 
 from microg_da.errors import InputError, first_line
 from microg_da.files import write_json, write_text
-from microg_da.reporting.compare import EMBEDDED_NOTE
 from microg_da.reporting.report import environment
+from microg_da.reporting.run_comparison import EMBEDDED_NOTE
 from microg_da.reporting.tables import MISSING, duration
 from microg_da.sweeps.distributions import Choice, Parameter, Range
 from microg_da.sweeps.file import SweepFile
 from microg_da.sweeps.study import counting_trials
 
 _FINISHED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
+_PARALLEL = "Parallel coordinates"
 _STATES = {TrialState.COMPLETE: "", TrialState.PRUNED: "pruned", TrialState.FAIL: "failed"}
 
 
@@ -183,12 +184,15 @@ def _plots(results: SweepResults) -> list[tuple[str, str | None, str]]:
     """Title, HTML and what to say instead where there is nothing to draw."""
     from optuna import visualization
 
-    study = readable_study(results)
+    from microg_da.sweeps.plots import parallel_coordinates
+
+    study, metric = readable_study(results), results.sweep.metric
+    label = metric.name if metric else "metric"
     importances = optuna.importance.FanovaImportanceEvaluator(seed=0)
     makers = {
-        "Parallel coordinates": lambda: visualization.plot_parallel_coordinate(study),
+        _PARALLEL: lambda: parallel_coordinates(results),
         "Importance of parameters": lambda: visualization.plot_param_importances(study, evaluator=importances),
-        "History": lambda: visualization.plot_optimization_history(study),
+        "History": lambda: visualization.plot_optimization_history(study, target_name=label),
     }
     plots: list[tuple[str, str | None, str]] = []
     for title, make in makers.items():
@@ -200,18 +204,29 @@ def _plots(results: SweepResults) -> list[tuple[str, str | None, str]]:
         except (ValueError, RuntimeError, ImportError) as error:
             plots.append((title, None, f"Not drawn: {first_line(error)}"))
             continue
-        figure.update_layout(title=None, margin={"t": 40}, paper_bgcolor="white")
-        plots.append((title, figure.to_html(full_html=False, include_plotlyjs=False), ""))
+        figure.update_layout(
+            title=None, paper_bgcolor="white", legend={"orientation": "h", "y": 1.02, "yanchor": "bottom"}
+        )
+        figure.update_layout(margin={"t": 70, "b": 50, "l": 40, "r": 30})
+        # Axes that stand closer cannot be read: on a narrow screen the plot scrolls.
+        width = 5 * (1 + len(results.sweep.varied)) if title == _PARALLEL else 0
+        drawn = figure.to_html(full_html=False, include_plotlyjs=False)
+        plots.append((title, f'<div style="min-width: {width}rem">{drawn}</div>', ""))
     return plots
 
 
 def readable_study(results: SweepResults) -> Study:
-    """The complete trials in memory, with each parameter's own values where Optuna has stored its quantiles."""
+    """The complete trials in memory, with each parameter's own values where Optuna has stored its quantiles.
+
+    Each keeps its number: failed trials without parameters fill the numbers between them.
+    """
     study = optuna.create_study(direction=results.study.direction)
-    drawn = {name: [t.user_attrs["values"][name] for t in results.complete] for name in results.sweep.varied}
+    complete = sorted(results.complete, key=lambda trial: trial.number)
+    drawn = {name: [t.user_attrs["values"][name] for t in complete] for name in results.sweep.varied}
     shown = {name: p for name, p in results.sweep.varied.items() if drawn[name]}
     axes = {name: _axis(parameter, drawn[name]) for name, parameter in shown.items()}
-    for i, trial in enumerate(results.complete):
+    for i, trial in enumerate(complete):
+        study.add_trials([optuna.create_trial(state=TrialState.FAIL)] * (trial.number - len(study.trials)))
         params = {name: _label(parameter, drawn[name][i]) for name, parameter in shown.items()}
         study.add_trial(optuna.create_trial(value=trial.value, params=params, distributions=axes))
     return study

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import optuna
-from optuna.exceptions import ExperimentalWarning
+from optuna.exceptions import ExperimentalWarning, UpdateFinishedTrialError
 from optuna.pruners import BasePruner, HyperbandPruner, NopPruner
 from optuna.samplers import BaseSampler, GridSampler, RandomSampler, TPESampler
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage, RetryHeartbeatStaleTrialCallback
@@ -27,6 +27,9 @@ from microg_da.sweeps.metric import Goal
 
 MAX_RETRIES = 3
 """How often a trial is begun again after its worker died."""
+
+WORKER = "worker"
+"""The attribute of a trial that says which worker began it."""
 
 _JOURNAL = "journal:///"
 _SURPLUS = "surplus"
@@ -217,9 +220,43 @@ def begin_stale_trials_again(study: Study) -> None:
         optuna.storages.fail_stale_trials(study)
 
 
+def begin_lost_trials_again(study: Study, worker: str, reason: str) -> list[tuple[int, int | None]]:
+    """Fail the trials that a worker ran when it died, and queue each again, :data:`MAX_RETRIES` times at most.
+
+    Args:
+        study: the study.
+        worker: its name, which :data:`WORKER` has in the trials that it began.
+        reason: why it died, kept in a trial that is not begun again.
+
+    Returns:
+        For each trial its number and the number of its next attempt, None if it had its last attempt.
+    """
+    storage = study._storage
+    lost = []
+    for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+        if trial.user_attrs.get(WORKER) != worker:
+            continue
+        attempts = len(trial.system_attrs.get("retry_history", ())) + 1
+        try:
+            if attempts > MAX_RETRIES:
+                storage.set_trial_user_attr(trial._trial_id, "reason", f"{reason} in the last of {attempts} attempts")
+            storage.set_trial_state_values(trial._trial_id, state=TrialState.FAIL)
+        except UpdateFinishedTrialError:  # another worker has seen that it shows no sign of life
+            continue
+        lost.append((trial.number, _queue_again(study, trial.number, MAX_RETRIES)))
+    return lost
+
+
+def _queue_again(study: Study, number: int, retries: int | None = None) -> int | None:
+    """Queue a failed trial under a new number; None if it was begun again ``retries`` times before."""
+    failed = study.get_trials(deepcopy=True)[number]
+    with _experimental():
+        RetryHeartbeatStaleTrialCallback(retries)(study, failed)
+    again = (t.number for t in study.get_trials(deepcopy=False) if number in t.system_attrs.get("retry_history", ()))
+    return next(again, None)
+
+
 def give_back(study: Study, number: int) -> None:
     """Queue a trial that was interrupted, so that the sweep goes on with it when run again."""
-    trial = study.get_trials(deepcopy=False)[number]
-    if trial.state == TrialState.FAIL:
-        with _experimental():
-            RetryHeartbeatStaleTrialCallback()(study, trial)
+    if study.get_trials(deepcopy=False)[number].state == TrialState.FAIL:
+        _queue_again(study, number)

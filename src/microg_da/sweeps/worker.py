@@ -2,22 +2,33 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import multiprocessing
 import signal
+import socket
 import time
+import uuid
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from multiprocessing.connection import Connection, wait
+from multiprocessing.context import SpawnProcess
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO, cast
 
 import optuna
 from optuna.study import Study
 from optuna.trial import TrialState
 from rich.console import Console
+from rich.text import Text
 
 from microg_da.errors import InputError
 from microg_da.sweeps.file import SweepFile, read_sweep
 from microg_da.sweeps.study import (
+    MAX_RETRIES,
+    WORKER,
+    begin_lost_trials_again,
     begin_stale_trials_again,
     counting_trials,
     give_back,
@@ -28,9 +39,16 @@ from microg_da.sweeps.study import (
     reseed,
 )
 from microg_da.sweeps.trial import TrialError, TrialRunner
+from microg_da.terminal import WITHOUT_TERMINAL, progress_bar
 
 DEFAULT_TRIALS = 20
 """How many trials a random or bayes sweep has if neither the file (``run_cap``) nor the user says."""
+
+INTERRUPTED = 130
+"""The exit status of a worker that was asked to end."""
+
+REFRESH_SECONDS = 1.0
+"""How often the bar of a sweep with several workers asks the study how many trials are done."""
 
 
 @dataclass(frozen=True)
@@ -72,43 +90,152 @@ def total_trials(sweep: SweepFile, asked: int | None) -> int:
 def run_plan(plan: Plan, workers: int, console: Console) -> Study:
     """Run trials until the plan is fulfilled.
 
-    With several workers each is a process of its own. This one then does what is left, should one have died.
+    With several workers each is a process of its own. This process then does what they have left undone.
     """
-    _, study = plan.open()
+    sweep, study = plan.open()
     if not study.get_trials(deepcopy=False) and any(plan.folder.glob("*/trial-*")):
         raise InputError(f"{plan.folder} holds the trials of another study. Choose another --name, or remove it.")
     if workers > 1:
-        _run_workers(plan, workers, console)
+        _Workers(plan, sweep, study, workers, console).run()
     work(plan, console)
     return study
 
 
-def _run_workers(plan: Plan, workers: int, console: Console) -> None:
-    context = multiprocessing.get_context("spawn")
-    processes = [context.Process(target=_work_in_process, args=(plan,)) for _ in range(workers)]
-    for process in processes:
+class _Workers:
+    """Worker processes, of which each that dies is replaced while there are trials to begin.
+
+    What a worker prints comes through a pipe, whose end tells that the worker has ended.
+    """
+
+    def __init__(self, plan: Plan, sweep: SweepFile, study: Study, count: int, console: Console) -> None:
+        self.plan, self.sweep, self.study, self.console = plan, sweep, study, console
+        self.replacements = _Replacements(MAX_RETRIES * count)
+        self.running: dict[Connection, SpawnProcess] = {}
+        self.count = count
+
+    def run(self) -> None:
+        """Run until all have ended; on SIGINT or SIGTERM all are ended."""
+        before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+        try:
+            for _ in range(self.count):
+                self._start()
+            with _trial_bar(self.plan.trials, self.console) as show:
+                while self.running:
+                    ready = wait([*self.running], REFRESH_SECONDS)
+                    for messages in [messages for messages in self.running if messages in ready]:
+                        self._hear(messages)
+                    show(self.study)
+        except KeyboardInterrupt:
+            for process in self.running.values():
+                process.terminate()
+            for process in self.running.values():
+                process.join()
+            raise
+        finally:
+            signal.signal(signal.SIGTERM, before)
+
+    def _start(self) -> None:
+        context = multiprocessing.get_context("spawn")
+        messages, its_end = context.Pipe(duplex=False)
+        # Trials are stored with the name of their worker, which must be unique among all machines.
+        name = f"{socket.gethostname()}-{uuid.uuid4().hex[:12]}"
+        process = context.Process(target=_work_in_process, args=(self.plan, its_end), name=name)
+        self.running[messages] = process
         process.start()
-    try:
-        for process in processes:
+        # With no end open but the worker's, its death ends the messages.
+        its_end.close()
+
+    def _hear(self, messages: Connection) -> None:
+        """Print what a worker says; after its last word take it off the list, and replace it if it died."""
+        try:
+            self.console.print(Text.from_ansi(messages.recv()))
+        except EOFError:
+            process = self.running.pop(messages)
             process.join()
-            if process.exitcode:
-                console.print(
-                    f"[yellow]note[/yellow] a worker died (status {process.exitcode}); its trial is begun again"
-                )
-    except KeyboardInterrupt:
-        for process in processes:
-            process.terminate()
-        for process in processes:
-            process.join()
-        raise
+            if process.exitcode == INTERRUPTED:
+                self._note("a worker was asked to end; its trial, if it had one, waits for another worker")
+            elif process.exitcode:
+                self._replace(process)
+
+    def _replace(self, dead: SpawnProcess) -> None:
+        """Say what becomes of the trial of a worker that died, and start another worker if there is work for it."""
+        death = _death(dead.exitcode or 0)
+        facts = [f"a worker {death}"]
+        for number, again in begin_lost_trials_again(self.study, dead.name, f"its worker {death}"):
+            attempt = "has failed: it was its last attempt" if again is None else f"is begun again as trial {again}"
+            facts.append(f"its trial {number} {attempt}")
+        if _what_is_left(self.study, self.sweep, self.plan.trials) != "trials":
+            facts.append("no other trial is left to begin")
+        elif self.replacements.take(sum(trial.state.is_finished() for trial in counting_trials(self.study))):
+            self._start()
+            facts.append("another worker replaces it")
+        else:
+            facts.append(f"it is not replaced: {self.replacements.most} were, and no trial was finished since")
+        self._note("; ".join(facts))
+
+    def _note(self, text: str) -> None:
+        self.console.print(f"[yellow]note[/yellow] {text}")
 
 
-def _work_in_process(plan: Plan) -> None:
-    console = Console(stderr=True, highlight=False, soft_wrap=True)
+@dataclass
+class _Replacements:
+    """How many workers may be replaced before the next trial is finished.
+
+    A trial that kills its workers fails after its last attempt and is then finished. The limit is for workers that
+    die before they begin a trial.
+    """
+
+    most: int
+    taken: int = 0
+    finished: int = 0
+
+    def take(self, finished: int) -> bool:
+        """Whether one more may be replaced, when so many trials are finished."""
+        if finished > self.finished:
+            self.taken, self.finished = 0, finished
+        self.taken += 1
+        return self.taken <= self.most
+
+
+def _death(status: int) -> str:
+    if status < 0:
+        with contextlib.suppress(ValueError):
+            return f"was killed ({signal.Signals(-status).name})"
+    return f"ended with status {status}"
+
+
+class _Messages(io.TextIOBase):
+    """A file whose lines another process prints: two that print on one terminal would write over the bar."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def write(self, text: str) -> int:
+        with contextlib.suppress(BrokenPipeError):  # nobody is left to read
+            self._connection.send(text.removesuffix("\n"))
+        return len(text)
+
+
+@contextlib.contextmanager
+def _trial_bar(total: int, console: Console) -> Iterator[Callable[[Study], None]]:
+    """A bar of trials on a terminal; gives what shows the state of the study in it."""
+    with progress_bar(console) as bar:
+        task = bar.add_task("trials", total=total)
+
+        def show(study: Study) -> None:
+            if not bar.disable:
+                done = sum(trial.state.is_finished() for trial in counting_trials(study))
+                bar.update(task, completed=done, description=f"trials, {done} of {total}")
+
+        yield show
+
+
+def _work_in_process(plan: Plan, messages: Connection) -> None:
+    console = Console(file=cast("TextIO", _Messages(messages)), highlight=False, width=WITHOUT_TERMINAL)
     try:
         work(plan, console)
     except KeyboardInterrupt:
-        raise SystemExit(130) from None
+        raise SystemExit(INTERRUPTED) from None
     except InputError as error:
         console.print(f"microg_da: {error}", markup=False)
         raise SystemExit(2) from None
@@ -121,12 +248,14 @@ def work(plan: Plan, console: Console) -> None:
     # A scheduler ends a job by SIGTERM; the trial is then given back, as after Ctrl-C.
     before = signal.signal(signal.SIGTERM, partial(_interrupt, runner))
     try:
-        while (state := _what_is_left(study, sweep, plan.trials)) != "nothing":
-            if state == "others":
-                time.sleep(min(plan.heartbeat, 5))
-                begin_stale_trials_again(study)
-            else:
-                _one_trial(study, sweep, runner, plan, console)
+        with _trial_bar(plan.trials, console) as show:
+            while (state := _what_is_left(study, sweep, plan.trials)) != "nothing":
+                show(study)
+                if state == "others":
+                    time.sleep(min(plan.heartbeat, 5))
+                    begin_stale_trials_again(study)
+                else:
+                    _one_trial(study, sweep, runner, plan, console)
     finally:
         signal.signal(signal.SIGTERM, before)
 
@@ -153,6 +282,7 @@ def _one_trial(study: Study, sweep: SweepFile, runner: TrialRunner, plan: Plan, 
         if is_surplus(study, trial, plan.trials):
             raise TrialError("surplus")
         begun.append(trial.number)
+        trial.set_user_attr(WORKER, multiprocessing.current_process().name)
         reseed(study, sweep, plan.seed, trial.number)
         values = sweep.suggest(trial)
         trial.set_user_attr("values", values)

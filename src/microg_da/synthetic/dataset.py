@@ -7,12 +7,12 @@ import pandas as pd
 import torch
 from torch.utils.data import Dataset
 
-from microg_da.data.clips import Clip, ClipKey, PersonKey
 from microg_da.synthetic import cache
 from microg_da.synthetic.drawing import draw_clips
 from microg_da.synthetic.render import key_ups, stage_clip
 from microg_da.synthetic.spec import FRAMES_PER_SECOND, KEYFRAME, SyntheticSpec
 from microg_da.taxonomy import Taxonomy, get_taxonomy
+from microg_da.types import Clip, ClipKey, PersonKey
 
 
 class SyntheticDataset(Dataset[Clip]):

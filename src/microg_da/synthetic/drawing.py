@@ -8,11 +8,10 @@ from itertools import groupby
 import cv2
 import numpy as np
 from joblib import Parallel, delayed
-from rich.console import Console
-from rich.progress import Progress
 
 from microg_da.synthetic.render import render_clip
 from microg_da.synthetic.spec import SyntheticSpec
+from microg_da.terminal import message_console, progress_bar
 
 CHUNK = 20
 """The least that a worker draws before it reports, in clips; so few are not worth a second process."""
@@ -29,9 +28,9 @@ def draw_clips(spec: SyntheticSpec, *, workers: int = 2, progress: bool = False)
     frames = np.empty((spec.num_clips, 3, spec.num_frames, spec.size, spec.size), np.uint8)
     boxes: list[np.ndarray] = [np.empty((0, 4))] * spec.num_clips
     ids: list[tuple[tuple[int, ...], ...]] = [()] * spec.num_clips
-    # A bar is for terminals: a log file would get empty lines, a notebook a widget that it may not have.
-    console = Console(stderr=True, force_jupyter=False)
-    with Progress(console=console, disable=not (progress and console.is_terminal), transient=True) as bar:
+    console = message_console()
+    console.quiet = not progress
+    with progress_bar(console) as bar:
         task = bar.add_task(f"drawing {spec.domain} {spec.split}", total=spec.num_clips)
         for chunk, drawn, chunk_boxes, chunk_ids in _drawn_chunks(spec, workers):
             frames[chunk] = drawn

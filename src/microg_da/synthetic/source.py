@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from microg_da.errors import InputError, unknown_name
-from microg_da.synthetic.dataset import SyntheticDataset
 from microg_da.synthetic.spec import SyntheticSpec
 from microg_da.taxonomy import Taxonomy
+
+if TYPE_CHECKING:
+    from microg_da.synthetic.dataset import SyntheticDataset
 
 
 @dataclass
@@ -50,6 +52,27 @@ def open_split(
     Raises:
         InputError: if the domain or an option does not exist, or a value has the wrong type.
     """
+    from microg_da.synthetic.dataset import SyntheticDataset
+
+    spec, chosen = plan_split(
+        domain,
+        split=split,
+        num_frames=num_frames,
+        sampling_rate=sampling_rate,
+        image_size=image_size,
+        **options,
+    )
+    return SyntheticDataset(spec, taxonomy, labelled=labelled, workers=chosen.workers, use_cache=chosen.cache)
+
+
+def plan_split(
+    domain: str, *, split: str, num_frames: int, sampling_rate: int, image_size: int, **options: Any
+) -> tuple[SyntheticSpec, SyntheticOptions]:
+    """Which clips one split of a simulated domain has, and how they are drawn; nothing is drawn and torch not needed.
+
+    Raises:
+        InputError: if the domain or an option does not exist, or a value has the wrong type or is impossible.
+    """
     schema = OmegaConf.structured(SyntheticOptions)
     for key, value in options.items():
         if key not in schema:
@@ -69,4 +92,4 @@ def open_split(
         sampling_rate=sampling_rate,
         seed=chosen.seed,
     )
-    return SyntheticDataset(spec, taxonomy, labelled=labelled, workers=chosen.workers, use_cache=chosen.cache)
+    return spec, chosen

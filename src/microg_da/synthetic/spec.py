@@ -18,6 +18,9 @@ LOOKS = ("real", "simulated")
 SCENES = {"train": range(0, 40), "val": range(40, 55), "test": range(55, 80)}
 """The scenes of each split, for each look; a scene is a source video, so splits share none."""
 
+SMALLEST_SIZE = 32
+"""The smallest side of a frame, in pixels."""
+
 CLIP_FRAMES, FRAMES_PER_SECOND, KEYFRAME = 90, 30, 46
 """A clip lasts 3 s like MicroG-4M's; frames are counted from 1."""
 
@@ -72,7 +75,13 @@ class SyntheticSpec:
         for key, valid in (("domain", DOMAINS), ("split", tuple(SCENES)), ("look", (*LOOKS, "any"))):
             if getattr(self, key) not in valid:
                 raise unknown_name(f"synthetic {key}", getattr(self, key), valid)
-        for key, least in (("num_clips", 0), ("size", 32), ("num_frames", 1), ("sampling_rate", 1), ("seed", 0)):
+        for key, least in (
+            ("num_clips", 0),
+            ("size", SMALLEST_SIZE),
+            ("num_frames", 1),
+            ("sampling_rate", 1),
+            ("seed", 0),
+        ):
             if getattr(self, key) < least:
                 raise InputError(f"synthetic {key} must be at least {least}, got {getattr(self, key)}.")
 

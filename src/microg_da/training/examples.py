@@ -10,10 +10,10 @@ import numpy as np
 import pandas as pd
 
 from microg_da.data.annotations import KEYFRAME, read_annotations, read_detections
-from microg_da.data.clips import Clip
 from microg_da.data.datamodule import DomainDatasets
 from microg_da.files import replacing, write_json
-from microg_da.training.run import Run
+from microg_da.runs.folder import Run
+from microg_da.types import Clip
 
 EXAMPLES = {"target": 36, "source": 12}
 """How many keyframes of each domain the report shows."""

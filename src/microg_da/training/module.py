@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterable
+from contextlib import ExitStack
 from typing import Any
 
 import pytorch_lightning as pl
@@ -11,60 +12,58 @@ import torch
 from torch import Tensor, nn
 from torch.optim import SGD, AdamW, Optimizer
 
-from microg_da.adaptation.base import Adaptation
+from microg_da.adaptation.base import TrainingMethod
+from microg_da.adaptation.predictor import Predictor
 from microg_da.config import AugmentConfig, TrainingConfig
-from microg_da.data.augment import augment_training_batch
-from microg_da.data.clips import ClipBatch
-from microg_da.data.datamodule import Domain
+from microg_da.data.datamodule import ClipsToLookAt
 from microg_da.errors import InputError
-from microg_da.evaluation.metric import DetectionMetrics
+from microg_da.inference.sinks import ScoreSink
 from microg_da.models.adapters import learning_rate_scales
 from microg_da.models.detector import ActionDetector
-from microg_da.training.people_sample import PeopleSample
+from microg_da.training.callbacks import BatchBar
 from microg_da.training.schedules import learning_rate
+from microg_da.transforms.augmentation import augment_training_batch
+from microg_da.types import ClipBatch
 from microg_da.validation import judge
 from microg_da.validation.observations import Observations
 
 
 class DetectorModule(pl.LightningModule):
-    """Trains a detector with one adaptation in one stage, and tests it.
+    """Trains a detector with one method in one stage, and validates it.
 
     Args:
         detector: the network.
-        adaptation: the method; :class:`~microg_da.adaptation.source_only.SourceOnly` for plain training.
+        method: what turns batches into losses; :class:`~microg_da.adaptation.base.Supervised` for plain training.
         training: length, optimiser and schedule.
         augment: train-time augmentation.
         seed: of everything random in the stage.
         stage: its name, part of the seed.
-        metrics: what accumulates predictions in validation and test, for scores against the annotation table.
-        scored: the domain that ``metrics`` knows.
-        observations: what accumulates predictions of both domains for label-free validators, or some for the report.
+        scores: accumulates validation predictions of one domain, for scores against the annotation table.
+        observations: accumulates validation predictions of both domains, for label-free validators.
         target_clips: all target training clips, for methods that look at them every epoch.
     """
 
     def __init__(
         self,
         detector: ActionDetector,
-        adaptation: Adaptation,
+        method: TrainingMethod,
         training: TrainingConfig,
         augment: AugmentConfig,
         *,
         seed: int = 0,
         stage: str = "source",
-        metrics: DetectionMetrics | None = None,
-        scored: Domain = "source",
-        observations: Observations | PeopleSample | None = None,
+        scores: ScoreSink | None = None,
+        observations: Observations | None = None,
         target_clips: Iterable[ClipBatch] = (),
     ) -> None:
         super().__init__()
         self.detector = detector
-        self.adaptation = adaptation
+        self.method = method
         self.training_config = training
         self.augment = augment
         self.seed = seed
         self.stage = stage
-        self.metrics = metrics
-        self.scored = scored
+        self.scores = scores
         self.observations = observations
         self.target_clips = target_clips
 
@@ -74,20 +73,26 @@ class DetectorModule(pl.LightningModule):
         """Seed by epoch, so that a run resumed at an epoch draws what an uninterrupted one draws."""
         torch.manual_seed(zlib.crc32(f"{self.seed}/{self.stage}/{self.current_epoch}/{self.global_rank}".encode()))
         self.detector.eval()
-        target = (batch.to(self.device) for batch in self.target_clips)
-        self.adaptation.before_epoch(self.detector, target, self.current_epoch)
+        target = (batch.to(self.device) for batch in self._clips_with_bar())
+        self.method.before_epoch(self.detector, target, self.current_epoch)
         self.detector.train()
+
+    def _clips_with_bar(self) -> Iterable[ClipBatch]:
+        display, clips = self.trainer.progress_bar_callback, self.target_clips
+        if isinstance(display, BatchBar) and isinstance(clips, ClipsToLookAt):
+            return clips.shown_in(display.bar)
+        return clips
 
     def training_step(self, batch: dict[str, ClipBatch], batch_idx: int) -> Tensor:
         """One step on a labelled batch and, where the method uses it, an unlabelled one."""
         source, target = batch.get("source"), batch.get("target")
-        if target is not None and target.labels is not None and not self.adaptation.uses_target_labels:
+        if target is not None and target.labels is not None and not self.method.uses_target_labels:
             raise RuntimeError("target labels reached a training batch; this is a defect of microg_da")
         labelled = None if source is None else augment_training_batch(source, self.augment)
         unlabelled = None
         if target is not None:
-            unlabelled = augment_training_batch(target, self.augment, self.adaptation.turns(target))
-        losses = self.adaptation.training_losses(self.detector, labelled, unlabelled, self.progress)
+            unlabelled = augment_training_batch(target, self.augment, self.method.turns(target))
+        losses = self.method.step_losses(self.detector, labelled, unlabelled, self.progress)
         total = torch.stack(list(losses.values())).sum()
         if not torch.isfinite(total):
             raise InputError(_not_finite(losses, source, target, self.current_epoch, batch_idx))
@@ -97,7 +102,7 @@ class DetectorModule(pl.LightningModule):
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
         """A step of the optimiser, and what the method does after it."""
         super().optimizer_step(*args, **kwargs)
-        self.adaptation.after_step(self.detector)
+        self.method.after_step(self.detector)
 
     @property
     def progress(self) -> float:
@@ -122,53 +127,39 @@ class DetectorModule(pl.LightningModule):
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
-    # ------------------------------------------------------------------------------------- validation and test
+    # ---------------------------------------------------------------------------------------------- validation
 
     def on_validation_epoch_start(self) -> None:
         """Let the method prepare for a pass over validation clips."""
-        self.adaptation.start_test(self.detector)
-
-    def on_test_epoch_start(self) -> None:
-        """Let the method prepare for a pass over test clips."""
-        self.adaptation.start_test(self.detector)
+        self._pass = ExitStack()
+        predictor = Predictor(self.method.network(self.detector), self.method.companion)
+        self._predictor = self._pass.enter_context(predictor.testing())
 
     def validation_step(self, batch: ClipBatch, batch_idx: int, dataloader_idx: int = 0) -> None:
         """Accumulate predictions; they are scored at the end of the epoch."""
-        self._accumulate(batch)
-
-    def test_step(self, batch: ClipBatch, batch_idx: int, dataloader_idx: int = 0) -> None:
-        """Accumulate predictions; the caller reads ``metrics`` and ``observations``."""
-        self._accumulate(batch)
-
-    def _accumulate(self, batch: ClipBatch) -> None:
-        prediction = self.adaptation.predict(self.detector, batch)
-        if self.metrics is not None and batch.domain == self.scored:
-            # Of people, not of clips: a table has no row of a keyframe without anybody.
-            keyframes = self.metrics.index_of(batch.keys[clip] for clip in batch.clip_index.tolist())
-            self.metrics.update(keyframes.to(batch.table_boxes.device), batch.table_boxes, prediction.logits.float())
+        prediction = self._predictor(batch)
+        if self.scores is not None:
+            self.scores.update(batch, prediction)
         if self.observations is not None:
             self.observations.update(batch, prediction)
 
-    def on_test_epoch_end(self) -> None:
-        """Let the method leave the detector as it found it."""
-        self.adaptation.end_test(self.detector)
-
     def on_validation_epoch_end(self) -> None:
-        """Log the scores of the validation split, and what label-free validators say."""
-        self.adaptation.end_test(self.detector)
-        source_map = self._log_scores() if self.metrics is not None else None
-        if isinstance(self.observations, Observations):
+        """Log the scores of the validation split and those of label-free validators."""
+        self._pass.close()
+        source_map = self._log_scores(self.scores) if self.scores is not None else None
+        if self.observations is not None:
             # Target scores are an oracle's and must not reach a validator.
-            observed = self.observations.observed(source_map if self.scored == "source" else None)
+            of_source = self.scores is not None and self.scores.domain == "source"
+            observed = self.observations.observed(source_map if of_source else None)
             self.observations.reset()
             scores, report = judge(observed)
             self.log_dict({f"validator/{name}": value for name, value in scores.items()})
-            self.log("collapse", float(report.collapsed))
+            said = report.verdict != "too_few_people"
+            self.log("collapse", float(report.collapsed) if said else float("nan"))
 
-    def _log_scores(self) -> float | None:
-        assert self.metrics is not None
-        scores = self.metrics.compute()
-        self.metrics.reset()
+    def _log_scores(self, accumulated: ScoreSink) -> float | None:
+        scores = accumulated.metrics.compute()
+        accumulated.metrics.reset()
         names = ("map", "f1_macro", "recall_macro", "auroc_macro")
         # A validation split without positives has no mAP; NaN keeps the column and never becomes the best epoch.
         values = {f"val/{name}": float("nan") if scores[name] is None else float(scores[name]) for name in names}

@@ -15,19 +15,21 @@ import torch
 from pytorch_lightning.callbacks import Callback, Checkpoint, ModelCheckpoint, ProgressBar, Timer
 from rich.console import Console
 
-from microg_da.adaptation.base import Adaptation
+from microg_da.adaptation.base import TrainingMethod
+from microg_da.adaptation.predictor import Predictor
 from microg_da.config import VALIDATOR, AugmentConfig, TrainingConfig
 from microg_da.data.datamodule import StageData
 from microg_da.errors import InputError
 from microg_da.evaluation.metric import DetectionMetrics
 from microg_da.files import replacing, write_json
+from microg_da.inference.sinks import ScoreSink
 from microg_da.logs import log_level
-from microg_da.models.checkpointing import checkpoint_stages
+from microg_da.models.activation_checkpointing import checkpoint_stages
 from microg_da.models.detector import ActionDetector
-from microg_da.training.callbacks import progress_callback
-from microg_da.training.module import DetectorModule
-from microg_da.training.run import Run, is_leader
-from microg_da.training.survival import (
+from microg_da.runs.detectors import describe_detector, test_time_method
+from microg_da.runs.folder import Run, is_leader
+from microg_da.training.callbacks import training_display
+from microg_da.training.interruption import (
     PREVIOUS,
     FinishEpoch,
     SaveLast,
@@ -35,8 +37,9 @@ from microg_da.training.survival import (
     checkpoint_to_continue,
     interruptible,
 )
+from microg_da.training.module import DetectorModule
 from microg_da.training.trackers import loggers
-from microg_da.training.trained import describe_detector, test_time_method
+from microg_da.types import Stage
 from microg_da.validation.observations import Observations
 
 
@@ -44,7 +47,7 @@ def train_stage(
     run: Run,
     stage: str,
     detector: ActionDetector,
-    adaptation: Adaptation,
+    method: TrainingMethod,
     data: StageData,
     training: TrainingConfig,
     augment: AugmentConfig,
@@ -59,23 +62,23 @@ def train_stage(
     """
     config = run.config
     folder = run.stage_folder(stage)
-    metrics = observations = None
+    scores = observations = None
     if data.validate_on is not None:
         truth = data.datasets.get(data.validate_on, "val", labelled=False).annotations()
         metrics = DetectionMetrics(truth, taxonomy=config.data.taxonomy, protocol=config.evaluation.protocol)
+        scores = ScoreSink(metrics, data.validate_on)
     if data.observe:
         observations = Observations(detector.num_classes, detector.feature_dim)
     if training.activation_checkpointing:
         checkpoint_stages(detector.backbone)
     module = DetectorModule(
         detector,
-        adaptation,
+        method,
         training,
         augment,
         seed=config.seed,
         stage=stage,
-        metrics=metrics,
-        scored=data.validate_on or "source",
+        scores=scores,
         observations=observations,
         target_clips=data.clips_to_look_at("target") if data.unlabelled is not None else (),
     )
@@ -90,11 +93,11 @@ def train_stage(
         run,
         max_epochs=training.epochs,
         logger=loggers(run, stage),
-        callbacks=[*checkpoints, timer, progress_callback(console, stage), FinishEpoch()],
+        callbacks=[*checkpoints, timer, *training_display(console, stage), FinishEpoch()],
         plugins=[TwoCheckpoints()],
         gradient_clip_val=training.clip_gradient_norm,
         accumulate_grad_batches=training.accumulate,
-        limit_val_batches=1.0 if metrics is not None or observations is not None else 0,
+        limit_val_batches=1.0 if scores is not None or observations is not None else 0,
     )
     last = checkpoint_to_continue(folder, console)
     with quiet(), interruptible():
@@ -105,7 +108,7 @@ def train_stage(
     if monitor and best.best_model_path and best.best_model_score > float("-inf"):  # type: ignore[operator]
         state = torch.load(best.best_model_path, map_location="cpu", weights_only=True)["state_dict"]
         module.load_state_dict(state)
-    adaptation.after_training(detector)
+    method.after_training(detector)
     return float(timer.time_elapsed("train"))
 
 
@@ -149,12 +152,11 @@ def make_trainer(
         raise InputError(f"trainer: {error}") from error
 
 
-def save_detector(
-    run: Run, stage: str, detector: ActionDetector, seconds: float, method: Adaptation | None = None
-) -> None:
-    """Write the finished detector of a stage, and what its method learnt; its presence says that the stage is done."""
+def save_detector(run: Run, stage: Stage, predictor: Predictor, seconds: float) -> None:
+    """Write the finished detector of a stage and its test-time method; the file tells that the stage is done."""
     if not is_leader():
         return
+    detector, method = predictor.detector, predictor.method
     content = {
         **describe_detector(run.config).as_dict(),
         "test_time_method": test_time_method(run.config, method),

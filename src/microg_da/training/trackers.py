@@ -22,9 +22,9 @@ from pytorch_lightning.loggers import CSVLogger, Logger
 
 from microg_da.errors import InputError
 from microg_da.files import replacing
+from microg_da.runs.code_state import code_state
+from microg_da.runs.folder import Run, is_leader
 from microg_da.taxonomy import Taxonomy, get_taxonomy
-from microg_da.training.code_state import code_state
-from microg_da.training.run import Run, is_leader
 
 DOMAINS = ("source", "target")
 _ROWS = ("source_only", "adapted", "target_supervised")

@@ -8,34 +8,36 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from microg_da.adaptation.base import Adaptation
-from microg_da.adaptation.gravity_frame import UpFinder
-from microg_da.data.clips import ClipBatch
+from microg_da.adaptation.gravity_frame import GravityFrame
+from microg_da.adaptation.predictor import Predictor
 from microg_da.data.datamodule import DomainDatasets, StageData
-from microg_da.data.rotation import roll_batch
-from microg_da.models.detector import ActionDetector
 from microg_da.models.roll_estimator import angular_distance
+from microg_da.transforms.rotation import roll_batch
+from microg_da.types import ClipBatch
 
 FLIP = 90.0
 """Degrees. An estimate that is farther off than this has taken down for up."""
 
 
-def up_errors(method: Adaptation, detector: ActionDetector, datasets: DomainDatasets) -> dict[str, Any] | None:
+def up_errors(
+    predictor: Predictor, datasets: DomainDatasets, device: torch.device | str = "cpu"
+) -> dict[str, Any] | None:
     """Errors of estimated up, for the results; None for a method that does not estimate it.
 
     ``rolled_source`` is the source's validation split, each clip rolled by a known random angle: people are taken as
     upright before. ``target`` is the target's test split, where its data set knows up (the simulator's does).
     """
-    finder = getattr(method, "finder", None)
-    if not isinstance(finder, UpFinder):
+    if not isinstance(predictor.method, GravityFrame):
         return None
+    predictor.to(device).detector.eval()
     data = StageData(datasets)
-    errors = {"rolled_source": summarise(*_errors(finder, detector, _rolled(data, datasets.config.seed)))}
+    errors = {"rolled_source": summarise(*_errors(predictor, _rolled(data, datasets.config.seed), device))}
     target = datasets.get("target", "test", labelled=False)
     if hasattr(target, "ups"):
         ups = target.ups()
         known = ((batch, torch.tensor([ups[key] for key in batch.people])) for batch in data.test_loader("target"))
-        errors["target"] = summarise(*_errors(finder, detector, known))
+        errors["target"] = summarise(*_errors(predictor, known, device))
+    predictor.to("cpu").detector.train()
     return errors
 
 
@@ -62,12 +64,14 @@ def _rolled(data: StageData, seed: int) -> Iterator[tuple[ClipBatch, Tensor]]:
 
 @torch.no_grad()
 def _errors(
-    finder: UpFinder, detector: ActionDetector, clips: Iterator[tuple[ClipBatch, Tensor]]
+    predictor: Predictor, clips: Iterator[tuple[ClipBatch, Tensor]], device: torch.device | str
 ) -> tuple[Tensor, Tensor]:
     """``(N,)`` errors in degrees of the density's mode and of the decision."""
+    method = predictor.method
+    assert isinstance(method, GravityFrame)
     by_estimator, decided = [torch.zeros(0)], [torch.zeros(0)]
     for batch, true in clips:
-        found = finder.find(detector, batch)
+        found = method.finder.find(predictor.detector, batch.to(device))
         modes = found.log_density.argmax(dim=1) * (360 / found.log_density.shape[1])
         by_estimator.append(angular_distance(modes.cpu(), true))
         decided.append(angular_distance(found.degrees.cpu(), true))

@@ -6,13 +6,16 @@ is better, and add its line to the table.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from microg_da.registry import Entry, Registry
 
 if TYPE_CHECKING:
     from microg_da.validation.collapse import CollapseReport
     from microg_da.validation.observations import Observed
+
+CollapseVerdict = Literal["sound", "collapsed", "too_few_people"]
+"""What the collapse guard says of a detector."""
 
 VALIDATORS = Registry(
     "validator",
@@ -67,4 +70,4 @@ def judge(observed: Observed) -> tuple[dict[str, float], CollapseReport]:
     return score_all(observed), report
 
 
-__all__ = ["VALIDATORS", "judge", "score_all"]
+__all__ = ["VALIDATORS", "CollapseVerdict", "judge", "score_all"]

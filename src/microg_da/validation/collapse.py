@@ -9,12 +9,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from microg_da.validation import CollapseVerdict
 from microg_da.validation.observations import Observed
 
 POSITIVE = 0.5
 """A class is predicted for a person when its probability is above this."""
 FEWEST_PEOPLE = 10
-"""With fewer target people nothing is said: their answers may agree by chance."""
+"""With fewer target people there is no verdict: their answers may agree by chance."""
 LARGEST_RATIO = 4.0
 """How many times more, or fewer, positives than on the source are taken for a change of domain.
 
@@ -32,8 +33,8 @@ class CollapseReport:
     """What the guard saw.
 
     Attributes:
-        collapsed: the verdict.
-        reason: why, in words; empty if not collapsed.
+        verdict: ``too_few_people`` where fewer than :data:`FEWEST_PEOPLE` target people were seen.
+        reason: why, in words; empty if sound.
         source_rate: share of (person, class) pairs predicted positive on the source; NaN without people.
         target_rate: likewise on the target.
         agreement: share of target people who get the commonest answer; NaN without people.
@@ -44,7 +45,7 @@ class CollapseReport:
             classes alone are no verdict.
     """
 
-    collapsed: bool
+    verdict: CollapseVerdict
     reason: str
     source_rate: float
     target_rate: float
@@ -53,16 +54,21 @@ class CollapseReport:
     target_rates: tuple[float, ...]
     flagged: tuple[int, ...]
 
+    @property
+    def collapsed(self) -> bool:
+        """Whether the verdict is that it has collapsed."""
+        return self.verdict == "collapsed"
+
     def as_dict(self, class_ids: Sequence[int] | None = None) -> dict[str, Any]:
         """Plain values for JSON; ``flagged`` holds the classes' ids where these are given."""
-        values = asdict(self)
+        values = asdict(self) | {"collapsed": self.collapsed}
         return values | {"flagged": [index if class_ids is None else class_ids[index] for index in self.flagged]}
 
 
 def collapse_report(observed: Observed) -> CollapseReport:
     """Compare what is predicted of target people with what is predicted of source people.
 
-    A detector has collapsed on the target if at least ten people are there and
+    With fewer than ten target people there is no verdict. A detector has collapsed on the target if
 
     - 90% of them get one and the same answer (nothing, everything, one class for everybody), or
     - labels are predicted four times as often as on the source, or a quarter as often.
@@ -81,8 +87,12 @@ def collapse_report(observed: Observed) -> CollapseReport:
         "target_rates": _rates(target),
         "flagged": flagged_classes(source, target),
     }
+    if len(target) < FEWEST_PEOPLE:
+        people = "person" if len(target) == 1 else "people"
+        reason = f"{len(target)} target {people}, at least {FEWEST_PEOPLE} are needed"
+        return CollapseReport(verdict="too_few_people", reason=reason, **report)
     reason = _reason(report, answered, source, target)
-    return CollapseReport(collapsed=bool(reason), reason=reason, **report)
+    return CollapseReport(verdict="collapsed" if reason else "sound", reason=reason, **report)
 
 
 def commonest_answer(positive: Tensor) -> tuple[float, int]:
@@ -113,8 +123,6 @@ def flagged_classes(source: Tensor, target: Tensor) -> tuple[int, ...]:
 
 
 def _reason(report: dict[str, Any], answered: int, source: Tensor, target: Tensor) -> str:
-    if len(target) < FEWEST_PEOPLE:
-        return ""
     classes = target.shape[1]
     if (share := report["agreement"]) >= LARGEST_AGREEMENT:
         answer = {0: "no class", classes: "every class", 1: "one class"}.get(answered, f"{answered} classes")

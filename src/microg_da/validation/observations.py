@@ -11,8 +11,7 @@ from torch import Tensor
 from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
 
-from microg_da.data.clips import ClipBatch, PersonKey
-from microg_da.models.detector import Prediction
+from microg_da.types import ClipBatch, PersonKey, Prediction
 
 
 @dataclass(frozen=True)

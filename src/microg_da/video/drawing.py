@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import colorsys
 import math
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -11,10 +12,18 @@ import cv2
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from microg_da.video.layout import Layout, Rectangle
+
 _PAPER = (18, 20, 26)
 _INK = (240, 242, 245)
 _FAINT = (120, 126, 138)
 _OPACITY = 0.78
+
+_STYLES: tuple[tuple[float, int | None], ...] = ((1.0, None), (1.0, 1), (0.75, 1), (0.75, 0))
+"""Panels from full to brief: size of letters, and how many actions (None: all)."""
+
+_MOST_COVERED = 0.3
+"""Of the frame, by panels; with more people each panel says less."""
 
 
 class Label(NamedTuple):
@@ -24,11 +33,13 @@ class Label(NamedTuple):
         person_id: who; decides the colour.
         actions: names and whole percents, likeliest first.
         roll: degrees clockwise by which the person lies in the frame, NaN if nobody knows.
+        score: the person detector's, in [0, 1]; NaN to leave it out.
     """
 
     person_id: int
     actions: tuple[tuple[str, int], ...]
     roll: float = math.nan
+    score: float = math.nan
 
 
 def colour_of(person_id: int) -> tuple[int, int, int]:
@@ -38,26 +49,72 @@ def colour_of(person_id: int) -> tuple[int, int, int]:
     return round(255 * blue), round(255 * green), round(255 * red)
 
 
-def draw_person(image: np.ndarray, box: np.ndarray, label: Label) -> None:
-    """Draw one person into a uint8 ``(H, W, 3)`` image, channels blue, green, red.
+def draw_people(
+    image: np.ndarray, people: Sequence[tuple[np.ndarray, Label]], keep_free: Sequence[Rectangle] = ()
+) -> None:
+    """Draw the people of one frame, with panels that do not cover each other.
 
     Args:
-        image: changed in place.
-        box: ``(4,)`` in [0, 1].
-        label: what to write.
+        image: uint8 ``(H, W, 3)``, channels blue, green, red; changed in place.
+        people: for each a box ``(4,)`` in [0, 1], and what to write.
+        keep_free: pixels ``x1 y1 x2 y2`` that no panel may cover.
     """
     height, width = image.shape[:2]
-    x1, y1, x2, y2 = (box * np.array([width, height] * 2)).round().astype(int).tolist()
     size = text_size(height)
-    cv2.rectangle(image, (x1, y1), (x2, y2), colour_of(label.person_id), max(2, size // 8), cv2.LINE_AA)
-    card = _card(label, size)
-    _blend(image, card, *_place(card, (x1, y1, x2, y2), (height, width)))
+    boxes = [(box * np.array([width, height] * 2)).round().astype(int) for box, _ in people]
+    thickness = max(2, size // 8)
+    for box, (_, label) in zip(boxes, people, strict=True):
+        x1, y1, x2, y2 = box.tolist()
+        cv2.rectangle(image, (x1, y1), (x2, y2), colour_of(label.person_id), thickness, cv2.LINE_AA)
+    layout = Layout((height, width), boxes, [label.roll for _, label in people], keep_free)
+    fullest = _fullest([label for _, label in people], size, height * width)
+    for box, (_, label) in zip(boxes, people, strict=True):
+        card, (left, top) = _fitting_card(layout, box, label, size, fullest)
+        _lead(image, box, (left, top, left + card.shape[1], top + card.shape[0]), label, thickness)
+        _blend(image, card, left, top)
 
 
-def draw_note(image: np.ndarray, text: str) -> None:
-    """Write one line into the lower left corner."""
+def _fullest(labels: Sequence[Label], size: int, area: int) -> int:
+    """The first of :data:`_STYLES` in which all panels together leave enough of the frame to see."""
+    for style in range(len(_STYLES)):
+        if sum(math.prod(_styled_card(label, size, style).shape[:2]) for label in labels) <= _MOST_COVERED * area:
+            return style
+    return len(_STYLES) - 1
+
+
+def _styled_card(label: Label, size: int, style: int) -> np.ndarray:
+    scale, most = _STYLES[style]
+    shown = label.actions[:most]
+    # A panel without actions says nothing about them: that there are none is said only where it is true.
+    return _card(label._replace(actions=shown), max(round(scale * size), 9), brief=bool(label.actions) and not shown)
+
+
+def _fitting_card(
+    layout: Layout, box: np.ndarray, label: Label, size: int, fullest: int
+) -> tuple[np.ndarray, tuple[int, int]]:
+    """The fullest panel for which there is room, and where it is put."""
+    for style in range(fullest, len(_STYLES)):
+        card = _styled_card(label, size, style)
+        place = layout.place(card.shape[:2], box)
+        if place is not None:
+            return card, place
+    return card, layout.nearest(card.shape[:2], box)
+
+
+def _lead(image: np.ndarray, box: np.ndarray, card: Rectangle, label: Label, thickness: int) -> None:
+    """A line from a panel to its box, where they do not touch."""
+    near = [np.clip(box[[axis, axis + 2]], card[axis], card[axis + 2]) for axis in (0, 1)]
+    start = tuple(int(part[0]) for part in near)
+    end = tuple(int(np.clip(start[axis], box[axis], box[axis + 2])) for axis in (0, 1))
+    if start != end:
+        cv2.line(image, start, end, colour_of(label.person_id), thickness, cv2.LINE_AA)
+
+
+def draw_note(image: np.ndarray, text: str) -> Rectangle:
+    """Write one line into the lower left corner; returns the pixels that it takes."""
     card = _line(text, text_size(image.shape[0]))
     _blend(image, card, 0, image.shape[0] - len(card))
+    return (0, image.shape[0] - len(card), card.shape[1], image.shape[0])
 
 
 def text_size(height: int) -> int:
@@ -66,15 +123,21 @@ def text_size(height: int) -> int:
 
 
 @lru_cache(maxsize=256)
-def _card(label: Label, size: int) -> np.ndarray:
-    """A panel with number, roll and actions: uint8 ``(h, w, 3)``, channels blue, green, red."""
+def _card(label: Label, size: int, brief: bool = False) -> np.ndarray:
+    """A panel with number, roll and actions (``brief``: no line for those): uint8 ``(h, w, 3)``, blue, green, red."""
     font, pad, line = _font(size), size // 2, round(1.35 * size)
     known_roll = not math.isnan(label.roll)
-    title = f"person {label.person_id}" + (f"   {label.roll:.0f}°" if known_roll else "")
-    widest = max((font.getlength(name) for name, _ in label.actions), default=0)
+    title = f"person {label.person_id}"
+    title += "" if math.isnan(label.score) else f"   {label.score:.2f}"
+    title += f"   {label.roll:.0f}°" if known_roll else ""
     bar = 3 * size
-    width = round(max(widest + 2 * pad + bar + font.getlength("100% "), font.getlength(title) + 2 * line)) + 2 * pad
-    height = line * (1 + max(len(label.actions), 1)) + pad
+    small, nothing = _font(round(0.8 * size)), "no action above the threshold"
+    if label.actions:
+        widest = max(font.getlength(name) for name, _ in label.actions) + 2 * pad + bar + font.getlength("100% ")
+    else:
+        widest = 0.0 if brief else small.getlength(nothing)
+    width = round(max(widest, font.getlength(title) + 2 * line * known_roll)) + 2 * pad
+    height = line * (1 + (0 if brief else max(len(label.actions), 1))) + pad
     panel = Image.new("RGB", (width, height), _PAPER)
     draw = ImageDraw.Draw(panel)
     colour = colour_of(label.person_id)[::-1]
@@ -82,8 +145,8 @@ def _card(label: Label, size: int) -> np.ndarray:
     draw.text((pad, pad // 2), title, font=font, fill=colour)
     if known_roll:
         _dial(draw, (width - line, pad // 2 + size * 0.62), size * 0.62, label.roll, colour)
-    if not label.actions:
-        draw.text((pad, line + pad // 2), "no action above the threshold", font=_font(round(0.8 * size)), fill=_FAINT)
+    if not label.actions and not brief:
+        draw.text((pad, line + pad // 2), nothing, font=small, fill=_FAINT)
     for place, (name, percent) in enumerate(label.actions, start=1):
         top = pad // 2 + place * line
         draw.text((pad, top), name, font=font, fill=_INK)
@@ -121,19 +184,6 @@ def _font(size: int) -> ImageFont.FreeTypeFont:
     from matplotlib import font_manager
 
     return ImageFont.truetype(font_manager.findfont("DejaVu Sans"), size)
-
-
-def _place(card: np.ndarray, box: tuple[int, int, int, int], size: tuple[int, int]) -> tuple[int, int]:
-    """Left and top of a card: above the person, else beside them, so that faces stay free; at worst over them."""
-    x1, y1, x2, _ = box
-    height, width = card.shape[:2]
-    if y1 >= height:
-        return x1, y1 - height
-    if x2 + width <= size[1]:
-        return x2, y1
-    if x1 >= width:
-        return x1 - width, y1
-    return x1, y1
 
 
 def _blend(image: np.ndarray, card: np.ndarray, left: int, top: int) -> None:

@@ -9,17 +9,25 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import Progress
 from rich.table import Table
 
+from microg_da.data.score_kinds import declare_scores
 from microg_da.errors import InputError
 from microg_da.files import replacing, write_json
-from microg_da.video.people import People
+from microg_da.terminal import print_table, progress_bar
+from microg_da.video.action_scorer import ActionScorer
+from microg_da.video.box_sources import People
 from microg_da.video.predict import SUMMARY, PredictOptions, predict_video
 from microg_da.video.reader import Video
-from microg_da.video.scorer import ActionScorer
+from microg_da.video.stills import open_input
 
 SETTINGS = "predict.json"
+_SUMMARISED: dict[str, Any] = {
+    **{"video_id": str, "faults": list, "seconds": (int, float)},
+    **dict.fromkeys(("keyframes", "persons", "detections"), int),
+}
+"""What a finished video's summary must hold to be used."""
 
 
 def predict_videos(
@@ -32,13 +40,13 @@ def predict_videos(
     settings: dict[str, Any],
     console: Console,
 ) -> list[dict[str, Any]]:
-    """Predict videos into ``output/<video_id>/`` and join their detections in ``output/detections.csv``.
+    """Predict videos and stills into ``output/<video_id>/`` and join their detections in ``output/detections.csv``.
 
     A video that was finished before with the same settings is not done again. Of several videos those that cannot be
     read are named and left out; a single one stops.
 
     Args:
-        paths: the videos; no two of one name.
+        paths: the videos and stills; no two of one name.
         people: says who is where in a video.
         scorer: says what they do.
         options: what is asked for.
@@ -53,22 +61,32 @@ def predict_videos(
         InputError: if the folder holds results of other settings, or no video can be read.
     """
     output = Path(output)
-    _claim(output / SETTINGS, {"detector": scorer.name, **asdict(options), **settings})
+    settings = {"detector": scorer.name, **asdict(options), **settings}
+    check_settings(output / SETTINGS, settings)
     done: list[dict[str, Any]] = []
     unreadable: list[str] = []
     with progress_bar(console) as bar:
-        for path in paths:
+        for place, path in enumerate(paths, start=1):
             folder = output / path.stem
+            title = f"{path.stem} ({place} of {len(paths)})" if len(paths) > 1 else path.stem
             try:
-                done.append(_finished(folder) or _predict(path, people, scorer, options, folder, bar))
+                if (before := _finished(folder)) is None:
+                    video = open_input(path)
+                    who = people(video)
+                    # Only now: a request in which nothing can be read leaves no folder.
+                    write_json(output / SETTINGS, settings)
+                    before = _predict(video, who, scorer, options, folder, bar, title)
+                done.append(before)
             except InputError as error:
                 if len(paths) == 1:
                     raise
                 unreadable.append(str(error))
-                bar.console.print(f"left out: {error}", highlight=False, markup=False, soft_wrap=True)
+                bar.console.print(f"left out: {error}", highlight=False, markup=False)
     if not done:
-        raise InputError(f"none of {len(paths)} videos could be predicted; the first: {unreadable[0]}")
-    join_tables([output / each["video_id"] / "detections.csv" for each in done], output / "detections.csv")
+        raise InputError(f"none of {len(paths)} files could be predicted; the first: {unreadable[0]}")
+    joined = output / "detections.csv"
+    join_tables([output / each["video_id"] / joined.name for each in done], joined)
+    declare_scores(joined, "probability")
     return done
 
 
@@ -83,53 +101,46 @@ def join_tables(parts: Iterable[Path], path: Path) -> None:
                 out.writelines(lines)
 
 
-def print_summary(done: list[dict[str, Any]], console: Console) -> None:
-    """One line for each video, and what a reader should know."""
-    table = Table("video", "seconds", "keyframes", "persons", "detections")
+def print_summary(done: list[dict[str, Any]], console: Console, hint: str = "") -> None:
+    """One line for each file, and what a reader should know; ``hint`` where nobody was found in one of them."""
+    table = Table("file", "seconds", "keyframes", "persons", "detections")
+    table.columns[0].overflow = "fold"  # names tell the rows apart
     for column in table.columns[1:]:
         column.justify = "right"
     for each in done:
         counts = (f"{each[name]:,}" for name in ("keyframes", "persons", "detections"))
-        table.add_row(each["video_id"], f"{each['seconds']:.1f}", *counts)
-    console.print(table)
+        table.add_row(each["video_id"], "still" if each.get("still") else f"{each['seconds']:.1f}", *counts)
+    print_table(table, console)
     for each in done:
         notes = list(each["faults"])
         if not each["persons"]:
             notes.append("no person was found: there is nothing to score")
         for note in notes:
-            console.print(f"{each['video_id']}: {note}", highlight=False, markup=False, soft_wrap=True)
-
-
-def progress_bar(console: Console) -> Progress:
-    """A bar with the time that is left; on a terminal only."""
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("{task.percentage:>3.0f}%"),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-        console=console,
-        transient=True,
-        disable=not console.is_terminal,
-    )
+            console.print(f"{each['video_id']}: {note}", highlight=False, markup=False)
+    if hint and not all(each["persons"] for each in done):
+        console.print(hint, highlight=False, markup=False)
+    if any(each.get("still") for each in done):
+        console.print(
+            "In a still every frame of the window is the same: trust postures more than actions that need motion.",
+            highlight=False,
+        )
 
 
 def _predict(
-    path: Path,
-    people: Callable[[Video], People],
+    video: Video,
+    people: People,
     scorer: ActionScorer,
     options: PredictOptions,
     folder: Path,
     bar: Progress,
+    title: str,
 ) -> dict[str, Any]:
-    video = Video(path)
     readings = 1 if options.video_format == "none" else 2
-    task = bar.add_task(video.video_id, total=readings * video.seconds if video.seconds else None)
+    task = bar.add_task(title, total=readings * video.seconds if video.seconds else None)
     try:
         return predict_video(
             video,
-            people(video),
+            people,
             scorer,
             options,
             folder,
@@ -140,21 +151,34 @@ def _predict(
 
 
 def _finished(folder: Path) -> dict[str, Any] | None:
+    """What was said of a video when it was finished; None if it was not, or the file is damaged: it is done again."""
     try:
-        return json.loads((folder / SUMMARY).read_text(encoding="utf-8"))
-    except (FileNotFoundError, json.JSONDecodeError):
+        facts = json.loads((folder / SUMMARY).read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError, RecursionError):
         return None
+    if not isinstance(facts, dict) or not all(isinstance(facts.get(key), kind) for key, kind in _SUMMARISED.items()):
+        return None
+    return facts if facts["video_id"] == folder.name else None
 
 
-def _claim(path: Path, settings: dict[str, Any]) -> None:
-    """Refuse to mix the results of two settings in one folder."""
+def check_settings(path: Path, settings: dict[str, Any]) -> None:
+    """Refuse to mix the results of two settings in one folder.
+
+    Args:
+        path: the file in which an earlier call stored its settings, if there was one.
+        settings: those that are known so far.
+
+    Raises:
+        InputError: if one of them differs from the stored one.
+    """
     try:
         before = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        write_json(path, settings)
         return
-    except (OSError, json.JSONDecodeError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{path}: cannot be read. Choose another --output.") from error
+    if not isinstance(before, dict):
+        raise InputError(f"{path}: expected one JSON object, found {type(before).__name__}. Choose another --output.")
     now = json.loads(json.dumps(settings))
     changed = [name for name in now if now[name] != before.get(name)]
     if changed:

@@ -20,11 +20,12 @@ from microg_da.data.annotations import BOX, PERSON_BOX_COLUMNS
 from microg_da.errors import InputError, nearest
 from microg_da.files import replacing, write_json
 from microg_da.taxonomy import get_taxonomy
+from microg_da.terminal import print_table, progress_bar
 from microg_da.video.clipping import CLIP_FRAMES, cut_into_clips
 from microg_da.video.cvat import LabelledClip, read_tracks, write_labels, write_tracks
-from microg_da.video.folder import progress_bar
-from microg_da.video.persons import FindsPersons
+from microg_da.video.person_detector import FindsPersons
 from microg_da.video.reader import Video
+from microg_da.video.tracks import collapses_as_faults
 
 DOMAINS = {"real": "r", "simulated": "m"}
 _RELEASE_NAMES = ["video_id", "frame_id", "person_id", "xmin", "ymin", "xmax", "ymax"]
@@ -65,8 +66,11 @@ def ingest(
                 continue
             task = bar.add_task(video.video_id, total=video.seconds)
             advance = partial(_advance, bar, task)
-            clipped = cut_into_clips(video, find, output / "videos", advance)
+            with collapses_as_faults(video.faults):
+                clipped = cut_into_clips(video, find, output / "videos", advance)
             bar.remove_task(task)
+            for fault in video.faults:
+                bar.console.print(f"{path}: {fault}", highlight=False, markup=False, soft_wrap=True)
             _write_csv(clipped.clips, folder / "clips.csv")
             _write_csv(clipped.boxes, folder / "boxes.csv")
             _write_tasks(clipped.clips, clipped.boxes, output / "cvat")
@@ -132,7 +136,7 @@ def print_clips(clips: pd.DataFrame, console: Console) -> None:
         reasons = rows.reason[~rows.kept].value_counts()
         why = ", ".join(f"{count} {reason}" for reason, count in reasons.items())
         table.add_row(str(source), f"{len(kept):,}", f"{kept.persons.sum():,}", f"{len(rows) - len(kept):,}", why)
-    console.print(table)
+    print_table(table, console)
 
 
 def _sources(output: Path) -> pd.DataFrame:

@@ -1,4 +1,4 @@
-"""Prediction: videos in, a table of detections and a video to look at out; memory does not grow with length.
+"""Prediction: videos and stills in, a table of detections and a picture out; memory does not grow with length.
 
 A video is read twice. The first time people are found, tracked and scored around sampled keyframes; the second time
 what was found is drawn. What a finished video left is kept, so that work that was interrupted goes on with the next.
@@ -16,13 +16,14 @@ import numpy as np
 import pandas as pd
 
 from microg_da.data.annotations import BOX, DETECTION_COLUMNS, write_detections
-from microg_da.data.clips import ClipKey
 from microg_da.files import replacing, write_json
-from microg_da.video.drawing import Label, draw_note, draw_person
-from microg_da.video.people import RATE, Look, People, join_looks
+from microg_da.types import ClipKey
+from microg_da.video.action_scorer import ActionScorer, WindowBuffer
+from microg_da.video.box_sources import RATE, Look, People, join_looks
+from microg_da.video.drawing import Label, draw_note, draw_people
 from microg_da.video.reader import Video, at_rate
-from microg_da.video.scorer import ActionScorer, WindowBuffer
-from microg_da.video.tracks import Tracks, average_over_tracks
+from microg_da.video.stills import Still, write_picture
+from microg_da.video.tracks import Tracks, average_over_tracks, collapses_as_faults
 from microg_da.video.writer import GIF_SECONDS, GifWriter, Mp4Writer
 
 DECIMALS = 4
@@ -89,16 +90,18 @@ def predict_video(
     Returns:
         what ``video.json`` holds.
     """
-    with scorer.one_video():
+    tracking_faults: list[str] = []
+    with scorer.one_video(), collapses_as_faults(tracking_faults):
         found = analyse(video, people, scorer, options, advance)
     detections = detection_table(video.video_id, found, scorer, options.threshold)
-    write_detections(detections, folder / "detections.csv")
+    write_detections(detections, folder / "detections.csv", scores="probability")
     with replacing(folder / "people.csv") as temporary:
         found.people.round(DECIMALS).to_csv(temporary, index=False)
     rendered = render(video, found, scorer, options, folder, advance)
     facts = {
         "video_id": video.video_id,
         "path": str(video.path),
+        "still": isinstance(video, Still),
         "size": list(video.size),
         "frames_per_second": video.rate,
         "seconds": round(found.seconds, 3),
@@ -107,7 +110,7 @@ def predict_video(
         "boxes": int(found.people.keyframe.sum()),
         "detections": len(detections),
         "rendered": rendered.name if rendered else None,
-        "faults": video.faults,
+        "faults": [*video.faults, *tracking_faults],
     }
     write_json(folder / SUMMARY, facts)
     return facts
@@ -196,9 +199,14 @@ def render(
     folder: Path,
     advance: Advance = lambda _: None,
 ) -> Path | None:
-    """Read a video again and draw what was found; returns the file, None if none was asked for."""
+    """Read a video again and draw what was found; returns the file, None if none was asked for.
+
+    A still becomes a JPEG file, whichever format was asked for.
+    """
     if options.video_format == "none":
         return None
+    if isinstance(video, Still):
+        return _render_still(video, found, scorer, options, folder / f"{video.video_id}.jpg")
     path = folder / f"{video.video_id}.{options.video_format}"
     labels = _labels(found, scorer, options)
     tracks = Tracks(found.people, reach=options.every / 2 + 1 / RATE)
@@ -208,12 +216,25 @@ def render(
                 break
             if writer.wants(frame.seconds):
                 image = frame.image.copy()
-                for seen in tracks.at(frame.seconds):
-                    actions = labels[seen.row] if seen.row >= 0 else ()
-                    draw_person(image, seen.box, Label(seen.person_id, actions, seen.roll))
-                draw_note(image, f"{frame.seconds:.1f} s")
+                note = draw_note(image, f"{frame.seconds:.1f} s")
+                people = [
+                    (seen.box, Label(seen.person_id, labels[seen.row] if seen.row >= 0 else (), seen.roll))
+                    for seen in tracks.at(frame.seconds)
+                ]
+                draw_people(image, people, keep_free=[note])
                 writer.add(image, frame.seconds)
             advance(found.seconds + frame.seconds)
+    return path
+
+
+def _render_still(still: Still, found: Analysis, scorer: ActionScorer, options: PredictOptions, path: Path) -> Path:
+    image = next(still.frames()).image.copy()
+    labels = _labels(found, scorer, options)
+    table = found.people
+    columns = (table.person_id, labels, table.roll, table.score)
+    people = [(box, Label(*values)) for box, *values in zip(table[BOX].to_numpy(), *columns, strict=True)]
+    draw_people(image, people)
+    write_picture(image, path)
     return path
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,14 +31,22 @@ class Frame:
         size: height and width of the image before it is turned; a frame of another size is stretched to it.
         seconds: when it is shown, counted from the first frame.
         turns: how many quarter turns counter-clockwise make it upright.
+        image: the image itself, where there is no decoder.
     """
 
-    def __init__(self, decoded: av.VideoFrame, size: tuple[int, int], seconds: float, turns: int = 0) -> None:
+    def __init__(
+        self,
+        decoded: av.VideoFrame | None,
+        size: tuple[int, int],
+        seconds: float,
+        turns: int = 0,
+        image: np.ndarray | None = None,
+    ) -> None:
         self.seconds = seconds
         self._size = size
-        self._decoded: av.VideoFrame | None = decoded
+        self._decoded = decoded
         self._turns = turns
-        self._image: np.ndarray | None = None
+        self._image = image
 
     @property
     def image(self) -> np.ndarray:
@@ -163,28 +171,34 @@ def at_rate(frames: Iterable[Frame], rate: float) -> Iterator[tuple[int, Frame]]
         shown = frame
 
 
-def find_video_files(path: str | Path) -> list[Path]:
-    """A video file, or every one in a folder and its folders, by name.
+def find_video_files(path: str | Path, suffixes: Sequence[str] = VIDEO_SUFFIXES) -> list[Path]:
+    """A file, or every one in a folder and its folders that has one of some suffixes, by name.
 
     Raises:
-        InputError: if there is none, or two have one name.
+        InputError: if there is none, it is empty, or two have one name.
     """
     path = Path(path)
-    if not path.is_dir():
+    if path.is_file():
+        if not path.stat().st_size:
+            raise InputError(f"{path}: the file is empty. Download or copy it again.")
         return [path]
-    found = sorted(each for each in path.rglob("*") if each.suffix.lower() in VIDEO_SUFFIXES and each.is_file())
+    if not path.exists():
+        raise InputError(f"{path}: there is no such file or folder")
+    found = sorted(each for each in path.rglob("*") if each.suffix.lower() in suffixes and each.is_file())
     if not found:
-        raise InputError(f"{path}: no video files there ({', '.join(VIDEO_SUFFIXES)})")
+        raise InputError(f"{path}: no files of these kinds there: {', '.join(suffixes)}")
     check_names(found)
     return found
 
 
 def check_names(paths: Iterable[Path]) -> None:
-    """Refuse two videos of one name, since results are told apart by it."""
+    """Refuse two files of one name, since results are told apart by it."""
     seen: dict[str, Path] = {}
     for path in paths:
         if path.stem in seen:
-            raise InputError(f"{path}: the video {path.stem!r} is also at {seen[path.stem]}; rename one of them")
+            raise InputError(
+                f"{path}: another file named {path.stem!r} is also at {seen[path.stem]}; rename one of them"
+            )
         seen[path.stem] = path
 
 
@@ -198,7 +212,12 @@ def _open(path: Path) -> Any:
     try:
         return av.open(str(path), metadata_errors="ignore")
     except (av.FFmpegError, OSError, ValueError) as error:
-        raise InputError(f"{path}: not a readable video file ({first_line(error)}). Is it the right file?") from error
+        raise InputError(f"{path}: not a readable video file ({_reason(error)}). Is it the right file?") from error
+
+
+def _reason(error: Exception) -> str:
+    """What a library says, without number and path."""
+    return getattr(error, "strerror", None) or first_line(error)
 
 
 def _video_stream(container: Any, path: Path) -> Any:

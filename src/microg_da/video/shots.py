@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 
 from microg_da.errors import InputError
-from microg_da.video.people import RATE
+from microg_da.video.box_sources import RATE
 from microg_da.video.reader import Frame
 
 _WIDTH = 256

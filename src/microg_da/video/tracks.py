@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -72,6 +74,40 @@ class PersonTracker:
             if step == self._step:
                 ids[place] = tracked.id or 0  # never None: nobody waits to be confirmed
         return ids
+
+
+@contextmanager
+def collapses_as_faults(faults: list[str]) -> Iterator[None]:
+    """Within the block, count Norfair's warnings of predicted boxes without area; then add one line to ``faults``.
+
+    Norfair predicts where people are between two looks. A box that shrinks fast can end up without area, of which
+    Norfair warns without a word about the video.
+    """
+    counter = _CollapseCounter()
+    logger = logging.getLogger("norfair.distances")
+    logger.addFilter(counter)
+    try:
+        yield
+    finally:
+        logger.removeFilter(counter)
+        if counter.count:
+            times = "once" if counter.count == 1 else f"{counter.count} times"
+            faults.append(
+                f"the tracker predicted a box without area {times}; the person may continue with a new person_id"
+            )
+
+
+class _CollapseCounter(logging.Filter):
+    """Counts the one warning, and lets everything else through."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = 0
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        collapsed = record.getMessage().startswith("Incorrect bounding boxes")
+        self.count += collapsed
+        return not collapsed
 
 
 def drop_glimpses(people: pd.DataFrame) -> pd.DataFrame:

@@ -1,0 +1,155 @@
+"""Finding experiments, and reading what a file or a command line says into dotted keys."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from microg_da.errors import InputError, first_line, unknown_name
+
+COMMAND_LINE = "command line"
+YAML_ERRORS = (yaml.YAMLError, OmegaConfBaseException, ValueError, LookupError, AttributeError, RecursionError)
+"""What reading YAML raises: `0x_`, `!!bool x` and a thousand brackets come out of PyYAML as errors of Python's own."""
+
+
+def parse_overrides(words: Sequence[str]) -> dict[str, Any]:
+    """Turn command-line words into ``{dotted key: value}``; values are YAML scalars, lists or mappings.
+
+    A word that begins with ``{`` is a JSON object of keys and values; mappings, in it or as values, are flattened.
+    """
+    flat: dict[str, Any] = {}
+    rest = list(words)
+    for word in rest:
+        if any("\ud800" <= character <= "\udfff" for character in word):
+            raise InputError(f"{COMMAND_LINE}: {word!r} is not UTF-8.")
+    while rest:
+        word = rest.pop(0)
+        if word.startswith("{"):
+            flat |= _flatten(_json_object(word), lambda key: False)
+            continue
+        key, equals, text = word.removeprefix("--").partition("=")
+        if not equals:
+            if not word.startswith("--"):
+                raise InputError(f"{COMMAND_LINE}: {word!r} is no key=value. Write e.g. training.epochs=5.")
+            if not rest or rest[0].startswith("--"):
+                raise InputError(f"{COMMAND_LINE}: --{key} needs a value. Write --{key}=VALUE or --{key} VALUE.")
+            text = rest.pop(0)
+        try:
+            value = OmegaConf.to_container(OmegaConf.from_dotlist([f"value={text}"]))["value"]  # type: ignore[index,call-overload]
+        except YAML_ERRORS as error:
+            raise InputError(f"{COMMAND_LINE}: {key}={text!r} is not a YAML value: {first_line(error)}") from error
+        flat |= _flatten({key.strip(): _python_none(value)}, lambda key: False)
+    return flat
+
+
+def _json_object(text: str) -> dict[str, Any]:
+    try:
+        content = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{COMMAND_LINE}: {text!r} is not JSON: {first_line(error)}.") from error
+    return content
+
+
+def _python_none(value: Any) -> Any:
+    """The value with Python's own spelling of nothing as null: W&B's agents write values as Python prints them."""
+    if isinstance(value, dict):
+        return {key: _python_none(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_python_none(inner) for inner in value]
+    return None if value == "None" else value
+
+
+def experiment_files() -> dict[str, Path]:
+    """Every experiment that has a name, the nearest folder first."""
+    return _named_files("experiments", "experiments")
+
+
+def sweep_files() -> dict[str, Path]:
+    """Every sweep that has a name, the nearest folder first."""
+    return _named_files("sweeps", "sweep_files")
+
+
+def _named_files(folder: str, packaged: str) -> dict[str, Path]:
+    """YAML files by name: from the working folder, from a checkout, from the installed package."""
+    package = Path(__file__).resolve().parents[1]
+    found: dict[str, Path] = {}
+    for place in (Path.cwd() / folder, package.parents[1] / folder, package / packaged):
+        for path in sorted(place.glob("*.yaml")):
+            found.setdefault(path.stem, path)
+    return dict(sorted(found.items()))
+
+
+def find_experiment(name: str) -> Path:
+    """The YAML file of an experiment, by name or by path."""
+    return _find("experiment", name, experiment_files())
+
+
+def find_sweep(name: str) -> Path:
+    """The YAML file of a sweep, by name or by path."""
+    return _find("sweep", name, sweep_files())
+
+
+def _find(kind: str, name: str, files: dict[str, Path]) -> Path:
+    if name.endswith((".yaml", ".yml")) or "/" in name:
+        path = Path(name)
+        if not _is_file(path):
+            raise InputError(f"no {kind} file at {path}. Give a path that exists, or a name: {', '.join(files)}.")
+        return path
+    if name not in files:
+        raise unknown_name(kind, name, files)
+    return files[name]
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # a name that is longer than names may be
+        return False
+
+
+def read_layers(
+    path: Path, is_free: Callable[[str], bool], seen: tuple[Path, ...] = ()
+) -> list[tuple[str, dict[str, Any]]]:
+    """``(file, {dotted key: value})`` of an experiment, after that of the experiment its ``base:`` names.
+
+    Args:
+        path: the YAML file.
+        is_free: whether a key's mapping is one value (the arguments of a method) and not a section.
+        seen: the files already on the way here, to refuse a circle.
+    """
+    if path.resolve() in seen:
+        raise InputError(f"{path}: `base` leads back to this file. Let one of the experiments stand alone.")
+    try:
+        content = OmegaConf.to_container(OmegaConf.load(path))
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"cannot read {path}: {first_line(error)}") from error
+    except YAML_ERRORS as error:
+        raise InputError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
+    if content is None:
+        content = {}
+    if not isinstance(content, dict):
+        raise InputError(f"{path}: expected keys and values at the top, found a {type(content).__name__}.")
+    base = content.pop("base", None)
+    if base is None:
+        below = []
+    elif isinstance(base, str):
+        sibling = path.parent / f"{base}.yaml"
+        below = read_layers(sibling if _is_file(sibling) else find_experiment(base), is_free, (*seen, path.resolve()))
+    else:
+        raise InputError(f"{path}: `base` must be the name or path of an experiment, got {base!r}.")
+    return [*below, (str(path), dict(_flatten(content, is_free)))]
+
+
+def _flatten(content: dict[Any, Any], is_free: Callable[[str], bool], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in content.items():
+        name = f"{prefix}{key}"
+        if isinstance(value, dict) and value and not is_free(name):
+            yield from _flatten(value, is_free, f"{name}.")
+        else:
+            yield name, value

@@ -1,0 +1,87 @@
+"""What the scores of a file of detections are: logits or probabilities, kept in a small JSON file next to the CSV.
+
+``detections.csv`` has ``detections.csv.json``. The CSV itself stays as it is, since readers of AVA's format and
+plain ``pandas.read_csv`` know no comments. The JSON file holds a hash of the CSV, so that a statement about an
+earlier content of the file is not applied to a later one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from microg_da.errors import unknown_name
+from microg_da.files import write_json
+
+ScoreKind = Literal["logit", "probability"]
+SCORE_KINDS: tuple[ScoreKind, ...] = get_args(ScoreKind)
+
+FORMAT = "microg_da detections"
+
+_log = logging.getLogger(__name__)
+
+
+def sidecar(path: str | Path) -> Path:
+    """The file that says what the scores of a file of detections are."""
+    path = Path(path)
+    return path.with_name(path.name + ".json")
+
+
+def declare_scores(path: str | Path, kind: ScoreKind | None) -> None:
+    """Say what the scores of a file of detections are.
+
+    Args:
+        path: the file of detections, complete.
+        kind: what its scores are; None removes an earlier statement.
+
+    Raises:
+        InputError: for an unknown kind, or if the statement cannot be written.
+    """
+    if kind is None:
+        if _statement(path) is not None:
+            sidecar(path).unlink()
+        return
+    check_kind(kind)
+    write_json(sidecar(path), {"format": FORMAT, "scores": kind, "sha256": _digest(path)})
+
+
+def declared_scores(path: str | Path) -> ScoreKind | None:
+    """What a file of detections says of its scores; None if it says nothing, or if it has changed since."""
+    statement = _statement(path)
+    if statement is None:
+        return None
+    if statement.get("sha256") != _digest(path):
+        _log.warning(
+            "%s has changed since %s was written: what that file says of the scores is not used",
+            path,
+            sidecar(path).name,
+        )
+        return None
+    check_kind(statement.get("scores"), where=str(sidecar(path)))
+    return statement["scores"]
+
+
+def check_kind(kind: Any, where: str = "") -> None:
+    """Refuse anything but the kinds of scores."""
+    if kind not in SCORE_KINDS:
+        raise unknown_name("kind of scores", str(kind), SCORE_KINDS, where)
+
+
+def _statement(path: str | Path) -> dict[str, Any] | None:
+    """The content of the JSON file; None if there is none, or it is another program's."""
+    try:
+        content = json.loads(sidecar(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return None
+    return content if isinstance(content, dict) and content.get("format") == FORMAT else None
+
+
+def _digest(path: str | Path) -> str:
+    digest = hashlib.sha256()
+    with Path(path).open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()

@@ -1,0 +1,114 @@
+"""Checks of tables before they are scored, the same for the commands and for Python."""
+
+from __future__ import annotations
+
+import logging
+
+import numpy as np
+import pandas as pd
+
+from microg_da.data.annotations import ANNOTATION_COLUMNS, DETECTION_COLUMNS, KEYFRAME
+from microg_da.data.score_kinds import ScoreKind, check_kind
+from microg_da.data.table_checks import Place, check_table
+from microg_da.errors import InputError
+from microg_da.evaluation.outcomes import number_keyframes
+
+_log = logging.getLogger(__name__)
+
+
+def checked_detections(table: pd.DataFrame, scores: ScoreKind) -> pd.DataFrame:
+    """The columns of detections, every value checked.
+
+    Raises:
+        InputError: for a missing column, a value that cannot be right, or probabilities outside [0, 1].
+    """
+    checked = _checked(table, DETECTION_COLUMNS, "detections")
+    check_kind(scores)
+    values = checked["score"].to_numpy(np.float64)
+    if scores == "probability" and len(values) and (values.min() < 0 or values.max() > 1):
+        raise InputError(
+            f"{_name(table, 'detections')}: scores reach from {values.min():.4g} to {values.max():.4g}, which are no "
+            "probabilities; use scores=logit"
+        )
+    return checked
+
+
+def checked_ground_truth(table: pd.DataFrame) -> pd.DataFrame:
+    """The columns of ground truth without the person, every value checked.
+
+    Raises:
+        InputError: for a missing column, or a value that cannot be right.
+    """
+    return _checked(table, ANNOTATION_COLUMNS[:-1], "ground truth")
+
+
+def score_kind(detections: pd.DataFrame, asked: ScoreKind | None) -> ScoreKind:
+    """What the scores of a table are: as asked, else as the table's file says, else logits.
+
+    Raises:
+        InputError: for an unknown kind, or if the file says something else than what was asked for.
+    """
+    told: ScoreKind | None = detections.attrs.get("scores")
+    if asked is not None:
+        check_kind(asked)
+    if asked and told and asked != told:
+        raise InputError(
+            f"{_name(detections, 'detections')}: the file says that each score is a {told}, but scores={asked} was "
+            f"given. Leave the option out to use what the file says."
+        )
+    return asked or told or "logit"
+
+
+def warn_if_unclear(detections: pd.DataFrame, scores: ScoreKind) -> None:
+    """Warn if scores look like probabilities, are read as logits, and the file does not say what they are."""
+    if scores != "logit" or "scores" in detections.attrs or "score" not in detections or detections.empty:
+        return
+    values = pd.to_numeric(detections["score"], errors="coerce")
+    if values.between(0, 1).all():
+        _log.warning(
+            "%s: every score lies in [0, 1], but the scores are read as logits, so that every score above 0 counts as "
+            "a prediction under the corrected protocol. If they are probabilities, use scores=probability "
+            "(--scores probability).",
+            _name(detections, "detections"),
+        )
+
+
+def require_common_keyframes(detections: pd.DataFrame, ground_truth: pd.DataFrame) -> None:
+    """Refuse tables that have no keyframe in common; an empty table has nothing to compare.
+
+    Raises:
+        InputError: with a keyframe of each.
+    """
+    if detections.empty or ground_truth.empty:
+        return
+    codes, _, num_keyframes = number_keyframes(ground_truth, detections)
+    if (codes[len(ground_truth) :] < num_keyframes).any():
+        return
+    # A video that both have shows that the stamps differ.
+    shared = detections["video_id"].isin(set(ground_truth["video_id"])).to_numpy()
+    found = detections[shared].iloc[0] if shared.any() else detections.iloc[0]
+    same = ground_truth[ground_truth["video_id"] == found["video_id"]]
+    true = (same if len(same) else ground_truth).iloc[0]
+    what = "video_id is the same, frame_stamp is not" if shared.any() else "no video_id is the same"
+    raise InputError(
+        f"{_name(detections, 'detections')} and {_name(ground_truth, 'ground truth')} have no keyframe in common: "
+        f"the first names {_keyframe(found)}, the second {_keyframe(true)}; {what}. "
+        f"Give files of the same clips, with frame_stamp in the same unit."
+    )
+
+
+def _keyframe(row: pd.Series) -> str:
+    return f"video_id {row[KEYFRAME[0]]!r} at frame_stamp {row[KEYFRAME[1]]}"
+
+
+def _name(table: pd.DataFrame, otherwise: str) -> str:
+    return str(table.attrs.get("path") or f"the {otherwise}")
+
+
+def _checked(table: pd.DataFrame, columns: list[str], what: str) -> pd.DataFrame:
+    missing = [name for name in columns if name not in table]
+    if missing:
+        raise InputError(f"the {what} table has no column {missing[0]!r}; expected: {', '.join(columns)}")
+    chosen = table[columns]
+    check_table(chosen, Place(_name(table, f"{what} table")))
+    return chosen

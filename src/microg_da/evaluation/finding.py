@@ -1,0 +1,200 @@
+"""What a run found, and how sure that is: the change by the adaptation, the gap, and how much of it is recovered.
+
+A difference whose interval holds 0 is no measurable change. A gap recovered is given only for a measurable gap,
+because a share of noise says nothing.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, get_args
+
+import pandas as pd
+
+from microg_da.data.annotations import BOX, KEYFRAME, source_videos
+from microg_da.errors import InputError
+from microg_da.evaluation.intervals import ADAPTED, SOURCE_ONLY, TARGET_SUPERVISED, Interval, Intervals
+
+FEWEST_BOXES = 100
+"""A target test set with fewer boxes is small: with 50 classes it has fewer than two boxes a class."""
+
+Verdict = Literal["better", "worse", "no_measurable_change", "unknown"]
+"""``unknown`` where no interval can be given."""
+
+Absence = Literal["no_adaptation", "no_bound", "no_score", "no_interval", "no_gap", "gap_not_measurable"]
+"""Why there is no gap recovered.
+
+- ``no_adaptation``, ``no_bound``: the run has no adapted, or no target-supervised, detector.
+- ``no_score``: a detector has no target mAP.
+- ``no_interval``: the test set has too few source videos, or its tables are missing.
+- ``no_gap``: the target-supervised detector is measurably no better than the source-only one.
+- ``gap_not_measurable``: the interval of the gap holds 0.
+"""
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A difference of two target mAPs, as fractions.
+
+    Attributes:
+        value: the difference.
+        low: of its 95% interval over source videos; None if there is no interval.
+        high: likewise.
+        verdict: what can be said of it.
+    """
+
+    value: float
+    low: float | None
+    high: float | None
+    verdict: Verdict
+
+    @classmethod
+    def of(cls, value: float, interval: Interval | None) -> Difference:
+        """A difference with its interval; NaN bounds count as no interval."""
+        if interval is None or math.isnan(interval.low):
+            return cls(value, None, None, "unknown")
+        return cls(value, interval.low, interval.high, verdict_of(interval))
+
+    @property
+    def measurable(self) -> bool:
+        """Whether its interval excludes 0."""
+        return self.verdict in ("better", "worse")
+
+
+def verdict_of(interval: Interval | None) -> Verdict:
+    """What can be said of a difference with this interval."""
+    if interval is None or math.isnan(interval.low):
+        return "unknown"
+    if not interval.excludes_zero:
+        return "no_measurable_change"
+    return "better" if interval.low > 0 else "worse"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What a run found on its target test set.
+
+    Attributes:
+        change: adapted minus source-only mAP; None if one of them is missing.
+        gap: target-supervised minus source-only mAP; None if one of them is missing.
+        gap_recovered: the share of the gap that the adaptation recovers; None for the reason in ``absent``.
+        absent: why there is no gap recovered; None if there is one.
+        boxes: boxes in the target test set; None if not known.
+        few_boxes: whether these are fewer than :data:`FEWEST_BOXES`.
+        source_videos: source videos in the target test set, which intervals are made of; None if not known.
+        shared_boxes: how many of these boxes are in the source test set too; None if not known.
+        same_data: whether all of them are: source and target are the same data.
+    """
+
+    change: Difference | None
+    gap: Difference | None
+    gap_recovered: float | None
+    absent: Absence | None
+    boxes: int | None
+    few_boxes: bool
+    source_videos: int | None
+    shared_boxes: int | None
+    same_data: bool
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return asdict(self)
+
+
+def find(
+    rows: Sequence[Mapping[str, Any]],
+    intervals: Intervals | None = None,
+    *,
+    source: pd.DataFrame | None = None,
+    target: pd.DataFrame | None = None,
+) -> Finding:
+    """What the rows of a finished run's results say.
+
+    Args:
+        rows: each with ``name`` and the scores ``target``.
+        intervals: of the same detectors; None if there are none.
+        source: the annotations of the source test set; None if they are not known.
+        target: those of the target test set, likewise.
+    """
+    shared_boxes = None if source is None or target is None else count_shared_boxes(source, target)
+    maps = {row["name"]: row["target"].get("map") for row in rows}
+    change = _difference(maps, ADAPTED, intervals.change if intervals else None)
+    gap = _difference(maps, TARGET_SUPERVISED, intervals.gap if intervals else None)
+    absent = _absence(maps, gap)
+    boxes = next((row["target"].get("num_boxes") for row in rows), None)
+    return Finding(
+        change=change,
+        gap=gap,
+        gap_recovered=change.value / gap.value if change and gap and absent is None else None,
+        absent=absent,
+        boxes=boxes,
+        few_boxes=boxes is not None and boxes < FEWEST_BOXES,
+        source_videos=None if target is None else int(source_videos(target["video_id"].astype(str)).nunique()),
+        shared_boxes=shared_boxes,
+        same_data=bool(boxes) and shared_boxes == boxes,
+    )
+
+
+def count_shared_boxes(source: pd.DataFrame, target: pd.DataFrame) -> int:
+    """How many boxes of the target's annotations are among the source's: the same place in the same keyframe."""
+
+    def boxes(table: pd.DataFrame) -> set[tuple[Any, ...]]:
+        places = table[BOX].round(4)
+        clips = table["video_id"].astype(str)
+        return set(zip(clips, table[KEYFRAME[1]].astype(str), *(places[side] for side in BOX), strict=True))
+
+    return len(boxes(source) & boxes(target))
+
+
+def read_finding(results: Mapping[str, Any], where: str = "results.json") -> Finding | None:
+    """The finding that a run's results hold; None if they hold none, as those of an unfinished run.
+
+    Raises:
+        InputError: if it is there and cannot be understood.
+    """
+    values = results.get("finding")
+    if values is None:
+        return None
+    try:
+        found = Finding(**values | {key: _read_difference(values[key]) for key in ("change", "gap")})
+        numbers = (found.gap_recovered, found.boxes, found.source_videos, found.shared_boxes)
+        if not all(value is None or isinstance(value, (int, float)) for value in numbers):
+            raise TypeError("a figure is not a number")
+        if found.absent not in (None, *get_args(Absence)):
+            raise ValueError(f"'absent' is {found.absent!r}")
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(f"{where}: the key 'finding' is damaged ({error}). Remove the key.") from error
+    return found
+
+
+def _read_difference(values: Mapping[str, Any] | None) -> Difference | None:
+    if values is None:
+        return None
+    found = Difference(**values)
+    if found.verdict not in get_args(Verdict):
+        raise ValueError(f"'verdict' is {found.verdict!r}")
+    if not all(value is None or isinstance(value, (int, float)) for value in (found.low, found.high)):
+        raise TypeError("a bound is not a number")
+    return Difference(float(found.value), found.low, found.high, found.verdict)
+
+
+def _difference(maps: Mapping[str, float | None], variant: str, interval: Interval | None) -> Difference | None:
+    after, before = maps.get(variant), maps.get(SOURCE_ONLY)
+    return None if after is None or before is None else Difference.of(after - before, interval)
+
+
+def _absence(maps: Mapping[str, float | None], gap: Difference | None) -> Absence | None:
+    for variant, reason in ((ADAPTED, "no_adaptation"), (TARGET_SUPERVISED, "no_bound")):
+        if variant not in maps:
+            return reason  # type: ignore[return-value]
+    if gap is None or maps[ADAPTED] is None:
+        return "no_score"
+    reasons: dict[Verdict, Absence] = {
+        "unknown": "no_interval",
+        "no_measurable_change": "gap_not_measurable",
+        "worse": "no_gap",
+    }
+    # Rounding in the tables may leave an interval above 0 about a figure that is not.
+    return reasons.get(gap.verdict) or ("no_gap" if gap.value <= 0 else None)

@@ -1,0 +1,102 @@
+"""Intervals of differences between settings: source videos drawn alike for all their runs, seeds averaged."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from microg_da.evaluation.intervals import Interval, group_means, of_resamples, resample
+from microg_da.evaluation.uncertainty import Resampled
+from microg_da.reporting.target_scores import TargetTest
+from microg_da.runs.reader import ADAPTED, SOURCE_ONLY, RunFolder
+
+
+@dataclass(frozen=True)
+class PairedIntervals:
+    """95% intervals over source videos of a difference that is averaged over seeds.
+
+    Attributes:
+        change: of target mAP.
+        classes: of AP, by action id.
+        groups: of the mean AP of each group of actions.
+    """
+
+    change: Interval
+    classes: dict[int, Interval]
+    groups: dict[str, Interval]
+
+
+class Draws:
+    """Resampled scores of runs on one target test set, computed when first asked for.
+
+    A run without tables, or with another test set than the first run that has them, has none.
+    """
+
+    def __init__(self) -> None:
+        self._test: TargetTest | None = None
+        self._drawn: dict[tuple[Path, str], Resampled | None] = {}
+
+    def between(self, mine: Sequence[RunFolder], reference: Sequence[RunFolder]) -> PairedIntervals | None:
+        """The final detectors of one setting against those of another, over the seeds that both have."""
+        before, after = (self._by_seed([(run, final_variant(run)) for run in runs]) for runs in (reference, mine))
+        return self._intervals(before, after)
+
+    def within(self, runs: Sequence[RunFolder]) -> PairedIntervals | None:
+        """The adapted detectors of a setting against the source-only ones of the same runs."""
+        both = [run for run in runs if run.row(ADAPTED) and run.row(SOURCE_ONLY)]
+        before, after = (self._by_seed([(run, name) for run in both]) for name in (SOURCE_ONLY, ADAPTED))
+        return self._intervals(before, after)
+
+    def _intervals(
+        self, before: dict[object, Resampled | None], after: dict[object, Resampled | None]
+    ) -> PairedIntervals | None:
+        pairs = [(before[seed], after[seed]) for seed in after if seed in before]
+        known = [(first, second) for first, second in pairs if first is not None and second is not None]
+        if not known or len(known) < len(pairs) or self._test is None:
+            return None
+        change = np.mean([second.macro - first.macro for first, second in known], axis=0)
+        classes = np.mean([second.per_class - first.per_class for first, second in known], axis=0)
+        taxonomy = self._test.taxonomy
+        return PairedIntervals(
+            change=of_resamples(change),
+            classes={action: of_resamples(values) for action, values in zip(taxonomy.ids, classes.T, strict=True)},
+            groups={group: of_resamples(values) for group, values in group_means(classes, taxonomy).items()},
+        )
+
+    def _by_seed(self, detectors: Sequence[tuple[RunFolder, str]]) -> dict[object, Resampled | None]:
+        """The mean over the runs of each seed; None for a seed of which a run has no draws."""
+        found: dict[object, list[Resampled | None]] = {}
+        for run, variant in detectors:
+            found.setdefault(run.run.get("seed"), []).append(self._of(run, variant))
+        return {seed: _mean([one for one in drawn if one is not None], len(drawn)) for seed, drawn in found.items()}
+
+    def _of(self, run: RunFolder, variant: str) -> Resampled | None:
+        key = (run.path, variant)
+        if key not in self._drawn:
+            self._drawn[key] = self._draw(run, variant)
+        return self._drawn[key]
+
+    def _draw(self, run: RunFolder, variant: str) -> Resampled | None:
+        test = run.read_test([variant])
+        if test is None:
+            return None
+        if self._test is None:
+            self._test = test
+        elif not test.truth.equals(self._test.truth) or test.protocol != self._test.protocol:
+            return None
+        drawn = resample(test.truth, test.detections, test.taxonomy, test.protocol)
+        return None if drawn is None else drawn[variant]
+
+
+def final_variant(run: RunFolder) -> str:
+    """The detector that a run ends with: the adapted one, or the source-only one where nothing was adapted."""
+    return ADAPTED if run.row(ADAPTED) else SOURCE_ONLY
+
+
+def _mean(drawn: Sequence[Resampled], wanted: int) -> Resampled | None:
+    if not drawn or len(drawn) < wanted:
+        return None
+    return Resampled(*(np.mean(values, axis=0) for values in zip(*drawn, strict=True)))

@@ -1,0 +1,348 @@
+"""Runs side by side: seeds averaged, and differences paired by seed.
+
+Runs whose configurations differ in nothing but the seed are repeats of one setting. Two settings are compared
+seed by seed, since a seed fixes the data that is drawn and the weights that training starts from.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from textwrap import wrap
+from typing import Any
+
+import pandas as pd
+from rich import box
+from rich.table import Table
+from rich.text import Text
+
+from microg_da.config import Config
+from microg_da.errors import InputError
+from microg_da.evaluation.finding import Verdict, verdict_of
+from microg_da.evaluation.intervals import Interval
+from microg_da.files import write_text
+from microg_da.reporting.class_changes import SettingChanges, class_changes
+from microg_da.reporting.finding_text import ABSENT, few_boxes_text, same_data_text
+from microg_da.reporting.paired import Draws, PairedIntervals
+from microg_da.reporting.report import environment
+from microg_da.reporting.tables import MISSING, ROW_TITLES, percent, score
+from microg_da.runs.reader import ADAPTED, ROWS, SOURCE_ONLY, RunFolder, flatten, read_run_folder
+
+_NO_OUTCOME = (
+    "experiment",
+    "adaptation.name",
+    "seed",
+    "description",
+    "bounds",
+    "logger",
+    "trainer.",
+    "data.num_workers",
+    "synthetic.workers",
+    "synthetic.cache",
+)
+"""Configuration keys (or their beginnings) that do not tell settings apart: the method is named anyway."""
+
+
+_STYLES = {"better": "green", "worse": "red"}
+
+EMBEDDED_NOTE = "Embedded synthetic data: the figures compare settings, and say nothing about MicroG-4M."
+FIGURES = (*ROWS, "gap_recovered")
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Mean and sample standard deviation of ``count`` figures; NaN where there are none, or only one."""
+
+    mean: float
+    deviation: float
+    count: int
+
+    @classmethod
+    def of(cls, values: pd.Series) -> Spread:
+        """Of the figures that are known."""
+        return cls(float(values.mean()), float(values.std()), int(values.count()))
+
+    def text(self, *, signed: bool = False) -> str:
+        """``42.0 ± 1.3``, ×100; without a deviation the mean alone."""
+        mean = percent(self.mean, signed=signed)
+        return mean if math.isnan(self.deviation) else f"{mean} ± {percent(self.deviation)}"
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Runs that differ in nothing but the seed.
+
+    Attributes:
+        name: the adaptation, and the keys in which it differs from the other settings.
+        runs: one line per run: ``seed``, ``name``, target mAP (fraction) of each of
+            :data:`~microg_da.runs.reader.ROWS`, ``gap_recovered`` and ``final``, the target mAP of the
+            adapted model, or of the source-only model where nothing was adapted.
+        figures: over seeds, for each of :data:`FIGURES` and ``final``.
+        difference: ``final`` minus that of the baseline, seed by seed; None for the baseline.
+        better: in how many of these seeds the difference is above 0.
+        interval: of the mean difference, over source videos; None where there is none.
+        verdict: what the interval says of the difference; ``unknown`` for the baseline.
+    """
+
+    name: str
+    runs: pd.DataFrame
+    figures: dict[str, Spread]
+    difference: Spread | None
+    better: int
+    interval: Interval | None = None
+    verdict: Verdict = "unknown"
+
+    @property
+    def seeds(self) -> int:
+        """How many seeds were run."""
+        return self.runs["seed"].nunique()
+
+    def text(self, figure: str) -> str:
+        """A figure for people; one that only some of the runs have says how many."""
+        spread = self.figures[figure]
+        partial = 0 < spread.count < len(self.runs)
+        return spread.text() + (f" ({spread.count} of {len(self.runs)})" if partial else "")
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What :func:`compare_runs` found: settings in the order given, and why they may not be comparable.
+
+    ``changes`` says for each class how each setting differs from ``reference``, which is the baseline or, where there
+    is nothing but the baseline, the source-only model of each run. Runs that are not ``comparable`` have differences
+    that mean nothing: no interval and no verdict is given.
+    """
+
+    settings: list[Setting]
+    baseline: str
+    notes: list[str]
+    reference: str
+    changes: list[SettingChanges]
+    comparable: bool
+
+    def as_dict(self) -> dict[str, Any]:
+        """Everything, for ``--json``."""
+        settings = [asdict(setting) | {"runs": setting.runs.to_dict("records")} for setting in self.settings]
+        changes = [asdict(setting) for setting in self.changes]
+        about = {"baseline": self.baseline, "comparable": self.comparable, "settings": settings, "notes": self.notes}
+        return {**about, "reference": self.reference, "changes": changes}
+
+
+def compare_runs(folders: Sequence[str | Path], baseline: str | None = None) -> Comparison:
+    """Read runs and sort them into settings.
+
+    Args:
+        folders: run folders, or folders that hold them.
+        baseline: the setting to compare with, or its adaptation where only one setting has it; by default the
+            setting of the first run.
+
+    Raises:
+        InputError: if a folder holds no finished run, or ``baseline`` is none of the settings.
+    """
+    runs = [read_run_folder(path) for path in find_runs(folders)]
+    names = _names(runs)
+    baseline = _full_name(baseline, names) if baseline else names[0]
+    if baseline not in names:
+        raise InputError(
+            f"--baseline {baseline!r} is none of the settings compared: {', '.join(dict.fromkeys(names))}."
+        )
+    table = pd.DataFrame([_line(run) for run in runs])
+    groups = dict(list(table.groupby(pd.Series(names), sort=False)))
+    reference = groups[baseline].groupby("seed")["final"].mean()
+    comparable = not incomparabilities(runs)
+    intervals = _intervals(runs, names, baseline) if comparable else {}
+    settings = [
+        _setting(name, group, reference, intervals.get(name), is_baseline=name == baseline)
+        for name, group in groups.items()
+    ]
+    compared_with, changes = class_changes(runs, names, baseline)
+    changes = [replace(setting, intervals=intervals.get(setting.name)) for setting in changes]
+    return Comparison(settings, baseline, comparability_notes(runs), compared_with, changes, comparable)
+
+
+def _intervals(runs: Sequence[RunFolder], names: Sequence[str], baseline: str) -> dict[str, PairedIntervals | None]:
+    """Of each setting against the baseline; of the baseline, if it is alone, against its source-only detectors."""
+    draws = Draws()
+    of_setting = {name: [run for run, other in zip(runs, names, strict=True) if other == name] for name in names}
+    reference = of_setting[baseline]
+    if len(of_setting) == 1:
+        return {baseline: draws.within(reference)}
+    return {name: draws.between(mine, reference) for name, mine in of_setting.items() if name != baseline}
+
+
+def _full_name(baseline: str, names: Sequence[str]) -> str:
+    """The one setting of an adaptation; anything else as it is."""
+    of_method = {name for name in names if name.split(", ")[0] == baseline}
+    return of_method.pop() if len(of_method) == 1 else baseline
+
+
+def find_runs(folders: Sequence[str | Path]) -> list[Path]:
+    """The run folders given or inside the folders given, each once."""
+    found: list[Path] = []
+    for folder in map(Path, folders):
+        inside = [folder] if (folder / "results.json").is_file() else []
+        inside = inside or sorted(path.parent for path in folder.glob("**/results.json"))
+        if not inside:
+            raise InputError(f"{folder} holds no results.json: give the folder of a finished run, or one above it.")
+        found += inside
+    return list(dict.fromkeys(path.resolve() for path in found))
+
+
+def comparison_table(comparison: Comparison) -> Table:
+    """One line per setting for the terminal: target mAP ×100, mean ± standard deviation over seeds."""
+    table = Table(box=box.SIMPLE_HEAD, header_style="bold", show_edge=False, pad_edge=False, collapse_padding=True)
+    table.add_column("setting")
+    headers = dict(
+        zip(FIGURES, (*(ROW_TITLES[row].replace("-", "-\n") for row in ROWS), "gap\nrecovered"), strict=True)
+    )
+    # A figure that no run has would only make the table wider.
+    shown = [name for name in FIGURES if any(setting.figures[name].count for setting in comparison.settings)]
+    for header in ("seeds", *(headers[name] for name in shown), "difference\nby seed"):
+        table.add_column(header, justify="right", no_wrap=True)
+    for setting in comparison.settings:
+        figures = [setting.text(name) for name in shown]
+        table.add_row(Text(setting.name), str(setting.seeds), *figures, _difference_cell(comparison, setting))
+    return table
+
+
+def _difference_cell(comparison: Comparison, setting: Setting) -> Text:
+    """The difference, and below it why it counts for nothing; better and worse are told by colour and sign."""
+    if setting.difference is None:
+        return Text(MISSING)
+    figure, verdict = setting.difference.text(signed=True), verdict_text(comparison, setting)
+    if verdict in _STYLES:
+        return Text(figure, style=_STYLES[verdict])
+    return Text("\n".join([figure, *wrap(verdict, width=14)]))
+
+
+def verdict_text(comparison: Comparison, setting: Setting) -> str:
+    """What can be said of a setting's difference to the baseline."""
+    if setting.difference is None:
+        return "baseline"
+    if not comparison.comparable:
+        return "not comparable"
+    if not setting.difference.count:
+        return "no seed in common"
+    return "no interval" if setting.verdict == "unknown" else setting.verdict.replace("_", " ")
+
+
+def write_comparison(comparison: Comparison, path: str | Path) -> Path:
+    """Write the comparison as one self-contained HTML page.
+
+    Raises:
+        InputError: if the file cannot be written.
+    """
+    template = environment().get_template("compare.html.j2")
+    values = [abs(change.mean) for setting in comparison.changes for change in setting.classes.values()]
+    known = {action: change for setting in comparison.changes for action, change in setting.classes.items()}
+    by_mean = sorted(known, key=lambda action: -_mean_change(comparison.changes, action))
+    return write_text(
+        path,
+        template.render(
+            comparison=comparison,
+            columns=FIGURES,
+            verdict_text=verdict_text,
+            largest=max(values, default=0.0),
+            classes=[(action, known[action]) for action in by_mean],
+        ),
+    )
+
+
+def _mean_change(changes: Sequence[SettingChanges], action: int) -> float:
+    known = [setting.classes[action].mean for setting in changes if action in setting.classes]
+    return sum(known) / len(known)
+
+
+def default_page(folders: Sequence[Path]) -> Path:
+    """``compare.html`` in the folder that holds all the runs."""
+    return Path(os.path.commonpath([folder.resolve().parent for folder in folders])) / "compare.html"
+
+
+def _names(runs: Sequence[RunFolder]) -> list[str]:
+    """The name of each run's setting: its method, and the keys in which the runs differ beyond that."""
+    # A run that is older than a key was made as the key's default makes it.
+    table = pd.DataFrame([flatten(asdict(Config())) | flatten(run.settings) for run in runs]).fillna("")
+    methods = [_method(run) for run in runs]
+
+    def tells_apart(key: str) -> bool:
+        if key.startswith(_NO_OUTCOME) or table[key].nunique() == 1:
+            return False
+        return not key.startswith("adaptation.") or bool((table[key].groupby(methods).nunique() > 1).any())
+
+    keys = [str(key) for key in table if tells_apart(str(key))]
+    return [
+        ", ".join([method, *(f"{key}={value}" for key, value in zip(keys, table.loc[i, keys], strict=True))])
+        for i, method in enumerate(methods)
+    ]
+
+
+def _method(run: RunFolder) -> str:
+    """What the adapted row says, e.g. ``dann + rotation 180°``, if it speaks of the run's adaptation; else that."""
+    adaptation = str(run.run.get("adaptation") or "run")
+    label = str((run.row(ADAPTED) or {}).get("method"))
+    return label if label.split(" + ")[0] == adaptation else adaptation
+
+
+def _line(run: RunFolder) -> dict[str, Any]:
+    maps = {row: score(run.row(row) or {}, "target", "map") for row in ROWS}
+    finding = run.finding
+    return {
+        "seed": run.run.get("seed"),
+        "name": run.path.name,
+        **maps,
+        "gap_recovered": math.nan if finding.gap_recovered is None else finding.gap_recovered,
+        "absent": finding.absent,
+        "final": maps[ADAPTED] if run.row(ADAPTED) else maps[SOURCE_ONLY],
+    }
+
+
+def _setting(
+    name: str, runs: pd.DataFrame, reference: pd.Series, intervals: PairedIntervals | None, *, is_baseline: bool
+) -> Setting:
+    figures = {figure: Spread.of(runs[figure]) for figure in (*FIGURES, "final")}
+    if is_baseline:
+        return Setting(name, runs, figures, None, 0)
+    paired = (runs.groupby("seed")["final"].mean() - reference).dropna()
+    interval = None if intervals is None else intervals.change
+    return Setting(name, runs, figures, Spread.of(paired), int((paired > 0).sum()), interval, verdict_of(interval))
+
+
+def incomparabilities(runs: Sequence[RunFolder]) -> list[str]:
+    """What makes figures incomparable: another protocol, target or test set."""
+    notes = []
+    for key, title in (("protocol", "protocols"), ("target", "target domains"), ("split_hash", "splits")):
+        values = {str(run.run.get(key)) for run in runs}
+        if len(values) > 1:
+            notes.append(f"The runs were scored on different {title} ({', '.join(sorted(values))}): not comparable.")
+    boxes = {row["target"].get("num_boxes") for run in runs for row in run.results["rows"]}
+    if len(boxes) > 1:
+        notes.append("The runs were tested on target test sets of different size: not comparable.")
+    return notes
+
+
+def comparability_notes(runs: Sequence[RunFolder]) -> list[str]:
+    """What a reader of the figures must know: what makes them incomparable, how small the test set is, oracles."""
+    notes = [*incomparabilities(runs), *_finding_notes(runs)]
+    oracles = [run.path.name for run in runs if run.run.get("oracle")]
+    if oracles:
+        notes.append(f"Oracle: target labels were seen in choosing {', '.join(oracles)}.")
+    if any(run.run.get("embedded_data") for run in runs):
+        notes.append(EMBEDDED_NOTE)
+    return notes
+
+
+def _finding_notes(runs: Sequence[RunFolder]) -> list[str]:
+    """Small test sets, source and target that share data, and gaps recovered that are not given."""
+    notes: dict[str, list[str]] = {}
+    for run in runs:
+        finding = run.finding
+        texts = [few_boxes_text(finding), same_data_text(finding)]
+        if finding.absent not in (None, "no_adaptation", "no_bound"):
+            texts.append(f"gap recovered is not given, {ABSENT[finding.absent]}")
+        for text in texts:
+            if text:
+                notes.setdefault(text[0].upper() + text[1:], []).append(run.path.name)
+    return [f"{text}." if len(of) == len(runs) else f"{text}: {', '.join(of)}." for text, of in notes.items()]

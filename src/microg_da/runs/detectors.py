@@ -1,0 +1,223 @@
+"""The detector and the method that a configuration describes, built anew or read back from a run's folder."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from microg_da.adaptation import ADAPTATIONS
+from microg_da.adaptation.base import (
+    Method,
+    NoArguments,
+    Supervised,
+    Task,
+    TestTimeMethod,
+    TrainingMethod,
+    create_adaptation,
+)
+from microg_da.adaptation.predictor import Predictor
+from microg_da.config import Config
+from microg_da.errors import InputError, unknown_name
+from microg_da.models.checkpoints import settled_stride
+from microg_da.models.description import DetectorDescription
+from microg_da.models.detector import AUTO_STRIDE, ActionDetector, create_detector
+from microg_da.runs.folder import Run
+from microg_da.taxonomy import get_taxonomy
+
+STAGE_OF_ROW = {"source_only": "source", "adapted": "adapt", "target_supervised": "target_supervised"}
+"""Which stage trained the detector of each row of the results."""
+
+
+@dataclass(frozen=True)
+class TrainedDetector:
+    """One finished detector of a run.
+
+    Attributes:
+        run: the folder and its configuration.
+        row: the row of the results that the detector made.
+        predictor: the detector and its test-time method, on the CPU, in evaluation mode.
+        file: where its weights are.
+    """
+
+    run: Run
+    row: str
+    predictor: Predictor
+    file: Path
+
+    @property
+    def detector(self) -> ActionDetector:
+        """The network alone."""
+        return self.predictor.detector
+
+
+def load_run_detector(run_folder: str | Path, row: str | None = None) -> TrainedDetector:
+    """Read back what a run has trained.
+
+    What it returns predicts at once::
+
+        trained = load_run_detector("runs/ava2microg/dann-seed0", "adapted")
+        prediction = trained.detector(frames, boxes, clip_index)
+
+    Args:
+        run_folder: ``runs/<experiment>/<name>``.
+        row: ``"source_only"``, ``"adapted"`` or ``"target_supervised"``; None takes the adapted detector if there is
+            one, else the source-only one.
+
+    Raises:
+        InputError: if this is no run folder, or the run has no such detector (yet).
+    """
+    run = Run.open(run_folder)
+    done = [name for name, stage in STAGE_OF_ROW.items() if run.detector_file(stage).exists()]
+    if row is not None and row not in STAGE_OF_ROW:
+        raise unknown_name("row", row, STAGE_OF_ROW)
+    row = row or ("adapted" if "adapted" in done else "source_only")
+    if row not in done:
+        raise InputError(
+            f"{run.path} has no detector of the row {row!r}; it has: {', '.join(done) or '(none)'}. "
+            f"Finish the run with `fit --resume {run.path}`, or choose another row."
+        )
+    file = run.detector_file(STAGE_OF_ROW[row])
+    detector = build_detector(run.config)
+    detector.load_state_dict(torch.load(file, map_location="cpu", weights_only=True)["state_dict"])
+    method = build_test_time_method(run.config, detector) if row == "adapted" else None
+    if method is not None:
+        method.load_state_dict(torch.load(run.method_file("adapt"), map_location="cpu", weights_only=True))
+        method.eval()
+    return TrainedDetector(run, row, Predictor(detector.eval(), method), file)
+
+
+def build_detector(config: Config, checkpoint: str | None = None) -> ActionDetector:
+    """The configured detector, with random weights or those of ``checkpoint``."""
+    model = config.model
+    return create_detector(
+        model.name,
+        num_classes=len(get_taxonomy(config.data.taxonomy)),
+        checkpoint=checkpoint,
+        allow_missing=model.allow_missing,
+        dropout=model.dropout,
+        roi_stride=model.roi_stride,
+        freeze=model.freeze,
+        adapters=model.adapters,
+        adapter_rank=model.adapter_rank,
+        roll_pooling=model.roll_pooling,
+        **model.options,
+    )
+
+
+def settle_roi_stride(config: Config) -> tuple[Config, str | None]:
+    """The configuration with ``model.roi_stride: auto`` replaced by what it means for the run's weight file.
+
+    Returns:
+        the configuration, and a sentence for the user if boxes are pooled at another stride than the network's own.
+
+    Raises:
+        InputError: if there is a weight file, and it cannot be read.
+    """
+    model, path = config.model, config.checkpoint or config.model.checkpoint
+    if model.roi_stride != AUTO_STRIDE:
+        return config, None
+    stride: str | bool | float = "true"
+    note = None
+    if path is not None:
+        with torch.device("meta"):  # names and shapes are all that is compared
+            detector = describe_detector(config).build()
+        stride, note = settled_stride(model.roi_stride, path, detector)
+    return replace(config, model=replace(model, roi_stride=stride)), note and f"{note}. model.roi_stride changes it."
+
+
+def describe_detector(config: Config) -> DetectorDescription:
+    """What has to be known of the configured detector to build it without the configuration."""
+    model = config.model
+    return DetectorDescription(
+        model=model.name,
+        num_classes=len(get_taxonomy(config.data.taxonomy)),
+        taxonomy=config.data.taxonomy,
+        num_frames=model.num_frames,
+        sampling_rate=model.sampling_rate,
+        image_size=config.data.image_size,
+        dropout=model.dropout,
+        roi_stride=model.roi_stride,
+        adapters=model.adapters,
+        adapter_rank=model.adapter_rank,
+        roll_pooling=model.roll_pooling,
+        options=dict(model.options),
+    )
+
+
+def test_time_method(config: Config, method: TestTimeMethod | None) -> str | None:
+    """The name of the method through which a detector is tested, where that is not what the weights alone say."""
+    if method is None:
+        return None
+    return config.adaptation.test_time or config.adaptation.name
+
+
+def build_training_method(
+    config: Config, detector: ActionDetector, class_rates: Sequence[float] | None = None
+) -> TrainingMethod | None:
+    """The method that trains in the adaptation stage; None if the run has none.
+
+    ``class_rates``, how common each class is among source training people, is for methods that read source clips.
+    """
+    settings = config.adaptation
+    method = _build(config, settings.name, detector, settings.args, class_rates)
+    return method if isinstance(method, TrainingMethod) else None
+
+
+def build_test_time_method(
+    config: Config, detector: ActionDetector, training: TrainingMethod | None = None
+) -> TestTimeMethod | None:
+    """The method through which the adapted detector is tested; None if it predicts by itself.
+
+    Args:
+        config: of the run. ``adaptation.test_time`` replaces the companion of a training method.
+        detector: the detector that it is for.
+        training: the method that trained the detector, which may have a companion. None builds one, to be loaded.
+    """
+    settings = config.adaptation
+    if settings.test_time is not None:
+        method = _build(config, settings.test_time, detector, settings.test_time_args)
+    else:
+        method = training or _build(config, settings.name, detector, settings.args)
+    if isinstance(method, TrainingMethod):
+        return method.companion
+    return method if isinstance(method, TestTimeMethod) else None
+
+
+def has_test_time_method(config: Config) -> bool:
+    """Whether the adapted detector is tested through a test-time method."""
+    method = ADAPTATIONS.load(config.adaptation.test_time or config.adaptation.name, "adaptation.name")
+    return issubclass(method, TestTimeMethod) or (issubclass(method, TrainingMethod) and method.has_companion)
+
+
+def plain_training(config: Config, detector: ActionDetector) -> Supervised:
+    """Supervised training of one labelled domain."""
+    return Supervised(NoArguments(), _task(config, detector))
+
+
+def _build(
+    config: Config,
+    name: str,
+    detector: ActionDetector,
+    arguments: dict[str, Any],
+    class_rates: Sequence[float] | None = None,
+) -> Method:
+    task = _task(config, detector)
+    return create_adaptation(
+        name,
+        arguments,
+        feature_dim=task.feature_dim,
+        num_classes=task.num_classes,
+        class_groups=task.class_groups,
+        class_rates=class_rates,
+    )
+
+
+def _task(config: Config, detector: ActionDetector) -> Task:
+    taxonomy = get_taxonomy(config.data.taxonomy)
+    names = sorted(set(taxonomy.groups))
+    groups = tuple(names.index(group) for group in taxonomy.groups)
+    return Task(detector.feature_dim, detector.num_classes, groups)

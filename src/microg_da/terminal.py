@@ -1,0 +1,156 @@
+"""What people see: consoles, progress bars, and tables that fit a terminal and stay whole in a file."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterable, Iterator
+from typing import TypeVar
+
+from rich.cells import cell_len
+from rich.console import Console
+from rich.file_proxy import FileProxy
+from rich.padding import Padding
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
+
+WITHOUT_TERMINAL = 10_000
+"""Columns of a file or a pipe: every line and every table is as wide as it needs."""
+
+LEAST_PROSE = 16
+"""The narrowest column in which sentences can still be read."""
+
+T = TypeVar("T")
+
+
+def output_console() -> Console:
+    """Standard output, for results: as wide as the terminal; in a file or a pipe nothing wraps."""
+    return _console(stderr=False)
+
+
+def message_console() -> Console:
+    """Standard error, for messages and progress bars; its width as in :func:`output_console`."""
+    return _console(stderr=True)
+
+
+def shows_progress(console: Console) -> bool:
+    """Whether a bar can move here: on a terminal that moves its cursor, where no other bar is shown.
+
+    Color that is forced with FORCE_COLOR does not make a file a terminal.
+    """
+    other = isinstance(sys.stdout, FileProxy) or isinstance(sys.stderr, FileProxy)
+    return console.is_interactive and _is_device(console) and not console.quiet and not other
+
+
+def progress_bar(console: Console) -> Progress:
+    """A bar with its share done and the time left, erased when it ends; nothing where no bar can move."""
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(max(8, min(40, console.width - 56))),
+        TextColumn("{task.percentage:>3.0f}%"),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        console=console,
+        transient=True,
+        # What is printed to a file must not go to the terminal instead.
+        redirect_stdout=sys.stdout.isatty(),
+        redirect_stderr=sys.stderr.isatty(),
+        disable=not shows_progress(console),
+    )
+
+
+def tracked(items: Iterable[T], progress: Progress, description: str, total: float | None) -> Iterator[T]:
+    """The items, with a task of ``progress`` while they are walked; an item advances it by one.
+
+    Args:
+        items: what to walk.
+        progress: a bar that has been started.
+        description: what is being done.
+        total: how many items there are; None if nobody knows.
+    """
+    walk = iter(items)
+    task = progress.add_task(description, total=total)
+    try:
+        for item in walk:
+            yield item
+            progress.advance(task)
+    finally:
+        progress.refresh()  # with its last item, before it goes
+        progress.remove_task(task)
+
+
+def print_table(table: Table, console: Console) -> None:
+    """Print a table without cutting a name or a figure.
+
+    Figures and single words stay whole, sentences wrap between words. Where the table is wider than the terminal
+    nevertheless, each of its rows becomes a block of lines, a column on each.
+    """
+    wrapping: dict[int, int] = {}
+    for index, column in enumerate(table.columns):
+        texts = [_text(cell, console) for cell in (column.header, *column.cells)]
+        widest = max(text.__rich_measure__(console, console.options).maximum for text in texts)
+        prose = column.justify != "right" and any(" " in text.plain.strip() for text in texts[1:])
+        longest_word = max((cell_len(word) for text in texts for word in text.plain.split()), default=0)
+        column.min_width = max(longest_word, min(widest, LEAST_PROSE)) if prose else widest
+        column.no_wrap, column.overflow = not prose, "fold"
+        if prose:
+            wrapping[index] = widest - column.min_width
+    slack = console.width - table.__rich_measure__(console, console.options.update_width(WITHOUT_TERMINAL)).minimum
+    if slack < 0:
+        _print_blocks(table, console)
+        return
+    wanted = sum(wrapping.values())
+    for index, more in wrapping.items():
+        column = table.columns[index]
+        column.width = (column.min_width or 0) + (more if wanted <= slack else more * slack // wanted)
+    console.print(table, highlight=False)
+
+
+def _print_blocks(table: Table, console: Console) -> None:
+    if table.title:
+        console.print(table.title, style="italic", highlight=False)
+    first, *others = table.columns
+    names = [
+        Text(_text(column.header, console).plain.replace("-\n", "-").replace("\n", " ").strip()) for column in others
+    ]
+    cells = [list(column.cells) for column in others]
+    for row, heading in enumerate(first.cells):
+        title, style = _text(heading, console), table.rows[row].style
+        if title.plain.strip().isdecimal():
+            title = Text.assemble(_text(first.header, console), " ", title)
+        title.stylize("bold")
+        console.print(title, style=style, highlight=False, overflow="fold")
+        grid = Table.grid(padding=(0, 2, 0, 0))
+        grid.add_column(style="dim", overflow="fold")
+        grid.add_column(overflow="fold")
+        for name, column in zip(names, cells, strict=True):
+            if _text(column[row], console).plain.strip():
+                grid.add_row(name, column[row])
+        console.print(Padding(grid, (0, 0, 0, 2), expand=False), style=style, highlight=False)
+    if table.caption:
+        console.print(table.caption, style="dim italic", highlight=False)
+
+
+def _text(cell: object, console: Console) -> Text:
+    return cell.copy() if isinstance(cell, Text) else console.render_str(str(cell))
+
+
+def _console(*, stderr: bool) -> Console:
+    # A notebook would get widgets, which it may not be able to show.
+    console = Console(stderr=stderr, highlight=False, force_jupyter=False)
+    if not _is_device(console):
+        console.width = WITHOUT_TERMINAL
+    elif console.is_dumb_terminal:
+        # rich takes every such terminal for 80 columns wide.
+        console.size = os.get_terminal_size(console.file.fileno())
+    return console
+
+
+def _is_device(console: Console) -> bool:
+    """Whether the console is a terminal; with FORCE_COLOR ``console.is_terminal`` is true of files too."""
+    try:
+        return console.is_terminal and console.file.isatty()
+    except ValueError:  # the file has been closed
+        return False

@@ -1,0 +1,312 @@
+"""Everything a run asks for, checked before a clip is drawn, a table is read or a folder is made.
+
+Each check is one function of the configuration. A check reads at most the header of a file. The checks in
+:data:`QUICK` come first and need no torch, so that most mistakes are reported at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, replace
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from microg_da.adaptation import ADAPTATIONS
+from microg_da.config import SELECTIONS, VALIDATOR, Config, TrainerConfig, check_config
+from microg_da.data import DATA, SCHEMES
+from microg_da.errors import InputError, first_line, unknown_name
+from microg_da.models import MODELS
+from microg_da.taxonomy import get_taxonomy
+from microg_da.validation import VALIDATORS
+
+if TYPE_CHECKING:
+    from microg_da.models.detector import ActionDetector
+
+_FRAME_FOLDERS = {"frames": ("frames",), "video": ("videos",), "auto": ("frames", "videos")}
+
+
+def check(config: Config, *, resumes: bool = False, checked: Config | None = None) -> None:
+    """Refuse a run that cannot be finished, before anything of it is started.
+
+    Args:
+        config: the run.
+        resumes: whether the run was started before. Its weight files may have been removed since.
+        checked: a configuration that has passed. Checks of what both have alike are left out.
+
+    Raises:
+        InputError: naming the key, what was expected and what to do.
+    """
+    for sections, function in (*QUICK, *THOROUGH):
+        if resumes and function in (check_weight_files, check_weights):
+            continue
+        if checked is None or any(getattr(config, name) != getattr(checked, name) for name in sections):
+            function(config)
+
+
+def check_quickly(config: Config) -> None:
+    """The checks that need no torch; :func:`check` makes them too."""
+    for _, function in QUICK:
+        function(config)
+
+
+# ------------------------------------------------------------------------------------------------- without torch
+
+
+def check_names(config: Config) -> None:
+    """The names of the adaptations, the model and the selection."""
+    _among("adaptation.name", config.adaptation.name, ADAPTATIONS)
+    if config.adaptation.test_time is not None:
+        _among("adaptation.test_time", config.adaptation.test_time, ADAPTATIONS)
+    if ":" not in config.model.name:  # the library in `timm:NAME` knows its own names
+        _among("model.name", config.model.name, MODELS)
+    _among("selection", config.selection, [*SELECTIONS, *(f"{VALIDATOR}{name}" for name in VALIDATORS)])
+
+
+def check_taxonomy(config: Config) -> None:
+    """The taxonomy: a known name or a label map."""
+    with _Naming("data.taxonomy"):
+        get_taxonomy(config.data.taxonomy)
+
+
+def check_loggers(config: Config) -> None:
+    """The packages of the trackers."""
+    for name in (part.strip() for part in config.logger.split(",")):
+        if name in ("wandb", "tensorboard") and find_spec(name) is None:
+            raise InputError(f"logger={name} needs the package {name}: pip install 'microg_da[{name}]'.")
+
+
+def check_weight_files(config: Config) -> None:
+    """Whether the weight files are there."""
+    for key, path in _weight_files(config).items():
+        if not Path(path).exists():
+            raise InputError(f"{key}={path}: there is no such file. Give the path of a weight file, or leave it out.")
+
+
+def check_sources(config: Config) -> None:
+    """Both SOURCEs: their form, their options, their folders, and whether the window fits drawn clips."""
+    # The source trains the model, unless a finished source model is only tested.
+    trains = config.checkpoint is None or config.adaptation.name != "source_only"
+    for key, text, labelled in (
+        ("data.source", config.data.source, trains),
+        ("data.target", config.data.target, config.bounds),
+    ):
+        with _Naming(key):
+            _check_source(text, config, labelled)
+
+
+def _check_source(text: str, config: Config, labelled: bool) -> None:
+    from microg_da.data.options import parse_source
+
+    source = parse_source(text)
+    if source.kind == "synthetic":
+        _check_synthetic(source.path, source.options, config)
+    elif source.kind in DATA:
+        _check_tree(text, source.path, source.options, config, labelled)
+
+
+def _check_synthetic(domain: str, options: dict[str, str], config: Config) -> None:
+    from microg_da.data.windows import window_problem
+    from microg_da.synthetic.source import plan_split
+    from microg_da.synthetic.spec import CLIP_FRAMES, SCENES, SMALLEST_SIZE
+
+    size = config.data.image_size
+    if size < SMALLEST_SIZE:
+        raise InputError(f"data.image_size={size} is too small for synthetic clips: expected {SMALLEST_SIZE} or more.")
+    model = config.model
+    for split in SCENES:
+        spec, _ = plan_split(
+            domain,
+            split=split,
+            num_frames=model.num_frames,
+            sampling_rate=model.sampling_rate,
+            image_size=size,
+            **{**config.synthetic.options(split), **options},
+        )
+        if not spec.num_clips:
+            raise InputError(f"synthetic:{domain}: num_clips={spec.num_clips}: expected at least 1.")
+    window_problem(model, f"synthetic:{domain}", CLIP_FRAMES)
+
+
+def _check_tree(text: str, path: str, options: dict[str, str], config: Config, labelled: bool) -> None:
+    from microg_da.data.options import parse_options
+
+    chosen = parse_options({"decode": config.data.decode, "on_error": config.data.on_error, **options}, where=text)
+    root = Path(path).expanduser()
+    if not root.is_dir():
+        raise InputError(f"{text}: there is no folder {root}. Give the folder of the data set.")
+    if chosen.scheme not in SCHEMES and not Path(chosen.scheme).is_file():
+        raise unknown_name("split scheme or split file", chosen.scheme, SCHEMES, text)
+    if chosen.scheme == "by-source-kfold":
+        from microg_da.data.splits import fold_number
+
+        fold_number(chosen.fold, chosen.folds)
+    if not any((root / folder).is_dir() for folder in _FRAME_FOLDERS[chosen.decode]):
+        needed = " or ".join(f"{folder}/" for folder in _FRAME_FOLDERS[chosen.decode])
+        raise InputError(f"{text}: {root} has no folder {needed}, which decode={chosen.decode} reads.")
+    if labelled and chosen.boxes == "detected":
+        raise InputError(
+            f"{text}: boxes=detected has no labels, and this run trains on labels of this data. Use boxes=ground-truth."
+        )
+
+
+# ---------------------------------------------------------------------------------------------------- with torch
+
+
+def check_methods(config: Config) -> None:
+    """The arguments of both adaptations, and whether the second can act after the first."""
+    from microg_da.adaptation.base import TestTimeMethod, method_arguments
+
+    settings = config.adaptation
+    method_arguments(settings.name, settings.args)
+    if settings.test_time is None:
+        return
+    method_arguments(settings.test_time, settings.test_time_args, key="adaptation.test_time_args")
+    first, second = (ADAPTATIONS.load(name) for name in (settings.name, settings.test_time))
+    if not issubclass(second, TestTimeMethod):
+        raise InputError(
+            f"adaptation.test_time={settings.test_time}: this method trains and cannot act at test time only. "
+            "Choose another one, or make it adaptation.name."
+        )
+    if settings.name == "source_only":
+        raise InputError(
+            f"adaptation.test_time={settings.test_time} acts on a model that another method has trained, and "
+            f"source_only trains none. Write adaptation={settings.test_time}."
+        )
+    if issubclass(first, TestTimeMethod):
+        raise InputError(
+            f"adaptation.test_time={settings.test_time} would replace {settings.name}, which acts at test "
+            "time too. Choose one of them."
+        )
+
+
+def check_model(config: Config) -> None:
+    """The model's options, and whether the adaptations can act on the model."""
+    from microg_da.runs.detectors import build_test_time_method, build_training_method
+
+    detector = _detector_without_memory(config)
+    with _Naming("adaptation.args"):
+        training = build_training_method(config, detector)
+        if training is not None:
+            training.check_detector(detector)
+    with _Naming("adaptation.args" if config.adaptation.test_time is None else "adaptation.test_time_args"):
+        test_time = build_test_time_method(config, detector, training)
+        if test_time is not None:
+            test_time.check_detector(detector)
+
+
+def check_weights(config: Config) -> None:
+    """Whether the weight files hold weights of this network; their tensors stay on the disk where the format allows."""
+    files = _weight_files(config)
+    if not files:
+        return
+    from microg_da.models.checkpoints import fitting_weights
+
+    detector = _detector_without_memory(config)
+    for key, path in files.items():
+        with _Naming(key):
+            fitting_weights(detector, path, config.model.allow_missing)
+
+
+def check_trainer(config: Config) -> None:
+    """Device, number of devices, strategy and precision: Lightning's own word on this machine."""
+    problem = _trainer_problem(config.trainer)
+    if problem is None:
+        return
+    # Lightning does not say which argument it means: it is the one whose usual value would do.
+    usual = TrainerConfig()
+    for key in ("accelerator", "devices", "strategy", "precision", "num_nodes"):
+        value = getattr(config.trainer, key)
+        if value != getattr(usual, key) and not _trainer_problem(replace(config.trainer, **{key: getattr(usual, key)})):
+            raise InputError(f"trainer.{key}={value}: {problem}")
+    raise InputError(f"trainer: {problem}")
+
+
+def _trainer_problem(trainer: TrainerConfig) -> str | None:
+    import pytorch_lightning as pl
+
+    from microg_da.training.stage import quiet
+
+    off: dict[str, Any] = dict.fromkeys(
+        ("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary"), False
+    )
+    refusals = (pl.utilities.exceptions.MisconfigurationException, ValueError, TypeError, ImportError, RuntimeError)
+    try:
+        with quiet():
+            pl.Trainer(**asdict(trainer), **off)
+    except refusals as error:
+        return first_line(error)
+    return None
+
+
+# -------------------------------------------------------------------------------------------------------- pieces
+
+
+QUICK: tuple[tuple[tuple[str, ...], Callable[[Config], None]], ...] = (
+    (("training", "augment", "data", "synthetic", "model", "adaptation", "evaluation", "logger", "seed"), check_config),
+    (("adaptation", "model", "selection"), check_names),
+    (("data",), check_taxonomy),
+    (("data", "synthetic", "model", "adaptation", "bounds", "checkpoint"), check_sources),
+    (("logger",), check_loggers),
+    (("model", "checkpoint"), check_weight_files),
+)
+"""The checks that need no torch, each with the sections of the configuration that it reads."""
+
+THOROUGH: tuple[tuple[tuple[str, ...], Callable[[Config], None]], ...] = (
+    (("adaptation",), check_methods),
+    (("model", "data", "adaptation"), check_model),
+    (("model", "data", "checkpoint"), check_weights),
+    (("trainer",), check_trainer),
+)
+"""The checks that need torch, likewise."""
+
+
+class _Naming:
+    """Puts a key in front of the errors of its block, unless they name it."""
+
+    def __init__(self, key: str) -> None:
+        self.key = key
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        if isinstance(error, InputError) and self.key not in str(error):
+            raise InputError(f"{self.key}: {error}") from error
+
+
+def _among(key: str, value: str, valid: Iterable[str]) -> None:
+    if value not in (names := list(valid)):
+        raise unknown_name(key, value, names)
+
+
+def _weight_files(config: Config) -> dict[str, str]:
+    """The weight files that the run reads, by key."""
+    files = {"model.checkpoint": config.model.checkpoint, "checkpoint": config.checkpoint}
+    return {key: path for key, path in files.items() if path is not None}
+
+
+def _detector_without_memory(config: Config) -> ActionDetector:
+    """The configured detector with the shapes of its weights alone; no weights are fetched.
+
+    Raises:
+        InputError: for an option that does not exist or that the network cannot have.
+    """
+    import torch
+
+    from microg_da.runs.detectors import build_detector
+
+    options = config.model.options
+    fetched = {"pretrained": False} if "pretrained" in options else {}
+    plan = replace(config, model=replace(config.model, options={**options, **fetched}))
+    try:
+        with torch.device("meta"):
+            return build_detector(plan)
+    except InputError:
+        raise
+    except (TypeError, ValueError, RuntimeError, AttributeError, AssertionError) as error:
+        # Builders take options as they are, and libraries behind them fail in their own ways.
+        raise InputError(
+            f"model.options={options}: {config.model.name} cannot be built ({first_line(error)}). "
+            f"Correct the options, or leave them out."
+        ) from error

@@ -1,0 +1,84 @@
+"""Augmentation of whole batches: zoom, flip and roll in one resampling, frames and boxes together, and colour.
+
+torchvision's transforms draw one set of parameters a call, so a batch would need several resamplings for each clip;
+and they fill rotated corners with a colour from which a network could read the angle. Here each clip has one affine
+map of the plane and one of colour, and corners are filled from the picture itself.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from microg_da.config import AugmentConfig
+from microg_da.transforms.affine import GREY, clip_boxes, move_boxes, plane_map, resample
+from microg_da.transforms.rotation import draw_roll, roll_map, spin_through
+from microg_da.types import ClipBatch
+
+LUMINANCE = (0.299, 0.587, 0.114)
+
+
+def augment_training_batch(batch: ClipBatch, config: AugmentConfig, turn: Tensor | None = None) -> ClipBatch:
+    """The augmentation of a training step: as :func:`augment_batch`, without zoom where decoding drew it."""
+    return augment_batch(batch, replace(config, scale=[1.0, 1.0]) if batch.zoomed else config, turn=turn)
+
+
+def augment_batch(
+    batch: ClipBatch, config: AugmentConfig, generator: torch.Generator | None = None, turn: Tensor | None = None
+) -> ClipBatch:
+    """Zoom, flip, roll and recolour each clip of a batch; the same for all frames of a clip.
+
+    Args:
+        batch: frames ``(B, 3, T, H, W)`` uint8.
+        config: how much of each.
+        generator: a CPU generator to draw from; None for torch's own.
+        turn: ``(B,)`` degrees by which each clip is turned clockwise first, in the same resampling; None: not at all.
+
+    Returns:
+        The batch with uint8 frames of the same shape and boxes in their new places, clipped to the image. With
+        ``min_visibility`` people may be missing from it, together with all that belongs to them.
+    """
+
+    def uniform(low: float, high: float) -> Tensor:
+        return torch.rand(len(batch), generator=generator) * (high - low) + low
+
+    zoom = torch.exp(uniform(math.log(config.scale[0]), math.log(config.scale[1])))
+    flip = uniform(0, 1) < config.flip
+    plane = plane_map(zoom, flip, torch.deg2rad(draw_roll(len(batch), config, generator)))
+    if turn is not None:
+        plane = plane @ roll_map(turn.cpu()).to(plane)
+    colour = colour_map(*(uniform(1 - config.colour, 1 + config.colour) for _ in range(3)))
+    length, *size = batch.frames.shape[2:]
+    # Boxes are those of the keyframe, which no spin turns.
+    each_frame = plane
+    if config.rotation_spin:
+        spin = spin_through(length, uniform(-config.rotation_spin, config.rotation_spin))
+        each_frame = roll_map(spin).to(plane) @ plane[:, None]
+    frames = resample(batch.frames, each_frame, colour, config.rotation_fill)
+    moved = move_boxes(batch.boxes, batch.clip_index, plane, size, config.rotation_box, clip=False)
+    boxes = clip_boxes(moved, size)
+    batch = replace(batch, frames=frames, boxes=boxes)
+    if config.min_visibility:
+        batch = batch.take_people(_areas(boxes) >= config.min_visibility * _areas(moved))
+    return batch
+
+
+def _areas(boxes: Tensor) -> Tensor:
+    return (boxes[:, 2:] - boxes[:, :2]).prod(dim=1)
+
+
+def colour_map(brightness: Tensor, contrast: Tensor, saturation: Tensor) -> Tensor:
+    """``(B, 3, 4)`` affine maps of colour: saturation (distance from grey), then contrast, then brightness.
+
+    Args:
+        brightness: ``(B,)`` factor on all values.
+        contrast: ``(B,)`` factor on the distance from mid-grey.
+        saturation: ``(B,)`` factor on the distance of a pixel from its own luminance.
+    """
+    saturation, contrast, brightness = (gain.view(-1, 1, 1) for gain in (saturation, contrast, brightness))
+    mix = saturation * torch.eye(3) + (1 - saturation) * torch.tensor(LUMINANCE).expand(3, 3)
+    offset = (1 - contrast) * GREY * torch.ones(1, 3, 1)
+    return brightness * torch.cat([contrast * mix, offset], dim=2)

@@ -1,0 +1,113 @@
+"""Windows around keyframes, and a detector that says what the people in them do."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import torch
+
+from microg_da.adaptation.predictor import Predictor
+from microg_da.taxonomy import Taxonomy
+from microg_da.transforms.view import View
+from microg_da.types import ClipBatch, ClipKey
+from microg_da.video.reader import Frame
+
+
+@dataclass(frozen=True)
+class ActionScorer:
+    """A detector, and how it wants to see a video.
+
+    Attributes:
+        predictor: the detector, in evaluation mode, on its device, and its test-time method. Methods that adapt while
+            they are tested adapt to each video by itself.
+        taxonomy: what its outputs mean.
+        num_frames: T.
+        sampling_rate: τ, in frames at 30 per second.
+        short_side: to which the short side of frames is resized, in pixels.
+        name: what the detector is called in results.
+        batch_size: windows scored at once.
+        notes: what a user should know of how the detector was loaded, in sentences.
+    """
+
+    predictor: Predictor
+    taxonomy: Taxonomy
+    num_frames: int
+    sampling_rate: int
+    short_side: int
+    name: str
+    batch_size: int = 8
+    notes: tuple[str, ...] = ()
+
+    @contextmanager
+    def one_video(self) -> Iterator[None]:
+        """To be held around all windows of a video."""
+        with self.predictor.testing():
+            yield
+
+    @torch.no_grad()
+    def score(self, frames: np.ndarray, boxes: list[np.ndarray], keys: list[ClipKey]) -> np.ndarray:
+        """Probabilities of the actions of everybody in some windows.
+
+        Args:
+            frames: ``(B, T, H, W, 3)`` uint8, channels blue, green, red.
+            boxes: for each window ``(K_i, 4)`` in [0, 1].
+            keys: the keyframes; stamps count frames at 30 per second from 1.
+
+        Returns:
+            ``(ΣK_i, C)`` in [0, 1].
+        """
+        height, width = frames.shape[2:4]
+        device = next(self.predictor.detector.parameters()).device
+        pixels = torch.from_numpy(np.ascontiguousarray(frames[..., ::-1].transpose(0, 4, 1, 2, 3)))
+        people = torch.from_numpy(np.concatenate(boxes)).float()
+        batch = ClipBatch(
+            frames=pixels,
+            boxes=people * people.new_tensor([width, height] * 2),
+            clip_index=torch.repeat_interleave(torch.tensor([len(each) for each in boxes])),
+            labels=None,
+            table_boxes=people,
+            keys=tuple(keys),
+            domain="target",
+        )
+        prediction = self.predictor(batch.to(device))
+        return prediction.logits.float().sigmoid().cpu().numpy()
+
+
+class WindowBuffer:
+    """The last frames of a video, small, and the windows around keyframes that they fill.
+
+    Args:
+        scorer: says which frames a window has and how large they are.
+    """
+
+    def __init__(self, scorer: ActionScorer) -> None:
+        self._view = View(scorer.short_side)
+        span = scorer.num_frames * scorer.sampling_rate
+        self._offsets = scorer.sampling_rate * np.arange(scorer.num_frames) - span // 2
+        self._frames: deque[np.ndarray] = deque(maxlen=span + 1)
+        self._newest = -1
+        self._shown: Frame | None = None
+
+    def add(self, number: int, frame: Frame) -> None:
+        """Take the next frame; numbers come without a gap."""
+        if frame is not self._shown:
+            height, width = self._view.size(*frame.image.shape[:2])
+            self._small = cv2.resize(frame.image, (width, height))
+            self._shown = frame
+        self._frames.append(self._small)
+        self._newest = number
+
+    def filled(self, keyframe: int) -> bool:
+        """Whether all frames of a window have come."""
+        return keyframe + int(self._offsets[-1]) <= self._newest
+
+    def window(self, keyframe: int) -> np.ndarray:
+        """``(T, H, W, 3)`` uint8; beyond the ends of the video its first and last frame are repeated."""
+        numbers = np.clip(keyframe + self._offsets, 0, self._newest)
+        oldest = self._newest - len(self._frames) + 1
+        return np.stack([self._frames[number - oldest] for number in numbers.tolist()])

@@ -1,0 +1,207 @@
+"""Where a video's people come from: a person detector that looks at it, or a table of boxes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+import numpy as np
+import pandas as pd
+
+from microg_da.data.annotations import BOX, read_boxes
+from microg_da.errors import InputError, nearest
+from microg_da.video.tracks import PEOPLE_COLUMNS, PersonTracker, drop_glimpses, vote_on_rolls
+
+if TYPE_CHECKING:
+    from microg_da.video.person_detector import FindsPersons
+    from microg_da.video.reader import Frame, Video
+
+RATE = 30.0
+"""Frames per second in which windows and moments are counted: that of MicroG-4M, whatever the video's own."""
+
+LOOKS_PER_SECOND = 6.0
+"""How often at least a detector looks: a tracker must not lose somebody who walks."""
+
+
+class Look(NamedTuple):
+    """Who was seen at one moment; arrays, since a long video has many such moments.
+
+    Attributes:
+        seconds: when.
+        keyframe: whether it is to be said what they do.
+        boxes: ``(K, 4)`` in [0, 1].
+        person_id: ``(K,)`` int64.
+        scores: ``(K,)``, how sure the detector was.
+        rolls: ``(K,)`` degrees clockwise, NaN if unknown.
+    """
+
+    seconds: float
+    keyframe: bool
+    boxes: np.ndarray
+    person_id: np.ndarray
+    scores: np.ndarray
+    rolls: np.ndarray
+
+
+class People(Protocol):
+    """Says who is where, frame by frame."""
+
+    def look(self, number: int, frame: Frame) -> Look | None:
+        """The people of the ``number``-th frame at :data:`RATE`, None if it is not looked at. Frames come in order."""
+
+    def settle(self, people: pd.DataFrame) -> pd.DataFrame:
+        """The final rows, once everybody has been seen; the index tells which rows they were."""
+
+
+class DetectedPeople:
+    """People found by a detector and joined by a tracker.
+
+    Args:
+        find: the detector.
+        every: seconds from keyframe to keyframe.
+    """
+
+    def __init__(self, find: FindsPersons, every: float) -> None:
+        self._find = find
+        self._keyframe_step = max(1, round(every * RATE))
+        looks = int(np.ceil(self._keyframe_step * LOOKS_PER_SECOND / RATE - 1e-9))
+        self._steps = set(np.round(np.arange(looks) * self._keyframe_step / looks).astype(int).tolist())
+        self._tracker = PersonTracker(looks * RATE / self._keyframe_step)
+
+    def look(self, number: int, frame: Frame) -> Look | None:
+        """See :class:`People`."""
+        if number % self._keyframe_step not in self._steps:
+            return None
+        height, width = frame.image.shape[:2]
+        found = self._find(frame.image)
+        boxes = found.boxes / np.array([width, height] * 2)
+        keyframe = number % self._keyframe_step == 0
+        return Look(number / RATE, keyframe, boxes, self._tracker.update(boxes), found.scores, found.rolls)
+
+    def settle(self, people: pd.DataFrame) -> pd.DataFrame:
+        """Glimpses are dropped, and rolls agreed on within a track."""
+        return vote_on_rolls(drop_glimpses(people))
+
+
+class ListedPeople:
+    """People whose boxes a table gives, for one video.
+
+    Args:
+        boxes: rows of :func:`read_box_table` for the video.
+        every: seconds from keyframe to keyframe, at least.
+        video: which video.
+
+    Raises:
+        InputError: if there are no boxes, or some of them lie after the end of the video.
+    """
+
+    def __init__(self, boxes: pd.DataFrame, every: float, video: Video) -> None:
+        if boxes.empty:
+            raise InputError(f"{video.path}: the table of boxes has none of {video.video_id!r}")
+        last = float(boxes.frame_stamp.max())
+        if video.seconds is not None and last > video.seconds + 1:
+            raise InputError(
+                f"{video.path}: lasts {video.seconds:.1f} s, but the table of boxes has some at second {last:g}. "
+                f"Their stamps are to be seconds from the beginning of the file, not frames."
+            )
+        numbers = (boxes.frame_stamp * RATE).round().astype(int)
+        self._of_frame: dict[Any, pd.DataFrame] = dict(iter(boxes.groupby(numbers.to_numpy())))
+        self._keyframes = _spread(np.unique(numbers), every * RATE)
+        self._tracker: PersonTracker | None = None
+        if "person_id" not in boxes:
+            steps = np.diff(np.unique(boxes.frame_stamp))
+            self._tracker = PersonTracker(1 / float(np.median(steps)) if len(steps) else 1.0)
+
+    def look(self, number: int, frame: Frame) -> Look | None:
+        """See :class:`People`."""
+        rows = self._of_frame.get(number)
+        if rows is None:
+            return None
+        boxes = rows[BOX].to_numpy(float)
+        person_id = rows.person_id.to_numpy() if self._tracker is None else self._tracker.update(boxes)
+        scores, rolls = np.ones(len(rows)), np.full(len(rows), np.nan)
+        return Look(number / RATE, number in self._keyframes, boxes, person_id, scores, rolls)
+
+    def settle(self, people: pd.DataFrame) -> pd.DataFrame:
+        """The table as it is: whoever made it decided who is in it."""
+        return people
+
+
+class PeopleOfStill:
+    """The people that a detector finds in a still, numbered from left to right; each is kept though seen only once.
+
+    Args:
+        find: the detector.
+    """
+
+    def __init__(self, find: FindsPersons) -> None:
+        self._find = find
+
+    def look(self, number: int, frame: Frame) -> Look | None:
+        """See :class:`People`."""
+        height, width = frame.image.shape[:2]
+        found = self._find(frame.image)
+        order = np.argsort(found.boxes[:, 0], kind="stable")
+        boxes = found.boxes[order] / np.array([width, height] * 2)
+        return Look(0.0, True, boxes, np.arange(1, len(boxes) + 1), found.scores[order], found.rolls[order])
+
+    def settle(self, people: pd.DataFrame) -> pd.DataFrame:
+        """All of them."""
+        return people
+
+
+def boxes_of_still(boxes: pd.DataFrame, path: Path) -> pd.DataFrame:
+    """The boxes that a table has for a still, all at its one moment, with numbers for the people.
+
+    Args:
+        boxes: rows of :func:`read_box_table` for the still.
+        path: the still, for messages.
+
+    Raises:
+        InputError: if they are of several moments.
+    """
+    if boxes.frame_stamp.nunique() > 1:
+        raise InputError(f"{path}: is a still, and the table of boxes has several moments for it. Give it one.")
+    if "person_id" not in boxes:
+        boxes = boxes.assign(person_id=np.arange(1, len(boxes) + 1))
+    return boxes.assign(frame_stamp=0.0)
+
+
+def join_looks(looks: list[Look]) -> pd.DataFrame:
+    """The people of many moments in one table with :data:`~microg_da.video.tracks.PEOPLE_COLUMNS`."""
+    counts = [len(look.boxes) for look in looks]
+    table = pd.DataFrame(np.concatenate([np.empty((0, 4)), *(look.boxes for look in looks)]), columns=BOX)
+    table["seconds"] = np.repeat([look.seconds for look in looks], counts).astype(float)
+    table["person_id"] = np.concatenate([np.empty(0, np.int64), *(look.person_id for look in looks)])
+    table["score"] = np.concatenate([np.empty(0), *(look.scores for look in looks)])
+    table["roll"] = np.concatenate([np.empty(0), *(look.rolls for look in looks)])
+    table["keyframe"] = np.repeat([look.keyframe for look in looks], counts).astype(bool)
+    return table[PEOPLE_COLUMNS]
+
+
+def read_box_table(path: str | Path, video_ids: list[str]) -> pd.DataFrame:
+    """The boxes of some videos: ``video_id, seconds, x1, y1, x2, y2[, person_id]``, or AVA annotations.
+
+    Raises:
+        InputError: if the file is no such table, or knows none of the videos.
+    """
+    boxes = read_boxes(path)
+    known = set(boxes.video_id)
+    if not known.intersection(video_ids):
+        guess = nearest(video_ids[0], known)
+        hint = f" Did you mean {guess!r}?" if guess else ""
+        named = ", ".join(sorted(known)[:5]) or "none"
+        raise InputError(
+            f"{path}: has no boxes of {', '.join(map(repr, video_ids[:5]))}.{hint} Its videos: {named}. "
+            f"A video is called by its file name without the suffix."
+        )
+    return boxes[boxes.video_id.isin(video_ids)].reset_index(drop=True)
+
+
+def _spread(numbers: np.ndarray, least: float) -> set[int]:
+    """The first of some ascending numbers, and of the others those that are far enough from the one before."""
+    chosen: list[int] = []
+    for number in numbers.tolist():
+        if not chosen or number - chosen[-1] >= least - 0.5:
+            chosen.append(number)
+    return set(chosen)

@@ -1,0 +1,47 @@
+"""What `predict` is given, checked before anything is read for long: which files, and what they are."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from microg_da.errors import InputError
+
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
+
+
+def is_image(path: str | Path) -> bool:
+    """Whether a file is called an image."""
+    return Path(path).suffix.lower() in IMAGE_SUFFIXES
+
+
+def check_person_detector(path: str | Path) -> None:
+    """Refuse a file that cannot be an ONNX network, from its first bytes.
+
+    Raises:
+        InputError: if it is not there, a folder, or a file of another kind.
+    """
+    path = Path(path)
+    if path.is_dir():
+        inside = sorted(path.glob("*.onnx"))
+        give = f"Give the file in it: {inside[0]}" if inside else "Give an ONNX file of YOLOX"
+        raise InputError(f"{path}: is a folder, not a person detector. {give}.")
+    if not path.is_file():
+        raise InputError(f"{path}: there is no such person detector; give an ONNX file of YOLOX")
+    with path.open("rb") as file:
+        head = file.read(2)
+    # An ONNX file begins with field 1, the version of the format, a small number.
+    if len(head) < 2 or head[0] != 0x08 or not 0 < head[1] < 0x80:
+        raise InputError(f"{path}: not an ONNX network. Give an ONNX file of YOLOX, exported with COCO's classes.")
+
+
+def check_output(path: str | Path) -> None:
+    """Refuse a folder that cannot be made or written; nothing is made.
+
+    Raises:
+        InputError: if a file is in the way or permission is missing.
+    """
+    path = Path(path)
+    above = next(each for each in (path, *path.absolute().parents) if each.exists())
+    if not above.is_dir() or not os.access(above, os.W_OK):
+        raise InputError(f"--output {path}: {above} is not a folder that you may write to. Choose another --output.")

@@ -1,0 +1,96 @@
+"""Where the panels beside people go: near their box, off each other, and off faces."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+Rectangle = tuple[int, int, int, int]
+"""Pixels ``x1 y1 x2 y2``."""
+
+_CELLS = 24
+"""Places tried along each side of the frame, besides those at the box."""
+
+
+class Layout:
+    """The panels of one frame, placed one after the other.
+
+    Args:
+        size: height and width of the frame.
+        boxes: ``(4,)`` pixels of every person.
+        rolls: degrees clockwise by which each lies; NaN counts as upright.
+        keep_free: rectangles that no panel may cover.
+    """
+
+    def __init__(
+        self,
+        size: tuple[int, int],
+        boxes: Sequence[np.ndarray],
+        rolls: Sequence[float],
+        keep_free: Sequence[Rectangle] = (),
+    ) -> None:
+        self._size = size
+        self._boxes = np.array(boxes, float).reshape(-1, 4)
+        self._heads = np.array([_head(box, roll) for box, roll in zip(self._boxes, rolls, strict=True)]).reshape(-1, 4)
+        self._taken: list[Rectangle] = list(keep_free)
+
+    def place(self, card: tuple[int, int], box: np.ndarray) -> tuple[int, int] | None:
+        """Left and top of a panel of some height and width for a person; None if there is no room for it."""
+        height, width = card
+        if height > self._size[0] or width > self._size[1]:
+            return None
+        corners = self._candidates(height, width, box)
+        panels = np.concatenate([corners, corners + np.array([width, height])], axis=1)
+        free = ~(_overlap(panels, np.array(self._taken, float).reshape(-1, 4)) > 0).any(axis=1)
+        if not free.any():
+            return None
+        panels = panels[free]
+        best = panels[self._cost(panels, box).argmin()].astype(int).tolist()
+        self._taken.append((best[0], best[1], best[2], best[3]))
+        return best[0], best[1]
+
+    def nearest(self, card: tuple[int, int], box: np.ndarray) -> tuple[int, int]:
+        """Left and top of a panel for which there is no room: at the box, over others."""
+        return int(box[0]), max(0, int(box[1]) - card[0])
+
+    def _candidates(self, height: int, width: int, box: np.ndarray) -> np.ndarray:
+        """``(N, 2)`` left and top corners inside the frame: around the box first, then all over the frame."""
+        x1, y1, x2, y2 = box.tolist()
+        around = [(x1, y1 - height), (x2 - width, y1 - height), (x2, y1), (x1 - width, y1), (x1, y2)]
+        around += [(x1, y2 - height), (x2 - width, y2 - height), (x1, y1), (x2 - width, y1)]
+        room = np.array([self._size[1] - width, self._size[0] - height])
+        columns, rows = (np.linspace(0, most, _CELLS).round() for most in room)
+        everywhere = np.stack(np.meshgrid(columns, rows), axis=-1).reshape(-1, 2)
+        return np.concatenate([np.clip(np.array(around, float), 0, room), everywhere])
+
+    def _cost(self, panels: np.ndarray, box: np.ndarray) -> np.ndarray:
+        """How bad each place is: faces and people covered, and the way to the box."""
+        area = (panels[0, 2] - panels[0, 0]) * (panels[0, 3] - panels[0, 1])
+        people = _overlap(panels, self._boxes).sum(axis=1) / area
+        # Of a small face a panel covers little of its own area and still everything.
+        faces = _share(panels, self._heads).sum(axis=1)
+        gap = np.maximum(np.maximum(panels[:, :2] - box[2:], box[:2] - panels[:, 2:]), 0)
+        distance = np.hypot(gap[:, 0], gap[:, 1]) / math.hypot(*self._size)
+        order = np.minimum(np.arange(len(panels)) * 0.005, 0.06)
+        return people + 3 * faces + 6 * distance + order
+
+
+def _head(box: np.ndarray, roll: float) -> np.ndarray:
+    """Where the head of a person is likely: the half of the box to which the roll points."""
+    angle = math.radians(0 if math.isnan(roll) else roll)
+    centre, half = (box[:2] + box[2:]) / 2, (box[2:] - box[:2]) / 2
+    middle = centre + half * [0.6 * math.sin(angle), -0.6 * math.cos(angle)]
+    return np.concatenate([middle - 0.4 * half, middle + 0.4 * half])
+
+
+def _overlap(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """``(N, M)`` areas that rectangles ``(N, 4)`` share with ``(M, 4)``."""
+    sides = np.minimum(a[:, None, 2:], b[None, :, 2:]) - np.maximum(a[:, None, :2], b[None, :, :2])
+    return sides.clip(0).prod(axis=2)
+
+
+def _share(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """:func:`_overlap` as shares of the areas of ``b``."""
+    return _overlap(a, b) / (b[:, 2:] - b[:, :2]).prod(axis=1).clip(1)

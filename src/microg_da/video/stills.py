@@ -1,0 +1,72 @@
+"""Stills: photographs, each a video of one frame in which nobody can be seen twice."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from microg_da.errors import InputError, first_line
+from microg_da.files import replacing
+from microg_da.video.inputs import is_image
+from microg_da.video.reader import Frame, Video
+
+JPEG_QUALITY = 92
+
+
+class Still(Video):
+    """A photograph, read as a video that has one frame and lasts no time.
+
+    Attributes: see :class:`~microg_da.video.reader.Video`.
+
+    Raises:
+        InputError: if the file is not there, or is no image that can be read.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self.video_id = self.path.stem
+        self.faults: list[str] = []
+        self.last_seconds = 0.0
+        self.rate = None
+        self.seconds = 0.0
+        self._pixels = _read_image(self.path)
+        self.size = self._pixels.shape[0], self._pixels.shape[1]
+
+    def frames(self) -> Iterator[Frame]:
+        """The image."""
+        yield Frame(None, self.size, 0.0, image=self._pixels)
+
+
+def open_input(path: str | Path) -> Video:
+    """A video, or a still if the file is called an image.
+
+    Raises:
+        InputError: if it cannot be read.
+    """
+    return Still(path) if is_image(path) else Video(path)
+
+
+def write_picture(image: np.ndarray, path: Path) -> None:
+    """Write a uint8 ``(H, W, 3)`` image, channels blue, green, red, as JPEG in one step."""
+    with replacing(path) as temporary:
+        Image.fromarray(np.ascontiguousarray(image[:, :, ::-1])).save(temporary, "JPEG", quality=JPEG_QUALITY)
+
+
+def _read_image(path: Path) -> np.ndarray:
+    if not path.is_file():
+        what = "is a folder, not an image file" if path.is_dir() else "there is no such image file"
+        raise InputError(f"{path}: {what}")
+    try:
+        with Image.open(path) as image:
+            # Cameras write into the file how the picture is to be turned.
+            upright = ImageOps.exif_transpose(image).convert("RGB")
+    except UnidentifiedImageError as error:
+        raise InputError(f"{path}: not a readable image file. Is it the right file?") from error
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise InputError(
+            f"{path}: the image cannot be read ({first_line(error)}). Download or copy it again."
+        ) from error
+    return np.ascontiguousarray(np.asarray(upright)[:, :, ::-1])
