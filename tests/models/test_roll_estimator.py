@@ -98,7 +98,9 @@ def test_patches_are_what_opencv_cuts():
     frames = picture()
     patch = person_patches(frames, BOX, NOBODY_ELSE)[0]
     half = MARGIN * 20
-    matrix = np.array([[2 * half / PATCH, 0, 48 - half + half / PATCH - 0.5], [0, 2 * half / PATCH, 48 - half + half / PATCH - 0.5]])
+    matrix = np.array(
+        [[2 * half / PATCH, 0, 48 - half + half / PATCH - 0.5], [0, 2 * half / PATCH, 48 - half + half / PATCH - 0.5]]
+    )
     image = frames[0].permute(1, 2, 0).numpy()
     expected = cv2.warpAffine(
         image, matrix, (PATCH, PATCH), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP, borderMode=cv2.BORDER_REFLECT

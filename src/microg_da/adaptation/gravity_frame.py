@@ -14,16 +14,13 @@ from torch import Tensor, nn
 from microg_da.adaptation.base import Task, TestTimeMethod, detect
 from microg_da.adaptation.roll_tta import combine_views
 from microg_da.adaptation.up import UpLearning, learn_up
+from microg_da.adaptation.up_density import candidate_rolls, mass_at, pool_agreeing
 from microg_da.adaptation.views import take_clips
+from microg_da.errors import InputError
 from microg_da.models.detector import ActionDetector
 from microg_da.models.roll_estimator import RollEstimator
 from microg_da.transforms.rotation import roll_batch
 from microg_da.types import ClipBatch, Prediction
-
-COVERED = 60.0
-"""Degrees on either side of a roll that it speaks for: rolls of one clip are farther apart."""
-_CONCENTRATION = 12.0
-"""Of the von Mises window that a density is averaged over, about 17°: what a roll is right for."""
 
 
 @dataclass
@@ -31,16 +28,33 @@ class UpSettings(UpLearning):
     """How up is estimated, besides how its estimator is trained.
 
     Attributes:
+        bins: R, angles of the density.
+        width: of the estimator, see :class:`~microg_da.models.roll_estimator.RollEstimator`.
         views: the most rolls of a clip that the detector looks at, which is what the method costs.
         least: a further roll is looked at while somebody's density has at least this much mass around it.
         upright: degrees. A roll nearer to 0 than this is taken as 0: what is nearly upright stays as it was filmed.
         temperature: of the detector's confidence against the estimator's, in nats of entropy of the C sigmoids.
     """
 
+    bins: int = 36
+    width: int = 16
     views: int = 3
     least: float = 0.02
     upright: float = 15.0
     temperature: float = 1.0
+
+
+def _check(settings: UpSettings) -> None:
+    """Refuse settings that cannot be; errors name the argument."""
+    least = {"steps": 1, "batch_size": 1, "looks": 1, "bins": 8, "width": 4, "views": 1, "upright": 0, "least": 0}
+    for name, bound in least.items():
+        if not getattr(settings, name) >= bound:
+            raise InputError(f"{name}={getattr(settings, name)}: expected a number of at least {bound}.")
+    for name in ("lr", "temperature", "concentration"):
+        if not getattr(settings, name) > 0:
+            raise InputError(f"{name}={getattr(settings, name)}: expected a number above 0.")
+    if settings.width % 4:
+        raise InputError(f"width={settings.width}: expected a multiple of 4.")
 
 
 class Found(NamedTuple):
@@ -68,8 +82,9 @@ class UpFinder(nn.Module):
 
     def __init__(self, settings: UpSettings) -> None:
         super().__init__()
+        _check(settings)
         self.settings = settings
-        self.estimator = RollEstimator().requires_grad_(False)
+        self.estimator = RollEstimator(settings.bins, width=settings.width).requires_grad_(False).eval()
 
     def learn(self, source: Iterable[ClipBatch], target: Iterable[ClipBatch]) -> None:
         """Train the estimator, see :func:`~microg_da.adaptation.up.learn_up`; one draw from torch's own generator."""
@@ -92,7 +107,8 @@ class UpFinder(nn.Module):
         log_density, agree = self.densities(batch)
         if not batch.num_boxes:
             return Found(log_density.new_zeros(0), log_density, detect(detector, batch), len(batch))
-        rolls = candidate_rolls(log_density, batch.clip_index, len(batch), self.settings)
+        limits = {"views": self.settings.views, "least": self.settings.least, "upright": self.settings.upright}
+        rolls = candidate_rolls(log_density, batch.clip_index, len(batch), **limits)
         logits, features, log_prior = [], [], []
         passes = 0
         for view in rolls.T:
@@ -130,83 +146,6 @@ def _spread(values: Tensor, people: Tensor, empty: float) -> Tensor:
     full = values.new_full((len(people), values.shape[1]), empty)
     full[people] = values
     return full
-
-
-def pool_agreeing(log_density: Tensor, clip_index: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """Densities of people who share an up, multiplied.
-
-    People of a clip agree if each one's own density at the mode of the product is at least that of a uniform one.
-    Where one of them does not, everybody keeps their own.
-
-    Args:
-        log_density: ``(K, R)``.
-        clip_index: ``(K,)``.
-        count: B.
-
-    Returns:
-        ``(K, R)`` and ``(K,)`` bool, whether a person's density is that of the clip.
-    """
-    if not len(log_density):
-        return log_density, clip_index.bool()
-    bins = log_density.shape[1]
-    pooled = log_density.new_zeros(count, bins).index_add_(0, clip_index, log_density).log_softmax(dim=1)[clip_index]
-    fits = mass_at(log_density, pooled.argmax(dim=1) * (360 / bins)) >= 1 / bins
-    strangers = torch.zeros(count, dtype=torch.int64, device=fits.device).index_add_(0, clip_index, (~fits).long())
-    agree = strangers[clip_index] == 0
-    return torch.where(agree[:, None], pooled, log_density), agree
-
-
-def candidate_rolls(log_density: Tensor, clip_index: Tensor, count: int, settings: UpSettings) -> Tensor:
-    """The rolls of each clip that are worth a look, in degrees: ``(B, views)``, NaN where there is none.
-
-    Greedily: the roll that is likeliest for the clip's people together, then the likeliest one beyond what the first
-    covers, as long as somebody's density has enough mass there.
-
-    Args:
-        log_density: ``(K, R)``.
-        clip_index: ``(K,)``.
-        count: B.
-        settings: ``views``, ``least`` and ``upright``.
-    """
-    bins = log_density.shape[1]
-    left = log_density.exp()
-    angles = torch.arange(bins, device=left.device) * (360 / bins)
-    rolls = left.new_full((count, settings.views), math.nan)
-    window = _window(bins, left)
-    for view in range(settings.views):
-        mass = left @ window
-        together = left.new_zeros(count, bins).index_add_(0, clip_index, mass)
-        best = together.argmax(dim=1)
-        most = left.new_zeros(count).index_reduce_(0, clip_index, mass.gather(1, best[clip_index, None])[:, 0], "amax")
-        wanted = most >= settings.least if view else torch.ones_like(most, dtype=torch.bool)
-        roll = _refine(together, best)
-        roll = torch.where((torch.remainder(roll + 180, 360) - 180).abs() <= settings.upright, 0.0, roll)
-        rolls[:, view] = torch.where(wanted, roll, math.nan)
-        distance = (torch.remainder(angles[None] - angles[best][:, None] + 180, 360) - 180).abs()
-        left = left.masked_fill((distance <= COVERED)[clip_index], 0.0)
-    return rolls
-
-
-def mass_at(log_density: Tensor, degrees: Tensor) -> Tensor:
-    """``(K,)`` the mass of densities ``(K, R)`` around one angle each, through the window that a roll is right for."""
-    bins = log_density.shape[1]
-    angles = torch.arange(bins, device=log_density.device) * (360 / bins)
-    weights = (_CONCENTRATION * ((torch.deg2rad(angles - degrees[:, None])).cos() - 1)).exp()
-    return (log_density.exp() * weights).sum(dim=1).clamp(min=1e-12)
-
-
-def _window(bins: int, like: Tensor) -> Tensor:
-    angles = torch.arange(bins, device=like.device, dtype=like.dtype) * (2 * math.pi / bins)
-    return (_CONCENTRATION * ((angles - angles[:, None]).cos() - 1)).exp()
-
-
-def _refine(heights: Tensor, best: Tensor) -> Tensor:
-    """The angle of the parabola through each largest bin and its neighbours, degrees."""
-    bins = heights.shape[1]
-    before, here, after = (heights.gather(1, torch.remainder(best + step, bins)[:, None])[:, 0] for step in (-1, 0, 1))
-    curvature = before - 2 * here + after
-    offset = torch.where(curvature < 0, (before - after) / (2 * curvature.clamp(max=-1e-12)), 0.0)
-    return (best + offset.clamp(-0.5, 0.5)) * (360 / bins)
 
 
 @dataclass

@@ -8,11 +8,12 @@ crop is turned.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
+from microg_da.adaptation.up_density import mass_at, pool_agreeing
 from microg_da.errors import InputError
 from microg_da.models.roll_estimator import (
     LEAST_RADIUS,
@@ -33,6 +34,8 @@ PIECES = 2
 """Random pieces of each target frame that serve as backgrounds."""
 PIECE_RADII = (0.08, 0.42)
 """Half the side of a piece, in parts of the frame's shorter side."""
+SURE = 0.5
+"""Target people are learnt from where so much of their density is around its mode."""
 SOFTNESS = 0.15
 """Half the width of an ellipse's rim, in parts of its half axes."""
 RIM = (0.8, 1.1)
@@ -48,7 +51,8 @@ class UpLearning:
     """How an estimator is trained.
 
     Attributes:
-        steps: of the optimiser.
+        steps: of the optimiser, on source people.
+        target_steps: of the optimiser after these, on source people and on target people whose up was estimated.
         batch_size: people a step.
         lr: the highest learning rate of a schedule with one cycle.
         weight_decay: of AdamW.
@@ -58,6 +62,7 @@ class UpLearning:
     """
 
     steps: int = 600
+    target_steps: int = 300
     batch_size: int = 64
     lr: float = 3e-3
     weight_decay: float = 0.02
@@ -72,11 +77,13 @@ class PeoplePatches:
 
     Attributes:
         people: ``(N, 3, S, S)`` uint8, patches of upright people.
+        up: ``(N,)`` degrees, clockwise from the top of the patch; 0 for upright people.
         half: ``(N, 2)`` half width and half height of each person's box; 1 is half the side of the patch.
         backgrounds: ``(M, 3, S, S)`` uint8, pieces of target frames.
     """
 
     people: Tensor
+    up: Tensor
     half: Tensor
     backgrounds: Tensor
 
@@ -88,32 +95,73 @@ def learn_up(
     settings: UpLearning,
     generator: torch.Generator,
 ) -> None:
-    """Train an estimator on upright source people; labels are not read.
+    """Train an estimator on upright source people, then on target people whose up it has estimated.
+
+    The second part is self-training: a flip is wrong in one way or another, while what most estimates say is right, so
+    that a network that fits them all is better than they are. Labels are not read.
 
     Args:
         estimator: trained in place, and left in evaluation mode without gradients.
         source: clips in which people are upright.
-        target: clips whose pieces are backgrounds.
+        target: clips whose pieces are backgrounds, and whose people are learnt from in the second part.
         settings: how.
         generator: a CPU generator, of everything random.
 
     Raises:
         InputError: if there is nobody in the source clips, or no target clip.
     """
-    patches = collect_patches(source, target, settings, generator)
+    upright = collect_patches(source, target, settings, generator)
+    _train(estimator, [upright], settings.steps, settings, generator)
+    if settings.target_steps:
+        found = collect_estimated(estimator, target, settings)
+        if len(found.people):
+            both = [upright, replace(found, backgrounds=upright.backgrounds)]
+            _train(estimator, both, settings.target_steps, settings, generator)
+
+
+def _train(
+    estimator: RollEstimator,
+    kinds: list[PeoplePatches],
+    steps: int,
+    settings: UpLearning,
+    generator: torch.Generator,
+) -> None:
+    """Steps of the optimiser on batches that hold equal shares of each kind of people."""
     estimator.requires_grad_(True).train()
     optimizer = torch.optim.AdamW(estimator.parameters(), settings.lr, weight_decay=settings.weight_decay)
     cycle = torch.optim.lr_scheduler.OneCycleLR
-    schedule = cycle(optimizer, settings.lr, total_steps=max(settings.steps, 2), pct_start=0.1)
+    schedule = cycle(optimizer, settings.lr, total_steps=max(steps, 2), pct_start=0.1)
+    share = max(settings.batch_size // len(kinds), 1)
     with torch.enable_grad():
-        for _ in range(settings.steps):
-            crops, degrees = compose(patches, settings.batch_size, estimator.radii, estimator.bins, generator)
+        for _ in range(steps):
+            drawn = [compose(kind, share, estimator.radii, estimator.bins, generator) for kind in kinds]
+            crops, degrees = (torch.cat(parts) for parts in zip(*drawn, strict=True))
             loss = circular_cross_entropy(estimator(crops), degrees, settings.concentration)
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
             schedule.step()
     estimator.requires_grad_(False).eval()
+
+
+@torch.no_grad()
+def collect_estimated(estimator: RollEstimator, target: Iterable[ClipBatch], settings: UpLearning) -> PeoplePatches:
+    """Target people and the up that an estimator is sure of, pooled over the people of a clip who agree."""
+    people, up, half = [], [], []
+    for batch in _first(target, settings.max_clips):
+        own = estimator.log_density(batch.frames, batch.boxes, batch.clip_index)
+        density, _ = pool_agreeing(own, batch.clip_index, len(batch))
+        mode = density.argmax(dim=1) * (360 / estimator.bins)
+        sure = mass_at(density, mode) >= SURE
+        for frame in look_at(batch.frames.shape[2], settings.looks):
+            patches = person_patches(_bytes(batch.frames[:, :, frame]), batch.boxes, batch.clip_index)
+            people.append(_as_bytes(patches[sure]))
+            up.append(mode[sure])
+            half.append(_half_extents(batch.boxes[sure]))
+    nothing = torch.zeros(0, 3, 1, 1, dtype=torch.uint8)
+    if not people:
+        return PeoplePatches(nothing, torch.zeros(0), torch.zeros(0, 2), nothing)
+    return PeoplePatches(torch.cat(people), torch.cat(up), torch.cat(half), nothing)
 
 
 @torch.no_grad()
@@ -133,7 +181,8 @@ def collect_patches(
         raise InputError("up is learnt from people in source clips, and there is nobody in them. Check data.source.")
     if not backgrounds:
         raise InputError("up is learnt on backgrounds of target clips, and there is no target clip.")
-    return PeoplePatches(torch.cat(people), torch.cat(half), torch.cat(backgrounds))
+    extents = torch.cat(half)
+    return PeoplePatches(torch.cat(people), torch.zeros_like(extents[:, 0]), extents, torch.cat(backgrounds))
 
 
 def compose(
@@ -182,7 +231,8 @@ def compose(
     crops = opacity * crops + (1 - opacity) * behind
     mirrored = uniform(0, 1) < 0.5
     crops = torch.where(mirrored.view(-1, 1, 1, 1), mirror(crops), crops)
-    return _recolour(crops, generator), torch.where(mirrored, -turn, turn)
+    degrees = patches.up[person] + turn
+    return _recolour(crops, generator), torch.where(mirrored, -degrees, degrees)
 
 
 def _recolour(crops: Tensor, generator: torch.Generator) -> Tensor:
