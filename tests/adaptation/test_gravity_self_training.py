@@ -102,7 +102,9 @@ def test_turned_clips_are_those_of_a_roll_and_jitter_comes_after(detector):
     expected = roll_batch(target, torch.tensor([-70.0, -200.0]))
     assert torch.allclose(turned.boxes, expected.boxes, atol=1e-3)
     assert float((turned.frames.float() - expected.frames.float()).abs().mean()) < 1
-    mirrored = augment_batch(target, AugmentConfig(flip=1, scale=[1.0, 1.0], colour=0), turn=torch.tensor([-70.0, -200.0]))
+    mirrored = augment_batch(
+        target, AugmentConfig(flip=1, scale=[1.0, 1.0], colour=0), turn=torch.tensor([-70.0, -200.0])
+    )
     difference = mirrored.frames.float() - expected.frames.flip(-1).float()
     assert float(difference[..., 8:-8, 8:-8].abs().mean()) < 4
 
@@ -130,7 +132,9 @@ def test_a_resumed_stage_has_the_same_angles_labels_and_estimator(detector, tmp_
     resumed.load_state_dict(torch.load(tmp_path / "last.ckpt", weights_only=True))
     assert torch.equal(resumed.turns(target), method.turns(target))
     assert torch.equal(resumed.beliefs.labels, method.beliefs.labels)
-    assert torch.equal(resumed.companion.predict(detector, target).logits, method.companion.predict(detector, target).logits)
+    assert torch.equal(
+        resumed.companion.predict(detector, target).logits, method.companion.predict(detector, target).logits
+    )
 
 
 def test_the_estimator_is_not_trained_with_the_detector(detector):

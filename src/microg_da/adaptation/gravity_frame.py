@@ -36,7 +36,7 @@ class UpSettings(UpLearning):
         temperature: of the detector's confidence against the estimator's, in nats of entropy of the C sigmoids.
     """
 
-    bins: int = 36
+    bins: int = 24
     width: int = 16
     views: int = 3
     least: float = 0.02

@@ -37,8 +37,7 @@ def pool_agreeing(log_density: Tensor, clip_index: Tensor, count: int) -> tuple[
     bins = log_density.shape[1]
     pooled = log_density.new_zeros(count, bins).index_add_(0, clip_index, log_density).log_softmax(dim=1)[clip_index]
     mode = pooled.argmax(dim=1, keepdim=True)
-    around = torch.cat([torch.remainder(mode + step, bins) for step in (-1, 0, 1)], dim=1)
-    fits = log_density.gather(1, around).amax(dim=1) >= math.log(AGREES / bins)
+    fits = log_density.gather(1, mode)[:, 0] >= math.log(AGREES / bins)
     strangers = torch.zeros(count, dtype=torch.int64, device=fits.device).index_add_(0, clip_index, (~fits).long())
     agree = strangers[clip_index] == 0
     return torch.where(agree[:, None], pooled, log_density), agree

@@ -41,10 +41,17 @@ def up_errors(
     return errors
 
 
-def summarise(by_estimator: Tensor, decided: Tensor) -> dict[str, Any]:
-    """Median error in degrees and share of flips, of the estimator alone and after the detector has decided."""
+def summarise(by_estimator: Tensor, decided: Tensor, passes: float | None) -> dict[str, Any]:
+    """Median error in degrees and share of flips, of the estimator alone and after the detector has decided.
+
+    Args:
+        by_estimator: ``(N,)`` errors in degrees.
+        decided: likewise.
+        passes: of the detector, a clip.
+    """
     return {
         "people": len(decided),
+        "passes": passes,
         **{
             name: {
                 "median_error": float(error.median()) if len(error) else None,
@@ -65,14 +72,16 @@ def _rolled(data: StageData, seed: int) -> Iterator[tuple[ClipBatch, Tensor]]:
 @torch.no_grad()
 def _errors(
     predictor: Predictor, clips: Iterator[tuple[ClipBatch, Tensor]], device: torch.device | str
-) -> tuple[Tensor, Tensor]:
-    """``(N,)`` errors in degrees of the density's mode and of the decision."""
+) -> tuple[Tensor, Tensor, float | None]:
+    """``(N,)`` errors in degrees of the density's mode and of the decision, and passes a clip."""
     method = predictor.method
     assert isinstance(method, GravityFrame)
     by_estimator, decided = [torch.zeros(0)], [torch.zeros(0)]
+    passes = clips_seen = 0
     for batch, true in clips:
         found = method.finder.find(predictor.detector, batch.to(device))
         modes = found.log_density.argmax(dim=1) * (360 / found.log_density.shape[1])
+        passes, clips_seen = passes + found.passes, clips_seen + len(batch)
         by_estimator.append(angular_distance(modes.cpu(), true))
         decided.append(angular_distance(found.degrees.cpu(), true))
-    return torch.cat(by_estimator), torch.cat(decided)
+    return torch.cat(by_estimator), torch.cat(decided), passes / clips_seen if clips_seen else None
