@@ -20,6 +20,7 @@ from microg_da.reporting.figures import LineChart, line_chart
 from microg_da.reporting.finding_text import ABSENT, change_text, few_boxes_text, gap_text, same_data_text
 from microg_da.reporting.gallery import OUTCOMES, THRESHOLD, gallery
 from microg_da.reporting.roll import roll_responses
+from microg_da.reporting.ups import read_arrows
 from microg_da.reporting.validators import validators_content
 from microg_da.runs.reader import ADAPTED, ROWS, SOURCE_ONLY, RunFolder, flatten
 
@@ -142,6 +143,7 @@ def examples(run: RunFolder) -> dict[str, Any] | None:
     return {
         "rows": rows,
         "examples": shown,
+        "arrows": read_arrows(run.path / "examples", shown),
         "threshold": THRESHOLD,
         "actions": sorted({label.action: label.name for label in labels}.items(), key=lambda item: item[1]),
         "outcomes": [outcome for outcome in OUTCOMES if outcome in seen],

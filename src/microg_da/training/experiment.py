@@ -37,6 +37,7 @@ from microg_da.runs.detectors import (
 from microg_da.runs.folder import Run, embedded_notice, is_leader
 from microg_da.taxonomy import get_taxonomy
 from microg_da.terminal import message_console, progress_bar
+from microg_da.training.example_ups import write_example_ups
 from microg_da.training.examples import write_examples
 from microg_da.training.interruption import damage, explaining_failures, stopping_cleanly
 from microg_da.training.preflight import check
@@ -137,11 +138,14 @@ class Experiment:
             bound, seconds = self._stage("target_supervised", lambda: self._train_bound(detector))
             self._test("target_supervised", "target_supervised", bound, seconds)
             self.datasets.release("target", "train")
+        adapted = None
         if self.config.adaptation.name != "source_only":
             adapted, seconds = self._stage("adapt", lambda: self._adapt(detector))
             self._test("adapted", method_label(self.config), adapted, seconds)
         if is_leader():
             write_examples(self.run, self.datasets)
+            if adapted is not None:
+                write_example_ups(self.run, self.datasets, adapted)
         self._list_skipped()
         self._warn_of_collapse()
         self.run.conclude()
