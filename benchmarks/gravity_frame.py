@@ -41,7 +41,7 @@ ROWS: dict[str, list[str]] = {
     "roll_tta": ["adaptation=roll_tta"],
     "roll_tta, four rolls": ["adaptation=roll_tta", "adaptation.args.rolls=4"],
     "cdan + roll_tta": [
-        "adaptation=cdan", "adaptation.epochs=3", "adaptation.rotation=null", "adaptation.test_time=roll_tta",
+        "adaptation=cdan", "adaptation.epochs=3", "adaptation.test_time=roll_tta",
         "adaptation.test_time_args={adabn: true}",
     ],
     "gravity_frame": ["adaptation=gravity_frame"],
