@@ -196,6 +196,14 @@ def test_what_was_learnt_is_saved_and_read_back():
     assert torch.equal(again.predict(detector, target).logits, frame.predict(detector, target).logits)
 
 
+def test_a_rehearsal_trains_for_a_fraction_of_the_steps():
+    frame = method(steps=90, target_steps=31)
+    with frame.rehearsing() as factor:
+        assert (frame.finder.settings.steps, frame.finder.settings.target_steps) == (3, 2)
+        assert factor == 30
+    assert (frame.finder.settings.steps, frame.finder.settings.target_steps) == (90, 31)
+
+
 def test_nobody_a_box_at_the_border_and_a_box_of_one_pixel():
     empty = clips([0, 0])
     empty = empty.take_people(torch.zeros(2, dtype=torch.bool))

@@ -12,7 +12,8 @@ Parameters, buffers and extra state of a method are saved with checkpoints and w
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar
 
@@ -72,6 +73,15 @@ class Method(nn.Module):
         super().__init__()
         self.arguments = arguments
         self.task = task
+
+    @contextmanager
+    def rehearsing(self) -> Iterator[float | None]:
+        """Surrounds a look at a few training clips that a dry run measures.
+
+        Yields:
+            What to multiply the seconds of the look by; None if they grow with the number of clips.
+        """
+        yield None
 
     def check_detector(self, detector: ActionDetector) -> None:
         """Refuse a detector that the method cannot act on. Called before a run, with a detector that may be changed.

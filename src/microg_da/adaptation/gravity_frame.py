@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from typing import ClassVar, NamedTuple
 
 import torch
@@ -21,6 +22,9 @@ from microg_da.models.detector import ActionDetector
 from microg_da.models.roll_estimator import RollEstimator
 from microg_da.transforms.rotation import roll_batch
 from microg_da.types import ClipBatch, Prediction
+
+REHEARSED = 30
+"""A dry run trains the estimator for one step in so many."""
 
 
 @dataclass
@@ -173,6 +177,17 @@ class GravityFrame(TestTimeMethod):
     def __init__(self, arguments: GravityFrameArguments, task: Task) -> None:
         super().__init__(arguments, task)
         self.finder = UpFinder(arguments)
+
+    @contextmanager
+    def rehearsing(self) -> Iterator[float | None]:
+        """Trains the estimator for a fraction of its steps. Their number does not depend on the clips."""
+        settings = self.finder.settings
+        steps, target_steps = (-(-steps // REHEARSED) for steps in (settings.steps, settings.target_steps))
+        self.finder.settings = replace(settings, steps=steps, target_steps=target_steps)
+        try:
+            yield REHEARSED
+        finally:
+            self.finder.settings = settings
 
     def prepare(self, detector: ActionDetector, source: Iterable[ClipBatch], target: Iterable[ClipBatch]) -> None:
         """Train the estimator of up."""

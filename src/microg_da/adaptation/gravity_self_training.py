@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -112,6 +113,12 @@ class GravitySelfTraining(TeacherMethod):
     def companion(self) -> GravityFrame:
         """The detector is tested in the frame that it was trained in, with the same estimator of up."""
         return self.frame
+
+    @contextmanager
+    def rehearsing(self) -> Iterator[float | None]:
+        """As :meth:`GravityFrame.rehearsing`."""
+        with self.frame.rehearsing() as factor:
+            yield factor
 
     def before_training(
         self, detector: ActionDetector, source: Iterable[ClipBatch], target: Iterable[ClipBatch]

@@ -283,12 +283,13 @@ class _DryRun:
         clips = self._clips_to_look_at(data)
         detector.to(self.device).eval()
         method.to(self.device)
-        start = _now()
-        look(detector, clips["source"], clips["target"])
-        seconds = _now() - start
+        with method.rehearsing() as factor:
+            start = _now()
+            look(detector, clips["source"], clips["target"])
+            seconds = _now() - start
         detector.cpu().train()
         method.cpu()
-        return self._extrapolated(seconds, clips, method)
+        return self._extrapolated(seconds, clips, method) if factor is None else seconds * factor
 
     def _relabel(self, detector: ActionDetector, method: TrainingMethod, data: StageData, epochs: int) -> float:
         """Seconds that the method looks at target clips at the beginning of an epoch, on average."""
