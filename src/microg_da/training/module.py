@@ -93,7 +93,9 @@ class DetectorModule(PassModule):
         if source is not None and not isinstance(source, LabelledClipBatch):
             raise RuntimeError("a training batch has no source labels; this is a defect of microg_da")
         labelled = None if source is None else augment_training_batch(source, self.augment)
-        unlabelled = None if target is None else augment_training_batch(target, self.augment)
+        unlabelled = None
+        if target is not None:
+            unlabelled = augment_training_batch(target, self.augment, self.method.turns(target))
         losses = self.method.step_losses(self.detector, labelled, unlabelled, self.progress)
         total = torch.stack(list(losses.values())).sum()
         if not torch.isfinite(total):

@@ -21,18 +21,21 @@ from microg_da.types import AnyBatch
 LUMINANCE = (0.299, 0.587, 0.114)
 
 
-def augment_training_batch(batch: AnyBatch, config: AugmentConfig) -> AnyBatch:
+def augment_training_batch(batch: AnyBatch, config: AugmentConfig, turn: Tensor | None = None) -> AnyBatch:
     """The augmentation of a training step: as :func:`augment_batch`, without zoom where decoding drew it."""
-    return augment_batch(batch, replace(config, scale=[1.0, 1.0]) if batch.zoomed else config)
+    return augment_batch(batch, replace(config, scale=[1.0, 1.0]) if batch.zoomed else config, turn=turn)
 
 
-def augment_batch(batch: AnyBatch, config: AugmentConfig, generator: torch.Generator | None = None) -> AnyBatch:
+def augment_batch(
+    batch: AnyBatch, config: AugmentConfig, generator: torch.Generator | None = None, turn: Tensor | None = None
+) -> AnyBatch:
     """Zoom, flip, roll and recolour each clip of a batch; the same for all frames of a clip.
 
     Args:
         batch: frames ``(B, 3, T, H, W)`` uint8.
         config: how much of each.
         generator: a CPU generator to draw from; None for torch's own.
+        turn: ``(B,)`` degrees by which each clip is turned clockwise first, in the same resampling; None: not at all.
 
     Returns:
         The batch with uint8 frames of the same shape and boxes in their new places, clipped to the image. With
@@ -45,6 +48,8 @@ def augment_batch(batch: AnyBatch, config: AugmentConfig, generator: torch.Gener
     zoom = torch.exp(uniform(math.log(config.scale[0]), math.log(config.scale[1])))
     flip = uniform(0, 1) < config.flip
     matrix = linear_map(zoom, flip, torch.deg2rad(draw_roll(len(batch), config, generator)))
+    if turn is not None:
+        matrix = matrix @ roll_map(turn.cpu()).to(matrix)
     colour = colour_map(*(uniform(1 - config.colour, 1 + config.colour) for _ in range(3)))
     length, *size = batch.frames.shape[2:]
     # Boxes are those of the keyframe, which no spin turns.

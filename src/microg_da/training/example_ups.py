@@ -1,0 +1,47 @@
+"""The estimated up of the people in the report's examples."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import torch
+
+from microg_da.adaptation.gravity_frame import GravityFrame
+from microg_da.adaptation.predictor import Predictor
+from microg_da.data.batches import collate_clips
+from microg_da.data.datamodule import DomainDatasets
+from microg_da.files import write_json
+from microg_da.runs.folder import Run
+
+
+def write_example_ups(run: Run, datasets: DomainDatasets, predictor: Predictor) -> None:
+    """Write ``examples/ups.json``, unless it is there or the method does not estimate up.
+
+    One entry for each example that has people: ``domain``, ``video_id``, ``frame_stamp``, and ``people`` with ``box``,
+    ``degrees`` (clockwise from the top of the picture) and ``density`` (at angles evenly spaced from 0).
+    """
+    folder = run.path / "examples"
+    method = predictor.method
+    if not isinstance(method, GravityFrame) or (folder / "ups.json").exists():
+        return
+    predictor.detector.eval()
+    entries = []
+    for example in json.loads((folder / "examples.json").read_text(encoding="utf-8")):
+        dataset = datasets.get(example["domain"], "test", labelled=False)
+        where = {name: example[name] for name in ("domain", "video_id", "frame_stamp")}
+        place = list(dataset.keys).index((example["video_id"], example["frame_stamp"]))
+        entries.append({**where, "people": _people(predictor, method, dataset[place])})
+    write_json(folder / "ups.json", entries)
+    predictor.detector.train()
+
+
+@torch.no_grad()
+def _people(predictor: Predictor, method: GravityFrame, clip: Any) -> list[dict[str, Any]]:
+    batch = collate_clips([clip])
+    found = method.finder.find(predictor.detector, batch)
+    rows = zip(batch.table_boxes.tolist(), found.degrees.tolist(), found.log_density.exp().tolist(), strict=True)
+    return [
+        {"box": box, "degrees": round(degrees, 1), "density": [round(value, 4) for value in density]}
+        for box, degrees, density in rows
+    ]
