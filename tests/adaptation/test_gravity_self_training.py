@@ -6,7 +6,7 @@ import torch
 
 from microg_da.adaptation.base import create_adaptation
 from microg_da.adaptation.gravity_frame import Found, GravityFrame
-from microg_da.adaptation.gravity_self_training import Beliefs
+from microg_da.adaptation.round import Round
 from microg_da.config import AugmentConfig
 from microg_da.data.batches import concatenate_batches
 from microg_da.errors import InputError
@@ -67,9 +67,8 @@ def test_angles_and_labels_follow_people_through_drops_and_order(detector):
     method = with_answers(begun(detector, rates=None), degrees, logits)
     method.before_epoch(detector, [one, other], epoch=0)
     mixed = concatenate_batches(other, one).take_people(torch.tensor([True, True, False, True, True]))
-    rows = method.beliefs.rows(mixed.people)
-    assert method.beliefs.degrees[rows].tolist() == [40, 50, 20, 30]
-    assert torch.allclose(method.beliefs.labels[rows], logits[[3, 4, 1, 2]].sigmoid())
+    assert method.beliefs.of("degrees", mixed.people).tolist() == [40, 50, 20, 30]
+    assert torch.allclose(method.beliefs.of("labels", mixed.people), logits[[3, 4, 1, 2]].sigmoid())
     assert method.turns(mixed).tolist() == [-40, -50, 0, -20, -30]
 
 
@@ -83,7 +82,7 @@ def test_a_person_who_was_not_met_is_named(detector):
 def test_labels_have_the_rates_of_the_source(detector):
     method = with_answers(begun(detector, rates=(0.2, 0.7)), torch.zeros(6), torch.randn(6, C))
     method.before_epoch(detector, [clips([0] * 6, name="t")], epoch=0)
-    assert method.beliefs.labels.mean(dim=0).tolist() == pytest.approx([0.2, 0.7], abs=1e-4)
+    assert method.beliefs.all("labels").mean(dim=0).tolist() == pytest.approx([0.2, 0.7], abs=1e-4)
 
 
 def test_a_round_lasts_as_long_as_asked(detector):
@@ -91,7 +90,7 @@ def test_a_round_lasts_as_long_as_asked(detector):
     rounds = []
     for epoch in range(6):
         method.before_epoch(detector, [clips([0], name="t")], epoch)
-        rounds.append(float(method.beliefs.degrees))
+        rounds.append(float(method.beliefs.all("degrees")))
     assert rounds == [0, 0, 0, 1, 1, 1]
 
 
@@ -131,7 +130,7 @@ def test_a_resumed_stage_has_the_same_angles_labels_and_estimator(detector, tmp_
     resumed = begun(detector)
     resumed.load_state_dict(torch.load(tmp_path / "last.ckpt", weights_only=True))
     assert torch.equal(resumed.turns(target), method.turns(target))
-    assert torch.equal(resumed.beliefs.labels, method.beliefs.labels)
+    assert torch.equal(resumed.beliefs.all("labels"), method.beliefs.all("labels"))
     assert torch.equal(
         resumed.companion.predict(detector, target).logits, method.companion.predict(detector, target).logits
     )
@@ -149,11 +148,12 @@ def test_the_round_is_forgotten_when_training_ends(detector):
     assert method.teacher is None
 
 
-def test_beliefs_survive_plain_types():
-    people = [PersonKey(ClipKey("v", 3), 0), PersonKey(ClipKey("v", 3), 1)]
-    beliefs = Beliefs(people, torch.tensor([5.0, 7.0]), torch.eye(2))
-    again = Beliefs.from_state(beliefs.state())
-    assert again.degrees[again.rows(people[::-1])].tolist() == [7, 5]
+def test_a_round_survives_plain_types_and_counts_each_person_once():
+    people = [PersonKey(ClipKey("v", 3), 0), PersonKey(ClipKey("v", 3), 1), PersonKey(ClipKey("v", 3), 0)]
+    kept = Round(people, degrees=torch.tensor([5.0, 7.0, 9.0]))
+    again = Round.from_state(kept.state())
+    assert len(again) == 2
+    assert again.of("degrees", [people[1], people[0]]).tolist() == [7, 9]
 
 
 def test_a_clip_without_people_is_not_turned(detector):

@@ -111,8 +111,14 @@ class UpFinder(nn.Module):
         log_density, agree = self.densities(batch)
         if not batch.num_boxes:
             return Found(log_density.new_zeros(0), log_density, detect(detector, batch), len(batch))
-        limits = {"views": self.settings.views, "least": self.settings.least, "upright": self.settings.upright}
-        rolls = candidate_rolls(log_density, batch.clip_index, len(batch), **limits)
+        rolls = candidate_rolls(
+            log_density,
+            batch.clip_index,
+            len(batch),
+            views=self.settings.views,
+            least=self.settings.least,
+            upright=self.settings.upright,
+        )
         logits, features, log_prior = [], [], []
         passes = 0
         for view in rolls.T:

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from microg_da.adaptation.base import Losses, Task, forward_both, labels_of
+from microg_da.adaptation.base import Losses, Task, forward_both
 from microg_da.adaptation.gravity_frame import GravityFrame, GravityFrameArguments
 from microg_da.adaptation.losses import multilabel_bce
-from microg_da.adaptation.self_training import match_rates
+from microg_da.adaptation.round import Round, RoundState
+from microg_da.adaptation.self_training import at_source_rates
 from microg_da.adaptation.teacher import TeacherMethod
-from microg_da.errors import InputError
 from microg_da.models.detector import ActionDetector
-from microg_da.types import ClipBatch, ClipKey, PersonKey
+from microg_da.types import ClipBatch, LabelledClipBatch, PersonKey
 
 
 @dataclass
@@ -33,55 +33,6 @@ class GravitySelfTrainingArguments(GravityFrameArguments):
     weight: float = 1.0
     every: int = 2
     decay: float = 0.98
-
-
-class Beliefs:
-    """What a round believes of target people: the up and the labels of each one, found by identity.
-
-    Args:
-        people: who they are.
-        degrees: ``(N,)`` up, clockwise from the top of the picture as it was filmed.
-        labels: ``(N, C)`` in [0, 1].
-    """
-
-    def __init__(self, people: Sequence[PersonKey], degrees: Tensor, labels: Tensor) -> None:
-        self.degrees = degrees
-        self.labels = labels
-        self._rows = {person: row for row, person in enumerate(people)}
-
-    def __len__(self) -> int:
-        return len(self._rows)
-
-    def rows(self, people: Sequence[PersonKey]) -> list[int]:
-        """Where ``degrees`` and ``labels`` hold each person.
-
-        Raises:
-            InputError: for a person who was not met in this round.
-        """
-        try:
-            return [self._rows[person] for person in people]
-        except KeyError as missing:
-            (video_id, stamp), place = missing.args[0]
-            raise InputError(
-                f"{video_id}, keyframe {stamp}: person {place + 1} has no label of this round. The clip could not be "
-                f"read when the target clips were labelled, or it has changed since. Check its file and resume the run."
-            ) from None
-
-    def state(self) -> dict[str, Any]:
-        """Everything, in plain types and tensors."""
-        people = [(*person.keyframe, person.place) for person in self._rows]
-        return {"people": people, "degrees": self.degrees, "labels": self.labels}
-
-    @classmethod
-    def from_state(cls, state: dict[str, Any]) -> Beliefs:
-        """What :meth:`state` has put away."""
-        people = [PersonKey(ClipKey(video_id, stamp), place) for video_id, stamp, place in state["people"]]
-        return cls(people, state["degrees"], state["labels"])
-
-    @classmethod
-    def none(cls, num_classes: int) -> Beliefs:
-        """Of nobody."""
-        return cls([], torch.zeros(0), torch.zeros(0, num_classes))
 
 
 class GravitySelfTraining(TeacherMethod):
@@ -101,13 +52,14 @@ class GravitySelfTraining(TeacherMethod):
     """
 
     Arguments: ClassVar[type] = GravitySelfTrainingArguments
+    arguments: GravitySelfTrainingArguments
 
     has_companion: ClassVar[bool] = True
 
     def __init__(self, arguments: GravitySelfTrainingArguments, task: Task) -> None:
         super().__init__(arguments, task)
         self.frame = GravityFrame(arguments, task)
-        self.beliefs = Beliefs.none(task.num_classes)
+        self.beliefs = self._nobody()
 
     @property
     def companion(self) -> GravityFrame:
@@ -139,43 +91,41 @@ class GravitySelfTraining(TeacherMethod):
             people += batch.people
             degrees.append(found.degrees.cpu())
             logits.append(found.prediction.logits.cpu())
-        # A clip that stands in for one that cannot be read comes twice. Each person counts once.
-        rows = {person: row for row, person in enumerate(people)}
-        chosen = list(rows.values())
-        everybody = torch.cat(logits)[chosen]
-        rates = self.task.class_rates
-        labels = everybody.sigmoid() if rates is None else match_rates(everybody, rates)
-        self.beliefs = Beliefs(tuple(rows), torch.cat(degrees)[chosen], labels)
+        self.beliefs = Round(people, degrees=torch.cat(degrees), labels=torch.cat(logits))
+        self.beliefs.put("labels", at_source_rates(self.beliefs.all("labels"), self.task.class_rates))
 
     def turns(self, target: ClipBatch) -> Tensor:
         """Degrees ``(B,)`` that turn each clip upright: the opposite of the up of its first person."""
         turns = torch.zeros(len(target))
-        up = self.beliefs.degrees[self.beliefs.rows(target.people)]
-        first = target.clip_index.cpu().unique_consecutive(return_counts=True)[1].cumsum(0).roll(1)
-        first[:1] = 0
-        turns[target.clip_index.cpu()[first]] = -up[first]
+        up = self.beliefs.of("degrees", target.people)
+        clips = target.clip_index.cpu()
+        first = clips.diff(prepend=torch.tensor([-1])) > 0
+        turns[clips[first]] = -up[first]
         return turns
 
     def after_training(self, detector: ActionDetector) -> None:
         """Hand the teacher over, and forget the round."""
         super().after_training(detector)
-        self.beliefs = Beliefs.none(self.task.num_classes)
+        self.beliefs = self._nobody()
 
-    def get_extra_state(self) -> dict[str, Any]:
+    def get_extra_state(self) -> RoundState:
         """The round, so that a stage resumed in the middle of one continues with the same angles and labels."""
         return self.beliefs.state()
 
-    def set_extra_state(self, state: dict[str, Any]) -> None:
+    def set_extra_state(self, state: RoundState) -> None:
         """Take up the round."""
-        self.beliefs = Beliefs.from_state(state)
+        self.beliefs = Round.from_state(state)
 
     def training_losses(
-        self, detector: ActionDetector, source: ClipBatch, target: ClipBatch, progress: float
+        self, detector: ActionDetector, source: LabelledClipBatch, target: ClipBatch, progress: float
     ) -> Losses:
         """The supervised loss of the source, and that of the turned target with its labels of this round."""
         of_source, of_target = forward_both(detector, source, target)
-        labels = self.beliefs.labels[self.beliefs.rows(target.people)].to(target.boxes.device)
+        labels = self.beliefs.of("labels", target.people).to(target.boxes.device)
         return {
-            "supervised": multilabel_bce(of_source.logits, labels_of(source)),
+            "supervised": multilabel_bce(of_source.logits, source.labels),
             "pseudo_label": self.arguments.weight * multilabel_bce(of_target.logits, labels),
         }
+
+    def _nobody(self) -> Round:
+        return Round([], degrees=torch.zeros(0), labels=torch.zeros(0, self.task.num_classes))

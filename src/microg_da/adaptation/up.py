@@ -138,7 +138,7 @@ def _train(
             crops, degrees = (torch.cat(parts) for parts in zip(*drawn, strict=True))
             loss = circular_cross_entropy(estimator(crops), degrees, settings.concentration)
             optimizer.zero_grad()
-            loss.backward()
+            torch.autograd.backward(loss)
             optimizer.step()
             schedule.step()
     estimator.requires_grad_(False).eval()
@@ -259,7 +259,7 @@ def _recolour(crops: Tensor, generator: torch.Generator) -> Tensor:
 
 def _ellipse(points: Tensor, half: Tensor) -> Tensor:
     """Opacity ``(N, 1, radii, directions)`` of ellipses with half axes ``(N, 2)``, with a soft rim."""
-    distance = torch.linalg.vector_norm(points / half[:, None, None], dim=-1)
+    distance: Tensor = torch.linalg.vector_norm(points / half[:, None, None], dim=-1)
     return ((1 + SOFTNESS - distance) / (2 * SOFTNESS)).clamp(0, 1)[:, None]
 
 
@@ -267,7 +267,7 @@ def _disc(points: Tensor, half: Tensor, where: Tensor, radius: Tensor) -> Tensor
     """What a disc near the person hides, ``(N, 1, radii, directions)``; none where its radius is not above 0."""
     middle = 0.6 * where * half
     radius = (radius * half.amax(dim=1))[:, None, None]
-    distance = torch.linalg.vector_norm(points - middle[:, None, None], dim=-1)
+    distance: Tensor = torch.linalg.vector_norm(points - middle[:, None, None], dim=-1)
     return (distance < radius).to(points.dtype)[:, None]
 
 
@@ -291,8 +291,8 @@ def _pieces(frames: Tensor, generator: torch.Generator) -> Tensor:
     low, high = (part * min(height, width) for part in PIECE_RADII)
     half = torch.rand(len(picture), generator=generator) * (high - low) + low
     centre = torch.rand(len(picture), 2, generator=generator) * torch.tensor([float(width), float(height)])
-    where = (centre, half, picture)
-    return square_patches(frames, *(value.to(frames.device) for value in where))
+    device = frames.device
+    return square_patches(frames, centre.to(device), half.to(device), picture.to(device))
 
 
 def _first(clips: Iterable[ClipBatch], most: int | None) -> Iterable[ClipBatch]:

@@ -59,11 +59,12 @@ class RollEstimator(nn.Module):
     def forward(self, crops: Tensor) -> Tensor:
         """Log-densities ``(N, R)`` of polar crops ``(N, 3, radii, 2 R)``, see :func:`polar_crops`."""
         features = self.around(self.join(self.rings(standardise(crops))).squeeze(2))
-        return self.score(F.relu(features)).squeeze(1).log_softmax(dim=1)
+        scores: Tensor = self.score(F.relu(features))
+        return scores.squeeze(1).log_softmax(dim=1)
 
     def symmetric(self, crops: Tensor) -> Tensor:
         """As :meth:`forward`, the geometric mean with what the network says of the mirrored crop, mirrored back."""
-        both = self(torch.cat([crops, mirror(crops)]))
+        both = self.forward(torch.cat([crops, mirror(crops)]))
         as_is, mirrored = both.chunk(2)
         return ((as_is + mirror(mirrored)) / 2).log_softmax(dim=1)
 
@@ -114,7 +115,8 @@ class _Around(nn.Module):
         self.norm = nn.GroupNorm(4, width)
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + self.norm(self.convolution(F.pad(F.relu(x), (self.reach, self.reach), mode="circular")))
+        around: Tensor = self.norm(self.convolution(F.pad(F.relu(x), (self.reach, self.reach), mode="circular")))
+        return x + around
 
 
 def look_at(length: int, looks: int) -> list[int]:
@@ -166,14 +168,13 @@ def square_patches(frames: Tensor, centre: Tensor, half: Tensor, picture: Tensor
     points = centre[:, None, None].float() + half[:, None, None, None].float() * unit
     grid = 2 * points / points.new_tensor([width, height]) - 1
     patches = torch.empty(len(centre), 3, size, size, device=frames.device)
-    for number in picture.unique().tolist():
+    for number in sorted(set(picture.tolist())):
         # One picture at a time: a copy of the whole frame for each person in it would cost more than the sampling.
         chosen = picture == number
         seen = frames[number].float()[None]
-        sampled = F.grid_sample(seen, grid[chosen].flatten(0, 1)[None], padding_mode="reflection", align_corners=False)[
-            0
-        ]
-        patches[chosen] = F.avg_pool2d(sampled.unflatten(1, (-1, size * fine)).transpose(0, 1), fine)
+        points_of_all = grid[chosen].flatten(0, 1)[None]
+        (sampled,) = F.grid_sample(seen, points_of_all, padding_mode="reflection", align_corners=False)
+        patches[chosen] = F.avg_pool2d(torch.unflatten(sampled, 1, (-1, size * fine)).transpose(0, 1), fine)
     return patches
 
 

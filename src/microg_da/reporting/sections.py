@@ -157,7 +157,7 @@ def examples(run: RunAnalysis) -> Content | None:
     return {
         "variants": variants,
         "examples": shown,
-        "arrows": read_arrows(run.path / "examples", shown),
+        "arrows": read_arrows(run.run.examples_file.parent, shown),
         "threshold": THRESHOLD,
         "actions": sorted({label.action: label.name for label in labels}.items(), key=lambda item: item[1]),
         "outcomes": [outcome for outcome in OUTCOMES if outcome in seen],

@@ -152,7 +152,8 @@ def key_ups(staging: Staging) -> Array:
     """
     right, down, _ = staging.rig.camera(np.zeros(1)).axes[0]
     ups = np.stack([actor.facing[:, 2] for actor in staging.performance.actors])
-    return np.rad2deg(np.arctan2(ups @ right, -(ups @ down))) % 360
+    degrees: Array = np.rad2deg(np.arctan2(ups @ right, -(ups @ down))) % 360
+    return degrees
 
 
 @lru_cache(maxsize=8)
