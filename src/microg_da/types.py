@@ -28,8 +28,6 @@ Stage = Literal["source", "adapt", "target_supervised"]
 """One training stage of a run."""
 Variant = Literal["source_only", "adapted", "target_supervised"]
 """Which detector of a run."""
-CollapseVerdict = Literal["sound", "collapsed", "too_few_people"]
-"""What the collapse guard says of a detector."""
 
 DOMAINS: tuple[Domain, ...] = get_args(Domain)
 FOOTAGE: tuple[Footage, ...] = get_args(Footage)

@@ -15,6 +15,7 @@ import torch
 import yaml
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
+from microg_da.runs.reader import read_run_folder
 
 from microg_da.config import load_config
 from microg_da.config.experiments import find_experiment, find_sweep
@@ -24,7 +25,6 @@ from microg_da.data.sources import read_dataset_files
 from microg_da.data.splits import make_split, read_split, write_split
 from microg_da.errors import InputError
 from microg_da.models.weight_files import read_weights
-from microg_da.runs.reader import read_run_folder
 from microg_da.sweeps.file import read_sweep
 from microg_da.sweeps.study import make_sampler
 from microg_da.sweeps.worker import total_trials

@@ -16,9 +16,12 @@ from microg_da.data import datamodule
 from microg_da.data.batches import collate_clips
 from microg_da.data.datamodule import DomainDatasets, StageData
 from microg_da.errors import InputError
+from microg_da.runs.detectors import method_label
 from microg_da.runs.folder import Run
-from microg_da.training.experiment import Experiment, fit, method_label
-from microg_da.training.module import DetectorModule, build_optimizer
+from microg_da.training.experiment import Experiment
+from microg_da.training.experiment import run_experiment as fit
+from microg_da.training.module import DetectorModule
+from microg_da.training.optimizer import build_optimizer
 from microg_da.types import Clip, ClipKey, LabelledClipBatch
 
 TINY = [
@@ -35,7 +38,7 @@ def test_target_batches_carry_no_labels():
         assert isinstance(batch["source"], LabelledClipBatch)
         assert not isinstance(batch["target"], LabelledClipBatch)
         assert batch["target"].domain == "target"
-    for loader in (data.clips_to_look_at("target"), *data.val_dataloader()):
+    for loader in (data.unaugmented_clips("target"), *data.val_dataloader()):
         assert not any(isinstance(batch, LabelledClipBatch) for batch in loader)
 
 

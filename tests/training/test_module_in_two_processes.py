@@ -15,7 +15,7 @@ from microg_da.adaptation.base import create_adaptation
 from microg_da.config import AugmentConfig, TrainingConfig, load_config
 from microg_da.data.datamodule import StageData
 from microg_da.evaluation.metric import DetectionMetrics
-from microg_da.inference.feature_sample import PeopleSample
+from microg_da.inference.feature_sample import FeatureSample
 from microg_da.models import create_detector
 from microg_da.taxonomy import get_taxonomy
 from microg_da.training.module import DetectorModule
@@ -140,7 +140,7 @@ def evaluate(case: str, processes: int) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for domain in DOMAINS:
         module = new_module(datasets, domain)
-        module.observations = PeopleSample(module.metrics.ground_truth, module.detector.feature_dim)
+        module.observations = FeatureSample(module.metrics.ground_truth, module.detector.feature_dim)
         trainer.test(module, data.test_loader(domain), verbose=False)
         found[domain] = module.metrics.scores(), module.metrics.detections(), module.observations.compute()
     trainer.validate(new_module(datasets, "source"), data.val_dataloader(), verbose=False)

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -62,13 +62,15 @@ class Method(nn.Module):
 
     Attributes:
         Arguments: dataclass of the method's settings, filled from ``adaptation.args``.
+        arguments: the instance; a subclass that reads it annotates its own type.
         uses_target_labels: whether the method reads target labels. Such a method is an oracle.
     """
 
     Arguments: ClassVar[type] = NoArguments
+    arguments: object
     uses_target_labels: ClassVar[bool] = False
 
-    def __init__(self, arguments: Any, task: Task) -> None:
+    def __init__(self, arguments: object, task: Task) -> None:
         super().__init__()
         self.arguments = arguments
         self.task = task
@@ -303,7 +305,7 @@ def labelled(batch: ClipBatch) -> LabelledClipBatch:
 
 def create_adaptation(
     name: str,
-    arguments: Mapping[str, Any] | None = None,
+    arguments: Mapping[str, object] | None = None,
     *,
     feature_dim: int,
     num_classes: int,
@@ -334,7 +336,9 @@ def methods_of(kind: type[Method]) -> tuple[str, ...]:
     return tuple(name for name in ADAPTATIONS if issubclass(ADAPTATIONS.load(name), kind))
 
 
-def method_arguments(name: str, arguments: Mapping[str, Any] | None = None, *, key: str = "adaptation.args") -> Any:
+def method_arguments(
+    name: str, arguments: Mapping[str, object] | None = None, *, key: str = "adaptation.args"
+) -> object:
     """The ``Arguments`` of a method, filled and checked; errors as :func:`create_adaptation`."""
     method: type[Method] = ADAPTATIONS.load(name, "adaptation.name")
     schema = OmegaConf.structured(method.Arguments)

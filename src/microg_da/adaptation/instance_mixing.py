@@ -50,6 +50,7 @@ class InstanceMixing(TeacherMethod):
     """
 
     Arguments: ClassVar[type] = InstanceMixingArguments
+    arguments: InstanceMixingArguments
 
     def __init__(self, arguments: InstanceMixingArguments, task: Task) -> None:
         super().__init__(arguments, task)

@@ -49,6 +49,7 @@ class MCD(DomainAdaptation):
     """
 
     Arguments: ClassVar[type] = MCDArguments
+    arguments: MCDArguments
 
     def training_losses(
         self, detector: ActionDetector, source: LabelledClipBatch, target: ClipBatch, progress: float
@@ -69,7 +70,8 @@ class MCD(DomainAdaptation):
         """The weighted discrepancy of two domains' logits, ``(K_s, C)`` and ``(K_t, C)``."""
         settings = self.arguments
         distances = component_distances(source_logits, target_logits, per_class=settings.per_class)
-        return settings.negative * distances[0] + settings.positive * distances[1]
+        distance: Tensor = settings.negative * distances[0] + settings.positive * distances[1]
+        return distance
 
 
 def component_distances(source_logits: Tensor, target_logits: Tensor, *, per_class: bool = False) -> Tensor:

@@ -47,6 +47,7 @@ class MeanTeacher(TeacherMethod):
     """
 
     Arguments: ClassVar[type] = MeanTeacherArguments
+    arguments: MeanTeacherArguments
 
     def __init__(self, arguments: MeanTeacherArguments, task: Task) -> None:
         super().__init__(arguments, task)

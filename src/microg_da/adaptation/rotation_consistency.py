@@ -59,6 +59,7 @@ class RotationConsistency(DomainAdaptation):
     """
 
     Arguments: ClassVar[type] = RotationConsistencyArguments
+    arguments: RotationConsistencyArguments
 
     def __init__(self, arguments: RotationConsistencyArguments, task: Task) -> None:
         super().__init__(arguments, task)

@@ -47,6 +47,7 @@ class RotationPretext(DomainAdaptation):
     """
 
     Arguments: ClassVar[type] = RotationPretextArguments
+    arguments: RotationPretextArguments
 
     def __init__(self, arguments: RotationPretextArguments, task: Task) -> None:
         super().__init__(arguments, task)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar, TypedDict
 
 import torch
 from torch import Tensor
@@ -36,6 +36,13 @@ class SelfTrainingArguments:
     temperature: float = 1.0
 
 
+class LabelsOfRound(TypedDict):
+    """The labels of a round, for checkpoints: ``(video_id, frame_stamp, place)`` of each person, and ``(K, C)``."""
+
+    people: list[tuple[str, int, int]]
+    labels: Tensor
+
+
 class SelfTraining(TeacherMethod):
     """In rounds a teacher labels the target clips under several rolls, and the detector learns these soft labels.
 
@@ -49,6 +56,7 @@ class SelfTraining(TeacherMethod):
     """
 
     Arguments: ClassVar[type] = SelfTrainingArguments
+    arguments: SelfTrainingArguments
 
     def __init__(self, arguments: SelfTrainingArguments, task: Task) -> None:
         super().__init__(arguments, task)
@@ -78,11 +86,11 @@ class SelfTraining(TeacherMethod):
         super().after_training(detector)
         self.set_extra_state({"people": [], "labels": torch.zeros(0, self.task.num_classes)})
 
-    def get_extra_state(self) -> dict[str, Any]:
+    def get_extra_state(self) -> LabelsOfRound:
         """The labels of the round, so that a stage resumed in the middle of one continues with them."""
         return {"people": [(*person.keyframe, person.place) for person in self._rows], "labels": self._labels}
 
-    def set_extra_state(self, state: dict[str, Any]) -> None:
+    def set_extra_state(self, state: LabelsOfRound) -> None:
         """Take up the labels of the round."""
         people = [PersonKey(ClipKey(video_id, stamp), place) for video_id, stamp, place in state["people"]]
         self._rows = {person: row for row, person in enumerate(people)}

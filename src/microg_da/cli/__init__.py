@@ -45,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     argv = list(sys.argv[1:] if argv is None else argv)
     try:
         args = _parse(argv)
-        return args.run(args)
+        return int(args.run(args))
     except InputError as error:
         print(f"microg_da: {error}", file=sys.stderr)
         return 2

@@ -19,7 +19,8 @@ def run(args: argparse.Namespace) -> int:
     """Examine the data and print what was found."""
     from microg_da.data.audit import audit, division_of, frames_of
     from microg_da.data.audit_page import audit_html, print_audit
-    from microg_da.data.sources import parse_source, read_dataset_files
+    from microg_da.data.options import parse_source
+    from microg_da.data.sources import read_dataset_files
     from microg_da.files import to_json, write_text
     from microg_da.terminal import message_console, output_console, progress_bar
 

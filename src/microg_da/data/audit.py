@@ -227,7 +227,7 @@ def _leaks(files: DatasetFiles, division: Division | None) -> list[Finding]:
 def _faults(files: DatasetFiles, labels: pd.DataFrame) -> list[Finding]:
     boxes = files.annotations[BOX].to_numpy()
     size = boxes[:, 2:] - boxes[:, :2]
-    outside = ((boxes < 0) | (boxes > 1)).any(axis=1)
+    outside = pd.Series(((boxes < 0) | (boxes > 1)).any(axis=1), index=files.annotations.index)
     empty = (size <= 0).any(axis=1)
     tiny = ~empty & (size < SMALLEST_SIDE).any(axis=1)
     doubled = labels[labels.duplicated()]

@@ -86,7 +86,8 @@ def _read_boxes(path: Path) -> pd.DataFrame:
     numbers[BOX] = numbers[BOX].clip(0, 1)
     if (numbers.frame_stamp % 1 == 0).all():
         numbers["frame_stamp"] = numbers.frame_stamp.astype(np.int64)
-    return pd.concat([table.video_id, numbers], axis=1)
+    boxes: pd.DataFrame = pd.concat([table.video_id, numbers], axis=1)
+    return boxes
 
 
 def without(table: pd.DataFrame, keyframes: pd.DataFrame) -> pd.DataFrame:

@@ -94,7 +94,8 @@ class DomainDatasets:
             dataset.skipped().assign(domain=domain, split=split) for (domain, split, _), dataset in self._open.items()
         ]
         columns = ["domain", "split", "video_id", "frame_stamp", "reason"]
-        return pd.concat([pd.DataFrame(columns=columns), *tables])[columns].drop_duplicates(ignore_index=True)
+        skipped: pd.DataFrame = pd.concat([pd.DataFrame(columns=columns), *tables])[columns]
+        return skipped.drop_duplicates(ignore_index=True)
 
     def release(self, domain: Domain, split: Split) -> None:
         """Forget a data set, so that its frames leave memory."""
@@ -152,8 +153,8 @@ def _as_dataset(clips: ClipSource[Clip]) -> Dataset[Clip]:
     return cast("Dataset[Clip]", clips)
 
 
-class ClipsToLookAt:
-    """A domain's training clips in test views, all of them in every process, opened only when they are walked.
+class UnaugmentedClips:
+    """A domain's training clips, each as it is tested, all of them in every process; opened when they are iterated.
 
     Args:
         data: what opens them.
@@ -170,9 +171,9 @@ class ClipsToLookAt:
         self.device = device
         self.progress = progress
 
-    def shown_in(self, progress: Progress) -> ClipsToLookAt:
+    def shown_in(self, progress: Progress) -> UnaugmentedClips:
         """The same clips, with a task of ``progress`` while they are walked."""
-        return ClipsToLookAt(self.data, self.domain, self.device, progress)
+        return UnaugmentedClips(self.data, self.domain, self.device, progress)
 
     def __iter__(self) -> Iterator[ClipBatch]:
         dataset = self.data.datasets.get(self.domain, "train", labelled=self.domain == "source")
@@ -181,7 +182,7 @@ class ClipsToLookAt:
         batches = (batch.to(self.device) for batch in loader)
         if self.progress is None:
             return batches
-        return tracked(batches, self.progress, f"looking at {self.domain} clips", len(loader))
+        return tracked(batches, self.progress, f"reading {self.domain} clips", len(loader))
 
 
 class StageData(pl.LightningDataModule):
@@ -245,9 +246,9 @@ class StageData(pl.LightningDataModule):
         dataset = self.datasets.get(domain, split, labelled=False)
         return self._loader(dataset, domain, self.datasets.config.evaluation.batch_size, shuffle=False)
 
-    def clips_to_look_at(self, domain: Domain, device: torch.device | str = "cpu") -> ClipsToLookAt:
-        """The training clips of a domain, in order, for methods that look at them once; the target's unlabelled."""
-        return ClipsToLookAt(self, domain, device)
+    def unaugmented_clips(self, domain: Domain, device: torch.device | str = "cpu") -> UnaugmentedClips:
+        """The training clips of a domain, in order and not augmented; those of the target have no labels."""
+        return UnaugmentedClips(self, domain, device)
 
     def _train_loader(self, domain: Domain, *, labelled: bool) -> DataLoader[ClipBatch]:
         dataset = self.datasets.get(domain, "train", labelled=labelled)

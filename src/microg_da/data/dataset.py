@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 import pandas as pd
 import torch
+from torch import Tensor
 from torch.utils.data import Dataset, get_worker_info
 
 from microg_da.data.annotations import BOX, KEYFRAME
@@ -152,8 +153,8 @@ class ClipDataset(Dataset[Clip]):
         self._labels = None if labels is None else labels[order]
         self._first_box = np.concatenate([[0], np.cumsum(np.bincount(keyframe, minlength=len(first)))])
         # Shared memory: workers see the epoch change, and the main process sees what they could not read.
-        self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
-        self._unreadable = torch.zeros(len(first), dtype=torch.bool).share_memory_()
+        self._epoch = _shared(torch.zeros((), dtype=torch.int64))
+        self._unreadable = _shared(torch.zeros(len(first), dtype=torch.bool))
 
     def __len__(self) -> int:
         return len(self._stamps)
@@ -306,3 +307,8 @@ def multi_hot(annotations: pd.DataFrame, taxonomy: Taxonomy) -> tuple[pd.DataFra
     labels = np.zeros((person.max(initial=-1) + 1, len(taxonomy)), np.uint8)
     labels[person[known], column[known]] = 1
     return people.drop_duplicates().reset_index(drop=True), labels
+
+
+def _shared(values: Tensor) -> Tensor:
+    values.untyped_storage().share_memory_()
+    return values

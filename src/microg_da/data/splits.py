@@ -131,7 +131,8 @@ def make_split(
     """
     make = SCHEMES.load(scheme)
     clips = _clip_table(annotations, sources, footage, published)
-    return make(clips=clips, annotations=annotations, seed=seed, folds=folds, fold=fold)
+    division: Division = make(clips=clips, annotations=annotations, seed=seed, folds=folds, fold=fold)
+    return division
 
 
 def published(clips: pd.DataFrame, **_: Any) -> Division:
@@ -259,7 +260,7 @@ def _stratify(clips: pd.DataFrame, annotations: pd.DataFrame, fractions: Sequenc
         )
     labels = annotations.drop_duplicates(["video_id", "person_id", "action_id"])
     labels = labels[labels.video_id.isin(clips.index)]
-    per_class = _counts(groups[clips.index.get_indexer(labels.video_id)], labels.action_id, len(names))
+    per_class = _counts(groups[clips.index.get_indexer(pd.Index(labels.video_id))], labels.action_id, len(names))
     per_footage = _counts(groups, clips.footage.fillna("unknown"), len(names))
     size = np.bincount(groups, minlength=len(names))[:, None]
     part_of_group = stratify_groups([size, per_footage, per_class], fractions, seed=seed)

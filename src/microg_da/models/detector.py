@@ -96,7 +96,7 @@ class ActionDetector(nn.Module):
         return Prediction(*self.head.classify(grids)), grids
 
 
-def resolve_stride(roi_stride: str | bool | float, true_stride: float) -> float:
+def resolve_stride(roi_stride: object, true_stride: float) -> float:
     """Input pixels per cell of the feature maps, as a number."""
     # YAML reads a bare `true` as a boolean.
     if roi_stride is True or roi_stride in ("true", AUTO_STRIDE):

@@ -225,7 +225,7 @@ def check_trainer(config: Config) -> None:
 def _trainer_problem(trainer: TrainerConfig) -> str | None:
     import pytorch_lightning as pl
 
-    from microg_da.training.stage import quiet
+    from microg_da.inference.trainer import quiet
 
     off: dict[str, Any] = dict.fromkeys(
         ("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary"), False

@@ -9,10 +9,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from microg_da.registry import Entry, Registry
-from microg_da.types import CollapseVerdict
 
 if TYPE_CHECKING:
-    from microg_da.validation.collapse import CollapseReport
+    from microg_da.validation.collapse_report import CollapseReport
     from microg_da.validation.observations import Observed
 
 VALIDATORS = Registry(
@@ -55,10 +54,10 @@ def score_all(observed: Observed) -> dict[str, float]:
     return {name: VALIDATORS.load(name)(observed) for name in VALIDATORS}
 
 
-def judge(observed: Observed) -> tuple[dict[str, float], CollapseReport]:
+def validate(observed: Observed) -> tuple[dict[str, float], CollapseReport]:
     """Every validator's score and what the collapse guard says; for a collapsed detector all scores are -inf.
 
-    So no maximum of scores can be a collapsed detector, which validators that reward sure predictions would prefer.
+    Validators that reward sure predictions prefer collapsed detectors; with -inf these never have the highest score.
     """
     from microg_da.validation.collapse import collapse_report
 
@@ -68,4 +67,4 @@ def judge(observed: Observed) -> tuple[dict[str, float], CollapseReport]:
     return score_all(observed), report
 
 
-__all__ = ["VALIDATORS", "CollapseVerdict", "judge", "score_all"]
+__all__ = ["VALIDATORS", "score_all", "validate"]
