@@ -11,7 +11,7 @@ from microg_da.config import AugmentConfig, load_config
 from microg_da.data.batches import collate_clips
 from microg_da.data.datamodule import DomainDatasets, StageData
 from microg_da.data.sources import open_source
-from microg_da.models.detector import create_detector
+from microg_da.models import create_detector
 from microg_da.transforms.augmentation import augment_training_batch
 
 CLIPS, PEOPLE, SIDE = 8, 3, 112

@@ -35,7 +35,6 @@ def seen(clips: list[int], people: int = 2) -> tuple[ClipBatch, Prediction]:
         frames=torch.zeros(len(clips), 3, 2, 4, 4, dtype=torch.uint8),
         boxes=boxes,
         clip_index=index,
-        labels=None,
         table_boxes=boxes,
         keys=tuple(ClipKey(f"video_{number:04d}", 45) for number in clips),
     )

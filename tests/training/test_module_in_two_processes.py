@@ -20,7 +20,7 @@ from microg_da.inference.feature_sample import FeatureSample
 from microg_da.inference.passes import run_split_pass
 from microg_da.inference.sinks import ScoreSink
 from microg_da.inference.trainer import make_trainer, quiet
-from microg_da.models.detector import create_detector
+from microg_da.models import create_detector
 from microg_da.taxonomy import get_taxonomy
 from microg_da.training.module import DetectorModule
 from microg_da.types import DOMAINS, Clip, ClipKey
@@ -52,8 +52,16 @@ class Clips:
         self.people = people
         self.labelled = labelled
         self.widths = (widths or [16] * len(people))[: len(people)]
-        if widths:
-            self.frame_sizes = lambda: np.array([(16, width) for width in self.widths])
+        self.of_one_size = not widths
+
+    def frame_sizes(self) -> np.ndarray | None:
+        return None if self.of_one_size else np.array([(16, width) for width in self.widths])
+
+    def set_epoch(self, epoch: int) -> None:
+        pass
+
+    def in_test_views(self) -> Clips:
+        return self
 
     def __len__(self) -> int:
         return len(self.people)
@@ -64,7 +72,8 @@ class Clips:
         rows = self._rows(index)
         boxes = torch.tensor([row[2:6] for row in rows]).reshape(-1, 4)
         labels = torch.tensor([[row[6] == action for action in IDS] for row in rows]).reshape(-1, len(IDS))
-        return Clip(frames, 16 * boxes, boxes, labels.float() if self.labelled else None, ClipKey(*self._key(index)))
+        clip = Clip(frames, 16 * boxes, boxes, ClipKey(*self._key(index)))
+        return clip.with_labels(labels.float()) if self.labelled else clip
 
     def annotations(self) -> pd.DataFrame:
         columns = ["video_id", "frame_stamp", "x1", "y1", "x2", "y2", "action_id", "person_id"]

@@ -24,7 +24,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--run", dest="run_folder", metavar="RUN", help="a run folder; its detector sees videos as its test split"
     )
-    parser.add_argument("--row", help="of a run: source_only, adapted (default) or target_supervised")
+    parser.add_argument(
+        "--variant", "--row", metavar="NAME", help="of a run: source_only, adapted (default) or target_supervised"
+    )
     parser.add_argument(
         "--checkpoint", metavar="FILE", help="a run's detector.pt, a folder made by export, or a published weight file"
     )
@@ -208,7 +210,7 @@ def _scorer(args: argparse.Namespace) -> ActionScorer:
     from microg_da.video.detector_loading import scorer_of_file, scorer_of_run
 
     if args.run_folder is not None:
-        scorer = scorer_of_run(args.run_folder, args.row)
+        scorer = scorer_of_run(args.run_folder, args.variant)
     else:
         scorer = scorer_of_file(args.checkpoint, args.model, taxonomy=args.taxonomy, roi_stride=args.roi_stride)
     try:

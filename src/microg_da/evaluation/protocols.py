@@ -6,9 +6,10 @@ are generally taken to mean. ``docs/evaluation.md`` says where they differ and w
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -127,10 +128,21 @@ class Scores:
     score_kind: str
     per_class: pd.DataFrame
 
-    def as_dict(self, per_class: bool = True) -> dict[str, Any]:
+    def as_dict(self, per_class: bool = True) -> dict[str, object]:
         """Plain numbers and strings; ``per_class`` as a list of dicts, or left out."""
         values = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "per_class"}
         return {**values, "per_class": self.per_class.to_dict("records")} if per_class else values
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, object]) -> Scores:
+        """What :meth:`as_dict` wrote, after JSON turned NaN into null.
+
+        Raises:
+            KeyError: if a value is missing.
+            TypeError: if a value has another type than it should.
+        """
+        figures = {field.name: _read_figure(values[field.name], str(field.type)) for field in fields(cls)[:-1]}
+        return cls(**figures, per_class=_read_classes(values["per_class"]))  # type: ignore[arg-type]
 
     def by_group(self) -> pd.DataFrame:
         """Means over the classes of each group: ``group, map, f1, recall, auroc, num_classes, support``."""
@@ -142,6 +154,28 @@ class Scores:
         means["num_classes"] = groups["support"].agg(lambda support: int((support > 0).sum()))
         means["support"] = groups["support"].sum()
         return means.reset_index()
+
+
+def _read_figure(value: object, kind: str) -> float | int | str:
+    if kind == "float" and value is None:
+        return float("nan")
+    allowed = {"float": (int, float), "int": (int,), "str": (str,)}[kind]
+    if not isinstance(value, allowed) or isinstance(value, bool):
+        raise TypeError(f"expected {kind}, found {value!r:.60}")
+    return float(value) if kind == "float" else value
+
+
+def _read_classes(lines: object) -> pd.DataFrame:
+    """The table of classes; a column without a number comes back as None from JSON, not as NaN."""
+    if not isinstance(lines, list) or not all(isinstance(line, dict) for line in lines):
+        raise TypeError("'per_class' must be a list of objects")
+    kinds = {"ap": float, "f1": float, "recall": float, "auroc": float, "action_id": int, "support": int}
+    columns = ["action_id", "name", "group", "ap", "f1", "recall", "auroc", "support"]
+    table = pd.DataFrame(lines, columns=None if lines else columns)
+    try:
+        return table[columns].astype(kinds)
+    except ValueError as error:
+        raise TypeError(f"'per_class': {error}") from error
 
 
 def evaluate(

@@ -10,7 +10,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import pytorch_lightning as pl
 from rich.progress import Progress
 
@@ -61,7 +60,7 @@ def measure_roll_response(
         config: how it is tested: data, protocol, device, precision, folding.
         angles: degrees, clockwise.
         file: JSON, written again after each angle.
-        facts: what ``file`` says about the detector, e.g. ``TrainedDetector.facts()``; ``run`` and ``row`` name it.
+        facts: what ``file`` says about the detector, e.g. ``RunDetector.facts()``; ``run`` and ``variant`` name it.
             A file with other facts is refused.
         domain: whose test split.
         data: a SOURCE to test on instead of the domain's.
@@ -85,7 +84,7 @@ def measure_roll_response(
     missing = [angle for angle in angles if angle not in measured]
     datasets = DomainDatasets(config)
     predictor = as_configured(predictor, config)
-    title = " ".join(known[name] for name in ("run", "row") if name in known)
+    title = " ".join(known[name] for name in ("run", "variant") if name in known)
     with _bar(progress, title, len(angles), len(angles) - len(missing)) as advance:
         for angle in missing:
             measured[angle] = _test(predictor, datasets, domain, angle)
@@ -132,20 +131,15 @@ def _read(file: Path, facts: dict[str, Any]) -> dict[float, Scores]:
         return {}
     except (OSError, ValueError) as error:
         raise InputError(f"cannot read {file}: {error}. Delete it to measure again.") from error
+    if isinstance(content, dict) and "row" in content:  # as older versions call a variant
+        content = {"variant": content["row"], **content}
     different = [name for name, value in facts.items() if not isinstance(content, dict) or content.get(name) != value]
     if different:
         raise InputError(
             f"{file} was measured with other {', '.join(different)}. Delete it to measure again, or choose another "
             "--output."
         )
-    return {float(entry["degrees"]): _scores(entry["scores"]) for entry in content["angles"]}
-
-
-def _scores(plain: dict[str, Any]) -> Scores:
-    numbers = {name: float("nan") if value is None else value for name, value in plain.items()}
-    # A column without a number comes back as None, not as NaN.
-    per_class = pd.DataFrame(plain["per_class"]).astype(dict.fromkeys(("ap", "f1", "recall", "auroc"), float))
-    return Scores(**{**numbers, "per_class": per_class})
+    return {float(entry["degrees"]): Scores.from_dict(entry["scores"]) for entry in content["angles"]}
 
 
 @contextlib.contextmanager

@@ -12,8 +12,8 @@ from microg_da.inference.feature_sample import FeatureSample
 from microg_da.inference.passes import as_configured, run_split_pass
 from microg_da.inference.sinks import ScoreSink, Sink
 from microg_da.types import DOMAINS, Domain, Split
-from microg_da.validation import judge
-from microg_da.validation.collapse import CollapseReport
+from microg_da.validation import validate
+from microg_da.validation.collapse_report import CollapseReport
 from microg_da.validation.observations import Observations
 
 
@@ -61,7 +61,7 @@ def validate_detector(
         callbacks = pass_display(console, f"val on {domain}")
         sinks: list[Sink] = [ScoreSink(metrics, "source"), observations]
         run_split_pass(predictor, datasets, domain, "val", sinks, callbacks=callbacks)
-    return judge(observations.observed(metrics.scores().map))
+    return validate(observations.observed(metrics.scores().map))
 
 
 def split_metrics(datasets: DomainDatasets, domain: Domain, split: Split) -> DetectionMetrics:

@@ -7,7 +7,6 @@ import os
 import time
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any
 
 from microg_da.config import Config
 from microg_da.data.datamodule import DomainDatasets, StageData
@@ -15,7 +14,7 @@ from microg_da.data.options import Source, parse_source
 from microg_da.synthetic.cache import cache_file
 from microg_da.synthetic.source import SyntheticOptions, plan_split
 from microg_da.synthetic.spec import SyntheticSpec
-from microg_da.types import DOMAINS, SPLITS, Domain, Split
+from microg_da.types import DOMAINS, SPLITS, Clip, ClipSource, Domain, Split
 
 
 class FewClips(DomainDatasets):
@@ -52,7 +51,7 @@ class FewClips(DomainDatasets):
         """The clips of a split as the run draws them; None for data from files."""
         config = self.full
         source = parse_source(config.data.source if domain == "source" else config.data.target)
-        if source.kind != "synthetic":
+        if not source.is_drawn:
             return None
         return plan_split(
             source.path,
@@ -102,7 +101,7 @@ class FewClips(DomainDatasets):
                 if (planned := self.spec(domain, split)) is not None:
                     yield planned
 
-    def _make(self, domain: Domain, split: Split, labelled: bool) -> Any:
+    def _make(self, domain: Domain, split: Split, labelled: bool) -> ClipSource[Clip]:
         start = time.perf_counter()
         dataset = super()._make(domain, split, labelled)
         if self.spec(domain, split) is not None:
@@ -113,7 +112,7 @@ class FewClips(DomainDatasets):
 def _undrawn(text: str) -> str:
     """The SOURCE without what says how many clips are drawn, and how."""
     source = parse_source(text)
-    if source.kind != "synthetic":
+    if not source.is_drawn:
         return text
     kept = {key: value for key, value in source.options.items() if key not in ("num_clips", "workers", "cache")}
     return str(Source(source.kind, source.path, kept))

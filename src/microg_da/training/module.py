@@ -23,8 +23,8 @@ from microg_da.models.detector import ActionDetector
 from microg_da.training.optimizer import build_optimizer
 from microg_da.training.schedules import learning_rate
 from microg_da.transforms.augmentation import augment_training_batch
-from microg_da.types import ClipBatch
-from microg_da.validation import judge
+from microg_da.types import ClipBatch, LabelledClipBatch
+from microg_da.validation import validate
 from microg_da.validation.observations import Observations
 
 
@@ -82,11 +82,18 @@ class DetectorModule(PassModule):
         self.detector.train()
 
     def training_step(self, batch: dict[str, ClipBatch], batch_idx: int) -> Tensor:
-        """One step on a labelled batch and, where the method uses it, an unlabelled one."""
+        """One step on a labelled batch and, where the method uses it, an unlabelled one.
+
+        Raises:
+            RuntimeError: if target labels are in the batch and the method is no oracle, or source labels are missing.
+        """
         source, target = batch.get("source"), batch.get("target")
-        if target is not None and target.labels is not None and not self.method.uses_target_labels:
+        if isinstance(target, LabelledClipBatch) and not self.method.uses_target_labels:
             raise RuntimeError("target labels reached a training batch; this is a defect of microg_da")
-        labelled, unlabelled = self._augmented(source), self._augmented(target)
+        if source is not None and not isinstance(source, LabelledClipBatch):
+            raise RuntimeError("a training batch has no source labels; this is a defect of microg_da")
+        labelled = None if source is None else augment_training_batch(source, self.augment)
+        unlabelled = None if target is None else augment_training_batch(target, self.augment)
         losses = self.method.step_losses(self.detector, labelled, unlabelled, self.progress)
         total = torch.stack(list(losses.values())).sum()
         if not torch.isfinite(total):
@@ -184,7 +191,7 @@ class DetectorModule(PassModule):
         return found.map if self.scores.domain == "source" else None
 
     def _log_validators(self, observations: Observations, source_map: float | None) -> None:
-        scores, report = judge(observations.observed(source_map))
+        scores, report = validate(observations.observed(source_map))
         self.log_dict({f"validator/{name}": value for name, value in scores.items()})
         is_known = report.verdict != "too_few_people"
         self.log("collapse", float(report.collapsed) if is_known else float("nan"))

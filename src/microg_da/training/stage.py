@@ -14,7 +14,7 @@ from microg_da.adaptation.base import TrainingMethod
 from microg_da.adaptation.predictor import Predictor
 from microg_da.config import VALIDATOR, AugmentConfig, TrainingConfig
 from microg_da.data.datamodule import StageData
-from microg_da.files import replacing, write_json
+from microg_da.files import replacing
 from microg_da.inference.scoring import split_metrics
 from microg_da.inference.sinks import ScoreSink
 from microg_da.inference.trainer import interruptible, make_trainer, quiet
@@ -97,7 +97,7 @@ def save_detector(run: Run, stage: Stage, predictor: Predictor, seconds: float) 
     if method is not None:
         with replacing(run.method_file(stage)) as temporary:
             torch.save(method.cpu().state_dict(), temporary)
-    write_json(run.stage_folder(stage) / "stage.json", {"seconds": seconds, "selection": run.config.selection})
+    run.finish_stage(stage, seconds)
     with replacing(run.detector_file(stage)) as temporary:
         torch.save(content, temporary)
     (run.stage_folder(stage) / PREVIOUS).unlink(missing_ok=True)

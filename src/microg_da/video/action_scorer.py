@@ -93,7 +93,6 @@ def _as_batch(windows: list[Window]) -> ClipBatch:
         frames=torch.from_numpy(np.ascontiguousarray(frames[..., ::-1].transpose(0, 4, 1, 2, 3))),
         boxes=people * people.new_tensor([width, height] * 2),
         clip_index=torch.repeat_interleave(torch.tensor([len(window.boxes) for window in windows])),
-        labels=None,
         table_boxes=people,
         keys=tuple(window.key for window in windows),
         domain="target",

@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 import pandas as pd
@@ -69,6 +69,23 @@ class Analysis:
     seconds: float
 
 
+class VideoFacts(TypedDict):
+    """What ``video.json`` holds: the video, and how much was found in it."""
+
+    video_id: str
+    path: str
+    still: bool
+    size: list[int]
+    frames_per_second: float | None
+    seconds: float
+    keyframes: int
+    persons: int
+    boxes: int
+    detections: int
+    rendered: str | None
+    faults: list[str]
+
+
 def predict_video(
     video: Video,
     people: People,
@@ -76,7 +93,7 @@ def predict_video(
     options: PredictOptions,
     folder: Path,
     advance: Advance = lambda seconds: None,
-) -> dict[str, Any]:
+) -> VideoFacts:
     """Predict one video into a folder: ``detections.csv``, ``people.csv``, the video drawn on, ``video.json``.
 
     Args:
@@ -98,11 +115,11 @@ def predict_video(
     with replacing(folder / "people.csv") as temporary:
         found.people.round(DECIMALS).to_csv(temporary, index=False)
     rendered = render(video, found, scorer, options, folder, advance)
-    facts = {
+    facts: VideoFacts = {
         "video_id": video.video_id,
         "path": str(video.path),
         "still": isinstance(video, Still),
-        "size": list(video.size),
+        "size": [*video.size],
         "frames_per_second": video.rate,
         "seconds": round(found.seconds, 3),
         "keyframes": found.keyframes,
