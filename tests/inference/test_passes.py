@@ -24,7 +24,8 @@ from microg_da.inference.roll_response import measure_roll_response
 from microg_da.inference.scoring import score_detector, validate_detector
 from microg_da.inference.sinks import ProbabilitySink
 from microg_da.inference.trainer import make_trainer, on_device, one_process, resolve_device
-from microg_da.models.detector import ActionDetector, create_detector
+from microg_da.models import create_detector
+from microg_da.models.detector import ActionDetector
 from microg_da.taxonomy import get_taxonomy
 from microg_da.types import Clip, ClipBatch, ClipKey, Prediction
 from microg_da.video.action_scorer import ActionScorer, Window
