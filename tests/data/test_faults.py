@@ -157,7 +157,7 @@ def test_mixed_encodings(tree):
 
 def test_a_clip_on_two_sides(tree):
     (tree / "annotations" / "ava_test.csv").write_text(ROWS.splitlines()[0])
-    with pytest.raises(InputError, match=r"1 clips are in more than one side, e.g. filmA_001 in train, test"):
+    with pytest.raises(InputError, match=r"1 clips are in more than one part, e.g. filmA_001 in train, test"):
         clips_of(tree)
 
 

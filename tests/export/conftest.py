@@ -8,7 +8,7 @@ from score_cases import some_scores
 
 from microg_da.adaptation.predictor import Predictor
 from microg_da.config import load_config
-from microg_da.models.detector import create_detector
+from microg_da.models import create_detector
 from microg_da.runs.detectors import build_detector, build_test_time_method
 from microg_da.runs.folder import Run
 from microg_da.runs.results import VariantResult

@@ -34,6 +34,7 @@ class AdaBN(TrainingMethod):
     """
 
     Arguments: ClassVar[type] = AdaBNArguments
+    arguments: AdaBNArguments
     has_epochs: ClassVar[bool] = False
 
     def check_detector(self, detector: ActionDetector) -> None:

@@ -54,6 +54,7 @@ class ATCoN(SourceFree):
     """
 
     Arguments: ClassVar[type] = ATCoNArguments
+    arguments: ATCoNArguments
     has_companion: ClassVar[bool] = True
 
     def __init__(self, arguments: ATCoNArguments, task: Task) -> None:
@@ -85,6 +86,7 @@ class SliceAttention(TestTimeMethod):
     """A person's prediction is made of temporal slices weighted by confidence."""
 
     Arguments: ClassVar[type] = ATCoNArguments
+    arguments: ATCoNArguments
 
     def predict(self, detector: ActionDetector, batch: ClipBatch) -> Prediction:
         """Slices weighted by confidence."""

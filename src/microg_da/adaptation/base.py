@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -25,7 +25,7 @@ from microg_da.adaptation.losses import multilabel_bce
 from microg_da.data.batches import concatenate_batches
 from microg_da.errors import InputError, unknown_name
 from microg_da.models.detector import ActionDetector
-from microg_da.types import ClipBatch, Prediction
+from microg_da.types import AnyBatch, ClipBatch, Domain, LabelledClipBatch, Prediction
 
 Losses = dict[str, Tensor]
 """Named, weighted losses; their sum is minimised."""
@@ -62,13 +62,15 @@ class Method(nn.Module):
 
     Attributes:
         Arguments: dataclass of the method's settings, filled from ``adaptation.args``.
+        arguments: the instance; a subclass that reads it annotates its own type.
         uses_target_labels: whether the method reads target labels. Such a method is an oracle.
     """
 
     Arguments: ClassVar[type] = NoArguments
+    arguments: object
     uses_target_labels: ClassVar[bool] = False
 
-    def __init__(self, arguments: Any, task: Task) -> None:
+    def __init__(self, arguments: object, task: Task) -> None:
         super().__init__()
         self.arguments = arguments
         self.task = task
@@ -130,14 +132,15 @@ class TrainingMethod(Method):
     has_companion: ClassVar[bool] = False
 
     def step_losses(
-        self, detector: ActionDetector, source: ClipBatch | None, target: ClipBatch | None, progress: float
+        self, detector: ActionDetector, source: LabelledClipBatch | None, target: ClipBatch | None, progress: float
     ) -> Losses:
         """The losses of one step.
 
         Args:
             detector: the network in training.
             source: labelled source clips, augmented; None in a stage without source clips.
-            target: target clips, augmented; None in a stage without target clips.
+            target: target clips, augmented; None in a stage without target clips. They are a
+                :class:`~microg_da.types.LabelledClipBatch` for a method with ``uses_target_labels`` only.
             progress: how much of the stage is done, in [0, 1).
         """
         raise NotImplementedError
@@ -190,20 +193,19 @@ class DomainAdaptation(TrainingMethod):
     """
 
     def step_losses(
-        self, detector: ActionDetector, source: ClipBatch | None, target: ClipBatch | None, progress: float
+        self, detector: ActionDetector, source: LabelledClipBatch | None, target: ClipBatch | None, progress: float
     ) -> Losses:
         """The losses of one step; arguments as in :meth:`TrainingMethod.step_losses`."""
         return self.training_losses(detector, required(source, "source"), required(target, "target"), progress)
 
     def training_losses(
-        self, detector: ActionDetector, source: ClipBatch, target: ClipBatch, progress: float
+        self, detector: ActionDetector, source: LabelledClipBatch, target: ClipBatch, progress: float
     ) -> Losses:
         """The supervised loss of the source, and :meth:`losses`. One forward pass serves both domains."""
         of_source, of_target = forward_both(detector, source, target)
-        labels = labels_of(source)
         return {
-            "supervised": multilabel_bce(of_source.logits, labels),
-            **self.losses(of_source, of_target, labels, progress),
+            "supervised": multilabel_bce(of_source.logits, source.labels),
+            **self.losses(of_source, of_target, source.labels, progress),
         }
 
     def losses(self, source: Prediction, target: Prediction, labels: Tensor, progress: float) -> Losses:
@@ -228,7 +230,7 @@ class SourceFreeAdaptation(TrainingMethod):
     uses_source: ClassVar[bool] = False
 
     def step_losses(
-        self, detector: ActionDetector, source: ClipBatch | None, target: ClipBatch | None, progress: float
+        self, detector: ActionDetector, source: LabelledClipBatch | None, target: ClipBatch | None, progress: float
     ) -> Losses:
         """The losses of one step; arguments as in :meth:`TrainingMethod.step_losses`."""
         return self.training_losses(detector, required(target, "target"), progress)
@@ -246,7 +248,7 @@ class Supervised(TrainingMethod):
     """Trains on the labels of the source, as the source stage does."""
 
     def step_losses(
-        self, detector: ActionDetector, source: ClipBatch | None, target: ClipBatch | None, progress: float
+        self, detector: ActionDetector, source: LabelledClipBatch | None, target: ClipBatch | None, progress: float
     ) -> Losses:
         """The supervised loss; target clips are not looked at."""
         return supervised_losses(detector, required(source, "source"))
@@ -274,12 +276,12 @@ def split_prediction(prediction: Prediction, count: int) -> tuple[Prediction, Pr
     )
 
 
-def supervised_losses(detector: ActionDetector, batch: ClipBatch) -> Losses:
+def supervised_losses(detector: ActionDetector, batch: LabelledClipBatch) -> Losses:
     """Binary cross-entropy of a labelled batch."""
-    return {"supervised": multilabel_bce(detect(detector, batch).logits, labels_of(batch))}
+    return {"supervised": multilabel_bce(detect(detector, batch).logits, batch.labels)}
 
 
-def required(batch: ClipBatch | None, domain: str) -> ClipBatch:
+def required(batch: AnyBatch | None, domain: Domain) -> AnyBatch:
     """The batch of a domain that the method reads.
 
     Raises:
@@ -290,20 +292,20 @@ def required(batch: ClipBatch | None, domain: str) -> ClipBatch:
     return batch
 
 
-def labels_of(batch: ClipBatch) -> Tensor:
-    """``(K, C)`` labels of a labelled batch.
+def labelled(batch: ClipBatch) -> LabelledClipBatch:
+    """The batch as one with labels, for methods with ``uses_target_labels``.
 
     Raises:
         RuntimeError: if the batch has none.
     """
-    if batch.labels is None:
+    if not isinstance(batch, LabelledClipBatch):
         raise RuntimeError(f"the method trains on labels, and a batch of the {batch.domain} domain has none")
-    return batch.labels
+    return batch
 
 
 def create_adaptation(
     name: str,
-    arguments: Mapping[str, Any] | None = None,
+    arguments: Mapping[str, object] | None = None,
     *,
     feature_dim: int,
     num_classes: int,
@@ -334,7 +336,9 @@ def methods_of(kind: type[Method]) -> tuple[str, ...]:
     return tuple(name for name in ADAPTATIONS if issubclass(ADAPTATIONS.load(name), kind))
 
 
-def method_arguments(name: str, arguments: Mapping[str, Any] | None = None, *, key: str = "adaptation.args") -> Any:
+def method_arguments(
+    name: str, arguments: Mapping[str, object] | None = None, *, key: str = "adaptation.args"
+) -> object:
     """The ``Arguments`` of a method, filled and checked; errors as :func:`create_adaptation`."""
     method: type[Method] = ADAPTATIONS.load(name, "adaptation.name")
     schema = OmegaConf.structured(method.Arguments)

@@ -54,6 +54,7 @@ class CDAN(DomainAdaptation):
     """
 
     Arguments: ClassVar[type] = CDANArguments
+    arguments: CDANArguments
 
     random_features: Tensor | None
     random_condition: Tensor | None
@@ -84,7 +85,8 @@ class CDAN(DomainAdaptation):
             joint = multilinear_map(features, condition)
         else:
             joint = randomised_multilinear_map(features, condition, self.random_features, self.random_condition)
-        return self.domain_classifier(joint).squeeze(1).float()
+        logits: Tensor = self.domain_classifier(joint)
+        return logits.squeeze(1).float()
 
 
 def bernoulli_condition(logits: Tensor) -> Tensor:

@@ -37,6 +37,7 @@ class CORAL(DomainAdaptation):
     """
 
     Arguments: ClassVar[type] = CORALArguments
+    arguments: CORALArguments
 
     def losses(self, source: Prediction, target: Prediction, labels: Tensor, progress: float) -> Losses:
         """The distance between covariances, and, if it has a weight, between means."""

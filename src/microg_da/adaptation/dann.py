@@ -39,6 +39,7 @@ class DANN(DomainAdaptation):
     """
 
     Arguments: ClassVar[type] = DANNArguments
+    arguments: DANNArguments
 
     def __init__(self, arguments: DANNArguments, task: Task) -> None:
         super().__init__(arguments, task)
@@ -98,7 +99,8 @@ def _weighted_mean(values: Tensor, weights: Tensor | None) -> Tensor:
 
 def reverse_gradient(features: Tensor, strength: float) -> Tensor:
     """The identity forwards; backwards the gradient is multiplied by ``-strength``."""
-    return _ReverseGradient.apply(features, strength)
+    output: Tensor = _ReverseGradient.apply(features, strength)
+    return output
 
 
 class _ReverseGradient(torch.autograd.Function):

@@ -41,6 +41,7 @@ class MCC(DomainAdaptation):
     """
 
     Arguments: ClassVar[type] = MCCArguments
+    arguments: MCCArguments
 
     def losses(self, source: Prediction, target: Prediction, labels: Tensor, progress: float) -> Losses:
         """The confusion of target people."""

@@ -8,12 +8,12 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from microg_da.adaptation.base import DomainAdaptation, Losses, forward_both, labels_of
+from microg_da.adaptation.base import DomainAdaptation, Losses, forward_both
 from microg_da.adaptation.dann import reversal_schedule, reverse_gradient
 from microg_da.adaptation.gaussian_mixture import fit_two_gaussians, squared_frechet_distance
 from microg_da.adaptation.losses import multilabel_bce, nothing
 from microg_da.models.detector import ActionDetector
-from microg_da.types import ClipBatch
+from microg_da.types import ClipBatch, LabelledClipBatch
 
 
 @dataclass
@@ -49,9 +49,10 @@ class MCD(DomainAdaptation):
     """
 
     Arguments: ClassVar[type] = MCDArguments
+    arguments: MCDArguments
 
     def training_losses(
-        self, detector: ActionDetector, source: ClipBatch, target: ClipBatch, progress: float
+        self, detector: ActionDetector, source: LabelledClipBatch, target: ClipBatch, progress: float
     ) -> Losses:
         """The supervised loss, and the discrepancy, whose gradient changes its sign within the classifier."""
         of_source, of_target = forward_both(detector, source, target)
@@ -61,7 +62,7 @@ class MCD(DomainAdaptation):
         count = source.num_boxes
         strength = self.arguments.weight * reversal_schedule(progress, self.arguments.gamma)
         return {
-            "supervised": multilabel_bce(of_source.logits, labels_of(source)),
+            "supervised": multilabel_bce(of_source.logits, source.labels),
             "discrepancy": strength * self.discrepancy(critic[:count], critic[count:]),
         }
 
@@ -69,7 +70,8 @@ class MCD(DomainAdaptation):
         """The weighted discrepancy of two domains' logits, ``(K_s, C)`` and ``(K_t, C)``."""
         settings = self.arguments
         distances = component_distances(source_logits, target_logits, per_class=settings.per_class)
-        return settings.negative * distances[0] + settings.positive * distances[1]
+        distance: Tensor = settings.negative * distances[0] + settings.positive * distances[1]
+        return distance
 
 
 def component_distances(source_logits: Tensor, target_logits: Tensor, *, per_class: bool = False) -> Tensor:

@@ -41,6 +41,7 @@ class MMD(DomainAdaptation):
     """
 
     Arguments: ClassVar[type] = MMDArguments
+    arguments: MMDArguments
 
     def losses(self, source: Prediction, target: Prediction, labels: Tensor, progress: float) -> Losses:
         """The squared discrepancy between the domains' features."""

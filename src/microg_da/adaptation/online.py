@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -40,6 +41,7 @@ class Online(TestTimeMethod):
     """
 
     Arguments: ClassVar[type] = OnlineArguments
+    arguments: OnlineArguments
 
     def begin(self, detector: ActionDetector) -> list[nn.Parameter]:
         """Set modes of layers, and choose the parameters that are changed.
@@ -156,10 +158,9 @@ def use_batch_statistics(layers: list[_BatchNorm]) -> None:
         layer.train()
 
 
-def affine_parameters(layers: Any) -> list[nn.Parameter]:
+def affine_parameters(layers: Iterable[nn.Module]) -> list[nn.Parameter]:
     """Scales and shifts of normalisation layers."""
-    pairs = ((layer.weight, layer.bias) for layer in layers)
-    return [parameter for pair in pairs for parameter in pair if parameter is not None]
+    return [parameter for layer in layers for parameter in layer.parameters(recurse=False)]
 
 
 def person_entropy(logits: Tensor) -> Tensor:

@@ -49,6 +49,7 @@ class PrototypeCalibration(SourceFree):
     """
 
     Arguments: ClassVar[type] = PrototypeCalibrationArguments
+    arguments: PrototypeCalibrationArguments
     has_companion: ClassVar[bool] = True
     groups: Tensor
 
@@ -101,6 +102,7 @@ class PrototypeRectification(TestTimeMethod):
     """
 
     Arguments: ClassVar[type] = PrototypeCalibrationArguments
+    arguments: PrototypeCalibrationArguments
 
     def __init__(
         self, arguments: PrototypeCalibrationArguments, task: Task, prototypes: Prototypes | None = None

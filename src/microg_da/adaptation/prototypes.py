@@ -58,7 +58,8 @@ class Prototypes(nn.Module):
         """``(K, C)`` similarity to the positive prototype less similarity to the negative one, for ``(K, D)``."""
         positive, negative = directions(self.sums)
         with torch.autocast(features.device.type, enabled=False):
-            return F.normalize(features.float(), dim=1) @ (positive - negative).T
+            margins: Tensor = F.normalize(features.float(), dim=1) @ (positive - negative).T
+            return margins
 
     def scores(self, features: Tensor) -> Tensor:
         """``(K, C)`` margins in spreads above the threshold: a positive one says that the person has the class."""

@@ -54,6 +54,7 @@ class RollTTA(TestTimeMethod):
     """
 
     Arguments: ClassVar[type] = RollTTAArguments
+    arguments: RollTTAArguments
 
     def __init__(self, arguments: RollTTAArguments, task: Task) -> None:
         super().__init__(arguments, task)

@@ -53,6 +53,7 @@ class SAR(Online):
     """
 
     Arguments: ClassVar[type] = SARArguments
+    arguments: SARArguments
     uninformed: Tensor
 
     def __init__(self, arguments: SARArguments, task: Task) -> None:
@@ -104,13 +105,13 @@ class SAR(Online):
         if not reliable.any():
             return prediction
         optimizer.zero_grad()
-        entropy[reliable].mean().backward()
+        torch.autograd.backward(entropy[reliable].mean())
         moved = climb(self._chosen, self.arguments.radius)
         optimizer.zero_grad()
         second = person_entropy(detect(detector, batch).logits)[reliable]
         still = second < margin
         if still.any():
-            second[still].mean().backward()
+            torch.autograd.backward(second[still].mean())
         descend(moved)
         if still.any():
             optimizer.step()

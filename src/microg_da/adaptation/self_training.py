@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar, TypedDict
 
 import torch
 from torch import Tensor
 
-from microg_da.adaptation.base import Losses, Task, forward_both, labels_of
+from microg_da.adaptation.base import Losses, Task, forward_both
 from microg_da.adaptation.losses import multilabel_bce
 from microg_da.adaptation.teacher import TeacherMethod
 from microg_da.errors import InputError
 from microg_da.models.detector import ActionDetector
-from microg_da.types import ClipBatch, ClipKey, PersonKey
+from microg_da.types import ClipBatch, ClipKey, LabelledClipBatch, PersonKey
 
 
 @dataclass
@@ -36,6 +36,13 @@ class SelfTrainingArguments:
     temperature: float = 1.0
 
 
+class LabelsOfRound(TypedDict):
+    """The labels of a round, for checkpoints: ``(video_id, frame_stamp, place)`` of each person, and ``(K, C)``."""
+
+    people: list[tuple[str, int, int]]
+    labels: Tensor
+
+
 class SelfTraining(TeacherMethod):
     """In rounds a teacher labels the target clips under several rolls, and the detector learns these soft labels.
 
@@ -49,6 +56,7 @@ class SelfTraining(TeacherMethod):
     """
 
     Arguments: ClassVar[type] = SelfTrainingArguments
+    arguments: SelfTrainingArguments
 
     def __init__(self, arguments: SelfTrainingArguments, task: Task) -> None:
         super().__init__(arguments, task)
@@ -78,11 +86,11 @@ class SelfTraining(TeacherMethod):
         super().after_training(detector)
         self.set_extra_state({"people": [], "labels": torch.zeros(0, self.task.num_classes)})
 
-    def get_extra_state(self) -> dict[str, Any]:
+    def get_extra_state(self) -> LabelsOfRound:
         """The labels of the round, so that a stage resumed in the middle of one continues with them."""
         return {"people": [(*person.keyframe, person.place) for person in self._rows], "labels": self._labels}
 
-    def set_extra_state(self, state: dict[str, Any]) -> None:
+    def set_extra_state(self, state: LabelsOfRound) -> None:
         """Take up the labels of the round."""
         people = [PersonKey(ClipKey(video_id, stamp), place) for video_id, stamp, place in state["people"]]
         self._rows = {person: row for row, person in enumerate(people)}
@@ -105,13 +113,13 @@ class SelfTraining(TeacherMethod):
         return self._labels[rows]
 
     def training_losses(
-        self, detector: ActionDetector, source: ClipBatch, target: ClipBatch, progress: float
+        self, detector: ActionDetector, source: LabelledClipBatch, target: ClipBatch, progress: float
     ) -> Losses:
         """The supervised loss of the source, and that of the target with its labels of this round."""
         labels = self.labels_of(target.people).to(target.boxes.device)
         of_source, of_target = forward_both(detector, source, target)
         return {
-            "supervised": multilabel_bce(of_source.logits, labels_of(source)),
+            "supervised": multilabel_bce(of_source.logits, source.labels),
             "pseudo_label": self.arguments.weight * multilabel_bce(of_target.logits, labels),
         }
 

@@ -24,6 +24,7 @@ class SHOT(SourceFree):
     """
 
     Arguments: ClassVar[type] = SourceFreeArguments
+    arguments: SourceFreeArguments
 
     def losses(self, target: Prediction, progress: float) -> Losses:
         """``entropy``, ``prior`` and ``pseudo_label``."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -45,8 +45,9 @@ class SourceFree(SourceFreeAdaptation):
     """
 
     Arguments: ClassVar[type] = SourceFreeArguments
+    arguments: SourceFreeArguments
 
-    def __init__(self, arguments: Any, task: Task) -> None:
+    def __init__(self, arguments: SourceFreeArguments, task: Task) -> None:
         super().__init__(arguments, task)
         if not 0 <= arguments.memory < 1:
             raise InputError(f"adaptation.args.memory={arguments.memory:g}: expected a share in [0, 1).")

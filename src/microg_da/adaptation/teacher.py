@@ -6,7 +6,7 @@ import copy
 import math
 from collections.abc import Iterable, Iterator
 from itertools import chain
-from typing import Any
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -78,15 +78,22 @@ class Teacher(nn.Module):
         return predict_over_rolls(self.network, batch, rolls, temperature).logits
 
 
+class TeacherArguments(Protocol):
+    """What the arguments of every method with a teacher have."""
+
+    decay: float
+
+
 class TeacherMethod(DomainAdaptation):
     """A method with a teacher, whose weights are what is validated and in the end handed over.
 
-    The arguments have a field ``decay``.
+    Its arguments are :class:`TeacherArguments`.
     """
 
+    arguments: TeacherArguments
     teacher: Teacher | None
 
-    def __init__(self, arguments: Any, task: Task) -> None:
+    def __init__(self, arguments: TeacherArguments, task: Task) -> None:
         super().__init__(arguments, task)
         self.teacher = None
 

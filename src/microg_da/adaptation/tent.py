@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import nn
 from torch.optim import Optimizer
 
@@ -36,6 +37,6 @@ class Tent(Online):
         """One step down the entropy."""
         prediction = detect(detector, batch)
         optimizer.zero_grad()
-        person_entropy(prediction.logits).mean().backward()
+        torch.autograd.backward(person_entropy(prediction.logits).mean())
         optimizer.step()
         return prediction

@@ -98,7 +98,8 @@ def _opacity(batch: ClipBatch, margin: float) -> Tensor:
 def _mean_inside(planes: Tensor, batch: ClipBatch) -> Tensor:
     """``(K,)`` the mean of a person's plane inside their box."""
     regions = torch.cat([batch.clip_index[:, None].to(planes), batch.boxes.to(planes)], dim=1)
-    return roi_align(planes[:, None], regions, output_size=1, aligned=True).flatten()
+    means: Tensor = roi_align(planes[:, None], regions, output_size=1, aligned=True)
+    return means.flatten()
 
 
 def _blend(below: Tensor, above: Tensor, opacity: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ from torch.optim import Optimizer
 from microg_da.adaptation.base import Task, detect
 from microg_da.adaptation.online import Online, OnlineArguments
 from microg_da.errors import InputError
-from microg_da.models.backbone import Backbone
+from microg_da.models.backbone import Backbone, StageOutput
 from microg_da.models.detector import ActionDetector
 from microg_da.types import ClipBatch
 
@@ -50,6 +50,7 @@ class ViTTA(Online):
     """
 
     Arguments: ClassVar[type] = ViTTAArguments
+    arguments: ViTTAArguments
     source_statistics: Tensor
 
     def __init__(self, arguments: ViTTAArguments, task: Task) -> None:
@@ -113,7 +114,7 @@ class ViTTA(Online):
         loss = alignment_loss(statistics, self.source_statistics)
         loss = loss + self.arguments.consistency * disagreement(*logits.float().chunk(2))
         optimizer.zero_grad()
-        loss.backward()
+        torch.autograd.backward(loss)
         optimizer.step()
 
     def _stages(self, detector: ActionDetector) -> tuple[str, ...]:
@@ -137,7 +138,7 @@ def feature_maps(backbone: Backbone, stages: Iterable[str]) -> Iterator[list[Ten
         maps.append(pathway)
         return pathway
 
-    def hook(stage: nn.Module, inputs: Any, output: Any) -> None:
+    def hook(stage: nn.Module, inputs: object, output: StageOutput) -> None:
         backbone.adapt(output, [record, record])
 
     handles = [backbone.get_submodule(stage).register_forward_hook(hook) for stage in stages]

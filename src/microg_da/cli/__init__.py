@@ -33,7 +33,7 @@ COMMANDS = {
     "compare": "set runs side by side: seeds averaged, paired differences",
     "roll-response": "test a run's detector under every camera roll",
     "audit": "say what is wrong or leaking in a data set, and what is in it",
-    "split": "divide clips into train, val and test, no source video on two sides",
+    "split": "divide clips into train, val and test, no source video in two splits",
     "prepare": "make a training tree from MicroG-4M as released",
     "fuse": "make one calibrated file of detections out of several models'",
     "list": "show the models, adaptations, experiments, data sets, … there are",
@@ -45,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     argv = list(sys.argv[1:] if argv is None else argv)
     try:
         args = _parse(argv)
-        return args.run(args)
+        return int(args.run(args))
     except InputError as error:
         print(f"microg_da: {error}", file=sys.stderr)
         return 2

@@ -3,10 +3,37 @@
 from __future__ import annotations
 
 import argparse
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypedDict
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     import pandas as pd
+
+    from microg_da.data.score_kinds import ScoreKind
+    from microg_da.evaluation.protocols import Protocol, Scores
+    from microg_da.evaluation.uncertainty import Bootstrap
+    from microg_da.taxonomy import Taxonomy
+
+    Tables = tuple[pd.DataFrame, pd.DataFrame]
+
+
+class _Options(TypedDict):
+    """How detections are scored."""
+
+    protocol: Protocol
+    taxonomy: Taxonomy
+    scores: ScoreKind | None
+
+
+@dataclass(frozen=True)
+class _Resamples:
+    """What the bootstrap drew: by source video, by keyframe as if these were independent, and by part of the data."""
+
+    source: Bootstrap
+    keyframe: Bootstrap
+    parts: Mapping[str, Bootstrap]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -31,14 +58,13 @@ def run(args: argparse.Namespace) -> int:
     from microg_da.errors import InputError, unknown_name
     from microg_da.evaluation.breakdown import BREAKDOWNS, domains_of, partition
     from microg_da.evaluation.protocols import evaluate, evaluate_part, get_protocol
-    from microg_da.evaluation.uncertainty import bootstrap
     from microg_da.taxonomy import get_taxonomy
 
     if args.resamples < 1:
         raise InputError("evaluate: --resamples must be 1 or more")
     if args.by and args.by not in BREAKDOWNS:
         raise unknown_name("breakdown", args.by, BREAKDOWNS, where="--by")
-    options = {
+    options: _Options = {
         "protocol": get_protocol(args.protocol),
         "taxonomy": get_taxonomy(args.taxonomy),
         "scores": args.scores,
@@ -46,53 +72,44 @@ def run(args: argparse.Namespace) -> int:
     detections = _without(read_detections(args.detections), args.exclude)
     ground_truth = _without(read_annotations(args.ground_truth), args.exclude)
     scores = evaluate(detections, ground_truth, **options)
-    tables = {}
+    tables: Mapping[str, Tables] = {}
     if args.by and args.by not in ("class", "group"):
         domains = domains_of(read_actions(args.actions)) if args.actions else None
         tables = partition(detections, ground_truth, args.by, domains)
     parts = {name: evaluate_part(*part, **options) for name, part in tables.items()}
-    intervals = {}
-    if args.ci:
-        intervals = _intervals(detections, ground_truth, args.resamples, options)
-        intervals["parts"] = {
-            name: bootstrap(*part, resamples=args.resamples, **options).intervals() for name, part in tables.items()
-        }
-    (_print_json if args.json else _print_tables)(scores, args.by, parts, intervals)
+    drawn = _resample((detections, ground_truth), tables, args.resamples, options) if args.ci else None
+    (_print_json if args.json else _print_tables)(scores, args.by, parts, drawn)
     if args.figure:
         everything = tables or {"all": (detections, ground_truth)}
         _draw(args.figure, everything, options, args.resamples if args.ci else 0)
     return 0
 
 
-def _intervals(
-    detections: pd.DataFrame, ground_truth: pd.DataFrame, resamples: int, options: dict[str, Any]
-) -> dict[str, Any]:
-    """Intervals over source videos and, to show the difference, over keyframes as if they were independent."""
+def _resample(everything: Tables, parts: Mapping[str, Tables], resamples: int, options: _Options) -> _Resamples:
     from microg_da.evaluation.uncertainty import bootstrap
 
-    found: dict[str, Any] = {}
-    for by in ("source", "keyframe"):
-        drawn = bootstrap(detections, ground_truth, cluster_by=by, resamples=resamples, **options)
-        found[by] = {"num_clusters": drawn.num_clusters, **drawn.intervals()}
-        if by == "source":
-            found["per_class"] = drawn.class_intervals().to_dict("records")
-    return found
+    return _Resamples(
+        source=bootstrap(*everything, cluster_by="source", resamples=resamples, **options),
+        keyframe=bootstrap(*everything, cluster_by="keyframe", resamples=resamples, **options),
+        parts={name: bootstrap(*part, resamples=resamples, **options) for name, part in parts.items()},
+    )
 
 
-def _draw(path: str, parts: dict[str, Any], options: dict[str, Any], resamples: int) -> None:
+def _draw(path: str, parts: Mapping[str, Tables], options: _Options, resamples: int) -> None:
     """Score every part by both protocols and draw them."""
     from microg_da.evaluation.protocols import PROTOCOLS, evaluate_part
     from microg_da.evaluation.uncertainty import bootstrap
     from microg_da.reporting.score_figure import write_score_figure
 
-    scores: dict[str, Any] = {}
-    intervals: dict[str, Any] = {}
+    scores: dict[str, dict[str, Scores]] = {}
+    intervals: dict[str, dict[str, dict[str, tuple[float, float]]]] = {}
     for name, protocol in PROTOCOLS.items():
-        chosen = {**options, "protocol": protocol}
+        chosen: _Options = {**options, "protocol": protocol}
         scores[name] = {part: evaluate_part(*tables, **chosen) for part, tables in parts.items()}
         if resamples:
-            drawn = {part: bootstrap(*tables, resamples=resamples, **chosen) for part, tables in parts.items()}
-            intervals[name] = {part: found.intervals() for part, found in drawn.items()}
+            intervals[name] = {
+                part: bootstrap(*tables, resamples=resamples, **chosen).intervals() for part, tables in parts.items()
+            }
     write_score_figure(scores, path, intervals or None)
 
 
@@ -105,40 +122,53 @@ def _without(table: pd.DataFrame, excluded: str | None) -> pd.DataFrame:
     return table[(marked["_merge"] == "left_only").to_numpy()]
 
 
-def _print_json(scores: Any, by: str | None, parts: dict[str, Any], intervals: dict[str, Any]) -> None:
+def _print_json(scores: Scores, by: str | None, parts: Mapping[str, Scores], drawn: _Resamples | None) -> None:
     from microg_da.files import to_json
 
-    answer = scores.as_dict(per_class=by == "class")
+    answer = scores.as_dict(per_class=False)
+    if by == "class":
+        classes = scores.per_class.to_dict("records")
+        if drawn is not None:
+            bounds = drawn.source.class_intervals().to_dict("records")
+            classes = [values | limits for values, limits in zip(classes, bounds, strict=True)]
+        answer["per_class"] = classes
     if by == "group":
         answer["per_group"] = scores.by_group().to_dict("records")
     if parts:
         answer["by"] = by
-        answer["parts"] = [{"part": name, **part.as_dict(per_class=False)} for name, part in parts.items()]
-        for part in answer["parts"] if intervals else ():
-            part["intervals"] = intervals["parts"][part["part"]]
-    if intervals:
-        classes = intervals["per_class"]
-        answer["intervals"] = {drawn: intervals[drawn] for drawn in ("source", "keyframe")}
-        if by == "class":
-            answer["per_class"] = [row | bounds for row, bounds in zip(answer["per_class"], classes, strict=True)]
+        answer["parts"] = [
+            {
+                "part": name,
+                **part.as_dict(per_class=False),
+                **({} if drawn is None else {"intervals": drawn.parts[name].intervals()}),
+            }
+            for name, part in parts.items()
+        ]
+    if drawn is not None:
+        answer["intervals"] = {
+            name: {"num_clusters": found.num_clusters, **found.intervals()}
+            for name, found in (("source", drawn.source), ("keyframe", drawn.keyframe))
+        }
     print(to_json(answer))
 
 
-def _print_tables(scores: Any, by: str | None, parts: dict[str, Any], intervals: dict[str, Any]) -> None:
+def _print_tables(scores: Scores, by: str | None, parts: Mapping[str, Scores], drawn: _Resamples | None) -> None:
     from microg_da.reporting import score_tables
     from microg_da.terminal import output_console
 
     console = output_console()
     score_tables.print_scores(scores, console)
-    for cluster, title in (("source", "source videos"), ("keyframe", "keyframes, as if independent")):
-        if intervals:
-            clusters = f"{intervals[cluster]['num_clusters']:,} {title}"
-            score_tables.print_intervals(intervals[cluster], clusters, console)
+    if drawn is not None:
+        for found, title in (
+            (drawn.source, "source videos"),
+            (drawn.keyframe, "keyframes, as if independent"),
+        ):
+            score_tables.print_intervals(found.intervals(), f"{found.num_clusters:,} {title}", console)
     if by == "class":
         score_tables.print_classes(scores, console)
     elif by == "group":
         score_tables.print_groups(scores.by_group(), console)
     elif parts:
         score_tables.print_parts(parts, str(by), console)
-        for name, found in intervals.get("parts", {}).items():
-            score_tables.print_intervals(found, f"the source videos of {name}", console)
+        for name, found in drawn.parts.items() if drawn is not None else ():
+            score_tables.print_intervals(found.intervals(), f"the source videos of {name}", console)

@@ -50,11 +50,10 @@ def run(args: argparse.Namespace) -> int:
         names=names,
     )
     write_detections(fused.detections, args.output)
-    report = {"output": str(args.output), **fused.report}
     if args.json:
-        print(to_json(report))
+        print(to_json({"output": str(args.output), **fused.report}))
     else:
         from microg_da.reporting.score_tables import print_fusion
 
-        print_fusion(report)
+        print_fusion(fused.report, args.output)
     return 0

@@ -66,6 +66,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _measure(folder: str, output: Path, args: argparse.Namespace, console: Console) -> Any:
     """Measure one run and write JSON, CSV and the figure."""
+    from microg_da.allocator import keep_freed_memory
     from microg_da.files import replacing, to_json
     from microg_da.inference.roll_response import even_angles, measure_roll_response
     from microg_da.reporting.roll import roll_table, write_roll_figure
@@ -73,12 +74,20 @@ def _measure(folder: str, output: Path, args: argparse.Namespace, console: Conso
     from microg_da.taxonomy import GROUP_NAMES
     from microg_da.terminal import output_console, print_table, progress_bar
 
+    keep_freed_memory()
     angles = even_angles(args.angles)
     loaded = load_run_detector(folder, args.variant)
     name = f"{loaded.variant}_{_file_name(args.data) if args.data else args.domain}"
     with progress_bar(console) as progress:
         response, facts = measure_roll_response(
-            loaded, angles, output / f"{name}.json", domain=args.domain, data=args.data, progress=progress
+            loaded.predictor,
+            loaded.run.config,
+            angles,
+            output / f"{name}.json",
+            facts=loaded.facts(),
+            domain=args.domain,
+            data=args.data,
+            progress=progress,
         )
     with replacing(output / f"{name}.csv") as temporary:
         response.as_table().to_csv(temporary, index=False)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from typing import TYPE_CHECKING, Any
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -18,6 +19,25 @@ WARNING = (
     "A baseline that has seen references knows their style; do not rank it against a zero-shot model. "
     "It says how far the benchmark can be answered without the video."
 )
+
+
+@dataclass(frozen=True)
+class _Scored:
+    """A system, what it saw, and what it reached."""
+
+    name: str
+    saw: str
+    scores: TextScores
+
+
+@dataclass(frozen=True)
+class _About:
+    """What was scored and how; keys of the JSON output."""
+
+    task: str
+    protocol: str
+    items: int
+    notes: list[str]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -50,74 +70,74 @@ def run(args: argparse.Namespace) -> int:
     metrics = _listed(args.metrics) or [*DEFAULT_METRICS, *(["bertscore"] if args.bertscore_model else [])]
     references = read_references(args.references, args.task)
     notes = [f"references: {note}" for note in references.notes]
-    systems: list[dict[str, Any]] = []
+    said: list[tuple[str, str, list[str]]] = []
     scorer = Scorer(references.table, metrics, args.protocol, args.bertscore_model)
     if args.predictions:
         predictions, repeated = read_texts(args.predictions, args.task)
         texts, coverage = match(predictions, references, args.missing, args.predictions)
         notes += [*(f"predictions: {note}" for note in repeated), f"coverage: {coverage}"]
-        systems.append({"name": MODEL, "saw": "whatever the model saw", "texts": texts})
+        said.append((MODEL, "whatever the model saw", texts))
     if args.baselines:
-        systems += _baselines(references, "sbert" in metrics)
+        said += _baselines(references, "sbert" in metrics)
         notes.append(WARNING)
-    for system in systems:
-        system["scores"] = scorer.score(system.pop("texts"), _listed(args.by), args.ci)
+    systems = [_Scored(name, saw, scorer.score(texts, _listed(args.by), args.ci)) for name, saw, texts in said]
     absent = {} if "bertscore" in metrics else {"bertscore": "not computed: needs --bertscore-model DIR"}
-    about = {"task": args.task, "protocol": args.protocol, "items": len(references.table), "notes": notes}
+    about = _About(args.task, args.protocol, len(references.table), notes)
     (_print_json if args.json else _print_tables)(about, systems, absent)
     return 0
 
 
-def _baselines(references: References, embeddings: bool) -> Iterator[dict[str, Any]]:
+def _baselines(references: References, embeddings: bool) -> Iterator[tuple[str, str, list[str]]]:
+    """Name, what it saw, and texts of each blind baseline."""
     from microg_da.text.baselines import baselines
     from microg_da.text.sbert import shared_embedder
 
     for baseline in baselines(references.table, references.task, shared_embedder() if embeddings else None):
-        yield {"name": baseline.name, "saw": baseline.saw, "texts": baseline.texts}
+        yield baseline.name, baseline.saw, baseline.texts
 
 
 def _listed(text: str | None) -> list[str]:
     return [word.strip() for word in (text or "").split(",") if word.strip()]
 
 
-def _print_json(about: dict[str, Any], systems: list[dict[str, Any]], absent: dict[str, str]) -> None:
+def _print_json(about: _About, systems: list[_Scored], absent: dict[str, str]) -> None:
     from microg_da.files import to_json
     from microg_da.text.scoring import as_dict
 
-    rows = [{"name": one["name"], "saw": one["saw"], **as_dict(one["scores"])} for one in systems]
-    print(to_json({**about, "not_computed": absent, "systems": rows}))
+    rows = [{"name": one.name, "saw": one.saw, **as_dict(one.scores)} for one in systems]
+    print(to_json({**asdict(about), "not_computed": absent, "systems": rows}))
 
 
-def _print_tables(about: dict[str, Any], systems: list[dict[str, Any]], absent: dict[str, str]) -> None:
+def _print_tables(about: _About, systems: list[_Scored], absent: dict[str, str]) -> None:
     from microg_da.terminal import output_console
 
     console = output_console()
-    sets = {"overall": f"all {about['items']:,} items", "headline": "mean over source videos"}
-    if about["task"] == "vqa":
+    sets = {"overall": f"all {about.items:,} items", "headline": "mean over source videos"}
+    if about.task == "vqa":
         sets["headline"] += ", answerable items"
         sets = {"overall": sets["overall"], "answerable": "answerable items", "headline": sets["headline"]}
     for attribute, title in sets.items():
-        _print_set(console, f"{about['task']}, protocol {about['protocol']}: {title}", attribute, systems)
+        _print_set(console, f"{about.task}, protocol {about.protocol}: {title}", attribute, systems)
     for system in systems:
-        for by, parts in system["scores"].parts.items():
-            _print_parts(console, f"{system['name']}, by {by}", parts)
-    for note in [*about["notes"], *(f"{name}: {reason}" for name, reason in absent.items())]:
+        for by, parts in system.scores.parts.items():
+            _print_parts(console, f"{system.name}, by {by}", parts)
+    for note in [*about.notes, *(f"{name}: {reason}" for name, reason in absent.items())]:
         console.print(note, highlight=False, markup=False)
 
 
-def _print_set(console: Console, title: str, attribute: str, systems: list[dict[str, Any]]) -> None:
+def _print_set(console: Console, title: str, attribute: str, systems: list[_Scored]) -> None:
     from rich.table import Table
 
     from microg_da.terminal import print_table
 
-    metrics = list(systems[0]["scores"].overall)
+    metrics = list(systems[0].scores.overall)
     table = Table("system", "saw", *metrics, title=title, title_justify="left")
     for column in table.columns[2:]:
         column.justify, column.no_wrap = "right", True
     for system in systems:
-        scores: TextScores = system["scores"]
+        scores = system.scores
         values, intervals = getattr(scores, attribute), scores.intervals.get(attribute, {})
-        table.add_row(system["name"], system["saw"], *(_cell(values[name], intervals.get(name)) for name in metrics))
+        table.add_row(system.name, system.saw, *(_cell(values[name], intervals.get(name)) for name in metrics))
     print_table(table, console)
 
 

@@ -21,7 +21,8 @@ import numpy as np
 import pandas as pd
 
 from microg_da.data.score_kinds import ScoreKind, check_kind, declare_scores, declared_scores
-from microg_da.data.table_checks import BOX, TEXT, Place, check_boxes, check_values, reject
+from microg_da.data.table_checks import BOX as BOX
+from microg_da.data.table_checks import TEXT, Place, check_boxes, check_values, reject
 from microg_da.errors import InputError, nearest
 from microg_da.files import replacing
 from microg_da.taxonomy import Taxonomy

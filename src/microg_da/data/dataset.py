@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 import pandas as pd
 import torch
+from torch import Tensor
 from torch.utils.data import Dataset, get_worker_info
 
 from microg_da.data.annotations import BOX, KEYFRAME
@@ -84,7 +85,7 @@ class Timing:
 
 
 class ClipDataset(Dataset[Clip]):
-    """One :class:`~microg_da.types.Clip` per keyframe.
+    """One clip per keyframe: :class:`~microg_da.types.LabelledClip` with labels, else :class:`~microg_da.types.Clip`.
 
     Everything is held in arrays, which worker processes share. What is random depends on seed, epoch and index only,
     so that any number of workers gives the same clips.
@@ -152,8 +153,8 @@ class ClipDataset(Dataset[Clip]):
         self._labels = None if labels is None else labels[order]
         self._first_box = np.concatenate([[0], np.cumsum(np.bincount(keyframe, minlength=len(first)))])
         # Shared memory: workers see the epoch change, and the main process sees what they could not read.
-        self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
-        self._unreadable = torch.zeros(len(first), dtype=torch.bool).share_memory_()
+        self._epoch = _shared(torch.zeros((), dtype=torch.int64))
+        self._unreadable = _shared(torch.zeros(len(first), dtype=torch.bool))
 
     def __len__(self) -> int:
         return len(self._stamps)
@@ -266,15 +267,15 @@ class ClipDataset(Dataset[Clip]):
         table_boxes = self._boxes[rows]
         frames, boxes, kept = view(images, places, table_boxes)
         key = ClipKey(self._name(place), self._stamps[place].item())
-        return Clip(
+        clip = Clip(
             frames=frames,
             boxes=boxes,
             table_boxes=torch.from_numpy(table_boxes)[kept],
-            labels=None if self._labels is None else torch.from_numpy(self._labels[rows])[kept].float(),
             key=key,
             people=tuple(PersonKey(key, number) for number in kept.nonzero()[:, 0].tolist()),
             zoomed=isinstance(self.views, RandomViews),
         )
+        return clip if self._labels is None else clip.with_labels(torch.from_numpy(self._labels[rows])[kept].float())
 
     def _read(self, place: int, min_short_side: int | None) -> tuple[Iterator[np.ndarray], np.ndarray]:
         """The distinct frames of a window, and which of them stands at each place."""
@@ -306,3 +307,8 @@ def multi_hot(annotations: pd.DataFrame, taxonomy: Taxonomy) -> tuple[pd.DataFra
     labels = np.zeros((person.max(initial=-1) + 1, len(taxonomy)), np.uint8)
     labels[person[known], column[known]] = 1
     return people.drop_duplicates().reset_index(drop=True), labels
+
+
+def _shared(values: Tensor) -> Tensor:
+    values.untyped_storage().share_memory_()
+    return values

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import cv2
 import numpy as np
@@ -15,6 +15,9 @@ from PIL import Image
 
 from microg_da.errors import InputError
 from microg_da.files import inside
+
+if TYPE_CHECKING:
+    import av
 
 VIDEO_SUFFIXES = (".mp4", ".mkv", ".webm", ".avi", ".mov")
 
@@ -262,11 +265,14 @@ class VideoIndex:
                 raise
             raise InputError(f"{self.path}: cannot be decoded ({error}). Download or copy it again.") from error
 
-    def _pixels(self, frame, min_short_side: int | None) -> np.ndarray:  # type: ignore[no-untyped-def]
+    def _pixels(self, frame: av.VideoFrame, min_short_side: int | None) -> np.ndarray:
         height, width = self.size
         factor = 1 if min_short_side is None else max(1, min(height, width) // min_short_side)
         smooth = "AREA" if factor > 1 else "BILINEAR"
-        return frame.to_ndarray(format="bgr24", width=width // factor, height=height // factor, interpolation=smooth)
+        pixels: np.ndarray = frame.to_ndarray(
+            format="bgr24", width=width // factor, height=height // factor, interpolation=smooth
+        )
+        return pixels
 
 
 @lru_cache(maxsize=512)

@@ -11,7 +11,7 @@ import hashlib
 import json
 import logging
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 from microg_da.errors import unknown_name
 from microg_da.files import write_json
@@ -60,17 +60,19 @@ def declared_scores(path: str | Path) -> ScoreKind | None:
             sidecar(path).name,
         )
         return None
-    check_kind(statement.get("scores"), where=str(sidecar(path)))
-    return statement["scores"]
+    return check_kind(statement.get("scores"), where=str(sidecar(path)))
 
 
-def check_kind(kind: Any, where: str = "") -> None:
-    """Refuse anything but the kinds of scores."""
-    if kind not in SCORE_KINDS:
-        raise unknown_name("kind of scores", str(kind), SCORE_KINDS, where)
+def check_kind(kind: object, where: str = "") -> ScoreKind:
+    """The kind of scores that a value names; anything else raises :class:`InputError`."""
+    if kind == "logit":
+        return "logit"
+    if kind == "probability":
+        return "probability"
+    raise unknown_name("kind of scores", str(kind), SCORE_KINDS, where)
 
 
-def _statement(path: str | Path) -> dict[str, Any] | None:
+def _statement(path: str | Path) -> dict[str, object] | None:
     """The content of the JSON file; None if there is none, or it is another program's."""
     try:
         content = json.loads(sidecar(path).read_text(encoding="utf-8"))

@@ -90,11 +90,11 @@ def check_boxes(table: pd.DataFrame, where: Place, largest: float | None) -> Non
     boxes = table[BOX].to_numpy(np.float64)
     outside = (boxes < 0) | (boxes > (np.inf if largest is None else largest))
     unit = "pixels, 0 or more" if largest is None else "fractions of the image, in [0, 1]"
-    reject(outside.any(axis=1), where, f"box outside the image; coordinates are {unit}")
-    reject((boxes[:, :2] >= boxes[:, 2:]).any(axis=1), where, "box without area; x1 < x2 and y1 < y2 are needed")
+    reject(np.any(outside, axis=1), where, f"box outside the image; coordinates are {unit}")
+    reject(np.any(boxes[:, :2] >= boxes[:, 2:], axis=1), where, "box without area; x1 < x2 and y1 < y2 are needed")
 
 
-def reject(bad: pd.Series | np.ndarray, where: Place, problem: str) -> None:
+def reject(bad: pd.Series | np.ndarray | np.bool_, where: Place, problem: str) -> None:
     """Raise if any row is bad, naming the first and counting the others."""
     rows = np.flatnonzero(np.asarray(bad))
     if rows.size:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypedDict
 
 import numpy as np
 import pandas as pd
@@ -18,6 +19,17 @@ from microg_da.taxonomy import Taxonomy
 # A whole vector of scores given to several boxes alike, to the last digit, is no coincidence from this many on.
 MIN_CLASSES_FOR_BLINDNESS = 10
 PROBABILITY_LIMIT = 1e-7
+
+
+class BoxCounts(TypedDict):
+    """How many boxes a model has, misses and has alone, and saw nothing of; how many of its rows were left out."""
+
+    boxes: int
+    missing: int
+    extra: int
+    blind: int
+    repeated_rows: int
+    ignored_rows: int
 
 
 @dataclass(frozen=True)
@@ -35,7 +47,7 @@ class Aligned:
     boxes: pd.DataFrame
     logits: np.ndarray
     seen: np.ndarray
-    counts: list[dict[str, int]]
+    counts: list[BoxCounts]
 
 
 def align(tables: Sequence[pd.DataFrame], taxonomy: Taxonomy, scores: ScoreKind | None = None) -> Aligned:
@@ -65,7 +77,7 @@ def align(tables: Sequence[pd.DataFrame], taxonomy: Taxonomy, scores: ScoreKind 
     blind = np.stack([_blind(values, present) for values, present in zip(logits, spoken, strict=True)])
     seen = (spoken & ~blind).any(axis=0)
     blind &= seen
-    counts = [
+    counts: list[BoxCounts] = [
         {
             "boxes": int(spoken[i].sum()),
             "missing": int((~spoken[i]).sum()),
@@ -116,7 +128,8 @@ def _stack(
 
 def _blind(values: np.ndarray, present: np.ndarray) -> np.ndarray:
     repeated = pd.DataFrame(values).duplicated(keep=False).to_numpy()
-    return repeated & present & ((~np.isnan(values)).sum(axis=1) >= MIN_CLASSES_FOR_BLINDNESS)
+    blind: np.ndarray = repeated & present & ((~np.isnan(values)).sum(axis=1) >= MIN_CLASSES_FOR_BLINDNESS)
+    return blind
 
 
 def _fill(logits: np.ndarray) -> np.ndarray:
@@ -140,4 +153,5 @@ def _logits(table: pd.DataFrame, scores: ScoreKind | None) -> pd.DataFrame:
 
 def _logit(probability: np.ndarray) -> np.ndarray:
     clipped = np.clip(probability, PROBABILITY_LIMIT, 1 - PROBABILITY_LIMIT)
-    return np.log(clipped) - np.log1p(-clipped)
+    logits: np.ndarray = np.log(clipped) - np.log1p(-clipped)
+    return logits

@@ -56,7 +56,8 @@ class Calibration:
     def margin(self, logits: np.ndarray) -> np.ndarray:
         """(R, C) logits of the probabilities, bent so that no two distinct ones round to the same probability."""
         z = self.scale * (logits - self.threshold)
-        return LARGEST_LOGIT * np.tanh(z / LARGEST_LOGIT)
+        bent: np.ndarray = LARGEST_LOGIT * np.tanh(z / LARGEST_LOGIT)
+        return bent
 
 
 def fit_calibration(
@@ -112,25 +113,29 @@ def class_thresholds(z: np.ndarray, labels: np.ndarray) -> np.ndarray:
     line = level + slope * log_count
     own = GRID[_smooth(f1).argmax(axis=0)]
     trust = np.where(known, positives / (positives + THRESHOLD_STRENGTH), 0.0)
-    return line + trust * (own - line)
+    threshold: np.ndarray = line + trust * (own - line)
+    return threshold
 
 
 def _f1_at(z: np.ndarray, labels: np.ndarray, grid: np.ndarray) -> np.ndarray:
     """(G, C) F1 of each class at each threshold of a grid."""
     hits = np.stack([((z >= t) & labels).sum(axis=0) for t in grid])
     guesses = np.stack([(z >= t).sum(axis=0) for t in grid])
-    return 2 * hits / np.maximum(guesses + labels.sum(axis=0), 1)
+    f1: np.ndarray = 2 * hits / np.maximum(guesses + labels.sum(axis=0), 1)
+    return f1
 
 
 def _look_up(f1: np.ndarray, threshold: np.ndarray) -> np.ndarray:
     nearest = np.clip(np.rint((threshold - GRID[0]) / (GRID[1] - GRID[0])).astype(int), 0, len(GRID) - 1)
-    return f1[nearest, np.arange(f1.shape[1])]
+    found: np.ndarray = f1[nearest, np.arange(f1.shape[1])]
+    return found
 
 
 def _smooth(f1: np.ndarray) -> np.ndarray:
     distance = GRID[:, None] - GRID
     kernel = np.exp(-0.5 * (distance / SMOOTHING) ** 2)
-    return kernel @ f1 / kernel.sum(axis=1, keepdims=True)
+    smoothed: np.ndarray = kernel @ f1 / kernel.sum(axis=1, keepdims=True)
+    return smoothed
 
 
 def _prior_shift(
@@ -147,7 +152,8 @@ def _prior_shift(
     z, target = (scale * values + fit.bias + fit.class_bias for values in (logits, target_logits))
     prior = np.clip(estimate(z, target, source), source / 5, np.minimum(source * 5, 0.95))
     shift = np.log(prior / (1 - prior)) - np.log(source / (1 - source))
-    return shift * positives / (positives + PRIOR_STRENGTH)
+    shrunk: np.ndarray = shift * positives / (positives + PRIOR_STRENGTH)
+    return shrunk
 
 
 def em_prior(_: np.ndarray, target: np.ndarray, source: np.ndarray) -> np.ndarray:

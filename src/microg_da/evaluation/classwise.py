@@ -32,15 +32,15 @@ def average_precision(
     hits = np.take_along_axis(matched, order, axis=0)
     precision = np.cumsum(hits, axis=0) / np.arange(1, len(hits) + 1)[:, None]
     envelope = np.maximum.accumulate(precision[::-1], axis=0)[::-1]
-    return _divide((envelope * hits).sum(axis=0), support)
+    return divide((envelope * hits).sum(axis=0), support)
 
 
 def f1_and_recall(predicted: np.ndarray, truth: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """(C,) F1 and (C,) recall of (R, C) bool predictions; 0 where nothing was predicted and nothing was true."""
     hits = (predicted & truth).sum(axis=0)
     positives, guesses = truth.sum(axis=0), predicted.sum(axis=0)
-    f1 = np.nan_to_num(_divide(2 * hits, positives + guesses))
-    return f1, np.nan_to_num(_divide(hits, positives))
+    f1 = divide_or_zero(2 * hits, positives + guesses)
+    return f1, divide_or_zero(hits, positives)
 
 
 def auroc(scores: np.ndarray, truth: np.ndarray) -> np.ndarray:
@@ -49,7 +49,7 @@ def auroc(scores: np.ndarray, truth: np.ndarray) -> np.ndarray:
     positives = truth.sum(axis=0)
     negatives = len(truth) - positives
     wins = (ranks * truth).sum(axis=0) - positives * (positives + 1) / 2
-    return _divide(wins, positives * negatives)
+    return divide(wins, positives * negatives)
 
 
 def count_ties(scores: np.ndarray) -> int:
@@ -60,5 +60,13 @@ def count_ties(scores: np.ndarray) -> int:
     return int((np.concatenate([equal, padding]) | np.concatenate([padding, equal])).sum())
 
 
-def _divide(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    return np.divide(a, b, out=np.full(np.shape(a), np.nan), where=np.asarray(b) > 0)
+def divide(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """The quotient ``a / b``; NaN where ``b`` is not positive."""
+    quotient: np.ndarray = np.divide(a, b, out=np.full(np.shape(a), np.nan), where=np.asarray(b) > 0)
+    return quotient
+
+
+def divide_or_zero(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """The quotient ``a / b``; 0 where ``b`` is not positive."""
+    quotient: np.ndarray = np.nan_to_num(divide(a, b))
+    return quotient

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 import pandas as pd
@@ -12,7 +12,7 @@ import pandas as pd
 from microg_da.data.annotations import KEYFRAME, source_videos
 from microg_da.data.score_kinds import ScoreKind
 from microg_da.errors import InputError
-from microg_da.evaluation.alignment import Aligned, align, to_table
+from microg_da.evaluation.alignment import Aligned, BoxCounts, align, to_table
 from microg_da.evaluation.calibration import Calibration, fit_calibration
 from microg_da.evaluation.checks import require_common_keyframes
 from microg_da.evaluation.logistic import sigmoid
@@ -24,12 +24,57 @@ from microg_da.taxonomy import Taxonomy, get_taxonomy
 RULED_OUT = -20.0
 
 
+class ModelReport(BoxCounts):
+    """The counts of a model, and its name."""
+
+    name: str
+
+
+class Expected(TypedDict):
+    """Scores by cross-validation on the fit set, fractions."""
+
+    map: float
+    f1_macro: float
+    recall_macro: float
+    auroc_macro: float
+    num_classes_with_ground_truth: int
+
+
+class FitReport(TypedDict):
+    """What the fit set holds and what cross-validation on it lets one expect."""
+
+    num_boxes: int
+    num_folds: int
+    num_positives: int
+    classes_without_positives: int
+    cross_validated: Expected
+
+
+class FusionReport(TypedDict, total=False):
+    """What a fusion did, for JSON: ``fit`` is absent where nothing was fitted.
+
+    ``weights`` are by model name, ``thresholds`` by action id.
+    """
+
+    method: str
+    calibrate: str
+    models: list[ModelReport]
+    fit: FitReport
+    weights: dict[str, float]
+    regularisation: dict[str, float]
+    classes_bend_weights: bool
+    scale: float
+    thresholds: dict[str, float]
+    num_boxes: int
+    num_unseen_boxes: int
+
+
 @dataclass(frozen=True)
 class Fused:
     """A table of detections whose scores are probabilities, and what was fitted on the way, as plain values."""
 
     detections: pd.DataFrame
-    report: dict[str, Any]
+    report: FusionReport
 
 
 @dataclass(frozen=True)
@@ -85,7 +130,7 @@ def fuse(
     aligned = align(detections, taxonomy, scores)
     unsaid = np.isnan(aligned.logits).any(axis=0)
     logits = np.where(unsaid, RULED_OUT, aligned.logits)
-    report: dict[str, Any] = {"method": method, "calibrate": calibrate, "models": _describe(names, aligned)}
+    report: FusionReport = {"method": method, "calibrate": calibrate, "models": _describe(names, aligned)}
     if can_learn and fit_ground_truth is not None:
         fit = _fit_set(align(fit_detections, taxonomy, scores), fit_ground_truth, taxonomy)
         fusion = fit_fusion(method, fit.logits, fit.labels, fit.folds)
@@ -96,8 +141,9 @@ def fuse(
     else:
         fusion = fit_fusion("mean", logits, np.zeros((0, 0), dtype=bool), np.zeros(0))
         fused, calibration = fusion(logits), Calibration("none", 1.0, np.zeros(len(taxonomy)))
-    report |= _describe_learned(names, taxonomy, fusion, calibration)
-    report |= {"num_boxes": len(aligned.boxes), "num_unseen_boxes": int((~aligned.seen).sum())}
+    report.update(_describe_learned(names, taxonomy, fusion, calibration))
+    report["num_boxes"] = len(aligned.boxes)
+    report["num_unseen_boxes"] = int((~aligned.seen).sum())
     probabilities = np.where(unsaid, np.nan, calibration(fused))
     table = to_table(aligned.boxes, probabilities, taxonomy)
     table.attrs["scores"] = "probability"
@@ -117,13 +163,13 @@ def _fit_set(aligned: Aligned, ground_truth: pd.DataFrame, taxonomy: Taxonomy) -
     return _FitSet(boxes, np.where(np.isnan(logits), RULED_OUT, logits), labels, folds)
 
 
-def _describe(names: Sequence[str], aligned: Aligned) -> list[dict[str, Any]]:
+def _describe(names: Sequence[str], aligned: Aligned) -> list[ModelReport]:
     return [{"name": name, **counts} for name, counts in zip(names, aligned.counts, strict=True)]
 
 
 def _describe_learned(
     names: Sequence[str], taxonomy: Taxonomy, fusion: Fusion, calibration: Calibration
-) -> dict[str, Any]:
+) -> FusionReport:
     return {
         "weights": dict(zip(names, fusion.weights.tolist(), strict=True)),
         "regularisation": {name: value for name, value in fusion.chosen.items() if np.isfinite(value)},
@@ -135,7 +181,7 @@ def _describe_learned(
 
 def _describe_fit(
     fit: _FitSet, ground_truth: pd.DataFrame, held_out: np.ndarray, calibrate: str, taxonomy: Taxonomy
-) -> dict[str, Any]:
+) -> FitReport:
     """What cross-validation on the fit set lets one expect, with calibration learned out of fold as well.
 
     mAP and AUROC are those of the fused logits: a calibration changes neither, but one per fold would, since
@@ -154,7 +200,7 @@ def _describe_fit(
         return evaluate_part(table, keyframes, protocol="published", taxonomy=taxonomy, scores=kind)
 
     order, decision = score(held_out, "logit"), score(sigmoid(margin), "probability")
-    expected = {
+    expected: Expected = {
         "map": order.map,
         "f1_macro": decision.f1_macro,
         "recall_macro": decision.recall_macro,

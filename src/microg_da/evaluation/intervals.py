@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
+from microg_da.evaluation.classwise import divide
 from microg_da.evaluation.protocols import get_protocol, prepare
 from microg_da.evaluation.uncertainty import Resampled, cluster, cluster_names, draw, interval, weighted_scores
 from microg_da.taxonomy import Taxonomy
@@ -156,4 +157,4 @@ def _mean(values: np.ndarray) -> np.ndarray:
     """The mean of each row over what is known; NaN where nothing is."""
     known = ~np.isnan(values)
     total, count = np.where(known, values, 0).sum(axis=1), known.sum(axis=1)
-    return np.divide(total, count, out=np.full(len(values), np.nan), where=count > 0)
+    return divide(total, count)

@@ -57,12 +57,14 @@ def combine(weights: np.ndarray, logits: np.ndarray) -> np.ndarray:
     share = (1 - EQUAL_SHARE) * weights + EQUAL_SHARE / len(weights)
     yes = -np.logaddexp(0, -logits)
     no = yes - logits
-    return _log_mean(share, yes) - _log_mean(share, no)
+    log_odds: np.ndarray = _log_mean(share, yes) - _log_mean(share, no)
+    return log_odds
 
 
 def _log_mean(share: np.ndarray, logs: np.ndarray) -> np.ndarray:
     top = logs.max(axis=0)
-    return top + np.log(np.tensordot(share, np.exp(logs - top), 1))
+    means: np.ndarray = top + np.log(np.tensordot(share, np.exp(logs - top), 1))
+    return means
 
 
 def fit_fusion(method: str, logits: np.ndarray, labels: np.ndarray, folds: np.ndarray) -> Fusion:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -24,7 +24,7 @@ from microg_da.evaluation.checks import (
     score_kind,
     warn_if_unclear,
 )
-from microg_da.evaluation.outcomes import Outcomes, lay_out
+from microg_da.evaluation.outcomes import Outcomes
 from microg_da.taxonomy import Taxonomy, get_taxonomy
 
 MIN_SUPPORT = 5
@@ -37,7 +37,7 @@ class Protocol:
     Attributes:
         name: its name on the command line.
         summary: one line for people.
-        truth: ``"frame"`` or ``"box"``: see :func:`~microg_da.evaluation.outcomes.lay_out`.
+        truth: ``"frame"`` or ``"box"``: see :func:`microg_da.evaluation.outcomes.Outcomes.from_tables`.
         raw_threshold: True compares the score as it stands with 0.5, even if it is a logit.
         all_classes: True averages F1 and recall over every class of the taxonomy (0 where undefined), False
             over the classes that have ground truth.
@@ -128,7 +128,7 @@ class Scores:
     score_kind: str
     per_class: pd.DataFrame
 
-    def as_dict(self, per_class: bool = True) -> dict[str, Any]:
+    def as_dict(self, per_class: bool = True) -> dict[str, object]:
         """Plain numbers and strings; ``per_class`` as a list of dicts, or left out."""
         values = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "per_class"}
         return {**values, "per_class": self.per_class.to_dict("records")} if per_class else values
@@ -247,7 +247,7 @@ def prepare(
     detections = detections[detections["action_id"].isin(taxonomy.ids)]
     ground_truth = ground_truth[ground_truth["action_id"].isin(taxonomy.ids)]
     num_ignored = num_rows - len(detections) - len(ground_truth)
-    outcomes = lay_out(detections, ground_truth, taxonomy, protocol.truth, protocol.drop_duplicates)
+    outcomes = Outcomes.from_tables(detections, ground_truth, taxonomy, protocol.truth, protocol.drop_duplicates)
     return outcomes, num_ignored
 
 

@@ -63,7 +63,8 @@ class RollResponse:
 
     def summary(self) -> pd.DataFrame:
         """One row for each curve: its labels, ``upright``, ``mean``, ``worst``, ``worst_angle``, ``gravity_bias``."""
-        upright, mean = self.curves.loc[0], self.curves.mean()
+        upright: pd.Series[float] = self.curves.T[0]
+        mean = self.curves.mean()
         known = self.curves.columns[self.curves.notna().any()]
         return self.labels.assign(
             upright=upright,

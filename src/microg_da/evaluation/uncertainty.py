@@ -19,6 +19,7 @@ from microg_da.data.annotations import source_videos
 from microg_da.data.score_kinds import ScoreKind
 from microg_da.errors import InputError, unknown_name
 from microg_da.evaluation.checks import score_kind
+from microg_da.evaluation.classwise import divide, divide_or_zero
 from microg_da.evaluation.outcomes import Outcomes
 from microg_da.evaluation.protocols import Protocol, get_protocol, prepare
 from microg_da.taxonomy import Taxonomy, get_taxonomy
@@ -193,8 +194,8 @@ def _f1_or_recall(data: Clustered, weights: np.ndarray, metric: str) -> np.ndarr
     positives = weights @ _per_cluster(data.truth, data)
     hits = weights @ _per_cluster(data.predicted & data.truth, data)
     if metric == "recall_macro":
-        return np.nan_to_num(_divide(hits, positives))
-    return np.nan_to_num(_divide(2 * hits, positives + weights @ _per_cluster(data.predicted, data)))
+        return divide_or_zero(hits, positives)
+    return divide_or_zero(2 * hits, positives + weights @ _per_cluster(data.predicted, data))
 
 
 def interval(values: np.ndarray, point: float, level: float = LEVEL) -> tuple[float, float]:
@@ -242,7 +243,7 @@ def _average_precision(data: Clustered, column: int, weights: np.ndarray) -> np.
     hit_weight = weights[:, data.cluster[rows[ranks]]]
     precision = np.cumsum(hit_weight, axis=1) / np.maximum(weights @ above.T, 1e-6)
     envelope = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
-    return _divide((envelope * hit_weight).sum(axis=1), support)
+    return divide((envelope * hit_weight).sum(axis=1), support)
 
 
 def _auroc(data: Clustered, column: int, weights: np.ndarray) -> np.ndarray:
@@ -257,7 +258,7 @@ def _auroc(data: Clustered, column: int, weights: np.ndarray) -> np.ndarray:
     beaten = 0.5 * (below[left] + below[right])
     positive_weight = weights[:, data.cluster[positive]]
     wins = (positive_weight * (weights @ beaten.T)).sum(axis=1)
-    return _divide(wins, positive_weight.sum(axis=1) * (weights @ below[-1]))
+    return divide(wins, positive_weight.sum(axis=1) * (weights @ below[-1]))
 
 
 def _cumulative(clusters: np.ndarray, num_clusters: int) -> np.ndarray:
@@ -275,13 +276,12 @@ def _counts_up_to(ranks: np.ndarray, clusters: np.ndarray, num_clusters: int) ->
 
 
 def _per_cluster(table: np.ndarray, data: Clustered) -> np.ndarray:
-    return (np.arange(len(data.labels))[:, None] == data.cluster).astype(np.float32) @ table.astype(np.float32)
-
-
-def _divide(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    return np.divide(a, b, out=np.full(np.shape(a), np.nan), where=b > 0)
+    summed: np.ndarray = (np.arange(len(data.labels))[:, None] == data.cluster).astype(np.float32) @ table.astype(
+        np.float32
+    )
+    return summed
 
 
 def _nan_mean(values: np.ndarray) -> np.ndarray:
     known = ~np.isnan(values)
-    return _divide(np.where(known, values, 0).sum(axis=1), known.sum(axis=1))
+    return divide(np.where(known, values, 0).sum(axis=1), known.sum(axis=1))

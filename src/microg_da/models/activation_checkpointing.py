@@ -5,29 +5,30 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cache
-from typing import Any
 
 import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
-from microg_da.models.backbone import Backbone
+from microg_da.models.backbone import Backbone, StageOutput
 
 
 class _Checkpointed:
     """Mixed into the class of a stage."""
 
-    def forward(self, *inputs: Any) -> Any:
+    def forward(self, *inputs: StageOutput) -> StageOutput:
         """As the stage's own, in less memory while it is trained."""
         if not (self.training and torch.is_grad_enabled()):  # type: ignore[attr-defined]
-            return super().forward(*inputs)  # type: ignore[misc]
+            output: StageOutput = super().forward(*inputs)  # type: ignore[misc]
+            return output
         return checkpoint(self._forward, *inputs, use_reentrant=False, context_fn=self._contexts)
 
-    def _forward(self, *inputs: Any) -> Any:
+    def _forward(self, *inputs: StageOutput) -> StageOutput:
         # SlowFast's stages put their output into the list that they are given, which the second pass needs as it was.
         fresh = (list(item) if isinstance(item, list) else item for item in inputs)
-        return super().forward(*fresh)  # type: ignore[misc]
+        output: StageOutput = super().forward(*fresh)  # type: ignore[misc]
+        return output
 
     def _contexts(self) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
         return nullcontext(), _statistics_kept(self)  # type: ignore[arg-type]

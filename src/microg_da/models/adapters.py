@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from microg_da.errors import InputError, unknown_name
-from microg_da.models.backbone import Adapter, Backbone
+from microg_da.models.backbone import Adapter, Backbone, StageOutput
 from microg_da.models.convolutions import FrameConv3d, TemporalConv3d
 
 KINDS = ("lora", "dual_path")
@@ -68,7 +67,8 @@ class LowRankConv2d(_LowRank, nn.Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         """As ``nn.Conv2d``."""
-        return self._conv_forward(x, self.updated_weight(), self.bias)
+        output: Tensor = self._conv_forward(x, self.updated_weight(), self.bias)
+        return output
 
 
 class LowRankConv3d(_LowRank, nn.Conv3d):
@@ -76,7 +76,8 @@ class LowRankConv3d(_LowRank, nn.Conv3d):
 
     def forward(self, x: Tensor) -> Tensor:
         """As ``nn.Conv3d``."""
-        return self._conv_forward(x, self.updated_weight(), self.bias)
+        output: Tensor = self._conv_forward(x, self.updated_weight(), self.bias)
+        return output
 
 
 class LowRankFrameConv3d(LowRankConv3d, FrameConv3d):
@@ -134,7 +135,8 @@ class DualPathAdapter(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """``(B, C, T, H, W)`` → the same shape."""
         mix = self.mix.sigmoid()
-        return x + mix * self.time(x) + (1 - mix) * self.space(x)
+        mixed: Tensor = x + mix * self.time(x) + (1 - mix) * self.space(x)
+        return mixed
 
 
 def _path(channels: int, rank: int, kernel: tuple[int, int, int]) -> nn.Sequential:
@@ -156,7 +158,7 @@ class _StageHook:
         self.backbone = backbone
         self.adapters = adapters
 
-    def __call__(self, stage: nn.Module, inputs: Any, output: Any) -> Any:
+    def __call__(self, stage: nn.Module, inputs: object, output: StageOutput) -> StageOutput:
         return self.backbone.adapt(output, self.adapters)
 
 

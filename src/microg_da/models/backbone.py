@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 Adapter = Callable[[Tensor], Tensor]
 """Something small beside a stage that maps a feature map to one of the same shape."""
+
+Grid = tuple[int, int, int]
+"""Tokens along time, height and width."""
+
+StageOutput = Tensor | list[Tensor] | tuple[Tensor, Grid]
+"""What a stage puts out: a feature map ``(B, C, T, H, W)``, one for each pathway, or tokens and their grid."""
 
 MEAN, STD = 0.45, 0.225
 """The normalisation of every published detector, the same for the three colours (frames in [0, 1], RGB)."""
@@ -40,16 +45,21 @@ class Backbone(nn.Module):
         """Map normalised frames ``(B, 3, T, H, W)`` to feature maps ``(B, C, T', H', W')``."""
         raise NotImplementedError
 
-    def adapt(self, output: Any, adapters: Sequence[Adapter]) -> Any:
+    def adapt(self, output: StageOutput, adapters: Sequence[Adapter]) -> StageOutput:
         """Pass what a stage puts out through an adapter for each pathway.
 
         Args:
             output: one feature map ``(B, C, T, H, W)``, or a list of them, one for each pathway.
             adapters: at least as many as pathways; each maps ``(B, C, T, H, W)`` to the same shape.
+
+        Raises:
+            TypeError: for tokens; a backbone whose stages put out tokens overrides this method.
         """
         if isinstance(output, Tensor):
             return adapters[0](output)
-        return [adapter(pathway) for adapter, pathway in zip(adapters, output, strict=False)]
+        if isinstance(output, list):
+            return [adapter(pathway) for adapter, pathway in zip(adapters, output, strict=False)]
+        raise TypeError(f"{type(self).__name__} puts out {type(output).__name__} and does not say how to adapt it")
 
 
 def normalise(frames: Tensor, memory_format: torch.memory_format = torch.contiguous_format) -> Tensor:

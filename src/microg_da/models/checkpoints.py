@@ -6,7 +6,6 @@ import fnmatch
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -65,7 +64,7 @@ class CheckpointReport:
         """Whether everything but a head of another size found its place."""
         return not (self.missing or self.unexpected or self.mismatched)
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> dict[str, object]:
         """Plain containers, for JSON."""
         return asdict(self) | {"fits": self.fits}
 
@@ -247,8 +246,8 @@ def _unlike(detector: ActionDetector, path: str | Path, head_stride: float | Non
     ]
 
 
-def _shown(value: float | str | None) -> str:
-    return f"{value:g}" if isinstance(value, (int, float)) else value or "null"
+def _shown(value: object) -> str:
+    return f"{value:g}" if isinstance(value, (int, float)) else str(value or "null")
 
 
 def _fit_head(state: dict[str, Tensor], model: dict[str, Tensor], report: CheckpointReport) -> dict[str, Tensor]:

@@ -36,13 +36,14 @@ class FrameConv3d(nn.Conv3d):
 
     def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         if traced() or input.device.type not in self.devices or not input.is_contiguous(memory_format=CHANNELS_LAST):
-            return super()._conv_forward(input, weight, bias)
+            output: Tensor = super()._conv_forward(input, weight, bias)
+            return output
         images = input.movedim(1, -1)
         if self.kernel_size[1:] == self.stride[1:] == (1, 1) and self.padding[1:] == (0, 0):
             return F.linear(images, weight.flatten(1), bias).movedim(-1, 1)
         frames = images.flatten(0, 1).movedim(-1, 1)
         output = F.conv2d(frames, weight[:, :, 0], bias, self.stride[1:], self.padding[1:], self.dilation[1:])
-        return output.movedim(1, -1).unflatten(0, images.shape[:2]).movedim(-1, 1)
+        return torch.unflatten(output.movedim(1, -1), 0, images.shape[:2]).movedim(-1, 1)
 
 
 class TemporalConv3d(nn.Conv3d):
@@ -61,9 +62,11 @@ class TemporalConv3d(nn.Conv3d):
     def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         plain = bias is not None or not _single_precision_on_cpu(input, weight)
         if plain or not input.is_contiguous(memory_format=CHANNELS_LAST):
-            return super()._conv_forward(input, weight, bias)
+            output: Tensor = super()._conv_forward(input, weight, bias)
+            return output
         matrices = weight.flatten(2).movedim(-1, 0)
-        return _Temporal.apply(input.movedim(1, -1), matrices, self.padding[0]).movedim(-1, 1)
+        output = _Temporal.apply(input.movedim(1, -1), matrices, self.padding[0])
+        return output.movedim(-1, 1)
 
 
 class _Temporal(torch.autograd.Function):
@@ -124,8 +127,10 @@ class DepthwiseConv3d(nn.Conv3d):
     def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         differentiated = torch.is_grad_enabled() and (input.requires_grad or weight.requires_grad)
         if bias is not None or not differentiated or not _single_precision_on_cpu(input, weight):
-            return super()._conv_forward(input, weight, bias)
-        return _Depthwise.apply(input, weight, self.stride, self.padding)
+            output: Tensor = super()._conv_forward(input, weight, bias)
+        else:
+            output = _Depthwise.apply(input, weight, self.stride, self.padding)
+        return output
 
 
 class _Depthwise(torch.autograd.Function):
@@ -189,7 +194,7 @@ def _end_to_end(clips: Tensor, before: int, after: int) -> Tensor:
 
 def traced() -> bool:
     """Whether the network is being compiled or exported: what is made of it arranges plain convolutions itself."""
-    return torch.compiler.is_compiling() or torch.jit.is_tracing()
+    return torch.compiler.is_compiling() or torch._C._get_tracing_state() is not None
 
 
 def _single_precision_on_cpu(input: Tensor, weight: Tensor) -> bool:

@@ -47,4 +47,5 @@ def count_multiply_adds(backbone: Backbone, num_frames: int, height: int, width:
         backbone.train(training)
         for hook in hooks:
             hook.remove()
-    return counter.get_total_flops() / 2 + elements
+    flops: int = counter.get_total_flops()
+    return flops / 2 + elements

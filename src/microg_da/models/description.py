@@ -12,7 +12,8 @@ from typing import Any
 import torch
 
 from microg_da.errors import InputError
-from microg_da.models.detector import ActionDetector, create_detector
+from microg_da.models.build import build_detector
+from microg_da.models.detector import ActionDetector
 from microg_da.models.weight_kinds import EXPORTED_WEIGHTS, weight_kind
 from microg_da.taxonomy import get_taxonomy
 
@@ -72,7 +73,7 @@ class DetectorDescription:
         """The detector with random weights, none of them fetched."""
         # Weights come from the file: timm must not look for others.
         options = self.options | ({"pretrained": False} if "pretrained" in self.options else {})
-        return create_detector(
+        return build_detector(
             self.model,
             self.num_classes,
             dropout=self.dropout,
@@ -83,7 +84,7 @@ class DetectorDescription:
             **options,
         )
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> dict[str, object]:
         """Plain containers, for JSON and for weight files."""
         return {"format": FORMAT, **asdict(self)}
 
@@ -111,7 +112,7 @@ class DetectorDescription:
         return description
 
 
-def read_description(path: str | Path) -> dict[str, Any] | None:
+def read_description(path: str | Path) -> dict[str, object] | None:
     """What a file or folder that this package wrote says about its detector; None for those of others.
 
     Args:
@@ -128,7 +129,7 @@ def read_description(path: str | Path) -> dict[str, Any] | None:
     return {key: value for key, value in content.items() if key != "state_dict"}
 
 
-def _beside(path: Path) -> Any:
+def _beside(path: Path) -> object:
     file = path.parent / EXPORTED_CONFIG
     if not file.is_file():
         return None
@@ -138,7 +139,7 @@ def _beside(path: Path) -> Any:
         raise InputError(f"{file}: cannot be read as JSON ({error}). Export the run again.") from error
 
 
-def _inside(path: Path) -> Any:
+def _inside(path: Path) -> object:
     try:
         return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except (RuntimeError, OSError, EOFError, ValueError, KeyError, AttributeError, TypeError, pickle.UnpicklingError):

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import copy
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.conv import _ConvNd
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from microg_da.models.detector import ActionDetector
@@ -31,8 +31,11 @@ def fold_batch_norm(detector: ActionDetector, num_frames: int, side: int) -> Act
     """
     folded = copy.deepcopy(detector).eval()
     for name, convolution_name in _pairs(folded, num_frames, side).items():
-        norm: Any = folded.get_submodule(name)
-        convolution: Any = folded.get_submodule(convolution_name)
+        norm, convolution = folded.get_submodule(name), folded.get_submodule(convolution_name)
+        assert isinstance(norm, _BatchNorm)
+        assert isinstance(convolution, _ConvNd)
+        assert norm.running_mean is not None
+        assert norm.running_var is not None
         convolution.weight, convolution.bias = fuse_conv_bn_weights(
             convolution.weight, convolution.bias, norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias
         )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,10 +12,7 @@ from torchvision.models.video import mvit_v1_b as build_v1_b
 from torchvision.models.video import mvit_v2_s as build_v2_s
 from torchvision.models.video.mvit import MultiscaleAttention, MultiscaleBlock, PositionalEncoding
 
-from microg_da.models.backbone import Adapter, Backbone
-
-Grid = tuple[int, int, int]
-"""Tokens along time, height and width."""
+from microg_da.models.backbone import Adapter, Backbone, Grid, StageOutput
 
 
 class MViT(Backbone):
@@ -53,12 +49,12 @@ class MViT(Backbone):
         x = self.norm(x)[:, 1:]
         return (x.transpose(1, 2).unflatten(2, grid),)
 
-    def adapt(self, output: Any, adapters: Sequence[Adapter]) -> Any:
+    def adapt(self, output: StageOutput, adapters: Sequence[Adapter]) -> StageOutput:
         """As in the base class; blocks put out tokens and their grid, and the class token is left alone."""
-        if isinstance(output, Tensor):
+        if not isinstance(output, tuple):
             return super().adapt(output, adapters)
         tokens, grid = output
-        maps = adapters[0](tokens[:, 1:].transpose(1, 2).unflatten(2, grid))
+        maps = adapters[0](torch.unflatten(tokens[:, 1:].transpose(1, 2), 2, grid))
         return torch.cat([tokens[:, :1], maps.flatten(2).transpose(1, 2)], dim=1), grid
 
 
@@ -117,7 +113,7 @@ class AnySizeAttention(MultiscaleAttention):
         time, height, width = (
             _relative_embedding(table, *sizes) for table, *sizes in zip(tables, q_grid, k_grid, strict=True)
         )
-        tokens = q[:, :, 1:].unflatten(2, q_grid)
+        tokens = torch.unflatten(q[:, :, 1:], 2, q_grid)
         bias = (
             torch.einsum("bnthwc,tkc->bnthwk", tokens, time)[..., :, None, None]
             + torch.einsum("bnthwc,hkc->bnthwk", tokens, height)[..., None, :, None]

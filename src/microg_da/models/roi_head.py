@@ -80,7 +80,7 @@ class RoIHead(nn.Module):
         parts = [pathway[:, :, start:end].mean(dim=2) for start, end in zip(starts, ends, strict=True)]
         # Slices stand beside each other as channels: where to sample is worked out once for all of them.
         grid = self._align(torch.cat(parts, dim=1), boxes, clip_index)
-        return grid.unflatten(1, (slices, -1))
+        return torch.unflatten(grid, 1, (slices, -1))
 
     def _pool(self, pathway: Tensor, boxes: Tensor, clip_index: Tensor) -> Tensor:
         grid = self._align(pathway.mean(dim=2), boxes, clip_index)
@@ -104,13 +104,14 @@ class RoIHead(nn.Module):
         cells = torch.eye(planes.shape[2:].numel(), dtype=planes.dtype).view(1, -1, *planes.shape[2:])
         weights = self._roi_align(cells, boxes, torch.zeros_like(clip_index))
         seen = planes.flatten(2).index_select(0, clip_index)
-        return torch.bmm(seen, weights.flatten(2)).unflatten(2, weights.shape[2:])
+        return torch.unflatten(torch.bmm(seen, weights.flatten(2)), 2, weights.shape[2:])
 
     def _roi_align(self, planes: Tensor, boxes: Tensor, clip_index: Tensor) -> Tensor:
         regions = torch.cat([clip_index[:, None].to(boxes.dtype), boxes], dim=1)
-        return roi_align(
+        grid: Tensor = roi_align(
             planes, regions, self.resolution, spatial_scale=1 / self.stride, sampling_ratio=0, aligned=True
         )
+        return grid
 
 
 def _learns_on_cpu(planes: Tensor) -> bool:

@@ -7,14 +7,14 @@ Puny et al., Frame Averaging for Invariant and Equivariant Network Design, ICLR 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from microg_da.config import ROLL_POOLINGS
 from microg_da.errors import InputError, unknown_name
-from microg_da.models.detector import ActionDetector
+from microg_da.models.backbone import Backbone
+from microg_da.models.detector import AUTO_STRIDE, ActionDetector
 from microg_da.transforms.affine import clip_boxes, move_boxes
 from microg_da.transforms.rotation import roll_frames, roll_map
 from microg_da.types import Prediction
@@ -29,15 +29,26 @@ class RollPooledDetector(ActionDetector):
     picture.
 
     Args:
+        backbone: as for :class:`~microg_da.models.detector.ActionDetector`.
+        num_classes: likewise.
+        dropout: likewise.
+        roi_stride: likewise.
         group: ``"c4"`` or ``"c8"``.
-        arguments: of :class:`~microg_da.models.detector.ActionDetector`.
 
     Raises:
         InputError: for another group.
     """
 
-    def __init__(self, *arguments: Any, group: str) -> None:
-        super().__init__(*arguments)
+    def __init__(
+        self,
+        backbone: Backbone,
+        num_classes: int,
+        dropout: float = 0.5,
+        roi_stride: str | bool | float = AUTO_STRIDE,
+        *,
+        group: str,
+    ) -> None:
+        super().__init__(backbone, num_classes, dropout, roi_stride)
         if group not in ROLL_POOLINGS:
             raise unknown_name("group of rolls", group, ROLL_POOLINGS, where="model.roll_pooling")
         self.group = group
@@ -51,7 +62,9 @@ class RollPooledDetector(ActionDetector):
         features = torch.stack(seen).sum(dim=0) / torch.stack(weights).sum(dim=0)
         return Prediction(self.head.projection(self.head.dropout(features)), features)
 
-    def local_predictions(self, *arguments: Any, **options: Any) -> Any:
+    def local_predictions(
+        self, frames: Tensor, boxes: Tensor, clip_index: Tensor, slices: int
+    ) -> tuple[Prediction, Tensor]:
         """Not possible: the grids of different rolls do not lie on each other."""
         raise InputError(
             f"model.roll_pooling={self.group} gives one feature for a whole clip; this adaptation needs one for each "

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from microg_da.errors import InputError, first_line, nearest
-from microg_da.models.backbone import MEAN, STD, Adapter, Backbone
+from microg_da.models.backbone import MEAN, STD, Adapter, Backbone, StageOutput
 
 PREFIX = "timm:"
 
@@ -70,16 +70,18 @@ class TimmEncoder(Backbone):
         )
         return (self.temporal(features.unflatten(0, (B, T)).transpose(1, 2)),)
 
-    def adapt(self, output: Tensor, adapters: Sequence[Adapter]) -> Tensor:
+    def adapt(self, output: StageOutput, adapters: Sequence[Adapter]) -> StageOutput:
         """As in the base class, for maps or tokens of ``B·T`` images."""
+        if not isinstance(output, Tensor):
+            return super().adapt(output, adapters)
         B, T, height = self._clips
         if output.ndim == 4:
             channels_last = getattr(self.encoder, "output_fmt", None) == "NHWC"
             maps = output.permute(0, 3, 1, 2) if channels_last else output
-            maps = adapters[0](maps.unflatten(0, (B, T)).transpose(1, 2)).transpose(1, 2).flatten(0, 1)
+            maps = adapters[0](torch.unflatten(maps, 0, (B, T)).transpose(1, 2)).transpose(1, 2).flatten(0, 1)
             return maps.permute(0, 2, 3, 1) if channels_last else maps
         prefix = getattr(self.encoder, "num_prefix_tokens", 0)
-        tokens = output[:, prefix:].unflatten(0, (B, T)).unflatten(2, (height, -1))
+        tokens = torch.unflatten(torch.unflatten(output[:, prefix:], 0, (B, T)), 2, (height, -1))
         tokens = adapters[0](tokens.permute(0, 4, 1, 2, 3)).permute(0, 2, 3, 4, 1).flatten(0, 1).flatten(1, 2)
         return torch.cat([output[:, :prefix], tokens], dim=1)
 
@@ -95,7 +97,8 @@ class TemporalConvolution(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """``(B, C, T, H, W)`` → the same shape."""
-        return x + self.convolution(x)
+        mixed: Tensor = x + self.convolution(x)
+        return mixed
 
 
 class TemporalAttention(nn.Module):
@@ -114,7 +117,8 @@ class TemporalAttention(nn.Module):
         tokens = x.permute(0, 3, 4, 2, 1).reshape(B * H * W, T, C)
         placed = self.norm(tokens) + _time_encoding(T, C).to(tokens)
         tokens = tokens + self.attention(placed, placed, placed, need_weights=False)[0]
-        return tokens.reshape(B, H, W, T, C).permute(0, 4, 3, 1, 2)
+        attended: Tensor = tokens.reshape(B, H, W, T, C)
+        return attended.permute(0, 4, 3, 1, 2)
 
 
 def _time_encoding(T: int, C: int) -> Tensor:

@@ -9,7 +9,6 @@ import math
 import pickle
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -54,7 +53,7 @@ def training_setting(path: str | Path, section: str, key: str) -> float | None:
     return float(value) if isinstance(value, (int, float)) and 0 < value < math.inf else None
 
 
-def _training_config(path: str | Path) -> dict[str, Any]:
+def _training_config(path: str | Path) -> Mapping[str, object]:
     path, kind = weight_kind(path)
     content = _read_torch(path) if kind == "torch" else None
     text = content.get("cfg") if isinstance(content, Mapping) else None
@@ -67,7 +66,7 @@ def _training_config(path: str | Path) -> dict[str, Any]:
     return said if isinstance(said, dict) else {}
 
 
-def _read_torch(path: Path) -> Any:
+def _read_torch(path: Path) -> object:
     try:
         # Only what is used is read from an archive: optimizer state, half of most checkpoints, never is.
         return torch.load(path, map_location="cpu", weights_only=True, mmap=_is_archive(path))
@@ -84,7 +83,7 @@ def _is_archive(path: Path) -> bool:
         return file.read(2) == b"PK"
 
 
-def _read_safetensors(path: Path) -> Any:
+def _read_safetensors(path: Path) -> object:
     try:
         from safetensors.torch import load_file
     except ImportError as error:
@@ -95,7 +94,7 @@ def _read_safetensors(path: Path) -> Any:
         raise InputError(f"checkpoint {path} is damaged or cut short ({_first_line(error)}): get it again") from error
 
 
-def _read_pickle(path: Path) -> Any:
+def _read_pickle(path: Path) -> object:
     with path.open("rb") as file:
         try:
             return load_arrays(file)
@@ -108,7 +107,7 @@ def _read_pickle(path: Path) -> Any:
             ) from error
 
 
-_READERS: dict[Kind, Callable[[Path], Any]] = {
+_READERS: dict[Kind, Callable[[Path], object]] = {
     "torch": _read_torch,
     "pickle": _read_pickle,
     "safetensors": _read_safetensors,
@@ -126,7 +125,7 @@ def _first_line(error: object) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:200].rstrip(".")
 
 
-def _tensors(content: Any) -> StateDict:
+def _tensors(content: object) -> StateDict:
     """The named tensors of a checkpoint, wherever in it they are."""
     while isinstance(content, Mapping):
         inner = next((content[key] for key in _NESTED_UNDER if isinstance(content.get(key), Mapping)), None)
@@ -138,7 +137,7 @@ def _tensors(content: Any) -> StateDict:
     return {str(name): value for name, item in content.items() if (value := _as_tensor(item)) is not None}
 
 
-def _as_tensor(item: Any) -> Tensor | None:
+def _as_tensor(item: object) -> Tensor | None:
     if isinstance(item, Tensor):
         return item.detach()
     if isinstance(item, np.ndarray) and item.dtype.kind in "fiub":

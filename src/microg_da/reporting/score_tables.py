@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from pathlib import Path
 
 import pandas as pd
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from microg_da.evaluation.fusion import FusionReport
 from microg_da.evaluation.paired_comparison import Comparison
 from microg_da.evaluation.protocols import MIN_SUPPORT, PROTOCOLS, Scores
 from microg_da.reporting.tables import GROUP_TITLES, METRICS, percent
@@ -79,21 +80,28 @@ def print_groups(groups: pd.DataFrame, console: Console) -> None:
     print_table(table, console)
 
 
-def print_fusion(report: Mapping[str, Any]) -> None:
+def print_fusion(report: FusionReport, output: str | Path) -> None:
     """What `fuse` fitted: a row per model, and what cross-validation lets one expect."""
     console = output_console()
     console.print(f"{report['method']} of {len(report['models'])} models, calibration: {report['calibrate']}")
     table = _table("model", "weight (%)", "boxes", "missing", "extra", "blind")
     for model in report["models"]:
-        counts = (f"{model[name]:,}" for name in ("boxes", "missing", "extra", "blind"))
-        table.add_row(model["name"], percent(report["weights"][model["name"]]), *counts)
+        counts = (model["boxes"], model["missing"], model["extra"], model["blind"])
+        table.add_row(model["name"], percent(report["weights"][model["name"]]), *(f"{count:,}" for count in counts))
     print_table(table, console)
     if "fit" in report:
-        figures = report["fit"]["cross_validated"]
-        shown = ", ".join(f"{title} {percent(figures[name])}" for name, title in METRICS.items())
+        expected = report["fit"]["cross_validated"]
+        shown = ", ".join(
+            f"{title} {percent(value)}"
+            for title, value in zip(
+                METRICS.values(),
+                (expected["map"], expected["f1_macro"], expected["recall_macro"], expected["auroc_macro"]),
+                strict=True,
+            )
+        )
         console.print(f"cross-validated on {report['fit']['num_boxes']:,} boxes of the fit set: {shown}")
     console.print(f"{report['num_boxes']:,} boxes, of which no model saw {report['num_unseen_boxes']:,}")
-    console.print(f"written to {report['output']}; its scores are probabilities, which `evaluate` knows")
+    console.print(f"written to {output}; its scores are probabilities, which `evaluate` knows")
 
 
 def print_comparison(found: Comparison) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,8 +24,9 @@ from microg_da.adaptation.predictor import Predictor
 from microg_da.config import Config
 from microg_da.errors import InputError, unknown_name
 from microg_da.models.checkpoints import settled_stride
+from microg_da.models.create import create_detector
 from microg_da.models.description import DetectorDescription
-from microg_da.models.detector import AUTO_STRIDE, ActionDetector, create_detector
+from microg_da.models.detector import AUTO_STRIDE, ActionDetector
 from microg_da.runs.folder import Run
 from microg_da.taxonomy import get_taxonomy
 from microg_da.types import STAGE_OF_VARIANT, VARIANTS, Variant
@@ -50,6 +52,14 @@ class RunDetector:
     def detector(self) -> ActionDetector:
         """The network alone."""
         return self.predictor.detector
+
+    def facts(self) -> dict[str, str]:
+        """Which detector this is: its run, its variant, and a hash of its weights."""
+        return {
+            "run": "/".join(self.run.path.resolve().parts[-2:]),
+            "variant": self.variant,
+            "weights": hashlib.sha256(self.file.read_bytes()).hexdigest()[:16],
+        }
 
 
 def load_run_detector(run_folder: str | Path, variant: str | None = None) -> RunDetector:

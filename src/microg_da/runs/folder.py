@@ -11,12 +11,13 @@ from functools import cached_property
 from pathlib import Path
 
 import yaml
-from pytorch_lightning.utilities import rank_zero_only
 
+from microg_da.adaptation import uses_target_labels
 from microg_da.config import Config, load_config, save_config
 from microg_da.config.experiments import YAML_ERRORS
 from microg_da.errors import InputError
 from microg_da.files import write_json
+from microg_da.processes import is_leader
 from microg_da.runs.environment import flatten, write_environment
 from microg_da.runs.fields import Fields, read_json, read_text
 from microg_da.runs.layout import RunFolder
@@ -151,7 +152,7 @@ class Run(RunFolder):
             source=config.data.source,
             target=config.data.target,
             selection=config.selection,
-            oracle=config.uses_target_labels,
+            oracle=uses_target_labels(config),
             protocol=config.evaluation.protocol,
             adaptation=config.adaptation.name,
             created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
@@ -198,11 +199,6 @@ class Run(RunFolder):
         finally:
             # Other runs of this process, and the processes that it starts, have folders of their own.
             os.environ.pop(_FOLDER, None)
-
-
-def is_leader() -> bool:
-    """Whether this process writes the run's files: the first of several that train together, or the only one."""
-    return rank_zero_only.rank == 0  # type: ignore[attr-defined]
 
 
 def _processes_from_outside() -> int:

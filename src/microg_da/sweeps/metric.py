@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from microg_da.adaptation import uses_target_labels
 from microg_da.config import Config
 from microg_da.errors import InputError, unknown_name
 from microg_da.runs.layout import RunFolder
@@ -65,7 +66,7 @@ class Metric:
             raise InputError(f"{where}: metric {self.name!r}: with adaptation.name=source_only nothing is adapted.")
         if part == "target_supervised" and not config.bounds:
             raise InputError(f"{where}: metric {self.name!r} needs bounds=true.")
-        if self.needs_target_labels(config) and not config.uses_target_labels:
+        if self.needs_target_labels(config) and not uses_target_labels(config):
             raise InputError(
                 f"{where}: the metric {self.name!r} is made of target labels, which choosing by it would use up. "
                 f"Choose by a source metric or a validator, or say so, and every output will: "

@@ -15,6 +15,7 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
+from microg_da.adaptation import uses_target_labels
 from microg_da.files import write_json, write_text
 from microg_da.reporting.run_comparison import EMBEDDED_NOTE
 from microg_da.reporting.tables import MISSING, duration
@@ -63,7 +64,7 @@ def read_results(sweep: SweepFile, study: Study) -> SweepResults:
     finished.sort(key=lambda t: (_FINISHED.index(t.state), sign * (t.value or 0.0), t.number))
     config = sweep.request({name: parameter.examples()[0] for name, parameter in sweep.parameters.items()}).config()
     notes = []
-    if config.uses_target_labels:
+    if uses_target_labels(config):
         notes.append("Oracle: target labels took part in choosing, so that a test on them says too much.")
     if any(source.startswith("synthetic:") for source in (config.data.source, config.data.target)):
         notes.append(EMBEDDED_NOTE)
@@ -71,7 +72,7 @@ def read_results(sweep: SweepFile, study: Study) -> SweepResults:
     ignored = [key for key in ("impute", "impute_while_running") if key in metric]
     if ignored:
         notes.append(f"metric.{' and metric.'.join(ignored)} concerns W&B's own search and has no part in this one.")
-    return SweepResults(sweep, study, finished, config.uses_target_labels, notes)
+    return SweepResults(sweep, study, finished, uses_target_labels(config), notes)
 
 
 def trials_table(results: SweepResults, most: int = 20) -> Table:

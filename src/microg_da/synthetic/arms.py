@@ -36,12 +36,13 @@ class Rig(NamedTuple):
 
     def at_chest(self, forward: Array | float, left: Array | float, up: Array | float) -> Array:
         """A point ``(T, 3)`` given along the axes of the chest."""
-        return (
+        point: Array = (
             self.joints[:, Joint.CHEST]
             + np.asarray(forward)[..., None] * self.forward
             + np.asarray(left)[..., None] * np.array([0.0, 1.0, 0.0])
             + np.asarray(up)[..., None] * self.up
         )
+        return point
 
     def axes(self) -> Array:
         """The chest's forward, left, up as the columns of ``(T, 3, 3)``."""
@@ -114,7 +115,8 @@ class Gesture:
             + (hang[2] + drift)[:, None] * up
             for hang, sign in zip(self._hangs, LEFT_RIGHT, strict=True)
         ]
-        return rig.joints[:, SHOULDERS] + np.stack(offset, axis=1)
+        wrists: Array = rig.joints[:, SHOULDERS] + np.stack(offset, axis=1)
+        return wrists
 
 
 class WalkingArms(Gesture):

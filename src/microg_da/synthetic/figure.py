@@ -141,4 +141,5 @@ def angle_at(joints: Array, first: int, middle: int, last: int) -> Array:
     """The angle in degrees ``(T,)`` at ``middle`` between two neighbouring joints; 180 is a straight limb."""
     one = unit(joints[:, first] - joints[:, middle])
     two = unit(joints[:, last] - joints[:, middle])
-    return np.degrees(np.arccos(np.clip((one * two).sum(-1), -1.0, 1.0)))
+    angles: Array = np.degrees(np.arccos(np.clip((one * two).sum(-1), -1.0, 1.0)))
+    return angles

@@ -33,7 +33,8 @@ def rotation_about(vector: Array, times: Array | float = 1.0) -> Array:
     x, y, z = vector / max(rate, 1e-12)
     cross = np.array([[0.0, -z, y], [z, 0.0, -x], [-y, x, 0.0]])
     angle = (rate * np.asarray(times))[..., None, None]
-    return np.eye(3) + np.sin(angle) * cross + (1.0 - np.cos(angle)) * (cross @ cross)
+    turned: Array = np.eye(3) + np.sin(angle) * cross + (1.0 - np.cos(angle)) * (cross @ cross)
+    return turned
 
 
 def apply(matrix: Array, points: Array) -> Array:
@@ -43,7 +44,8 @@ def apply(matrix: Array, points: Array) -> Array:
 
 def unit(vectors: Array) -> Array:
     """Vectors ``(..., 3)`` scaled to length 1."""
-    return vectors / np.maximum(np.sqrt((vectors * vectors).sum(-1, keepdims=True)), 1e-9)
+    scaled: Array = vectors / np.maximum(np.sqrt((vectors * vectors).sum(-1, keepdims=True)), 1e-9)
+    return scaled
 
 
 def cross(one: Array, two: Array) -> Array:

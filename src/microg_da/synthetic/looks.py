@@ -96,7 +96,8 @@ def _random_bytes(rng: np.random.Generator, count: int) -> np.ndarray:
 
 
 def _curve(values: np.ndarray) -> np.ndarray:
-    return np.clip(values, 0, 255).astype(np.uint8)[None]
+    curve: np.ndarray = np.clip(values, 0, 255).astype(np.uint8)[None]
+    return curve
 
 
 @lru_cache(maxsize=16)

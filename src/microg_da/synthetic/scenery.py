@@ -70,10 +70,10 @@ class Room:
             ray *= np.float32((FACE - 1) / 2)
         x, y, z = rays
         # cv2.copyTo, masked, is several times as fast as numpy.where. It writes into its last argument.
-        below = cv2.copyTo(y, on_z, np.float32(FACE - 1) - z)
-        across = cv2.copyTo(y, on_x, x)
+        below: np.ndarray = cv2.copyTo(y, on_z, np.float32(FACE - 1) - z)
+        across: np.ndarray = cv2.copyTo(y, on_x, x)
         # Faces lie in the atlas as +x -x +y / -y +z -z.
-        column = cv2.copyTo(1 - to_x, on_x, cv2.copyTo(2 - to_z, on_z, 2 * to_y))
+        column: np.ndarray = cv2.copyTo(1 - to_x, on_x, cv2.copyTo(2 - to_z, on_z, 2 * to_y))
         row = 1 - (on_x | (to_y & ~on_z))
         across += column * np.float32(FACE)
         below += row * np.float32(FACE)

@@ -200,7 +200,8 @@ class Picture:
     def to_pixels(self, image: Array) -> np.ndarray:
         """Positions in units of the side as OpenCV's fixed-point pixels."""
         pixels = np.clip(image * self.size - 0.5, -4.0 * self.size, 5.0 * self.size)
-        return np.rint(pixels * 2.0**SUBPIXEL_BITS).astype(np.int32, order="C")
+        fixed: np.ndarray = np.rint(pixels * 2.0**SUBPIXEL_BITS).astype(np.int32, order="C")
+        return fixed
 
     def add_polygons(self, polygons: Sequence[list[np.ndarray]]) -> int:
         """Append the same number of polygons to every frame; returns the number of the first one."""

@@ -11,7 +11,6 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
@@ -162,10 +161,10 @@ def read_texts(path: str | Path, task: str) -> tuple[pd.DataFrame, list[str]]:
     return table, _repetitions(records, repeated)
 
 
-def _load(path: str | Path) -> Any:
-    def keep_first(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _load(path: str | Path) -> object:
+    def keep_first(pairs: list[tuple[str, object]]) -> dict[str, object]:
         # JSON allows a key twice and Python's reader keeps the last without a word.
-        found: dict[str, Any] = {}
+        found: dict[str, object] = {}
         for key, value in pairs:
             if found.setdefault(key, value) != value:
                 raise InputError(f"{path}: the key {key!r} stands twice with different values. Keep one.")
@@ -186,7 +185,7 @@ def _load(path: str | Path) -> Any:
         raise InputError(f"{path}: cannot be read as JSON: {error}.") from error
 
 
-def _captions(records: Any, where: str) -> Iterator[tuple[str, str, str]]:
+def _captions(records: object, where: str) -> Iterator[tuple[str, str, str]]:
     if isinstance(records, dict):
         for video_id, caption in records.items():
             yield _text(video_id, where), "", _text(caption, f"{where}, {video_id!r}")
@@ -195,7 +194,7 @@ def _captions(records: Any, where: str) -> Iterator[tuple[str, str, str]]:
         yield _field(record, "video_id", place), "", _field(record, "caption", place)
 
 
-def _answers(records: Any, where: str) -> Iterator[tuple[str, str, str]]:
+def _answers(records: object, where: str) -> Iterator[tuple[str, str, str]]:
     for place, record in _records(records, where, "a list of records with video_id and qa_pairs"):
         video_id = _field(record, "video_id", place)
         pairs = record.get("qa_pairs")
@@ -203,7 +202,7 @@ def _answers(records: Any, where: str) -> Iterator[tuple[str, str, str]]:
             yield video_id, _field(pair, "Q", pair_place), _field(pair, "A", pair_place)
 
 
-def _records(value: Any, where: str, expected: str) -> Iterator[tuple[str, dict[str, Any]]]:
+def _records(value: object, where: str, expected: str) -> Iterator[tuple[str, dict[str, object]]]:
     if not isinstance(value, list):
         raise InputError(f"{where}: expected {expected}, found {_kind(value)}.")
     for index, record in enumerate(value):
@@ -213,25 +212,25 @@ def _records(value: Any, where: str, expected: str) -> Iterator[tuple[str, dict[
         yield place, record
 
 
-def _field(record: dict[str, Any], key: str, place: str) -> str:
+def _field(record: dict[str, object], key: str, place: str) -> str:
     if key not in record:
         raise InputError(f"{place}: no {key!r}; there is {', '.join(map(repr, record)) or 'nothing'}.")
     return _text(record[key], f"{place}, {key}")
 
 
-def _text(value: Any, place: str) -> str:
+def _text(value: object, place: str) -> str:
     if not isinstance(value, str):
         raise InputError(f"{place}: expected text, found {_kind(value)}.")
     # Half of a pair of surrogates, as JSON may hold, is no character and can be neither tokenised nor printed.
     return value.encode("utf-8", "replace").decode()
 
 
-def _kind(value: Any) -> str:
+def _kind(value: object) -> str:
     kinds = {dict: "an object", list: "a list", str: "text", bool: "true or false", type(None): "null"}
     return kinds.get(type(value), "a number")
 
 
-def _repetitions(records: Any, repeated: int) -> list[str]:
+def _repetitions(records: object, repeated: int) -> list[str]:
     notes = []
     if isinstance(records, list):
         counts = Counter(record["video_id"] for record in records)

@@ -66,7 +66,10 @@ class MeanMetric(Metric):
 
 def ratio(numerator: np.ndarray, denominator: np.ndarray, empty: float = np.nan) -> np.ndarray:
     """Element-wise quotient; ``empty`` where the denominator is 0."""
-    return np.divide(numerator, denominator, out=np.full(np.shape(numerator), empty), where=denominator != 0)
+    quotient: np.ndarray = np.divide(
+        numerator, denominator, out=np.full(np.shape(numerator), empty), where=denominator != 0
+    )
+    return quotient
 
 
 def require(module: str, extra: str, purpose: str) -> ModuleType:

@@ -18,7 +18,8 @@ class Cider(MeanMetric):
         # The library cannot count n-grams of references that have none.
         if not any(reference.split() for reference in references):
             return np.zeros(len(references))
-        return _library("cider.cider").Cider().compute_score(*_numbered(references, candidates))[1]
+        scores: np.ndarray = _library("cider.cider").Cider().compute_score(*_numbered(references, candidates))[1]
+        return scores
 
 
 class RougeL(MeanMetric):
@@ -26,7 +27,8 @@ class RougeL(MeanMetric):
 
     def scores(self, candidates: Sequence[str], references: Sequence[str]) -> np.ndarray:
         """Item scores (N,), 0…1."""
-        return _library("rouge.rouge").Rouge().compute_score(*_numbered(references, candidates))[1]
+        scores: np.ndarray = _library("rouge.rouge").Rouge().compute_score(*_numbered(references, candidates))[1]
+        return scores
 
 
 class Bleu4(Metric):

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -170,9 +169,9 @@ def _finite_mean(values: np.ndarray) -> float:
     return float(finite.mean()) if finite.size else float("nan")
 
 
-def as_dict(scores: TextScores) -> dict[str, Any]:
+def as_dict(scores: TextScores) -> dict[str, object]:
     """The scores as plain values for JSON; what was not asked for is left out."""
-    answer: dict[str, Any] = {
+    answer: dict[str, object] = {
         "overall": scores.overall,
         "answerable": scores.answerable,
         "headline": scores.headline,

@@ -15,19 +15,20 @@ import pytorch_lightning as pl
 import torch
 from rich.console import Console
 
-from microg_da.adaptation import ADAPTATIONS
+from microg_da.adaptation import ADAPTATIONS, uses_target_labels
 from microg_da.adaptation.base import Method, Supervised, TrainingMethod
 from microg_da.adaptation.predictor import Predictor
-from microg_da.allocator import keep_freed_memory
 from microg_da.config import Config, TrainingConfig
-from microg_da.data.annotations import write_detections
+from microg_da.data.annotations import write_annotations, write_detections
 from microg_da.data.datamodule import DomainDatasets, StageData
 from microg_da.evaluation.protocols import Scores
 from microg_da.files import replacing
-from microg_da.inference.feature_sample import PeopleSample
+from microg_da.inference.feature_sample import FeatureSample
 from microg_da.inference.scoring import score_detector, validate_detector
+from microg_da.inference.trainer import resolve_device
 from microg_da.models.cost import count_parameters
 from microg_da.models.detector import ActionDetector
+from microg_da.processes import is_leader
 from microg_da.runs.conclusion import conclude
 from microg_da.runs.detectors import (
     build_detector,
@@ -38,7 +39,7 @@ from microg_da.runs.detectors import (
     plain_training,
     settle_roi_stride,
 )
-from microg_da.runs.folder import Run, embedded_notice, is_leader
+from microg_da.runs.folder import Run, embedded_notice
 from microg_da.runs.record import ModelFacts
 from microg_da.runs.results import VariantResult
 from microg_da.taxonomy import get_taxonomy
@@ -46,7 +47,7 @@ from microg_da.terminal import message_console, progress_bar
 from microg_da.training.examples import write_examples
 from microg_da.training.interruption import damage, explaining_failures, stopping_cleanly
 from microg_da.training.preflight import check
-from microg_da.training.stage import make_trainer, save_detector, train_stage
+from microg_da.training.stage import StagePlan, save_detector, train_stage
 from microg_da.training.trackers import finish_logging
 from microg_da.types import DOMAINS, Domain, Stage, Variant
 
@@ -60,6 +61,9 @@ def run_experiment(
     console: Console | None = None,
 ) -> Run:
     """Run an experiment from beginning to end, or from where it was interrupted.
+
+    The process's allocator stays as it is. :func:`microg_da.allocator.keep_freed_memory`, which the command line calls
+    first, makes training steps of large networks on a CPU faster.
 
     Args:
         config: the experiment; not with ``resume``.
@@ -78,7 +82,6 @@ def run_experiment(
         raise ValueError("give either a configuration or a run to resume")
     # Of several processes one speaks and writes.
     console = (console or message_console()) if is_leader() else Console(stderr=True, quiet=True)
-    keep_freed_memory()
     if config is not None:
         config, note = settle_roi_stride(config)
         if note is not None:
@@ -105,7 +108,7 @@ def announce(config: Config, console: Console) -> None:
     console.print(
         f"[bold]{config.experiment}[/bold] {config.data.source} → {config.data.target}, model {config.model.name}, "
         f"adaptation {config.adaptation.name}, selection {config.selection}"
-        + (" [red bold]oracle[/red bold]" if config.uses_target_labels else "")
+        + (" [red bold]oracle[/red bold]" if uses_target_labels(config) else "")
         + f", seed {config.seed}",
         highlight=False,
     )
@@ -221,7 +224,7 @@ class Experiment:
         seconds = 0.0
         if training is not None:
             data = self.adaptation_data(training)
-            seconds += self._look_at_clips(detector, training, training.before_training, data)
+            seconds += self._show_training_clips(detector, training, training.before_training, data)
             if settings.epochs and training.has_epochs:
                 stage = replace(self.config.training, epochs=settings.epochs, lr=settings.lr, cycles=settings.cycles)
                 seconds += self._train("adapt", detector, training, data, stage, settings.rotation)
@@ -230,19 +233,19 @@ class Experiment:
         test_time = build_test_time_method(self.config, detector, training)
         if test_time is not None and (training is None or test_time is not training.companion):
             data = self.stage_data("source", unlabelled="target")
-            seconds += self._look_at_clips(detector, test_time, test_time.prepare, data)
+            seconds += self._show_training_clips(detector, test_time, test_time.prepare, data)
         return Predictor(detector, test_time), seconds
 
-    def _look_at_clips(
-        self, detector: ActionDetector, method: Method, look: Callable[..., None], data: StageData
+    def _show_training_clips(
+        self, detector: ActionDetector, method: Method, hook: Callable[..., None], data: StageData
     ) -> float:
-        """Let a method look at the training clips of both domains once; returns the seconds that it takes."""
-        device = make_trainer(self.run).strategy.root_device
+        """Call a method's hook with the training clips of both domains; returns the seconds that it takes."""
+        device = resolve_device(self.config.trainer)
         start = time.perf_counter()
         detector.to(device).eval()
         method.to(device)
         with progress_bar(self.console) as bar:
-            look(detector, *(data.clips_to_look_at(domain, device).shown_in(bar) for domain in DOMAINS))
+            hook(detector, *(data.unaugmented_clips(domain, device).shown_in(bar) for domain in DOMAINS))
         detector.cpu().train()
         method.cpu()
         return time.perf_counter() - start
@@ -257,7 +260,7 @@ class Experiment:
         rotation: float | None = None,
     ) -> float:
         augment = self.config.augment.with_rotation(rotation)
-        return train_stage(self.run, stage, detector, method, data, training, augment, self.console)
+        return train_stage(self.run, StagePlan(stage, method, data, training, augment), detector, self.console)
 
     # ------------------------------------------------------------------------------------------------------- test
 
@@ -267,16 +270,9 @@ class Experiment:
             return
         scores: dict[Domain, Scores] = {}
         for domain in DOMAINS:
-            truth = self.datasets.get(domain, "test", labelled=False).annotations()
-            people = PeopleSample(truth, predictor.detector.feature_dim)
-            metrics = score_detector(self.run, predictor, self.datasets, domain, people, self.console)
-            detections = metrics.detections()
-            if is_leader():
-                write_detections(detections, self.run.detections_file(variant, domain))
-            people.write(self.run.features_file(variant, domain))
-            scores[domain] = metrics.scores()
+            scores[domain] = self._test_on(domain, variant, predictor)
             self._say(f"  {variant} on {domain} test: mAP {_percent(scores[domain].map)}", indent=True)
-        validators, report = validate_detector(self.run, predictor, self.datasets, self.console)
+        validators, report = validate_detector(predictor, self.datasets, self.console)
         self.run.add_result(
             VariantResult(
                 variant=variant,
@@ -288,6 +284,19 @@ class Experiment:
                 collapse=report.with_class_ids(get_taxonomy(self.config.data.taxonomy).ids),
             )
         )
+
+    def _test_on(self, domain: Domain, variant: Variant, predictor: Predictor) -> Scores:
+        """Score one detector on one test split; write ground truth, detections and a sample of its features."""
+        truth = self.datasets.get(domain, "test", labelled=False).annotations()
+        if is_leader() and not self.run.ground_truth_file(domain).exists():
+            write_annotations(truth, self.run.ground_truth_file(domain))
+        features = FeatureSample(truth, predictor.detector.feature_dim)
+        metrics = score_detector(predictor, self.datasets, domain, features=features, console=self.console)
+        detections = metrics.detections()
+        if is_leader():
+            write_detections(detections, self.run.detections_file(variant, domain))
+        features.write(self.run.features_file(variant, domain))
+        return metrics.scores()
 
     # ----------------------------------------------------------------------------------------------------- pieces
 

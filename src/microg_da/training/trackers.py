@@ -24,9 +24,10 @@ from pytorch_lightning.loggers import CSVLogger, Logger
 
 from microg_da.errors import InputError
 from microg_da.files import inside, replacing
+from microg_da.processes import is_leader
 from microg_da.runs.code_state import CodeState, code_state
 from microg_da.runs.examples import ExampleKeyframe, ExamplePerson, read_example_list
-from microg_da.runs.folder import Run, is_leader
+from microg_da.runs.folder import Run
 from microg_da.taxonomy import Taxonomy, get_taxonomy
 from microg_da.types import DOMAINS
 

@@ -30,7 +30,8 @@ def snd(observed: Observed) -> float:
         return float("nan")
     similarity = features @ features.T / SND_TEMPERATURE
     others = similarity[~torch.eye(count, dtype=torch.bool)].view(count, count - 1)
-    return float(torch.distributions.Categorical(logits=others).entropy().mean())
+    logs = others - others.logsumexp(dim=1, keepdim=True)
+    return float(-(logs * logs.softmax(dim=1)).sum(dim=1).mean())
 
 
 def corr_c(observed: Observed) -> float:

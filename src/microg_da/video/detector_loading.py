@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from microg_da.adaptation.predictor import Predictor
-from microg_da.allocator import keep_freed_memory
+from microg_da.config import TrainerConfig
 from microg_da.errors import InputError
+from microg_da.inference.trainer import one_process
 from microg_da.models import Window, model_window
 from microg_da.models.checkpoints import load_checkpoint, load_detector, stride_note
+from microg_da.models.create import create_detector
 from microg_da.models.description import read_description
-from microg_da.models.detector import AUTO_STRIDE, create_detector
+from microg_da.models.detector import AUTO_STRIDE
 from microg_da.models.weight_files import training_setting
-from microg_da.models.zoo import ZOO
 from microg_da.runs.detectors import load_run_detector
 from microg_da.taxonomy import Taxonomy, get_taxonomy
 from microg_da.transforms.view import TEST_SIDE
 from microg_da.types import STAGE_OF_VARIANT, Variant
 from microg_da.video.action_scorer import ActionScorer
+from microg_da.zoo import ZOO
 
 _DEFAULT_SIDE = 256
 
@@ -43,6 +45,7 @@ def scorer_of_run(folder: str | Path, variant: str | None = None) -> ActionScore
         config.model.sampling_rate,
         int(config.data.image_size * TEST_SIDE),
         f"{config.experiment}/{loaded.run.path.name}, {loaded.variant}",
+        config.trainer,
     )
 
 
@@ -110,7 +113,7 @@ def _trained_view(path: Path, model: str) -> tuple[Window, int]:
     return Window(frames, rate), side
 
 
-def _scorer_of_own(path: Path, model: str | None, said: dict[str, Any]) -> ActionScorer:
+def _scorer_of_own(path: Path, model: str | None, said: Mapping[str, object]) -> ActionScorer:
     if model not in (None, said.get("model")):
         raise InputError(f"{path}: holds {said.get('model')}, not {model}. Leave --model out.")
     detector, description = load_detector(path)
@@ -133,8 +136,8 @@ def _scorer(
     sampling_rate: int,
     short_side: int,
     name: str,
+    hardware: TrainerConfig | None = None,
 ) -> ActionScorer:
-    keep_freed_memory()
     return ActionScorer(
         predictor.folded(num_frames, short_side),
         taxonomy,
@@ -142,6 +145,7 @@ def _scorer(
         sampling_rate=sampling_rate,
         short_side=short_side,
         name=name,
+        hardware=one_process(hardware or TrainerConfig()),
     )
 
 

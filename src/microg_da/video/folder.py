@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TypeGuard
 
 from rich.console import Console
 from rich.progress import Progress
@@ -18,12 +18,12 @@ from microg_da.files import replacing, write_json
 from microg_da.terminal import print_table, progress_bar
 from microg_da.video.action_scorer import ActionScorer
 from microg_da.video.box_sources import People
-from microg_da.video.predict import SUMMARY, PredictOptions, predict_video
+from microg_da.video.predict import SUMMARY, PredictOptions, VideoFacts, predict_video
 from microg_da.video.reader import Video
 from microg_da.video.stills import open_input
 
 SETTINGS = "predict.json"
-_SUMMARISED: dict[str, Any] = {
+_SUMMARISED: dict[str, type | tuple[type, ...]] = {
     **{"video_id": str, "faults": list, "seconds": (int, float)},
     **dict.fromkeys(("keyframes", "persons", "detections"), int),
 }
@@ -37,9 +37,9 @@ def predict_videos(
     options: PredictOptions,
     output: str | Path,
     *,
-    settings: dict[str, Any],
+    settings: Mapping[str, object],
     console: Console,
-) -> list[dict[str, Any]]:
+) -> list[VideoFacts]:
     """Predict videos and stills into ``output/<video_id>/`` and join their detections in ``output/detections.csv``.
 
     A video that was finished before with the same settings is not done again. Of several videos those that cannot be
@@ -63,7 +63,7 @@ def predict_videos(
     output = Path(output)
     settings = {"detector": scorer.name, **asdict(options), **settings}
     check_settings(output / SETTINGS, settings)
-    done: list[dict[str, Any]] = []
+    done: list[VideoFacts] = []
     unreadable: list[str] = []
     with progress_bar(console) as bar:
         for place, path in enumerate(paths, start=1):
@@ -101,15 +101,16 @@ def join_tables(parts: Iterable[Path], path: Path) -> None:
                 out.writelines(lines)
 
 
-def print_summary(done: list[dict[str, Any]], console: Console, hint: str = "") -> None:
+def print_summary(done: list[VideoFacts], console: Console, hint: str = "") -> None:
     """One line for each file, and what a reader should know; ``hint`` where nobody was found in one of them."""
     table = Table("file", "seconds", "keyframes", "persons", "detections")
     table.columns[0].overflow = "fold"  # names tell the rows apart
     for column in table.columns[1:]:
         column.justify = "right"
     for each in done:
-        counts = (f"{each[name]:,}" for name in ("keyframes", "persons", "detections"))
-        table.add_row(each["video_id"], "still" if each.get("still") else f"{each['seconds']:.1f}", *counts)
+        counts = (each["keyframes"], each["persons"], each["detections"])
+        seconds = "still" if each.get("still") else f"{each['seconds']:.1f}"
+        table.add_row(each["video_id"], seconds, *(f"{count:,}" for count in counts))
     print_table(table, console)
     for each in done:
         notes = list(each["faults"])
@@ -134,7 +135,7 @@ def _predict(
     folder: Path,
     bar: Progress,
     title: str,
-) -> dict[str, Any]:
+) -> VideoFacts:
     readings = 1 if options.video_format == "none" else 2
     task = bar.add_task(title, total=readings * video.seconds if video.seconds else None)
     try:
@@ -150,18 +151,20 @@ def _predict(
         bar.remove_task(task)
 
 
-def _finished(folder: Path) -> dict[str, Any] | None:
+def _finished(folder: Path) -> VideoFacts | None:
     """What was said of a video when it was finished; None if it was not, or the file is damaged: it is done again."""
     try:
-        facts = json.loads((folder / SUMMARY).read_text(encoding="utf-8"))
+        facts: object = json.loads((folder / SUMMARY).read_text(encoding="utf-8"))
     except (FileNotFoundError, ValueError, RecursionError):
         return None
-    if not isinstance(facts, dict) or not all(isinstance(facts.get(key), kind) for key, kind in _SUMMARISED.items()):
-        return None
-    return facts if facts["video_id"] == folder.name else None
+    return facts if _is_complete(facts) and facts["video_id"] == folder.name else None
 
 
-def check_settings(path: Path, settings: dict[str, Any]) -> None:
+def _is_complete(facts: object) -> TypeGuard[VideoFacts]:
+    return isinstance(facts, dict) and all(isinstance(facts.get(key), kind) for key, kind in _SUMMARISED.items())
+
+
+def check_settings(path: Path, settings: Mapping[str, object]) -> None:
     """Refuse to mix the results of two settings in one folder.
 
     Args:
@@ -179,7 +182,7 @@ def check_settings(path: Path, settings: dict[str, Any]) -> None:
         raise InputError(f"{path}: cannot be read. Choose another --output.") from error
     if not isinstance(before, dict):
         raise InputError(f"{path}: expected one JSON object, found {type(before).__name__}. Choose another --output.")
-    now = json.loads(json.dumps(settings))
+    now = json.loads(json.dumps(dict(settings)))
     changed = [name for name in now if now[name] != before.get(name)]
     if changed:
         was = ", ".join(f"{name}={before.get(name)!r}" for name in changed)

@@ -7,9 +7,9 @@ clip; the tables under ``DIR/annotation_files/`` are made of them anew each time
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 from rich.console import Console
@@ -37,7 +37,7 @@ def ingest(
     output: str | Path,
     *,
     domain: str = "real",
-    settings: dict[str, Any] | None = None,
+    settings: Mapping[str, object] | None = None,
     console: Console,
 ) -> pd.DataFrame:
     """Cut videos into clips with tracked people; a video that was finished before is not cut again.
@@ -151,7 +151,7 @@ def _sources(output: Path) -> pd.DataFrame:
     return pd.concat(tables, ignore_index=True)
 
 
-def _done_before(folder: Path, facts: dict[str, Any]) -> bool:
+def _done_before(folder: Path, facts: dict[str, object]) -> bool:
     try:
         before = json.loads((folder / "source.json").read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -173,10 +173,10 @@ def _advance(bar: Progress, task: TaskID, seconds: float) -> None:
 def _write_tasks(clips: pd.DataFrame, boxes: pd.DataFrame, folder: Path) -> None:
     taxonomy = get_taxonomy("microg50")
     write_labels(taxonomy, folder / "labels.json")
-    for clip in clips[clips.kept].itertuples():
-        people = boxes[boxes.video_id == clip.video_id]
-        path = folder / f"{clip.video_id}.xml"
-        write_tracks(str(clip.video_id), people, (int(clip.height), int(clip.width)), CLIP_FRAMES, taxonomy, path)
+    kept = clips[clips.kept]
+    for video_id, height, width in zip(kept.video_id, kept.height, kept.width, strict=True):
+        persons = boxes[boxes.video_id == video_id]
+        write_tracks(video_id, persons, (int(height), int(width)), CLIP_FRAMES, taxonomy, folder / f"{video_id}.xml")
 
 
 def _write_csv(table: pd.DataFrame, path: Path) -> None:

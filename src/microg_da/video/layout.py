@@ -74,7 +74,8 @@ class Layout:
         gap = np.maximum(np.maximum(panels[:, :2] - box[2:], box[:2] - panels[:, 2:]), 0)
         distance = np.hypot(gap[:, 0], gap[:, 1]) / math.hypot(*self._size)
         order = np.minimum(np.arange(len(panels)) * 0.005, 0.06)
-        return people + 3 * faces + 6 * distance + order
+        cost: np.ndarray = people + 3 * faces + 6 * distance + order
+        return cost
 
 
 def _head(box: np.ndarray, roll: float) -> np.ndarray:
@@ -88,9 +89,11 @@ def _head(box: np.ndarray, roll: float) -> np.ndarray:
 def _overlap(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """``(N, M)`` areas that rectangles ``(N, 4)`` share with ``(M, 4)``."""
     sides = np.minimum(a[:, None, 2:], b[None, :, 2:]) - np.maximum(a[:, None, :2], b[None, :, :2])
-    return sides.clip(0).prod(axis=2)
+    areas: np.ndarray = sides.clip(0).prod(axis=2)
+    return areas
 
 
 def _share(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """:func:`_overlap` as shares of the areas of ``b``."""
-    return _overlap(a, b) / (b[:, 2:] - b[:, :2]).prod(axis=1).clip(1)
+    shares: np.ndarray = _overlap(a, b) / (b[:, 2:] - b[:, :2]).prod(axis=1).clip(1)
+    return shares

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -93,7 +94,9 @@ class Yolox:
 
     def _run(self, image: np.ndarray) -> np.ndarray:
         pixels = np.ascontiguousarray(image.transpose(2, 0, 1)[None], dtype=np.float32)
-        return self._session.run([self._names[1]], {self._names[0]: pixels})[0][0]
+        (output,) = self._session.run([self._names[1]], {self._names[0]: pixels})
+        found: np.ndarray = output[0]
+        return found
 
     def _unlike(self, problem: str) -> InputError:
         return InputError(f"{self.path}: not a YOLOX person detector: {problem}. Export YOLOX with COCO's classes.")
@@ -242,7 +245,24 @@ def _grid(height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
     return np.concatenate(cells), np.concatenate(sizes)
 
 
-def _open_session(path: Path):  # type: ignore[no-untyped-def]
+class _Place(Protocol):
+    """What onnxruntime says of an input or output."""
+
+    name: str
+    shape: Sequence[int | str]
+
+
+class _Session(Protocol):
+    """What is used of ``onnxruntime.InferenceSession``."""
+
+    def get_inputs(self) -> Sequence[_Place]: ...
+
+    def get_outputs(self) -> Sequence[_Place]: ...
+
+    def run(self, outputs: Sequence[str], inputs: Mapping[str, np.ndarray]) -> Sequence[np.ndarray]: ...
+
+
+def _open_session(path: Path) -> _Session:
     check_person_detector(path)
     try:
         import onnxruntime
@@ -251,12 +271,10 @@ def _open_session(path: Path):  # type: ignore[no-untyped-def]
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     options.log_severity_level = 3
-    providers = [name for name in ("CUDAExecutionProvider", "CPUExecutionProvider") if name in _providers(onnxruntime)]
+    available = onnxruntime.get_available_providers()
+    providers = [name for name in ("CUDAExecutionProvider", "CPUExecutionProvider") if name in available]
     try:
-        return onnxruntime.InferenceSession(str(path), options, providers=providers)
+        session: _Session = onnxruntime.InferenceSession(str(path), options, providers=providers)
+        return session
     except Exception as error:  # onnxruntime raises types of its own, one per fault
         raise InputError(f"{path}: not an ONNX network that can be run ({first_line(error)})") from error
-
-
-def _providers(onnxruntime) -> list[str]:  # type: ignore[no-untyped-def]
-    return onnxruntime.get_available_providers()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -14,6 +14,8 @@ from microg_da.errors import InputError, first_line
 
 if TYPE_CHECKING:
     import av
+    from av.container import InputContainer
+    from av.video.stream import VideoStream
 
 # A container may announce a little more than its last frame's time; more than this is a missing tail.
 _TOLERATED_SECONDS = 1.0
@@ -107,7 +109,8 @@ class Video:
             seconds = -step
             leaps = resized = 0
             for decoded in self._decode(container, stream):
-                shown = math.nan if decoded.pts is None else float(decoded.pts * decoded.time_base)
+                pts, unit = decoded.pts, decoded.time_base
+                shown = math.nan if pts is None or unit is None else float(pts * unit)
                 if math.isnan(first):
                     first = shown
                 elif abs(shown - first - seconds) > _LONGEST_STILL:
@@ -126,7 +129,7 @@ class Video:
         if self.seconds is not None and end < self.seconds - max(_TOLERATED_SECONDS, 0.01 * self.seconds):
             self.faults.append(f"ends after {end:.1f} s of the {self.seconds:.1f} s that it announces")
 
-    def _decode(self, container: Any, stream: Any) -> Iterator[Any]:
+    def _decode(self, container: InputContainer, stream: VideoStream) -> Iterator[av.VideoFrame]:
         import av
 
         broken = in_a_row = 0
@@ -202,7 +205,7 @@ def check_names(paths: Iterable[Path]) -> None:
         seen[path.stem] = path
 
 
-def _open(path: Path) -> Any:
+def _open(path: Path) -> InputContainer:
     try:
         import av
     except ImportError as error:
@@ -220,7 +223,7 @@ def _reason(error: Exception) -> str:
     return getattr(error, "strerror", None) or first_line(error)
 
 
-def _video_stream(container: Any, path: Path) -> Any:
+def _video_stream(container: InputContainer, path: Path) -> VideoStream:
     import av
 
     pictures = av.stream.Disposition.attached_pic
@@ -231,7 +234,7 @@ def _video_stream(container: Any, path: Path) -> Any:
     return streams[0]
 
 
-def _announced_seconds(container: Any, stream: Any) -> float | None:
+def _announced_seconds(container: InputContainer, stream: VideoStream) -> float | None:
     if stream.duration is not None and stream.time_base is not None:
         return float(stream.duration * stream.time_base)
     return container.duration / 1_000_000 if container.duration else None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol
+from typing import Literal, Protocol
 
 import cv2
 import numpy as np
@@ -52,8 +52,8 @@ class Mp4Writer:
         if min(self._size) < 2:
             raise InputError(f"{path}: frames of {size[1]}×{size[0]} pixels are too small for a video")
         self._container = av.open(str(path), "w")
-        codec = "libx264" if "libx264" in av.codecs_available else "mpeg4"
-        stream: Any = self._container.add_stream(codec, rate=Fraction(rate).limit_denominator(1001))
+        codec: Literal["libx264", "mpeg4"] = "libx264" if "libx264" in av.codecs_available else "mpeg4"
+        stream = self._container.add_stream(codec, rate=Fraction(rate).limit_denominator(1001))
         stream.height, stream.width = self._size
         stream.pix_fmt = "yuv420p"
         stream.codec_context.time_base = Fraction(1, _TICKS)
