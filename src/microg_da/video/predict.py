@@ -19,7 +19,7 @@ from microg_da.data.annotations import BOX, DETECTION_COLUMNS, write_detections
 from microg_da.files import replacing, write_json
 from microg_da.types import ClipKey
 from microg_da.video.action_scorer import ActionScorer, WindowBuffer
-from microg_da.video.box_sources import RATE, Look, People, join_looks
+from microg_da.video.box_sources import RATE, BoxSource, Look, join_looks
 from microg_da.video.drawing import Label, draw_note, draw_people
 from microg_da.video.reader import Video, at_rate
 from microg_da.video.stills import Still, write_picture
@@ -88,7 +88,7 @@ class VideoFacts(TypedDict):
 
 def predict_video(
     video: Video,
-    people: People,
+    boxes: BoxSource,
     scorer: ActionScorer,
     options: PredictOptions,
     folder: Path,
@@ -98,7 +98,7 @@ def predict_video(
 
     Args:
         video: the file.
-        people: who is where.
+        boxes: where people are.
         scorer: what they do.
         options: what is asked for.
         folder: for the results; ``video.json`` comes last and says that all is there.
@@ -109,7 +109,7 @@ def predict_video(
     """
     tracking_faults: list[str] = []
     with scorer.one_video(), collapses_as_faults(tracking_faults):
-        found = analyse(video, people, scorer, options, advance)
+        found = analyse(video, boxes, scorer, options, advance)
     detections = detection_table(video.video_id, found, scorer, options.threshold)
     write_detections(detections, folder / "detections.csv", scores="probability")
     with replacing(folder / "people.csv") as temporary:
@@ -134,7 +134,7 @@ def predict_video(
 
 
 def analyse(
-    video: Video, people: People, scorer: ActionScorer, options: PredictOptions, advance: Advance = lambda _: None
+    video: Video, boxes: BoxSource, scorer: ActionScorer, options: PredictOptions, advance: Advance = lambda _: None
 ) -> Analysis:
     """Read a video once: who is where, and what they do at keyframes."""
     buffer = WindowBuffer(scorer)
@@ -143,7 +143,7 @@ def analyse(
     scorings = _Scorings(scorer, video.video_id)
     for number, frame in at_rate(video.frames(), RATE):
         buffer.add(number, frame)
-        look = people.look(number, frame)
+        look = boxes.look(number, frame)
         if look is not None:
             looks.append(look)
             if look.keyframe and len(look.boxes):
@@ -155,7 +155,7 @@ def analyse(
     for keyframe, place in waiting:
         scorings.add(keyframe, buffer.window(keyframe), looks[place].boxes)
     everybody = join_looks(looks)
-    kept = people.settle(everybody)
+    kept = boxes.settle(everybody)
     scored = np.flatnonzero(everybody.keyframe)
     scores = scorings.all()[np.searchsorted(scored, kept.index[kept.keyframe])]
     at_keyframe = kept[kept.keyframe]
