@@ -8,13 +8,13 @@ from video_helpers import find_red, scene
 
 from microg_da.errors import InputError
 from microg_da.video.person_detector import (
-    Persons,
+    PersonBoxes,
     RollSearch,
     Yolox,
     _grid,
+    create_person_detector,
     decode,
     drop_parts,
-    find_persons,
     letterbox,
     suppress,
     turn,
@@ -113,7 +113,7 @@ class TestPartsOfPeople:
 
     def kept(self, *people):
         boxes, scores, rolls = (np.array(part, float) for part in zip(*people, strict=True))
-        return drop_parts(Persons(boxes, scores, rolls)).rolls.tolist()
+        return drop_parts(PersonBoxes(boxes, scores, rolls)).rolls.tolist()
 
     def test_a_face_at_another_roll(self):
         assert self.kept(((0, 0, 100, 200), 0.9, 0), ((20, 0, 60, 60), 0.5, 180)) == [0]
@@ -191,4 +191,4 @@ class TestYolox:
     @pytest.mark.parametrize(("threshold", "rolls", "words"), [(2, None, "in .0, 1."), (0.5, 1, "from 2 to 36")])
     def test_numbers_that_cannot_be(self, tmp_path, threshold, rolls, words):
         with pytest.raises(InputError, match=words):
-            find_persons(tmp_path / "x.onnx", threshold, rolls)
+            create_person_detector(tmp_path / "x.onnx", threshold, rolls)

@@ -57,7 +57,8 @@ def load_config(
 @cache
 def _defaults() -> DictConfig:
     # Kept: building the schema's nodes takes six times as long as copying them, and a sweep reads many configurations.
-    return OmegaConf.structured(Config())
+    defaults: DictConfig = OmegaConf.structured(Config())
+    return defaults
 
 
 def _set_window(model: ModelConfig, origins: Mapping[str, str]) -> None:

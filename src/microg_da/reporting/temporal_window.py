@@ -15,9 +15,10 @@ from microg_da.errors import InputError
 from microg_da.files import write_text
 from microg_da.reporting.analysis import RunAnalysis
 from microg_da.reporting.figures import LineChart, line_chart
+from microg_da.reporting.numbers import MISSING, percent
 from microg_da.reporting.report import environment
 from microg_da.reporting.run_comparison import comparability_notes, find_runs
-from microg_da.reporting.tables import GROUP_TITLES, MISSING, per_class, per_group, percent
+from microg_da.reporting.tables import GROUP_TITLES, per_class, per_group
 from microg_da.runs.fields import Fields, read_json
 from microg_da.types import VARIANTS, Variant
 
