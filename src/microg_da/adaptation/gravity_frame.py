@@ -55,6 +55,7 @@ def _check(settings: UpSettings) -> None:
     """Refuse settings that cannot be; errors name the argument."""
     least = {
         "steps": 1,
+        "target_steps": 0,
         "batch_size": 1,
         "looks": 1,
         "bins": 8,
