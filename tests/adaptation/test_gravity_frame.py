@@ -131,7 +131,7 @@ def test_an_upright_clip_is_not_resampled_and_costs_one_look():
 def test_predictions_are_averaged_by_the_posterior_of_each_roll():
     batch, detector = clips([180], arms=[1]), KnowsUprightOnly()
     density = peaks((180, 0.6), (0, 0.4))
-    found = told(density, temperature=0.5, upright=0.0).finder.find(detector, batch)
+    found = told(density, temperature=0.5, upright=0.0, spread=0.0).finder.find(detector, batch)
     views = [detector(view.frames, view.boxes, view.clip_index).logits[0] for view in (roll_batch(batch, 180), batch)]
     logits = torch.stack(views).double().numpy()
     p = expit(logits)
@@ -143,6 +143,22 @@ def test_predictions_are_averaged_by_the_posterior_of_each_roll():
     assert found.passes == 2
 
 
+def test_the_likeliest_roll_shares_its_weight_with_its_neighbours():
+    batch, detector = clips([180], arms=[1]), KnowsUprightOnly()
+    density = peaks((180, 0.9), (0, 0.1))
+    narrow, wide = (told(density, upright=0.0, spread=spread) for spread in (0.0, 20.0))
+    found = wide.finder.find(detector, batch)
+    assert found.passes == 4
+    rolled = [roll_batch(batch, 180 + turn) for turn in (0, 20, -20)]
+    three = torch.stack([detector(view.frames, view.boxes, view.clip_index).logits[0] for view in rolled]).sigmoid()
+    one, opposite = three[0], detector(batch.frames, batch.boxes, batch.clip_index).logits[0].sigmoid()
+    alone = narrow.finder.find(detector, batch).prediction.logits[0].sigmoid()
+    weight = float((alone[0] - opposite[0]) / (one[0] - opposite[0]))
+    expected = weight * three.mean(dim=0) + (1 - weight) * opposite
+    assert torch.allclose(found.prediction.logits[0].sigmoid(), expected, atol=2e-3)
+    assert float(found.degrees) == pytest.approx(180, abs=1)
+
+
 def test_each_person_is_believed_in_the_view_of_their_own_up():
     """Two people of one clip, a quarter turn apart: each prediction is that of the view in which they are upright."""
     upright, lying = clips([0], arms=[1], seed=1), clips([90], arms=[1], seed=2)
@@ -152,12 +168,12 @@ def test_each_person_is_believed_in_the_view_of_their_own_up():
     boxes = boxes + torch.tensor([0.0, 32, 0, 32])
     batch = collate_clips([Clip(square[0], boxes, boxes / 128, None, ClipKey("v", 1))], "target")
     detector = KnowsUprightOnly()
-    found = told(peaks((0, 1.0)), peaks((90, 1.0)), views=2).finder.find(detector, batch)
+    found = told(peaks((0, 1.0)), peaks((90, 1.0)), views=2, spread=0.0).finder.find(detector, batch)
     views = [batch, roll_batch(batch, -90)]
     as_filmed, turned = (detector(view.frames, view.boxes, view.clip_index).logits.sigmoid() for view in views)
     said = found.prediction.logits.sigmoid()
     assert torch.allclose(said, torch.stack([as_filmed[0], turned[1]]), atol=0.01)
-    assert not torch.allclose(as_filmed[1], turned[1], atol=0.2)
+    assert not torch.allclose(as_filmed[1], turned[1], atol=0.05)
     assert found.degrees.tolist() == pytest.approx([0, 90], abs=1)
 
 
@@ -181,7 +197,7 @@ def test_the_whole_method_turns_chance_into_knowledge():
     found = frame.finder.find(detector, target)
     assert as_filmed < 0.6
     assert accuracy(frame.predict(detector, target).logits) > 0.75
-    assert found.passes <= 2 * 80
+    assert found.passes <= 4 * 80
     truth = torch.from_numpy(angles).float()
     assert float((angular_distance(found.degrees, truth) < 45).float().mean()) > 0.75
 

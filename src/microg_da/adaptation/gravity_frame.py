@@ -34,23 +34,37 @@ class UpSettings(UpLearning):
     Attributes:
         bins: R, angles of the density.
         width: of the estimator, see :class:`~microg_da.models.roll_estimator.RollEstimator`.
-        views: the most rolls of a clip that the detector looks at, which is what the method costs.
+        views: the most rolls of a clip that the detector decides between. With ``spread`` it looks at two more.
         least: a further roll is looked at while somebody's density has at least this much mass around it.
         upright: degrees. A roll nearer to 0 than this is taken as 0: what is nearly upright stays as it was filmed.
+        spread: degrees. The likeliest roll is averaged with the rolls so far on either side of it, unless it is 0. 0
+            leaves these two views out.
         temperature: of the detector's confidence against the estimator's, in nats of entropy of the C sigmoids.
     """
 
     bins: int = 24
     width: int = 16
-    views: int = 3
+    views: int = 2
     least: float = 0.02
     upright: float = 15.0
+    spread: float = 10.0
     temperature: float = 1.0
 
 
 def _check(settings: UpSettings) -> None:
     """Refuse settings that cannot be; errors name the argument."""
-    least = {"steps": 1, "batch_size": 1, "looks": 1, "bins": 8, "width": 4, "views": 1, "upright": 0, "least": 0}
+    least = {
+        "steps": 1,
+        "target_steps": 0,
+        "batch_size": 1,
+        "looks": 1,
+        "bins": 8,
+        "width": 4,
+        "views": 1,
+        "upright": 0,
+        "spread": 0,
+        "least": 0,
+    }
     for name, bound in least.items():
         if not getattr(settings, name) >= bound:
             raise InputError(f"{name}={getattr(settings, name)}: expected a number of at least {bound}.")
@@ -119,28 +133,45 @@ class UpFinder(nn.Module):
             least=self.settings.least,
             upright=self.settings.upright,
         )
-        logits, features, log_prior = [], [], []
-        passes = 0
-        for view in rolls.T:
-            seen = ~view.isnan()
-            if not bool(seen.any()):
-                continue
-            part, people = take_clips(batch, seen)
-            turned = roll_batch(part, -view[seen].cpu())
-            passes += len(part)
-            prediction = detect(detector, turned)
-            logits.append(_spread(prediction.logits.float(), people, 0.0))
-            features.append(_spread(prediction.features.float(), people, 0.0))
-            mass = mass_at(log_density[people], view[batch.clip_index][people]).log()
-            log_prior.append(_spread(mass[:, None], people, -math.inf)[:, 0])
-        stacked = torch.stack(logits)
-        log_posterior = torch.stack(log_prior) + self._confidence(stacked, agree, batch)
+        seen = [self._look(detector, batch, view) for view in rolls.T if not bool(view.isnan().all())]
+        logits = torch.stack([look.logits for look in seen])
+        log_prior = torch.stack([mass_at(log_density, view[batch.clip_index]).log() for view in rolls.T[: len(seen)]])
+        log_prior[torch.stack([~look.people for look in seen])] = -math.inf
+        log_posterior = log_prior + self._confidence(logits, agree, batch)
         weights = log_posterior.softmax(dim=0)
-        best = log_posterior.argmax(dim=0)
-        degrees = rolls[batch.clip_index].gather(1, best[:, None])[:, 0]
-        together = (weights[..., None] * torch.stack(features)).sum(dim=0)
-        prediction = Prediction(combine_views(stacked, weights, "confident"), together)
-        return Found(torch.remainder(degrees, 360), log_density, prediction, passes)
+        degrees = rolls[batch.clip_index].gather(1, log_posterior.argmax(dim=0)[:, None])[:, 0]
+        if self.settings.spread:
+            around, weights = self._around(detector, batch, rolls, weights)
+            seen += around
+        passes = sum(look.passes for look in seen)
+        return Found(torch.remainder(degrees, 360), log_density, _combine(seen, weights), passes)
+
+    def _look(self, detector: ActionDetector, batch: ClipBatch, rolls: Tensor) -> _Look:
+        """Predict people with each clip's roll ``(B,)`` undone; clips whose roll is NaN are left out."""
+        part, people = take_clips(batch, ~rolls.isnan())
+        prediction = detect(detector, roll_batch(part, -rolls[~rolls.isnan()].cpu()))
+        logits, features = (_among(values.float(), people) for values in prediction)
+        return _Look(logits, features, people, len(part))
+
+    def _around(
+        self, detector: ActionDetector, batch: ClipBatch, rolls: Tensor, weights: Tensor
+    ) -> tuple[list[_Look], Tensor]:
+        """Two more views of each clip that is not upright, on either side of its likeliest roll.
+
+        Returns:
+            The views, and the weights ``(V + 2, K)`` of all: that roll's is shared by the three.
+        """
+        shares = weights.new_zeros(len(weights), len(batch)).index_add_(1, batch.clip_index, weights)
+        best = shares.argmax(dim=0)
+        roll = rolls.gather(1, best[:, None])[:, 0]
+        roll = torch.where(roll == 0, math.nan, roll)
+        if bool(roll.isnan().all()):
+            return [], weights
+        looks = [self._look(detector, batch, roll + sign * self.settings.spread) for sign in (-1, 1)]
+        shared = torch.zeros_like(weights).scatter_(0, best[batch.clip_index][None], 1.0).bool() & looks[0].people
+        third = torch.where(shared, weights / 3, 0.0).sum(dim=0)
+        weights = torch.where(shared, weights / 3, weights)
+        return looks, torch.cat([weights, third[None], third[None]])
 
     def _confidence(self, logits: Tensor, agree: Tensor, batch: ClipBatch) -> Tensor:
         """``(V, K)`` how sure the detector is under each view; people who share an up share it."""
@@ -151,11 +182,33 @@ class UpFinder(nn.Module):
         return -entropy / self.settings.temperature
 
 
-def _spread(values: Tensor, people: Tensor, empty: float) -> Tensor:
+class _Look(NamedTuple):
+    """What the detector says under one roll of each clip.
+
+    Attributes:
+        logits: ``(K, C)``, 0 for those who were not seen.
+        features: ``(K, D)``, likewise.
+        people: ``(K,)`` who was seen.
+        passes: clips.
+    """
+
+    logits: Tensor
+    features: Tensor
+    people: Tensor
+    passes: int
+
+
+def _among(values: Tensor, people: Tensor) -> Tensor:
     """Rows of some people among those of all."""
-    full = values.new_full((len(people), values.shape[1]), empty)
+    full = values.new_zeros(len(people), values.shape[1])
     full[people] = values
     return full
+
+
+def _combine(looks: list[_Look], weights: Tensor) -> Prediction:
+    """The mean of probabilities and of features under weights ``(V, K)``."""
+    logits, features = (torch.stack([getattr(look, name) for look in looks]) for name in ("logits", "features"))
+    return Prediction(combine_views(logits, weights, "confident"), (weights[..., None] * features).sum(dim=0))
 
 
 @dataclass

@@ -70,7 +70,8 @@ def candidate_rolls(
         best = together.argmax(dim=1)
         here = mass.gather(1, best[clip_index, None])[:, 0]
         most = left.new_zeros(count).scatter_reduce(0, clip_index, here, "amax")
-        wanted = most >= least if view else torch.ones_like(most, dtype=torch.bool)
+        # The first roll is always looked at. Where one is not wanted, none after it is.
+        wanted = (most >= least) & ~rolls[:, view - 1].isnan() if view else torch.ones_like(most, dtype=torch.bool)
         roll = _refine(together, best)
         roll = torch.where((torch.remainder(roll + 180, 360) - 180).abs() <= upright, 0.0, roll)
         rolls[:, view] = torch.where(wanted, roll, math.nan)

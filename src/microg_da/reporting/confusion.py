@@ -100,7 +100,7 @@ def _line(action: int, support: int, found: Mapping[Variant, Confusion], taxonom
     right = {variant: matrix.shares.loc[action].to_dict()[action] for variant, matrix in found.items()}
     taken_for = {}
     for variant, matrix in found.items():
-        shares = zip(matrix.shares.columns.tolist(), matrix.shares.T[action].tolist(), strict=True)
+        shares = zip(map(int, matrix.shares.columns), matrix.shares.T[action].tolist(), strict=True)
         wrong = [(other, share) for other, share in shares if other != action and share > 0]
         wrong.sort(key=lambda pair: pair[1], reverse=True)
         taken_for[variant] = [(taxonomy.label(other), share) for other, share in wrong[:MOST_MISTAKES]]
