@@ -84,14 +84,17 @@ def run_experiment(
         raise ValueError("give either a configuration or a run to resume")
     # Of several processes one speaks and writes.
     console = (console or message_console()) if is_leader() else Console(stderr=True, quiet=True)
+    # Whatever is wrong with the request is reported before a clip is drawn and before a folder is made.
     if config is not None:
+        check(config)
         config, note = settle_roi_stride(config)
         if note is not None:
             console.print(f"[yellow]note[/yellow] {note}", highlight=False, soft_wrap=True)
-    run = Run.plan(config, root, name) if config is not None else Run.open(resume)  # type: ignore[arg-type]
-    config = run.config
-    # Whatever is wrong with the request is reported before a clip is drawn and before a folder is made.
-    check(config, resumes=resume is not None)
+        run = Run.plan(config, root, name)
+    else:
+        run = Run.open(resume)  # type: ignore[arg-type]
+        config = run.config
+        check(config, resumes=True)
     announce(config, console)
     datasets = DomainDatasets(config)
     datasets.open_for_fit()

@@ -23,7 +23,7 @@ from microg_da.models.detector import ActionDetector
 from microg_da.training.optimizer import build_optimizer
 from microg_da.training.schedules import learning_rate
 from microg_da.transforms.augmentation import augment_training_batch
-from microg_da.types import ClipBatch, LabelledClipBatch
+from microg_da.types import ClipBatch, LabelledClipBatch, Split, Stage
 from microg_da.validation import validate
 from microg_da.validation.observations import Observations
 
@@ -55,7 +55,7 @@ class DetectorModule(PassModule):
         augment: AugmentConfig,
         *,
         seed: int = 0,
-        stage: str = "source",
+        stage: Stage = "source",
         scores: ScoreSink | None = None,
         observations: Observations | None = None,
         target_clips: Iterable[ClipBatch] = (),
@@ -181,7 +181,7 @@ class DetectorModule(PassModule):
         super().on_test_epoch_end()
         self._log_scores("test")
 
-    def _log_scores(self, split: str) -> float | None:
+    def _log_scores(self, split: Split) -> float | None:
         """Log the scores of a split; returns its mAP where it is the source's."""
         if self.scores is None:
             return None
