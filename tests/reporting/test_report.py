@@ -413,14 +413,14 @@ def test_a_missing_file_is_named(run_folder, name):
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("results.json", '{"rows":\n [', "line 2: not JSON"),
-        ("results.json", "[" * 3000, "not JSON"),
-        ("run.json", "9" * 5000, "not JSON"),
-        ("results.json", "[]", "expected one JSON object"),
-        ("results.json", "{}", "no list under the key 'rows'"),
-        ("results.json", '{"rows": [{"name": "best"}]}', "row 1 needs a 'name'"),
-        ("results.json", '{"rows": [{"name": "adapted"}]}', "no scores under the key 'target'"),
-        ("examples/examples.json", '[{"video_id": "a"}]', "each name an 'image'"),
+        ("results.json", '{"rows":\n [', "line 2"),
+        ("results.json", "[" * 3000, "JSON"),
+        ("run.json", "9" * 5000, "JSON"),
+        ("results.json", "[]", "JSON object"),
+        ("results.json", "{}", "'rows'"),
+        ("results.json", '{"rows": [{"name": "best"}]}', "row 1"),
+        ("results.json", '{"rows": [{"name": "adapted"}]}', "'target'"),
+        ("examples/examples.json", '[{"video_id": "a"}]', "'image'"),
         ("examples/examples.json", '[{"image": "gone.png"}]', "gone.png"),
     ],
 )
