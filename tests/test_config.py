@@ -87,13 +87,13 @@ def test_what_is_wrong_is_named(words, parts):
 
 def test_a_wrong_key_in_a_file_names_the_file(experiment):
     path = experiment("training:\n  epoch: 3\n")
-    with pytest.raises(InputError, match=r"mine\.yaml: unknown key 'training\.epoch'.*training\.epochs"):
+    with pytest.raises(InputError, match=r"mine\.yaml.*'training\.epoch'.*training\.epochs"):
         load_config(str(path))
 
 
 def test_a_wrong_value_in_a_file_names_the_file_also_when_it_is_only_impossible(experiment):
     path = experiment("training: {batch_size: 0}\n")
-    with pytest.raises(InputError, match=r"mine\.yaml: training\.batch_size=0"):
+    with pytest.raises(InputError, match=r"mine\.yaml.*training\.batch_size=0"):
         load_config(str(path))
 
 
@@ -130,7 +130,7 @@ def test_json_that_parsers_stumble_over(value):
 
 @pytest.mark.parametrize("value", [-1, 2**32, 10**400])
 def test_seeds_that_no_generator_takes(value):
-    with pytest.raises(InputError, match=r"seed=.* whole number of at least 0, below"):
+    with pytest.raises(InputError, match=r"seed=.*\b0\b"):
         load_config("ava2microg", [f"seed={value}"])
     with pytest.raises(InputError, match=r"training\.lr"):
         load_config("ava2microg", [f"training.lr={10**400 + value}"])

@@ -159,7 +159,7 @@ def test_old_caches_make_room(monkeypatch):
 
 
 def test_an_unknown_taxonomy_is_named():
-    with pytest.raises(InputError, match="unknown taxonomy"):
+    with pytest.raises(InputError, match=r"taxonomy 'microg51'.*microg50"):
         SyntheticDataset(SPEC, "microg51", workers=0, progress=False)
 
 

@@ -149,9 +149,9 @@ def test_self_training_goes_on_where_augmentation_drops_people(tmp_path, monkeyp
 @pytest.mark.parametrize(
     ("first", "second", "named"),
     [
-        ("cdan", "dann", "adaptation.test_time=dann"),
-        ("tent", "roll_tta", "roll_tta .* tent"),
-        ("source_only", "roll_tta", "adaptation=roll_tta"),
+        ("cdan", "dann", r"adaptation\.test_time=dann\b"),
+        ("tent", "roll_tta", r"adaptation\.test_time=roll_tta\b.*\btent\b"),
+        ("source_only", "roll_tta", r"adaptation=roll_tta\b"),
     ],
 )
 def test_two_methods_of_which_one_would_do_nothing_are_refused(tmp_path, first, second, named):

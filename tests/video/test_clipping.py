@@ -167,14 +167,14 @@ class TestCvat:
     @pytest.mark.parametrize(
         ("content", "words"),
         [
-            ("no xml", "not an XML file"),
-            ("<other/>", "holds no annotations"),
-            ("<annotations><meta/></annotations>", "does not say which clip"),
-            ("<annotations><meta><task><name>a</name></task></meta><image/></annotations>", "holds images"),
+            ("no xml", "XML"),
+            ("<other/>", "annotations"),
+            ("<annotations><meta/></annotations>", "meta/task"),
+            ("<annotations><meta><task><name>a</name></task></meta><image/></annotations>", "image"),
             (
                 '<annotations><meta><task><name>a</name></task></meta><track label="person"><box frame="0" outside="0" '
                 'xtl="0" ytl="0" xbr="1" ybr="1"><attribute name="2 crawl">true</attribute></box></track></annotations>',
-                "'2 crawl' is no action",
+                "'2 crawl'.*'microg50'",
             ),
         ],
     )
@@ -184,5 +184,5 @@ class TestCvat:
             read_tracks(tmp_path / "t.xml", TAXONOMY)
 
     def test_a_file_that_is_not_there(self, tmp_path):
-        with pytest.raises(InputError, match="cannot be read"):
+        with pytest.raises(InputError, match=r"none\.xml"):
             read_tracks(tmp_path / "none.xml", TAXONOMY)

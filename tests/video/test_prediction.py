@@ -167,23 +167,23 @@ def test_a_method_that_adapts_while_tested_is_told_of_each_video(tmp_path, score
 class TestTablesOfBoxes:
     def test_unknown_videos_are_named(self, tmp_path):
         path = boxes_csv(tmp_path / "b.csv", [("walk_1", 1.0, 0.1, 0.1, 0.5, 0.5, 1)])
-        with pytest.raises(InputError, match=r"no boxes of 'walk1'.*Did you mean 'walk_1'"):
+        with pytest.raises(InputError, match=r"'walk1'.*'walk_1'"):
             read_box_table(path, ["walk1"])
         assert len(read_box_table(path, ["walk_1", "other"])) == 1
 
     def test_stamps_after_the_end_are_named(self, tmp_path):
         video = Video(write_video(tmp_path / "v.mp4", walk(20)))
         table = read_box_table(boxes_csv(tmp_path / "b.csv", [("v", 902, 0.1, 0.1, 0.5, 0.5, 1)]), ["v"])
-        with pytest.raises(InputError, match=r"lasts 0\.7 s, but .* second 902"):
+        with pytest.raises(InputError, match=r"\b0\.7 s\b.*\b902\b"):
             TableBoxes(table, 0.5, video)
 
     @pytest.mark.parametrize(
         ("text", "words"),
         [
-            ("v,1,0.1,0.1,1.5,0.5\n", "outside the image"),
-            ("v,1,0.5,0.1,0.5,0.5\n", "without area"),
-            ("v,one,0.1,0.1,0.5,0.5\nv,2,0.1,0.1,0.5,0.5\n", "expected a finite number|one"),
-            ("v,1,0.1,0.1\n", "rows have 4 columns"),
+            ("v,1,0.1,0.1,1.5,0.5\n", r"line 1\b.*\[0, 1\]"),
+            ("v,1,0.5,0.1,0.5,0.5\n", "line 1.*x1 < x2"),
+            ("v,one,0.1,0.1,0.5,0.5\nv,2,0.1,0.1,0.5,0.5\n", r"line 1\b.*\bone\b"),
+            ("v,1,0.1,0.1\n", r"\b4 columns"),
         ],
     )
     def test_wrong_values_name_the_line(self, tmp_path, text, words):

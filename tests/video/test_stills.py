@@ -107,17 +107,17 @@ class TestBoxesOfATable:
 
     def test_at_several(self, tmp_path):
         table = self.table(tmp_path / "b.csv", "s,1,0.1,0.1,0.5,0.5\ns,2,0.6,0.1,0.9,0.5\n")
-        with pytest.raises(InputError, match=r"s\.png: is a still.*several moments"):
+        with pytest.raises(InputError, match=r"s\.png\b.*still"):
             boxes_of_still(table, tmp_path / "s.png")
 
 
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (None, "no such image"),
-        (b"<html>not found</html>", "not a readable image"),
+        (None, r"s\.png"),
+        (b"<html>not found</html>", r"s\.png.*image"),
         (b"\x89PNG\r\n\x1a\n" + bytes(40), "image"),
-        ("cut", "cannot be read"),
+        ("cut", r"s\.png.*read"),
     ],
 )
 def test_what_is_no_image(tmp_path, content, message):
@@ -134,11 +134,11 @@ def test_what_is_no_image(tmp_path, content, message):
 @pytest.mark.parametrize(
     ("files", "given", "message"),
     [
-        ({}, "none.onnx", "no such person detector"),
-        ({"a.onnx": b"PK\x03\x04"}, "a.onnx", "not an ONNX network"),
-        ({"a.onnx": b""}, "a.onnx", "not an ONNX network"),
-        ({"d/yolox.onnx": b"\x08\x08"}, "d", r"Give the file in it: .*d/yolox\.onnx"),
-        ({"d/note.txt": b"x"}, "d", "is a folder"),
+        ({}, "none.onnx", r"none\.onnx"),
+        ({"a.onnx": b"PK\x03\x04"}, "a.onnx", r"a\.onnx.*ONNX"),
+        ({"a.onnx": b""}, "a.onnx", r"a\.onnx.*ONNX"),
+        ({"d/yolox.onnx": b"\x08\x08"}, "d", r"d/yolox\.onnx"),
+        ({"d/note.txt": b"x"}, "d", "folder"),
     ],
 )
 def test_what_is_no_person_detector(tmp_path, files, given, message):
