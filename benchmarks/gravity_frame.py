@@ -33,8 +33,8 @@ from microg_da.adaptation.gravity_self_training import GravitySelfTraining
 from microg_da.adaptation.up_density import pool_agreeing
 from microg_da.config import Config, load_config
 from microg_da.data.datamodule import DomainDatasets
-from microg_da.training.experiment import fit
 from microg_da.types import ClipBatch, PersonKey
+from microg_da.workflow import fit
 
 DEFAULT = "as it stands"
 ROWS: dict[str, list[str]] = {
