@@ -185,7 +185,7 @@ def test_a_damaged_detector_is_made_again_from_its_checkpoint(fit, tmp_path, who
     assert_same(run, whole)
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", '{"rows": ["'])
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"variants": ["'])
 @pytest.mark.parametrize("name", ["run.json", "results.json"])
 def test_a_damaged_record_is_named(fit, tmp_path, whole, name, content):
     run = shutil.copytree(whole, tmp_path / "copy")

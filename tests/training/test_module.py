@@ -112,7 +112,7 @@ def test_target_labels_are_opened_for_bounds_and_oracles_alone(tmp_path, monkeyp
     assert labelled == training
     # Labels of test and validation clips come as a table; that of the test split is read to score, after training.
     assert read - {"test"} == tables
-    assert run.record["oracle"] is (words[0] in ("selection=oracle", "adaptation=joint"))
+    assert run.record.oracle is (words[0] in ("selection=oracle", "adaptation=joint"))
 
 
 def test_a_method_hears_how_common_a_class_is_among_source_training_people(tmp_path, monkeypatch):
@@ -149,9 +149,9 @@ def test_self_training_goes_on_where_augmentation_drops_people(tmp_path, monkeyp
 @pytest.mark.parametrize(
     ("first", "second", "named"),
     [
-        ("cdan", "dann", "adaptation.test_time=dann"),
-        ("tent", "roll_tta", "roll_tta .* tent"),
-        ("source_only", "roll_tta", "adaptation=roll_tta"),
+        ("cdan", "dann", r"adaptation\.test_time=dann\b"),
+        ("tent", "roll_tta", r"adaptation\.test_time=roll_tta\b.*\btent\b"),
+        ("source_only", "roll_tta", r"adaptation=roll_tta\b"),
     ],
 )
 def test_two_methods_of_which_one_would_do_nothing_are_refused(tmp_path, first, second, named):
@@ -234,7 +234,7 @@ def test_what_a_data_set_skips_is_listed_in_the_run_folder(tmp_path, monkeypatch
         ["source", "test", "clip_9", "truncated"],
         ["target", "test", "clip_9", "truncated"],
     ]
-    assert "2 clips" in run.record["warnings"][0]
+    assert "2 clips" in run.record.warnings[0]
 
 
 def test_a_data_set_hears_which_epoch_begins():
