@@ -87,13 +87,13 @@ def test_what_is_wrong_is_named(words, parts):
 
 def test_a_wrong_key_in_a_file_names_the_file(experiment):
     path = experiment("training:\n  epoch: 3\n")
-    with pytest.raises(InputError, match=r"mine\.yaml: unknown key 'training\.epoch'.*training\.epochs"):
+    with pytest.raises(InputError, match=r"mine\.yaml.*'training\.epoch'.*training\.epochs"):
         load_config(str(path))
 
 
 def test_a_wrong_value_in_a_file_names_the_file_also_when_it_is_only_impossible(experiment):
     path = experiment("training: {batch_size: 0}\n")
-    with pytest.raises(InputError, match=r"mine\.yaml: training\.batch_size=0"):
+    with pytest.raises(InputError, match=r"mine\.yaml.*training\.batch_size=0"):
         load_config(str(path))
 
 
@@ -130,7 +130,7 @@ def test_json_that_parsers_stumble_over(value):
 
 @pytest.mark.parametrize("value", [-1, 2**32, 10**400])
 def test_seeds_that_no_generator_takes(value):
-    with pytest.raises(InputError, match=r"seed=.* whole number of at least 0, below"):
+    with pytest.raises(InputError, match=r"seed=.*\b0\b"):
         load_config("ava2microg", [f"seed={value}"])
     with pytest.raises(InputError, match=r"training\.lr"):
         load_config("ava2microg", [f"training.lr={10**400 + value}"])
@@ -171,6 +171,10 @@ def test_arguments_go_with_their_method(experiment):
     assert load_config(str(experiment(behind, "behind.yaml"))).adaptation.test_time_args == {"rolls": 4}
     other = load_config(str(experiment(behind, "behind.yaml")), ["adaptation=mmd"]).adaptation
     assert (other.test_time, other.test_time_args) == (None, {})
+    rolled = str(experiment("adaptation: {name: dann, rotation: 30}\n", "rolled.yaml"))
+    assert load_config(rolled).adaptation.rotation == 30
+    assert load_config(rolled, ["adaptation=mmd"]).adaptation.rotation is None
+    assert load_config(rolled, ["adaptation.rotation=90", "adaptation=mmd"]).adaptation.rotation == 90
     named = ["adaptation.test_time_args.rolls=2", "adaptation.test_time=roll_tta", "adaptation=mmd"]
     assert load_config(path, named).adaptation.test_time_args == {"rolls": 2}
     both = load_config(path, ["adaptation.args.max_clips=5", "adaptation=adabn"])

@@ -61,7 +61,7 @@ def test_index_is_the_position_of_the_id():
     taxonomy = get_taxonomy("microg50")
     assert [taxonomy.index(i) for i in taxonomy.ids] == list(range(50))
     assert 2 not in taxonomy
-    with pytest.raises(InputError, match="action id 2 is not one of the 50"):
+    with pytest.raises(InputError, match=r"\b2\b.*\b50\b"):
         taxonomy.index(2)
 
 
@@ -80,5 +80,5 @@ def test_bad_label_map(tmp_path, text):
 
 
 def test_unknown_name_shows_the_nearest():
-    with pytest.raises(InputError, match="Did you mean 'microg50'"):
+    with pytest.raises(InputError, match=r"'microg5'.*'microg50'"):
         get_taxonomy("microg5")

@@ -7,4 +7,4 @@ from pytorch_lightning.utilities import rank_zero_only
 
 def is_leader() -> bool:
     """Whether this process writes the run's files: the first of several that train together, or the only one."""
-    return rank_zero_only.rank == 0  # type: ignore[attr-defined]
+    return int(getattr(rank_zero_only, "rank", 0)) == 0

@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from microg_da.processes import is_leader
 from microg_da.reporting.report import write_report
 from microg_da.reporting.tables import write_results_csv
-from microg_da.runs.folder import Run, is_leader
+from microg_da.runs.folder import Run
 from microg_da.training.experiment import run_experiment
 
 if TYPE_CHECKING:

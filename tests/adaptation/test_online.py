@@ -143,7 +143,7 @@ def test_a_model_that_lacks_what_a_method_needs_is_told_so(name, detector):
 
 def test_vitta_needs_something_to_train(detector):
     detector.backbone.requires_grad_(False)
-    with pytest.raises(InputError, match=r"vitta.*frozen"):
+    with pytest.raises(InputError, match=r"vitta.*model\.freeze"):
         method("vitta", detector).start_test(detector)
 
 

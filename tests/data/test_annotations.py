@@ -61,7 +61,7 @@ def test_ava_samples_in_seconds(test_data):
     table = read_annotations(folder / "ava_sample.csv")
     assert table["frame_stamp"].tolist() == [902, 902, 902, 903, 903, 902, 902, 902]
     assert len(read_keyframes(folder / "ava_excluded_timestamps_sample.csv")) == 2
-    with pytest.raises(InputError, match=r"pred.csv, line 1: person_id is not a whole number \(is this a file of"):
+    with pytest.raises(InputError, match=r"pred\.csv\b.*line 1\b.*person_id.*detections"):
         read_annotations(folder / "pred.csv")
 
 
@@ -155,16 +155,16 @@ def test_errors_name_the_line(write, row, message, ends):
 
 def test_line_numbers_count_the_header(write):
     path = write("video_id,frame_stamp,x1,y1,x2,y2,action_id,person_id\n" + ROWS + "a,1,0.1,0.1,0.2,0.2,99,1\n")
-    with pytest.raises(InputError, match="line 5: action_id"):
+    with pytest.raises(InputError, match=r"line 5.*action_id"):
         read_annotations(path)
 
 
 @pytest.mark.parametrize(
     ("header", "message"),
     [
-        ("video_id,frame_stamp,x1,y1,x2,y2,action_id,scroe", "unexpected column 'scroe'. Did you mean 'score'"),
-        ("video_id,frame_stamp,x1,y1,x2,y2,score", "no column 'action_id'"),
-        ("video_id,frame_stamp,x1,y1,x2,y2,action_id,action", "column 'action_id' appears twice"),
+        ("video_id,frame_stamp,x1,y1,x2,y2,action_id,scroe", "'scroe'.*'score'"),
+        ("video_id,frame_stamp,x1,y1,x2,y2,score", "'action_id'"),
+        ("video_id,frame_stamp,x1,y1,x2,y2,action_id,action", "line 1.*'action_id'"),
     ],
 )
 def test_bad_header(write, header, message):
@@ -173,17 +173,17 @@ def test_bad_header(write, header, message):
 
 
 def test_other_bad_files(write, tmp_path):
-    with pytest.raises(InputError, match="cannot be read: No such file"):
+    with pytest.raises(InputError, match=r"none\.csv.*No such file"):
         read_annotations(tmp_path / "none.csv")
-    with pytest.raises(InputError, match="cannot be read: Is a directory"):
+    with pytest.raises(InputError, match="Is a directory"):
         read_annotations(tmp_path)
-    with pytest.raises(InputError, match="damaged gzip"):
+    with pytest.raises(InputError, match=r"cut\.csv\.gz.*gzip"):
         read_annotations(write(gzip.compress(ROWS.encode())[:-9], "cut.csv.gz"))
-    with pytest.raises(InputError, match="line 2: is not UTF-8"):
+    with pytest.raises(InputError, match=r"line 2.*UTF-8"):
         read_annotations(write(b"a,1,0.1,0.1,0.2,0.2,12,1\n\xff,1\n"))
     with pytest.raises(InputError, match="NUL"):
         read_annotations(write(b"a,1\0"))
-    with pytest.raises(InputError, match="one of the 50 ids"):
+    with pytest.raises(InputError, match=r"line 1.*action_id.*50.*'microg50'"):
         read_annotations(write("a,1,0.1,0.1,0.2,0.2,2,1\n"), taxonomy=get_taxonomy("microg50"))
 
 
@@ -191,20 +191,20 @@ def test_duplicates(write):
     path = write(ROWS + ROWS)
     assert len(read_annotations(path)) == 6
     assert len(read_annotations(path, duplicates="drop")) == 3
-    with pytest.raises(InputError, match=r"line 4: says the same as an earlier row \(and 2 more"):
+    with pytest.raises(InputError, match=r"line 4\b.*\b2 more"):
         read_annotations(path, duplicates="error")
 
 
 def test_microg_pixel_boxes(write):
     path = write("video_id,frame_id,person_id,xmin,ymin,xmax,ymax\nv_1,52,1,10,20,300.5,400\n")
     assert read_person_boxes(path).to_numpy().tolist() == [["v_1", 52, 1, 10.0, 20.0, 300.5, 400.0]]
-    with pytest.raises(InputError, match="line 1: box without area"):
+    with pytest.raises(InputError, match=r"line 1.*x1 < x2"):
         read_person_boxes(write("v_1,52,1,10,20,9,400\n"))
 
 
 def test_actions_domain(write):
     path = write("video_id,movie_or_real,person_id,action\nv_1,x,1,12\n")
-    with pytest.raises(InputError, match="line 2: movie_or_real is neither"):
+    with pytest.raises(InputError, match=r"line 2.*movie_or_real.*'r'.*'m'"):
         read_actions(path)
 
 
@@ -214,9 +214,9 @@ def test_source_video():
 
 def test_writer_refuses_what_the_reader_would(tmp_path):
     table = pd.DataFrame({"video_id": ["a"], "frame_stamp": [1], "x1": [0.5], "y1": [0.1], "x2": [0.5], "y2": [0.9]})
-    with pytest.raises(InputError, match="no column 'action_id'"):
+    with pytest.raises(InputError, match=r"t\.csv.*'action_id'"):
         write_annotations(table, tmp_path / "t.csv")
-    with pytest.raises(InputError, match="row 0: box without area"):
+    with pytest.raises(InputError, match=r"t\.csv, row 0.*x1 < x2"):
         write_annotations(table.assign(action_id=1, person_id=1), tmp_path / "t.csv")
     assert list(tmp_path.iterdir()) == []
 

@@ -41,10 +41,10 @@ def shorten(tree) -> None:
 @pytest.mark.parametrize(
     ("fault", "message"),
     [
-        (remove_folder, r"filmA_002: no such folder of frames \(1 videos of microg4m.*on_error=skip"),
-        (truncate, r"filmA_002_000005\.jpg: the JPEG file is truncated"),
-        (remove_frame, r"filmA_002_000005\.jpg is missing"),
-        (shorten, r"filmA_002: keyframe at frame 5 is not in the video, which has 4 frames"),
+        (remove_folder, r"frames/filmA_002\b.*\b1 videos of microg4m:.*on_error=skip"),
+        (truncate, r"filmA_002_000005\.jpg.*truncated"),
+        (remove_frame, r"filmA_002_000005\.jpg.*missing"),
+        (shorten, r"filmA_002\b.*\bframe 5\b.*\b4 frames"),
     ],
 )
 class TestUnreadableClips:
@@ -72,7 +72,7 @@ def test_nothing_skipped_is_an_empty_table(tree):
 def test_a_data_set_in_which_nothing_can_be_read(tree):
     for path in (tree / "frames").rglob("*.jpg"):
         path.write_bytes(b"")
-    with pytest.raises(InputError, match="none of 4 clips can be read in its place"):
+    with pytest.raises(InputError, match=r"on_error=skip.*\b4 clips\b"):
         read_all(clips_of(tree, "?on_error=skip"))
 
 
@@ -89,7 +89,7 @@ def test_a_zero_byte_video(tree):
     for video in ("filmA_001", "filmA_002"):
         write_video(tree / "videos" / f"{video}.mp4", count=12)
     (tree / "videos" / "recB_001.mp4").touch()
-    with pytest.raises(InputError, match=r"recB_001\.mp4: the video file is empty \(0 bytes\)"):
+    with pytest.raises(InputError, match=r"recB_001\.mp4\b.*\b0 bytes"):
         clips_of(tree, "?decode=video")
     assert len(clips_of(tree, "?decode=video&on_error=skip")) == 2
 
@@ -105,7 +105,7 @@ def test_a_wrong_frame_rate(tree):
     for video in ("filmA_001", "filmA_002", "recB_001"):
         write_video(tree / "videos" / f"{video}.mp4", count=12, rate=10)
     clips = clips_of(tree, "?decode=video&fps=30")
-    with pytest.raises(InputError, match="the file has 10 frames per second, but fps=30 was given"):
+    with pytest.raises(InputError, match=r"filmA_001\b.*\b10 frames per second.*fps=30"):
         clips[0]
     assert clips_of(tree, "?decode=video&fps=10")[0].frames.shape[1] == 4
 
@@ -113,24 +113,24 @@ def test_a_wrong_frame_rate(tree):
 def test_seconds_without_a_frame_rate(tree):
     (tree / "annotations" / "ava_train.csv").write_text("filmA_001,0902,0.1,0.2,0.5,0.9,12,1\n")
     clips = open_source(f"ava:{tree}", **REQUEST)
-    with pytest.raises(InputError, match="JPEG files do not say their frame rate"):
+    with pytest.raises(InputError, match=r"filmA_001\b.*\?fps=25&start=0"):
         clips[0]
 
 
 def test_seconds_that_count_from_elsewhere(tree):
     (tree / "annotations" / "ava_train.csv").write_text("filmA_001,0902,0.1,0.2,0.5,0.9,12,1\n")
-    with pytest.raises(InputError, match=r"keyframe at second 902 is not in the video.*set start= and fps="):
+    with pytest.raises(InputError, match=r"filmA_001\b.*\b902\b.*\b12 frames.*start=.*fps="):
         open_source(f"ava:{tree}?start=0&fps=5", **REQUEST)[0]
 
 
 @pytest.mark.parametrize(
     ("row", "message"),
     [
-        ("filmA_001,4,0.1,0.2,1.5,0.9,12,1", "line 7: box outside the image"),
-        ("filmA_001,4,0.5,0.2,0.5,0.9,12,1", "line 7: box without area"),
-        ("filmA_001,4,0.1,0.2,0.5,0.9,2,1", "line 7: action_id is not one of the 50 ids of taxonomy 'microg50'"),
-        ("filmA_001,4,0.1,nan,0.5,0.9,12,1", "line 7: y1 is"),
-        ("filmA_001,4,0.1,0.2", "line 7: 4 columns"),
+        ("filmA_001,4,0.1,0.2,1.5,0.9,12,1", r"line 7\b.*\[0, 1\]"),
+        ("filmA_001,4,0.5,0.2,0.5,0.9,12,1", "line 7.*x1 < x2"),
+        ("filmA_001,4,0.1,0.2,0.5,0.9,2,1", "line 7.*action_id.*50.*'microg50'"),
+        ("filmA_001,4,0.1,nan,0.5,0.9,12,1", "line 7.*y1"),
+        ("filmA_001,4,0.1,0.2", r"line 7\b.*\b4 columns"),
     ],
 )
 def test_a_wrong_row(tree, row: str, message: str):
@@ -151,13 +151,13 @@ def test_byte_order_marks_and_windows_line_ends_change_nothing(tree, encode):
 
 def test_mixed_encodings(tree):
     (tree / "annotations" / "ava_train.csv").write_bytes(ROWS.encode() + "vidé_1,4,0,0,1,1,12,1\n".encode("latin-1"))
-    with pytest.raises(InputError, match="line 7: is not UTF-8"):
+    with pytest.raises(InputError, match=r"line 7.*UTF-8"):
         clips_of(tree)
 
 
 def test_a_clip_on_two_sides(tree):
     (tree / "annotations" / "ava_test.csv").write_text(ROWS.splitlines()[0])
-    with pytest.raises(InputError, match=r"1 clips are in more than one part, e.g. filmA_001 in train, test"):
+    with pytest.raises(InputError, match=r"'published'.*\b1 clips\b.*filmA_001\b.*train.*test"):
         clips_of(tree)
 
 
@@ -169,14 +169,14 @@ def test_an_empty_table(tree):
 
 def test_no_frames_at_all(tmp_path):
     (tmp_path / "train.csv").write_text(ROWS)
-    with pytest.raises(InputError, match="has neither frames/"):
+    with pytest.raises(InputError, match=r"frames/.*videos/"):
         clips_of(tmp_path)
 
 
 def test_a_taxonomy_that_shares_no_label(tree, tmp_path):
     label_map = tmp_path / "mine.pbtxt"
     label_map.write_text('item { name: "spin" id: 3 }')
-    with pytest.raises(InputError, match="no label of the train split is in taxonomy 'mine'"):
+    with pytest.raises(InputError, match=r"train.*'mine'"):
         clips_of(tree, taxonomy=label_map)
 
 
@@ -197,7 +197,7 @@ def test_a_run_can_say_what_to_do_with_bad_data(tree):
     remove_folder(tree)
     config = Config()
     config.data.source = f"microg4m:{tree}"
-    with pytest.raises(InputError, match="no such folder of frames"):
+    with pytest.raises(InputError, match=r"frames/filmA_002.*on_error=skip"):
         DomainDatasets(config).get("source", "train", labelled=True)
     config.data.on_error = "skip"
     assert len(DomainDatasets(config).get("source", "train", labelled=True)) == 3

@@ -73,20 +73,20 @@ class TestJpegFolders:
         write_frames(tmp_path, ["a_1"])
         store = JpegFolders(tmp_path / "frames")
         assert list(store.missing(["a_1", "b_1"])) == ["b_1"]
-        with pytest.raises(InputError, match=r"b_1: no such folder of frames"):
+        with pytest.raises(InputError, match=r"frames/b_1\b"):
             store.num_frames("b_1")
-        with pytest.raises(InputError, match=r"no such folder of frames\. Extract"):
+        with pytest.raises(InputError, match=r"nowhere\b.*decode=video"):
             JpegFolders(tmp_path / "nowhere").missing(["a_1"])
 
     def test_an_empty_folder(self, tmp_path):
         (tmp_path / "a").mkdir()
-        with pytest.raises(InputError, match="holds no numbered JPEG file"):
+        with pytest.raises(InputError, match=r"a_000001\.jpg"):
             JpegFolders(tmp_path).num_frames("a")
 
     def test_a_frame_missing_in_the_middle(self, tmp_path):
         write_frames(tmp_path, ["a_1"])
         (tmp_path / "frames/a_1/a_1_000005.jpg").unlink()
-        with pytest.raises(InputError, match=r"a_1_000005\.jpg is missing"):
+        with pytest.raises(InputError, match=r"a_1_000005\.jpg.*missing"):
             JpegFolders(tmp_path / "frames").num_frames("a_1")
 
     @pytest.mark.parametrize("keep", [0.3, 0.9])
@@ -94,7 +94,7 @@ class TestJpegFolders:
         write_frames(tmp_path, ["a_1"], height=240, width=320)
         path = tmp_path / "frames/a_1/a_1_000004.jpg"
         path.write_bytes(path.read_bytes()[: int(keep * path.stat().st_size)])
-        with pytest.raises(InputError, match=r"a_1_000004\.jpg: the JPEG file is truncated"):
+        with pytest.raises(InputError, match=r"a_1_000004\.jpg.*truncated"):
             list(JpegFolders(tmp_path / "frames").read("a_1", np.arange(6)))
 
     def test_padding_after_the_end_is_no_truncation(self, tmp_path):
@@ -106,13 +106,13 @@ class TestJpegFolders:
     def test_a_file_that_is_no_jpeg(self, tmp_path):
         write_frames(tmp_path, ["a_1"])
         (tmp_path / "frames/a_1/a_1_000004.jpg").write_bytes(b"not a picture \xff\xd9")
-        with pytest.raises(InputError, match="not a readable JPEG"):
+        with pytest.raises(InputError, match=r"a_1_000004\.jpg.*JPEG"):
             list(JpegFolders(tmp_path / "frames").read("a_1", np.arange(6)))
 
     def test_frames_of_two_sizes(self, tmp_path):
         write_frames(tmp_path, ["a_1"])
         cv2.imwrite(str(tmp_path / "frames/a_1/a_1_000004.jpg"), np.zeros((10, 20, 3), np.uint8))
-        with pytest.raises(InputError, match="another size"):
+        with pytest.raises(InputError, match=r"a_1_000004\.jpg.*size"):
             list(JpegFolders(tmp_path / "frames").read("a_1", np.arange(6)))
 
 
@@ -150,14 +150,14 @@ class TestVideoFiles:
                     packet.stream = stream
                     cut.mux(packet)
         # Older FFmpeg gives such frames no time.
-        with pytest.raises(InputError, match=r"cut\.mkv: holds no (frame at which decoding can start|video frame)"):
+        with pytest.raises(InputError, match=r"cut\.mkv: .*\bno (video )?frame"):
             index_video(str(path))
 
     def test_a_zero_byte_video(self, store, tmp_path):
         (tmp_path / "c_1.mp4").touch()
         store = VideoFiles(find_videos(tmp_path))
         assert "empty (0 bytes)" in store.missing(["b_1", "c_1"])["c_1"]
-        with pytest.raises(InputError, match=r"c_1\.mp4: not a readable video file"):
+        with pytest.raises(InputError, match=r"c_1\.mp4"):
             store.num_frames("c_1")
 
     def test_a_truncated_video(self, tmp_path):
@@ -168,18 +168,18 @@ class TestVideoFiles:
 
     def test_a_missing_video(self, store):
         assert "no video file of that name" in store.missing(["z_9"])["z_9"]
-        with pytest.raises(InputError, match="z_9: no video file"):
+        with pytest.raises(InputError, match=r"z_9\b.*\.mp4"):
             store.num_frames("z_9")
 
     def test_the_same_name_twice(self, tmp_path):
         for folder in ("movie", "real"):
             (tmp_path / folder).mkdir()
             (tmp_path / folder / "a_1.mp4").touch()
-        with pytest.raises(InputError, match="the video a_1 is also at"):
+        with pytest.raises(InputError, match=r"real/a_1\.mp4.*movie/a_1\.mp4|movie/a_1\.mp4.*real/a_1\.mp4"):
             find_videos(tmp_path)
 
     def test_no_videos(self, tmp_path):
-        with pytest.raises(InputError, match="no video files there"):
+        with pytest.raises(InputError, match=r"\.mp4, \.mkv"):
             find_videos(tmp_path)
 
 

@@ -24,7 +24,7 @@ def test_the_embedded_clips_have_90_frames(frames, rate, fits):
         assert opened.facts()["warnings"] == []
         assert opened.facts()["fps"] == {"target/test": 30}
     else:
-        with pytest.raises(InputError, match=r"have 90\..*impossible_window=clamp"):
+        with pytest.raises(InputError, match=r"synthetic:microgravity.*\b90\b.*model\.impossible_window=clamp"):
             opened.get("target", "test", labelled=False)
 
 

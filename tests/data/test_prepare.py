@@ -96,7 +96,7 @@ class TestKeyframe:
         assert keyframe_annotations(actions, boxes, SIZES).person_id.tolist() == [1]
 
     def test_a_clip_without_a_size(self):
-        with pytest.raises(InputError, match=r"1 clips have boxes but no frames to measure them by, e\.g\. z_1"):
+        with pytest.raises(InputError, match=r"\b1 clips\b.*\bz_1\b"):
             keyframe_annotations(actions_of(12), boxes_at([4], video="z_1"), SIZES)
 
 

@@ -54,13 +54,13 @@ class TestGrammar:
     @pytest.mark.parametrize(
         ("text", "message"),
         [
-            ("", "is not a data source"),
-            ("/data/m", "is not a data source"),
-            ("microg4:/data/m", "Did you mean 'microg4m'"),
-            ("ava:", "nothing after 'ava:'"),
-            ("ava:/x?fps", "'fps' is not key=value"),
-            ("ava:/x?fps=1&fps=2", "'fps' is given twice"),
-            ("ava:/x?", "'' is not key=value"),
+            ("", "''.*synthetic:earth"),
+            ("/data/m", "'/data/m'.*synthetic:earth"),
+            ("microg4:/data/m", "'microg4'.*'microg4m'"),
+            ("ava:", "'ava:'"),
+            ("ava:/x?fps", "'fps'.*key=value"),
+            ("ava:/x?fps=1&fps=2", "'fps'.*twice"),
+            ("ava:/x?", "''.*key=value"),
         ],
     )
     def test_mistakes(self, text: str, message: str):
@@ -77,15 +77,15 @@ class TestOptions:
     @pytest.mark.parametrize(
         ("query", "message"),
         [
-            ("fotage=real", "unknown option 'fotage'. Did you mean 'footage'"),
-            ("domain=moon", "unknown value of footage 'moon'"),
-            ("domain=real&footage=real", "'footage' is given twice"),
+            ("fotage=real", "'fotage'.*'footage'"),
+            ("domain=moon", "footage 'moon'"),
+            ("domain=real&footage=real", "'footage'.*twice"),
             ("fps=fast", "fps='fast'"),
-            ("on_error=ignore", "unknown value of on_error"),
-            ("scheme=by-sauce", "Did you mean 'by-source'"),
-            ("boxes=detected", "cannot be trained on them as a labelled"),
+            ("on_error=ignore", "on_error 'ignore'"),
+            ("scheme=by-sauce", "'by-sauce'.*'by-source'"),
+            ("boxes=detected", "boxes=detected.*label"),
             ("min_side=3", "min_side=3"),
-            ("flip=0", r"Set augment\.flip=0"),
+            ("flip=0", r"augment\.flip=0"),
         ],
     )
     def test_mistakes(self, tree, query: str, message: str):
@@ -103,16 +103,16 @@ class TestOptions:
         assert clips.keys == open_source(f"microg4m:{tree}?footage=real", **REQUEST).keys
 
     def test_a_folder_that_is_not_there(self, tmp_path):
-        with pytest.raises(InputError, match="there is no folder"):
+        with pytest.raises(InputError, match=r"ava:.*nowhere.*folder"):
             open_source(f"ava:{tmp_path}/nowhere", **REQUEST)
 
     def test_a_split_that_is_not_one(self, tree):
-        with pytest.raises(InputError, match="unknown split 'training'"):
+        with pytest.raises(InputError, match=r"split 'training'.*'train'"):
             open_source(f"microg4m:{tree}", **{**REQUEST, "split": "training"})
 
     def test_a_folder_without_tables(self, tmp_path):
         for kind in ("ava", "microg4m"):
-            with pytest.raises(InputError, match=r"no .* there\. Expected"):
+            with pytest.raises(InputError, match=r"annotations.*\.csv"):
                 open_source(f"{kind}:{tmp_path}", **REQUEST)
 
 
@@ -255,9 +255,9 @@ class TestSides:
         assert [key.video_id for key in clips.keys] == ["Gravity_001"]
 
     def test_an_empty_target(self, tree):
-        with pytest.raises(InputError, match="has no clip with footage=simulated"):
+        with pytest.raises(InputError, match=r"footage=simulated"):
             open_source(f"microg4m:{tree}?domain=simulated", **REQUEST)
-        with pytest.raises(InputError, match="test split of scheme 'published' has no clip"):
+        with pytest.raises(InputError, match=r"test.*'published'"):
             open_source(f"microg4m:{tree}", **{**REQUEST, "split": "test"})
 
     def test_a_split_file(self, tree, tmp_path):
@@ -331,16 +331,16 @@ class TestAva:
         assert clips[0].table_boxes.tolist() == [pytest.approx([0, 0.1, 0.4, 0.4])]
         many = open_source(f"ava:{root}?start=10&fps=5&boxes=detected&score_threshold=0.2", **request)
         assert many.num_boxes == 3
-        with pytest.raises(InputError, match=r"no box of the train split scores 0\.99"):
+        with pytest.raises(InputError, match=r"boxes=detected.*train.*0\.99"):
             open_source(f"ava:{root}?start=10&fps=5&boxes=detected&score_threshold=0.99", **request)
 
     def test_detected_boxes_that_are_not_there_or_damaged(self, root):
         request = {**REQUEST, "labelled": False}
-        with pytest.raises(InputError, match=r"boxes=detected needs annotations/ava_train_predicted_boxes\.csv"):
+        with pytest.raises(InputError, match=r"boxes=detected.*annotations/ava_train_predicted_boxes\.csv"):
             open_source(f"ava:{root}?boxes=detected", **request)
         path = root / "annotations" / "ava_train_predicted_boxes.csv"
         path.write_text("_-one,0011,0.1,0.1,,0.4,,0.95\n")
-        with pytest.raises(InputError, match="row 1: a number is missing"):
+        with pytest.raises(InputError, match=r"ava_train_predicted_boxes\.csv, row 1\b"):
             open_source(f"ava:{root}?boxes=detected", **request)
 
     def test_the_frame_rate_follows_from_the_length_of_avas_cut(self, root):

@@ -57,12 +57,12 @@ def test_the_film_left_out_is_what_tests(table, domains):
 @pytest.mark.parametrize(
     ("scheme", "options", "message"),
     [
-        ("by_source", {}, "Did you mean 'by-source'"),
-        ("published", {}, "stand in no split file"),
-        ("by-source-kfold", {"folds": 2}, "3 or more"),
-        ("by-source-kfold", {"fold": "five"}, "from 0 to 4"),
+        ("by_source", {}, "'by_source'.*'by-source'"),
+        ("published", {}, "published.*by-source"),
+        ("by-source-kfold", {"folds": 2}, r"folds=2\b.*\b3\b"),
+        ("by-source-kfold", {"fold": "five"}, r"fold='five'.*\b0 to 4\b"),
         ("leave-one-film-out", {"fold": "Alien"}, "video1"),
-        ("by-source-kfold", {"folds": 50}, "12 source videos cannot be put into 50 parts"),
+        ("by-source-kfold", {"folds": 50}, r"\b12 source videos\b.*\b50\b"),
     ],
 )
 def test_what_cannot_be_split_says_why(table, domains, scheme, options, message):
@@ -72,12 +72,12 @@ def test_what_cannot_be_split_says_why(table, domains, scheme, options, message)
 
 
 def test_leave_one_film_out_needs_a_film(table):
-    with pytest.raises(InputError, match="no clip of this data set is known to be simulated"):
+    with pytest.raises(InputError, match=r"leave-one-film-out.*simulated"):
         make_split("leave-one-film-out", table, fold="video1")
 
 
 def test_an_empty_table():
-    with pytest.raises(InputError, match="table is empty"):
+    with pytest.raises(InputError, match="empty"):
         make_split("by-source", pd.DataFrame(columns=["video_id", "action_id", "person_id"]))
 
 
@@ -95,7 +95,7 @@ def test_a_changed_file_is_noticed(table, tmp_path):
     value = json.loads(path.read_text())
     value["train"].append(value["test"].pop())
     path.write_text(json.dumps(value))
-    with pytest.raises(InputError, match="changed after it was made"):
+    with pytest.raises(InputError, match=r"split\.json.*hash \w{12}\b.*\b\w{12}\b"):
         read_split(path)
 
 
@@ -103,12 +103,12 @@ def test_a_changed_file_is_noticed(table, tmp_path):
 def test_what_is_no_split_file(tmp_path, text):
     path = tmp_path / "split.json"
     path.write_text(text)
-    with pytest.raises(InputError, match=r"split.json: not a split file"):
+    with pytest.raises(InputError, match=r"split\.json.*scheme, settings, hash"):
         read_split(path)
 
 
 def test_a_clip_on_two_sides():
-    with pytest.raises(InputError, match=r"1 clips are in more than one part, e.g. a_1 in train, test"):
+    with pytest.raises(InputError, match=r"'published'.*\b1 clips\b.*\ba_1\b.*train.*test"):
         Division("published", {"train": ("a_1", "a_2"), "val": (), "test": ("a_1",)})
 
 

@@ -49,5 +49,5 @@ def test_every_part_has_a_group_and_nothing_is_random_but_the_seed(groups: int, 
 
 
 def test_too_few_groups():
-    with pytest.raises(InputError, match="2 groups cannot fill 3 parts"):
+    with pytest.raises(InputError, match=r"\b2 groups\b.*\b3 parts"):
         stratify_groups([np.ones((2, 1))], (0.7, 0.1, 0.2))

@@ -53,11 +53,11 @@ def test_persons_are_counted_per_keyframe(make_tables):
 
 def test_bad_breakdowns(make_tables):
     detections, truth = make_tables(0)
-    with pytest.raises(InputError, match="Did you mean 'source'"):
+    with pytest.raises(InputError, match=r"'sauce'.*'source'"):
         partition(detections, truth, "sauce")
-    with pytest.raises(InputError, match="give --actions"):
+    with pytest.raises(InputError, match="--actions"):
         partition(detections, truth, "domain")
-    with pytest.raises(InputError, match=r"the domain of \d+ clips is not known"):
+    with pytest.raises(InputError, match=r"\b\d+ clips\b.*'film0_0'"):
         partition(detections, truth, "domain", {"other": "real"})
 
 

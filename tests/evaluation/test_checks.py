@@ -47,7 +47,7 @@ class TestValues:
     def test_boxes_in_pixels(self, tables, which):
         tables = [table.copy() for table in tables]
         tables[which][BOX] *= 480
-        with pytest.raises(InputError, match=r"row 0: box outside the image; .* in \[0, 1\]"):
+        with pytest.raises(InputError, match=r"row 0\b.*\[0, 1\]"):
             microg_da.evaluate(*tables)
 
     @pytest.mark.parametrize("column", ["action_id", "frame_stamp", "x1"])
@@ -55,7 +55,7 @@ class TestValues:
     def test_text_instead_of_numbers(self, tables, which, column):
         tables = list(tables)
         tables[which] = tables[which].assign(**{column: tables[which][column].astype(str)})
-        with pytest.raises(InputError, match=f"column {column}: holds '.*expected numbers"):
+        with pytest.raises(InputError, match=f"column {column}\\b.*numbers"):
             microg_da.evaluate(*tables)
 
     def test_every_way_to_score_checks(self, tables):
@@ -66,12 +66,12 @@ class TestValues:
             lambda: compare({"a": detections, "b": pixels}, truth, resamples=2),
             lambda: fuse([detections, pixels]),
         ):
-            with pytest.raises(InputError, match="box outside the image"):
+            with pytest.raises(InputError, match=r"row 0\b.*\[0, 1\]"):
                 score()
 
     def test_ids_that_the_readers_refuse(self, tables):
         detections, truth = tables
-        with pytest.raises(InputError, match=r"row 0: action_id is not in 1…80"):
+        with pytest.raises(InputError, match=r"row 0\b.*action_id.*1…80"):
             microg_da.evaluate(detections.assign(action_id=0), truth)
 
 
@@ -91,7 +91,7 @@ class TestKeyframes:
     def test_stamps_in_another_unit_are_shown_for_one_video(self, tables):
         detections, truth = tables
         truth = truth.assign(frame_stamp=truth.frame_stamp + 1000)
-        with pytest.raises(InputError, match="have no keyframe in common") as caught:
+        with pytest.raises(InputError, match=r"keyframe.*'film.*frame_stamp") as caught:
             microg_da.evaluate(detections, truth)
         video = detections.video_id.iloc[0]
         stamps = [table[table.video_id == video].frame_stamp.iloc[0] for table in (detections, truth)]
@@ -101,9 +101,9 @@ class TestKeyframes:
     def test_comparing_and_fusing_refuse_too(self, tables):
         detections, truth = tables
         moved = truth.assign(video_id="other_" + truth.video_id)
-        with pytest.raises(InputError, match="no keyframe in common"):
+        with pytest.raises(InputError, match=r"keyframe.*'film.*'other_film"):
             compare({"a": detections, "b": detections}, moved, resamples=2)
-        with pytest.raises(InputError, match="no keyframe in common"):
+        with pytest.raises(InputError, match=r"keyframe.*'film.*'other_film"):
             fuse([detections], fit_detections=[detections], fit_ground_truth=moved)
 
     def test_partial_overlap_is_counted_and_said(self, tables, files, capsys):
@@ -236,7 +236,7 @@ class TestScoreKinds:
         assert read_detections(tmp_path / "test.csv.gz").attrs["scores"] == "logit"
 
     def test_an_unknown_kind(self, tables, tmp_path):
-        with pytest.raises(InputError, match="unknown kind of scores 'percent'"):
+        with pytest.raises(InputError, match=r"scores 'percent'.*logit, probability"):
             write_detections(tables[0], tmp_path / "d.csv", scores="percent")
         assert not list(tmp_path.iterdir())
 

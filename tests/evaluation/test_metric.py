@@ -90,9 +90,9 @@ def test_nothing_seen_and_reset(make_tables):
 def test_bad_input(make_tables):
     _, truth = make_tables(0)
     metric = DetectionMetrics(truth, "microg50")
-    with pytest.raises(InputError, match=r"keyframe \('nowhere_1', 3\) is not in the ground truth"):
+    with pytest.raises(InputError, match=r"\('nowhere_1', 3\)"):
         metric.index_of([("nowhere_1", 3)])
-    with pytest.raises(ValueError, match=r"expected \(K,\), \(K, 4\) and \(K, 50\)"):
+    with pytest.raises(ValueError, match=r"\(K, 50\).*\(1, 80\)"):
         metric.update(torch.tensor([0]), torch.zeros(1, 4), torch.zeros(1, 80))
 
 

@@ -99,5 +99,5 @@ def test_the_table_and_the_dictionary_hold_every_value(response):
 
 
 def test_it_needs_the_upright_clip():
-    with pytest.raises(InputError, match="needs the angle 0"):
+    with pytest.raises(InputError, match=r"angle 0\b"):
         RollResponse.of({90: scores()})

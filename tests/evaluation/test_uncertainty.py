@@ -105,9 +105,9 @@ def test_compare_finds_a_difference_and_no_difference(make_tables):
 
 def test_bad_arguments(make_tables):
     detections, truth = make_tables(0)
-    with pytest.raises(InputError, match="two models or more"):
+    with pytest.raises(InputError, match="models"):
         compare({"a": detections}, truth)
-    with pytest.raises(InputError, match="unknown metric"):
+    with pytest.raises(InputError, match=r"metric 'ap'.*'map'"):
         compare({"a": detections, "b": detections}, truth, metric="ap")
-    with pytest.raises(InputError, match="nothing to resample"):
+    with pytest.raises(InputError, match="ground truth is empty"):
         bootstrap(detections, truth.iloc[:0])

@@ -74,7 +74,7 @@ def test_predict_reads_the_folder_and_its_weights(make_run, tmp_path):
             )
         # Normalisation is multiplied into convolutions, which rounds.
         torch.testing.assert_close(ours.logits, its.logits, rtol=0, atol=1e-4)
-    with pytest.raises(InputError, match="holds r2plus1d_tiny, not x3d_s_13x6"):
+    with pytest.raises(InputError, match=r"r2plus1d_tiny.*x3d_s_13x6"):
         scorer_of_file(tmp_path / "out", "x3d_s_13x6")
 
 
@@ -208,8 +208,8 @@ def test_classes_that_have_changed_since_are_refused(make_run, tmp_path):
     content = json.loads(file.read_text())
     content["action_ids"][0] = 2
     file.write_text(json.dumps(content))
-    with pytest.raises(InputError, match="not the 50 classes of the taxonomy microg50"):
+    with pytest.raises(InputError, match=r"\b50 classes\b.*\bmicrog50\b"):
         load_detector(tmp_path / "out")
     file.write_text("{")
-    with pytest.raises(InputError, match="cannot be read as JSON"):
+    with pytest.raises(InputError, match=r"config\.json.*JSON"):
         load_detector(tmp_path / "out")

@@ -50,7 +50,7 @@ def test_logits_are_torchs_for_any_clips_boxes_and_size_and_a_file_that_disagree
     other = SimpleNamespace(model=model, save=lambda path: shutil.copyfile(folder / "model.onnx", path))
     monkeypatch.setattr(onnx_file, "_program", lambda *_: other)
     detector.head.projection.bias.data[7] += 0.002
-    with pytest.raises(InputError, match=r"differs from torch's by 0.002"):
+    with pytest.raises(InputError, match=r"\b0\.002"):
         export_onnx(detector, folder / "wrong.onnx", 4, (32, 40))
     assert len(list(folder.iterdir())) == 5
 
@@ -60,9 +60,9 @@ def test_what_cannot_be_written_says_so(detector, tmp_path, monkeypatch):
     with pytest.raises(InputError, match=r"model\.roll_pooling=c8"):
         export_onnx(rolled, tmp_path / "model.onnx", 4, (32, 32))
     monkeypatch.delattr(torch.export.Dim, "DYNAMIC", raising=False)
-    with pytest.raises(InputError, match=r"torch 2\.6 or newer"):
+    with pytest.raises(InputError, match=r"torch 2\.6"):
         export_onnx(detector, tmp_path / "model.onnx", 4, (32, 32))
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "onnxscript" else name)
-    with pytest.raises(InputError, match=r"the packages onnxscript: pip install 'microg_da\[onnx\]'"):
+    with pytest.raises(InputError, match=r"\bonnxscript\b.*'microg_da\[onnx\]'"):
         export_onnx(detector, tmp_path / "model.onnx", 4, (32, 32))
     assert not list(tmp_path.iterdir())

@@ -90,7 +90,7 @@ def test_nobody_and_one_person(truth, tmp_path, clips):
 
 
 def test_a_pass_that_saw_nothing(truth, tmp_path):
-    with pytest.warns(UserWarning, match="before the ``update``"):
+    with pytest.warns(UserWarning, match="``update``"):
         FeatureSample(truth, WIDTH).write(tmp_path / "a.npz")
     assert len(People.read(tmp_path / "a.npz")) == 0
 

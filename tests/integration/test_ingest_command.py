@@ -100,7 +100,7 @@ def test_a_warning_of_the_tracker_names_the_file(tmp_path, caplog, capsys):
     from rich.console import Console
 
     from microg_da.video.ingest import ingest as ingest_videos
-    from microg_da.video.person_detector import Persons
+    from microg_da.video.person_detector import PersonBoxes
     from microg_da.video.writer import Mp4Writer
 
     for name in ("shrinking", "still"):
@@ -112,7 +112,7 @@ def test_a_warning_of_the_tracker_names_the_file(tmp_path, caplog, capsys):
 
         def find(image, widths=widths):
             left, right = next(widths)
-            return Persons(np.array([[left, 5.0, right, 40.0]]), np.ones(1), np.zeros(1))
+            return PersonBoxes(np.array([[left, 5.0, right, 40.0]]), np.ones(1), np.zeros(1))
 
         ingest_videos([tmp_path / f"{name}.mp4"], find, tmp_path / "out", console=Console(width=300))
         (source,) = (tmp_path / "out" / "sources").glob(f"{name}/source.json")

@@ -70,6 +70,10 @@ def test_the_report_template_comes_with_the_package(installed):
     assert not list(installed.glob("tests*"))
 
 
+def test_the_package_says_that_it_is_typed(installed):
+    assert (installed / "microg_da" / "py.typed").is_file()
+
+
 def test_a_misspelt_key_names_the_installed_file(installed, tmp_path):
     failed = run(installed, "fit", "--experiment", "ava2microg", "trainng.epochs=1", cwd=tmp_path)
     assert failed.returncode == 2

@@ -68,11 +68,11 @@ def test_what_was_measured_is_not_measured_again(run_folder, monkeypatch):
     tested = []
     test = roll_response._test
 
-    def stopping(trained, datasets, domain, degrees):
+    def stopping(predictor, datasets, domain, degrees):
         if degrees == 180:
             raise KeyboardInterrupt
         tested.append(degrees)
-        return test(trained, datasets, domain, degrees)
+        return test(predictor, datasets, domain, degrees)
 
     monkeypatch.setattr(roll_response, "_test", stopping)
     assert main([*words, "3"]) == 0
@@ -139,4 +139,4 @@ def test_a_detector_is_read_back_as_it_was_tested(run_folder):
     saved = torch.load(run_folder / "checkpoints" / "adapt" / "detector.pt", weights_only=True)["state_dict"]
     assert all(torch.equal(value, saved[name]) for name, value in other.detector.state_dict().items())
     assert not other.detector.training
-    assert type(other.method).__name__ == "AdaBN"
+    assert type(other.predictor.method).__name__ == "AdaBN"

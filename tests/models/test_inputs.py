@@ -25,17 +25,17 @@ def detector():
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"clip_index": torch.tensor([0, 1, 2])}, r"clip_index: .* 0 to 1; got values from 0 to 2"),
-        ({"clip_index": torch.tensor([0, -1, 1])}, r"clip_index: .* got values from -1 to 1"),
+        ({"clip_index": torch.tensor([0, 1, 2])}, r"clip_index: .*\b0 to 1\b.*\b0 to 2\b"),
+        ({"clip_index": torch.tensor([0, -1, 1])}, r"clip_index: .* -1 to 1\b"),
         ({"clip_index": torch.tensor([0, 1, 10**9])}, r"clip_index: .* 0 to 1"),
         ({"clip_index": INDEX[:2]}, r"clip_index: .* 3 boxes"),
-        ({"clip_index": INDEX.float()}, r"clip_index: expected int64, got torch\.float32"),
-        ({"boxes": BOXES / 64}, r"boxes: expected pixels .* got values from 0 to 1"),
-        ({"boxes": BOXES[:, :3]}, r"boxes: expected the shape \(K, 4\)"),
-        ({"boxes": BOXES.masked_fill(BOXES == 30, torch.nan)}, r"boxes: expected finite"),
-        ({"frames": FRAMES.float()}, r"frames: .* got values from 0 to 255"),
-        ({"frames": FRAMES.transpose(1, 2)}, r"frames: expected the shape \(B, 3, T, H, W\), got \(2, 4, 3, 48, 64\)"),
-        ({"frames": FRAMES[0]}, r"frames: expected the shape"),
+        ({"clip_index": INDEX.float()}, r"clip_index: .*int64.*torch\.float32"),
+        ({"boxes": BOXES / 64}, r"boxes: .*pixels.*\b0 to 1\b"),
+        ({"boxes": BOXES[:, :3]}, r"boxes: .*\(K, 4\)"),
+        ({"boxes": BOXES.masked_fill(BOXES == 30, torch.nan)}, r"boxes: .*finite"),
+        ({"frames": FRAMES.float()}, r"frames: .*\b0 to 255\b"),
+        ({"frames": FRAMES.transpose(1, 2)}, r"frames: .*\(B, 3, T, H, W\).*\(2, 4, 3, 48, 64\)"),
+        ({"frames": FRAMES[0]}, r"frames: .*\(B, 3, T, H, W\)"),
     ],
 )
 @pytest.mark.parametrize("pooling", [None, "c4"])

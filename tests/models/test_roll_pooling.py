@@ -118,7 +118,7 @@ def test_every_family_of_the_zoo(name):
 
 
 def test_what_cannot_be_is_refused():
-    with pytest.raises(InputError, match=r"model.roll_pooling: unknown group of rolls 'c6'.*c4, c8"):
+    with pytest.raises(InputError, match=r"model\.roll_pooling.*'c6'.*c4, c8"):
         detector("c6")
-    with pytest.raises(InputError, match=r"roll_pooling=c4 gives one feature for a whole clip"):
+    with pytest.raises(InputError, match=r"model\.roll_pooling=c4"):
         detector("c4").local_predictions(*clips(), 2)

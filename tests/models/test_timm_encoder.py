@@ -86,7 +86,7 @@ def test_a_local_file_of_timm_loads_and_its_classifier_is_the_head(tmp_path):
 def test_mistakes():
     with pytest.raises(InputError, match="timm:resnet18"):
         create_detector("timm:resnet_18")
-    with pytest.raises(InputError, match="attention, convolution or none"):
+    with pytest.raises(InputError, match=r"model\.options\.temporal.*'average'"):
         create_detector("timm:resnet10t", temporal="average")
     with pytest.raises(InputError, match="temporal"):
         create_detector("timm:resnet10t", temporl="none")

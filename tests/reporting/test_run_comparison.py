@@ -62,7 +62,7 @@ def test_baseline_is_chosen_by_name(make_setting):
     found = compare_runs(runs, "dann")
     assert found.settings[0].difference.mean == pytest.approx(-0.1)
     assert math.isnan(found.settings[0].difference.deviation)
-    with pytest.raises(InputError, match=r"'cdan' is none of the settings compared: adabn, dann"):
+    with pytest.raises(InputError, match=r"'cdan'.*adabn, dann"):
         compare_runs(runs, "cdan")
 
 

@@ -143,7 +143,7 @@ def test_experiments(file):
 
 @pytest.mark.parametrize("name", ["x" * 500, "x" * 500 + "/y.yaml", "x/" * 5000 + "y"])
 def test_an_experiment_that_names_a_base_of_any_length(file, name):
-    with pytest.raises(InputError, match=r"(no|unknown) experiment"):
+    with pytest.raises(InputError, match=r"\bexperiment\b"):
         load_config(str(file(f"base: {name}".encode(), "experiment.yaml")))
 
 

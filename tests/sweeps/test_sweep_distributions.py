@@ -166,7 +166,7 @@ def test_a_grid_counts_whole_ranges_and_steps_as_wandb_does():
     assert read_parameter({"distribution": "q_uniform", "min": 0, "max": 1, "q": 0.25}, "x", grid=True) == Choice(
         (0.0, 0.25, 0.5, 0.75)
     )
-    with pytest.raises(InputError, match="grid cannot go through"):
+    with pytest.raises(InputError, match=r"\bx\b.*normal.*method: random"):
         read_parameter({"distribution": "normal"}, "x", grid=True)
 
 
@@ -180,5 +180,5 @@ def test_a_grid_counts_whole_ranges_and_steps_as_wandb_does():
     ],
 )
 def test_a_grid_that_is_too_fine_or_has_no_point_is_refused_at_once(spec):
-    with pytest.raises(InputError, match="a grid needs 1 to 10,000 points"):
+    with pytest.raises(InputError, match=r"\bx\b.*\b10,000\b"):
         read_parameter(spec, "x", grid=True)

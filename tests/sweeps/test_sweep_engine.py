@@ -140,7 +140,7 @@ def test_run_again_it_resumes_and_trials_is_the_total(make_quick_sweep, make_pla
     study = run_plan(make_plan(path), 1, QUIET)
     assert sorted(v["seed"] for v in values(study)) == [0, 1, 2, 3]
     make_quick_sweep(method="grid", parameters={"seed": {"values": [0, 1]}})
-    with pytest.raises(InputError, match=r"another parameters.*--name"):
+    with pytest.raises(InputError, match=r"parameters.*--name"):
         run_plan(make_plan(path), 1, QUIET)
 
 

@@ -126,9 +126,9 @@ BOMB = "".join(f"{after}: &{after} [{', '.join([f'*{before}'] * 9)}]\n" for befo
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("method: !!bool x", "not valid YAML"),
-        ("run_cap: 2024-13-45", "not valid YAML"),
-        ("[" * 500, "not valid YAML"),
+        ("method: !!bool x", "YAML"),
+        ("run_cap: 2024-13-45", "YAML"),
+        ("[" * 500, "YAML"),
         (f"a: &a [1, 2]\n{BOMB}", "aliases"),
         ("method: grid\nparameters: &a {parameters: *a}", "aliases"),
         ("method: grid\nparameters: {seed: {values: &a [*a]}}", "aliases"),

@@ -133,12 +133,12 @@ def test_a_clip_keeps_its_name_and_content_in_a_larger_set_and_another_selection
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"domain": "mars"}, "unknown synthetic domain 'mars'"),
-        ({"domain": "earth", "look": "reel"}, "Did you mean 'real'"),
-        ({"domain": "earth", "split": "dev"}, "Valid: test, train, val"),
-        ({"domain": "earth", "size": 8}, "size must be at least 32"),
-        ({"domain": "earth", "num_frames": 0}, "num_frames must be at least 1"),
-        ({"domain": "earth", "num_clips": -1}, "num_clips must be at least 0"),
+        ({"domain": "mars"}, "domain 'mars'.*earth"),
+        ({"domain": "earth", "look": "reel"}, "'reel'.*'real'"),
+        ({"domain": "earth", "split": "dev"}, "'dev'.*test, train, val"),
+        ({"domain": "earth", "size": 8}, r"\bsize\b.*\b32\b"),
+        ({"domain": "earth", "num_frames": 0}, r"num_frames\b.*\b1\b"),
+        ({"domain": "earth", "num_clips": -1}, r"num_clips\b.*\b0\b"),
     ],
 )
 def test_impossible_specifications_say_what_is_wrong(arguments, message):

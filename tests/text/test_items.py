@@ -54,9 +54,9 @@ def test_a_clip_in_two_records_keeps_all_questions_and_a_repeated_item_counts_on
 
 
 def test_two_different_texts_for_one_item_are_refused_even_as_keys_of_one_object(write):
-    with pytest.raises(InputError, match="two different texts for 'a_1'"):
+    with pytest.raises(InputError, match=r"'a_1'.*'x'.*'y'"):
         read_texts(write([record("a_1", caption="x"), record("a_1", caption="y")]), "caption")
-    with pytest.raises(InputError, match="'a_1' stands twice"):
+    with pytest.raises(InputError, match="key 'a_1'"):
         read_texts(write('{"a_1": "x", "a_1": "y"}'), "caption")
 
 
@@ -64,19 +64,19 @@ def test_absent_references_are_left_out_and_said(write):
     references = read_references(write('{"a_1": "nan", "a_2": " \u200b\\n", "a_3": NaN, "a_4": "Text."}'), "caption")
     assert references.table["video_id"].tolist() == ["a_4"]
     assert "left out 3 of 4" in references.notes[0]
-    with pytest.raises(InputError, match="holds any text"):
+    with pytest.raises(InputError, match="'caption'"):
         read_references(write({"a_1": ""}), "caption")
 
 
 def test_missing_predictions_are_an_error_or_empty_and_coverage_counts_everything(write):
     references = read_references(write({"a_1": "x", "a_2": "y", "a_3": "z"}), "caption")
     predictions, _ = read_texts(write({"a_3": "nan", "a_1": "one", "b_1": "more"}), "caption")
-    with pytest.raises(InputError, match=r"p\.json: predictions for 2 of 3 .*'a_2'.*--missing empty"):
+    with pytest.raises(InputError, match=r"p\.json.*\b2 of 3\b.*'a_2'.*--missing empty"):
         match(predictions, references, "error", "p.json")
     texts, coverage = match(predictions, references, "empty")
     assert texts == ["one", "", ""]
     assert (coverage.items, coverage.predicted, coverage.absent, coverage.unknown) == (3, 2, 1, 1)
-    with pytest.raises(InputError, match="Did you mean 'empty'"):
+    with pytest.raises(InputError, match=r"'emty'.*'empty'"):
         match(predictions, references, "emty")
 
 
@@ -89,23 +89,23 @@ def test_questions_match_whatever_their_white_space(write):
 @pytest.mark.parametrize(
     ("content", "task", "message"),
     [
-        ("{", "vqa", "line 1: not JSON"),
-        ({"a_1": "x"}, "vqa", "expected a list of records with video_id and qa_pairs, found an object"),
-        ([{"video_id": "a_1"}], "caption", r"entry 1: no 'caption'; there is 'video_id'"),
-        ([{"video_id": "a_1", "qa_pairs": [{"Q": "x"}]}], "vqa", r"entry 1 \(a_1\), qa_pairs, entry 1: no 'A'"),
-        ({"a_1": None}, "caption", "'a_1': expected text, found null"),
-        ([3], "caption", "entry 1: expected an object, found a number"),
-        ([record("a_1")], "captions", "Did you mean 'caption'"),
-        ("", "vqa", "line 1: not JSON"),
-        ('[\n{"video_id": "a_1",}\n]', "vqa", "line 2: not JSON"),
-        ([{"qa_pairs": []}], "vqa", "entry 1: no 'video_id'; there is 'qa_pairs'"),
-        ([{"video_id": "a_1"}], "vqa", r"entry 1 \(a_1\), qa_pairs: expected a list .*, found null"),
-        ([{"video_id": 7, "caption": "x"}], "caption", "entry 1, video_id: expected text, found a number"),
-        ([record("a_1", ("Who?", True))], "vqa", "A: expected text, found true or false"),
-        ("text", "caption", "not JSON"),
-        ('"text"', "caption", "found text"),
-        ("[" * 100_000, "caption", "cannot be read as JSON"),
-        ("1" * 10_000, "caption", "cannot be read as JSON"),
+        ("{", "vqa", "line 1"),
+        ({"a_1": "x"}, "vqa", "video_id.*qa_pairs.*object"),
+        ([{"video_id": "a_1"}], "caption", r"entry 1\b.*'caption'.*'video_id'"),
+        ([{"video_id": "a_1", "qa_pairs": [{"Q": "x"}]}], "vqa", r"entry 1\b.*a_1.*qa_pairs.*entry 1\b.*'A'"),
+        ({"a_1": None}, "caption", "'a_1'.*null"),
+        ([3], "caption", "entry 1.*object.*number"),
+        ([record("a_1")], "captions", "'captions'.*'caption'"),
+        ("", "vqa", "line 1"),
+        ('[\n{"video_id": "a_1",}\n]', "vqa", "line 2"),
+        ([{"qa_pairs": []}], "vqa", "entry 1.*'video_id'.*'qa_pairs'"),
+        ([{"video_id": "a_1"}], "vqa", r"entry 1\b.*a_1.*qa_pairs.*null"),
+        ([{"video_id": 7, "caption": "x"}], "caption", "entry 1.*video_id.*number"),
+        ([record("a_1", ("Who?", True))], "vqa", r"\bA\b.*true or false"),
+        ("text", "caption", "line 1"),
+        ('"text"', "caption", "object.*text"),
+        ("[" * 100_000, "caption", "JSON"),
+        ("1" * 10_000, "caption", "JSON"),
     ],
 )
 def test_a_wrong_file_is_named_with_the_place_and_what_was_expected(write, content, task, message):
@@ -114,19 +114,19 @@ def test_a_wrong_file_is_named_with_the_place_and_what_was_expected(write, conte
 
 
 def test_files_that_cannot_be_read_are_named(tmp_path):
-    with pytest.raises(InputError, match=r"cannot read .*none\.json: No such file"):
+    with pytest.raises(InputError, match=r"none\.json.*No such file"):
         read_texts(tmp_path / "none.json", "vqa")
-    with pytest.raises(InputError, match="cannot read"):
+    with pytest.raises(InputError, match="directory"):
         read_texts(tmp_path, "vqa")
     (tmp_path / "latin.json").write_bytes('{"a_1": "Été"}'.encode("latin-1"))
-    with pytest.raises(InputError, match=r"not UTF-8 text .*Save it as UTF-8"):
+    with pytest.raises(InputError, match=r"latin\.json.*UTF-8"):
         read_texts(tmp_path / "latin.json", "caption")
 
 
 def test_predictions_for_other_clips_alone_are_an_error_that_counts_them(write):
     references = read_references(write({"a_1": "x"}), "caption")
     predictions, _ = read_texts(write({"b_1": "one", "b_2": "two"}), "caption")
-    with pytest.raises(InputError, match=r"for 0 of 1 items .*, 2 more for which there is no reference"):
+    with pytest.raises(InputError, match=r"\b0 of 1\b.*\b2 more\b"):
         match(predictions, references)
 
 

@@ -125,7 +125,7 @@ def test_ptb_tokens_equal_the_library_line_for_line(java_on_path):
 
 
 def test_a_missing_extra_is_named_with_what_to_install():
-    with pytest.raises(InputError, match=r"S-BERT needs no_such_module.*pip install 'microg_da\[text-sbert\]'"):
+    with pytest.raises(InputError, match=r"S-BERT.*no_such_module.*'microg_da\[text-sbert\]'"):
         require("no_such_module", "text-sbert", "S-BERT")
 
 
@@ -133,10 +133,10 @@ def test_other_weights_are_refused(tmp_path, monkeypatch):
     from microg_da.text import sbert
 
     path = tmp_path / "model.safetensors"
-    with pytest.raises(InputError, match="no weights at"):
+    with pytest.raises(InputError, match=r"model\.safetensors"):
         sbert.check_weights(path)
     path.write_bytes(b"other")
-    with pytest.raises(InputError, match="not all-MiniLM-L6-v2 as published"):
+    with pytest.raises(InputError, match=r"model\.safetensors.*all-MiniLM-L6-v2.*SHA-256"):
         sbert.check_weights(path)
     monkeypatch.setattr(sbert, "WEIGHTS_SHA256", hashlib.sha256(b"other").hexdigest())
     sbert.check_weights(path)
@@ -193,5 +193,5 @@ def test_bertscore_pairs_items_rightly():
 
 
 def test_bertscore_wants_a_model_folder(tmp_path):
-    with pytest.raises(InputError, match=r"no config\.json"):
+    with pytest.raises(InputError, match=r"config\.json"):
         METRICS.load("bertscore")(tmp_path)

@@ -88,16 +88,16 @@ def test_intervals_resample_source_videos_and_not_items(scorer):
 
 def test_names_and_degenerate_requests_are_refused(scorer):
     one = scorer(table(["a", "a"]))
-    with pytest.raises(InputError, match="all items are of one"):
+    with pytest.raises(InputError, match="--ci"):
         one.score(["t0", "t1"], ci=True)
-    with pytest.raises(InputError, match="Did you mean 'source'"):
+    with pytest.raises(InputError, match=r"'sorce'.*'source'"):
         one.score(["t0", "t1"], by=["sorce"])
-    with pytest.raises(InputError, match="unknown protocol"):
+    with pytest.raises(InputError, match=r"protocol 'raw'.*ptb"):
         Scorer(table(["a"]), ["same"], "raw")
 
 
 def test_metric_names_are_checked_and_bertscore_needs_a_model():
-    with pytest.raises(InputError, match="Did you mean 'cider'"):
+    with pytest.raises(InputError, match=r"'ciderd'.*'cider'"):
         Scorer(table(["a"]), ["ciderd"], "released")
     with pytest.raises(InputError, match="--bertscore-model"):
         Scorer(table(["a"]), ["bertscore"], "released")

@@ -8,7 +8,7 @@ from video_helpers import find_red, scene, write_video
 from microg_da.data.annotations import BOX, PERSON_BOX_COLUMNS
 from microg_da.errors import InputError
 from microg_da.taxonomy import get_taxonomy
-from microg_da.video.clipping import CLIP_FRAMES, FollowedPeople, cut_into_clips
+from microg_da.video.clipping import CLIP_FRAMES, ClipTracker, cut_into_clips
 from microg_da.video.cvat import attribute_names, read_tracks, write_labels, write_tracks
 from microg_da.video.reader import Video, at_rate
 from microg_da.video.shots import with_shots
@@ -80,7 +80,7 @@ def test_large_frames_are_written_with_480_lines(tmp_path):
 
 def looks_at(positions):
     """How often somebody at these left edges is looked at."""
-    followed = FollowedPeople(find_red)
+    followed = ClipTracker(find_red)
     for i, x in enumerate(positions):
         followed.add(scene([(x, 20, x + 20, 80)]), last=i == len(positions) - 1)
     return followed.table("v_1")
@@ -95,7 +95,7 @@ def test_fast_people_are_looked_at_more_often():
 
 
 def test_somebody_seen_twice_is_nobody():
-    followed = FollowedPeople(find_red)
+    followed = ClipTracker(find_red)
     for i in range(CLIP_FRAMES):
         followed.add(scene([(10, 20, 30, 80)] if i < 6 else []))
     assert followed.table("v_1").empty
@@ -167,14 +167,14 @@ class TestCvat:
     @pytest.mark.parametrize(
         ("content", "words"),
         [
-            ("no xml", "not an XML file"),
-            ("<other/>", "holds no annotations"),
-            ("<annotations><meta/></annotations>", "does not say which clip"),
-            ("<annotations><meta><task><name>a</name></task></meta><image/></annotations>", "holds images"),
+            ("no xml", "XML"),
+            ("<other/>", "annotations"),
+            ("<annotations><meta/></annotations>", "meta/task"),
+            ("<annotations><meta><task><name>a</name></task></meta><image/></annotations>", "image"),
             (
                 '<annotations><meta><task><name>a</name></task></meta><track label="person"><box frame="0" outside="0" '
                 'xtl="0" ytl="0" xbr="1" ybr="1"><attribute name="2 crawl">true</attribute></box></track></annotations>',
-                "'2 crawl' is no action",
+                "'2 crawl'.*'microg50'",
             ),
         ],
     )
@@ -184,5 +184,5 @@ class TestCvat:
             read_tracks(tmp_path / "t.xml", TAXONOMY)
 
     def test_a_file_that_is_not_there(self, tmp_path):
-        with pytest.raises(InputError, match="cannot be read"):
+        with pytest.raises(InputError, match=r"none\.xml"):
             read_tracks(tmp_path / "none.xml", TAXONOMY)

@@ -143,12 +143,12 @@ def test_what_is_no_video_is_named(tmp_path):
         data[: place + 4] + bytes(len(data[place + 4 : data.index(b"moov") - 4])) + data[data.index(b"moov") - 4 :]
     )
     for name, words in {
-        "text.mp4": "not a readable video",
-        "empty.mp4": "not a readable video",
-        "sound.mp4": "sound only",
-        "none.mp4": "no video frame",
-        "nowhere.mp4": "there is no such video file",
-        ".": "is a folder",
+        "text.mp4": r"text\.mp4.*readable",
+        "empty.mp4": r"empty\.mp4.*readable",
+        "sound.mp4": "sound",
+        "none.mp4": "frame",
+        "nowhere.mp4": "no such",
+        ".": "folder",
     }.items():
         with pytest.raises(InputError, match=words) as caught:
             Video(tmp_path / name)
@@ -161,8 +161,8 @@ def test_videos_of_a_folder(tmp_path):
         (tmp_path / name).write_bytes(b"x")
     assert [path.name for path in find_video_files(tmp_path)] == ["a.mkv", "b.MP4"]
     (tmp_path / "a" / "b.mp4").write_bytes(b"x")
-    with pytest.raises(InputError, match="also at"):
+    with pytest.raises(InputError, match=r"'b'.*b\.(mp4|MP4)"):
         find_video_files(tmp_path)
     (tmp_path / "empty").mkdir()
-    with pytest.raises(InputError, match=r"no files of these kinds there: \.mp4"):
+    with pytest.raises(InputError, match=r"empty\b.*\.mp4"):
         find_video_files(tmp_path / "empty")

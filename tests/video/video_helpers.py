@@ -13,7 +13,7 @@ from microg_da.adaptation.predictor import Predictor
 from microg_da.taxonomy import get_taxonomy
 from microg_da.types import Prediction
 from microg_da.video.action_scorer import ActionScorer
-from microg_da.video.person_detector import Persons
+from microg_da.video.person_detector import PersonBoxes
 
 av = pytest.importorskip("av", reason="PyAV is not installed")
 
@@ -47,7 +47,7 @@ def scene(people=(), size=(96, 128), background=40) -> np.ndarray:
     return image
 
 
-def find_red(image: np.ndarray) -> Persons:
+def find_red(image: np.ndarray) -> PersonBoxes:
     """The red blocks: what an ideal person detector would say of :func:`scene`."""
     import cv2
 
@@ -57,7 +57,7 @@ def find_red(image: np.ndarray) -> Persons:
     boxes = np.stack(
         [blocks[:, 0], blocks[:, 1], blocks[:, 0] + blocks[:, 2], blocks[:, 1] + blocks[:, 3]], axis=1
     ).astype(float)
-    return Persons(boxes, np.full(len(boxes), 0.9), np.full(len(boxes), np.nan))
+    return PersonBoxes(boxes, np.full(len(boxes), 0.9), np.full(len(boxes), np.nan))
 
 
 class Brightness(nn.Module):

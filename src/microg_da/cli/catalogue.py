@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
 from microg_da.errors import InputError, unknown_name
 from microg_da.files import to_json
@@ -81,7 +81,7 @@ def _print_table(found: list[dict[str, str]]) -> None:
     table = Table(box=None, header_style="dim", pad_edge=False, padding=(0, 2, 0, 0))
     for column in columns:
         numeric = not any(isinstance(_value(column, entry.get(column, "")), str) for entry in found)
-        justify: Any = "right" if numeric else "left"
+        justify: Literal["left", "right"] = "right" if numeric else "left"
         table.add_column(column, justify=justify, no_wrap=column != "summary", overflow="fold")
     for entry in found:
         table.add_row(*(Text(entry.get(column, ""), style="bold" if column == "name" else "") for column in columns))

@@ -30,7 +30,7 @@ def run(args: argparse.Namespace) -> int:
     from microg_da.errors import InputError, unknown_name
     from microg_da.terminal import message_console, output_console
     from microg_da.video.ingest import DOMAINS, ingest, print_clips, take_labels
-    from microg_da.video.person_detector import find_persons
+    from microg_da.video.person_detector import create_person_detector
     from microg_da.video.reader import check_names, find_video_files
 
     if not args.videos and not args.labels:
@@ -43,8 +43,8 @@ def run(args: argparse.Namespace) -> int:
         paths = [path for given in args.videos for path in find_video_files(given)]
         check_names(paths)
         settings = {name: getattr(args, name) for name in ("detector", "person_threshold", "roll_search")}
-        find = find_persons(args.detector, args.person_threshold, args.roll_search)
-        clips = ingest(paths, find, args.output, domain=args.domain, settings=settings, console=message_console())
+        detector = create_person_detector(args.detector, args.person_threshold, args.roll_search)
+        clips = ingest(paths, detector, args.output, domain=args.domain, settings=settings, console=message_console())
         print_clips(clips, output_console())
         kept = int(clips.kept.sum())
         print(f"{kept:,} clips: {Path(args.output) / 'videos'}; to label: {Path(args.output) / 'cvat'}")

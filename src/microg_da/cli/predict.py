@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from microg_da.video.action_scorer import ActionScorer
-    from microg_da.video.box_sources import People
+    from microg_da.video.box_sources import BoxSource
     from microg_da.video.reader import Video
 
 QUARTER_TURNS = 4
@@ -89,14 +89,14 @@ def run(args: argparse.Namespace) -> int:
 
     keep_freed_memory()
     options = PredictOptions(every=every, threshold=args.threshold, smooth=smooth, video_format=args.video_format)
-    people = _people(args, [path.stem for path in paths], options.every)
+    boxes_of = _box_sources(args, [path.stem for path in paths], options.every)
     scorer = _scorer(args)
     settings = {name: getattr(args, name) for name in _DECISIVE}
     settings |= {"roi_stride": scorer.predictor.detector.head.stride}
     console = message_console()
     for note in scorer.notes:
         console.print(note, highlight=False, markup=False)
-    done = predict_videos(paths, people, scorer, options, args.output, settings=settings, console=console)
+    done = predict_videos(paths, boxes_of, scorer, options, args.output, settings=settings, console=console)
     searched = args.boxes is not None or args.roll_search is not None
     print_summary(
         done, output_console(), "" if searched else "--roll-search also finds people who float sideways or head down."
@@ -184,22 +184,22 @@ def _check_files(args: argparse.Namespace, paths: list[Path]) -> None:
     check_output(args.output)
 
 
-def _people(args: argparse.Namespace, video_ids: list[str], every: float) -> Callable[[Video], People]:
-    """What makes, for each file, the one that says who is where."""
-    from microg_da.video.box_sources import DetectedPeople, ListedPeople, PeopleOfStill, boxes_of_still, read_box_table
-    from microg_da.video.person_detector import find_persons
+def _box_sources(args: argparse.Namespace, video_ids: list[str], every: float) -> Callable[[Video], BoxSource]:
+    """The function that makes the source of boxes of a file."""
+    from microg_da.video.box_sources import DetectorBoxes, StillBoxes, TableBoxes, boxes_of_still, read_box_table
+    from microg_da.video.person_detector import create_person_detector
     from microg_da.video.stills import Still
 
     if args.boxes is not None:
         table = read_box_table(args.boxes, video_ids)
 
-        def listed(video: Video) -> People:
+        def listed(video: Video) -> BoxSource:
             boxes = table[table.video_id == video.video_id]
-            return ListedPeople(boxes_of_still(boxes, video.path) if isinstance(video, Still) else boxes, every, video)
+            return TableBoxes(boxes_of_still(boxes, video.path) if isinstance(video, Still) else boxes, every, video)
 
         return listed
-    find = find_persons(args.person_detector, args.person_threshold, args.roll_search)
-    return lambda video: PeopleOfStill(find) if isinstance(video, Still) else DetectedPeople(find, every)
+    find = create_person_detector(args.person_detector, args.person_threshold, args.roll_search)
+    return lambda video: StillBoxes(find) if isinstance(video, Still) else DetectorBoxes(find, every)
 
 
 def _scorer(args: argparse.Namespace) -> ActionScorer:

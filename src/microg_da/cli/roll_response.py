@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+    from microg_da.evaluation.roll_response import RollResponse
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -64,7 +66,7 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _measure(folder: str, output: Path, args: argparse.Namespace, console: Console) -> Any:
+def _measure(folder: str, output: Path, args: argparse.Namespace, console: Console) -> RollResponse:
     """Measure one run and write JSON, CSV and the figure."""
     from microg_da.allocator import keep_freed_memory
     from microg_da.files import replacing, to_json

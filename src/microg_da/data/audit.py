@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import pandas as pd
 from rich.progress import Progress
@@ -90,7 +90,7 @@ class Audit:
         """The findings that found something."""
         return tuple(finding for finding in self.findings if finding.count)
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> dict[str, object]:
         """Everything, ready for JSON."""
         return {
             "source": self.source,
@@ -326,7 +326,7 @@ def _rows(name: str, rows: pd.DataFrame, detail: str) -> Finding:
     return Finding(name, len(rows), detail, tuple(examples))
 
 
-def _few(texts: Any) -> tuple[str, ...]:
+def _few(texts: Iterable[str]) -> tuple[str, ...]:
     return tuple(list(texts)[:EXAMPLES])
 
 

@@ -12,7 +12,6 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -40,7 +39,7 @@ class Division:
 
     scheme: str
     clips: dict[Split, tuple[str, ...]]
-    settings: dict[str, Any] = field(default_factory=dict)
+    settings: dict[str, object] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         splits = pd.Series([split for split in SPLITS for _ in self.clips[split]], dtype=object)
@@ -49,7 +48,7 @@ class Division:
         if len(twice):
             both = ", ".join(splits[ids == twice.iloc[0]])
             raise InputError(
-                f"split {self.scheme!r}: {twice.nunique()} clips are in more than one part, e.g. {twice.iloc[0]} in "
+                f"scheme {self.scheme!r}: {twice.nunique()} clips are in more than one split, e.g. {twice.iloc[0]} in "
                 f"{both}. A clip may train or test, not both: remove it from one list."
             )
 
@@ -135,7 +134,7 @@ def make_split(
     return division
 
 
-def published(clips: pd.DataFrame, **_: Any) -> Division:
+def published(clips: pd.DataFrame, **_: object) -> Division:
     """The data set's own division."""
     if clips.published.isna().any():
         missing = clips.index[clips.published.isna()]
@@ -146,7 +145,7 @@ def published(clips: pd.DataFrame, **_: Any) -> Division:
     return _divide("published", clips.published, {})
 
 
-def by_source(clips: pd.DataFrame, annotations: pd.DataFrame, *, seed: int, **_: Any) -> Division:
+def by_source(clips: pd.DataFrame, annotations: pd.DataFrame, *, seed: int, **_: object) -> Division:
     """70 : 10 : 20 per cent of the clips, never dividing a source video."""
     parts = _stratify(clips, annotations, FRACTIONS, seed)
     return _divide("by-source", parts.map(dict(enumerate(SPLITS))), {"seed": seed})
@@ -163,7 +162,7 @@ def by_source_kfold(
 
 
 def leave_one_film_out(
-    clips: pd.DataFrame, annotations: pd.DataFrame, *, seed: int, fold: str | int | None, **_: Any
+    clips: pd.DataFrame, annotations: pd.DataFrame, *, seed: int, fold: str | int | None, **_: object
 ) -> Division:
     """Film ``fold`` tests; the other source videos train, an eighth of their clips validates."""
     films = sorted(set(clips.source_video[clips.footage == "simulated"]))
@@ -179,7 +178,7 @@ def leave_one_film_out(
 
 def write_split(division: Division, path: str | Path) -> Path:
     """Write a division as JSON, one clip a line, with its hash."""
-    value: dict[str, Any] = {
+    value: dict[str, object] = {
         "scheme": division.scheme,
         "settings": division.settings,
         "hash": division.hash,
@@ -217,7 +216,7 @@ def read_split(path: str | Path) -> Division:
     return division
 
 
-def _divide(scheme: str, splits: pd.Series, settings: dict[str, Any]) -> Division:
+def _divide(scheme: str, splits: pd.Series, settings: dict[str, object]) -> Division:
     clips = {split: tuple(sorted(splits.index[splits == split])) for split in SPLITS}
     return Division(scheme, clips, settings)
 

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from microg_da.data.annotations import BOX, KEYFRAME, source_videos
+from microg_da.data.score_kinds import ScoreKind
 from microg_da.errors import InputError, unknown_name
 from microg_da.evaluation.outcomes import overlaps
-from microg_da.evaluation.protocols import Scores, evaluate_part
+from microg_da.evaluation.protocols import Protocol, Scores, evaluate_part
+from microg_da.taxonomy import Taxonomy
 
 # Part of the image's area that a person fills; the edges of small | medium | large.
 SIZE_EDGES = (0.25, 0.5)
@@ -58,11 +59,17 @@ def evaluate_parts(
     ground_truth: pd.DataFrame,
     by: str,
     domains: dict[str, str] | None = None,
-    **options: Any,
+    *,
+    protocol: str | Protocol = "corrected",
+    taxonomy: str | Taxonomy = "microg50",
+    scores: ScoreKind | None = None,
 ) -> dict[str, Scores]:
-    """:func:`~microg_da.evaluation.protocols.evaluate_part` on each part of :func:`partition`; options go on to it."""
+    """:func:`~microg_da.evaluation.protocols.evaluate_part` on each part of :func:`partition`."""
     parts = partition(detections, ground_truth, by, domains)
-    return {name: evaluate_part(*tables, **options) for name, tables in parts.items()}
+    return {
+        name: evaluate_part(*tables, protocol=protocol, taxonomy=taxonomy, scores=scores)
+        for name, tables in parts.items()
+    }
 
 
 def domains_of(actions: pd.DataFrame) -> dict[str, str]:

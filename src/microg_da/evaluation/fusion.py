@@ -30,24 +30,14 @@ class ModelReport(BoxCounts):
     name: str
 
 
-class Expected(TypedDict):
-    """Scores by cross-validation on the fit set, fractions."""
-
-    map: float
-    f1_macro: float
-    recall_macro: float
-    auroc_macro: float
-    num_classes_with_ground_truth: int
-
-
 class FitReport(TypedDict):
-    """What the fit set holds and what cross-validation on it lets one expect."""
+    """What the fit set holds, and macro scores (fractions) of the cross-validation on it."""
 
     num_boxes: int
     num_folds: int
     num_positives: int
     classes_without_positives: int
-    cross_validated: Expected
+    cross_validated: dict[str, float]
 
 
 class FusionReport(TypedDict, total=False):
@@ -200,7 +190,7 @@ def _describe_fit(
         return evaluate_part(table, keyframes, protocol="published", taxonomy=taxonomy, scores=kind)
 
     order, decision = score(held_out, "logit"), score(sigmoid(margin), "probability")
-    expected: Expected = {
+    expected = {
         "map": order.map,
         "f1_macro": decision.f1_macro,
         "recall_macro": decision.recall_macro,

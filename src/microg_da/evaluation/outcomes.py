@@ -213,7 +213,8 @@ def truth_of_boxes(boxes: pd.DataFrame, ground_truth: pd.DataFrame, taxonomy: Ta
     people = _people(ground_truth, keyframe[: len(ground_truth)], column, len(taxonomy))
     pairs = overlaps(boxes[BOX].to_numpy(np.float64), keyframe[len(ground_truth) :], people.boxes, people.keyframe)
     nobody = np.zeros((1, len(taxonomy)), dtype=bool)
-    return np.concatenate([people.labels, nobody])[assign(*pairs, len(boxes))]
+    labels: np.ndarray = np.concatenate([people.labels, nobody])[assign(*pairs, len(boxes))]
+    return labels
 
 
 class _People(NamedTuple):
@@ -313,7 +314,8 @@ def paired_iou(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     size = np.clip(np.minimum(a[:, 2:], b[:, 2:]) - corner, 0, None)
     intersection = size.prod(axis=1)
     union = (a[:, 2:] - a[:, :2]).prod(axis=1) + (b[:, 2:] - b[:, :2]).prod(axis=1) - intersection
-    return np.divide(intersection, union, out=np.zeros_like(intersection), where=union > 0)
+    iou: np.ndarray = np.divide(intersection, union, out=np.zeros_like(intersection), where=union > 0)
+    return iou
 
 
 def _match_for_ap(scores: np.ndarray, labels: np.ndarray, rows: np.ndarray, people: np.ndarray) -> np.ndarray:

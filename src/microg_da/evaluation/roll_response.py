@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import pandas as pd
 
@@ -81,7 +80,7 @@ class RollResponse:
         long.insert(2, "action_id", long["key"].where(long["kind"] == "class"))
         return long[["degrees", "kind", "action_id", "name", "group", "support", "map"]]
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> dict[str, object]:
         """Plain numbers and strings: both figures, the angles, and every curve with its summary."""
         summary = self.summary()
         return {

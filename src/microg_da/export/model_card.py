@@ -12,7 +12,8 @@ from microg_da.config import Config
 from microg_da.export.onnx_file import OnnxFile
 from microg_da.files import write_text
 from microg_da.reporting.finding_text import ABSENT, finding_lines
-from microg_da.reporting.tables import METRICS, VARIANT_TITLES, finding_of, percent
+from microg_da.reporting.numbers import percent
+from microg_da.reporting.tables import METRICS, VARIANT_TITLES, finding_of
 from microg_da.runs.detectors import RunDetector
 from microg_da.types import DOMAINS, Domain
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 import re
 from collections import OrderedDict
+from collections.abc import Callable
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -21,13 +22,13 @@ class _Type:
 
     __slots__ = ("name",)
 
-    def __init__(self, name: str, *_: Any) -> None:
+    def __init__(self, name: str, *_: object) -> None:
         self.name = str(name)
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
         self.name = state[1] + self.name.lstrip("<>|=")
 
-    def array(self, content: Any, shape: Any, order: str) -> np.ndarray | None:
+    def array(self, content: object, shape: Any, order: str) -> np.ndarray | None:
         """The numbers in some bytes; None if they are no numbers. Their length is looked at before they are."""
         if not _NUMBERS.fullmatch(self.name):
             return None
@@ -42,7 +43,7 @@ class _Array:
 
     __slots__ = ("values",)
 
-    def __init__(self, *_: Any) -> None:
+    def __init__(self, *_: object) -> None:
         self.values: np.ndarray | None = None
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
@@ -50,12 +51,12 @@ class _Array:
         self.values = kind.array(content, shape, "F" if fortran else "C")
 
 
-def _scalar(kind: _Type, content: Any) -> Any:
+def _scalar(kind: _Type, content: object) -> object:
     number = kind.array(content, (), "C")
     return None if number is None else number.item()
 
 
-def _from_buffer(content: Any, kind: _Type, shape: Any, order: str) -> np.ndarray | None:
+def _from_buffer(content: object, kind: _Type, shape: Any, order: str) -> np.ndarray | None:
     """What pickles of protocol 5 call to make arrays."""
     return kind.array(content, shape, order)
 
@@ -66,7 +67,7 @@ def _encode(text: str, encoding: str = "latin1") -> bytes:
 
 
 # NumPy has moved its functions between modules; files name the one of their time.
-_ADMITTED: dict[tuple[str, str], Any] = {
+_ADMITTED: dict[tuple[str, str], Callable[..., object]] = {
     ("numpy.core.multiarray", "_reconstruct"): _Array,
     ("numpy._core.multiarray", "_reconstruct"): _Array,
     ("numpy.core.multiarray", "scalar"): _scalar,
@@ -82,17 +83,17 @@ _ADMITTED: dict[tuple[str, str], Any] = {
 
 # Python's own implementation: the one in C reserves as much memory as a damaged number says.
 class _Unpickler(pickle._Unpickler):
-    def find_class(self, module: str, name: str) -> Any:
+    def find_class(self, module: str, name: str) -> Callable[..., object]:
         try:
             return _ADMITTED[module, name]
         except KeyError:
             raise RefusedError(f"{module}.{name}") from None
 
-    def persistent_load(self, pid: Any) -> Any:
+    def persistent_load(self, pid: object) -> Any:
         raise RefusedError(f"an outside object {pid!r}")
 
 
-def load_arrays(file: BinaryIO) -> Any:
+def load_arrays(file: BinaryIO) -> object:
     """What a pickle holds, with arrays of numbers where they stand in mappings, and None for other arrays.
 
     Raises:
@@ -103,7 +104,7 @@ def load_arrays(file: BinaryIO) -> Any:
     return _finished(_Unpickler(file, encoding="latin1").load())
 
 
-def _finished(item: Any) -> Any:
+def _finished(item: object) -> object:
     if isinstance(item, dict):
         return {key: _finished(value) for key, value in item.items()}
     return item.values if isinstance(item, _Array) else item

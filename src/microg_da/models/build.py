@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any
 
 from microg_da.errors import unknown_name
 from microg_da.models.adapters import add_adapters, freeze_stages
@@ -24,7 +24,7 @@ def build_detector(
     adapters: str | None = None,
     adapter_rank: int = 8,
     roll_pooling: str | None = None,
-    **options: Any,
+    **options: object,
 ) -> ActionDetector:
     """The detector with random weights, in training mode; arguments as :func:`~microg_da.models.create_detector`.
 
@@ -43,11 +43,11 @@ def build_detector(
     return detector
 
 
-def _build_backbone(name: str, options: dict[str, Any]) -> Backbone:
+def _build_backbone(name: str, options: Mapping[str, object]) -> Backbone:
     if name.startswith("timm:"):
         from microg_da.models.timm_encoder import TimmEncoder
 
-        builder: Any = partial(TimmEncoder, name.removeprefix("timm:"))
+        builder: Callable[..., Backbone] = partial(TimmEncoder, name.removeprefix("timm:"))
     else:
         builder = MODELS.load(name, where="model.name")
     known = inspect.signature(builder).parameters

@@ -75,7 +75,7 @@ def _resize(values: Tensor, size: tuple[int, ...], mode: str) -> Tensor:
     return values if tuple(values.shape[2:]) == size else F.interpolate(values, size=size, mode=mode)
 
 
-class AnySizeBlock(MultiscaleBlock):
+class AnySizeBlock(MultiscaleBlock):  # type: ignore[misc]  # torchvision has no types
     """Torchvision's block with :class:`AnySizeAttention`."""
 
     def __init__(self, *args, **kwargs) -> None:  # type: ignore[no-untyped-def]
@@ -84,7 +84,7 @@ class AnySizeBlock(MultiscaleBlock):
         self.attn.__class__ = AnySizeAttention
 
 
-class AnySizeAttention(MultiscaleAttention):
+class AnySizeAttention(MultiscaleAttention):  # type: ignore[misc]
     """Multiscale attention whose relative positions are those of PySlowFast for every input size.
 
     Where queries and keys differ in resolution by a factor that is not an integer, torchvision's rounding of

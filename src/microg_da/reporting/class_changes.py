@@ -113,7 +113,7 @@ def _changes(name: str, differences: pd.DataFrame, classes: pd.DataFrame) -> Set
     found = {}
     for about in classes.reindex(differences.index).reset_index().to_dict("records"):
         action = int(about["action_id"])
-        found[action] = _change(about["name"], about["group"], int(about["support"]), differences.loc[action])
+        found[action] = _change(about["name"], about["group"], int(about["support"]), differences.T[action])
     group_of = classes["group"].reindex(differences.index)
     groups = {}
     for group in [group for group in GROUP_TITLES if group in set(group_of)]:

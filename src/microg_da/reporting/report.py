@@ -15,6 +15,7 @@ from microg_da.evaluation.finding import verdict_of
 from microg_da.files import write_text
 from microg_da.reporting import tables
 from microg_da.reporting.analysis import RunAnalysis
+from microg_da.reporting.numbers import percent
 from microg_da.reporting.sections import SECTIONS, headline
 from microg_da.runs.layout import RunFolder
 
@@ -48,7 +49,7 @@ def environment() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    engine.filters.update(percent=tables.percent, duration=tables.duration, brief=tables.brief)
+    engine.filters.update(percent=percent, duration=tables.duration, brief=tables.brief)
     engine.globals.update(infinity=math.inf, verdict_of=verdict_of)
     engine.globals.update(version=__version__, variant_titles=tables.VARIANT_TITLES, group_titles=tables.GROUP_TITLES)
     script = (Path(__file__).parent / "templates" / "report.js").read_text(encoding="utf-8")

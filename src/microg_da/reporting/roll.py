@@ -17,7 +17,8 @@ from microg_da.evaluation.protocols import MIN_SUPPORT
 from microg_da.evaluation.roll_response import RollResponse
 from microg_da.files import replacing
 from microg_da.reporting.content import Content
-from microg_da.reporting.tables import GROUP_TITLES, percent
+from microg_da.reporting.numbers import percent
+from microg_da.reporting.tables import GROUP_TITLES
 
 INK = "#7d8590"
 STYLES = (("#2f81d0", "-"), ("#d9822b", "--"), ("#2a9d6f", "-."), ("#b25fa3", ":"))
@@ -92,10 +93,11 @@ def roll_table(response: RollResponse, title: str, most: int = 5) -> Table:
     bound = classes.sort_values("gravity_bias", ascending=False, kind="stable").head(most)
     for part in (summary[summary["kind"] != "class"], bound):
         table.add_section()
-        for row in part.itertuples():
-            angle = "–" if np.isnan(row.worst_angle) else f"{row.worst_angle:g}°"
-            figures = [percent(value) for value in (row.upright, row.mean, row.worst)]
-            table.add_row(GROUP_TITLES.get(row.name, row.name), *figures, angle, percent(row.gravity_bias))
+        for name, *values in part[["name", "upright", "mean", "worst", "worst_angle", "gravity_bias"]].to_numpy():
+            upright, mean, worst, at, bias = map(float, values)
+            angle = "–" if np.isnan(at) else f"{at:g}°"
+            figures = [percent(value) for value in (upright, mean, worst)]
+            table.add_row(GROUP_TITLES.get(str(name), str(name)), *figures, angle, percent(bias))
     return table
 
 

@@ -26,9 +26,10 @@ from microg_da.files import write_text
 from microg_da.reporting.analysis import RunAnalysis
 from microg_da.reporting.class_changes import SettingChanges, class_changes
 from microg_da.reporting.finding_text import ABSENT, few_boxes_text, same_data_text
+from microg_da.reporting.numbers import MISSING, percent
 from microg_da.reporting.paired import Draws, PairedIntervals
 from microg_da.reporting.report import environment
-from microg_da.reporting.tables import MISSING, VARIANT_TITLES, percent
+from microg_da.reporting.tables import VARIANT_TITLES
 from microg_da.runs.environment import flatten
 from microg_da.runs.layout import RunFolder
 from microg_da.types import VARIANTS

@@ -13,7 +13,8 @@ from rich.table import Table
 from microg_da.evaluation.fusion import FusionReport
 from microg_da.evaluation.paired_comparison import Comparison
 from microg_da.evaluation.protocols import MIN_SUPPORT, PROTOCOLS, Scores
-from microg_da.reporting.tables import GROUP_TITLES, METRICS, percent
+from microg_da.reporting.numbers import percent
+from microg_da.reporting.tables import GROUP_TITLES, METRICS
 from microg_da.terminal import output_console, print_table
 
 
@@ -91,14 +92,7 @@ def print_fusion(report: FusionReport, output: str | Path) -> None:
     print_table(table, console)
     if "fit" in report:
         expected = report["fit"]["cross_validated"]
-        shown = ", ".join(
-            f"{title} {percent(value)}"
-            for title, value in zip(
-                METRICS.values(),
-                (expected["map"], expected["f1_macro"], expected["recall_macro"], expected["auroc_macro"]),
-                strict=True,
-            )
-        )
+        shown = ", ".join(f"{title} {percent(expected[name])}" for name, title in METRICS.items())
         console.print(f"cross-validated on {report['fit']['num_boxes']:,} boxes of the fit set: {shown}")
     console.print(f"{report['num_boxes']:,} boxes, of which no model saw {report['num_unseen_boxes']:,}")
     console.print(f"written to {output}; its scores are probabilities, which `evaluate` knows")

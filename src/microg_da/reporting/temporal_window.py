@@ -15,9 +15,10 @@ from microg_da.errors import InputError
 from microg_da.files import write_text
 from microg_da.reporting.analysis import RunAnalysis
 from microg_da.reporting.figures import LineChart, line_chart
+from microg_da.reporting.numbers import MISSING, percent
 from microg_da.reporting.report import environment
 from microg_da.reporting.run_comparison import comparability_notes, find_runs
-from microg_da.reporting.tables import GROUP_TITLES, MISSING, per_class, per_group, percent
+from microg_da.reporting.tables import GROUP_TITLES, per_class, per_group
 from microg_da.runs.fields import Fields, read_json
 from microg_da.types import VARIANTS, Variant
 
@@ -53,17 +54,17 @@ class TemporalWindows:
         """All classes, then the groups that have ground truth."""
         return [group for group in _TITLES if group in set(self.table["group"])]
 
-    def grid(self, variant: str, group: str = ALL) -> pd.DataFrame:
+    def grid(self, variant: Variant, group: str = ALL) -> pd.DataFrame:
         """A table of mAP with T down and τ across; NaN where a window was not run."""
         chosen = self.table[(self.table["variant"] == variant) & (self.table["group"] == group)]
         return chosen.pivot(index="num_frames", columns="sampling_rate", values="map")
 
-    def curve(self, variant: str, group: str) -> pd.Series:
+    def curve(self, variant: Variant, group: str) -> pd.Series:
         """What mAP does over the span; windows of the same span are averaged."""
         chosen = self.table[(self.table["variant"] == variant) & (self.table["group"] == group)]
         return chosen.groupby("span")["map"].mean().rename_axis(f"T·τ, {self.unit}")
 
-    def chart(self, variant: str) -> LineChart | None:
+    def chart(self, variant: Variant) -> LineChart | None:
         """The curve of every group over the span."""
         curves = {_TITLES[group]: self.curve(variant, group) for group in self.groups}
         return line_chart("mAP × 100", curves, scale=100)
@@ -83,7 +84,7 @@ def read_windows(folders: Sequence[str | Path]) -> TemporalWindows:
     known = all(rates)
     lines = [line for run, rate in zip(runs, rates, strict=True) for line in _lines(run, rate if known else None)]
     keys = ["variant", "group", "num_frames", "sampling_rate", "span"]
-    table = pd.DataFrame(lines).groupby(keys, as_index=False)["map"].mean()
+    table = pd.DataFrame(lines).groupby(keys, as_index=False)[["map"]].mean()
     return TemporalWindows(table, "seconds" if known else "frames", [*_notes(runs), *_refused(folders)])
 
 
@@ -162,7 +163,7 @@ def _read_trials(file: Path) -> list[_Trial]:
     return [_Trial(trial.text("state"), trial.fields("values").values, trial.text("reason")) for trial in trials]
 
 
-def windows_table(found: TemporalWindows, variant: str) -> Table:
+def windows_table(found: TemporalWindows, variant: Variant) -> Table:
     """T down, τ across, target mAP × 100 of all classes."""
     grid = found.grid(variant)
     table = Table(box=box.SIMPLE_HEAD)

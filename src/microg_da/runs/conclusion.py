@@ -6,7 +6,8 @@ from dataclasses import replace
 
 from microg_da.evaluation.finding import Finding, find
 from microg_da.evaluation.intervals import Intervals
-from microg_da.runs.folder import Run, is_leader
+from microg_da.processes import is_leader
+from microg_da.runs.folder import Run
 from microg_da.runs.layout import RunFolder
 from microg_da.runs.results import RunResults
 from microg_da.runs.tables import TargetTest, read_target_test, read_truth

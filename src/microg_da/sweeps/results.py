@@ -16,8 +16,9 @@ from rich.text import Text
 
 from microg_da.adaptation import uses_target_labels
 from microg_da.files import write_json, write_text
+from microg_da.reporting.numbers import MISSING
 from microg_da.reporting.run_comparison import EMBEDDED_NOTE
-from microg_da.reporting.tables import MISSING, duration
+from microg_da.reporting.tables import duration
 from microg_da.sweeps.file import SweepFile, nest
 from microg_da.sweeps.study import counting_trials
 

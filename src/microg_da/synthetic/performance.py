@@ -24,18 +24,29 @@ from microg_da.synthetic.figure import (
     torso_and_legs,
 )
 from microg_da.synthetic.geometry import Array, apply, rotation, rotation_about
-from microg_da.synthetic.handling import STEEL, WOOD, HandOverHand, PullWithLuggage, seat
+from microg_da.synthetic.handling import (
+    CARRY,
+    COMPUTE,
+    POINT,
+    READ,
+    STEEL,
+    TOUCH,
+    WOOD,
+    HandOverHand,
+    PullWithLuggage,
+    seat,
+)
 from microg_da.synthetic.postures import BEND, CROUCH, SIT, STAND, WALK, Moves, draw_posture
 
 Choice = TypeVar("Choice")
 
 POSTURE_WEIGHTS = {STAND: 0.26, SIT: 0.26, WALK: 0.16, BEND: 0.16, CROUCH: 0.16}
 SOLO_GESTURES: dict[int, dict[int | None, float]] = {
-    STAND: {None: 0.04, g.CARRY: 0.06, g.READ: 0.16, g.POINT: 0.22, g.TOUCH: 0.16, g.COMPUTE: 0.16, g.WAVE: 0.18},
-    SIT: {None: 0.04, g.CARRY: 0.06, g.READ: 0.16, g.POINT: 0.20, g.TOUCH: 0.12, g.COMPUTE: 0.24, g.WAVE: 0.16},
-    WALK: {None: 0.65, g.CARRY: 0.35},
-    BEND: {None: 0.40, g.CARRY: 0.25, g.TOUCH: 0.35},
-    CROUCH: {None: 0.25, g.CARRY: 0.25, g.TOUCH: 0.20, g.READ: 0.15, g.POINT: 0.15},
+    STAND: {None: 0.04, CARRY: 0.06, READ: 0.16, POINT: 0.22, TOUCH: 0.16, COMPUTE: 0.16, g.WAVE: 0.18},
+    SIT: {None: 0.04, CARRY: 0.06, READ: 0.16, POINT: 0.20, TOUCH: 0.12, COMPUTE: 0.24, g.WAVE: 0.16},
+    WALK: {None: 0.65, CARRY: 0.35},
+    BEND: {None: 0.40, CARRY: 0.25, TOUCH: 0.35},
+    CROUCH: {None: 0.25, CARRY: 0.25, TOUCH: 0.20, READ: 0.15, POINT: 0.15},
 }
 """How often a lone person of each posture makes which gesture (None: idle)."""
 
@@ -238,7 +249,7 @@ def _actor(
     if gesture is None and posture == WALK:
         kind = WalkingArms
     if posture == WALK and weightless:
-        kind = PullWithLuggage if gesture == g.CARRY else HandOverHand
+        kind = PullWithLuggage if gesture == CARRY else HandOverHand
     velocity, spin = np.zeros(3), np.zeros(3)
     if posture == WALK:
         speed = PULLING_SPEED if weightless else WALKING_SPEED

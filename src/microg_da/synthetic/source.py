@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
 
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -12,10 +11,7 @@ from omegaconf.errors import OmegaConfBaseException
 from microg_da.errors import InputError, unknown_name
 from microg_da.synthetic.spec import CLIP_FRAMES, SyntheticSpec
 from microg_da.taxonomy import Taxonomy
-from microg_da.types import Split
-
-if TYPE_CHECKING:
-    from microg_da.synthetic.dataset import SyntheticDataset
+from microg_da.types import Clip, ClipSource, Split
 
 
 @dataclass
@@ -48,8 +44,8 @@ def open_split(
     labelled: bool,
     train: bool,  # augmentation acts on whole batches, on the device
     check_length: Callable[[int], None] | None = None,
-    **options: Any,
-) -> SyntheticDataset:
+    **options: object,
+) -> ClipSource[Clip]:
     """One split of a simulated domain; arguments as :func:`microg_da.data.sources.open_source`.
 
     Raises:
@@ -71,7 +67,7 @@ def open_split(
 
 
 def plan_split(
-    domain: str, *, split: Split, num_frames: int, sampling_rate: int, image_size: int, **options: Any
+    domain: str, *, split: Split, num_frames: int, sampling_rate: int, image_size: int, **options: object
 ) -> tuple[SyntheticSpec, SyntheticOptions]:
     """Which clips one split of a simulated domain has, and how they are drawn; nothing is drawn and torch not needed.
 

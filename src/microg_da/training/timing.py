@@ -205,6 +205,6 @@ class _Counted:
 
 def _now() -> float:
     """The time, once the GPU has done what it was asked for."""
-    if torch.cuda.is_initialized():
+    if torch.cuda.is_available():
         torch.cuda.synchronize()
     return time.perf_counter()

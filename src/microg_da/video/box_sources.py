@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
 import pandas as pd
@@ -13,7 +14,7 @@ from microg_da.errors import InputError, nearest
 from microg_da.video.tracks import PEOPLE_COLUMNS, PersonTracker, drop_glimpses, vote_on_rolls
 
 if TYPE_CHECKING:
-    from microg_da.video.person_detector import FindsPersons
+    from microg_da.video.person_detector import PersonDetector
     from microg_da.video.reader import Frame, Video
 
 RATE = 30.0
@@ -43,8 +44,8 @@ class Look(NamedTuple):
     rolls: np.ndarray
 
 
-class People(Protocol):
-    """Says who is where, frame by frame."""
+class BoxSource(Protocol):
+    """Gives the boxes of people, frame by frame."""
 
     def look(self, number: int, frame: Frame) -> Look | None:
         """The people of the ``number``-th frame at :data:`RATE`, None if it is not looked at. Frames come in order."""
@@ -53,27 +54,27 @@ class People(Protocol):
         """The final rows, once everybody has been seen; the index tells which rows they were."""
 
 
-class DetectedPeople:
-    """People found by a detector and joined by a tracker.
+class DetectorBoxes:
+    """Boxes from a detector, joined by a tracker.
 
     Args:
-        find: the detector.
+        detector: finds people.
         every: seconds from keyframe to keyframe.
     """
 
-    def __init__(self, find: FindsPersons, every: float) -> None:
-        self._find = find
+    def __init__(self, detector: PersonDetector, every: float) -> None:
+        self._detector = detector
         self._keyframe_step = max(1, round(every * RATE))
         looks = int(np.ceil(self._keyframe_step * LOOKS_PER_SECOND / RATE - 1e-9))
         self._steps = set(np.round(np.arange(looks) * self._keyframe_step / looks).astype(int).tolist())
         self._tracker = PersonTracker(looks * RATE / self._keyframe_step)
 
     def look(self, number: int, frame: Frame) -> Look | None:
-        """See :class:`People`."""
+        """See :class:`BoxSource`."""
         if number % self._keyframe_step not in self._steps:
             return None
         height, width = frame.image.shape[:2]
-        found = self._find(frame.image)
+        found = self._detector(frame.image)
         boxes = found.boxes / np.array([width, height] * 2)
         keyframe = number % self._keyframe_step == 0
         return Look(number / RATE, keyframe, boxes, self._tracker.update(boxes), found.scores, found.rolls)
@@ -83,8 +84,8 @@ class DetectedPeople:
         return vote_on_rolls(drop_glimpses(people))
 
 
-class ListedPeople:
-    """People whose boxes a table gives, for one video.
+class TableBoxes:
+    """Boxes from a table, for one video.
 
     Args:
         boxes: rows of :func:`read_box_table` for the video.
@@ -105,7 +106,7 @@ class ListedPeople:
                 f"Their stamps are to be seconds from the beginning of the file, not frames."
             )
         numbers = (boxes.frame_stamp * RATE).round().astype(int)
-        self._of_frame: dict[Any, pd.DataFrame] = dict(iter(boxes.groupby(numbers.to_numpy())))
+        self._of_frame: dict[Hashable, pd.DataFrame] = dict(iter(boxes.groupby(numbers.to_numpy())))
         self._keyframes = _spread(np.unique(numbers), every * RATE)
         self._tracker: PersonTracker | None = None
         if "person_id" not in boxes:
@@ -113,7 +114,7 @@ class ListedPeople:
             self._tracker = PersonTracker(1 / float(np.median(steps)) if len(steps) else 1.0)
 
     def look(self, number: int, frame: Frame) -> Look | None:
-        """See :class:`People`."""
+        """See :class:`BoxSource`."""
         rows = self._of_frame.get(number)
         if rows is None:
             return None
@@ -127,20 +128,20 @@ class ListedPeople:
         return people
 
 
-class PeopleOfStill:
-    """The people that a detector finds in a still, numbered from left to right; each is kept though seen only once.
+class StillBoxes:
+    """Boxes from a detector in a still, numbered from left to right; each is kept though seen only once.
 
     Args:
-        find: the detector.
+        detector: finds people.
     """
 
-    def __init__(self, find: FindsPersons) -> None:
-        self._find = find
+    def __init__(self, detector: PersonDetector) -> None:
+        self._detector = detector
 
     def look(self, number: int, frame: Frame) -> Look | None:
-        """See :class:`People`."""
+        """See :class:`BoxSource`."""
         height, width = frame.image.shape[:2]
-        found = self._find(frame.image)
+        found = self._detector(frame.image)
         order = np.argsort(found.boxes[:, 0], kind="stable")
         boxes = found.boxes[order] / np.array([width, height] * 2)
         return Look(0.0, True, boxes, np.arange(1, len(boxes) + 1), found.scores[order], found.rolls[order])

@@ -14,7 +14,7 @@ import pandas as pd
 from microg_da.data.annotations import BOX, PERSON_BOX_COLUMNS
 from microg_da.files import replacing
 from microg_da.video.box_sources import RATE
-from microg_da.video.person_detector import FindsPersons
+from microg_da.video.person_detector import PersonDetector
 from microg_da.video.reader import Frame, Video, at_rate
 from microg_da.video.shots import with_shots
 from microg_da.video.tracks import PersonTracker
@@ -53,7 +53,7 @@ class Clipped:
 
 
 def cut_into_clips(
-    video: Video, find: FindsPersons, folder: Path, advance: Callable[[float], None] = lambda _: None
+    video: Video, detector: PersonDetector, folder: Path, advance: Callable[[float], None] = lambda _: None
 ) -> Clipped:
     """Write the clips of a video that show people and no cut.
 
@@ -61,7 +61,7 @@ def cut_into_clips(
 
     Args:
         video: the source video.
-        find: finds people.
+        detector: finds people.
         folder: where ``<source>_<number>.mp4`` go.
         advance: told of progress in seconds.
     """
@@ -82,7 +82,7 @@ def cut_into_clips(
             if begins:
                 finish("cut")
             if piece is None:
-                piece = _Piece(f"{video.video_id}_{len(clips) + 1:04d}", number, video.size, find, folder)
+                piece = _Piece(f"{video.video_id}_{len(clips) + 1:04d}", number, video.size, detector, folder)
             piece.add(frame)
             if piece.frames == CLIP_FRAMES:
                 finish("")
@@ -98,13 +98,13 @@ def cut_into_clips(
 class _Piece:
     """A clip while it is written; it takes its name only if it is kept."""
 
-    def __init__(self, name: str, start: int, size: tuple[int, int], find: FindsPersons, folder: Path) -> None:
+    def __init__(self, name: str, start: int, size: tuple[int, int], detector: PersonDetector, folder: Path) -> None:
         scale = min(1.0, SHORT_SIDE / min(size))
         self.name = name
         self.frames = 0
         self.size = (_even(size[0] * scale), _even(size[1] * scale))
         self._start = start
-        self._followed = FollowedPeople(find)
+        self._followed = ClipTracker(detector)
         self._stack = ExitStack()
         self._kept = False
         self._writer = self._stack.enter_context(self._open(folder / f"{name}.mp4"))
@@ -156,16 +156,16 @@ class _Discarded(Exception):  # noqa: N818 - no error
     """Tells the writers of a clip that it is not wanted."""
 
 
-class FollowedPeople:
+class ClipTracker:
     """Looks for people in a clip the more often the faster they move, and joins what it finds into tracks.
 
     Args:
-        find: finds people.
+        detector: finds people.
     """
 
-    def __init__(self, find: FindsPersons) -> None:
+    def __init__(self, detector: PersonDetector) -> None:
         self.looks = 0
-        self._find = find
+        self._detector = detector
         self._tracker = PersonTracker(RATE)
         self._frame = 0
         self._due = 0
@@ -193,7 +193,7 @@ class FollowedPeople:
 
     def _look(self, image: np.ndarray) -> None:
         height, width = image.shape[:2]
-        boxes = self._find(image).boxes
+        boxes = self._detector(image).boxes
         ids = self._tracker.update(boxes / np.array([width, height] * 2))
         now = dict(zip(ids.tolist(), boxes, strict=True))
         self._rows += [(self._frame + 1, person, box) for person, box in now.items()]

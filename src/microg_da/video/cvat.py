@@ -10,7 +10,6 @@ import json
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 from xml.etree import ElementTree as ET
 
 import pandas as pd
@@ -154,7 +153,7 @@ def _clip(root: ET.Element, path: Path, taxonomy: Taxonomy) -> LabelledClip:
         raise InputError(f"{path}: does not say which clip it is of: neither meta/task/source nor meta/task/name")
     if root.find("image") is not None:
         raise InputError(f"{path}: holds images, not tracks. Export the task as 'CVAT for video 1.1'.")
-    boxes: list[tuple[Any, ...]] = []
+    boxes: list[tuple[str | float, ...]] = []
     actions: list[tuple[int, int]] = []
     for person, track in enumerate(each for each in root.iter("track") if each.get("label") == PERSON):
         shown = [box for box in track.iter("box") if box.get("outside") == "0"]

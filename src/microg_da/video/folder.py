@@ -17,7 +17,7 @@ from microg_da.errors import InputError
 from microg_da.files import replacing, write_json
 from microg_da.terminal import print_table, progress_bar
 from microg_da.video.action_scorer import ActionScorer
-from microg_da.video.box_sources import People
+from microg_da.video.box_sources import BoxSource
 from microg_da.video.predict import SUMMARY, PredictOptions, VideoFacts, predict_video
 from microg_da.video.reader import Video
 from microg_da.video.stills import open_input
@@ -32,7 +32,7 @@ _SUMMARISED: dict[str, type | tuple[type, ...]] = {
 
 def predict_videos(
     paths: list[Path],
-    people: Callable[[Video], People],
+    boxes_of: Callable[[Video], BoxSource],
     scorer: ActionScorer,
     options: PredictOptions,
     output: str | Path,
@@ -47,7 +47,7 @@ def predict_videos(
 
     Args:
         paths: the videos and stills; no two of one name.
-        people: says who is where in a video.
+        boxes_of: makes the source of boxes of a video.
         scorer: says what they do.
         options: what is asked for.
         output: the folder of all results.
@@ -72,10 +72,10 @@ def predict_videos(
             try:
                 if (before := _finished(folder)) is None:
                     video = open_input(path)
-                    who = people(video)
+                    boxes = boxes_of(video)
                     # Only now: a request in which nothing can be read leaves no folder.
                     write_json(output / SETTINGS, settings)
-                    before = _predict(video, who, scorer, options, folder, bar, title)
+                    before = _predict(video, boxes, scorer, options, folder, bar, title)
                 done.append(before)
             except InputError as error:
                 if len(paths) == 1:
@@ -129,7 +129,7 @@ def print_summary(done: list[VideoFacts], console: Console, hint: str = "") -> N
 
 def _predict(
     video: Video,
-    people: People,
+    boxes: BoxSource,
     scorer: ActionScorer,
     options: PredictOptions,
     folder: Path,
@@ -141,7 +141,7 @@ def _predict(
     try:
         return predict_video(
             video,
-            people,
+            boxes,
             scorer,
             options,
             folder,

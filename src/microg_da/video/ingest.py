@@ -23,7 +23,7 @@ from microg_da.taxonomy import get_taxonomy
 from microg_da.terminal import print_table, progress_bar
 from microg_da.video.clipping import CLIP_FRAMES, cut_into_clips
 from microg_da.video.cvat import LabelledClip, read_tracks, write_labels, write_tracks
-from microg_da.video.person_detector import FindsPersons
+from microg_da.video.person_detector import PersonDetector
 from microg_da.video.reader import Video
 from microg_da.video.tracks import collapses_as_faults
 
@@ -33,7 +33,7 @@ _RELEASE_NAMES = ["video_id", "frame_id", "person_id", "xmin", "ymin", "xmax", "
 
 def ingest(
     paths: list[Path],
-    find: FindsPersons,
+    detector: PersonDetector,
     output: str | Path,
     *,
     domain: str = "real",
@@ -44,7 +44,7 @@ def ingest(
 
     Args:
         paths: the source videos; no two of one name.
-        find: finds people.
+        detector: finds people.
         output: the folder of the data set.
         domain: ``real`` for recordings of missions, ``simulated`` for films.
         settings: what else decides the results, kept beside them.
@@ -67,7 +67,7 @@ def ingest(
             task = bar.add_task(video.video_id, total=video.seconds)
             advance = partial(_advance, bar, task)
             with collapses_as_faults(video.faults):
-                clipped = cut_into_clips(video, find, output / "videos", advance)
+                clipped = cut_into_clips(video, detector, output / "videos", advance)
             bar.remove_task(task)
             for fault in video.faults:
                 bar.console.print(f"{path}: {fault}", highlight=False, markup=False, soft_wrap=True)

@@ -31,8 +31,8 @@ UPRIGHT_BONUS = 0.05
 """By how much a turned detection must be surer to replace an upright one of the same person."""
 
 
-class Persons(NamedTuple):
-    """The people in one frame.
+class PersonBoxes(NamedTuple):
+    """The boxes of the people in one frame.
 
     Attributes:
         boxes: ``(K, 4)`` float, pixels ``x1 y1 x2 y2`` inside the frame.
@@ -45,10 +45,10 @@ class Persons(NamedTuple):
     rolls: np.ndarray
 
 
-class FindsPersons(Protocol):
-    """Whatever finds people in a frame."""
+class PersonDetector(Protocol):
+    """Finds people in a frame."""
 
-    def __call__(self, image: np.ndarray) -> Persons:
+    def __call__(self, image: np.ndarray) -> PersonBoxes:
         """The people in a uint8 ``(H, W, 3)`` image, channels blue, green, red."""
 
 
@@ -80,8 +80,8 @@ class Yolox:
         # Some exports decode inside the network: their centres then span the image instead of a cell.
         self._decoded = bool(blank[:, :2].max() > max(STRIDES))
 
-    def __call__(self, image: np.ndarray) -> Persons:
-        """See :class:`FindsPersons`."""
+    def __call__(self, image: np.ndarray) -> PersonBoxes:
+        """See :class:`PersonDetector`."""
         padded, scale = letterbox(image, self.size)
         output = self._run(padded)
         if not self._decoded:
@@ -112,24 +112,24 @@ class RollSearch:
         count: how many angles, evenly around; 4 is every quarter turn.
     """
 
-    def __init__(self, detector: FindsPersons, count: int = 4) -> None:
+    def __init__(self, detector: PersonDetector, count: int = 4) -> None:
         self.detector = detector
         self.rolls = 360.0 * np.arange(count) / count
 
-    def __call__(self, image: np.ndarray) -> Persons:
-        """See :class:`FindsPersons`."""
+    def __call__(self, image: np.ndarray) -> PersonBoxes:
+        """See :class:`PersonDetector`."""
         found = [self._at(image, float(roll)) for roll in self.rolls]
         boxes, scores, rolls = (np.concatenate(parts) for parts in zip(*found, strict=True))
         kept = suppress(boxes, scores, rolls, image.shape[:2], scores + UPRIGHT_BONUS * (rolls == 0))
         return drop_parts(kept)
 
-    def _at(self, image: np.ndarray, roll: float) -> Persons:
+    def _at(self, image: np.ndarray, roll: float) -> PersonBoxes:
         turned, matrix = turn(image, roll)
         boxes, scores, _ = self.detector(turned)
-        return Persons(turn_back(boxes, matrix), scores, np.full(len(boxes), roll))
+        return PersonBoxes(turn_back(boxes, matrix), scores, np.full(len(boxes), roll))
 
 
-def find_persons(path: str | Path, threshold: float, rolls: int | None = None) -> FindsPersons:
+def create_person_detector(path: str | Path, threshold: float, rolls: int | None = None) -> PersonDetector:
     """A YOLOX detector; with ``rolls`` it searches as many.
 
     Raises:
@@ -164,7 +164,7 @@ def suppress(
     rolls: np.ndarray,
     size: tuple[int, int],
     preference: np.ndarray | None = None,
-) -> Persons:
+) -> PersonBoxes:
     """Clip boxes to the frame, drop those with less than a pixel, keep the best of those that overlap.
 
     Args:
@@ -180,10 +180,10 @@ def suppress(
     inside = (boxes[:, 2:] - boxes[:, :2] >= 1).all(axis=1)
     boxes, scores, rolls = boxes[inside], scores[inside].astype(np.float64), rolls[inside]
     kept = nms(torch.from_numpy(boxes), torch.from_numpy(preference[inside].astype(np.float64)), OVERLAP).numpy()
-    return Persons(boxes[kept], scores[kept], rolls[kept])
+    return PersonBoxes(boxes[kept], scores[kept], rolls[kept])
 
 
-def drop_parts(found: Persons) -> Persons:
+def drop_parts(found: PersonBoxes) -> PersonBoxes:
     """Without those who are a part of somebody found surer at another roll.
 
     A face or a torso often looks like a whole person once the frame is turned. Its box lies inside the person's and is
@@ -201,7 +201,7 @@ def drop_parts(found: Persons) -> Persons:
         shared = sides.clip(0).prod(axis=1) / np.minimum(area[place], area[others])
         if not (shared > PART).any():
             kept.append(place)
-    return Persons(*(values[kept] for values in found))
+    return PersonBoxes(*(values[kept] for values in found))
 
 
 def turn(image: np.ndarray, roll: float) -> tuple[np.ndarray, np.ndarray]:

@@ -19,7 +19,7 @@ from microg_da.data.annotations import BOX, DETECTION_COLUMNS, write_detections
 from microg_da.files import replacing, write_json
 from microg_da.types import ClipKey
 from microg_da.video.action_scorer import ActionScorer, Window, WindowBuffer
-from microg_da.video.box_sources import RATE, Look, People, join_looks
+from microg_da.video.box_sources import RATE, BoxSource, Look, join_looks
 from microg_da.video.drawing import Label, draw_note, draw_people
 from microg_da.video.reader import Video, at_rate
 from microg_da.video.stills import Still, write_picture
@@ -88,7 +88,7 @@ class VideoFacts(TypedDict):
 
 def predict_video(
     video: Video,
-    people: People,
+    boxes: BoxSource,
     scorer: ActionScorer,
     options: PredictOptions,
     folder: Path,
@@ -98,7 +98,7 @@ def predict_video(
 
     Args:
         video: the file.
-        people: who is where.
+        boxes: where people are.
         scorer: what they do.
         options: what is asked for.
         folder: for the results; ``video.json`` comes last and says that all is there.
@@ -109,7 +109,7 @@ def predict_video(
     """
     tracking_faults: list[str] = []
     with collapses_as_faults(tracking_faults):
-        found = analyse(video, people, scorer, options, advance)
+        found = analyse(video, boxes, scorer, options, advance)
     detections = detection_table(video.video_id, found, scorer, options.threshold)
     write_detections(detections, folder / "detections.csv", scores="probability")
     with replacing(folder / "people.csv") as temporary:
@@ -134,13 +134,13 @@ def predict_video(
 
 
 def analyse(
-    video: Video, people: People, scorer: ActionScorer, options: PredictOptions, advance: Advance = lambda _: None
+    video: Video, boxes: BoxSource, scorer: ActionScorer, options: PredictOptions, advance: Advance = lambda _: None
 ) -> Analysis:
     """Read a video once: who is where, and what they do at keyframes."""
     looks: list[Look] = []
-    scores = scorer.score(_windows(video, people, WindowBuffer(scorer), looks, advance))
+    scores = scorer.score(_windows(video, boxes, WindowBuffer(scorer), looks, advance))
     everybody = join_looks(looks)
-    kept = people.settle(everybody)
+    kept = boxes.settle(everybody)
     at_keyframe = kept[kept.keyframe]
     scores = scores[np.searchsorted(np.flatnonzero(everybody.keyframe), at_keyframe.index)]
     scores = average_over_tracks(
@@ -151,18 +151,18 @@ def analyse(
 
 
 def _windows(
-    video: Video, people: People, buffer: WindowBuffer, looks: list[Look], advance: Advance
+    video: Video, boxes: BoxSource, buffer: WindowBuffer, looks: list[Look], advance: Advance
 ) -> Iterator[Window]:
     """The windows around keyframes with people, in order, as the video is read; adds to ``looks``."""
     waiting: deque[tuple[int, np.ndarray]] = deque()  # a keyframe's number, and its boxes
 
     def next_window() -> Window:
-        keyframe, boxes = waiting.popleft()
-        return Window(buffer.window(keyframe), boxes, ClipKey(video.video_id, keyframe + 1))
+        keyframe, seen = waiting.popleft()
+        return Window(buffer.window(keyframe), seen, ClipKey(video.video_id, keyframe + 1))
 
     for number, frame in at_rate(video.frames(), RATE):
         buffer.add(number, frame)
-        look = people.look(number, frame)
+        look = boxes.look(number, frame)
         if look is not None:
             looks.append(look)
             if look.keyframe and len(look.boxes):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -188,10 +188,8 @@ class Tracks:
         self._of_second: dict[int, list[int]] = {}
         people = people.assign(row=people.keyframe.cumsum() - 1)
         people = people.sort_values("seconds", kind="stable")
-        places: dict[Any, Any] = dict(people.groupby("person_id").indices)
-        for person in places:
-            track = _Track(people.iloc[places[person]])
-            self._tracks[person] = track
+        for person in sorted(people.person_id.unique().tolist()):
+            track = self._tracks[person] = _Track(people[people.person_id == person])
             first, last = track.seconds[0] - reach, track.seconds[-1] + reach
             for second in range(int(np.floor(first)), int(np.floor(last)) + 1):
                 self._of_second.setdefault(second, []).append(person)
