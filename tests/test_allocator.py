@@ -60,7 +60,6 @@ def test_commands_keep_freed_memory_and_python_functions_do_not(tmp_path, monkey
     from microg_da.cli import main
     from microg_da.config import load_config
     from microg_da.video.detector_loading import scorer_of_run
-    from microg_da.workflow import fit
 
     calls = []
     library = SimpleNamespace(mallopt=lambda *values: calls.append(values) or 1)

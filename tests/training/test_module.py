@@ -34,7 +34,7 @@ from microg_da.runs.folder import Run
 from microg_da.training.experiment import Experiment
 from microg_da.training.module import DetectorModule
 from microg_da.training.optimizer import build_optimizer
-from microg_da.training.run_experiment import run_experiment as fit
+from microg_da.training.runner import run_experiment as fit
 from microg_da.types import Clip, ClipKey, LabelledClipBatch
 
 TINY = [

@@ -1,4 +1,4 @@
-"""A run from its request to its end: checked, announced, planned, and its steps done."""
+"""From a request to a run: check it, open its data, make its folder, and do its steps."""
 
 from __future__ import annotations
 
