@@ -27,7 +27,7 @@ from microg_da.adaptation.base import TrainingMethod, create_adaptation, methods
 from microg_da.config import AugmentConfig, TrainingConfig
 from microg_da.data.batches import collate_clips
 from microg_da.models import create_detector
-from microg_da.training.module import build_optimizer
+from microg_da.training.optimizer import build_optimizer
 from microg_da.transforms.augmentation import augment_batch
 from microg_da.types import Clip, ClipBatch, ClipKey
 

@@ -21,7 +21,7 @@ from microg_da.errors import InputError
 from microg_da.export.onnx_file import _random_inputs, export_onnx
 from microg_da.models import create_detector, model_window
 from microg_da.models.detector import ActionDetector
-from microg_da.models.zoo import ZOO
+from microg_da.zoo import ZOO
 
 ENCODERS = ("timm:resnet18", "timm:convnext_atto", "timm:vit_tiny_patch16_224", "timm:swin_tiny_patch4_window7_224")
 SIZE = {"timm:swin_tiny_patch4_window7_224": (224, 224)}

@@ -191,12 +191,12 @@ def stage(figures: dict[str, float], name: str) -> Iterator[None]:
 
 def measure_annotations(folder: Path) -> dict[str, float]:
     from microg_da.data.audit import audit
-    from microg_da.data.sources import read_tree
+    from microg_da.data.sources import read_dataset_files
     from microg_da.data.splits import make_split
 
     figures: dict[str, float] = {}
     with stage(figures, "read"):
-        tree, _ = read_tree(f"ava:{folder}", check_boxes=False)
+        tree, _ = read_dataset_files(f"ava:{folder}", check_boxes=False)
     with stage(figures, "split"):
         split = make_split("by-source", tree.annotations, sources=tree.sources)
     with stage(figures, "audit"):

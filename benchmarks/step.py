@@ -58,8 +58,8 @@ from microg_da.models.activation_checkpointing import checkpoint_stages
 from microg_da.models.convolutions import FrameConv3d
 from microg_da.models.cost import count_multiply_adds
 from microg_da.models.folding import fold_batch_norm
-from microg_da.models.zoo import ZOO
-from microg_da.training.module import build_optimizer
+from microg_da.training.optimizer import build_optimizer
+from microg_da.zoo import ZOO
 
 VARIANTS = (
     "plain", "channels_last", "default", "bf16", "fp16", "compile", "checkpointing", "folded", "frames", "fused",

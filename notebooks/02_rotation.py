@@ -79,7 +79,7 @@ runs = {
 responses = {}
 for name, run in runs.items():
     trained = load_run_detector(run.path)
-    responses[name], _ = measure_roll_response(trained, even_angles(8), run.path / "roll.json")
+    responses[name], _ = measure_roll_response(trained.predictor, run.config, even_angles(8), run.path / "roll.json")
 curves = {name: response.curves["all"] for name, response in responses.items()}
 files = write_roll_figure(curves, root / "roll", "mAP × 100 on Earth, against camera roll")
 Image(filename=next(file for file in files if file.suffix == ".png"), width=420)

@@ -141,7 +141,7 @@ plt.show()
 # %% [markdown]
 # ## On MicroG-4M
 #
-# The same two experiments run on the real clips: `'data.source=microg4m:/path?domain=simulated'
-# 'data.target=microg4m:/path?domain=real'`. Two cautions, both from the audit in `06_microg4m_audit`: there are far
+# The same two experiments run on the real clips: `'data.source=microg4m:/path?footage=simulated'
+# 'data.target=microg4m:/path?footage=real'`. Two cautions, both from the audit in `06_microg4m_audit`: there are far
 # more mission clips than film clips, so give both directions equally many; and the published split shares source
 # videos between train and test, which flatters the diagonal only. Use `scheme=by-source` there.

@@ -21,34 +21,34 @@ import pandas as pd
 from microg_da.data.annotations import write_annotations
 from microg_da.data.audit import audit, group_table
 from microg_da.data.options import parse_options
-from microg_da.data.sources import open_source, read_tree
-from microg_da.data.splits import SIDES
+from microg_da.data.sources import open_source, read_dataset_files
+from microg_da.types import SPLITS
 
 
-def embedded_tree() -> Path:
+def embedded_files() -> Path:
     """The embedded microgravity annotations as files, in the layout that MicroG-4M is trained from."""
     root = Path(tempfile.mkdtemp())
-    for side, clips in zip(SIDES, (240, 60, 100), strict=True):
+    for split, clips in zip(SPLITS, (240, 60, 100), strict=True):
         window = {"num_frames": 1, "sampling_rate": 1, "image_size": 32, "look": "real"}  # for tables, not pictures
         data = open_source(
             "synthetic:microgravity",
-            split=side,
+            split=split,
             taxonomy="microg50",
             labelled=True,
             train=False,
             num_clips=clips,
             **window,
         )
-        write_annotations(data.annotations(), root / "annotations" / f"ava_{side}.csv")
+        write_annotations(data.annotations(), root / "annotations" / f"ava_{split}.csv")
     return root
 
 
 published = Path(os.environ.get("MICROG_DA_TEST_DATA", "../../shared/data")) / "microg4m"
 found = published.is_dir()
-data, root = ("MicroG-4M", published) if found else ("embedded microgravity data", embedded_tree())
-tree, options = read_tree(f"microg4m:{root}", check_boxes=False)
-split = tree.split(options)
-result = audit(tree, split, source=data)
+data, root = ("MicroG-4M", published) if found else ("embedded microgravity data", embedded_files())
+files, options = read_dataset_files(f"microg4m:{root}", check_boxes=False)
+division = files.split(options)
+result = audit(files, division, source=data)
 print(f"audited: {data}; split {result.split}")
 
 # %% [markdown]
@@ -76,7 +76,7 @@ pd.DataFrame(columns, index=[each.name for each in result.problems])
 pd.Series(result.counts, name=data).to_frame()
 
 # %%
-result.sides
+result.splits
 
 # %%
 group_table(result.classes)
@@ -99,15 +99,15 @@ print(f"{len(tested) - len(seen)} of {len(tested)} classes have no test example,
 # %% [markdown]
 # ## A split without neighbours
 #
-# The published division cuts by clip. `by-source` keeps every source video on one side, and among such divisions
+# The published division cuts by clip. `by-source` keeps every source video in one split, and among such divisions
 # takes the one whose classes are spread most evenly. What each has in common with training:
 
 # %%
-fair = tree.split(parse_options({"scheme": "by-source"}, where="this notebook"))
+fair = files.split(parse_options({"scheme": "by-source"}, where="this notebook"))
 shares = {
-    f"{name}, {side}": division.shared_source_videos(side, tree.sources)
-    for name, division in (("published", split), ("by-source", fair))
-    for side in ("val", "test")
+    f"{name}, {split}": each.shared_source_videos(split, files.sources)
+    for name, each in (("published", division), ("by-source", fair))
+    for split in ("val", "test")
 }
 columns = {
     "clips": "of_clips",
@@ -127,12 +127,12 @@ pd.DataFrame({title: {name: getattr(share, key) for name, share in shares.items(
 # the table, in memory, a known number of each, and counted again.
 
 # %%
-planted, rows = tree.annotations.copy(), len(tree.annotations)
+planted, rows = files.annotations.copy(), len(files.annotations)
 planted.loc[planted.index[:3], "x2"] = 1.2  # three boxes reach out of the picture
 planted.loc[planted.index[10:14], "y2"] = planted.loc[planted.index[10:14], "y1"]  # four boxes have no height
 planted = pd.concat([planted, planted.iloc[[-1, -2]]], ignore_index=True)  # two rows appear twice
-again = audit(replace(tree, annotations=planted, actions=None), split, source="planted")
-clean = audit(replace(tree, actions=None), split, source="as it was")
+again = audit(replace(files, annotations=planted, actions=None), division, source="planted")
+clean = audit(replace(files, actions=None), division, source="as it was")
 
 names = ["boxes outside the image", "boxes without area", "duplicate rows"]
 counts = {

@@ -1,20 +1,19 @@
-"""Clips side by side."""
+"""Clips and batches, with labels and without."""
 
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import pytest
 import torch
 
 from microg_da.data.batches import collate_clips, concatenate_batches
-from microg_da.types import Clip, ClipKey, PersonKey
+from microg_da.types import Clip, ClipBatch, ClipKey, LabelledClip, LabelledClipBatch, PersonKey
 
 
 def clip(people: int, *, labelled: bool = True, size: int = 8, number: int = 0) -> Clip:
     boxes = torch.rand(people, 4)
-    labels = torch.ones(people, 3) if labelled else None
-    return Clip(
-        torch.zeros(3, 2, size, size, dtype=torch.uint8), boxes * size, boxes, labels, ClipKey(f"v_{number}", 5)
-    )
+    frames = torch.zeros(3, 2, size, size, dtype=torch.uint8)
+    unlabelled = Clip(frames, boxes * size, boxes, ClipKey(f"v_{number}", 5))
+    return unlabelled.with_labels(torch.ones(people, 3)) if labelled else unlabelled
 
 
 def test_people_remember_their_clip():
@@ -34,7 +33,7 @@ def test_a_batch_without_anybody():
 
 
 def test_unlabelled_clips_make_an_unlabelled_batch_and_never_a_mixed_one():
-    assert collate_clips([clip(1, labelled=False)]).labels is None
+    assert type(collate_clips([clip(1, labelled=False)])) is ClipBatch
     with pytest.raises(ValueError, match="mixes"):
         collate_clips([clip(1), clip(1, labelled=False)])
 
@@ -47,7 +46,7 @@ def test_clips_of_two_sizes_are_refused():
 def test_two_batches_as_one():
     both = concatenate_batches(collate_clips([clip(1), clip(2)]), collate_clips([clip(0), clip(1, number=7)], "target"))
     assert both.clip_index.tolist() == [0, 1, 1, 3]
-    assert both.labels is None
+    assert type(both) is ClipBatch
     assert both.keys[3].video_id == "v_7"
     assert [(key.keyframe.video_id, key.place) for key in both.people] == [
         ("v_0", 0), ("v_0", 0), ("v_0", 1), ("v_7", 0),
@@ -87,4 +86,28 @@ def test_moving_a_batch_moves_everything_in_it():
         batch.labels.device.type,
         batch.clip_index.device.type,
     } == {"meta"}
-    assert batch.without_labels().labels is None
+    assert batch.people
+
+
+def test_what_has_no_labels_has_no_place_for_them():
+    bare = clip(2, labelled=False)
+    for unlabelled in (bare, collate_clips([bare]), collate_clips([clip(2)]).without_labels()):
+        assert "labels" not in {field.name for field in fields(unlabelled)}
+        assert not hasattr(unlabelled, "labels")
+        assert not isinstance(unlabelled, (LabelledClip, LabelledClipBatch))
+
+
+def test_labels_stay_with_their_batch_through_copies():
+    batch = collate_clips([clip(2), clip(1, number=1)])
+    for same in (batch.to("meta"), batch.take_people(torch.tensor([1])), replace(batch, domain="target")):
+        assert type(same) is LabelledClipBatch
+        assert len(same.labels) == same.num_boxes
+    again = batch.without_labels().with_labels(batch.labels)
+    assert again.people == batch.people
+    assert again.labels is batch.labels
+
+
+@pytest.mark.parametrize("made", [clip(2, labelled=False), collate_clips([clip(2, labelled=False)])])
+def test_each_person_has_one_row_of_labels(made):
+    with pytest.raises(ValueError, match=r"\b3\b.*\b2\b"):
+        made.with_labels(torch.ones(3, 4))

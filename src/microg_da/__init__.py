@@ -17,7 +17,7 @@ _PUBLIC = {
     "ClipBatch": "microg_da.types",
     "InputError": "microg_da.errors",
     "evaluate": "microg_da.evaluation",
-    "fit": "microg_da.training",
+    "fit": "microg_da.workflow",
     "load_config": "microg_da.config",
     "read_annotations": "microg_da.data.annotations",
     "read_detections": "microg_da.data.annotations",

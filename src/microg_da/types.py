@@ -7,14 +7,17 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal, NamedTuple, get_args
+from dataclasses import dataclass, fields, replace
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Protocol, TypeVar, get_args
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    import numpy as np
+    import pandas as pd
     import torch
     from torch import Tensor
+    from typing_extensions import Self
 
 Domain = Literal["source", "target"]
 """``source``: labels train the model there. ``target``: the model must work there."""
@@ -27,6 +30,7 @@ Variant = Literal["source_only", "adapted", "target_supervised"]
 """Which detector of a run."""
 
 DOMAINS: tuple[Domain, ...] = get_args(Domain)
+FOOTAGE: tuple[Footage, ...] = get_args(Footage)
 SPLITS: tuple[Split, ...] = get_args(Split)
 STAGES: tuple[Stage, ...] = get_args(Stage)
 VARIANTS: tuple[Variant, ...] = get_args(Variant)
@@ -70,14 +74,13 @@ class PersonKey(NamedTuple):
 
 @dataclass
 class Clip:
-    """The window around one keyframe, with the people in it.
+    """The window around one keyframe, with the people in it. It has no place for labels: see :class:`LabelledClip`.
 
     Attributes:
         frames: ``(3, T, H, W)``, uint8 RGB in 0…255 or float already normalised.
         boxes: ``(K, 4)`` float, pixels ``x1 y1 x2 y2`` in the frames as they are now.
         table_boxes: ``(K, 4)`` float, the same people as the table has them, in [0, 1] of the original image:
             what a detection is written with, whatever transforms did to the frames.
-        labels: ``(K, C)`` float in {0, 1}; None where labels must not be seen (the target domain).
         key: which keyframe this is.
         people: who the ``K`` boxes belong to; by default the first ``K`` people of the keyframe.
         zoomed: whether decoding drew a random zoom; augmentation does not zoom such clips again.
@@ -86,7 +89,6 @@ class Clip:
     frames: Tensor
     boxes: Tensor
     table_boxes: Tensor
-    labels: Tensor | None
     key: ClipKey
     people: tuple[PersonKey, ...] = ()
     zoomed: bool = False
@@ -95,19 +97,37 @@ class Clip:
         self.people = self.people or tuple(PersonKey(self.key, place) for place in range(len(self.boxes)))
         _check_people(self.people, self.boxes)
 
+    def with_labels(self, labels: Tensor) -> LabelledClip:
+        """The same clip with ``(K, C)`` labels of its people."""
+        return LabelledClip(**{**vars(self), "labels": labels})
+
+
+@dataclass(kw_only=True)
+class LabelledClip(Clip):
+    """A clip with labels.
+
+    Attributes:
+        labels: ``(K, C)`` float in {0, 1}.
+    """
+
+    labels: Tensor
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_labels(self.labels, self.boxes)
+
 
 @dataclass
 class ClipBatch:
-    """``B`` clips and the ``K`` people in all of them.
+    """``B`` clips and the ``K`` people in all of them. It has no place for labels: see :class:`LabelledClipBatch`.
 
     Attributes:
         frames: ``(B, 3, T, H, W)``, uint8 RGB or float already normalised.
         boxes: ``(K, 4)`` float, pixels ``x1 y1 x2 y2``.
         clip_index: ``(K,)`` int64, the clip that each box belongs to, ascending.
-        labels: ``(K, C)`` float in {0, 1}, or None on the target domain.
         table_boxes: ``(K, 4)`` float in [0, 1], as the annotation table has them.
         keys: ``B`` keyframes.
-        domain: ``"source"`` or ``"target"``.
+        domain: the domain of the clips; ``"both"`` for a batch concatenated from both domains.
         people: who the ``K`` boxes belong to; by default each clip has the first people of its keyframe. Where people
             were pasted into other clips, their keyframe is not that of the clip.
         zoomed: whether decoding drew a random zoom of each clip.
@@ -119,12 +139,14 @@ class ClipBatch:
     frames: Tensor
     boxes: Tensor
     clip_index: Tensor
-    labels: Tensor | None
     table_boxes: Tensor
     keys: tuple[ClipKey, ...]
-    domain: str = "source"
+    domain: Domain | Literal["both"] = "source"
     people: tuple[PersonKey, ...] = ()
     zoomed: bool = False
+
+    _of_people: ClassVar[tuple[str, ...]] = ("boxes", "clip_index", "table_boxes")
+    """The tensors with one row for each person."""
 
     def __post_init__(self) -> None:
         self.people = self.people or tuple(_number_people(self.keys, self.clip_index))
@@ -138,43 +160,123 @@ class ClipBatch:
         """How many people there are in all clips together."""
         return len(self.boxes)
 
-    def to(self, device: torch.device | str, non_blocking: bool = False) -> ClipBatch:
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> Self:
         """A copy on another device."""
         return self._map(lambda tensor: tensor.to(device, non_blocking=non_blocking))
 
-    def pin_memory(self) -> ClipBatch:
+    def pin_memory(self) -> Self:
         """A copy in page-locked memory, for asynchronous transfer to a GPU."""
         return self._map(lambda tensor: tensor.pin_memory())
 
-    def take_people(self, chosen: Tensor) -> ClipBatch:
+    def take_people(self, chosen: Tensor) -> Self:
         """The same clips with some of their people, and all that belongs to these.
 
         Args:
             chosen: ``(K,)`` bool, which people stay; or ``(N,)`` int64, the indices of those that stay, in order.
         """
         numbers = chosen if chosen.dtype.itemsize > 1 else chosen.nonzero()[:, 0]  # a boolean has one byte
-        return replace(
-            self,
-            boxes=self.boxes[numbers],
-            clip_index=self.clip_index[numbers],
-            labels=None if self.labels is None else self.labels[numbers],
-            table_boxes=self.table_boxes[numbers],
-            people=tuple(self.people[number] for number in numbers.tolist()),
-        )
+        kept: dict[str, Any] = {name: getattr(self, name)[numbers] for name in self._of_people}
+        return replace(self, **kept, people=tuple(self.people[number] for number in numbers.tolist()))
+
+    def with_labels(self, labels: Tensor) -> LabelledClipBatch:
+        """The same batch with ``(K, C)`` labels of its people."""
+        return LabelledClipBatch(**{**vars(self), "labels": labels})
 
     def without_labels(self) -> ClipBatch:
-        """The same batch with its labels removed, as unlabelled target data is."""
-        return replace(self, labels=None)
+        """The same batch as a type without labels, as unlabelled target data is."""
+        return ClipBatch(**{field.name: getattr(self, field.name) for field in fields(ClipBatch)})
 
-    def _map(self, function: Callable[[Tensor], Tensor]) -> ClipBatch:
-        return replace(
-            self,
-            frames=function(self.frames),
-            boxes=function(self.boxes),
-            clip_index=function(self.clip_index),
-            labels=None if self.labels is None else function(self.labels),
-            table_boxes=function(self.table_boxes),
-        )
+    def _map(self, function: Callable[[Tensor], Tensor]) -> Self:
+        moved: dict[str, Any] = {name: function(getattr(self, name)) for name in ("frames", *self._of_people)}
+        return replace(self, **moved)
+
+
+@dataclass(kw_only=True)
+class LabelledClipBatch(ClipBatch):
+    """A batch with labels.
+
+    Attributes:
+        labels: ``(K, C)`` float in {0, 1}.
+
+    Raises:
+        ValueError: also if the numbers of labels and boxes differ.
+    """
+
+    labels: Tensor
+
+    _of_people: ClassVar[tuple[str, ...]] = (*ClipBatch._of_people, "labels")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_labels(self.labels, self.boxes)
+
+
+AnyClip = TypeVar("AnyClip", bound=Clip, covariant=True)
+AnyBatch = TypeVar("AnyBatch", bound=ClipBatch)
+
+
+class ClipSource(Protocol[AnyClip]):
+    """What a data set offers: clips of one split, by index, and what is known of them.
+
+    A data set opened without labels yields :class:`Clip`, one opened with labels :class:`LabelledClip`.
+    """
+
+    def __len__(self) -> int:
+        """How many clips."""
+        ...
+
+    def __getitem__(self, index: int) -> AnyClip:
+        """The clip at ``index``."""
+        ...
+
+    @property
+    def description(self) -> str:
+        """One line about the data."""
+        ...
+
+    @property
+    def keys(self) -> Sequence[ClipKey]:
+        """The keyframe of each clip, in order."""
+        ...
+
+    @property
+    def fps(self) -> float | None:
+        """Frames per second; None if it is not known."""
+        ...
+
+    @property
+    def warnings(self) -> Sequence[str]:
+        """What a reader of results should know about the data, a line each."""
+        ...
+
+    @property
+    def split_hash(self) -> str | None:
+        """The hash of the split; None if the data has one split only."""
+        ...
+
+    def annotations(self) -> pd.DataFrame:
+        """The annotation table of these clips, for evaluation; it has labels also where clips have none."""
+        ...
+
+    def frame_sizes(self) -> np.ndarray | None:
+        """``(N, 2)``: height and width of the frames of each clip, 0 if not known; None if all clips have one size."""
+        ...
+
+    def shortest_clip(self) -> int | None:
+        """The number of frames of the shortest clip before a window is cut; None if it is not known."""
+        ...
+
+    def in_test_views(self) -> ClipSource[AnyClip]:
+        """The same clips, each as it is shown when it is tested; nothing about them is random."""
+        ...
+
+    def set_epoch(self, epoch: int) -> None:
+        """Draw other random views from now on."""
+        ...
+
+    def skipped(self) -> pd.DataFrame:
+        """The clips that could not be read: ``video_id, frame_stamp, reason``."""
+        ...
 
 
 def _number_people(keys: Sequence[ClipKey], clip_index: Tensor) -> Iterator[PersonKey]:
@@ -188,3 +290,8 @@ def _number_people(keys: Sequence[ClipKey], clip_index: Tensor) -> Iterator[Pers
 def _check_people(people: Sequence[PersonKey], boxes: Tensor) -> None:
     if len(people) != len(boxes):
         raise ValueError(f"{len(people)} people and {len(boxes)} boxes: drop people with ClipBatch.take_people")
+
+
+def _check_labels(labels: Tensor, boxes: Tensor) -> None:
+    if len(labels) != len(boxes):
+        raise ValueError(f"{len(labels)} rows of labels and {len(boxes)} boxes: each person needs one row of labels")

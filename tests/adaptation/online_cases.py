@@ -5,7 +5,7 @@ from torch import nn
 
 from microg_da.adaptation.base import create_adaptation
 from microg_da.data.batches import collate_clips
-from microg_da.models.detector import create_detector
+from microg_da.models import create_detector
 from microg_da.types import Clip, ClipKey
 
 C = 5
@@ -28,7 +28,7 @@ def batch(people=(2, 1), seed=0, low=0):
     for index, count in enumerate(people):
         frames = torch.randint(low, 256, (3, 8, 48, 48), dtype=torch.uint8, generator=generator)
         boxes = torch.tensor([[4.0, 4, 40, 44]]).repeat(count, 1) + torch.arange(count)[:, None]
-        clips.append(Clip(frames, boxes, boxes / 48, None, ClipKey(f"v_{index}", 1)))
+        clips.append(Clip(frames, boxes, boxes / 48, ClipKey(f"v_{index}", 1)))
     return collate_clips(clips, "target")
 
 

@@ -8,7 +8,7 @@ from microg_da.adaptation.adabn import reestimate_batch_norm
 from microg_da.adaptation.base import create_adaptation
 from microg_da.data.batches import collate_clips
 from microg_da.errors import InputError
-from microg_da.models.detector import create_detector
+from microg_da.models import create_detector
 from microg_da.types import Clip, ClipKey
 
 
@@ -28,7 +28,7 @@ def batches(sizes):
     generator = torch.Generator().manual_seed(3)
     for size in sizes:
         frames = torch.randn(size, 3, 2, 5, 5, generator=generator) * 2 + 1
-        yield collate_clips([Clip(f, torch.zeros(0, 4), torch.zeros(0, 4), None, ClipKey("v_1", 1)) for f in frames])
+        yield collate_clips([Clip(f, torch.zeros(0, 4), torch.zeros(0, 4), ClipKey("v_1", 1)) for f in frames])
 
 
 def test_the_mean_counts_every_clip_once_whatever_the_batches():
@@ -77,7 +77,7 @@ def test_a_real_detector_changes_its_statistics_and_nothing_else():
     frames = torch.randint(0, 256, (2, 3, 8, 64, 64), dtype=torch.uint8)
     boxes = torch.tensor([[0.0, 0, 32, 32]])
     method.before_training(
-        detector, [], [collate_clips([Clip(f, boxes, boxes / 64, None, ClipKey("v_1", 1)) for f in frames])]
+        detector, [], [collate_clips([Clip(f, boxes, boxes / 64, ClipKey("v_1", 1)) for f in frames])]
     )
     for name, value in detector.state_dict().items():
         moved = "running_" in name or "num_batches" in name
@@ -93,7 +93,7 @@ def test_frozen_layers_get_the_statistics_of_the_target_too(options):
     frozen.load_state_dict(plain.state_dict(), strict=False)
     frames = torch.randint(0, 256, (2, 3, 8, 64, 64), dtype=torch.uint8)
     boxes = torch.tensor([[0.0, 0, 32, 32]])
-    clips = [collate_clips([Clip(f, boxes, boxes / 64, None, ClipKey("v_1", 1)) for f in frames], "target")]
+    clips = [collate_clips([Clip(f, boxes, boxes / 64, ClipKey("v_1", 1)) for f in frames], "target")]
     for detector in (plain, frozen.train()):
         create_adaptation("adabn", feature_dim=detector.feature_dim, num_classes=5).before_training(detector, [], clips)
     expected, found = plain.state_dict(), frozen.state_dict()

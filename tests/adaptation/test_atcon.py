@@ -12,7 +12,7 @@ from torch import nn
 from microg_da.adaptation.atcon import VARIANCE_FLOOR, confidence_weights, feature_consistency, prediction_consistency
 from microg_da.adaptation.base import create_adaptation
 from microg_da.data.batches import collate_clips
-from microg_da.models.detector import create_detector
+from microg_da.models import create_detector
 from microg_da.types import Clip, ClipKey
 
 K, S, C, D = 7, 3, 4, 5
@@ -124,7 +124,7 @@ def clips(count):
     generator = torch.Generator().manual_seed(count)
     frames = torch.randint(0, 256, (count, 3, 8, 48, 48), dtype=torch.uint8, generator=generator)
     box = torch.tensor([[4.0, 4, 40, 44]])
-    return collate_clips([Clip(f, box, box / 48, None, ClipKey(f"v_{i}", 1)) for i, f in enumerate(frames)])
+    return collate_clips([Clip(f, box, box / 48, ClipKey(f"v_{i}", 1)) for i, f in enumerate(frames)])
 
 
 def test_a_prediction_is_the_plain_detectors_where_slices_weigh_the_same(detector):

@@ -7,7 +7,7 @@ import pytest
 import torch
 from sklearn.metrics import log_loss
 
-from microg_da.adaptation import ADAPTATIONS
+from microg_da.adaptation import ADAPTATIONS, uses_target_labels
 from microg_da.adaptation.base import (
     DomainAdaptation,
     TestTimeMethod,
@@ -20,7 +20,7 @@ from microg_da.adaptation.losses import multilabel_bce
 from microg_da.config import load_config
 from microg_da.data.batches import collate_clips
 from microg_da.errors import InputError
-from microg_da.models.detector import create_detector
+from microg_da.models import create_detector
 from microg_da.types import Clip, ClipKey, Prediction
 
 C = 5
@@ -42,7 +42,8 @@ def batch(people, *, labelled=True, seed=0):
         frames = torch.randint(0, 256, (3, 8, 48, 48), dtype=torch.uint8, generator=generator)
         boxes = torch.tensor([[4.0, 4, 40, 44]]).repeat(count, 1)
         labels = (torch.rand(count, C, generator=generator) > 0.5).float() if labelled else None
-        clips.append(Clip(frames, boxes, boxes / 48, labels, ClipKey(f"v_{index}", 1)))
+        clip = Clip(frames, boxes, boxes / 48, ClipKey(f"v_{index}", 1))
+        clips.append(clip if labels is None else clip.with_labels(labels))
     return collate_clips(clips, "source" if labelled else "target")
 
 
@@ -61,7 +62,7 @@ def test_the_supervised_loss_without_people_is_zero_and_has_a_gradient():
 def losses_of_one_step(method, detector, source, target, progress=0.5):
     """What one step of a stage would minimise: each method gets what its stage would give it."""
     if method.uses_target_labels:
-        target.labels = torch.ones(target.num_boxes, C)
+        target = target.with_labels(torch.ones(target.num_boxes, C))
     method.before_training(detector.eval(), [source], [target])
     method.before_epoch(detector.eval(), [target], 0)
     return method.step_losses(detector.train(), source if method.uses_source else None, target, progress)
@@ -133,8 +134,8 @@ def test_a_method_trains_or_acts_at_test_time_and_never_both():
 def test_every_method_that_sees_target_labels_is_stamped_and_no_other():
     for name in ADAPTATIONS:
         config = load_config("ava2microg", [f"adaptation={name}"])
-        assert config.uses_target_labels == ADAPTATIONS.load(name).uses_target_labels, name
-    assert load_config("ava2microg", ["adaptation=joint"]).uses_target_labels
+        assert uses_target_labels(config) == ADAPTATIONS.load(name).uses_target_labels, name
+    assert uses_target_labels(load_config("ava2microg", ["adaptation=joint"]))
 
 
 class Peeking(DomainAdaptation):
@@ -146,10 +147,10 @@ class Peeking(DomainAdaptation):
 @pytest.mark.parametrize("words", [["adaptation=peeking"], ["adaptation=dann", "adaptation.test_time=peeking"]])
 def test_a_method_from_outside_that_sees_target_labels_is_stamped(words, monkeypatch):
     monkeypatch.setattr(ADAPTATIONS, "_entries", dict(ADAPTATIONS._entries))
-    assert not load_config("ava2microg", ["adaptation=dann", "adaptation.test_time=null"]).uses_target_labels
+    assert not uses_target_labels(load_config("ava2microg", ["adaptation=dann", "adaptation.test_time=null"]))
     ADAPTATIONS.register("peeking", f"{__name__}:Peeking", "sees target labels")
     monkeypatch.setitem(sys.modules, __name__, sys.modules[Peeking.__module__])
-    assert load_config("ava2microg", words).uses_target_labels
+    assert uses_target_labels(load_config("ava2microg", words))
 
 
 def test_predictions_are_split_between_the_domains():

@@ -45,7 +45,8 @@ def batch(count, box, *, scene, domain):
     boxes = torch.tensor([box]).repeat(count, 1)
     keys = tuple(ClipKey(f"{domain}_{index}", 1) for index in range(count))
     shown = labels if domain == "source" else None
-    return ClipBatch(frames, boxes, torch.arange(count), shown, boxes / SIZE, keys, domain), labels
+    batch = ClipBatch(frames, boxes, torch.arange(count), boxes / SIZE, keys, domain)
+    return (batch if shown is None else batch.with_labels(shown)), labels
 
 
 def method_for(detector, **arguments):

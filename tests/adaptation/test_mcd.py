@@ -11,7 +11,7 @@ from microg_da.adaptation.base import create_adaptation
 from microg_da.adaptation.losses import multilabel_bce
 from microg_da.adaptation.mcd import component_distances
 from microg_da.data.batches import collate_clips
-from microg_da.models.detector import create_detector
+from microg_da.models import create_detector
 from microg_da.types import Clip, ClipKey
 
 C = 5
@@ -77,7 +77,8 @@ def batch(people, seed, labelled):
         frames = torch.randint(0, 256, (3, 8, 48, 48), dtype=torch.uint8, generator=generator)
         boxes = torch.tensor([[4.0, 4, 40, 44]]).repeat(count, 1)
         labels = (torch.rand(count, C, generator=generator) > 0.5).float() if labelled else None
-        clips.append(Clip(frames, boxes, boxes / 48, labels, ClipKey(f"v_{index}", 1)))
+        clip = Clip(frames, boxes, boxes / 48, ClipKey(f"v_{index}", 1))
+        clips.append(clip if labels is None else clip.with_labels(labels))
     return collate_clips(clips, "source" if labelled else "target")
 
 

@@ -45,12 +45,11 @@ def bars(count, *, upright=True, labelled=True):
         frames[:, None, None].repeat(1, 3, 2, 1, 1),
         boxes,
         torch.arange(count),
-        labels if labelled else None,
         boxes / SIZE,
         tuple(ClipKey(f"v_{index}", 1) for index in range(count)),
         "source" if labelled else "target",
     )
-    return batch, labels
+    return (batch.with_labels(labels) if labelled else batch), labels
 
 
 def method_for(detector, **arguments):

@@ -59,7 +59,7 @@ def train(name: str, rank: int, folder: Path) -> dict[str, Any]:
 
     from microg_da.adaptation.base import create_adaptation
     from microg_da.config import AugmentConfig, TrainingConfig
-    from microg_da.models.detector import create_detector
+    from microg_da.models import create_detector
     from microg_da.training.module import DetectorModule
 
     torch.manual_seed(0)
@@ -117,7 +117,8 @@ def batch(people: tuple[int, ...], *, labelled: bool, seed: int) -> Any:
         frames = torch.randint(0, 256, (3, 8, 48, 48), dtype=torch.uint8, generator=generator)
         boxes = torch.tensor([[4.0, 4, 40, 44]]).repeat(count, 1)
         labels = (torch.rand(count, C, generator=generator) > 0.5).float() if labelled else None
-        clips.append(Clip(frames, boxes, boxes / 48, labels, ClipKey(f"v{seed}_{index}", 1)))
+        clip = Clip(frames, boxes, boxes / 48, ClipKey(f"v{seed}_{index}", 1))
+        clips.append(clip if labels is None else clip.with_labels(labels))
     return collate_clips(clips, "source" if labelled else "target")
 
 

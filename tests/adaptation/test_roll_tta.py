@@ -11,7 +11,7 @@ from microg_da.adaptation.base import create_adaptation
 from microg_da.adaptation.roll_tta import combine_views, confidence_weights
 from microg_da.data.batches import collate_clips
 from microg_da.errors import InputError
-from microg_da.models.detector import create_detector
+from microg_da.models import create_detector
 from microg_da.transforms.rotation import roll_batch
 from microg_da.types import Clip, ClipKey, Prediction
 
@@ -45,7 +45,7 @@ def clips(people=(1, 1), size=32):
         frames = torch.randint(0, 60, (3, 2, size, size), dtype=torch.uint8, generator=generator)
         frames[:, :, 8:16, 8:16] = 255
         boxes = torch.tensor([[8.0, 8, 24, 24]]).repeat(count, 1)
-        made.append(Clip(frames, boxes, boxes / size, None, ClipKey(f"v_{index}", 1)))
+        made.append(Clip(frames, boxes, boxes / size, ClipKey(f"v_{index}", 1)))
     return collate_clips(made, "target")
 
 

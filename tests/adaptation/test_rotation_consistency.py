@@ -122,7 +122,8 @@ def batch(count, labelled=True):
     boxes = torch.tensor([[4.0, 4, 12, 12]]).repeat(count, 1)
     keys = tuple(ClipKey(f"v_{index}", 1) for index in range(count))
     labels = torch.zeros(count, C) if labelled else None
-    return ClipBatch(frames, boxes, torch.arange(count), labels, boxes / 16, keys, "source" if labelled else "target")
+    batch = ClipBatch(frames, boxes, torch.arange(count), boxes / 16, keys, "source" if labelled else "target")
+    return batch if labels is None else batch.with_labels(labels)
 
 
 def brightness(detector):

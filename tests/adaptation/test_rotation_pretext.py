@@ -36,7 +36,8 @@ def batch(count, labelled=True, people=1):
     boxes = torch.tensor([[4.0, 4, 12, 12]]).repeat(len(index), 1)
     keys = tuple(ClipKey(f"v_{number}", 1) for number in range(count))
     labels = torch.zeros(len(index), C) if labelled else None
-    return ClipBatch(frames, boxes, index, labels, boxes / SIZE, keys, "source" if labelled else "target")
+    batch = ClipBatch(frames, boxes, index, boxes / SIZE, keys, "source" if labelled else "target")
+    return batch if labels is None else batch.with_labels(labels)
 
 
 def method_with(**arguments):

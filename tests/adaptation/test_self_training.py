@@ -10,7 +10,7 @@ from microg_da.adaptation.self_training import match_rates
 from microg_da.config import AugmentConfig
 from microg_da.data.batches import collate_clips
 from microg_da.errors import InputError
-from microg_da.models.detector import create_detector
+from microg_da.models import create_detector
 from microg_da.transforms.augmentation import augment_batch
 from microg_da.types import Clip, ClipKey
 
@@ -23,7 +23,8 @@ def clips(people, *, labelled, name="v"):
         frames = torch.randint(0, 256, (3, 8, 48, 48), dtype=torch.uint8)
         boxes = torch.tensor([[4.0, 4, 40, 44]]).repeat(count, 1)
         labels = torch.ones(count, C) * torch.tensor([1.0, 0, 0, 1]) if labelled else None
-        made.append(Clip(frames, boxes, boxes / 48, labels, ClipKey(f"{name}_{index}", 46)))
+        clip = Clip(frames, boxes, boxes / 48, ClipKey(f"{name}_{index}", 46))
+        made.append(clip if labels is None else clip.with_labels(labels))
     return collate_clips(made, "source" if labelled else "target")
 
 
@@ -125,7 +126,7 @@ def test_people_keep_their_labels_when_augmentation_drops_others(detector):
     for index in range(6):
         frames = torch.randint(0, 256, (3, 8, 48, 48), dtype=torch.uint8)
         boxes = torch.tensor([[0.0, 0, 9, 9], [14, 14, 34, 34], [40, 2, 48, 14]])
-        made.append(Clip(frames, boxes, boxes / 48, None, ClipKey(f"v_{index}", 46)))
+        made.append(Clip(frames, boxes, boxes / 48, ClipKey(f"v_{index}", 46)))
     target = collate_clips(made, "target")
     training = begun(detector, None, rolls=1)
     training.before_epoch(detector.eval(), [target], epoch=0)

@@ -15,7 +15,7 @@ from microg_da.adaptation.predictor import Predictor
 from microg_da.adaptation.source_free import bernoulli_divergence, mean_or_zero, predict_all
 from microg_da.data.batches import collate_clips
 from microg_da.errors import InputError
-from microg_da.models.detector import create_detector
+from microg_da.models import create_detector
 from microg_da.types import Clip, ClipKey, Prediction
 
 D, C = 6, 4
@@ -157,7 +157,6 @@ def clips(people):
                 torch.randint(0, 256, (3, 8, 48, 48), dtype=torch.uint8, generator=generator),
                 boxes.repeat(count, 1),
                 boxes.repeat(count, 1) / 48,
-                None,
                 ClipKey(f"v_{index}", 1),
             )
             for index, count in enumerate(people)

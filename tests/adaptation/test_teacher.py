@@ -10,7 +10,7 @@ from microg_da.adaptation.predictor import Predictor
 from microg_da.adaptation.teacher import Teacher, ramp_up
 from microg_da.data.batches import collate_clips
 from microg_da.errors import InputError
-from microg_da.models.detector import create_detector
+from microg_da.models import create_detector
 from microg_da.transforms.rotation import roll_batch
 from microg_da.types import Clip, ClipKey
 
@@ -28,7 +28,7 @@ def people(counts=(2, 1)):
     for index, count in enumerate(counts):
         box = torch.tensor([[4.0, 8, 40, 30]]).repeat(count, 1)
         frames = torch.randint(0, 256, (3, 4, 48, 48), dtype=torch.uint8)
-        clips.append(Clip(frames, box, box / 48, None, ClipKey(f"v_{index}", 1)))
+        clips.append(Clip(frames, box, box / 48, ClipKey(f"v_{index}", 1)))
     return collate_clips(clips, "target")
 
 

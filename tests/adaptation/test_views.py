@@ -7,7 +7,7 @@ import torch
 from microg_da.adaptation.views import first_clips, in_view, paste_people
 from microg_da.data.batches import collate_clips
 from microg_da.transforms.rotation import roll_batch
-from microg_da.types import Clip, ClipKey, PersonKey
+from microg_da.types import Clip, ClipKey, LabelledClipBatch, PersonKey
 
 HEIGHT, WIDTH = 24, 32
 
@@ -21,7 +21,7 @@ def clips(people, value=None, seed=0):
         frames = frames if value is None else torch.full_like(frames, value)
         boxes = torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4)
         scale = torch.tensor([WIDTH, HEIGHT, WIDTH, HEIGHT])
-        made.append(Clip(frames, boxes, boxes / scale, torch.ones(len(boxes), 2), ClipKey(f"v_{index}", 1)))
+        made.append(Clip(frames, boxes, boxes / scale, ClipKey(f"v_{index}", 1)).with_labels(torch.ones(len(boxes), 2)))
     return collate_clips(made)
 
 
@@ -38,7 +38,7 @@ def test_the_first_clips_with_their_people_and_without_labels():
         (batch.keys[0], 0), (batch.keys[2], 0), (batch.keys[2], 1),
     ]  # fmt: skip
     assert torch.equal(part.frames, batch.frames[:3])
-    assert part.labels is None
+    assert not isinstance(part, LabelledClipBatch)
     assert first_clips(batch, 9).num_boxes == 4
     assert first_clips(batch, 0).frames.shape == (0, 3, 2, HEIGHT, WIDTH)
 

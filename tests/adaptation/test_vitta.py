@@ -9,9 +9,8 @@ from scipy.spatial.distance import cityblock
 from microg_da.adaptation.base import create_adaptation
 from microg_da.adaptation.vitta import alignment_loss, channel_statistics, disagreement, feature_maps, jitter_frames
 from microg_da.errors import InputError
-from microg_da.models import MODELS
+from microg_da.models import MODELS, create_detector
 from microg_da.models.adapters import stage_channels
-from microg_da.models.detector import create_detector
 
 
 @pytest.fixture

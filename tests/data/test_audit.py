@@ -10,15 +10,15 @@ import pytest
 from conftest import ROWS, write_frames
 
 from microg_da.cli import main
-from microg_da.data.audit import AlikePair, Audit, audit, frames_of, split_of
+from microg_da.data.audit import AlikePair, Audit, audit, division_of, frames_of
 from microg_da.data.audit_page import MOST_BYTES, MOST_PAIRS, audit_html, embedded_pairs
 from microg_da.data.fingerprints import close_pairs, difference_hash
-from microg_da.data.sources import read_tree
+from microg_da.data.sources import read_dataset_files
 
 
 def audit_of(root, query: str = "") -> Audit:
-    tree, options = read_tree(f"microg4m:{root}{query}", check_boxes=False)
-    return audit(tree, split_of(tree, options, chosen="scheme" in query), frames=frames_of(tree, "auto"))
+    tree, options = read_dataset_files(f"microg4m:{root}{query}", check_boxes=False)
+    return audit(tree, division_of(tree, options, chosen="scheme" in query), frames=frames_of(tree, "auto"))
 
 
 def found(result: Audit) -> dict[str, int]:
@@ -67,7 +67,7 @@ class TestRealTables:
 
 @pytest.fixture
 def alike(tmp_path):
-    """Three clips; the third is the first one, a little brighter and recompressed, on another side."""
+    """Three clips; the third is the first one, a little brighter and recompressed, in another split."""
     rng = np.random.default_rng(0)
     scenes = [rng.integers(0, 256, (6, 8, 3), np.uint8) for _ in range(3)]
     for clip, scene, gain in (("a_1", 0, 0), ("b_1", 1, 0), ("c_1", 0, 9)):
@@ -118,7 +118,7 @@ class TestPlantedFaults:
 
     def test_near_identical_clips_on_two_sides(self, alike):
         result = audit_of(alike)
-        assert found(result)["near-identical clips on two sides"] == 1
+        assert found(result)["near-identical clips in two splits"] == 1
         assert [f.examples for f in result.findings if f.name == "near-identical clips"] == [("a_1 = c_1",)]
         assert result.alike == (("a_1", "c_1", ("train", "test")),)
 
@@ -140,12 +140,12 @@ class TestWithoutASplitFile:
     def test_everything_but_the_sides_is_examined(self, undivided):
         result = audit_of(undivided)
         assert result.split == ""
-        assert result.as_dict()["sides"] == []
+        assert result.as_dict()["splits"] == []
         assert result.counts["clips"] == 3
         assert found(result)["near-identical clips"] == 1
         assert found(result)["classes with 1 to 4 examples in the data"] == 1
         assert not {"train", "val", "test"}.intersection(result.classes.columns)
-        assert not [finding.name for finding in result.findings if " side" in finding.name or "train" in finding.name]
+        assert not [finding.name for finding in result.findings if " split" in finding.name or "train" in finding.name]
 
     def test_the_command_says_so_in_every_form(self, undivided, capsys):
         page = undivided / "audit.html"
@@ -154,7 +154,7 @@ class TestWithoutASplitFile:
         assert "Without a split" in page.read_text()
         assert main(["audit", "--data", f"microg4m:{undivided}", "--json"]) == 0
         assert json.loads(capsys.readouterr().out)["alike"] == [
-            {"first": "a_1", "second": "c_1", "sides": [None, None]}
+            {"first": "a_1", "second": "c_1", "splits": [None, None]}
         ]
 
     def test_a_scheme_that_was_asked_for_must_be_possible(self, undivided, capsys):
@@ -165,8 +165,8 @@ class TestWithoutASplitFile:
         rows = "".join((alike / f"{side}.csv").read_text() for side in ("train", "test"))
         (alike / "ava_format_with_header.csv").write_text(self.HEADER + rows + "d_1,2,0,0,1,1,12,1\n")
         result = audit_of(alike)
-        assert found(result)["clips on no side"] == 1
-        assert result.sides.clips.tolist() == [2, 0, 1]
+        assert found(result)["clips in no split"] == 1
+        assert result.splits.clips.tolist() == [2, 0, 1]
 
     @pytest.mark.data
     def test_the_real_table_alone(self, test_data, tmp_path):
@@ -237,7 +237,7 @@ class TestCommand:
         assert main(["audit", "--data", f"microg4m:{tree}", "--json"]) == 0
         value = json.loads(capsys.readouterr().out)
         assert value["counts"]["clips"] == 3
-        assert value["sides"][0] == {"side": "train", "clips": 3, "keyframes": 4, "boxes": 5, "labels": 6}
+        assert value["splits"][0] == {"split": "train", "clips": 3, "keyframes": 4, "boxes": 5, "labels": 6}
 
     def test_tables(self, tree, capsys):
         assert main(["audit", "--data", f"microg4m:{tree}", "--tables-only"]) == 0

@@ -231,7 +231,7 @@ class TestSplitCommand:
         path = tmp_path / "split.json"
         assert main(["split", "--data", f"microg4m:{release}", "--scheme", "by-source", "--out", str(path)]) == 0
         out = capsys.readouterr().out
-        assert "no source video is on two sides" in out
+        assert "no source video is in two splits" in out
         clips = open_source(f"microg4m:{release}?scheme={path}", **REQUEST)
         assert clips.split_hash in out
 

@@ -15,10 +15,11 @@ from torch.utils.data import DataLoader, SequentialSampler
 from microg_da.data import DATA
 from microg_da.data.annotations import read_annotations
 from microg_da.data.batches import SameSizeBatches, collate_clips
-from microg_da.data.sources import Source, open_source, parse_source, read_tree
+from microg_da.data.sources import Source, open_source, parse_source, read_dataset_files
 from microg_da.data.splits import write_split
 from microg_da.errors import InputError
 from microg_da.taxonomy import get_taxonomy
+from microg_da.types import LabelledClip
 
 REQUEST = {
     "split": "train",
@@ -39,7 +40,7 @@ def brightness(clip) -> list[int]:
 class TestGrammar:
     def test_parts(self):
         assert parse_source("microg4m:/data/m?domain=real&fold=2") == Source(
-            "microg4m", "/data/m", {"domain": "real", "fold": "2"}
+            "microg4m", "/data/m", {"footage": "real", "fold": "2"}
         )
         assert parse_source(" synthetic:earth ") == Source("synthetic", "earth", {})
 
@@ -76,8 +77,9 @@ class TestOptions:
     @pytest.mark.parametrize(
         ("query", "message"),
         [
-            ("domian=real", "'domian'.*'domain'"),
-            ("domain=moon", "domain 'moon'"),
+            ("fotage=real", "'fotage'.*'footage'"),
+            ("domain=moon", "footage 'moon'"),
+            ("domain=real&footage=real", "'footage'.*twice"),
             ("fps=fast", "fps='fast'"),
             ("on_error=ignore", "on_error 'ignore'"),
             ("scheme=by-sauce", "'by-sauce'.*'by-source'"),
@@ -91,8 +93,14 @@ class TestOptions:
             open_source(f"microg4m:{tree}?{query}", **{**REQUEST, "train": True})
 
     def test_what_follows_the_path_prevails(self, tree):
-        clips = open_source(f"microg4m:{tree}?domain=real", **REQUEST, domain="simulated")
+        clips = open_source(f"microg4m:{tree}?footage=real", **REQUEST, footage="simulated")
         assert len(clips) == 4
+
+    @pytest.mark.parametrize("path", ["footage", "domain"])
+    @pytest.mark.parametrize("keyword", ["footage", "domain"])
+    def test_footage_may_be_called_domain(self, tree, path: str, keyword: str):
+        clips = open_source(f"microg4m:{tree}?{path}=real", **REQUEST, **{keyword: "simulated"})
+        assert clips.keys == open_source(f"microg4m:{tree}?footage=real", **REQUEST).keys
 
     def test_a_folder_that_is_not_there(self, tmp_path):
         with pytest.raises(InputError, match=r"ava:.*nowhere.*folder"):
@@ -141,7 +149,7 @@ class TestClips:
 
     def test_labels_are_absent_unless_asked_for(self, tree):
         clips = open_source(f"microg4m:{tree}", **{**REQUEST, "labelled": False})
-        assert all(clip.labels is None for clip in (clips[0], clips[3]))
+        assert not any(isinstance(clip, LabelledClip) for clip in (clips[0], clips[3]))
         assert clips._labels is None
         assert len(clips.annotations()) == 6
 
@@ -247,13 +255,13 @@ class TestSides:
         assert [key.video_id for key in clips.keys] == ["Gravity_001"]
 
     def test_an_empty_target(self, tree):
-        with pytest.raises(InputError, match=r"train.*'published'.*domain=simulated"):
+        with pytest.raises(InputError, match=r"train.*'published'.*footage=simulated"):
             open_source(f"microg4m:{tree}?domain=simulated", **REQUEST)
         with pytest.raises(InputError, match=r"test.*'published'"):
             open_source(f"microg4m:{tree}", **{**REQUEST, "split": "test"})
 
     def test_a_split_file(self, tree, tmp_path):
-        whole, options = read_tree(f"microg4m:{tree}")
+        whole, options = read_dataset_files(f"microg4m:{tree}")
         split = whole.split(options)
         moved = type(split)("mine", {"train": ("filmA_001",), "val": (), "test": ("filmA_002", "recB_001")})
         path = write_split(moved, tmp_path / "mine.json")
@@ -300,7 +308,7 @@ class TestAva:
         (root / "annotations" / "ava_train_v2.2.csv").write_text(
             "".join(f"v{i},0011,0.1,0.1,0.5,0.5,12,0\n" for i in range(8))
         )
-        tree, options = read_tree(f"ava:{root}")
+        tree, options = read_dataset_files(f"ava:{root}")
         split = tree.split(options)
         assert split.clips["test"] == ("_-two",)
         assert len(split.clips["val"]) == 1
@@ -369,7 +377,7 @@ class TestAva:
 def test_the_real_tables_have_the_published_numbers_of_keyframes_boxes_and_labels(test_data):
     from microg_da.data.dataset import multi_hot
 
-    tree, options = read_tree(f"microg4m:{test_data / 'microg4m'}")
+    tree, options = read_dataset_files(f"microg4m:{test_data / 'microg4m'}")
     split = tree.split(options)
     taxonomy = get_taxonomy("microg50")
     counted = {}

@@ -8,11 +8,12 @@ import pytest
 
 from microg_da.data import SCHEMES
 from microg_da.data.annotations import source_videos
-from microg_da.data.microg4m import read_tree
-from microg_da.data.options import TreeOptions
-from microg_da.data.splits import SIDES, Split, hold_out, make_split, read_split, write_split
+from microg_da.data.microg4m import read_microg4m
+from microg_da.data.options import FileOptions
+from microg_da.data.splits import Division, hold_out, make_split, read_split, write_split
 from microg_da.data.stratify import split_distance
 from microg_da.errors import InputError
+from microg_da.types import SPLITS
 
 
 @pytest.fixture
@@ -33,12 +34,12 @@ def domains(table: pd.DataFrame) -> pd.Series:
     ("scheme", "fold"), [("by-source", None), ("by-source-kfold", 2), ("leave-one-film-out", "video2")]
 )
 def test_no_source_video_is_divided_and_every_clip_is_somewhere(table, domains, scheme, fold):
-    split = make_split(scheme, table, domains=domains, fold=fold)
-    assert sorted(clip for side in SIDES for clip in split.clips[side]) == sorted(table.video_id.unique())
-    owners = split.sides.groupby(source_videos(split.sides.index.to_series())).nunique()
+    split = make_split(scheme, table, footage=domains, fold=fold)
+    assert sorted(clip for side in SPLITS for clip in split.clips[side]) == sorted(table.video_id.unique())
+    owners = split.splits.groupby(source_videos(split.splits.index.to_series())).nunique()
     assert (owners == 1).all()
     assert all(split.clips.values())
-    sources = source_videos(split.sides.index.to_series())
+    sources = source_videos(split.splits.index.to_series())
     assert split.leak_warning(sources) is None
 
 
@@ -48,7 +49,7 @@ def test_folds_test_every_clip_once(table):
 
 
 def test_the_film_left_out_is_what_tests(table, domains):
-    split = make_split("leave-one-film-out", table, domains=domains, fold="video1")
+    split = make_split("leave-one-film-out", table, footage=domains, fold="video1")
     assert {clip.split("_")[0] for clip in split.clips["test"]} == {"video1"}
     assert len(split.clips["test"]) == 5
 
@@ -67,7 +68,7 @@ def test_the_film_left_out_is_what_tests(table, domains):
 def test_what_cannot_be_split_says_why(table, domains, scheme, options, message):
     published = pd.Series(np.nan, index=table.video_id.unique(), dtype=object)
     with pytest.raises(InputError, match=message):
-        make_split(scheme, table, domains=domains, published=published, **options)
+        make_split(scheme, table, footage=domains, published=published, **options)
 
 
 def test_leave_one_film_out_needs_a_film(table):
@@ -108,7 +109,7 @@ def test_what_is_no_split_file(tmp_path, text):
 
 def test_a_clip_on_two_sides():
     with pytest.raises(InputError, match=r"'published'.*\b1 clips\b.*\ba_1\b.*train.*test"):
-        Split("published", {"train": ("a_1", "a_2"), "val": (), "test": ("a_1",)})
+        Division("published", {"train": ("a_1", "a_2"), "val": (), "test": ("a_1",)})
 
 
 def test_hold_out_keeps_an_eighth(table):
@@ -119,12 +120,12 @@ def test_hold_out_keeps_an_eighth(table):
 
 @pytest.fixture(scope="module")
 def real(test_data):
-    return read_tree(test_data / "microg4m", TreeOptions())
+    return read_microg4m(test_data / "microg4m", FileOptions())
 
 
 @pytest.mark.data
 def test_the_published_split_has_the_published_figures(real):
-    split = real.split(TreeOptions())
+    split = real.split(FileOptions())
     assert {side: len(clips) for side, clips in split.clips.items()} == {"train": 3331, "val": 475, "test": 953}
     shared = split.shared_source_videos("test", real.sources)
     assert (shared.clips, shared.of_clips) == (953, 953)
@@ -134,12 +135,12 @@ def test_the_published_split_has_the_published_figures(real):
 
 @pytest.mark.data
 def test_by_source_on_the_real_tables_is_nearer_than_any_of_many_random_divisions(real):
-    split = real.split(TreeOptions(scheme="by-source"))
+    split = real.split(FileOptions(scheme="by-source"))
     assert split.leak_warning(real.sources) is None
-    sizes = np.array([len(split.clips[side]) for side in SIDES]) / 4759
+    sizes = np.array([len(split.clips[side]) for side in SPLITS]) / 4759
     np.testing.assert_allclose(sizes, [0.7, 0.1, 0.2], atol=0.01)
     counts = pd.crosstab(real.annotations.video_id.map(real.sources), real.annotations.action_id)
-    side = split.sides.map({name: i for i, name in enumerate(SIDES)}).groupby(real.sources).first().loc[counts.index]
+    side = split.splits.map({name: i for i, name in enumerate(SPLITS)}).groupby(real.sources).first().loc[counts.index]
     ours = split_distance(side.to_numpy(), [counts.to_numpy()], (0.7, 0.1, 0.2))
     rng = np.random.default_rng(0)
     chance = [
@@ -151,7 +152,7 @@ def test_by_source_on_the_real_tables_is_nearer_than_any_of_many_random_division
 
 @pytest.mark.data
 def test_six_films_are_simulated(real):
-    films = real.sources[real.domains.reindex(real.sources.index) == "simulated"].unique()
+    films = real.sources[real.footage.reindex(real.sources.index) == "simulated"].unique()
     assert sorted(films) == ["Apollo13", "Gravity", "ISS", "Interstellar", "TheMartian", "TheWanderingEarthII"]
 
 

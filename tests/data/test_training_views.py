@@ -11,7 +11,7 @@ from microg_da.config import AugmentConfig, load_config
 from microg_da.data.batches import collate_clips
 from microg_da.data.datamodule import DomainDatasets, StageData
 from microg_da.data.sources import open_source
-from microg_da.models.detector import create_detector
+from microg_da.models import create_detector
 from microg_da.transforms.augmentation import augment_training_batch
 
 CLIPS, PEOPLE, SIDE = 8, 3, 112
@@ -88,7 +88,7 @@ def test_self_training_gives_each_person_of_a_random_crop_their_own_label(ramp):
     data = StageData(DomainDatasets(config), labelled=None, unlabelled="target", batch_size=3)
     method = create_adaptation("self_training", {"rolls": 1}, feature_dim=detector.feature_dim, num_classes=50)
     method.before_training(detector, [], [])
-    method.before_epoch(detector, data.clips_to_look_at("target"), epoch=0)
+    method.before_epoch(detector, data.unaugmented_clips("target"), epoch=0)
     dropped = 0
     for batch, _, _ in iter(data.train_dataloader()):
         seen = augment_training_batch(batch["target"], AugmentConfig(rotation=45, min_visibility=0.5))
@@ -137,7 +137,7 @@ def test_what_a_method_looks_at_is_what_is_tested(ramp):
     data = StageData(DomainDatasets(config), unlabelled="target")
     tested = opened(ramp, train=False)
     for domain in ("source", "target"):
-        looked_at = list(data.clips_to_look_at(domain))
+        looked_at = list(data.unaugmented_clips(domain))
         assert sum(map(len, looked_at)) == CLIPS
         for batch in looked_at:
             assert not batch.zoomed

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from microg_da.config import load_config
-from microg_da.models.detector import create_detector
+from microg_da.models import create_detector
 from microg_da.runs.detectors import build_detector, method_at_test
 from microg_da.runs.folder import Run
 from microg_da.taxonomy import get_taxonomy

@@ -11,9 +11,9 @@ from microg_da.cli import main
 from microg_da.config import load_config
 from microg_da.errors import InputError
 from microg_da.export import export_run
+from microg_da.models import create_detector
 from microg_da.models.checkpoints import compare, load_detector
 from microg_da.models.description import read_description
-from microg_da.models.detector import create_detector
 from microg_da.runs.detectors import load_run_detector
 from microg_da.taxonomy import get_taxonomy
 from microg_da.video.detector_loading import scorer_of_file

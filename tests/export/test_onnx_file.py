@@ -11,7 +11,7 @@ import torch
 from microg_da.errors import InputError
 from microg_da.export import export_run, onnx_file
 from microg_da.export.onnx_file import export_onnx
-from microg_da.models.detector import create_detector
+from microg_da.models import create_detector
 from microg_da.runs.detectors import load_run_detector
 from microg_da.taxonomy import get_taxonomy
 

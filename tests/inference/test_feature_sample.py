@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 import torch
 
-from microg_da.inference.feature_sample import PeopleSample
+from microg_da.inference.feature_sample import FeatureSample
 from microg_da.reporting.domains import People
 from microg_da.types import ClipBatch, ClipKey, Prediction
 
@@ -35,7 +35,6 @@ def seen(clips: list[int], people: int = 2) -> tuple[ClipBatch, Prediction]:
         frames=torch.zeros(len(clips), 3, 2, 4, 4, dtype=torch.uint8),
         boxes=boxes,
         clip_index=index,
-        labels=None,
         table_boxes=boxes,
         keys=tuple(ClipKey(f"video_{number:04d}", 45) for number in clips),
     )
@@ -44,7 +43,7 @@ def seen(clips: list[int], people: int = 2) -> tuple[ClipBatch, Prediction]:
 
 
 def sampled(truth: pd.DataFrame, batches: list[list[int]], most: int, path: Path) -> People:
-    sample = PeopleSample(truth, WIDTH, most)
+    sample = FeatureSample(truth, WIDTH, most)
     for clips in batches:
         sample.update(*seen(clips))
     sample.write(path)
@@ -81,7 +80,7 @@ def test_the_sample_is_spread_over_all_clips(truth, tmp_path):
 
 @pytest.mark.parametrize("clips", [[], [3]])
 def test_nobody_and_one_person(truth, tmp_path, clips):
-    sample = PeopleSample(truth, WIDTH)
+    sample = FeatureSample(truth, WIDTH)
     sample.update(*seen(clips, people=1))
     sample.write(tmp_path / "a.npz")
     people = People.read(tmp_path / "a.npz")
@@ -92,12 +91,12 @@ def test_nobody_and_one_person(truth, tmp_path, clips):
 
 def test_a_pass_that_saw_nothing(truth, tmp_path):
     with pytest.warns(UserWarning, match="``update``"):
-        PeopleSample(truth, WIDTH).write(tmp_path / "a.npz")
+        FeatureSample(truth, WIDTH).write(tmp_path / "a.npz")
     assert len(People.read(tmp_path / "a.npz")) == 0
 
 
 def test_features_too_large_for_half_precision_are_kept_whole(truth, tmp_path):
-    sample = PeopleSample(truth, WIDTH)
+    sample = FeatureSample(truth, WIDTH)
     batch, prediction = seen([0])
     sample.update(batch, Prediction(prediction.logits, prediction.features + 1e6))
     sample.write(tmp_path / "a.npz")

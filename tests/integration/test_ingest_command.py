@@ -9,7 +9,7 @@ import pytest
 
 from microg_da.cli import main
 from microg_da.data.annotations import read_actions, read_person_boxes
-from microg_da.data.sources import open_source, read_tree
+from microg_da.data.sources import open_source, read_dataset_files
 
 
 def ingest(*words):
@@ -46,7 +46,7 @@ def test_round_trip(test_data, tmp_path, capsys):
     actions = read_actions(out / "annotation_files" / "actions.csv")
     assert set(actions.action_id) == {14}
     assert set(actions.domain) == {"real"}
-    tree, _ = read_tree(f"microg4m:{out}", {"scheme": "by-source"})
+    tree, _ = read_dataset_files(f"microg4m:{out}", {"scheme": "by-source"})
     assert tree.annotations.video_id.nunique() == 9
     assert set(tree.sources) == {"mission_a", "mission_b", "mission_c"}
     boxes = read_person_boxes(out / "annotation_files" / "bounding_boxes.csv")

@@ -71,9 +71,9 @@ def test_committed_notebook_says_nothing_of_the_machine(name, build):
 
 
 def test_the_committed_audit_shows_no_rows(test_data):
-    from microg_da.data.sources import read_tree
+    from microg_da.data.sources import read_dataset_files
 
-    tree, _ = read_tree(f"microg4m:{test_data / 'microg4m'}", check_boxes=False)
+    tree, _ = read_dataset_files(f"microg4m:{test_data / 'microg4m'}", check_boxes=False)
     shown = texts(read(FOLDER / "06_microg4m_audit.ipynb"))
     assert "audited: MicroG-4M" in shown
     assert not [video for video in tree.annotations.video_id.unique() if video in shown]

@@ -12,7 +12,7 @@ import torch
 from microg_da.cli import main
 from microg_da.config import load_config
 from microg_da.data.annotations import read_detections
-from microg_da.models.detector import create_detector
+from microg_da.models import create_detector
 from microg_da.runs.detectors import describe_detector
 from microg_da.video.detector_loading import scorer_of_file
 

@@ -11,7 +11,7 @@ from pyslowfast_names import PYSLOWFAST
 from microg_da.errors import InputError
 from microg_da.models import MODELS, create_detector, model_window
 from microg_da.models.cost import count_multiply_adds, count_parameters
-from microg_da.models.zoo import ZOO
+from microg_da.zoo import ZOO
 
 
 @pytest.fixture(scope="module")

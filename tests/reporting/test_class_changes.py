@@ -7,11 +7,11 @@ import math
 import statistics
 
 import pytest
+from microg_da.runs.reader import RunFolder, read_run_folder
 
 from microg_da.cli import main
 from microg_da.reporting.class_changes import OWN_SOURCE_ONLY, class_changes
 from microg_da.reporting.run_comparison import compare_runs
-from microg_da.runs.reader import RunFolder, read_run_folder
 
 
 @pytest.fixture

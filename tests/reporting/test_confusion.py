@@ -7,11 +7,11 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from microg_da.reporting.target_scores import TargetTest
+from microg_da.runs.reader import read_run_folder
 from sklearn.metrics import confusion_matrix
 
 from microg_da.reporting.confusion import confusion, confusion_content, confusions
-from microg_da.reporting.target_scores import TargetTest
-from microg_da.runs.reader import read_run_folder
 from microg_da.taxonomy import get_taxonomy
 
 TAXONOMY = get_taxonomy("microg50")

@@ -7,11 +7,11 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
-
-from microg_da.evaluation.uncertainty import bootstrap, interval
 from microg_da.reporting.intervals import FEWEST_VIDEOS, RESAMPLES, target_intervals
 from microg_da.reporting.target_scores import TargetTest
 from microg_da.runs.reader import read_run_folder
+
+from microg_da.evaluation.uncertainty import bootstrap, interval
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+from microg_da.runs.reader import read_run_folder
 
 from microg_da import reporting
 from microg_da.cli import main
@@ -19,7 +20,6 @@ from microg_da.errors import InputError
 from microg_da.evaluation.intervals import RESAMPLES
 from microg_da.evaluation.uncertainty import Bootstrap, bootstrap, interval
 from microg_da.reporting.run_comparison import compare_runs, comparison_table, write_comparison
-from microg_da.runs.reader import read_run_folder
 
 
 @pytest.fixture

@@ -43,11 +43,14 @@ class Draws(Dataset):
     def __len__(self):
         return 8
 
+    def set_epoch(self, epoch):
+        pass
+
     def __getitem__(self, index):
         values = [random.random(), np.random.random(), float(torch.rand(()))]  # noqa: NPY002
         frames = torch.tensor(values)[:, None, None, None]
         none = torch.zeros(0, 4)
-        return Clip(frames, none, none, torch.zeros(0, 50), ClipKey(f"c_{index}", 1))
+        return Clip(frames, none, none, ClipKey(f"c_{index}", 1)).with_labels(torch.zeros(0, 50))
 
 
 @pytest.mark.parametrize("workers", [1, 2])

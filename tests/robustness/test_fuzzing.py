@@ -15,16 +15,16 @@ import torch
 import yaml
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
+from microg_da.runs.reader import read_run_folder
 
 from microg_da.config import load_config
 from microg_da.config.experiments import find_experiment, find_sweep
 from microg_da.data import annotations, ava, frames
 from microg_da.data.audit import audit
-from microg_da.data.sources import read_tree
+from microg_da.data.sources import read_dataset_files
 from microg_da.data.splits import make_split, read_split, write_split
 from microg_da.errors import InputError
 from microg_da.models.weight_files import read_weights
-from microg_da.runs.reader import read_run_folder
 from microg_da.sweeps.file import read_sweep
 from microg_da.sweeps.study import make_sampler
 from microg_da.sweeps.worker import total_trials
@@ -119,7 +119,7 @@ def test_a_tree_of_tables_that_can_be_read_can_be_audited(tmp_path):
         (tmp_path / "train.csv").write_bytes(data)
 
         def read():
-            tree, _ = read_tree(f"ava:{tmp_path}", check_boxes=False)
+            tree, _ = read_dataset_files(f"ava:{tmp_path}", check_boxes=False)
             audit(tree, make_split("by-source", tree.annotations, sources=tree.sources))
 
         reads_or_refuses(read)

@@ -13,7 +13,7 @@ import pytest
 from microg_da.data.audit import audit
 from microg_da.data.audit_page import audit_html
 from microg_da.data.frames import JpegFolders
-from microg_da.data.sources import open_source, read_tree
+from microg_da.data.sources import open_source, read_dataset_files
 from microg_da.data.splits import make_split
 from microg_da.errors import InputError
 from microg_da.files import inside
@@ -144,7 +144,7 @@ def test_an_audit_shows_names_and_runs_none(tmp_path):
         {"v": [f"{EVIL}_{i}" for i in range(4)] * 2, "s": 1, "a": 0.1, "b": 0.1, "c": 0.5, "d": 0.5, "e": 12, "p": 1}
     )
     rows.to_csv(tmp_path / "train.csv", index=False, header=False)
-    tree, _ = read_tree(f"ava:{tmp_path}", check_boxes=False)
+    tree, _ = read_dataset_files(f"ava:{tmp_path}", check_boxes=False)
     result = audit(tree, make_split("by-source", tree.annotations, sources=tree.sources), source=EVIL)
     assert_harmless(audit_html(result))
 

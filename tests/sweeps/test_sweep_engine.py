@@ -27,6 +27,15 @@ from microg_da.sweeps.worker import Plan, _one_trial, _work_in_process, run_plan
 QUIET = Console(quiet=True)
 
 
+def worker_process(plan):
+    """A worker whose messages nobody reads."""
+    context = get_context("spawn")
+    _, its_end = pipe = context.Pipe(duplex=False)
+    process = context.Process(target=_work_in_process, args=(plan, its_end))
+    process.messages = pipe  # both ends stay open as long as the process is known
+    return process
+
+
 @pytest.fixture
 def make_plan(tmp_path):
     """What to run of a sweep file, stored beside it."""
@@ -111,7 +120,7 @@ def test_hyperband_stops_the_trials_that_lag(make_quick_sweep, make_plan):
     assert stopped
     for trial in stopped:
         assert "stopped early" in trial.user_attrs["reason"]
-        assert trial.user_attrs["seconds"] < 9 * 0.3
+        assert max(trial.intermediate_values) < 9
 
 
 def test_a_refused_trial_and_a_failed_one_give_their_reason_and_the_sweep_goes_on(make_quick_sweep, make_plan):
@@ -146,7 +155,7 @@ def test_a_killed_workers_trial_is_begun_again_and_no_point_is_lost(make_quick_s
     parameters = {"seed": {"values": [0, 1, 2, 3]}}
     plan = make_plan(make_quick_sweep(method="grid", parameters=parameters), storage=storage)
     plan.open()
-    workers = [get_context("spawn").Process(target=_work_in_process, args=(plan,)) for _ in range(2)]
+    workers = [worker_process(plan) for _ in range(2)]
     for worker in workers:
         worker.start()
     study = optuna.load_study(study_name=plan.name, storage=open_storage(plan.storage, 1))
@@ -193,13 +202,16 @@ def test_workers_that_die_before_they_begin_a_trial_are_not_replaced_for_ever(ma
     plan = make_plan(make_quick_sweep(method="grid", parameters={"seed": {"values": [0, 1]}}))
     # The file is there for this process and not for the others, which cannot read it.
     started = []
-    begin = workers._start_worker
+    begin = workers._Workers._start
 
-    def begin_in_vain(plan):
-        started.append(begin(dataclasses.replace(plan, file=f"{plan.file}.none.yaml")))
-        return started[-1]
+    def begin_in_vain(pool):
+        known = set(pool.running)
+        pool.plan = dataclasses.replace(plan, file=f"{plan.file}.none.yaml")
+        begin(pool)
+        pool.plan = plan
+        started.extend(process for messages, process in pool.running.items() if messages not in known)
 
-    monkeypatch.setattr(workers, "_start_worker", begin_in_vain)
+    monkeypatch.setattr(workers._Workers, "_start", begin_in_vain)
     console = Console(file=io.StringIO(), width=200)
     study = run_plan(plan, 2, console)
     assert [process.exitcode for process in started] == [2] * (2 + 2 * MAX_RETRIES)
@@ -211,7 +223,7 @@ def test_workers_that_die_before_they_begin_a_trial_are_not_replaced_for_ever(ma
 def test_an_interrupted_trial_is_given_back(make_quick_sweep, make_plan, hold):
     plan = make_plan(make_quick_sweep(method="grid", parameters={"seed": {"values": [0, 1]}}))
     _, study = plan.open()
-    worker = get_context("spawn").Process(target=_work_in_process, args=(plan,))
+    worker = worker_process(plan)
     worker.start()
     wait_for_trials(study, 1)
     os.kill(worker.pid, signal.SIGTERM)

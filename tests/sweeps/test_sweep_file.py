@@ -6,6 +6,7 @@ from itertools import pairwise
 import pytest
 import yaml
 
+from microg_da.adaptation import uses_target_labels
 from microg_da.config.experiments import sweep_files
 from microg_da.errors import InputError
 from microg_da.sweeps.file import Hyperband, read_sweep
@@ -162,13 +163,13 @@ def test_a_metric_of_the_target_demands_to_be_called_an_oracle(make_sweep, metri
         with pytest.raises(InputError, match=r"oracle: \{value: true\}"):
             read_sweep(str(make_sweep(**changes, parameters=parameters)))
     declared = read_sweep(str(make_sweep(**changes, parameters={**parameters, "oracle": {"value": True}})))
-    assert declared.request({"training.lr": 0.1, "oracle": True}).config().uses_target_labels
+    assert uses_target_labels(declared.request({"training.lr": 0.1, "oracle": True}).config())
 
 
 @pytest.mark.parametrize("metric", ["adapt-val/map", "adapted/source_map", "validator/entropy", "adapt-validator/x"])
 def test_source_metrics_and_validators_need_no_oracle(make_sweep, metric):
     sweep = read_sweep(str(make_sweep(metric={"name": metric, "goal": "maximize"})))
-    assert not sweep.request({"training.lr": 0.1}).config().uses_target_labels
+    assert not uses_target_labels(sweep.request({"training.lr": 0.1}).config())
 
 
 def test_an_oracle_at_the_top_is_told_where_to_stand(make_sweep):

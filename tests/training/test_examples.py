@@ -54,7 +54,7 @@ class Clips(list):
 
     def __init__(self) -> None:
         frames = torch.arange(4, dtype=torch.uint8)[None, :, None, None].expand(3, 4, 6, 8) * 60
-        super().__init__(Clip(frames, torch.zeros(1, 4), torch.zeros(1, 4), None, key) for key in self.keys)
+        super().__init__(Clip(frames, torch.zeros(1, 4), torch.zeros(1, 4), key) for key in self.keys)
 
 
 def test_people_are_written_with_truth_and_predictions(run):

@@ -5,34 +5,69 @@ import itertools
 import pandas as pd
 import pytest
 import torch
+from rich.console import Console
 from torch import nn
 
-from microg_da.adaptation.base import DomainAdaptation, NoArguments, Task
+from microg_da.adaptation import ADAPTATIONS
+from microg_da.adaptation.base import DomainAdaptation, NoArguments, Task, TrainingMethod, create_adaptation, methods_of
 from microg_da.adaptation.self_training import SelfTraining as Labeller
 from microg_da.config import AugmentConfig, TrainingConfig, load_config
 from microg_da.data import datamodule
 from microg_da.data.batches import collate_clips
 from microg_da.data.datamodule import DomainDatasets, StageData
 from microg_da.errors import InputError
-from microg_da.training.experiment import fit, method_label
-from microg_da.training.module import DetectorModule, build_optimizer
-from microg_da.types import Clip, ClipKey
+from microg_da.runs.detectors import method_label
+from microg_da.runs.folder import Run
+from microg_da.training.experiment import Experiment
+from microg_da.training.experiment import run_experiment as fit
+from microg_da.training.module import DetectorModule
+from microg_da.training.optimizer import build_optimizer
+from microg_da.types import Clip, ClipKey, LabelledClipBatch
 
 TINY = [
     "training.epochs=1", "adaptation.epochs=1", "training.batch_size=4", "data.image_size=48", "synthetic.train_clips=8",
     "synthetic.val_clips=4", "synthetic.test_clips=6", "synthetic.workers=0",
 ]  # fmt: skip
+METHODS = methods_of(TrainingMethod)
 
 
 def test_target_batches_carry_no_labels():
     datasets = DomainDatasets(load_config("ava2microg", TINY))
     data = StageData(datasets, labelled="source", unlabelled="target", batch_size=4)
     for batch, _, _ in itertools.islice(iter(data.train_dataloader()), 2):
-        assert batch["source"].labels is not None
-        assert batch["target"].labels is None
+        assert isinstance(batch["source"], LabelledClipBatch)
+        assert not isinstance(batch["target"], LabelledClipBatch)
         assert batch["target"].domain == "target"
-    for loader in (data.clips_to_look_at("target"), *data.val_dataloader()):
-        assert all(batch.labels is None for batch in loader)
+    for loader in (data.unaugmented_clips("target"), *data.val_dataloader()):
+        assert not any(isinstance(batch, LabelledClipBatch) for batch in loader)
+
+
+@pytest.fixture(scope="module")
+def stage_of(tmp_path_factory):
+    """What the adaptation stage of a method reads; all methods share the drawn clips."""
+    datasets = DomainDatasets(load_config("ava2microg", TINY))
+    experiment = Experiment(Run(tmp_path_factory.mktemp("run"), datasets.config), datasets, Console(quiet=True))
+    return experiment.adaptation_data
+
+
+@pytest.mark.parametrize("name", [name for name in METHODS if not ADAPTATIONS.load(name).uses_target_labels])
+def test_target_labels_cannot_reach_a_training_batch(stage_of, name):
+    """Of every method that is no oracle: the data has none, and a step with some is refused."""
+    method = create_adaptation(name, feature_dim=2, num_classes=50)
+    (batch, *_) = next(iter(stage_of(method).train_dataloader()))
+    for part in batch.values():
+        assert isinstance(part, LabelledClipBatch) == (part.domain == "source")
+    labelled = batch["target"].with_labels(torch.ones(batch["target"].num_boxes, 50))
+    module = DetectorModule(nn.Linear(1, 1), method, TrainingConfig(), AugmentConfig())
+    with pytest.raises(RuntimeError, match="target labels"):
+        module.training_step({**batch, "target": labelled}, 0)
+
+
+def test_a_step_without_source_labels_is_refused(stage_of):
+    (batch, *_) = next(iter(stage_of(Nan()).train_dataloader()))
+    module = DetectorModule(nn.Linear(1, 1), Nan(), TrainingConfig(), AugmentConfig())
+    with pytest.raises(RuntimeError, match="source labels"):
+        module.training_step({"source": batch["source"].without_labels()}, 0)
 
 
 @pytest.mark.parametrize(
@@ -116,7 +151,9 @@ def test_two_methods_of_which_one_would_do_nothing_are_refused(tmp_path, first, 
 def batch(labels=1.0):
     boxes = torch.tensor([[1.0, 1, 7, 7]])
     frames = torch.zeros(3, 2, 8, 8, dtype=torch.uint8)
-    return collate_clips([Clip(frames, boxes, boxes / 8, torch.full((1, 2), labels), ClipKey("clip_7", 46))])
+    return collate_clips(
+        [Clip(frames, boxes, boxes / 8, ClipKey("clip_7", 46)).with_labels(torch.full((1, 2), labels))]
+    )
 
 
 class Nan(DomainAdaptation):

@@ -15,8 +15,8 @@ from microg_da.adaptation.base import create_adaptation
 from microg_da.config import AugmentConfig, TrainingConfig, load_config
 from microg_da.data.datamodule import StageData
 from microg_da.evaluation.metric import DetectionMetrics
-from microg_da.inference.feature_sample import PeopleSample
-from microg_da.models.detector import create_detector
+from microg_da.inference.feature_sample import FeatureSample
+from microg_da.models import create_detector
 from microg_da.taxonomy import get_taxonomy
 from microg_da.training.module import DetectorModule
 from microg_da.training.stage import quiet
@@ -49,8 +49,16 @@ class Clips:
         self.people = people
         self.labelled = labelled
         self.widths = (widths or [16] * len(people))[: len(people)]
-        if widths:
-            self.frame_sizes = lambda: np.array([(16, width) for width in self.widths])
+        self.of_one_size = not widths
+
+    def frame_sizes(self) -> np.ndarray | None:
+        return None if self.of_one_size else np.array([(16, width) for width in self.widths])
+
+    def set_epoch(self, epoch: int) -> None:
+        pass
+
+    def in_test_views(self) -> Clips:
+        return self
 
     def __len__(self) -> int:
         return len(self.people)
@@ -61,7 +69,8 @@ class Clips:
         rows = self._rows(index)
         boxes = torch.tensor([row[2:6] for row in rows]).reshape(-1, 4)
         labels = torch.tensor([[row[6] == action for action in IDS] for row in rows]).reshape(-1, len(IDS))
-        return Clip(frames, 16 * boxes, boxes, labels.float() if self.labelled else None, ClipKey(*self._key(index)))
+        clip = Clip(frames, 16 * boxes, boxes, ClipKey(*self._key(index)))
+        return clip.with_labels(labels.float()) if self.labelled else clip
 
     def annotations(self) -> pd.DataFrame:
         columns = ["video_id", "frame_stamp", "x1", "y1", "x2", "y2", "action_id", "person_id"]
@@ -131,7 +140,7 @@ def evaluate(case: str, processes: int) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for domain in DOMAINS:
         module = new_module(datasets, domain)
-        module.observations = PeopleSample(module.metrics.ground_truth, module.detector.feature_dim)
+        module.observations = FeatureSample(module.metrics.ground_truth, module.detector.feature_dim)
         trainer.test(module, data.test_loader(domain), verbose=False)
         found[domain] = module.metrics.scores(), module.metrics.detections(), module.observations.compute()
     trainer.validate(new_module(datasets, "source"), data.val_dataloader(), verbose=False)

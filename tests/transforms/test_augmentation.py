@@ -23,7 +23,9 @@ def batch_of(boxes_per_clip, size=SIZE):
         frames = torch.randint(
             0, 256, (3, 2, size, size), dtype=torch.uint8, generator=torch.Generator().manual_seed(number)
         )
-        clips.append(Clip(frames, boxes, boxes / size, torch.zeros(len(boxes), 5), ClipKey(f"v_{number}", 1)))
+        clips.append(
+            Clip(frames, boxes, boxes / size, ClipKey(f"v_{number}", 1)).with_labels(torch.zeros(len(boxes), 5))
+        )
     return collate_clips(clips)
 
 

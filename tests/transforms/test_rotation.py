@@ -25,7 +25,7 @@ def batch_of(boxes_per_clip, height=48, width=48, length=2):
         frames = torch.randint(0, 256, (3, length, height, width), dtype=torch.uint8, generator=generator)
         table = boxes / torch.tensor([width, height] * 2)
         labels = torch.arange(5 * len(boxes)).view(-1, 5).float()
-        clips.append(Clip(frames, boxes, table, labels, ClipKey(f"v_{number}", 1)))
+        clips.append(Clip(frames, boxes, table, ClipKey(f"v_{number}", 1)).with_labels(labels))
     return collate_clips(clips)
 
 

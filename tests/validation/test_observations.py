@@ -21,7 +21,9 @@ def batches(domain, clips):
     for index in clips:
         count = PEOPLE[domain][index]
         boxes = torch.zeros(count, 4)
-        clip = Clip(torch.zeros(3, 1, 2, 2), boxes, boxes, torch.ones(count, C), ClipKey(f"{domain}_{index}", 7))
+        clip = Clip(torch.zeros(3, 1, 2, 2), boxes, boxes, ClipKey(f"{domain}_{index}", 7)).with_labels(
+            torch.ones(count, C)
+        )
         generator = torch.Generator().manual_seed(1000 * index + len(domain + "x" * (domain == "target")))
         logits = torch.randn(count, C, generator=generator)
         yield collate_clips([clip], domain), Prediction(logits, torch.randn(count, D, generator=generator))
@@ -82,7 +84,7 @@ def test_keyframes_whose_checksums_collide_are_different_people():
     observations = Observations(C, D)
     first, second = colliding_names()
     for row, name in enumerate((first, second)):
-        clip = Clip(torch.zeros(3, 1, 2, 2), torch.zeros(1, 4), torch.zeros(1, 4), None, ClipKey(name, 7))
+        clip = Clip(torch.zeros(3, 1, 2, 2), torch.zeros(1, 4), torch.zeros(1, 4), ClipKey(name, 7))
         prediction = Prediction(torch.full((1, C), float(row)), torch.zeros(1, D))
         observations.update(collate_clips([clip], "target"), prediction)
     assert observations.observed().target_logits[:, 0].tolist() == [0.0, 1.0]

@@ -16,7 +16,7 @@ from microg_da.data.annotations import read_detections
 from microg_da.data.dataset import ClipDataset, Timing
 from microg_da.data.frames import VideoFiles
 from microg_da.errors import InputError
-from microg_da.models.detector import create_detector
+from microg_da.models import create_detector
 from microg_da.transforms.view import WholeViews
 from microg_da.video.action_scorer import ActionScorer
 from microg_da.video.box_sources import DetectorBoxes, TableBoxes, read_box_table

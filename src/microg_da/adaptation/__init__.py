@@ -1,10 +1,17 @@
 """Adaptation methods: one file each, and one line here.
 
 To add a method, write ``adaptation/my_method.py`` with a class derived from
-:class:`microg_da.adaptation.base.Adaptation`, and add its line to the table.
+:class:`microg_da.adaptation.base.DomainAdaptation` or another class of that module, and add its line to the table.
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 from microg_da.registry import Entry, Registry
+
+if TYPE_CHECKING:
+    from microg_da.config import Config
 
 ADAPTATIONS = Registry(
     "adaptation",
@@ -104,4 +111,19 @@ ADAPTATIONS = Registry(
     },
 )
 
-__all__ = ["ADAPTATIONS"]
+
+def uses_target_labels(config: Config) -> bool:
+    """Whether target labels take part in training or in choosing the adapted model: the run is an oracle.
+
+    The classes of both methods are asked, which imports them.
+
+    Raises:
+        InputError: if there is no such method.
+    """
+    if config.oracle or config.selection == "oracle":
+        return True
+    names = (config.adaptation.name, config.adaptation.test_time)
+    return any(ADAPTATIONS.load(name).uses_target_labels for name in names if name is not None)
+
+
+__all__ = ["ADAPTATIONS", "uses_target_labels"]

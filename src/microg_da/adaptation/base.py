@@ -25,7 +25,7 @@ from microg_da.adaptation.losses import multilabel_bce
 from microg_da.data.batches import concatenate_batches
 from microg_da.errors import InputError, unknown_name
 from microg_da.models.detector import ActionDetector
-from microg_da.types import ClipBatch, Prediction
+from microg_da.types import AnyBatch, ClipBatch, Domain, LabelledClipBatch, Prediction
 
 Losses = dict[str, Tensor]
 """Named, weighted losses; their sum is minimised."""
@@ -132,14 +132,15 @@ class TrainingMethod(Method):
     has_companion: ClassVar[bool] = False
 
     def step_losses(
-        self, detector: ActionDetector, source: ClipBatch | None, target: ClipBatch | None, progress: float
+        self, detector: ActionDetector, source: LabelledClipBatch | None, target: ClipBatch | None, progress: float
     ) -> Losses:
         """The losses of one step.
 
         Args:
             detector: the network in training.
             source: labelled source clips, augmented; None in a stage without source clips.
-            target: target clips, augmented; None in a stage without target clips.
+            target: target clips, augmented; None in a stage without target clips. They are a
+                :class:`~microg_da.types.LabelledClipBatch` for a method with ``uses_target_labels`` only.
             progress: how much of the stage is done, in [0, 1).
         """
         raise NotImplementedError
@@ -192,20 +193,19 @@ class DomainAdaptation(TrainingMethod):
     """
 
     def step_losses(
-        self, detector: ActionDetector, source: ClipBatch | None, target: ClipBatch | None, progress: float
+        self, detector: ActionDetector, source: LabelledClipBatch | None, target: ClipBatch | None, progress: float
     ) -> Losses:
         """The losses of one step; arguments as in :meth:`TrainingMethod.step_losses`."""
         return self.training_losses(detector, required(source, "source"), required(target, "target"), progress)
 
     def training_losses(
-        self, detector: ActionDetector, source: ClipBatch, target: ClipBatch, progress: float
+        self, detector: ActionDetector, source: LabelledClipBatch, target: ClipBatch, progress: float
     ) -> Losses:
         """The supervised loss of the source, and :meth:`losses`. One forward pass serves both domains."""
         of_source, of_target = forward_both(detector, source, target)
-        labels = labels_of(source)
         return {
-            "supervised": multilabel_bce(of_source.logits, labels),
-            **self.losses(of_source, of_target, labels, progress),
+            "supervised": multilabel_bce(of_source.logits, source.labels),
+            **self.losses(of_source, of_target, source.labels, progress),
         }
 
     def losses(self, source: Prediction, target: Prediction, labels: Tensor, progress: float) -> Losses:
@@ -230,7 +230,7 @@ class SourceFreeAdaptation(TrainingMethod):
     uses_source: ClassVar[bool] = False
 
     def step_losses(
-        self, detector: ActionDetector, source: ClipBatch | None, target: ClipBatch | None, progress: float
+        self, detector: ActionDetector, source: LabelledClipBatch | None, target: ClipBatch | None, progress: float
     ) -> Losses:
         """The losses of one step; arguments as in :meth:`TrainingMethod.step_losses`."""
         return self.training_losses(detector, required(target, "target"), progress)
@@ -248,7 +248,7 @@ class Supervised(TrainingMethod):
     """Trains on the labels of the source, as the source stage does."""
 
     def step_losses(
-        self, detector: ActionDetector, source: ClipBatch | None, target: ClipBatch | None, progress: float
+        self, detector: ActionDetector, source: LabelledClipBatch | None, target: ClipBatch | None, progress: float
     ) -> Losses:
         """The supervised loss; target clips are not looked at."""
         return supervised_losses(detector, required(source, "source"))
@@ -276,12 +276,12 @@ def split_prediction(prediction: Prediction, count: int) -> tuple[Prediction, Pr
     )
 
 
-def supervised_losses(detector: ActionDetector, batch: ClipBatch) -> Losses:
+def supervised_losses(detector: ActionDetector, batch: LabelledClipBatch) -> Losses:
     """Binary cross-entropy of a labelled batch."""
-    return {"supervised": multilabel_bce(detect(detector, batch).logits, labels_of(batch))}
+    return {"supervised": multilabel_bce(detect(detector, batch).logits, batch.labels)}
 
 
-def required(batch: ClipBatch | None, domain: str) -> ClipBatch:
+def required(batch: AnyBatch | None, domain: Domain) -> AnyBatch:
     """The batch of a domain that the method reads.
 
     Raises:
@@ -292,15 +292,15 @@ def required(batch: ClipBatch | None, domain: str) -> ClipBatch:
     return batch
 
 
-def labels_of(batch: ClipBatch) -> Tensor:
-    """``(K, C)`` labels of a labelled batch.
+def labelled(batch: ClipBatch) -> LabelledClipBatch:
+    """The batch as one with labels, for methods with ``uses_target_labels``.
 
     Raises:
         RuntimeError: if the batch has none.
     """
-    if batch.labels is None:
+    if not isinstance(batch, LabelledClipBatch):
         raise RuntimeError(f"the method trains on labels, and a batch of the {batch.domain} domain has none")
-    return batch.labels
+    return batch
 
 
 def create_adaptation(

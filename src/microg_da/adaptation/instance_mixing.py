@@ -7,14 +7,14 @@ from typing import ClassVar
 
 import torch
 
-from microg_da.adaptation.base import Losses, Task, forward_both, labels_of
+from microg_da.adaptation.base import Losses, Task, forward_both
 from microg_da.adaptation.losses import multilabel_bce
 from microg_da.adaptation.pseudo_labels import ClassThresholds, PseudoLabelArguments, PseudoLabels, trusted_bce
 from microg_da.adaptation.teacher import TeacherMethod, ramp_up
 from microg_da.adaptation.views import paste_people
 from microg_da.errors import InputError, unknown_name
 from microg_da.models.detector import ActionDetector
-from microg_da.types import ClipBatch
+from microg_da.types import ClipBatch, LabelledClipBatch
 
 PASTED = ("target", "source")
 
@@ -61,10 +61,10 @@ class InstanceMixing(TeacherMethod):
         self.thresholds = ClassThresholds(task.num_classes, arguments.positive, arguments.negative, arguments.memory)
 
     def training_losses(
-        self, detector: ActionDetector, source: ClipBatch, target: ClipBatch, progress: float
+        self, detector: ActionDetector, source: LabelledClipBatch, target: ClipBatch, progress: float
     ) -> Losses:
         """The supervised loss of the source, and that of everyone in the mixed clips."""
-        labels = labels_of(source)
+        labels = source.labels
         seen = self.current_teacher(target, self.arguments.teacher_rolls).sigmoid()
         pseudo = self.thresholds.label(seen, labels)
         mixed, known = self.mix(source, target, pseudo)
@@ -75,9 +75,9 @@ class InstanceMixing(TeacherMethod):
             "mixed": weight * trusted_bce(of_mixed.logits, known),
         }
 
-    def mix(self, source: ClipBatch, target: ClipBatch, pseudo: PseudoLabels) -> tuple[ClipBatch, PseudoLabels]:
+    def mix(self, source: LabelledClipBatch, target: ClipBatch, pseudo: PseudoLabels) -> tuple[ClipBatch, PseudoLabels]:
         """Mixed clips, and what is known of the people in them; source labels are all trusted."""
-        labels = labels_of(source)
+        labels = source.labels
         known = PseudoLabels(labels, torch.ones_like(labels))
         parts = [(source, known), (target, pseudo)]
         (background, below), (foreground, above) = parts if self.arguments.pasted == "target" else parts[::-1]

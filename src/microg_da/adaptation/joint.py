@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from microg_da.adaptation.base import DomainAdaptation, Losses, forward_both, labels_of
+from microg_da.adaptation.base import DomainAdaptation, Losses, forward_both, labelled
 from microg_da.adaptation.losses import multilabel_bce
 from microg_da.models.detector import ActionDetector
-from microg_da.types import ClipBatch
+from microg_da.types import ClipBatch, LabelledClipBatch
 
 
 class Joint(DomainAdaptation):
@@ -16,11 +16,11 @@ class Joint(DomainAdaptation):
     uses_target_labels: ClassVar[bool] = True
 
     def training_losses(
-        self, detector: ActionDetector, source: ClipBatch, target: ClipBatch, progress: float
+        self, detector: ActionDetector, source: LabelledClipBatch, target: ClipBatch, progress: float
     ) -> Losses:
         """The supervised losses of the people of both domains."""
         of_source, of_target = forward_both(detector, source, target)
         return {
-            "supervised": multilabel_bce(of_source.logits, labels_of(source)),
-            "target_supervised": multilabel_bce(of_target.logits, labels_of(target)),
+            "supervised": multilabel_bce(of_source.logits, source.labels),
+            "target_supervised": multilabel_bce(of_target.logits, labelled(target).labels),
         }

@@ -8,12 +8,12 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from microg_da.adaptation.base import DomainAdaptation, Losses, forward_both, labels_of
+from microg_da.adaptation.base import DomainAdaptation, Losses, forward_both
 from microg_da.adaptation.dann import reversal_schedule, reverse_gradient
 from microg_da.adaptation.gaussian_mixture import fit_two_gaussians, squared_frechet_distance
 from microg_da.adaptation.losses import multilabel_bce, nothing
 from microg_da.models.detector import ActionDetector
-from microg_da.types import ClipBatch
+from microg_da.types import ClipBatch, LabelledClipBatch
 
 
 @dataclass
@@ -52,7 +52,7 @@ class MCD(DomainAdaptation):
     arguments: MCDArguments
 
     def training_losses(
-        self, detector: ActionDetector, source: ClipBatch, target: ClipBatch, progress: float
+        self, detector: ActionDetector, source: LabelledClipBatch, target: ClipBatch, progress: float
     ) -> Losses:
         """The supervised loss, and the discrepancy, whose gradient changes its sign within the classifier."""
         of_source, of_target = forward_both(detector, source, target)
@@ -62,7 +62,7 @@ class MCD(DomainAdaptation):
         count = source.num_boxes
         strength = self.arguments.weight * reversal_schedule(progress, self.arguments.gamma)
         return {
-            "supervised": multilabel_bce(of_source.logits, labels_of(source)),
+            "supervised": multilabel_bce(of_source.logits, source.labels),
             "discrepancy": strength * self.discrepancy(critic[:count], critic[count:]),
         }
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from microg_da.adaptation.base import Losses, Task, forward_both, labels_of
+from microg_da.adaptation.base import Losses, Task, forward_both
 from microg_da.adaptation.losses import multilabel_bce
 from microg_da.adaptation.pseudo_labels import ClassThresholds, PseudoLabelArguments, PseudoLabels, trusted_bce
 from microg_da.adaptation.teacher import TeacherMethod, ramp_up
@@ -13,7 +13,7 @@ from microg_da.adaptation.views import in_view
 from microg_da.config import AugmentConfig
 from microg_da.models.detector import ActionDetector
 from microg_da.transforms.augmentation import augment_batch
-from microg_da.types import ClipBatch
+from microg_da.types import ClipBatch, LabelledClipBatch
 
 
 @dataclass
@@ -57,10 +57,10 @@ class MeanTeacher(TeacherMethod):
         )
 
     def training_losses(
-        self, detector: ActionDetector, source: ClipBatch, target: ClipBatch, progress: float
+        self, detector: ActionDetector, source: LabelledClipBatch, target: ClipBatch, progress: float
     ) -> Losses:
         """The supervised loss of the source, and that of the target's strong view with the teacher's labels."""
-        labels = labels_of(source)
+        labels = source.labels
         seen = self.current_teacher(target, self.arguments.teacher_rolls).sigmoid()
         pseudo = self.thresholds.label(seen, labels)
         strong = augment_batch(target, self.strong_view)

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from microg_da.adaptation.base import DomainAdaptation, Losses, Task, forward_both, labels_of, split_prediction
+from microg_da.adaptation.base import DomainAdaptation, Losses, Task, forward_both, split_prediction
 from microg_da.adaptation.losses import multilabel_bce
 from microg_da.adaptation.teacher import ramp_up
 from microg_da.adaptation.views import first_clips, in_view
@@ -18,7 +18,7 @@ from microg_da.data.batches import concatenate_batches
 from microg_da.errors import unknown_name
 from microg_da.models.detector import ActionDetector
 from microg_da.transforms.augmentation import augment_batch
-from microg_da.types import ClipBatch, Prediction
+from microg_da.types import ClipBatch, LabelledClipBatch, Prediction
 
 ANCHORS = ("confident", "upright", "none")
 DISTANCES = ("divergence", "squared")
@@ -70,7 +70,7 @@ class RotationConsistency(DomainAdaptation):
         self.roll = AugmentConfig(flip=0.0, scale=[1.0, 1.0], colour=0.0, rotation=arguments.rotation)
 
     def training_losses(
-        self, detector: ActionDetector, source: ClipBatch, target: ClipBatch, progress: float
+        self, detector: ActionDetector, source: LabelledClipBatch, target: ClipBatch, progress: float
     ) -> Losses:
         """The supervised loss of the source, and the two distances between views of target people."""
         upright = first_clips(target, (len(target) + 1) // 2)
@@ -80,7 +80,7 @@ class RotationConsistency(DomainAdaptation):
         consistency = self.consistency(*split_prediction(of_target, upright.num_boxes), seen)
         rise = ramp_up(progress, self.arguments.ramp_up)
         return {
-            "supervised": multilabel_bce(of_source.logits, labels_of(source)),
+            "supervised": multilabel_bce(of_source.logits, source.labels),
             **{name: rise * loss for name, loss in consistency.items()},
         }
 

@@ -9,14 +9,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from microg_da.adaptation.base import DomainAdaptation, Losses, Task, forward_both, labels_of
+from microg_da.adaptation.base import DomainAdaptation, Losses, Task, forward_both
 from microg_da.adaptation.losses import multilabel_bce
 from microg_da.adaptation.rotation_consistency import seen_mean
 from microg_da.adaptation.views import first_clips, in_view
 from microg_da.data.batches import concatenate_batches
 from microg_da.models.detector import ActionDetector
 from microg_da.transforms.rotation import roll_batch
-from microg_da.types import ClipBatch
+from microg_da.types import ClipBatch, LabelledClipBatch
 
 TURNS = 4
 
@@ -55,7 +55,7 @@ class RotationPretext(DomainAdaptation):
         self.turn_classifier = nn.Sequential(nn.Linear(task.feature_dim, width), nn.ReLU(), nn.Linear(width, TURNS))
 
     def training_losses(
-        self, detector: ActionDetector, source: ClipBatch, target: ClipBatch, progress: float
+        self, detector: ActionDetector, source: LabelledClipBatch, target: ClipBatch, progress: float
     ) -> Losses:
         """The supervised loss of source people, and the cross-entropy of the turn of rolled people."""
         half = (len(target) + 1) // 2
@@ -66,7 +66,7 @@ class RotationPretext(DomainAdaptation):
         answers = self.turn_classifier(of_rolled.features)
         truth = turns.to(rolled.clip_index.device)[rolled.clip_index]
         return {
-            "supervised": multilabel_bce(of_source.logits, labels_of(source)),
+            "supervised": multilabel_bce(of_source.logits, source.labels),
             "pretext": self.arguments.weight * turn_loss(answers, truth, in_view(plain.boxes, rolled.boxes)),
         }
 

@@ -9,12 +9,12 @@ from typing import ClassVar, TypedDict
 import torch
 from torch import Tensor
 
-from microg_da.adaptation.base import Losses, Task, forward_both, labels_of
+from microg_da.adaptation.base import Losses, Task, forward_both
 from microg_da.adaptation.losses import multilabel_bce
 from microg_da.adaptation.teacher import TeacherMethod
 from microg_da.errors import InputError
 from microg_da.models.detector import ActionDetector
-from microg_da.types import ClipBatch, ClipKey, PersonKey
+from microg_da.types import ClipBatch, ClipKey, LabelledClipBatch, PersonKey
 
 
 @dataclass
@@ -113,13 +113,13 @@ class SelfTraining(TeacherMethod):
         return self._labels[rows]
 
     def training_losses(
-        self, detector: ActionDetector, source: ClipBatch, target: ClipBatch, progress: float
+        self, detector: ActionDetector, source: LabelledClipBatch, target: ClipBatch, progress: float
     ) -> Losses:
         """The supervised loss of the source, and that of the target with its labels of this round."""
         labels = self.labels_of(target.people).to(target.boxes.device)
         of_source, of_target = forward_both(detector, source, target)
         return {
-            "supervised": multilabel_bce(of_source.logits, labels_of(source)),
+            "supervised": multilabel_bce(of_source.logits, source.labels),
             "pseudo_label": self.arguments.weight * multilabel_bce(of_target.logits, labels),
         }
 

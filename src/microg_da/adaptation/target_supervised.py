@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from microg_da.adaptation.base import Losses, TrainingMethod, required, supervised_losses
+from microg_da.adaptation.base import Losses, TrainingMethod, labelled, required, supervised_losses
 from microg_da.models.detector import ActionDetector
-from microg_da.types import ClipBatch
+from microg_da.types import ClipBatch, LabelledClipBatch
 
 
 class TargetSupervised(TrainingMethod):
@@ -16,7 +16,7 @@ class TargetSupervised(TrainingMethod):
     uses_target_labels: ClassVar[bool] = True
 
     def step_losses(
-        self, detector: ActionDetector, source: ClipBatch | None, target: ClipBatch | None, progress: float
+        self, detector: ActionDetector, source: LabelledClipBatch | None, target: ClipBatch | None, progress: float
     ) -> Losses:
         """The supervised loss on target people."""
-        return supervised_losses(detector, required(target, "target"))
+        return supervised_losses(detector, labelled(required(target, "target")))

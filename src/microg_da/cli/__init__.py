@@ -33,7 +33,7 @@ COMMANDS = {
     "compare": "set runs side by side: seeds averaged, paired differences",
     "roll-response": "test a run's detector under every camera roll",
     "audit": "say what is wrong or leaking in a data set, and what is in it",
-    "split": "divide clips into train, val and test, no source video on two sides",
+    "split": "divide clips into train, val and test, no source video in two splits",
     "prepare": "make a training tree from MicroG-4M as released",
     "fuse": "make one calibrated file of detections out of several models'",
     "list": "show the models, adaptations, experiments, data sets, … there are",

@@ -17,18 +17,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Examine the data and print what was found."""
-    from microg_da.data.audit import audit, frames_of, split_of
+    from microg_da.data.audit import audit, division_of, frames_of
     from microg_da.data.audit_page import audit_html, print_audit
     from microg_da.data.options import parse_source
-    from microg_da.data.sources import read_tree
+    from microg_da.data.sources import read_dataset_files
     from microg_da.files import to_json, write_text
     from microg_da.terminal import message_console, output_console, progress_bar
 
-    tree, options = read_tree(args.data, check_boxes=False)
-    frames = None if args.tables_only else frames_of(tree, options.decode)
-    split = split_of(tree, options, chosen="scheme" in parse_source(args.data).options)
+    files, options = read_dataset_files(args.data, check_boxes=False)
+    frames = None if args.tables_only else frames_of(files, options.decode)
+    division = division_of(files, options, chosen="scheme" in parse_source(args.data).options)
     with progress_bar(message_console()) as progress:
-        result = audit(tree, split, source=args.data, frames=frames, progress=progress)
+        result = audit(files, division, source=args.data, frames=frames, progress=progress)
     if args.html:
         write_text(args.html, audit_html(result, frames))
     if args.json:

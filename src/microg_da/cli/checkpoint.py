@@ -30,7 +30,8 @@ def run(args: argparse.Namespace) -> int:
     import torch
 
     from microg_da.models.checkpoints import compare, settled_stride
-    from microg_da.models.detector import AUTO_STRIDE, create_detector
+    from microg_da.models.create import create_detector
+    from microg_da.models.detector import AUTO_STRIDE
 
     with torch.device("meta"):  # names and shapes are all that is compared
         if args.model is not None:

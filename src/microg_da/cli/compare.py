@@ -26,16 +26,18 @@ def run(args: argparse.Namespace) -> int:
     if not args.runs:
         raise InputError("compare: give run folders, or --detections with --ground-truth")
     from microg_da.files import to_json
-    from microg_da.reporting import compare
+    from microg_da.reporting import run_comparison
     from microg_da.terminal import message_console, output_console, print_table
 
-    found = compare.compare_runs(args.runs, args.baseline)
-    page = compare.write_comparison(found, args.output or compare.default_page(compare.find_runs(args.runs)))
+    found = run_comparison.compare_runs(args.runs, args.baseline)
+    page = run_comparison.write_comparison(
+        found, args.output or run_comparison.default_page(run_comparison.find_runs(args.runs))
+    )
     notices = message_console()
     if args.json:
         print(to_json(found.as_dict()))
     else:
-        print_table(compare.comparison_table(found), output_console())
+        print_table(run_comparison.comparison_table(found), output_console())
         for note in found.notes:
             notices.print(f"[yellow]note[/yellow] {note}")
     notices.print(f"page: {page.resolve()}", soft_wrap=True, markup=False)

@@ -8,7 +8,9 @@ import argparse
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command line of `export`."""
     parser.add_argument("--run", dest="run_folder", metavar="RUN", required=True, help="a run folder")
-    parser.add_argument("--row", help="source_only, adapted (default) or target_supervised")
+    parser.add_argument(
+        "--variant", "--row", metavar="NAME", help="source_only, adapted (default) or target_supervised"
+    )
     parser.add_argument("--to", metavar="DIR", required=True, help="the folder to make")
     parser.add_argument("--onnx", action="store_true", help="also write model.onnx, checked against torch")
     parser.add_argument(
@@ -26,15 +28,15 @@ def run(args: argparse.Namespace) -> int:
     if args.onnx_size and not args.onnx:
         raise InputError("export: --onnx-size goes with --onnx")
     size = _size(args.onnx_size) if args.onnx_size else None
-    made = export_run(args.run_folder, args.to, row=args.row, onnx=args.onnx, onnx_size=size)
-    print(f"{made.path}: the {made.row} detector, its configuration and its model card")
+    made = export_run(args.run_folder, args.to, variant=args.variant, onnx=args.onnx, onnx_size=size)
+    print(f"{made.path}: the {made.variant} detector, its configuration and its model card")
     if made.onnx is not None:
         shape = "×".join(map(str, made.onnx.frames))
         print(f"model.onnx: frames {shape}, within {made.onnx.difference:.1e} of torch's logits")
     if made.test_time_method:
         print(
             f"note: {made.test_time_method} acts at test time and is not in the weights. What is exported predicts "
-            f"without it, and not as the scores of the row {made.row} say."
+            f"without it, and not as the scores of the variant {made.variant} say."
         )
     return 0
 

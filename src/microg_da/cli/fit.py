@@ -55,6 +55,9 @@ def run(args: argparse.Namespace) -> int:
         raise InputError("give either --experiment or --config, not both.")
     config = None if args.resume else load_config(args.experiment, overrides, config=args.config)
 
+    from microg_da.allocator import keep_freed_memory
+
+    keep_freed_memory()
     if config is not None:
         from microg_da.training.preflight import check_quickly
 
@@ -62,19 +65,17 @@ def run(args: argparse.Namespace) -> int:
     # Imported only now, so that most mistakes are reported before torch has loaded.
     if config is not None and args.dry_run:
         return _dry_run(config)
-    from microg_da.reporting import results_table, write_report, write_results_csv
-    from microg_da.runs.folder import is_leader
+    from microg_da.processes import is_leader
+    from microg_da.reporting import results_table
     from microg_da.terminal import message_console, output_console, print_table
-    from microg_da.training import fit
+    from microg_da.workflow import fit
 
     console = message_console()
     finished = fit(config, resume=args.resume, root=args.runs, name=args.name, console=console)
     if not is_leader():
         return 0
     print_table(results_table(finished.results), output_console())
-    write_results_csv(finished.results, finished.path / "results.csv")
-    report = write_report(finished.path)
-    console.print(f"report: {report.resolve()}", markup=False, soft_wrap=True)
+    console.print(f"report: {finished.report_file.resolve()}", markup=False, soft_wrap=True)
     return 0
 
 

@@ -24,7 +24,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--run", dest="run_folder", metavar="RUN", help="a run folder; its detector sees videos as its test split"
     )
-    parser.add_argument("--row", help="of a run: source_only, adapted (default) or target_supervised")
+    parser.add_argument(
+        "--variant", "--row", metavar="NAME", help="of a run: source_only, adapted (default) or target_supervised"
+    )
     parser.add_argument(
         "--checkpoint", metavar="FILE", help="a run's detector.pt, a folder made by export, or a published weight file"
     )
@@ -67,7 +69,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--short-side", type=int, metavar="PIXELS", help="of the frames that the detector sees")
     parser.add_argument("--batch-size", type=int, default=8, help="windows scored at once (8)")
-    parser.add_argument("--device", default="auto", help="auto (default), cpu, cuda, …")
+    parser.add_argument("--device", default="auto", help="auto (default: the run's own), cpu, cuda, cuda:1, …")
     parser.add_argument("--output", required=True, metavar="FOLDER", help="for detections.csv and a folder per file")
 
 
@@ -80,10 +82,12 @@ def run(args: argparse.Namespace) -> int:
     _check_files(args, paths)
 
     # Torch is imported from here on: what can be refused without it already is.
+    from microg_da.allocator import keep_freed_memory
     from microg_da.terminal import message_console, output_console
     from microg_da.video.folder import predict_videos, print_summary
     from microg_da.video.predict import PredictOptions
 
+    keep_freed_memory()
     options = PredictOptions(every=every, threshold=args.threshold, smooth=smooth, video_format=args.video_format)
     boxes_of = _box_sources(args, [path.stem for path in paths], options.every)
     scorer = _scorer(args)
@@ -201,21 +205,22 @@ def _box_sources(args: argparse.Namespace, video_ids: list[str], every: float) -
 def _scorer(args: argparse.Namespace) -> ActionScorer:
     from dataclasses import replace
 
-    import torch
-
-    from microg_da.errors import InputError, first_line
+    from microg_da.errors import InputError
+    from microg_da.inference.trainer import on_device, resolve_device
     from microg_da.video.detector_loading import scorer_of_file, scorer_of_run
 
     if args.run_folder is not None:
-        scorer = scorer_of_run(args.run_folder, args.row)
+        scorer = scorer_of_run(args.run_folder, args.variant)
     else:
         scorer = scorer_of_file(args.checkpoint, args.model, taxonomy=args.taxonomy, roi_stride=args.roi_stride)
-    wanted = ("cuda" if torch.cuda.is_available() else "cpu") if args.device == "auto" else args.device
     try:
-        scorer.predictor.to(torch.device(wanted))
-    except (RuntimeError, AssertionError) as error:
-        raise InputError(f"--device {args.device}: {first_line(error)}") from error
-    return replace(scorer, batch_size=args.batch_size, short_side=args.short_side or scorer.short_side)
+        hardware = on_device(scorer.hardware, args.device)
+        resolve_device(hardware)
+    except InputError as error:
+        raise InputError(f"--device {args.device}: {error}. Choose another one, e.g. --device cpu.") from error
+    return replace(
+        scorer, hardware=hardware, batch_size=args.batch_size, short_side=args.short_side or scorer.short_side
+    )
 
 
 def _seconds(text: str, option: str, least: float) -> float:

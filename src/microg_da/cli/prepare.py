@@ -19,7 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Extract frames, write tables, and say what was done."""
     from microg_da.data.prepare import prepare
-    from microg_da.data.sources import read_tree
+    from microg_da.data.sources import read_dataset_files
     from microg_da.errors import InputError, unknown_name
 
     kind, _, root = args.origin.partition(":")
@@ -29,10 +29,10 @@ def run(args: argparse.Namespace) -> int:
         raise InputError(f"--from {args.origin}: write {_RELEASE}:ROOT, ROOT being the folder of the release")
     if args.jobs is not None and args.jobs < 1:
         raise InputError(f"--jobs {args.jobs}: must be 1 or more")
-    tree, options = read_tree(f"microg4m:{root}", {"scheme": args.scheme, "on_error": args.on_error})
-    done = prepare(tree, options, args.out, jobs=args.jobs)
+    files, options = read_dataset_files(f"microg4m:{root}", {"scheme": args.scheme, "on_error": args.on_error})
+    done = prepare(files, options, args.out, jobs=args.jobs)
     print(f"{done.extracted:,} clips extracted, {done.present:,} were there, {len(done.skipped):,} skipped")
     for reason in done.skipped.values():
         print(f"  {reason}")
-    print(f"split {done.split.scheme} ({done.split.hash}); use it with data.source=microg4m:{args.out}")
+    print(f"split {done.division.scheme} ({done.division.hash}); use it with data.source=microg4m:{args.out}")
     return 0

@@ -22,7 +22,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="RUN",
         help="run folders, runs/<experiment>/<name>",
     )
-    parser.add_argument("--row", metavar="NAME", help="source_only, adapted (default, if there) or target_supervised")
+    parser.add_argument(
+        "--variant", "--row", metavar="NAME", help="source_only, adapted (default, if there) or target_supervised"
+    )
     parser.add_argument("--angles", type=int, default=24, metavar="N", help="how many, evenly from 0 (default 24)")
     parser.add_argument("--domain", default="source", help="whose test clips are rolled: source (default) or target")
     parser.add_argument("--data", metavar="SOURCE", help="roll the test clips of another data set instead")
@@ -49,12 +51,13 @@ def run(args: argparse.Namespace) -> int:
         raise InputError(f"roll-response: runs of one name ({', '.join(labels)}) need different --labels.")
 
     from microg_da.reporting.roll import write_roll_figure
+    from microg_da.runs.layout import RunFolder
     from microg_da.terminal import message_console
 
     console = message_console()
     curves = {}
     for label, folder in zip(labels, args.run_folders, strict=True):
-        output = Path(args.output) if args.output and not several else Path(folder) / "roll_response"
+        output = Path(args.output) if args.output and not several else RunFolder(folder).roll_response_folder
         response = _measure(folder, output, args, console)
         curves[label] = response.curves["all"]
     if several:
@@ -65,30 +68,39 @@ def run(args: argparse.Namespace) -> int:
 
 def _measure(folder: str, output: Path, args: argparse.Namespace, console: Console) -> RollResponse:
     """Measure one run and write JSON, CSV and the figure."""
+    from microg_da.allocator import keep_freed_memory
     from microg_da.files import replacing, to_json
     from microg_da.inference.roll_response import even_angles, measure_roll_response
     from microg_da.reporting.roll import roll_table, write_roll_figure
-    from microg_da.reporting.tables import GROUP_TITLES
     from microg_da.runs.detectors import load_run_detector
+    from microg_da.taxonomy import GROUP_NAMES
     from microg_da.terminal import output_console, print_table, progress_bar
 
+    keep_freed_memory()
     angles = even_angles(args.angles)
-    trained = load_run_detector(folder, args.row)
-    name = f"{trained.row}_{_file_name(args.data) if args.data else args.domain}"
+    loaded = load_run_detector(folder, args.variant)
+    name = f"{loaded.variant}_{_file_name(args.data) if args.data else args.domain}"
     with progress_bar(console) as progress:
         response, facts = measure_roll_response(
-            trained, angles, output / f"{name}.json", domain=args.domain, data=args.data, progress=progress
+            loaded.predictor,
+            loaded.run.config,
+            angles,
+            output / f"{name}.json",
+            facts=loaded.facts(),
+            domain=args.domain,
+            data=args.data,
+            progress=progress,
         )
     with replacing(output / f"{name}.csv") as temporary:
         response.as_table().to_csv(temporary, index=False)
     groups = response.labels.index[response.labels["kind"] == "group"]
-    curves = {GROUP_TITLES.get(key, key): response.curves[key] for key in ("all", *groups)}
-    title = f"{facts['run']}, {trained.row}\non {facts['data']}: mAP × 100"
+    curves = {GROUP_NAMES.get(key, key): response.curves[key] for key in ("all", *groups)}
+    title = f"{facts['run']}, {loaded.variant}\non {facts['data']}: mAP × 100"
     write_roll_figure(curves, output / name, title)
     if args.json:
         print(to_json({**facts, **response.as_dict()}))
     else:
-        title = f"{facts['run']}, {trained.row}, rolled {facts['data']}"
+        title = f"{facts['run']}, {loaded.variant}, rolled {facts['data']}"
         print_table(roll_table(response, title), output_console())
     console.print(f"→ {output / name}.json, .csv, .svg, .png", highlight=False, soft_wrap=True)
     return response

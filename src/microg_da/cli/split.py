@@ -20,17 +20,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Make the split, say what it is like, and write it."""
-    from microg_da.data.sources import read_tree
+    from microg_da.data.sources import read_dataset_files
     from microg_da.data.splits import write_split
 
     options = {"scheme": args.scheme, "fold": args.fold, "folds": args.folds, "split_seed": args.seed}
-    tree, chosen = read_tree(args.data, options)
-    split = tree.split(chosen)
-    for side, clips in split.clips.items():
-        sources = tree.sources.reindex(clips).nunique()
-        print(f"{side:5} {len(clips):6,} clips of {sources:,} source videos")
-    print(split.leak_warning(tree.sources) or "no source video is on two sides")
-    print(f"hash  {split.hash}")
+    files, chosen = read_dataset_files(args.data, options)
+    division = files.split(chosen)
+    for split, clips in division.clips.items():
+        sources = files.sources.reindex(clips).nunique()
+        print(f"{split:5} {len(clips):6,} clips of {sources:,} source videos")
+    print(division.leak_warning(files.sources) or "no source video is in two splits")
+    print(f"hash  {division.hash}")
     if args.out:
-        print(f"wrote {write_split(split, args.out)}")
+        print(f"wrote {write_split(division, args.out)}")
     return 0

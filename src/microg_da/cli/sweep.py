@@ -64,7 +64,8 @@ def _run_optuna(args: argparse.Namespace, sweep: SweepFile, console: Console) ->
     from microg_da.terminal import output_console, print_table
 
     try:
-        from microg_da.sweeps.results import read_results, results_table, write_best, write_page, write_record
+        from microg_da.sweeps.page import write_page
+        from microg_da.sweeps.results import read_results, trials_table, write_best, write_record
         from microg_da.sweeps.worker import Plan, run_plan, total_trials
     except ImportError as error:
         raise InputError(f"--engine optuna needs {error.name}: pip install 'microg_da[optuna]'.") from error
@@ -85,7 +86,7 @@ def _run_optuna(args: argparse.Namespace, sweep: SweepFile, console: Console) ->
     results = read_results(sweep, study)
     for note in results.notes:
         console.print(f"[yellow]note[/yellow] {note}")
-    print_table(results_table(results), output_console())
+    print_table(trials_table(results), output_console())
     write_record(results, folder / "sweep.json")
     best = write_best(results, folder / "best.yaml")
     page = write_page(results, folder / "sweep.html")

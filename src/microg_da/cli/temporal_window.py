@@ -20,8 +20,8 @@ def run(args: argparse.Namespace) -> int:
 
     from microg_da.errors import InputError
     from microg_da.files import to_json
-    from microg_da.reporting import compare, temporal_window
-    from microg_da.reporting.tables import ROW_TITLES
+    from microg_da.reporting import run_comparison, temporal_window
+    from microg_da.reporting.tables import VARIANT_TITLES
     from microg_da.terminal import message_console, output_console, print_table
 
     of_sweep = [Path(args.runs) / "sweeps" / args.sweep] if args.sweep else []
@@ -29,15 +29,15 @@ def run(args: argparse.Namespace) -> int:
     if not folders:
         raise InputError("temporal-window: give run folders, or --sweep NAME.")
     found = temporal_window.read_windows(folders)
-    above = of_sweep[0] if of_sweep else compare.default_page(compare.find_runs(folders)).parent
+    above = of_sweep[0] if of_sweep else run_comparison.default_page(run_comparison.find_runs(folders)).parent
     page = temporal_window.write_windows(found, args.output or above / "temporal_window.html")
     notices = message_console()
     if args.json:
         print(to_json({"unit": found.unit, "windows": found.table.to_dict("records"), "notes": found.notes}))
     else:
-        for row in found.rows:
-            print(f"{ROW_TITLES[row]}, target mAP × 100")
-            print_table(temporal_window.windows_table(found, row), output_console())
+        for variant in found.variants:
+            print(f"{VARIANT_TITLES[variant]}, target mAP × 100")
+            print_table(temporal_window.windows_table(found, variant), output_console())
         for note in found.notes:
             notices.print(f"note {note}", markup=False)
     notices.print(f"page: {page.resolve()}", soft_wrap=True, markup=False)

@@ -50,7 +50,7 @@ def parse_overrides(words: Sequence[str]) -> dict[str, Any]:
 
 def _json_object(text: str) -> dict[str, Any]:
     try:
-        content = json.loads(text)
+        content: dict[str, Any] = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise InputError(f"{COMMAND_LINE}: {text!r} is not JSON: {first_line(error)}.") from error
     return content

@@ -18,6 +18,7 @@ from microg_da.config.experiments import COMMAND_LINE, find_experiment, parse_ov
 from microg_da.config.schema import Config, ModelConfig, nested_schema, schema_keys, sections
 from microg_da.errors import InputError, first_line, nearest
 from microg_da.files import write_text
+from microg_da.zoo import model_window
 
 
 def load_config(
@@ -56,12 +57,11 @@ def load_config(
 @cache
 def _defaults() -> DictConfig:
     # Kept: building the schema's nodes takes six times as long as copying them, and a sweep reads many configurations.
-    return OmegaConf.structured(Config())
+    defaults: DictConfig = OmegaConf.structured(Config())
+    return defaults
 
 
 def _set_window(model: ModelConfig, origins: Mapping[str, str]) -> None:
-    from microg_da.models import model_window
-
     window = model_window(model.name, model.window)
     for key in ("num_frames", "sampling_rate"):
         if window is not None and f"model.{key}" not in origins:

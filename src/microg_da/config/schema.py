@@ -6,10 +6,12 @@ from dataclasses import dataclass, field, fields, is_dataclass, replace
 from functools import cache
 from typing import Any
 
+from microg_da.types import Split
+
 
 @dataclass
 class DataConfig:
-    """Where clips come from. A SOURCE reads ``synthetic:earth``, ``ava:/path``, ``microg4m:/path?domain=real``.
+    """Where clips come from. A SOURCE reads ``synthetic:earth``, ``ava:/path``, ``microg4m:/path?footage=real``.
 
     ``decode`` and ``on_error`` hold for data read from files, unless a SOURCE says otherwise.
     """
@@ -35,9 +37,9 @@ class SyntheticConfig:
     workers: int = 2
     cache: bool = True
 
-    def options(self, split: str) -> dict[str, Any]:
+    def options(self, split: Split) -> dict[str, Any]:
         """The options of one split of a synthetic SOURCE, which a SOURCE's own options override."""
-        clips = {"train": self.train_clips, "val": self.val_clips, "test": self.test_clips}
+        clips: dict[Split, int] = {"train": self.train_clips, "val": self.val_clips, "test": self.test_clips}
         rest = {name: getattr(self, name) for name in ("look", "seed", "workers", "cache")}
         return {**rest, "num_clips": clips[split]}
 
@@ -224,18 +226,11 @@ class Config:
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
 
-    @property
-    def uses_target_labels(self) -> bool:
-        """Whether target labels take part in training or choosing the adapted model: the run is an oracle's.
-
-        The classes of the methods are asked, which imports them.
-        """
-        from microg_da.adaptation import ADAPTATIONS
-
-        if self.oracle or self.selection == "oracle":
-            return True
-        names = (self.adaptation.name, self.adaptation.test_time)
-        return any(ADAPTATIONS.load(name).uses_target_labels for name in names if name is not None)
+    def source_options(self, kind: str, split: Split) -> dict[str, Any]:
+        """What the configuration says of a SOURCE of a kind; the SOURCE's own options override it."""
+        if kind == "synthetic":
+            return self.synthetic.options(split)
+        return {"decode": self.data.decode, "on_error": self.data.on_error, "scale": self.augment.scale}
 
 
 @cache

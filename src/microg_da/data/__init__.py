@@ -1,26 +1,29 @@
 """Data: tables of annotations, splits, frames, clips, batches, and the sources they come from.
 
-A kind of data is a line in :data:`DATA` and a function ``(root, options) -> Tree`` that finds its tables; a way to
-divide clips into train, val and test is a line in :data:`SCHEMES` and a function.
+A kind of data is a line in :data:`DATA` and a function ``(root, options) -> DatasetFiles`` that finds its tables. A
+way to divide clips into train, val and test is a line in :data:`SCHEMES` and a function.
 """
 
 from microg_da.registry import Entry, Registry
 
+DRAWN = "synthetic"
+"""The kind of data that is drawn, not read from files."""
+
 DATA = Registry(
     "kind of data",
     {
-        "synthetic": Entry(
+        DRAWN: Entry(
             "microg_da.synthetic.source:open_split",
             "drawn people: synthetic:earth, synthetic:microgravity",
             {"options": "look, num_clips, seed, …"},
         ),
         "microg4m": Entry(
-            "microg_da.data.microg4m:read_tree",
+            "microg_da.data.microg4m:read_microg4m",
             "MicroG-4M: the release, a training tree, or its tables",
-            {"options": "domain, scheme, fold, decode, window, on_error, …"},
+            {"options": "footage, scheme, fold, decode, window, on_error, …"},
         ),
         "ava": Entry(
-            "microg_da.data.ava:read_tree",
+            "microg_da.data.ava:read_ava",
             "AVA v2.2 in PySlowFast's tree, and custom data in its format",
             {"options": "stamp, fps, start, boxes, score_threshold, scheme, …"},
         ),
@@ -31,7 +34,7 @@ SCHEMES = Registry(
     "split scheme",
     {
         "published": Entry("microg_da.data.splits:published", "as the data set's own files divide it"),
-        "by-source": Entry("microg_da.data.splits:by_source", "7:1:2, every source video on one side, stratified"),
+        "by-source": Entry("microg_da.data.splits:by_source", "7:1:2, no source video in two splits, stratified"),
         "by-source-kfold": Entry(
             "microg_da.data.splits:by_source_kfold", "k folds of source videos: one tests, the next validates"
         ),

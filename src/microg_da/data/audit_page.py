@@ -52,8 +52,8 @@ def print_audit(audit: Audit, console: Console) -> None:
     for persons, clips in audit.persons_per_clip.items():
         counts.add_row(f"clips with {persons} person{'s' if persons > 1 else ''}", f"{clips:,}")
     print_table(counts, console)
-    if len(audit.sides):
-        print_table(_as_rich(audit.sides, "Sides"), console)
+    if len(audit.splits):
+        print_table(_as_rich(audit.splits, "Splits"), console)
     print_table(_as_rich(group_table(audit.classes), "Labels by group"), console)
 
 
@@ -66,7 +66,7 @@ def audit_html(audit: Audit, frames: FrameStore | None = None) -> str:
     """
     environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
     template = environment.from_string((files("microg_da.data") / "audit.html.j2").read_text(encoding="utf-8"))
-    tables = {"Sides": audit.sides.reset_index(names="side")} if len(audit.sides) else {}
+    tables = {"Splits": audit.splits.reset_index(names="split")} if len(audit.splits) else {}
     tables |= {
         "Labels by group": group_table(audit.classes).reset_index(),
         "Labels by class": audit.classes,

@@ -8,17 +8,18 @@ import numpy as np
 import pandas as pd
 
 from microg_da.data.annotations import BOX, KEYFRAME, read_annotations, read_keyframes
-from microg_da.data.dataset_files import Tree, find_table, published_sides
-from microg_da.data.options import TreeOptions
-from microg_da.data.splits import SIDES, hold_out
+from microg_da.data.dataset_files import DatasetFiles, find_table, published_splits
+from microg_da.data.options import FileOptions
+from microg_da.data.splits import hold_out
 from microg_da.errors import InputError
 from microg_da.taxonomy import get_taxonomy
+from microg_da.types import SPLITS, Split
 
 # AVA annotates minutes 15 to 30, and its videos are stored cut to them.
 START = 900.0
 
 
-def read_tree(root: Path, options: TreeOptions, *, check_boxes: bool = True) -> Tree:
+def read_ava(root: Path, options: FileOptions, *, check_boxes: bool = True) -> DatasetFiles:
     """Find the tables of AVA, or of a data set in its format, in a folder.
 
     Annotations are ``annotations/ava_{train,val,test}_v2.2.csv`` or ``…_v2.1.csv``, ``ava_….csv``, ``train.csv`` …;
@@ -27,9 +28,11 @@ def read_tree(root: Path, options: TreeOptions, *, check_boxes: bool = True) -> 
     """
     label_map = find_table(root, "label_map.pbtxt")
     taxonomy = get_taxonomy(label_map or "ava80")
-    paths = {side: find_table(root, *_names("ava_{}{}.csv", side), f"{side}.csv") for side in SIDES}
+    paths = {split: find_table(root, *_names("ava_{}{}.csv", split), f"{split}.csv") for split in SPLITS}
     tables = {
-        side: read_annotations(path, taxonomy=taxonomy, check_boxes=check_boxes) for side, path in paths.items() if path
+        split: read_annotations(path, taxonomy=taxonomy, check_boxes=check_boxes)
+        for split, path in paths.items()
+        if path
     }
     if not tables:
         raise InputError(
@@ -37,13 +40,13 @@ def read_tree(root: Path, options: TreeOptions, *, check_boxes: bool = True) -> 
             f"and the same for val and test."
         )
     excluded = _excluded(root)
-    sides, note = _sides(tables)
-    return Tree(
+    published, note = _published(tables)
+    return DatasetFiles(
         root=root,
         annotations=without(pd.concat(tables.values(), ignore_index=True), excluded),
         taxonomy=taxonomy,
-        published=sides,
-        domains=None,
+        published=published,
+        footage=None,
         stamp="frames" if options.stamp == "frames" else "seconds",
         start=START if options.start is None else options.start,
         cut=False,
@@ -63,7 +66,7 @@ def read_predicted_boxes(root: Path) -> pd.DataFrame:
     Raises:
         InputError: if there is no such file, or it is not such a table.
     """
-    names = [f"{prefix}{side}_predicted_boxes.csv" for side in SIDES for prefix in ("ava_", "")]
+    names = [f"{prefix}{split}_predicted_boxes.csv" for split in SPLITS for prefix in ("ava_", "")]
     paths = [path for path in (find_table(root, name) for name in names) if path]
     if not paths:
         raise InputError(f"{root}: boxes=detected needs annotations/{names[0]} or alike, or use boxes=ground-truth")
@@ -93,24 +96,24 @@ def without(table: pd.DataFrame, keyframes: pd.DataFrame) -> pd.DataFrame:
     return table[~drop].reset_index(drop=True)
 
 
-def _sides(tables: dict[str, pd.DataFrame]) -> tuple[pd.Series, str | None]:
-    """The side of each video, and a note where the files do not name all three.
+def _published(tables: dict[Split, pd.DataFrame]) -> tuple[pd.Series, str | None]:
+    """The split of each video, and a note where the files do not name all three.
 
     AVA publishes no labels for its test videos: results are reported on its validation videos. So that nothing is
     selected on what is reported, these test, and an eighth of the training videos validates.
     """
     if set(tables) != {"train", "val"} or tables["train"].video_id.nunique() < 2:
-        return published_sides(tables), None
-    sides = published_sides({"train": tables["train"], "test": tables["val"]})
+        return published_splits(tables), None
+    splits = published_splits({"train": tables["train"], "test": tables["val"]})
     validate = hold_out(tables["train"])
-    sides[list(validate)] = "val"
-    return sides, f"the files have no test side: val tests, and {len(validate)} videos of train validate"
+    splits[list(validate)] = "val"
+    return splits, f"the files have no test split: val tests, and {len(validate)} videos of train validate"
 
 
 def _excluded(root: Path) -> pd.DataFrame:
-    paths = [find_table(root, *_names("ava_{}_excluded_timestamps{}.csv", side)) for side in SIDES]
+    paths = [find_table(root, *_names("ava_{}_excluded_timestamps{}.csv", split)) for split in SPLITS]
     return pd.concat([read_keyframes(path) for path in paths if path] or [pd.DataFrame(columns=KEYFRAME)])
 
 
-def _names(pattern: str, side: str) -> list[str]:
-    return [pattern.format(side, version) for version in ("_v2.2", "_v2.1", "")]
+def _names(pattern: str, split: Split) -> list[str]:
+    return [pattern.format(split, version) for version in ("_v2.2", "_v2.1", "")]

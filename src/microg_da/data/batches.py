@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 import torch
 from torch.utils.data import Sampler, default_collate
 
-from microg_da.types import Clip, ClipBatch
+from microg_da.types import Clip, ClipBatch, Domain, LabelledClip, LabelledClipBatch
 
 
 class SameSizeBatches(Sampler[list[int]]):
@@ -43,15 +43,26 @@ class SameSizeBatches(Sampler[list[int]]):
         return sum(1 for _ in self)
 
 
-def collate_clips(clips: Sequence[Clip], domain: str = "source") -> ClipBatch:
-    """Put clips of equal frame size side by side; clips without people are allowed.
+@overload
+def collate_clips(clips: Sequence[LabelledClip], domain: Domain = ...) -> LabelledClipBatch: ...
+
+
+@overload
+def collate_clips(clips: Sequence[Clip], domain: Domain = ...) -> ClipBatch: ...
+
+
+def collate_clips(clips: Sequence[Clip], domain: Domain = "source") -> ClipBatch:
+    """Put clips of equal frame size into one batch; clips without people are allowed.
+
+    Returns:
+        A :class:`~microg_da.types.LabelledClipBatch` of labelled clips, else a :class:`~microg_da.types.ClipBatch`.
 
     Raises:
         ValueError: if some clips carry labels and others do not, some are zoomed and others not, or frames differ in
             shape.
     """
-    labelled = [clip.labels is not None for clip in clips]
-    if any(labelled) != all(labelled):
+    labels = [clip.labels for clip in clips if isinstance(clip, LabelledClip)]
+    if labels and len(labels) < len(clips):
         raise ValueError("a batch mixes clips with and without labels")
     zoomed = {clip.zoomed for clip in clips}
     if len(zoomed) > 1:
@@ -60,23 +71,23 @@ def collate_clips(clips: Sequence[Clip], domain: str = "source") -> ClipBatch:
     if len(shapes) > 1:
         raise ValueError(f"clips of one batch must have one shape, got {sorted(shapes)}; use batch size 1 or a crop")
     counts = torch.tensor([len(clip.boxes) for clip in clips])
-    return ClipBatch(
+    batch = ClipBatch(
         frames=default_collate([clip.frames for clip in clips]),  # in a worker, straight into shared memory
         boxes=torch.cat([clip.boxes for clip in clips]).float(),
         clip_index=torch.repeat_interleave(torch.arange(len(clips)), counts),
-        labels=torch.cat([clip.labels for clip in clips]).float() if all(labelled) else None,  # type: ignore[misc]
         table_boxes=torch.cat([clip.table_boxes for clip in clips]).float(),
         keys=tuple(clip.key for clip in clips),
         domain=domain,
         people=tuple(person for clip in clips for person in clip.people),
         zoomed=any(zoomed),
     )
+    return batch.with_labels(torch.cat(labels).float()) if labels else batch
 
 
 def concatenate_batches(first: ClipBatch, second: ClipBatch) -> ClipBatch:
-    """Two batches as one, the first's clips and people before the second's; labels are dropped.
+    """Two batches as one without labels, the first's clips and people before the second's.
 
-    The labels are dropped because the second batch is usually unlabelled; callers keep the first's.
+    The second batch is usually unlabelled; callers keep the labels of the first.
     """
     if first.frames.shape[1:] != second.frames.shape[1:]:
         raise ValueError(f"frames differ in shape: {tuple(first.frames.shape)} and {tuple(second.frames.shape)}")
@@ -84,7 +95,6 @@ def concatenate_batches(first: ClipBatch, second: ClipBatch) -> ClipBatch:
         frames=torch.cat([first.frames, second.frames]),
         boxes=torch.cat([first.boxes, second.boxes]),
         clip_index=torch.cat([first.clip_index, second.clip_index + len(first)]),
-        labels=None,
         table_boxes=torch.cat([first.table_boxes, second.table_boxes]),
         keys=(*first.keys, *second.keys),
         domain="both",

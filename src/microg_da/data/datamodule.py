@@ -4,25 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import cached_property, partial
-from typing import Any
+from typing import Any, Literal, cast, overload
 
 import pandas as pd
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.utilities import CombinedLoader
 from rich.progress import Progress
-from torch.utils.data import DataLoader, DistributedSampler
+from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
 from microg_da.config import Config
 from microg_da.data.batches import SameSizeBatches, collate_clips
 from microg_da.data.dataset import multi_hot
+from microg_da.data.options import parse_source
 from microg_da.data.sources import open_source
 from microg_da.data.windows import window_problem
 from microg_da.errors import InputError
-from microg_da.synthetic.spec import CLIP_FRAMES
 from microg_da.taxonomy import get_taxonomy
 from microg_da.terminal import tracked
-from microg_da.types import DOMAINS, ClipBatch, Domain, Split
+from microg_da.types import DOMAINS, Clip, ClipBatch, ClipSource, Domain, LabelledClip, Split
 
 
 class DomainDatasets:
@@ -34,11 +34,17 @@ class DomainDatasets:
 
     def __init__(self, config: Config) -> None:
         self.config = config
-        self._open: dict[tuple[Domain, Split, bool], Any] = {}
+        self._open: dict[tuple[Domain, Split, bool], ClipSource[Any]] = {}
         self._window_warnings: list[str] = []
 
-    def get(self, domain: Domain, split: Split, *, labelled: bool) -> Any:
-        """The data set of one domain and split; its items are :class:`microg_da.types.Clip`."""
+    @overload
+    def get(self, domain: Domain, split: Split, *, labelled: Literal[True]) -> ClipSource[LabelledClip]: ...
+
+    @overload
+    def get(self, domain: Domain, split: Split, *, labelled: bool) -> ClipSource[Clip]: ...
+
+    def get(self, domain: Domain, split: Split, *, labelled: bool) -> ClipSource[Any]:
+        """The data set of one domain and split, with or without labels."""
         key = (domain, split, labelled)
         if key not in self._open:
             self._open[key] = self._make(*key)
@@ -56,7 +62,7 @@ class DomainDatasets:
         if adapts:
             trains.append(("target", "train", False))
         opened = [*trains, *((domain, "test", False) for domain in DOMAINS)]
-        for domain, split, labelled in sorted(opened, key=lambda each: self.source(each[0]).startswith("synthetic:")):
+        for domain, split, labelled in sorted(opened, key=lambda each: parse_source(self.source(each[0])).is_drawn):
             self.get(domain, split, labelled=labelled)
 
     def source(self, domain: Domain) -> str:
@@ -73,21 +79,19 @@ class DomainDatasets:
     def facts(self) -> dict[str, Any]:
         """What a run's record says of the opened data: descriptions, hashes of splits, warnings."""
         opened = {f"{domain}/{split}": dataset for (domain, split, _), dataset in self._open.items()}
-        warnings = [warning for dataset in opened.values() for warning in getattr(dataset, "warnings", ())]
-        hashes = {name: getattr(dataset, "split_hash", None) for name, dataset in opened.items()}
+        warnings = [warning for dataset in opened.values() for warning in dataset.warnings]
+        hashes = {name: dataset.split_hash for name, dataset in opened.items()}
         return {
             "data": {name: dataset.description for name, dataset in opened.items()},
             "split_hash": next((value for value in hashes.values() if value), None),
-            "fps": {name: getattr(dataset, "fps", None) for name, dataset in opened.items()},
+            "fps": {name: dataset.fps for name, dataset in opened.items()},
             "warnings": list(dict.fromkeys([*warnings, *self._window_warnings])),
         }
 
     def skipped(self) -> pd.DataFrame:
         """The clips that could not be read: ``domain, split, video_id, frame_stamp, reason``."""
         tables = [
-            dataset.skipped().assign(domain=domain, split=split)
-            for (domain, split, _), dataset in self._open.items()
-            if hasattr(dataset, "skipped")
+            dataset.skipped().assign(domain=domain, split=split) for (domain, split, _), dataset in self._open.items()
         ]
         columns = ["domain", "split", "video_id", "frame_stamp", "reason"]
         skipped: pd.DataFrame = pd.concat([pd.DataFrame(columns=columns), *tables])[columns]
@@ -98,17 +102,9 @@ class DomainDatasets:
         for labelled in (False, True):
             self._open.pop((domain, split, labelled), None)
 
-    def _make(self, domain: Domain, split: Split, labelled: bool) -> Any:
+    def _make(self, domain: Domain, split: Split, labelled: bool) -> ClipSource[Clip]:
         config = self.config
         source = self.source(domain)
-        options: dict[str, Any] = {
-            "decode": config.data.decode,
-            "on_error": config.data.on_error,
-            "scale": config.augment.scale,
-        }
-        if source.startswith("synthetic:"):
-            options = config.synthetic.options(split)
-            self._check_window(source, CLIP_FRAMES)  # before anything is drawn
         dataset = open_source(
             source,
             split=split,
@@ -118,14 +114,13 @@ class DomainDatasets:
             image_size=config.data.image_size,
             labelled=labelled,
             train=split == "train",
-            **{"seed": config.seed, **options},
+            check_length=partial(self._check_window, source),
+            **{"seed": config.seed, **config.source_options(parse_source(source).kind, split)},
         )
         if not len(dataset):
             raise InputError(
                 f"data.{domain}={source}: its {split} split holds no clips. Check the split and its files."
             )
-        if not source.startswith("synthetic:"):
-            self._check_window(source, dataset.shortest_clip())
         return dataset
 
     def _check_window(self, source: str, length: int | None) -> None:
@@ -135,18 +130,31 @@ class DomainDatasets:
             self._window_warnings.append(f"{problem}: their first and last frames are repeated")
 
 
-class EpochSampler(DistributedSampler[Any]):
-    """The order of an epoch, decided by seed and epoch alone; tells the data set which epoch begins."""
+class EpochSampler(DistributedSampler[Clip]):
+    """The order of an epoch, decided by seed and epoch alone; tells the data set which epoch begins.
+
+    Args:
+        clips: the data set.
+        options: of torch's :class:`~torch.utils.data.DistributedSampler`.
+    """
+
+    def __init__(self, clips: ClipSource[Clip], **options: Any) -> None:
+        super().__init__(_as_dataset(clips), **options)
+        self._clips = clips
 
     def set_epoch(self, epoch: int) -> None:
         """Called by Lightning before each epoch."""
         super().set_epoch(epoch)
-        if hasattr(self.dataset, "set_epoch"):
-            self.dataset.set_epoch(epoch)
+        self._clips.set_epoch(epoch)
 
 
-class ClipsToLookAt:
-    """A domain's training clips in test views, all of them in every process, opened only when they are walked.
+def _as_dataset(clips: ClipSource[Clip]) -> Dataset[Clip]:
+    """The same object as torch's type, which asks for no more than length and items."""
+    return cast("Dataset[Clip]", clips)
+
+
+class UnaugmentedClips:
+    """A domain's training clips, each as it is tested, all of them in every process; opened when they are iterated.
 
     Args:
         data: what opens them.
@@ -163,20 +171,18 @@ class ClipsToLookAt:
         self.device = device
         self.progress = progress
 
-    def shown_in(self, progress: Progress) -> ClipsToLookAt:
+    def shown_in(self, progress: Progress) -> UnaugmentedClips:
         """The same clips, with a task of ``progress`` while they are walked."""
-        return ClipsToLookAt(self.data, self.domain, self.device, progress)
+        return UnaugmentedClips(self.data, self.domain, self.device, progress)
 
     def __iter__(self) -> Iterator[ClipBatch]:
         dataset = self.data.datasets.get(self.domain, "train", labelled=self.domain == "source")
-        if hasattr(dataset, "in_test_views"):
-            dataset = dataset.in_test_views()
         batch_size = self.data.datasets.config.evaluation.batch_size
-        loader = self.data._loader(dataset, self.domain, batch_size, shuffle=False, shared=False)
+        loader = self.data._loader(dataset.in_test_views(), self.domain, batch_size, shuffle=False, shared=False)
         batches = (batch.to(self.device) for batch in loader)
         if self.progress is None:
             return batches
-        return tracked(batches, self.progress, f"looking at {self.domain} clips", len(loader))
+        return tracked(batches, self.progress, f"reading {self.domain} clips", len(loader))
 
 
 class StageData(pl.LightningDataModule):
@@ -240,30 +246,30 @@ class StageData(pl.LightningDataModule):
         dataset = self.datasets.get(domain, split, labelled=False)
         return self._loader(dataset, domain, self.datasets.config.evaluation.batch_size, shuffle=False)
 
-    def clips_to_look_at(self, domain: Domain, device: torch.device | str = "cpu") -> ClipsToLookAt:
-        """The training clips of a domain, in order, for methods that look at them once; the target's unlabelled."""
-        return ClipsToLookAt(self, domain, device)
+    def unaugmented_clips(self, domain: Domain, device: torch.device | str = "cpu") -> UnaugmentedClips:
+        """The training clips of a domain, in order and not augmented; those of the target have no labels."""
+        return UnaugmentedClips(self, domain, device)
 
     def _train_loader(self, domain: Domain, *, labelled: bool) -> DataLoader[ClipBatch]:
         dataset = self.datasets.get(domain, "train", labelled=labelled)
         return self._loader(dataset, domain, self.batch_size, shuffle=True)
 
     def _loader(
-        self, dataset: Any, domain: Domain, batch_size: int, *, shuffle: bool, shared: bool = True
+        self, clips: ClipSource[Clip], domain: Domain, batch_size: int, *, shuffle: bool, shared: bool = True
     ) -> DataLoader[ClipBatch]:
         world, rank = (self.trainer.world_size, self.trainer.global_rank) if self.trainer and shared else (1, 0)
         # Distributed also when alone: the order depends on seed and epoch only, so that a resumed run sees what
         # it would have seen.
-        sampler = EpochSampler(dataset, num_replicas=world, rank=rank, shuffle=shuffle, seed=self.seed)
+        sampler = EpochSampler(clips, num_replicas=world, rank=rank, shuffle=shuffle, seed=self.seed)
         workers = self.datasets.config.data.num_workers
         # A last batch of one clip would ruin the statistics of training; a share smaller than a batch must still train.
         drop_last = shuffle and len(sampler) >= batch_size
         batches: dict[str, Any] = {"batch_size": batch_size, "sampler": sampler, "drop_last": drop_last}
-        if not shuffle and hasattr(dataset, "frame_sizes"):
+        if not shuffle and (sizes := clips.frame_sizes()) is not None:
             # Whole frames are as wide as their video, and a batch has one size.
-            batches = {"batch_sampler": SameSizeBatches(sampler, batch_size, dataset.frame_sizes())}
+            batches = {"batch_sampler": SameSizeBatches(sampler, batch_size, sizes)}
         return DataLoader(
-            dataset,
+            cast("Dataset[Any]", clips),  # what a loader yields is what `collate_fn` makes
             **batches,
             num_workers=workers,
             persistent_workers=workers > 0,

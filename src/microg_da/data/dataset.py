@@ -85,7 +85,7 @@ class Timing:
 
 
 class ClipDataset(Dataset[Clip]):
-    """One :class:`~microg_da.types.Clip` per keyframe.
+    """One clip per keyframe: :class:`~microg_da.types.LabelledClip` with labels, else :class:`~microg_da.types.Clip`.
 
     Everything is held in arrays, which worker processes share. What is random depends on seed, epoch and index only,
     so that any number of workers gives the same clips.
@@ -267,15 +267,15 @@ class ClipDataset(Dataset[Clip]):
         table_boxes = self._boxes[rows]
         frames, boxes, kept = view(images, places, table_boxes)
         key = ClipKey(self._name(place), self._stamps[place].item())
-        return Clip(
+        clip = Clip(
             frames=frames,
             boxes=boxes,
             table_boxes=torch.from_numpy(table_boxes)[kept],
-            labels=None if self._labels is None else torch.from_numpy(self._labels[rows])[kept].float(),
             key=key,
             people=tuple(PersonKey(key, number) for number in kept.nonzero()[:, 0].tolist()),
             zoomed=isinstance(self.views, RandomViews),
         )
+        return clip if self._labels is None else clip.with_labels(torch.from_numpy(self._labels[rows])[kept].float())
 
     def _read(self, place: int, min_short_side: int | None) -> tuple[Iterator[np.ndarray], np.ndarray]:
         """The distinct frames of a window, and which of them stands at each place."""

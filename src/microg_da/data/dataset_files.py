@@ -1,4 +1,4 @@
-"""What a data set on disk says about itself, whatever its layout: labels, sides, domains, frames."""
+"""What a data set on disk says about itself, whatever its layout: labels, splits, footage, frames."""
 
 from __future__ import annotations
 
@@ -13,24 +13,25 @@ import pandas as pd
 from microg_da.data import SCHEMES
 from microg_da.data.annotations import source_videos
 from microg_da.data.frames import FrameStore, JpegFolders, VideoFiles, find_videos
-from microg_da.data.options import TreeOptions
-from microg_da.data.splits import SIDES, Split, make_split, read_split
+from microg_da.data.options import FileOptions
+from microg_da.data.splits import Division, make_split, read_split
 from microg_da.errors import InputError, unknown_name
 from microg_da.taxonomy import Taxonomy
+from microg_da.types import SPLITS, Split
 
 Stamp = Literal["frames", "seconds"]
 
 
 @dataclass(frozen=True)
-class Tree:
+class DatasetFiles:
     """A data set on disk.
 
     Attributes:
         root: its folder.
-        annotations: every labelled person of every side.
+        annotations: every labelled person of every split.
         taxonomy: the data set's own action ids.
-        published: the side of each ``video_id`` in the data set's own files; NaN where they do not say.
-        domains: ``"real"`` or ``"simulated"`` for each ``video_id``, where the data set tells.
+        published: the split of each ``video_id`` in the data set's own files; NaN where they do not say.
+        footage: ``"real"`` or ``"simulated"`` for each ``video_id``, where the data set tells.
         stamp: what ``frame_stamp`` counts: frames from 1, or seconds.
         start: the second at which stored frames begin.
         cut: whether videos are clips cut from source videos, which their names then tell.
@@ -43,7 +44,7 @@ class Tree:
     annotations: pd.DataFrame
     taxonomy: Taxonomy
     published: pd.Series
-    domains: pd.Series | None
+    footage: pd.Series | None
     stamp: Stamp
     start: float
     cut: bool
@@ -57,7 +58,7 @@ class Tree:
         ids = pd.Series(sorted(self.annotations.video_id.unique()), dtype=object)
         return pd.Series((source_videos(ids) if self.cut else ids).to_numpy(), index=ids.to_numpy(), dtype=object)
 
-    def split(self, options: TreeOptions) -> Split:
+    def split(self, options: FileOptions) -> Division:
         """The division that the options ask for."""
         if options.scheme not in SCHEMES:
             if not Path(options.scheme).is_file():
@@ -67,7 +68,7 @@ class Tree:
             options.scheme,
             self.annotations,
             sources=self.sources,
-            domains=self.domains,
+            footage=self.footage,
             published=self.published,
             seed=options.split_seed,
             folds=options.folds,
@@ -92,11 +93,11 @@ def find_table(root: Path, *names: str) -> Path | None:
     return next((path for path in places if path.is_file()), None)
 
 
-def published_sides(tables: dict[str, pd.DataFrame]) -> pd.Series:
-    """The side of each ``video_id`` from one annotation table per side.
+def published_splits(tables: dict[Split, pd.DataFrame]) -> pd.Series:
+    """The split of each ``video_id`` from one annotation table per split.
 
     Raises:
-        InputError: if a clip is on two sides.
+        InputError: if a clip is in two splits.
     """
-    clips = {side: tuple(sorted(tables[side].video_id.unique())) if side in tables else () for side in SIDES}
-    return Split("published", clips).sides
+    clips = {split: tuple(sorted(tables[split].video_id.unique())) if split in tables else () for split in SPLITS}
+    return Division("published", clips).splits

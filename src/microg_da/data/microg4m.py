@@ -18,12 +18,12 @@ from microg_da.data.annotations import (
     source_videos,
 )
 from microg_da.data.ava import read_predicted_boxes
-from microg_da.data.dataset_files import Tree, find_table, published_sides
+from microg_da.data.dataset_files import DatasetFiles, find_table, published_splits
 from microg_da.data.frames import VideoFiles, find_videos
-from microg_da.data.options import TreeOptions
-from microg_da.data.splits import SIDES
+from microg_da.data.options import FileOptions
 from microg_da.errors import InputError
 from microg_da.taxonomy import get_taxonomy
+from microg_da.types import SPLITS, Split
 
 # The six films; the other 42 source videos are recordings of missions. Only used where no actions.csv tells.
 FILMS = frozenset({"Apollo13", "Gravity", "ISS", "Interstellar", "TheMartian", "TheWanderingEarthII"})
@@ -31,25 +31,25 @@ FILMS = frozenset({"Apollo13", "Gravity", "ISS", "Interstellar", "TheMartian", "
 DECIMALS = 3
 
 
-def read_tree(root: Path, options: TreeOptions, *, check_boxes: bool = True) -> Tree:
+def read_microg4m(root: Path, options: FileOptions, *, check_boxes: bool = True) -> DatasetFiles:
     """Find MicroG-4M's tables in a folder.
 
     Three layouts are understood: the training tree (``annotations/ava_{train,val,test}.csv``), the table of all
-    clips with the evaluated sides beside it (``ava_format_with_header.csv``, ``ava_{val,test}_gt.csv``), and the
+    clips with the evaluated splits next to it (``ava_format_with_header.csv``, ``ava_{val,test}_gt.csv``), and the
     release (``annotation_files/actions.csv`` and ``bounding_boxes.csv``, ``videos/``), whose boxes are in pixels and
-    which names no sides.
+    which names no splits.
     """
     read = partial(read_annotations, taxonomy=get_taxonomy("microg50"), check_boxes=check_boxes)
-    paths = {side: find_table(root, f"ava_{side}.csv", f"ava_{side}_gt.csv", f"{side}.csv") for side in SIDES}
-    sides = {side: read(path) for side, path in paths.items() if path}
+    paths = {split: find_table(root, f"ava_{split}.csv", f"ava_{split}_gt.csv", f"{split}.csv") for split in SPLITS}
+    tables = {split: read(path) for split, path in paths.items() if path}
     actions = _actions(root)
-    annotations = _annotations(root, read, sides, actions)
-    return Tree(
+    annotations = _annotations(root, read, tables, actions)
+    return DatasetFiles(
         root=root,
         annotations=annotations,
         taxonomy=get_taxonomy("microg50"),
-        published=_published(annotations, sides),
-        domains=_domains(annotations, actions),
+        published=_published(annotations, tables),
+        footage=_footage(annotations, actions),
         stamp="frames",
         start=0.0,
         cut=True,
@@ -94,19 +94,19 @@ def clip_sizes(videos: VideoFiles, video_ids: list[str]) -> pd.DataFrame:
 
 
 def _annotations(
-    root: Path, read: Callable[[Path], pd.DataFrame], sides: dict[str, pd.DataFrame], actions: pd.DataFrame | None
+    root: Path, read: Callable[[Path], pd.DataFrame], tables: dict[Split, pd.DataFrame], actions: pd.DataFrame | None
 ) -> pd.DataFrame:
     """All labelled boxes, from whichever tables there are."""
     whole = find_table(root, "ava_format_with_header.csv", "ava_with_head.csv")
     if whole:
         return read(whole)
     boxes = find_table(root, "bounding_boxes.csv")
-    if actions is not None and boxes and "train" not in sides:
+    if actions is not None and boxes and "train" not in tables:
         people = read_person_boxes(boxes)
         sizes = clip_sizes(VideoFiles(find_videos(root / "videos")), sorted(set(people.video_id)))
         return keyframe_annotations(actions, people, sizes)
-    if sides:
-        return pd.concat(sides.values(), ignore_index=True)
+    if tables:
+        return pd.concat(tables.values(), ignore_index=True)
     raise InputError(
         f"{root}: no MicroG-4M tables there. Expected annotations/ava_train.csv, ava_format_with_header.csv, "
         f"or the release's annotation_files/actions.csv and bounding_boxes.csv, in this folder or in annotations/."
@@ -118,17 +118,17 @@ def _actions(root: Path) -> pd.DataFrame | None:
     return read_actions(path) if path else None
 
 
-def _published(annotations: pd.DataFrame, sides: dict[str, pd.DataFrame]) -> pd.Series:
+def _published(annotations: pd.DataFrame, tables: dict[Split, pd.DataFrame]) -> pd.Series:
     ids = annotations.video_id.unique()
-    if not sides:
+    if not tables:
         return pd.Series(np.nan, index=ids, dtype=object)
-    named = published_sides(sides)
+    named = published_splits(tables)
     # The authors publish the ground truth of val and test only: the rest is train.
-    rest = "train" if {"val", "test"} <= set(sides) and "train" not in sides else np.nan
+    rest = "train" if {"val", "test"} <= set(tables) and "train" not in tables else np.nan
     return named.reindex(ids, fill_value=rest)
 
 
-def _domains(annotations: pd.DataFrame, actions: pd.DataFrame | None) -> pd.Series:
+def _footage(annotations: pd.DataFrame, actions: pd.DataFrame | None) -> pd.Series:
     if actions is not None:
         return actions.drop_duplicates("video_id").set_index("video_id").domain
     ids = pd.Series(annotations.video_id.unique(), dtype=object)

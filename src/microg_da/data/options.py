@@ -8,8 +8,9 @@ from typing import Any, ClassVar
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from microg_da.data import DATA
+from microg_da.data import DATA, DRAWN
 from microg_da.errors import InputError, first_line, unknown_name
+from microg_da.types import FOOTAGE
 
 
 @dataclass(frozen=True)
@@ -26,9 +27,18 @@ class Source:
     path: str
     options: dict[str, str] = field(default_factory=dict)
 
+    @property
+    def is_drawn(self) -> bool:
+        """Whether clips are drawn by the simulator, not read from files."""
+        return self.kind == DRAWN
+
     def __str__(self) -> str:
         options = "&".join(f"{key}={value}" for key, value in self.options.items())
         return f"{self.kind}:{self.path}" + (f"?{options}" if options else "")
+
+
+_EARLIER_NAMES = {"domain": "footage"}
+"""Options that had another name in earlier versions, and still may."""
 
 
 def parse_source(text: str) -> Source:
@@ -51,6 +61,8 @@ def parse_source(text: str) -> Source:
         key, equals, value = pair.partition("=")
         if not key or not equals:
             raise InputError(f"{text!r}: {pair!r} is not key=value; options are written ?key=value&key=value")
+        if kind != DRAWN:
+            key = _EARLIER_NAMES.get(key, key)
         if key in options:
             raise InputError(f"{text!r}: option {key!r} is given twice")
         options[key] = value
@@ -58,7 +70,7 @@ def parse_source(text: str) -> Source:
 
 
 @dataclass
-class TreeOptions:
+class FileOptions:
     """What may follow ``?`` in a SOURCE that is read from files.
 
     Attributes:
@@ -66,7 +78,7 @@ class TreeOptions:
         fold: the fold or film that tests, for the schemes that have folds.
         folds: how many folds.
         split_seed: seed of the stratification.
-        domain: ``real``, ``simulated`` or ``all``.
+        footage: ``real``, ``simulated`` or ``all``.
         boxes: ``ground-truth``, or ``detected`` for the boxes of a person detector.
         score_threshold: detected boxes below it are left out.
         decode: ``frames`` for folders of JPEG, ``video`` for video files, ``auto`` for what is there.
@@ -84,7 +96,7 @@ class TreeOptions:
     fold: str | None = None
     folds: int = 5
     split_seed: int = 0
-    domain: str = "all"
+    footage: str = "all"
     boxes: str = "ground-truth"
     score_threshold: float = 0.8
     decode: str = "auto"
@@ -98,7 +110,7 @@ class TreeOptions:
     test_side: int | None = None
 
     CHOICES: ClassVar[dict[str, tuple[str, ...]]] = {
-        "domain": ("all", "real", "simulated"),
+        "footage": ("all", *FOOTAGE),
         "boxes": ("ground-truth", "detected"),
         "decode": ("auto", "frames", "video"),
         "stamp": ("auto", "frames", "seconds"),
@@ -107,25 +119,28 @@ class TreeOptions:
     }
 
 
-def parse_options(values: dict[str, Any], where: str) -> TreeOptions:
+def parse_options(values: dict[str, Any], where: str) -> FileOptions:
     """Options from text or typed values.
 
     Raises:
         InputError: for an unknown option or an impossible value, naming it and the valid ones.
     """
-    names = [each.name for each in fields(TreeOptions)]
+    names = [each.name for each in fields(FileOptions)]
+    for earlier, name in _EARLIER_NAMES.items():
+        if earlier in values:
+            values = {name: values[earlier], **{key: value for key, value in values.items() if key != earlier}}
     for name in values:
         if name == "flip":
             raise InputError(f"{where}: flip is not an option of a SOURCE. Set augment.flip={values[name]} instead.")
         if name not in names:
             raise unknown_name("option", name, names, where)
     try:
-        options = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(TreeOptions), values))
+        options = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(FileOptions), values))
     except OmegaConfBaseException as error:
         key = str(error.key)
         raise InputError(f"{where}: {key}={values.get(key)!r}: {first_line(error)}") from error
-    assert isinstance(options, TreeOptions)
-    for name, choices in TreeOptions.CHOICES.items():
+    assert isinstance(options, FileOptions)
+    for name, choices in FileOptions.CHOICES.items():
         if getattr(options, name) not in choices:
             raise unknown_name(f"value of {name}", getattr(options, name), choices, where)
     return options

@@ -1,4 +1,4 @@
-"""From MicroG-4M as released to a training tree: frames as JPEG, one keyframe per person, sides, frame lists."""
+"""From MicroG-4M as released to a training tree: frames as JPEG, one keyframe per person, splits, frame lists."""
 
 from __future__ import annotations
 
@@ -14,13 +14,14 @@ import numpy as np
 import pandas as pd
 
 from microg_da.data.annotations import write_annotations
-from microg_da.data.dataset_files import Tree
+from microg_da.data.dataset_files import DatasetFiles
 from microg_da.data.frames import VideoFiles, find_videos
-from microg_da.data.options import TreeOptions
-from microg_da.data.splits import SIDES, Split, write_split
+from microg_da.data.options import FileOptions
+from microg_da.data.splits import Division, write_split
 from microg_da.errors import InputError
 from microg_da.files import replacing
 from microg_da.terminal import message_console, progress_bar
+from microg_da.types import SPLITS, Split
 
 JPEG_QUALITY = 95
 _PARTIAL = ".partial-"
@@ -31,21 +32,21 @@ class Prepared:
     """What :func:`prepare` did.
 
     Attributes:
-        split: the division of the clips.
+        division: which clips train, validate and test.
         extracted: clips whose frames were written.
         present: clips whose frames were there already.
         skipped: clips that could not be read, and why; they are in no table.
     """
 
-    split: Split
+    division: Division
     extracted: int
     present: int
     skipped: dict[str, str]
 
 
 def prepare(
-    tree: Tree,
-    options: TreeOptions,
+    files: DatasetFiles,
+    options: FileOptions,
     out: str | Path,
     *,
     jobs: int | None = None,
@@ -57,7 +58,7 @@ def prepare(
     interrupted goes on where it stopped, and a tree that has tables is complete.
 
     Args:
-        tree: MicroG-4M as released, from :func:`microg_da.data.sources.read_tree`.
+        files: MicroG-4M as released, from :func:`microg_da.data.sources.read_tree`.
         options: how to divide it, and whether to skip clips that cannot be read.
         out: the folder of the training tree.
         jobs: how many videos are decoded at once; None for the number of cores.
@@ -67,9 +68,9 @@ def prepare(
         InputError: if a video is missing or damaged and ``on_error`` is ``raise``, or ``out`` cannot be written.
     """
     out = Path(out)
-    split = tree.split(options)
-    videos = VideoFiles(find_videos(tree.root / "videos"))
-    clips = sorted(set(tree.annotations.video_id))
+    division = files.split(options)
+    videos = VideoFiles(find_videos(files.root / "videos"))
+    clips = sorted(set(files.annotations.video_id))
     frames = out / "frames"
     _make_folder(frames)
     skipped = videos.missing(clips)
@@ -81,8 +82,8 @@ def prepare(
         if options.on_error == "raise":
             raise error
         skipped[clip] = str(error)
-    _write_tables(tree, split, out, skipped)
-    return Prepared(split, len(clips) - len(skipped) - present, present, skipped)
+    _write_tables(files, division, out, skipped)
+    return Prepared(division, len(clips) - len(skipped) - present, present, skipped)
 
 
 def extract_frames(videos: VideoFiles, clip: str, frames: Path) -> None:
@@ -134,20 +135,20 @@ def _extract_all(
             pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _write_tables(tree: Tree, split: Split, out: Path, skipped: dict[str, str]) -> None:
-    annotations = tree.annotations[~tree.annotations.video_id.isin(skipped)]
-    side = annotations.video_id.map(split.sides)
-    for name in SIDES:
-        _write_frame_list(out, name, sorted(set(annotations.video_id[side == name])))
-        write_annotations(annotations[side == name], out / "annotations" / f"ava_{name}.csv", header=False)
-    write_split(split, out / "annotations" / "split.json")
-    if tree.actions is not None:
-        actions = tree.actions.rename(columns={"domain": "movie_or_real", "action_id": "action"})
+def _write_tables(files: DatasetFiles, division: Division, out: Path, skipped: dict[str, str]) -> None:
+    annotations = files.annotations[~files.annotations.video_id.isin(skipped)]
+    split = annotations.video_id.map(division.splits)
+    for name in SPLITS:
+        _write_frame_list(out, name, sorted(set(annotations.video_id[split == name])))
+        write_annotations(annotations[split == name], out / "annotations" / f"ava_{name}.csv", header=False)
+    write_split(division, out / "annotations" / "split.json")
+    if files.actions is not None:
+        actions = files.actions.rename(columns={"domain": "movie_or_real", "action_id": "action"})
         actions["movie_or_real"] = actions.movie_or_real.map({"real": "r", "simulated": "m"})
         _write_csv(actions, out / "annotations" / "actions.csv")
 
 
-def _write_frame_list(out: Path, side: str, clips: list[str]) -> None:
+def _write_frame_list(out: Path, split: Split, clips: list[str]) -> None:
     """PySlowFast's list of every frame: one space between columns, an empty label."""
     rows = [
         (clip, clip, number, f"{clip}/{path.name}", "")
@@ -155,7 +156,7 @@ def _write_frame_list(out: Path, side: str, clips: list[str]) -> None:
         for number, path in enumerate(sorted((out / "frames" / clip).iterdir()))
     ]
     columns = ["original_video_id", "video_id", "frame_id", "path", "labels"]
-    _write_csv(pd.DataFrame(rows, columns=columns), out / "frame_lists" / f"{side}.csv", sep=" ")
+    _write_csv(pd.DataFrame(rows, columns=columns), out / "frame_lists" / f"{split}.csv", sep=" ")
 
 
 def _write_csv(table: pd.DataFrame, path: Path, sep: str = ",") -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +13,13 @@ import pandas as pd
 from microg_da.data import DATA
 from microg_da.data.annotations import BOX, KEYFRAME
 from microg_da.data.dataset import ClipDataset, Timing, multi_hot
-from microg_da.data.dataset_files import Tree
-from microg_da.data.options import Source, TreeOptions, parse_options, parse_source
-from microg_da.data.splits import SIDES, Split
+from microg_da.data.dataset_files import DatasetFiles
+from microg_da.data.options import FileOptions, Source, parse_options, parse_source
+from microg_da.data.splits import Division
 from microg_da.errors import InputError, unknown_name
 from microg_da.taxonomy import Taxonomy, get_taxonomy, transfer
 from microg_da.transforms.view import PUBLISHED_SCALE, TEST_SIDE, RandomViews, WholeViews
+from microg_da.types import SPLITS, Clip, ClipSource, Split
 
 _log = logging.getLogger(__name__)
 
@@ -26,7 +27,7 @@ _log = logging.getLogger(__name__)
 def open_source(
     source: str,
     *,
-    split: str,
+    split: Split,
     taxonomy: Taxonomy | str,
     num_frames: int,
     sampling_rate: int,
@@ -35,12 +36,13 @@ def open_source(
     train: bool,
     seed: int = 0,
     scale: Sequence[float] = PUBLISHED_SCALE,
+    check_length: Callable[[int | None], None] | None = None,
     **options: Any,
-) -> Any:
+) -> ClipSource[Clip]:
     """Open one split of a data source.
 
     Args:
-        source: e.g. ``synthetic:earth``, ``microg4m:ROOT?domain=simulated``.
+        source: e.g. ``synthetic:earth``, ``microg4m:ROOT?footage=simulated``.
         split: ``train``, ``val`` or ``test``.
         taxonomy: the classes, in the order of the label columns.
         num_frames: T, frames in a window.
@@ -51,17 +53,20 @@ def open_source(
         seed: of everything random.
         scale: range of the zoom of training views, for data that is decoded; see
             :class:`~microg_da.transforms.view.RandomViews`.
-        options: as after ``?``, which prevails; see :class:`microg_da.data.options.TreeOptions`.
+        check_length: called with the number of frames of the shortest clip, or None if it is not known, before clips
+            are drawn; it may refuse the data.
+        options: as after ``?``, which prevails; see :class:`microg_da.data.options.FileOptions`.
 
     Returns:
-        A data set of :class:`~microg_da.types.Clip` with ``annotations()``, ``keys`` and ``description``.
+        The clips: :class:`~microg_da.types.LabelledClip` if they are asked for with labels, else
+        :class:`~microg_da.types.Clip`.
 
     Raises:
         InputError: if the source, an option or the data is wrong.
     """
     parsed = parse_source(source)
-    if split not in SIDES:
-        raise unknown_name("split", split, SIDES)
+    if split not in SPLITS:
+        raise unknown_name("split", split, SPLITS)
     request: dict[str, Any] = {
         "split": split,
         "taxonomy": get_taxonomy(taxonomy),
@@ -72,18 +77,24 @@ def open_source(
         "train": train,
     }
     chosen = {**options, **parsed.options}
-    if parsed.kind == "synthetic":
-        return DATA.load("synthetic")(parsed.path, **request, **{"seed": seed, **chosen})
-    return open_tree(parsed, **request, seed=seed, scale=scale, options=chosen)
+    if parsed.is_drawn:
+        open_split: Callable[..., ClipSource[Clip]] = DATA.load(parsed.kind)
+        return open_split(parsed.path, **request, check_length=check_length, **{"seed": seed, **chosen})
+    dataset = open_files(parsed, **request, seed=seed, scale=scale, options=chosen)
+    if check_length is not None:
+        check_length(dataset.shortest_clip())
+    return dataset
 
 
-def read_tree(
+def read_dataset_files(
     source: str | Source, options: dict[str, Any] | None = None, *, check_boxes: bool = True
-) -> tuple[Tree, TreeOptions]:
+) -> tuple[DatasetFiles, FileOptions]:
     """The tables of a source that is read from files.
 
     Args:
         source: e.g. ``microg4m:ROOT``.
+        check_length: called with the number of frames of the shortest clip, or None if it is not known, before clips
+            are drawn; it may refuse the data.
         options: as after ``?``, which prevails.
         check_boxes: False to let impossible boxes through, for an audit to count.
 
@@ -91,7 +102,7 @@ def read_tree(
         InputError: if it is not one, its folder does not exist, or the data is wrong.
     """
     parsed = parse_source(source) if isinstance(source, str) else source
-    if parsed.kind == "synthetic":
+    if parsed.is_drawn:
         raise InputError(f"{parsed}: the synthetic data is drawn, not read; give ava:PATH or microg4m:PATH")
     chosen = parse_options({**(options or {}), **parsed.options}, where=str(parsed))
     root = Path(parsed.path).expanduser()
@@ -100,10 +111,10 @@ def read_tree(
     return DATA.load(parsed.kind)(root, chosen, check_boxes=check_boxes), chosen
 
 
-def open_tree(
+def open_files(
     source: Source,
     *,
-    split: str,
+    split: Split,
     taxonomy: Taxonomy,
     num_frames: int,
     sampling_rate: int,
@@ -115,11 +126,11 @@ def open_tree(
     options: dict[str, Any],
 ) -> ClipDataset:
     """Clips read from files; see :func:`open_source`."""
-    tree, chosen = read_tree(source, options)
-    division = tree.split(chosen)
-    annotations = _select(tree, division, split, chosen, source)
-    people, labels = _people(tree, annotations, split, chosen, taxonomy, labelled=labelled)
-    frames = tree.frames(chosen.decode)
+    files, chosen = read_dataset_files(source, options)
+    division = files.split(chosen)
+    annotations = _select(files, division, split, chosen, source)
+    people, labels = _people(files, annotations, split, chosen, taxonomy, labelled=labelled)
+    frames = files.frames(chosen.decode)
     left_out = _check_frames(frames.missing(sorted(set(people.video_id))), chosen, source)
     readable = ~people.video_id.isin(left_out).to_numpy()
     people, labels = people[readable], None if labels is None else labels[readable]
@@ -133,7 +144,7 @@ def open_tree(
         people,
         labels,
         frames=frames,
-        timing=Timing(tree.stamp, tree.start, chosen.fps, late=chosen.window == "published"),
+        timing=Timing(files.stamp, files.start, chosen.fps, late=chosen.window == "published"),
         num_frames=num_frames,
         sampling_rate=sampling_rate,
         views=crops or whole,
@@ -142,29 +153,37 @@ def open_tree(
         skip=chosen.on_error == "skip",
         ground_truth=ground_truth.reset_index(drop=True),
         description=_describe(source, split, division, people),
-        warnings=_warnings(tree, division, taxonomy),
+        warnings=_warnings(files, division, taxonomy),
         split_hash=division.hash,
         left_out=left_out,
     )
 
 
-def _select(tree: Tree, division: Split, split: str, options: TreeOptions, source: Source) -> pd.DataFrame:
-    """The annotations of one side and domain."""
-    chosen = tree.annotations[tree.annotations.video_id.isin(division.clips[split])]
-    if options.domain != "all":
-        if tree.domains is None:
-            raise InputError(f"{source}: domain={options.domain}, but this data does not say which clips are real")
-        chosen = chosen[chosen.video_id.map(tree.domains) == options.domain]
+def _select(
+    files: DatasetFiles, division: Division, split: Split, options: FileOptions, source: Source
+) -> pd.DataFrame:
+    """The annotations of one split and footage."""
+    chosen = files.annotations[files.annotations.video_id.isin(division.clips[split])]
+    if options.footage != "all":
+        if files.footage is None:
+            raise InputError(f"{source}: footage={options.footage}, but this data does not say which clips are real")
+        chosen = chosen[chosen.video_id.map(files.footage) == options.footage]
     if chosen.empty:
-        domain = "" if options.domain == "all" else f" with domain={options.domain}"
+        footage = "" if options.footage == "all" else f" with footage={options.footage}"
         raise InputError(
-            f"{source}: the {split} split of scheme {division.scheme!r} has no clip{domain}. Choose another."
+            f"{source}: the {split} split of scheme {division.scheme!r} has no clip{footage}. Choose another."
         )
     return chosen.reset_index(drop=True)
 
 
 def _people(
-    tree: Tree, annotations: pd.DataFrame, split: str, options: TreeOptions, taxonomy: Taxonomy, *, labelled: bool
+    files: DatasetFiles,
+    annotations: pd.DataFrame,
+    split: Split,
+    options: FileOptions,
+    taxonomy: Taxonomy,
+    *,
+    labelled: bool,
 ) -> tuple[pd.DataFrame, np.ndarray | None]:
     """The boxes that clips carry, and their labels if they are asked for."""
     if options.boxes == "detected":
@@ -173,7 +192,7 @@ def _people(
                 "boxes=detected: detected boxes have no labels, so that a model cannot be trained on them as a "
                 "labelled source. Use boxes=ground-truth there."
             )
-        found = tree.read_detected()
+        found = files.read_detected()
         found = found[(found.score >= options.score_threshold) & found.video_id.isin(annotations.video_id)]
         if found.empty:
             raise InputError(f"boxes=detected: no box of the {split} split scores {options.score_threshold:g} or more")
@@ -184,14 +203,14 @@ def _people(
     return people, labels if labelled else None
 
 
-def _check_frames(missing: dict[str, str], options: TreeOptions, source: Source) -> dict[str, str]:
+def _check_frames(missing: dict[str, str], options: FileOptions, source: Source) -> dict[str, str]:
     if missing and options.on_error == "raise":
         first = next(iter(missing.values()))
         raise InputError(f"{first} ({len(missing)} videos of {source} are missing; on_error=skip goes on without them)")
     return missing
 
 
-def _describe(source: Source, split: str, division: Split, people: pd.DataFrame) -> str:
+def _describe(source: Source, split: Split, division: Division, people: pd.DataFrame) -> str:
     keyframes = people[KEYFRAME].drop_duplicates()
     return (
         f"{source}, {split} of scheme {division.scheme} ({division.hash}): {keyframes.video_id.nunique():,} videos, "
@@ -199,14 +218,14 @@ def _describe(source: Source, split: str, division: Split, people: pd.DataFrame)
     )
 
 
-def _warnings(tree: Tree, division: Split, taxonomy: Taxonomy) -> tuple[str, ...]:
-    lines = [*tree.notes]
-    if leak := division.leak_warning(tree.sources):
+def _warnings(files: DatasetFiles, division: Division, taxonomy: Taxonomy) -> tuple[str, ...]:
+    lines = [*files.notes]
+    if leak := division.leak_warning(files.sources):
         lines.append(leak)
         if leak not in _warned:
             _warned.add(leak)
             _log.warning(leak)
-    changed = transfer(tree.taxonomy, taxonomy).changed
+    changed = transfer(files.taxonomy, taxonomy).changed
     if changed:
         lines.append(
             f"action ids {', '.join(map(str, changed))} mean something else in the data than in {taxonomy.name}"

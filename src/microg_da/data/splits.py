@@ -1,8 +1,8 @@
-"""Which clips train, validate and test: as published, or with every source video on one side only.
+"""Which clips train, validate and test: as published, or with every source video in one split only.
 
 MicroG-4M's published 7:1:2 split shuffles clips, so that every test clip has neighbours from the same source
 video in train. The ``by-source`` schemes never divide a source video; among the splits that do not, they look for
-the one in which classes and domains are spread most nearly as in the whole (see :func:`stratify_groups`).
+the one in which classes and footage are spread most nearly as in the whole (see :func:`stratify_groups`).
 """
 
 from __future__ import annotations
@@ -21,50 +21,51 @@ from microg_da.data.annotations import source_videos
 from microg_da.data.stratify import stratify_groups
 from microg_da.errors import InputError
 from microg_da.files import write_json
+from microg_da.types import SPLITS, Split
 
-SIDES = ("train", "val", "test")
 FRACTIONS = (0.7, 0.1, 0.2)
+EVALUATED: tuple[Split, ...] = ("val", "test")
 
 
 @dataclass(frozen=True)
-class Split:
+class Division:
     """A division of clips into train, val and test.
 
     Attributes:
         scheme: the name of the scheme that made it.
-        clips: for each side its clips' ``video_id``, sorted.
+        clips: for each split its clips' ``video_id``, sorted.
         settings: what the scheme was given: ``seed``, ``fold``, …
     """
 
     scheme: str
-    clips: dict[str, tuple[str, ...]]
+    clips: dict[Split, tuple[str, ...]]
     settings: dict[str, object] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        sides = pd.Series([side for side in SIDES for _ in self.clips[side]], dtype=object)
-        ids = pd.Series([clip for side in SIDES for clip in self.clips[side]], dtype=object)
+        splits = pd.Series([split for split in SPLITS for _ in self.clips[split]], dtype=object)
+        ids = pd.Series([clip for split in SPLITS for clip in self.clips[split]], dtype=object)
         twice = ids[ids.duplicated()]
         if len(twice):
-            both = ", ".join(sides[ids == twice.iloc[0]])
+            both = ", ".join(splits[ids == twice.iloc[0]])
             raise InputError(
-                f"split {self.scheme!r}: {twice.nunique()} clips are in more than one side, e.g. {twice.iloc[0]} in "
+                f"split {self.scheme!r}: {twice.nunique()} clips are in more than one part, e.g. {twice.iloc[0]} in "
                 f"{both}. A clip may train or test, not both: remove it from one list."
             )
 
     @property
     def hash(self) -> str:
         """Twelve hexadecimal digits that only this division of clips has, whatever made it."""
-        text = json.dumps({side: list(self.clips[side]) for side in SIDES}, ensure_ascii=False)
+        text = json.dumps({split: list(self.clips[split]) for split in SPLITS}, ensure_ascii=False)
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
     @property
-    def sides(self) -> pd.Series:
-        """The side of every clip, indexed by ``video_id``."""
-        pairs = {clip: side for side in SIDES for clip in self.clips[side]}
-        return pd.Series(pairs, name="side", dtype=object)
+    def splits(self) -> pd.Series:
+        """The split of every clip, indexed by ``video_id``."""
+        pairs = {clip: split for split in SPLITS for clip in self.clips[split]}
+        return pd.Series(pairs, name="split", dtype=object)
 
-    def shared_source_videos(self, evaluated: str, sources: pd.Series) -> Shared:
-        """What the side ``evaluated`` has in common with train.
+    def shared_source_videos(self, evaluated: Split, sources: pd.Series) -> Shared:
+        """What the split ``evaluated`` has in common with train.
 
         Args:
             evaluated: ``"val"`` or ``"test"``.
@@ -76,8 +77,8 @@ class Split:
         return Shared(evaluated, known.nunique(), clips.nunique(), len(known), len(clips))
 
     def leak_warning(self, sources: pd.Series) -> str | None:
-        """One line if a side that is evaluated shares source videos with train, else None."""
-        shared = [self.shared_source_videos(side, sources) for side in ("val", "test")]
+        """One line if a split that is evaluated shares source videos with train, else None."""
+        shared = [self.shared_source_videos(split, sources) for split in EVALUATED]
         leaks = [str(each) for each in shared if each.clips]
         if not leaks:
             return None
@@ -86,9 +87,9 @@ class Split:
 
 @dataclass(frozen=True)
 class Shared:
-    """How much of an evaluated side comes from source videos that train sees too."""
+    """How much of an evaluated split comes from source videos that train sees too."""
 
-    side: str
+    split: Split
     source_videos: int
     of_source_videos: int
     clips: int
@@ -96,7 +97,7 @@ class Shared:
 
     def __str__(self) -> str:
         return (
-            f"{self.side} {self.clips} of {self.of_clips} clips "
+            f"{self.split} {self.clips} of {self.of_clips} clips "
             f"({self.source_videos} of {self.of_source_videos} source videos)"
         )
 
@@ -106,20 +107,20 @@ def make_split(
     annotations: pd.DataFrame,
     *,
     sources: pd.Series | None = None,
-    domains: pd.Series | None = None,
+    footage: pd.Series | None = None,
     published: pd.Series | None = None,
     seed: int = 0,
     folds: int = 5,
     fold: str | int | None = None,
-) -> Split:
+) -> Division:
     """Divide the clips of an annotation table.
 
     Args:
         scheme: one of :data:`microg_da.data.SCHEMES`.
         annotations: one row per label, with ``video_id`` and ``action_id``.
         sources: the source video of each ``video_id``; None for the text before its last ``_``.
-        domains: ``"real"`` or ``"simulated"`` for each ``video_id``; spread evenly where given.
-        published: the side of each ``video_id`` in the data set's own files.
+        footage: ``"real"`` or ``"simulated"`` for each ``video_id``; spread evenly where given.
+        published: the split of each ``video_id`` in the data set's own files.
         seed: breaks ties of the stratification.
         folds: how many folds ``by-source-kfold`` makes.
         fold: the fold that tests (an index from 0), or the film for ``leave-one-film-out``.
@@ -128,12 +129,12 @@ def make_split(
         InputError: if the scheme needs something that the data has not.
     """
     make = SCHEMES.load(scheme)
-    clips = _clip_table(annotations, sources, domains, published)
-    split: Split = make(clips=clips, annotations=annotations, seed=seed, folds=folds, fold=fold)
-    return split
+    clips = _clip_table(annotations, sources, footage, published)
+    division: Division = make(clips=clips, annotations=annotations, seed=seed, folds=folds, fold=fold)
+    return division
 
 
-def published(clips: pd.DataFrame, **_: object) -> Split:
+def published(clips: pd.DataFrame, **_: object) -> Division:
     """The data set's own division."""
     if clips.published.isna().any():
         missing = clips.index[clips.published.isna()]
@@ -141,62 +142,62 @@ def published(clips: pd.DataFrame, **_: object) -> Split:
             f"scheme published: {len(missing)} clips stand in no split file of the data set, e.g. {missing[0]}. "
             f"Use scheme by-source, or add them to a file under annotations/."
         )
-    return _split("published", clips.published, {})
+    return _divide("published", clips.published, {})
 
 
-def by_source(clips: pd.DataFrame, annotations: pd.DataFrame, *, seed: int, **_: object) -> Split:
+def by_source(clips: pd.DataFrame, annotations: pd.DataFrame, *, seed: int, **_: object) -> Division:
     """70 : 10 : 20 per cent of the clips, never dividing a source video."""
     parts = _stratify(clips, annotations, FRACTIONS, seed)
-    return _split("by-source", parts.map(dict(enumerate(SIDES))), {"seed": seed})
+    return _divide("by-source", parts.map(dict(enumerate(SPLITS))), {"seed": seed})
 
 
 def by_source_kfold(
     clips: pd.DataFrame, annotations: pd.DataFrame, *, seed: int, folds: int, fold: str | int | None
-) -> Split:
+) -> Division:
     """Fold ``fold`` of ``folds`` tests, the next validates, the others train."""
     test = fold_number(fold, folds)
     parts = _stratify(clips, annotations, [1 / folds] * folds, seed)
     names = dict.fromkeys(range(folds), "train") | {(test + 1) % folds: "val", test: "test"}
-    return _split("by-source-kfold", parts.map(names), {"seed": seed, "folds": folds, "fold": test})
+    return _divide("by-source-kfold", parts.map(names), {"seed": seed, "folds": folds, "fold": test})
 
 
 def leave_one_film_out(
     clips: pd.DataFrame, annotations: pd.DataFrame, *, seed: int, fold: str | int | None, **_: object
-) -> Split:
+) -> Division:
     """Film ``fold`` tests; the other source videos train, an eighth of their clips validates."""
-    films = sorted(set(clips.source_video[clips.domain == "simulated"]))
+    films = sorted(set(clips.source_video[clips.footage == "simulated"]))
     if not films:
         raise InputError("scheme leave-one-film-out: no clip of this data set is known to be simulated")
     if fold not in films:
         raise InputError(f"scheme leave-one-film-out: fold must name the film that tests, one of {films}, not {fold!r}")
     rest = clips[clips.source_video != fold]
     parts = _stratify(rest, annotations, [7 / 8, 1 / 8], seed)
-    sides = parts.map({0: "train", 1: "val"}).reindex(clips.index, fill_value="test")
-    return _split("leave-one-film-out", sides, {"seed": seed, "fold": fold})
+    splits = parts.map({0: "train", 1: "val"}).reindex(clips.index, fill_value="test")
+    return _divide("leave-one-film-out", splits, {"seed": seed, "fold": fold})
 
 
-def write_split(split: Split, path: str | Path) -> Path:
-    """Write a split as JSON, one clip a line, with its hash."""
-    value = {
-        "scheme": split.scheme,
-        "settings": split.settings,
-        "hash": split.hash,
-        **{side: list(split.clips[side]) for side in SIDES},
+def write_split(division: Division, path: str | Path) -> Path:
+    """Write a division as JSON, one clip a line, with its hash."""
+    value: dict[str, object] = {
+        "scheme": division.scheme,
+        "settings": division.settings,
+        "hash": division.hash,
+        **{split: list(division.clips[split]) for split in SPLITS},
     }
     return write_json(path, value)
 
 
-def read_split(path: str | Path) -> Split:
+def read_split(path: str | Path) -> Division:
     """Read a split file.
 
     Raises:
-        InputError: if it is not one, a clip is on two sides, or it was edited after it was made.
+        InputError: if it is not one, a clip is in two splits, or it was edited after it was made.
     """
     path = Path(path)
     try:
         value = json.loads(path.read_text(encoding="utf-8-sig"))
-        clips = {side: tuple(sorted(map(str, value[side]))) for side in SIDES}
-        split = Split(str(value["scheme"]), clips, dict(value["settings"]))
+        clips = {split: tuple(sorted(map(str, value[split]))) for split in SPLITS}
+        division = Division(str(value["scheme"]), clips, dict(value["settings"]))
         recorded = value["hash"]
     except OSError as error:
         raise InputError(f"{path}: cannot read the split file: {error.strerror or error}") from error
@@ -207,21 +208,21 @@ def read_split(path: str | Path) -> Split:
             f"{path}: not a split file ({error!r}). `python -m microg_da split` writes one: JSON with "
             f"scheme, settings, hash and the lists train, val, test."
         ) from error
-    if recorded != split.hash:
+    if recorded != division.hash:
         raise InputError(
-            f"{path}: its clips have hash {split.hash}, but the file says {recorded}: it was changed after "
+            f"{path}: its clips have hash {division.hash}, but the file says {recorded}: it was changed after "
             f"it was made. Make it again with `python -m microg_da split`, or correct the hash if the change was meant."
         )
-    return split
+    return division
 
 
-def _split(scheme: str, sides: pd.Series, settings: dict[str, object]) -> Split:
-    clips = {side: tuple(sorted(sides.index[sides == side])) for side in SIDES}
-    return Split(scheme, clips, settings)
+def _divide(scheme: str, splits: pd.Series, settings: dict[str, object]) -> Division:
+    clips = {split: tuple(sorted(splits.index[splits == split])) for split in SPLITS}
+    return Division(scheme, clips, settings)
 
 
 def hold_out(annotations: pd.DataFrame, seed: int = 0) -> tuple[str, ...]:
-    """An eighth of whole, uncut videos, stratified: to validate where a data set has no side for it."""
+    """An eighth of whole, uncut videos, stratified: to validate where a data set has no split for it."""
     videos = pd.Index(annotations.video_id.unique())
     clips = _clip_table(annotations, sources=videos.to_series())
     parts = _stratify(clips, annotations, [7 / 8, 1 / 8], seed)
@@ -231,17 +232,17 @@ def hold_out(annotations: pd.DataFrame, seed: int = 0) -> tuple[str, ...]:
 def _clip_table(
     annotations: pd.DataFrame,
     sources: pd.Series | None = None,
-    domains: pd.Series | None = None,
+    footage: pd.Series | None = None,
     published: pd.Series | None = None,
 ) -> pd.DataFrame:
-    """One row per clip: ``source_video``, ``domain`` and ``published`` side, where known."""
+    """One row per clip: ``source_video``, ``footage`` and ``published`` split, where known."""
     ids = pd.Index(np.sort(annotations.video_id.astype(object).unique()), name="video_id")
     if ids.empty:
         raise InputError("there is no clip to split: the annotation table is empty")
     return pd.DataFrame(
         {
             "source_video": source_videos(ids.to_series()) if sources is None else sources.reindex(ids),
-            "domain": None if domains is None else domains.reindex(ids),
+            "footage": None if footage is None else footage.reindex(ids),
             "published": None if published is None else published.reindex(ids),
         },
         index=ids,
@@ -253,15 +254,15 @@ def _stratify(clips: pd.DataFrame, annotations: pd.DataFrame, fractions: Sequenc
     groups, names = pd.factorize(clips.source_video, sort=True)
     if len(names) < len(fractions):
         raise InputError(
-            f"{len(names)} source videos cannot be put on {len(fractions)} sides without dividing one. "
+            f"{len(names)} source videos cannot be put into {len(fractions)} parts without dividing one. "
             f"Use scheme published, fewer folds, or more source videos."
         )
     labels = annotations.drop_duplicates(["video_id", "person_id", "action_id"])
     labels = labels[labels.video_id.isin(clips.index)]
     per_class = _counts(groups[clips.index.get_indexer(pd.Index(labels.video_id))], labels.action_id, len(names))
-    per_domain = _counts(groups, clips.domain.fillna("unknown"), len(names))
+    per_footage = _counts(groups, clips.footage.fillna("unknown"), len(names))
     size = np.bincount(groups, minlength=len(names))[:, None]
-    part_of_group = stratify_groups([size, per_domain, per_class], fractions, seed=seed)
+    part_of_group = stratify_groups([size, per_footage, per_class], fractions, seed=seed)
     return pd.Series(part_of_group[groups], index=clips.index)
 
 

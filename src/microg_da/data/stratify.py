@@ -16,7 +16,7 @@ import numpy as np
 from microg_da.errors import InputError
 
 # Exchanges look at all pairs of groups, and many small groups divide nearly as well by single moves: beyond this many,
-# only moves are tried (299 groups: 0.8 instead of 0.4 % on the wrong side, 60 times faster).
+# only moves are tried (299 groups: 0.8 instead of 0.4 % in the wrong part, 60 times faster).
 MAX_GROUPS_FOR_EXCHANGE = 100
 # Starts differ less the more groups there are: so many groups in all starts together.
 GROUPS_IN_ALL_STARTS = 5000
@@ -62,7 +62,7 @@ def split_distance(parts: np.ndarray, tables: Sequence[np.ndarray], fractions: S
     """How far a division is from proportional.
 
     For every column the total variation between its division into parts and ``fractions`` (0: proportional; the
-    share of the column that lies on the wrong side), averaged within each table and then over tables.
+    share of the column that lies in the wrong part), averaged within each table and then over tables.
     """
     shares, weights = _shares(tables)
     return _distance(np.asarray(parts), shares, weights, np.asarray(fractions, dtype=float))

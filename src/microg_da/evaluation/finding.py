@@ -7,15 +7,16 @@ because a share of noise says nothing.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any, Literal, get_args
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
 
+import numpy as np
 import pandas as pd
 
 from microg_da.data.annotations import BOX, KEYFRAME, source_videos
-from microg_da.errors import InputError
-from microg_da.evaluation.intervals import ADAPTED, SOURCE_ONLY, TARGET_SUPERVISED, Interval, Intervals
+from microg_da.evaluation.intervals import Interval, Intervals, gap_recovered
+from microg_da.types import VARIANTS, Variant
 
 FEWEST_BOXES = 100
 """A target test set with fewer boxes is small: with 50 classes it has fewer than two boxes a class."""
@@ -98,36 +99,32 @@ class Finding:
     shared_boxes: int | None
     same_data: bool
 
-    def as_dict(self) -> dict[str, object]:
-        """Plain values for JSON."""
-        return asdict(self)
-
 
 def find(
-    rows: Sequence[Mapping[str, Any]],
+    maps: Mapping[Variant, float],
+    boxes: int | None,
     intervals: Intervals | None = None,
     *,
     source: pd.DataFrame | None = None,
     target: pd.DataFrame | None = None,
 ) -> Finding:
-    """What the rows of a finished run's results say.
+    """What the scores of a finished run say.
 
     Args:
-        rows: each with ``name`` and the scores ``target``.
+        maps: target mAP of each variant of the run; NaN where it is not defined.
+        boxes: in the target test set; None if not known.
         intervals: of the same detectors; None if there are none.
         source: the annotations of the source test set; None if they are not known.
         target: those of the target test set, likewise.
     """
     shared_boxes = None if source is None or target is None else count_shared_boxes(source, target)
-    maps = {row["name"]: row["target"].get("map") for row in rows}
-    change = _difference(maps, ADAPTED, intervals.change if intervals else None)
-    gap = _difference(maps, TARGET_SUPERVISED, intervals.gap if intervals else None)
+    change = _difference(maps, "adapted", intervals.change if intervals else None)
+    gap = _difference(maps, "target_supervised", intervals.gap if intervals else None)
     absent = _absence(maps, gap)
-    boxes = next((row["target"].get("num_boxes") for row in rows), None)
     return Finding(
         change=change,
         gap=gap,
-        gap_recovered=change.value / gap.value if change and gap and absent is None else None,
+        gap_recovered=_gap_recovered(maps) if absent is None else None,
         absent=absent,
         boxes=boxes,
         few_boxes=boxes is not None and boxes < FEWEST_BOXES,
@@ -148,48 +145,23 @@ def count_shared_boxes(source: pd.DataFrame, target: pd.DataFrame) -> int:
     return len(boxes(source) & boxes(target))
 
 
-def read_finding(results: Mapping[str, Any], where: str = "results.json") -> Finding | None:
-    """The finding that a run's results hold; None if they hold none, as those of an unfinished run.
-
-    Raises:
-        InputError: if it is there and cannot be understood.
-    """
-    values = results.get("finding")
-    if values is None:
+def _difference(maps: Mapping[Variant, float], variant: Variant, interval: Interval | None) -> Difference | None:
+    if not {variant, "source_only"} <= maps.keys():
         return None
-    try:
-        found = Finding(**values | {key: _read_difference(values[key]) for key in ("change", "gap")})
-        numbers = (found.gap_recovered, found.boxes, found.source_videos, found.shared_boxes)
-        if not all(value is None or isinstance(value, (int, float)) for value in numbers):
-            raise TypeError("a figure is not a number")
-        if found.absent not in (None, *get_args(Absence)):
-            raise ValueError(f"'absent' is {found.absent!r}")
-    except (KeyError, TypeError, ValueError) as error:
-        raise InputError(f"{where}: the key 'finding' is damaged ({error}). Remove the key.") from error
-    return found
+    value = maps[variant] - maps["source_only"]
+    return None if math.isnan(value) else Difference.of(value, interval)
 
 
-def _read_difference(values: Mapping[str, Any] | None) -> Difference | None:
-    if values is None:
-        return None
-    found = Difference(**values)
-    if found.verdict not in get_args(Verdict):
-        raise ValueError(f"'verdict' is {found.verdict!r}")
-    if not all(value is None or isinstance(value, (int, float)) for value in (found.low, found.high)):
-        raise TypeError("a bound is not a number")
-    return Difference(float(found.value), found.low, found.high, found.verdict)
+def _gap_recovered(maps: Mapping[Variant, float]) -> float:
+    return float(gap_recovered(*(np.array(maps[variant]) for variant in VARIANTS)))
 
 
-def _difference(maps: Mapping[str, float | None], variant: str, interval: Interval | None) -> Difference | None:
-    after, before = maps.get(variant), maps.get(SOURCE_ONLY)
-    return None if after is None or before is None else Difference.of(after - before, interval)
-
-
-def _absence(maps: Mapping[str, float | None], gap: Difference | None) -> Absence | None:
-    for variant, reason in ((ADAPTED, "no_adaptation"), (TARGET_SUPERVISED, "no_bound")):
-        if variant not in maps:
-            return reason  # type: ignore[return-value]
-    if gap is None or maps[ADAPTED] is None:
+def _absence(maps: Mapping[Variant, float], gap: Difference | None) -> Absence | None:
+    if "adapted" not in maps:
+        return "no_adaptation"
+    if "target_supervised" not in maps:
+        return "no_bound"
+    if gap is None or math.isnan(maps["adapted"]):
         return "no_score"
     reasons: dict[Verdict, Absence] = {
         "unknown": "no_interval",

@@ -13,8 +13,8 @@ from microg_da.evaluation.classwise import divide
 from microg_da.evaluation.protocols import get_protocol, prepare
 from microg_da.evaluation.uncertainty import Resampled, cluster, cluster_names, draw, interval, weighted_scores
 from microg_da.taxonomy import Taxonomy
+from microg_da.types import VARIANTS, Variant
 
-SOURCE_ONLY, ADAPTED, TARGET_SUPERVISED = VARIANTS = ("source_only", "adapted", "target_supervised")
 RESAMPLES = 1000
 FEWEST_VIDEOS = 5
 """With fewer source videos no interval is given: so few cannot show how videos differ."""
@@ -46,7 +46,7 @@ class Intervals:
         num_videos: how many source videos were drawn from.
     """
 
-    map: dict[str, Interval]
+    map: dict[Variant, Interval]
     change: Interval | None
     gap: Interval | None
     gap_recovered: Interval | None
@@ -56,7 +56,7 @@ class Intervals:
 
 
 def paired_intervals(
-    truth: pd.DataFrame, detections: Mapping[str, pd.DataFrame], taxonomy: Taxonomy, protocol: str
+    truth: pd.DataFrame, detections: Mapping[Variant, pd.DataFrame], taxonomy: Taxonomy, protocol: str
 ) -> Intervals | None:
     """Resample the source videos of a target test set, the same ones for every variant.
 
@@ -77,14 +77,14 @@ def paired_intervals(
         return None
     maps = {variant: values.macro for variant, values in drawn.items()}
     class_change, group_change = {}, {}
-    if {SOURCE_ONLY, ADAPTED} <= drawn.keys():
-        classes = drawn[ADAPTED].per_class - drawn[SOURCE_ONLY].per_class
+    if {"source_only", "adapted"} <= drawn.keys():
+        classes = drawn["adapted"].per_class - drawn["source_only"].per_class
         class_change = {action: of_resamples(values) for action, values in zip(taxonomy.ids, classes.T, strict=True)}
         group_change = {group: of_resamples(values) for group, values in group_means(classes, taxonomy).items()}
     return Intervals(
         map={variant: of_resamples(values) for variant, values in maps.items()},
-        change=_difference(maps, ADAPTED),
-        gap=_difference(maps, TARGET_SUPERVISED),
+        change=_difference(maps, "adapted"),
+        gap=_difference(maps, "target_supervised"),
         gap_recovered=_gap_recovered(maps),
         class_change=class_change,
         group_change=group_change,
@@ -93,22 +93,22 @@ def paired_intervals(
 
 
 def resample(
-    truth: pd.DataFrame, detections: Mapping[str, pd.DataFrame], taxonomy: Taxonomy, protocol: str
-) -> dict[str, Resampled] | None:
-    """Target mAP of each detector, of the data themselves and then of each resample of source videos.
+    truth: pd.DataFrame, detections: Mapping[Variant, pd.DataFrame], taxonomy: Taxonomy, protocol: str
+) -> dict[Variant, Resampled] | None:
+    """Target mAP of each variant, of the data themselves and then of each resample of source videos.
 
     Arguments as in :func:`paired_intervals`. Resample number b holds the same source videos in every call for the
     same truth.
 
     Returns:
-        ``(1 + B,)`` mAP and ``(1 + B, C)`` AP of each detector; None if there are too few source videos.
+        ``(1 + B,)`` mAP and ``(1 + B, C)`` AP of each variant; None if there are too few source videos.
     """
     names = cluster_names(truth, "source") if len(truth) else []
     if len(names) < FEWEST_VIDEOS or not detections:
         return None
     weights = np.concatenate([np.ones((1, len(names) + 1)), draw(len(names), RESAMPLES, seed=0)])
     rules = get_protocol(protocol)
-    found = {}
+    found: dict[Variant, Resampled] = {}
     for name, table in detections.items():
         outcomes, _ = prepare(table, truth, rules, taxonomy, "logit")
         clustered = cluster(outcomes, rules.threshold("logit"), names, "source")
@@ -127,15 +127,30 @@ def group_means(values: np.ndarray, taxonomy: Taxonomy) -> dict[str, np.ndarray]
     return {group: _mean(values[:, groups == group]) for group in dict.fromkeys(taxonomy.groups)}
 
 
-def _difference(maps: dict[str, np.ndarray], variant: str) -> Interval | None:
-    return of_resamples(maps[variant] - maps[SOURCE_ONLY]) if {SOURCE_ONLY, variant} <= maps.keys() else None
+def gap_recovered(source_only: np.ndarray, adapted: np.ndarray, target_supervised: np.ndarray) -> np.ndarray:
+    """The share of the gap that an adaptation recovers: (adapted − source-only) / (target-supervised − source-only).
+
+    Args:
+        source_only: mAP, of any shape.
+        adapted: likewise.
+        target_supervised: likewise.
+
+    Returns:
+        of the same shape; NaN where the gap is not above 0.
+    """
+    gap = np.asarray(target_supervised - source_only)
+    share: np.ndarray = np.divide(adapted - source_only, gap, out=np.full(gap.shape, np.nan), where=gap > 0)
+    return share
 
 
-def _gap_recovered(maps: dict[str, np.ndarray]) -> Interval | None:
+def _difference(maps: Mapping[Variant, np.ndarray], variant: Variant) -> Interval | None:
+    return of_resamples(maps[variant] - maps["source_only"]) if {"source_only", variant} <= maps.keys() else None
+
+
+def _gap_recovered(maps: Mapping[Variant, np.ndarray]) -> Interval | None:
     if not set(VARIANTS) <= maps.keys():
         return None
-    gap = maps[TARGET_SUPERVISED] - maps[SOURCE_ONLY]
-    recovered = np.divide(maps[ADAPTED] - maps[SOURCE_ONLY], gap, out=np.full_like(gap, np.nan), where=gap > 0)
+    recovered = gap_recovered(*(maps[variant] for variant in VARIANTS))
     return None if np.isnan(recovered[0]) else of_resamples(recovered)
 
 

@@ -16,7 +16,9 @@ from torchmetrics.utilities import dim_zero_cat
 from microg_da.data.annotations import BOX, KEYFRAME
 from microg_da.data.score_kinds import ScoreKind
 from microg_da.errors import InputError
-from microg_da.evaluation.protocols import Scores, evaluate_part, get_protocol
+from microg_da.evaluation.checks import checked_detections, checked_ground_truth
+from microg_da.evaluation.outcomes import Outcomes
+from microg_da.evaluation.protocols import Scores, get_protocol, summarise
 from microg_da.taxonomy import Taxonomy, get_taxonomy
 
 
@@ -104,31 +106,53 @@ class DetectionMetrics(Metric):
             return self._detections()
 
     def _scores(self) -> Scores:
-        return evaluate_part(
-            self._detections(),
-            self.ground_truth,
-            protocol=self.protocol,
-            taxonomy=self.taxonomy,
-            scores=self.score_kind,
+        index, boxes, logits = self._distinct()
+        if not _possible(boxes, logits, self.score_kind):
+            checked_detections(self._detections(), self.score_kind)  # names the row
+        truth = checked_ground_truth(self.ground_truth)
+        truth = truth[truth["action_id"].isin(self.taxonomy.ids)]
+        outcomes = Outcomes.from_arrays(
+            self.keyframes,
+            index,
+            boxes,
+            logits,
+            truth,
+            self.taxonomy,
+            self.protocol.truth,
+            self.protocol.drop_duplicates,
         )
+        num_ignored = len(self.ground_truth) - len(truth)
+        return summarise(outcomes, self.protocol, self.taxonomy, self.score_kind, num_ignored)
 
     def _detections(self) -> pd.DataFrame:
         columns = len(self.taxonomy)
+        index, boxes, logits = self._distinct()
+        frames = self.keyframes.iloc[np.repeat(index, columns)].reset_index(drop=True)
+        frames[BOX] = np.repeat(boxes, columns, axis=0)
+        frames["action_id"] = np.tile(self.taxonomy.ids, len(index))
+        frames["score"] = logits.ravel()
+        frames.attrs["scores"] = self.score_kind
+        return frames
+
+    def _distinct(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """(K,) keyframe indices, (K, 4) boxes and (K, C) logits: each box once, sorted."""
         index = _array(self.keyframe_index).astype(np.int64)
         # float32 boxes are given back their decimals, so that they equal those of the table.
         boxes = _array(self.boxes, 4).astype(np.float64).round(6)
-        logits = _array(self.logits, columns).astype(np.float64)
+        logits = _array(self.logits, len(self.taxonomy)).astype(np.float64)
         order = np.lexsort((*boxes.T[::-1], index))
         key = np.column_stack([index, boxes])[order]
         first = np.ones(len(key), dtype=bool)
         first[1:] = (key[1:] != key[:-1]).any(axis=1)
         order = order[first]
-        frames = self.keyframes.iloc[np.repeat(index[order], columns)].reset_index(drop=True)
-        frames[BOX] = np.repeat(boxes[order], columns, axis=0)
-        frames["action_id"] = np.tile(self.taxonomy.ids, len(order))
-        frames["score"] = logits[order].ravel()
-        frames.attrs["scores"] = self.score_kind
-        return frames
+        return index[order], boxes[order], logits[order]
+
+
+def _possible(boxes: np.ndarray, scores: np.ndarray, kind: ScoreKind) -> bool:
+    """Whether a table of these detections would pass :func:`~microg_da.evaluation.checks.checked_detections`."""
+    low, high = (0, 1) if kind == "probability" else (-np.inf, np.inf)
+    inside = bool(((boxes >= 0) & (boxes <= 1)).all() and (boxes[:, :2] < boxes[:, 2:]).all())
+    return inside and bool((np.isfinite(scores) & (scores >= low) & (scores <= high)).all())
 
 
 def _array(state: list[Tensor] | Tensor, *width: int) -> np.ndarray:

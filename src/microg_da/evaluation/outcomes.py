@@ -48,6 +48,87 @@ class Outcomes:
     num_boxes: int
     num_duplicates: int
 
+    @classmethod
+    def from_tables(
+        cls,
+        detections: pd.DataFrame,
+        ground_truth: pd.DataFrame,
+        taxonomy: Taxonomy,
+        truth: str,
+        drop_duplicates: bool = False,
+    ) -> Outcomes:
+        """Align a table of detections with ground truth.
+
+        Args:
+            detections: table with the columns of :data:`~microg_da.data.annotations.DETECTION_COLUMNS`; action ids
+                must be of the taxonomy.
+            ground_truth: table of annotations, likewise.
+            taxonomy: names the columns.
+            truth: ``"frame"``: a box is positive for every action of anybody in its keyframe; ``"box"``: for the
+                actions of the one person it covers.
+            drop_duplicates: count a repeated row once, the first time; else as often as it stands there.
+        """
+        keyframe, keyframes, num_keyframes = number_keyframes(ground_truth, detections)
+        column = np.searchsorted(taxonomy.ids, detections["action_id"])
+        entry_keyframe = keyframe[len(ground_truth) :]
+        entry_box = _group(entry_keyframe, *(detections[name] for name in BOX))
+        rows = _rows(
+            detections[BOX].to_numpy(np.float64),
+            entry_keyframe,
+            entry_box,
+            column,
+            detections["score"].to_numpy(np.float64),
+            len(taxonomy),
+            drop_duplicates,
+        )
+        labels = _labels(ground_truth, keyframe[: len(ground_truth)], taxonomy)
+        return _outcomes(rows, labels, keyframes, num_keyframes, truth, drop_duplicates)
+
+    @classmethod
+    def from_arrays(
+        cls,
+        keyframes: pd.DataFrame,
+        keyframe: np.ndarray,
+        boxes: np.ndarray,
+        scores: np.ndarray,
+        ground_truth: pd.DataFrame,
+        taxonomy: Taxonomy,
+        truth: str,
+        drop_duplicates: bool = False,
+    ) -> Outcomes:
+        """Align dense scores with ground truth; the same as :meth:`from_tables` of the table that they would make.
+
+        That table has, box after box, a row for each class with a score.
+
+        Args:
+            keyframes: ``video_id, frame_stamp``, each keyframe once.
+            keyframe: (K,) index into ``keyframes`` of each box.
+            boxes: (K, 4) ``x1 y1 x2 y2``.
+            scores: (K, C) float; −inf where nothing is said.
+            ground_truth: as in :meth:`from_tables`.
+            taxonomy: names the columns.
+            truth: as in :meth:`from_tables`.
+            drop_duplicates: as in :meth:`from_tables`.
+        """
+        said = np.isfinite(scores)
+        named = said.any(axis=1)
+        if not named.all():
+            keyframe, boxes, scores, said = keyframe[named], boxes[named], scores[named], said[named]
+        codes, all_keyframes, num_keyframes = number_keyframes(ground_truth, keyframes.iloc[pd.unique(keyframe)])
+        number = np.empty(len(keyframes), dtype=np.int64)
+        number[pd.unique(keyframe)] = codes[len(ground_truth) :]
+        row_keyframe = number[keyframe]
+        box = _group(row_keyframe, *boxes.T)
+        if box.max(initial=-1) + 1 == len(box):
+            rows = _Rows(boxes.astype(np.float64), row_keyframe, scores.astype(np.float64), num_duplicates=0)
+        else:
+            row, column = np.nonzero(said)
+            rows = _rows(
+                boxes[row], row_keyframe[row], box[row], column, scores[row, column], len(taxonomy), drop_duplicates
+            )
+        labels = _labels(ground_truth, codes[: len(ground_truth)], taxonomy)
+        return _outcomes(rows, labels, all_keyframes, num_keyframes, truth, drop_duplicates)
+
     @property
     def support(self) -> np.ndarray:
         """(C,) labels of each class in the ground truth."""
@@ -60,44 +141,49 @@ class Outcomes:
         return len(np.unique(named[named < self.num_keyframes]))
 
 
-def lay_out(
-    detections: pd.DataFrame,
-    ground_truth: pd.DataFrame,
-    taxonomy: Taxonomy,
-    truth: str,
-    drop_duplicates: bool = False,
-) -> Outcomes:
-    """Align detections with ground truth.
+class _Rows(NamedTuple):
+    """R rows of detections: (R, 4) boxes, (R,) keyframe, (R, C) scores, and how many detections repeat another."""
 
-    Args:
-        detections: table with the columns of :data:`~microg_da.data.annotations.DETECTION_COLUMNS`; action ids
-            must be of the taxonomy.
-        ground_truth: table of annotations, likewise.
-        taxonomy: names the columns.
-        truth: ``"frame"``: a box is positive for every action of anybody in its keyframe; ``"box"``: for the
-            actions of the one person it covers.
-        drop_duplicates: count a repeated row once, the first time; else as often as it stands there.
-    """
-    keyframe, keyframes, num_keyframes = number_keyframes(ground_truth, detections)
-    label_keyframe, detection_keyframe = keyframe[: len(ground_truth)], keyframe[len(ground_truth) :]
-    label_class = np.searchsorted(taxonomy.ids, ground_truth["action_id"])
-    people = _people(ground_truth, label_keyframe, label_class, len(taxonomy))
-    boxes, row_keyframe, scores, detection_again = _rows(detections, detection_keyframe, taxonomy, drop_duplicates)
+    boxes: np.ndarray
+    keyframe: np.ndarray
+    scores: np.ndarray
+    num_duplicates: int
+
+
+class _Labels(NamedTuple):
+    """M labels: (M,) keyframe and (M,) class of each, and the people who have them."""
+
+    keyframe: np.ndarray
+    column: np.ndarray
+    people: _People
+
+
+def _labels(ground_truth: pd.DataFrame, keyframe: np.ndarray, taxonomy: Taxonomy) -> _Labels:
+    column = np.searchsorted(taxonomy.ids, ground_truth["action_id"])
+    return _Labels(keyframe, column, _people(ground_truth, keyframe, column, len(taxonomy)))
+
+
+def _outcomes(
+    rows: _Rows, labels: _Labels, keyframes: pd.DataFrame, num_keyframes: int, truth: str, drop_duplicates: bool
+) -> Outcomes:
+    boxes, row_keyframe, scores, num_duplicates = rows
+    label_keyframe, label_class, people = labels
+    num_classes = scores.shape[1]
     if drop_duplicates:
         label_keyframe, label_class = label_keyframe[~people.again], label_class[~people.again]
     pairs = overlaps(boxes, row_keyframe, people.boxes, people.keyframe)
     matched = _match_for_ap(scores, people.labels, *pairs)
     if truth == "frame":
-        in_frame = np.zeros((len(keyframes), len(taxonomy)), dtype=bool)
+        in_frame = np.zeros((len(keyframes), num_classes), dtype=bool)
         in_frame[label_keyframe, label_class] = True
         positive = in_frame[row_keyframe]
     else:
         person = assign(*pairs, len(boxes))
         missed = np.setdiff1d(np.arange(len(people.boxes)), person)
-        nobody = np.zeros((1, len(taxonomy)), dtype=bool)
+        nobody = np.zeros((1, num_classes), dtype=bool)
         positive = np.concatenate([people.labels, nobody])[np.concatenate([person, missed])]
-        scores = np.concatenate([scores, np.full((len(missed), len(taxonomy)), -np.inf)])
-        matched = np.concatenate([matched, np.zeros((len(missed), len(taxonomy)), dtype=bool)])
+        scores = np.concatenate([scores, np.full((len(missed), num_classes), -np.inf)])
+        matched = np.concatenate([matched, np.zeros((len(missed), num_classes), dtype=bool)])
         row_keyframe = np.concatenate([row_keyframe, people.keyframe[missed]])
     return Outcomes(
         scores=scores,
@@ -109,7 +195,7 @@ def lay_out(
         keyframes=keyframes,
         num_keyframes=num_keyframes,
         num_boxes=len(people.boxes),
-        num_duplicates=int(people.again.sum() + detection_again.sum()),
+        num_duplicates=int(people.again.sum()) + num_duplicates,
     )
 
 
@@ -127,7 +213,8 @@ def truth_of_boxes(boxes: pd.DataFrame, ground_truth: pd.DataFrame, taxonomy: Ta
     people = _people(ground_truth, keyframe[: len(ground_truth)], column, len(taxonomy))
     pairs = overlaps(boxes[BOX].to_numpy(np.float64), keyframe[len(ground_truth) :], people.boxes, people.keyframe)
     nobody = np.zeros((1, len(taxonomy)), dtype=bool)
-    return np.concatenate([people.labels, nobody])[assign(*pairs, len(boxes))]
+    truth: np.ndarray = np.concatenate([people.labels, nobody])[assign(*pairs, len(boxes))]
+    return truth
 
 
 class _People(NamedTuple):
@@ -152,23 +239,35 @@ def _people(ground_truth: pd.DataFrame, keyframe: np.ndarray, column: np.ndarray
 
 
 def _rows(
-    detections: pd.DataFrame, keyframe: np.ndarray, taxonomy: Taxonomy, drop_duplicates: bool
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """(R, 4) boxes, (R,) keyframes, (R, C) scores, (N,) which detections score the same box and class again.
+    boxes: np.ndarray,
+    keyframe: np.ndarray,
+    box: np.ndarray,
+    column: np.ndarray,
+    scores: np.ndarray,
+    num_classes: int,
+    drop_duplicates: bool,
+) -> _Rows:
+    """The rows of N detections, each of one class. Unless duplicates are dropped, a box scored twice makes two rows.
 
-    Unless duplicates are dropped, a box that is scored twice makes two rows.
+    Args:
+        boxes: (N, 4).
+        keyframe: (N,).
+        box: (N,) numbers of distinct boxes of distinct keyframes, in order of appearance.
+        column: (N,) classes.
+        scores: (N,).
+        num_classes: C.
+        drop_duplicates: whether only the first score of a box and class counts.
     """
-    column = np.searchsorted(taxonomy.ids, detections["action_id"])
-    row = _group(keyframe, *(detections[name] for name in BOX))
-    occurrence = _occurrence(row * len(taxonomy) + column)
+    row = box
+    occurrence = _occurrence(row * num_classes + column)
     again = occurrence > 0
     if again.any() and not drop_duplicates:
         row = _group(row, occurrence)
     first = _first_of(row)
-    scores = np.full((len(first), len(taxonomy)), -np.inf)
+    dense = np.full((len(first), num_classes), -np.inf)
     kept = ~again if drop_duplicates else slice(None)
-    scores[row[kept], column[kept]] = detections["score"].to_numpy()[kept]
-    return detections[BOX].to_numpy(np.float64)[first], keyframe[first], scores, again
+    dense[row[kept], column[kept]] = scores[kept]
+    return _Rows(boxes[first].astype(np.float64), keyframe[first], dense, int(again.sum()))
 
 
 def number_keyframes(first: pd.DataFrame, second: pd.DataFrame) -> tuple[np.ndarray, pd.DataFrame, int]:
@@ -215,7 +314,8 @@ def paired_iou(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     size = np.clip(np.minimum(a[:, 2:], b[:, 2:]) - corner, 0, None)
     intersection = size.prod(axis=1)
     union = (a[:, 2:] - a[:, :2]).prod(axis=1) + (b[:, 2:] - b[:, :2]).prod(axis=1) - intersection
-    return np.divide(intersection, union, out=np.zeros_like(intersection), where=union > 0)
+    iou: np.ndarray = np.divide(intersection, union, out=np.zeros_like(intersection), where=union > 0)
+    return iou
 
 
 def _match_for_ap(scores: np.ndarray, labels: np.ndarray, rows: np.ndarray, people: np.ndarray) -> np.ndarray:

@@ -6,6 +6,7 @@ are generally taken to mean. ``docs/evaluation.md`` says where they differ and w
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Literal
@@ -23,7 +24,7 @@ from microg_da.evaluation.checks import (
     score_kind,
     warn_if_unclear,
 )
-from microg_da.evaluation.outcomes import Outcomes, lay_out
+from microg_da.evaluation.outcomes import Outcomes
 from microg_da.taxonomy import Taxonomy, get_taxonomy
 
 MIN_SUPPORT = 5
@@ -36,7 +37,7 @@ class Protocol:
     Attributes:
         name: its name on the command line.
         summary: one line for people.
-        truth: ``"frame"`` or ``"box"``: see :func:`~microg_da.evaluation.outcomes.lay_out`.
+        truth: ``"frame"`` or ``"box"``: see :func:`microg_da.evaluation.outcomes.Outcomes.from_tables`.
         raw_threshold: True compares the score as it stands with 0.5, even if it is a logit.
         all_classes: True averages F1 and recall over every class of the taxonomy (0 where undefined), False
             over the classes that have ground truth.
@@ -132,6 +133,17 @@ class Scores:
         values = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "per_class"}
         return {**values, "per_class": self.per_class.to_dict("records")} if per_class else values
 
+    @classmethod
+    def from_dict(cls, values: Mapping[str, object]) -> Scores:
+        """What :meth:`as_dict` wrote, after JSON turned NaN into null.
+
+        Raises:
+            KeyError: if a value is missing.
+            TypeError: if a value has another type than it should.
+        """
+        figures = {field.name: _read_figure(values[field.name], str(field.type)) for field in fields(cls)[:-1]}
+        return cls(**figures, per_class=_read_classes(values["per_class"]))  # type: ignore[arg-type]
+
     def by_group(self) -> pd.DataFrame:
         """Means over the classes of each group: ``group, map, f1, recall, auroc, num_classes, support``."""
         table = self.per_class
@@ -142,6 +154,28 @@ class Scores:
         means["num_classes"] = groups["support"].agg(lambda support: int((support > 0).sum()))
         means["support"] = groups["support"].sum()
         return means.reset_index()
+
+
+def _read_figure(value: object, kind: str) -> float | int | str:
+    if kind == "float" and value is None:
+        return float("nan")
+    allowed = {"float": (int, float), "int": (int,), "str": (str,)}[kind]
+    if not isinstance(value, allowed) or isinstance(value, bool):
+        raise TypeError(f"expected {kind}, found {value!r:.60}")
+    return float(value) if kind == "float" else value
+
+
+def _read_classes(lines: object) -> pd.DataFrame:
+    """The table of classes; a column without a number comes back as None from JSON, not as NaN."""
+    if not isinstance(lines, list) or not all(isinstance(line, dict) for line in lines):
+        raise TypeError("'per_class' must be a list of objects")
+    kinds = {"ap": float, "f1": float, "recall": float, "auroc": float, "action_id": int, "support": int}
+    columns = ["action_id", "name", "group", "ap", "f1", "recall", "auroc", "support"]
+    table = pd.DataFrame(lines, columns=None if lines else columns)
+    try:
+        return table[columns].astype(kinds)
+    except ValueError as error:
+        raise TypeError(f"'per_class': {error}") from error
 
 
 def evaluate(
@@ -213,7 +247,7 @@ def prepare(
     detections = detections[detections["action_id"].isin(taxonomy.ids)]
     ground_truth = ground_truth[ground_truth["action_id"].isin(taxonomy.ids)]
     num_ignored = num_rows - len(detections) - len(ground_truth)
-    outcomes = lay_out(detections, ground_truth, taxonomy, protocol.truth, protocol.drop_duplicates)
+    outcomes = Outcomes.from_tables(detections, ground_truth, taxonomy, protocol.truth, protocol.drop_duplicates)
     return outcomes, num_ignored
 
 

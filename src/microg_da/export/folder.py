@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -17,9 +16,11 @@ from microg_da.models.backbone import MEAN, STD
 from microg_da.models.description import EXPORTED_CONFIG
 from microg_da.models.detector import ActionDetector
 from microg_da.models.weight_kinds import EXPORTED_WEIGHTS
-from microg_da.runs.detectors import TrainedDetector, describe_detector, load_run_detector, test_time_method
+from microg_da.runs.detectors import RunDetector, describe_detector, load_run_detector, test_time_method
+from microg_da.runs.layout import RunFolder
 from microg_da.taxonomy import get_taxonomy
 from microg_da.transforms.view import TEST_SIDE
+from microg_da.types import Variant
 
 ONNX_FILE = "model.onnx"
 
@@ -30,13 +31,13 @@ class ExportedRun:
 
     Attributes:
         path: the folder.
-        row: the row of the run's results whose detector it holds.
-        test_time_method: through which that row was tested, if it predicts otherwise than the weights alone do.
+        variant: which detector of the run it holds.
+        test_time_method: through which that variant was tested, if it predicts otherwise than the weights alone do.
         onnx: the ONNX file, if one was asked for.
     """
 
     path: Path
-    row: str
+    variant: Variant
     test_time_method: str | None
     onnx: OnnxFile | None
 
@@ -45,7 +46,7 @@ def export_run(
     run_folder: str | Path,
     to: str | Path,
     *,
-    row: str | None = None,
+    variant: str | None = None,
     onnx: bool = False,
     onnx_size: tuple[int, int] | None = None,
 ) -> ExportedRun:
@@ -54,48 +55,53 @@ def export_run(
     Args:
         run_folder: ``runs/<experiment>/<name>``.
         to: the folder; an earlier export in it is replaced.
-        row: ``source_only``, ``adapted`` or ``target_supervised``; None for the adapted one if there is one.
+        variant: ``source_only``, ``adapted`` or ``target_supervised``; None for the adapted one if there is one.
         onnx: also write ``model.onnx``.
         onnx_size: height and width of its frames; None for a square as large as the short side of test clips.
 
     Raises:
-        InputError: if the run has no such detector, the folder is a run's, or ONNX cannot be written.
+        InputError: if the run has no such detector, the folder holds a run, or ONNX cannot be written.
     """
-    trained = load_run_detector(run_folder, row)
+    loaded = load_run_detector(run_folder, variant)
     to = Path(to)
-    if (to / "run.json").exists() or (to.exists() and not to.is_dir()):
-        raise InputError(f"--to {to}: a folder of its own is expected, and this is a run's or a file.")
-    at_test = test_time_method(trained.run.config, trained.predictor.method)
-    content = _config(trained, at_test)
+    if RunFolder(to).record_file.exists() or (to.exists() and not to.is_dir()):
+        raise InputError(f"--to {to}: a folder of its own is expected, and this is a run or a file.")
+    at_test = test_time_method(loaded.run.config, loaded.predictor.method)
+    content = _config(loaded, at_test)
     # ONNX first: where it is refused, nothing is left that looks whole.
     made = None
     (to / ONNX_FILE).unlink(missing_ok=True)
     if onnx:
-        side = content["test_short_side"]
+        side = _test_side(loaded)
         metadata = {key: to_json(value) for key, value in content.items()}
-        num_frames = content["num_frames"]
-        made = export_onnx(trained.detector, to / ONNX_FILE, num_frames, onnx_size or (side, side), metadata)
-    _write_weights(trained.detector, to / EXPORTED_WEIGHTS)
+        num_frames = loaded.run.config.model.num_frames
+        made = export_onnx(loaded.detector, to / ONNX_FILE, num_frames, onnx_size or (side, side), metadata)
+    _write_weights(loaded.detector, to / EXPORTED_WEIGHTS)
     with replacing(to / "config.yaml") as temporary:
-        shutil.copyfile(trained.run.path / "config.yaml", temporary)
-    write_model_card(to / "README.md", trained, at_test, made)
+        shutil.copyfile(loaded.run.config_file, temporary)
+    write_model_card(to / "README.md", loaded, at_test, made)
     # Last, since by it a folder is known as an export.
     write_json(to / EXPORTED_CONFIG, content)
-    return ExportedRun(to, trained.row, at_test, made)
+    return ExportedRun(to, loaded.variant, at_test, made)
 
 
-def _config(trained: TrainedDetector, at_test: str | None) -> dict[str, Any]:
+def _config(loaded: RunDetector, at_test: str | None) -> dict[str, object]:
     """Everything that is needed to build the detector again and to feed it."""
-    description = describe_detector(trained.run.config)
+    description = describe_detector(loaded.run.config)
     taxonomy = get_taxonomy(description.taxonomy)
     return {
         **description.as_dict(),
         "action_groups": list(taxonomy.groups),
         "normalisation": {"channels": "RGB", "range": [0, 1], "mean": [MEAN] * 3, "std": [STD] * 3},
-        "test_short_side": int(description.image_size * TEST_SIDE),
-        "row": trained.row,
+        "test_short_side": _test_side(loaded),
+        "variant": loaded.variant,
         "test_time_method": at_test,
     }
+
+
+def _test_side(loaded: RunDetector) -> int:
+    """The short side of test clips."""
+    return int(loaded.run.config.data.image_size * TEST_SIDE)
 
 
 def _write_weights(detector: ActionDetector, path: Path) -> None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
-from typing import Any
 
 import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -12,32 +12,34 @@ from microg_da.config import Config
 from microg_da.export.onnx_file import OnnxFile
 from microg_da.files import write_text
 from microg_da.reporting.finding_text import ABSENT, finding_lines
-from microg_da.reporting.tables import METRICS, ROW_TITLES, finding_of, percent
-from microg_da.runs.detectors import TrainedDetector
+from microg_da.reporting.numbers import percent
+from microg_da.reporting.tables import METRICS, VARIANT_TITLES, finding_of
+from microg_da.runs.detectors import RunDetector
+from microg_da.types import DOMAINS, Domain
 
 _ORACLE = "target labels took part in training or choosing this model; it is an oracle, and no adaptation"
 
 
-def write_model_card(path: Path, trained: TrainedDetector, test_time_method: str | None, onnx: OnnxFile | None) -> None:
+def write_model_card(path: Path, loaded: RunDetector, test_time_method: str | None, onnx: OnnxFile | None) -> None:
     """Write ``README.md`` for an exported detector.
 
     Args:
         path: the file.
-        trained: the detector and its run.
-        test_time_method: what the row was tested through, where that is not in the weights.
+        loaded: the detector and its run.
+        test_time_method: what the variant was tested through, where that is not in the weights.
         onnx: the ONNX file beside it.
     """
-    run = trained.run
-    finding = finding_of(run.results)
+    run = loaded.run
+    results = run.results
+    finding = finding_of(results)
     environment = Environment(
         loader=PackageLoader("microg_da.export"), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     body = environment.get_template("model_card.md.j2").render(
-        name=_name(trained),
-        row=trained.row,
-        row_title=ROW_TITLES[trained.row],
-        row_titles=ROW_TITLES,
-        rows=run.results["rows"],
+        name=_name(loaded),
+        variant=loaded.variant,
+        titles=VARIANT_TITLES,
+        results=results.variants,
         metrics=METRICS,
         gap_recovered=finding.gap_recovered,
         no_gap_recovered=ABSENT[finding.absent] if finding.absent else None,
@@ -45,77 +47,78 @@ def write_model_card(path: Path, trained: TrainedDetector, test_time_method: str
         percent=percent,
         record=run.record,
         config=run.config,
-        cautions=_cautions(trained, test_time_method),
+        cautions=_cautions(loaded, test_time_method),
         test_time_method=test_time_method,
         onnx=onnx,
     )
-    matter = yaml.safe_dump(_front_matter(trained, test_time_method), sort_keys=False, allow_unicode=True, width=1000)
+    matter = yaml.safe_dump(_front_matter(loaded, test_time_method), sort_keys=False, allow_unicode=True, width=1000)
     write_text(path, f"---\n{matter}---\n\n{body}")
 
 
-def _name(trained: TrainedDetector) -> str:
-    return f"{trained.run.config.experiment}/{trained.run.path.name}, {trained.row}"
+def _name(loaded: RunDetector) -> str:
+    return f"{loaded.run.config.experiment}/{loaded.run.path.name}, {loaded.variant}"
 
 
-def _cautions(trained: TrainedDetector, test_time_method: str | None) -> list[str]:
+def _cautions(loaded: RunDetector, test_time_method: str | None) -> list[str]:
     """What a reader must know before a number is believed, most serious first."""
-    record = trained.run.record
+    record = loaded.run.record
     cautions = []
     # The source-only detector has seen no target label, whatever was done with them afterwards.
-    if record["oracle"] and trained.row == "adapted":
+    if record.oracle and loaded.variant == "adapted":
         cautions.append(f"**Oracle**: {_ORACLE}.")
-    if trained.row == "target_supervised":
+    if loaded.variant == "target_supervised":
         cautions.append("**Bound**: trained on labelled target clips, to show what target labels could give.")
     if test_time_method:
         cautions.append(
-            f"**Not in the weights**: the scores of this row were measured through `{test_time_method}`, which acts at "
-            f"test time. The weights and the ONNX file alone predict without it, and that was not measured."
+            f"**Not in the weights**: the scores of this variant were measured through `{test_time_method}`, which "
+            f"acts at test time. The weights and the ONNX file alone predict without it, and that was not measured."
         )
-    if record.get("notice"):
-        cautions.append(f"**Embedded data**: {record['notice']}.")
-    if record.get("status") != "finished":
-        cautions.append(f"**Unfinished run**: {record.get('status')}.")
-    return cautions + [f"**Warning of the run**: {warning}." for warning in record.get("warnings", [])]
+    if record.notice:
+        cautions.append(f"**Embedded data**: {record.notice}.")
+    if record.status != "finished":
+        cautions.append(f"**Unfinished run**: {record.status}.")
+    return cautions + [f"**Warning of the run**: {warning}." for warning in record.warnings]
 
 
-def _front_matter(trained: TrainedDetector, test_time_method: str | None) -> dict[str, Any]:
-    config = trained.run.config
+def _front_matter(loaded: RunDetector, test_time_method: str | None) -> dict[str, object]:
+    config = loaded.run.config
     tags = ["action-detection", "domain-adaptation", "microgravity", config.model.name]
-    if trained.run.record["oracle"] and trained.row == "adapted":
+    if loaded.run.record.oracle and loaded.variant == "adapted":
         tags.append("oracle")
     return {
         "library_name": "microg_da",
         "pipeline_tag": "video-classification",
         "tags": tags,
-        "model-index": [{"name": _name(trained), "results": _results(trained, test_time_method)}],
+        "model-index": [{"name": _name(loaded), "results": _results(loaded, test_time_method)}],
     }
 
 
-def _results(trained: TrainedDetector, test_time_method: str | None) -> list[dict[str, Any]]:
-    """One entry for each domain: the exported row with all its scores, the others' mAP to compare it with."""
-    rows = trained.run.results["rows"]
-    own = trained.run.row(trained.row) or {}
+def _results(loaded: RunDetector, test_time_method: str | None) -> list[dict[str, object]]:
+    """One entry for each domain: all scores of the exported variant, and the mAP of the others for comparison."""
+    results = loaded.run.results
     through = f", through {test_time_method} at test time (not in the weights)" if test_time_method else ""
-    results = []
-    for domain in ("target", "source"):
-        metrics = [
-            {"type": kind, "name": f"{title}{through}", "value": own[domain][kind]}
-            for kind, title in METRICS.items()
-            if (own.get(domain) or {}).get(kind) is not None
+    entries: list[dict[str, object]] = []
+    for domain in reversed(DOMAINS):
+        own = {kind: results.score(loaded.variant, domain, kind) for kind in METRICS}
+        others = {r.variant: r.score(domain, "map") for r in results.variants if r.variant != loaded.variant}
+        metrics: list[dict[str, object]] = [
+            {"type": kind, "name": f"{METRICS[kind]}{through}", "value": value}
+            for kind, value in own.items()
+            if not math.isnan(value)
         ]
         metrics += [
-            {"type": "map", "name": f"mAP of {ROW_TITLES[row['name']]} (other weights)", "value": row[domain]["map"]}
-            for row in rows
-            if row["name"] != trained.row and (row.get(domain) or {}).get("map") is not None
+            {"type": "map", "name": f"mAP of {VARIANT_TITLES[variant]} (other weights)", "value": value}
+            for variant, value in others.items()
+            if not math.isnan(value)
         ]
         if metrics:
             task = {"type": "video-classification", "name": "spatio-temporal action detection"}
-            results.append({"task": task, "dataset": _dataset(trained.run.config, domain), "metrics": metrics})
-    return results
+            entries.append({"task": task, "dataset": _dataset(loaded.run.config, domain), "metrics": metrics})
+    return entries
 
 
-def _dataset(config: Config, domain: str) -> dict[str, str]:
-    """The data of a domain as the hub names it; a folder on somebody's disk is nobody else's business."""
+def _dataset(config: Config, domain: Domain) -> dict[str, str]:
+    """The data of a domain as the hub names it; names of folders are left out."""
     source = config.data.source if domain == "source" else config.data.target
     kind = source if source.startswith("synthetic:") else source.partition(":")[0]
     split = {"split": "test", "config": f"{domain} domain, protocol {config.evaluation.protocol}"}

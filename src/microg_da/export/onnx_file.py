@@ -64,7 +64,8 @@ class _Logits(nn.Module):
         self.detector = detector
 
     def forward(self, frames: Tensor, boxes: Tensor, clip_index: Tensor) -> Tensor:
-        return self.detector(frames, boxes, clip_index).logits
+        logits: Tensor = self.detector(frames, boxes, clip_index).logits
+        return logits
 
 
 def export_onnx(

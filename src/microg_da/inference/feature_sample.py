@@ -14,13 +14,13 @@ from torchmetrics.utilities import dim_zero_cat
 
 from microg_da.data.annotations import KEYFRAME
 from microg_da.files import replacing
-from microg_da.runs.folder import is_leader
+from microg_da.processes import is_leader
 from microg_da.types import ClipBatch, Prediction
 
 MOST_PEOPLE = 500
 
 
-class PeopleSample(Metric):
+class FeatureSample(Metric):
     """A random sample of the people of one pass: those whose keyframe and box have the smallest hashes.
 
     So every detector is sampled on the same people, in whatever order and on however many processes it meets them,
@@ -49,7 +49,7 @@ class PeopleSample(Metric):
             self.add_state(name, default=[], dist_reduce_fx="cat")
 
     def update(self, batch: ClipBatch, prediction: Prediction) -> None:
-        """Look at the people of a batch, and keep those that belong to the sample so far."""
+        """Add the people of a batch that belong to the sample so far."""
         device = prediction.features.device
         keys = [batch.keys[clip] for clip in batch.clip_index.tolist()]
         hashes = [

@@ -1,32 +1,31 @@
-"""A trained detector tested on clips that are rolled by one angle after another."""
+"""Tests of a detector on clips that are rolled by one angle after another."""
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import pytorch_lightning as pl
-import torch
 from rich.progress import Progress
 
+from microg_da.adaptation.predictor import Predictor
 from microg_da.config import Config
-from microg_da.data.datamodule import DomainDatasets, StageData
+from microg_da.data.datamodule import DomainDatasets
 from microg_da.errors import InputError
-from microg_da.evaluation.metric import DetectionMetrics
 from microg_da.evaluation.protocols import Scores
 from microg_da.evaluation.roll_response import RollResponse
 from microg_da.files import write_json
+from microg_da.inference.passes import as_configured, run_split_pass
+from microg_da.inference.scoring import split_metrics
 from microg_da.inference.sinks import ScoreSink
-from microg_da.runs.detectors import TrainedDetector
-from microg_da.training.stage import make_trainer
+from microg_da.inference.trainer import one_process
 from microg_da.transforms.rotation import roll_batch
-from microg_da.types import Domain, Prediction
+from microg_da.types import Domain
 
 
 def even_angles(count: int) -> list[float]:
@@ -41,68 +40,75 @@ def even_angles(count: int) -> list[float]:
 
 
 def measure_roll_response(
-    trained: TrainedDetector,
+    predictor: Predictor,
+    config: Config,
     angles: Sequence[float],
     file: str | Path,
     *,
+    facts: Mapping[str, str] | None = None,
     domain: Domain = "source",
     data: str | None = None,
     progress: Progress | None = None,
 ) -> tuple[RollResponse, dict[str, Any]]:
-    """Score a detector on a test split at every angle, 0 among them.
+    """Score a detector on a test split at every angle, 0 among them, in one process.
 
-    Corners are filled by reflection. A detection is written with the box that the table has, so that no rolled ground
-    truth is needed. Each angle is kept in ``file`` as soon as it is measured; the next call measures what is missing.
+    Corners are filled by reflection. A detection is written with the box of the table, so that no rolled ground truth
+    is needed. Each angle is saved in ``file`` as soon as it is measured; the next call measures only what is missing.
 
     Args:
-        trained: the detector and the method through which it is tested.
+        predictor: the detector and the method through which it is tested.
+        config: how it is tested: data, protocol, device, precision, folding.
         angles: degrees, clockwise.
-        file: JSON, written anew after each angle.
+        file: JSON, written again after each angle.
+        facts: what ``file`` says about the detector, e.g. ``RunDetector.facts()``; ``run`` and ``variant`` name it.
+            A file with other facts is refused.
         domain: whose test split.
-        data: a SOURCE to test on in place of the domain's.
+        data: a SOURCE to test on instead of the domain's.
         progress: where to show a bar.
 
     Returns:
-        The response, and what was measured: run, row, data, protocol, and which weights.
+        The response, and what was measured: ``facts``, data, domain and protocol.
 
     Raises:
         InputError: if ``file`` holds something else.
     """
-    config = _with_data(trained.run.config, domain, data)
-    facts = {
-        "run": "/".join(trained.run.path.resolve().parts[-2:]),
-        "row": trained.row,
+    config = _with_data(config, domain, data)
+    known = {
+        **(facts or {}),
         "data": getattr(config.data, domain),
         "domain": None if data else domain,
         "protocol": config.evaluation.protocol,
-        "weights": hashlib.sha256(trained.file.read_bytes()).hexdigest()[:16],
     }
     file = Path(file)
-    measured = _read(file, facts)
+    measured = _read(file, known)
     missing = [angle for angle in angles if angle not in measured]
     datasets = DomainDatasets(config)
-    with _bar(progress, f"{facts['run']} {trained.row}", len(angles), len(angles) - len(missing)) as advance:
+    predictor = as_configured(predictor, config)
+    title = " ".join(known[name] for name in ("run", "variant") if name in known)
+    with _bar(progress, title, len(angles), len(angles) - len(missing)) as advance:
         for angle in missing:
-            measured[angle] = _test(trained, datasets, domain, angle)
-            write_json(file, {**facts, "complete": False, "angles": _plain(measured)})
+            measured[angle] = _test(predictor, datasets, domain, angle)
+            write_json(file, {**known, "complete": False, "angles": _plain(measured)})
             advance()
     response = RollResponse.of({angle: measured[angle] for angle in angles})
-    write_json(file, {**facts, "complete": True, **response.as_dict(), "angles": _plain(measured)})
-    return response, facts
+    write_json(file, {**known, "complete": True, **response.as_dict(), "angles": _plain(measured)})
+    return response, known
 
 
-def _test(trained: TrainedDetector, datasets: DomainDatasets, domain: Domain, degrees: float) -> Scores:
+def _test(predictor: Predictor, datasets: DomainDatasets, domain: Domain, degrees: float) -> Scores:
     """One pass over a test split, every clip rolled."""
     config = datasets.config
     pl.seed_everything(config.seed, workers=True, verbose=False)  # for methods that draw at test time
-    truth = datasets.get(domain, "test", labelled=False).annotations()
-    metrics = DetectionMetrics(truth, taxonomy=config.data.taxonomy, protocol=config.evaluation.protocol)
-    device = make_trainer(trained.run).strategy.root_device
-    scores = ScoreSink(metrics, domain)
-    with torch.no_grad(), trained.predictor.to(device).testing() as predictor:
-        for batch in StageData(datasets).test_loader(domain):
-            prediction = predictor(roll_batch(batch.to(device), degrees))
-            scores.update(batch, Prediction(*(part.float().cpu() for part in prediction)))
+    metrics = split_metrics(datasets, domain, "test")
+    run_split_pass(
+        predictor,
+        datasets,
+        domain,
+        "test",
+        [ScoreSink(metrics, domain)],
+        hardware=one_process(config.trainer),
+        transform=partial(roll_batch, degrees=degrees),
+    )
     return metrics.scores()
 
 
@@ -124,21 +130,16 @@ def _read(file: Path, facts: dict[str, Any]) -> dict[float, Scores]:
     except FileNotFoundError:
         return {}
     except (OSError, ValueError) as error:
-        raise InputError(f"cannot read {file}: {error}. Delete it to measure anew.") from error
+        raise InputError(f"cannot read {file}: {error}. Delete it to measure again.") from error
+    if isinstance(content, dict) and "row" in content:  # as older versions call a variant
+        content = {"variant": content["row"], **content}
     different = [name for name, value in facts.items() if not isinstance(content, dict) or content.get(name) != value]
     if different:
         raise InputError(
-            f"{file} was measured with other {', '.join(different)}. Delete it to measure anew, or choose another "
+            f"{file} was measured with other {', '.join(different)}. Delete it to measure again, or choose another "
             "--output."
         )
-    return {float(entry["degrees"]): _scores(entry["scores"]) for entry in content["angles"]}
-
-
-def _scores(plain: dict[str, Any]) -> Scores:
-    numbers = {name: float("nan") if value is None else value for name, value in plain.items()}
-    # A column without a number comes back as None, not as NaN.
-    per_class = pd.DataFrame(plain["per_class"]).astype(dict.fromkeys(("ap", "f1", "recall", "auroc"), float))
-    return Scores(**{**numbers, "per_class": per_class})
+    return {float(entry["degrees"]): Scores.from_dict(entry["scores"]) for entry in content["angles"]}
 
 
 @contextlib.contextmanager

@@ -1,9 +1,10 @@
-"""What a pass over clips is made for: sinks that accumulate predictions."""
+"""Sinks: what accumulates the predictions of a pass over clips."""
 
 from __future__ import annotations
 
 from typing import Protocol
 
+import numpy as np
 from torch import nn
 
 from microg_da.evaluation.metric import DetectionMetrics
@@ -13,7 +14,7 @@ from microg_da.types import ClipBatch, Domain, Prediction
 class Sink(Protocol):
     """Accumulates the predictions of a pass, batch by batch.
 
-    :class:`ScoreSink`, :class:`~microg_da.inference.feature_sample.PeopleSample` and
+    :class:`ScoreSink`, :class:`ProbabilitySink`, :class:`~microg_da.inference.feature_sample.FeatureSample` and
     :class:`~microg_da.validation.observations.Observations` are sinks.
     """
 
@@ -41,3 +42,22 @@ class ScoreSink(nn.Module):
         # Of people, not of clips: a table has no row of a keyframe without people.
         keyframes = self.metrics.index_of(batch.keys[clip] for clip in batch.clip_index.tolist())
         self.metrics.update(keyframes.to(batch.table_boxes.device), batch.table_boxes, prediction.logits.float())
+
+
+class ProbabilitySink:
+    """Keeps the probability of every class for everybody, in the order of the pass.
+
+    Args:
+        num_classes: C.
+    """
+
+    def __init__(self, num_classes: int) -> None:
+        self._parts = [np.empty((0, num_classes), np.float32)]
+
+    def update(self, batch: ClipBatch, prediction: Prediction) -> None:
+        """Add the people of a batch."""
+        self._parts.append(prediction.logits.float().sigmoid().cpu().numpy())
+
+    def probabilities(self) -> np.ndarray:
+        """``(K, C)`` in [0, 1], of all people so far."""
+        return np.concatenate(self._parts)

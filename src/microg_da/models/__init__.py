@@ -1,29 +1,32 @@
 """Detectors: a backbone, temporal pooling, RoIAlign and a linear head; logits out.
 
 To add a backbone, write a builder that returns a :class:`microg_da.models.backbone.Backbone`, and add its
-line to :data:`microg_da.models.zoo.ZOO`. ``timm:NAME`` makes a detector of any image encoder of timm.
+line to :data:`microg_da.zoo.ZOO`. ``timm:NAME`` makes a detector of any image encoder of timm.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from microg_da.models.zoo import ZOO, Window, model_window
-from microg_da.registry import Registry
+from microg_da.models.catalogue import MODELS
+from microg_da.zoo import Window, model_window
 
 if TYPE_CHECKING:
-    from microg_da.models.detector import ActionDetector, create_detector
+    from microg_da.models.create import create_detector
+    from microg_da.models.detector import ActionDetector
     from microg_da.types import Prediction
-
-MODELS = Registry("model", {name: model.entry() for name, model in ZOO.items()})
 
 __all__ = ["MODELS", "ActionDetector", "Prediction", "Window", "create_detector", "model_window"]
 
 
 def __getattr__(name: str) -> Any:
     # Torch is imported only when a network is asked for; listing the models stays instant.
-    if name in ("ActionDetector", "Prediction", "create_detector"):
+    if name in ("ActionDetector", "Prediction"):
         from microg_da.models import detector
 
         return getattr(detector, name)
+    if name == "create_detector":
+        from microg_da.models.create import create_detector
+
+        return create_detector
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -12,7 +12,8 @@ from typing import Any
 import torch
 
 from microg_da.errors import InputError
-from microg_da.models.detector import ActionDetector, create_detector
+from microg_da.models.build import build_detector
+from microg_da.models.detector import ActionDetector
 from microg_da.models.weight_kinds import EXPORTED_WEIGHTS, weight_kind
 from microg_da.taxonomy import get_taxonomy
 
@@ -72,7 +73,7 @@ class DetectorDescription:
         """The detector with random weights, none of them fetched."""
         # Weights come from the file: timm must not look for others.
         options = self.options | ({"pretrained": False} if "pretrained" in self.options else {})
-        return create_detector(
+        return build_detector(
             self.model,
             self.num_classes,
             dropout=self.dropout,

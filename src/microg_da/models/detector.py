@@ -1,17 +1,10 @@
-"""The action detector: a backbone, a RoI head, and one way to build any of them by name."""
+"""The action detector: a backbone, temporal pooling, RoIAlign and a linear head."""
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
-from pathlib import Path
-
 from torch import Tensor, nn
 
-from microg_da.errors import InputError, unknown_name
-from microg_da.models import MODELS
-from microg_da.models.adapters import add_adapters, freeze_stages
+from microg_da.errors import InputError
 from microg_da.models.backbone import Backbone, normalise
 from microg_da.models.inputs import check_inputs
 from microg_da.models.roi_head import RoIHead
@@ -101,96 +94,6 @@ class ActionDetector(nn.Module):
             self.backbone(normalise(frames, self.backbone.memory_format)), boxes, clip_index, slices
         )
         return Prediction(*self.head.classify(grids)), grids
-
-
-def create_detector(
-    name: str,
-    num_classes: int = 50,
-    checkpoint: str | Path | None = None,
-    *,
-    allow_missing: Sequence[str] = (),
-    dropout: float = 0.5,
-    roi_stride: str | bool | float = AUTO_STRIDE,
-    freeze: int | str = 0,
-    adapters: str | None = None,
-    adapter_rank: int = 8,
-    roll_pooling: str | None = None,
-    **options: object,
-) -> ActionDetector:
-    """Build a detector by the name of its backbone.
-
-    The detector is in training mode, with dropout and batch statistics: call ``.eval()`` before it predicts.
-
-    Example:
-        >>> import torch
-        >>> from microg_da import create_detector
-        >>> detector = create_detector("r2plus1d_micro", num_classes=50).eval()
-        >>> frames = torch.zeros(2, 3, 8, 96, 128, dtype=torch.uint8)  # clips, RGB, frames, height, width
-        >>> boxes = torch.tensor([[10.0, 20, 60, 90], [5, 5, 40, 80], [60, 10, 120, 90]])  # pixels, x1 y1 x2 y2
-        >>> clip_index = torch.tensor([0, 0, 1])  # the clip of each box
-        >>> with torch.no_grad():
-        ...     logits, features = detector(frames, boxes, clip_index)
-        >>> logits.shape
-        torch.Size([3, 50])
-
-    Args:
-        name: a name of ``python -m microg_da list models``, or ``timm:NAME`` for an image encoder of timm.
-        num_classes: action classes.
-        checkpoint: a weight file to start from; None starts from random weights.
-        allow_missing: shell-style patterns of names that need not fit between the file and the network.
-        dropout: rate before the linear layer.
-        roi_stride: see :class:`ActionDetector`. ``"auto"`` is the stride at which the head of ``checkpoint`` was
-            trained, if the whole head is loaded; else ``"true"``.
-        freeze: how many stages of the backbone are not trained, from the input on, or ``"all"`` to train the head
-            alone.
-        adapters: ``"lora"`` or ``"dual_path"`` freezes the backbone and trains small additions to it.
-        adapter_rank: the inner width of the additions.
-        roll_pooling: ``"c4"`` or ``"c8"`` averages features over rolls of the clip: see
-            :class:`~microg_da.models.roll_pooling.RollPooledDetector`.
-        **options: arguments of the backbone's builder.
-
-    Returns:
-        the detector, in training mode.
-
-    Raises:
-        InputError: for an unknown name or option, or a checkpoint that does not fit.
-    """
-    backbone = _build_backbone(name, options)
-    if roll_pooling is None:
-        detector = ActionDetector(backbone, num_classes, dropout, roi_stride)
-    else:
-        from microg_da.models.roll_pooling import RollPooledDetector
-
-        detector = RollPooledDetector(backbone, num_classes, dropout, roi_stride, group=roll_pooling)
-    freeze_stages(detector.backbone, freeze)
-    if adapters is not None:
-        add_adapters(detector.backbone, adapters, adapter_rank)
-    detector.train()
-    if checkpoint is not None:
-        from microg_da.models.checkpoints import load_checkpoint
-
-        report = load_checkpoint(detector, checkpoint, allow_missing)
-        if roi_stride == AUTO_STRIDE and report.head_stride is not None:
-            detector.head.stride = report.head_stride
-    return detector
-
-
-def _build_backbone(name: str, options: Mapping[str, object]) -> Backbone:
-    if name.startswith("timm:"):
-        from microg_da.models.timm_encoder import TimmEncoder
-
-        builder: Callable[..., Backbone] = partial(TimmEncoder, name.removeprefix("timm:"))
-    else:
-        builder = MODELS.load(name, where="model.name")
-    known = inspect.signature(builder).parameters
-    for option in options:
-        if option not in known:
-            valid = [*known, *_DETECTOR_OPTIONS]
-            raise unknown_name(f"option of {name}", option, valid, where="model.options")
-    return builder(**options)
-
-
-_DETECTOR_OPTIONS = ("allow_missing", "roi_stride", "freeze", "adapters", "adapter_rank", "roll_pooling")
 
 
 def resolve_stride(roi_stride: object, true_stride: float) -> float:

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import pandas as pd
 
 from microg_da.evaluation.intervals import Interval
 from microg_da.evaluation.protocols import MIN_SUPPORT
+from microg_da.reporting.analysis import RunAnalysis
 from microg_da.reporting.paired import PairedIntervals
 from microg_da.reporting.tables import GROUP_TITLES, per_class
-from microg_da.runs.reader import ADAPTED, SOURCE_ONLY, RunFolder
 
 OWN_SOURCE_ONLY = "each run's own source-only model"
 
@@ -69,7 +68,7 @@ class SettingChanges:
         return sorted(self.classes.items(), key=lambda item: -item[1].mean)
 
 
-def class_changes(runs: Sequence[RunFolder], names: Sequence[str], baseline: str) -> tuple[str, list[SettingChanges]]:
+def class_changes(runs: Sequence[RunAnalysis], names: Sequence[str], baseline: str) -> tuple[str, list[SettingChanges]]:
     """Compare the final target AP of every class, seed by seed.
 
     Args:
@@ -84,11 +83,11 @@ def class_changes(runs: Sequence[RunFolder], names: Sequence[str], baseline: str
     """
     tables = [per_class(run.results) for run in runs]
     alone = set(names) == {baseline}
-    repeats: dict[tuple[str, Any], list[pd.Series]] = {}
+    repeats: dict[tuple[str, int], list[pd.Series]] = {}
     for run, name, table in zip(runs, names, tables, strict=True):
-        values = _gain(table) if alone else table.get(ADAPTED, table.get(SOURCE_ONLY))
+        values = _gain(table) if alone else table.get("adapted", table.get("source_only"))
         if values is not None:
-            repeats.setdefault((name, run.run.get("seed")), []).append(values)
+            repeats.setdefault((name, run.record.seed), []).append(values)
     # Runs of one setting and seed are one repeat.
     ap = {key: pd.concat(values, axis=1).mean(axis=1, skipna=False) for key, values in repeats.items()}
     known = pd.concat([table[["name", "group", "support"]] for table in tables])
@@ -105,7 +104,7 @@ def class_changes(runs: Sequence[RunFolder], names: Sequence[str], baseline: str
 
 def _gain(table: pd.DataFrame) -> pd.Series | None:
     """What adaptation changes within a run, if it has both detectors."""
-    return table[ADAPTED] - table[SOURCE_ONLY] if {ADAPTED, SOURCE_ONLY} <= set(table) else None
+    return table["adapted"] - table["source_only"] if {"adapted", "source_only"} <= set(table) else None
 
 
 def _changes(name: str, differences: pd.DataFrame, classes: pd.DataFrame) -> SettingChanges:
@@ -114,7 +113,7 @@ def _changes(name: str, differences: pd.DataFrame, classes: pd.DataFrame) -> Set
     found = {}
     for about in classes.reindex(differences.index).reset_index().to_dict("records"):
         action = int(about["action_id"])
-        found[action] = _change(about["name"], about["group"], int(about["support"]), differences.loc[action])
+        found[action] = _change(about["name"], about["group"], int(about["support"]), differences.T[action])
     group_of = classes["group"].reindex(differences.index)
     groups = {}
     for group in [group for group in GROUP_TITLES if group in set(group_of)]:

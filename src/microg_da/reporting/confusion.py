@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from microg_da.evaluation.protocols import MIN_SUPPORT, get_protocol, prepare
-from microg_da.reporting.target_scores import TargetTest
-from microg_da.runs.reader import ADAPTED, SOURCE_ONLY
+from microg_da.reporting.content import Content
+from microg_da.runs.tables import TargetTest
 from microg_da.taxonomy import GROUP_NAMES, Taxonomy
+from microg_da.types import Variant
 
 MOST_MISTAKES = 2
 """How many of the classes that one is taken for are named."""
@@ -65,27 +66,29 @@ def confusion(scores: np.ndarray, truth: np.ndarray, taxonomy: Taxonomy) -> Conf
     return Confusion(table, pd.Series(support, index=ids)[support > 0])
 
 
-def confusions(test: TargetTest) -> dict[str, Confusion]:
-    """The confusion of each row of a run on its target test set, people paired with detections one to one."""
+def confusions(test: TargetTest) -> dict[Variant, Confusion]:
+    """The confusion of each variant of a run on its target test set, people paired with detections one to one."""
     found = {}
-    for row, detections in test.detections.items():
+    for variant, detections in test.detections.items():
         outcomes, _ = prepare(detections, test.truth, get_protocol("corrected"), test.taxonomy, "logit")
-        found[row] = confusion(outcomes.scores, outcomes.truth, test.taxonomy)
+        found[variant] = confusion(outcomes.scores, outcomes.truth, test.taxonomy)
     return found
 
 
-def confusion_content(test: TargetTest) -> dict[str, Any] | None:
+def confusion_content(test: TargetTest) -> Content | None:
     """What the page shows: a line per class, and a matrix per group, before and after beside each other."""
-    found = {row: matrix for row, matrix in confusions(test).items() if row in (SOURCE_ONLY, ADAPTED)}
+    found: dict[Variant, Confusion] = {
+        v: matrix for v, matrix in confusions(test).items() if v in ("source_only", "adapted")
+    }
     if not found or next(iter(found.values())).shares.empty:
         return None
     taxonomy = test.taxonomy
     support = next(iter(found.values())).support
-    lines = [_line(action, int(support[action]), found, taxonomy) for action in support.index]
-    lines.sort(key=lambda line: -line["support"])
-    groups = {line["group"] for line in lines}
+    by_support = support.sort_values(ascending=False, kind="stable").index
+    lines = [_line(action, int(support[action]), found, taxonomy) for action in by_support]
+    groups = {taxonomy.group(action) for action in support.index}
     return {
-        "rows": list(found),
+        "variants": list(found),
         "lines": lines,
         "matrices": [_matrix(group, found, taxonomy) for group in GROUP_NAMES if group in groups],
         "changed": len(found) == 2,
@@ -93,14 +96,16 @@ def confusion_content(test: TargetTest) -> dict[str, Any] | None:
     }
 
 
-def _line(action: int, support: int, found: dict[str, Confusion], taxonomy: Taxonomy) -> dict[str, Any]:
-    right = {row: matrix.shares.loc[action].to_dict()[action] for row, matrix in found.items()}
+def _line(action: int, support: int, found: Mapping[Variant, Confusion], taxonomy: Taxonomy) -> Content:
+    right = {variant: matrix.shares.loc[action].to_dict()[action] for variant, matrix in found.items()}
     taken_for = {}
-    for row, matrix in found.items():
-        wrong = matrix.shares.loc[action].drop(action).dropna()
+    for variant, matrix in found.items():
+        wrong = matrix.shares.T[action].drop(action).dropna()
         wrong = wrong[wrong > 0].sort_values(ascending=False, kind="stable").head(MOST_MISTAKES)
-        taken_for[row] = [(taxonomy.label(other), float(share)) for other, share in wrong.items()]
-    change = right[ADAPTED] - right[SOURCE_ONLY] if len(right) == 2 else float("nan")
+        taken_for[variant] = [
+            (taxonomy.label(other), float(share)) for other, share in zip(wrong.index.tolist(), wrong, strict=True)
+        ]
+    change = right["adapted"] - right["source_only"] if len(right) == 2 else float("nan")
     return {
         "name": taxonomy.label(action),
         "group": taxonomy.group(action),
@@ -111,14 +116,15 @@ def _line(action: int, support: int, found: dict[str, Confusion], taxonomy: Taxo
     }
 
 
-def _matrix(group: str, found: dict[str, Confusion], taxonomy: Taxonomy) -> dict[str, Any]:
-    """The part of each row's shares that is about one group; columns that are empty in all of them are left out."""
+def _matrix(group: str, found: Mapping[Variant, Confusion], taxonomy: Taxonomy) -> Content:
+    """The part of each variant's shares that is about one group; columns that are empty in all of them are left out."""
     shares = [matrix.shares for matrix in found.values()]
-    rows = [action for action in shares[0].index if taxonomy.group(action) == group]
+    labels = [action for action in shares[0].index if taxonomy.group(action) == group]
     columns = [
         action
         for action in taxonomy.ids
-        if taxonomy.group(action) == group and (action in rows or any(s.loc[rows, action].max() > 0 for s in shares))
+        if taxonomy.group(action) == group
+        and (action in labels or any(s.loc[labels, action].max() > 0 for s in shares))
     ]
     return {
         "group": group,
@@ -127,8 +133,8 @@ def _matrix(group: str, found: dict[str, Confusion], taxonomy: Taxonomy) -> dict
             {
                 "action": action,
                 "name": taxonomy.label(action),
-                "cells": {row: matrix.shares.loc[action, columns].tolist() for row, matrix in found.items()},
+                "cells": {v: matrix.shares.loc[action, columns].tolist() for v, matrix in found.items()},
             }
-            for action in rows
+            for action in labels
         ],
     }

@@ -6,7 +6,6 @@ import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -14,10 +13,11 @@ import pandas as pd
 from microg_da.data.annotations import BOX, KEYFRAME, read_annotations, source_videos
 from microg_da.errors import InputError
 from microg_da.evaluation.logistic import fit_deviations
-from microg_da.runs.reader import ROWS
+from microg_da.reporting.content import Content
+from microg_da.runs.layout import RunFolder
 from microg_da.taxonomy import group_of
+from microg_da.types import DOMAINS, VARIANTS
 
-DOMAINS = ("source", "target")
 COMPONENTS = 64
 """How many principal components the classifier sees."""
 FOLDS = 5
@@ -173,19 +173,19 @@ def activities(people: People, truth: pd.DataFrame) -> np.ndarray:
     return found
 
 
-def domains_content(folder: Path) -> dict[str, Any] | None:
-    """What the page shows: for each row of the run whose features were kept, pictures and how separable they are."""
+def domains_content(run: RunFolder) -> Content | None:
+    """What the page shows: for each variant whose features were kept, pictures and how separable they are."""
     shown = []
-    for row in ROWS:
-        files = [folder / "features" / f"{row}_{domain}.npz" for domain in DOMAINS]
+    for variant in VARIANTS:
+        files = [run.features_file(variant, domain) for domain in DOMAINS]
         if all(file.is_file() for file in files):
             people = [People.read(file) for file in files]
             if min(map(len, people)) > 0:
-                shown.append({"row": row, **_view(people, folder)})
+                shown.append({"variant": variant, **_view(people, run)})
     return {"views": shown} if shown else None
 
 
-def _view(people: Sequence[People], folder: Path) -> dict[str, Any]:
+def _view(people: Sequence[People], run: RunFolder) -> Content:
     is_target = np.repeat([False, True], [len(part) for part in people])
     # A fixed order that has nothing to do with domain or video, for drawing.
     order = np.random.default_rng(0).permutation(len(is_target))
@@ -195,7 +195,7 @@ def _view(people: Sequence[People], folder: Path) -> dict[str, Any]:
     flat = np.zeros((len(order), 2))
     flat[:, : found.points.shape[1]] = found.points[:, :2]
     charts = [scatter("by domain", flat, is_target.astype(int), DOMAINS)]
-    doing = _activities(people, folder)
+    doing = _activities(people, run)
     if doing is not None:
         charts.append(scatter("by what people do", flat, doing[order], ACTIVITIES))
     return {
@@ -210,8 +210,8 @@ def _view(people: Sequence[People], folder: Path) -> dict[str, Any]:
     }
 
 
-def _activities(people: Sequence[People], folder: Path) -> np.ndarray | None:
-    tables = [folder / "ground_truth" / f"{domain}.csv" for domain in DOMAINS]
+def _activities(people: Sequence[People], run: RunFolder) -> np.ndarray | None:
+    tables = [run.ground_truth_file(domain) for domain in DOMAINS]
     if not all(table.is_file() for table in tables):
         return None
     parts = zip(people, tables, strict=True)

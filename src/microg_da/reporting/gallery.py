@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from microg_da.files import inside
 from microg_da.reporting.figures import embedded_image, embedded_strip
-from microg_da.runs.reader import ADAPTED, ROWS, SOURCE_ONLY
+from microg_da.runs.examples import ExampleKeyframe, ExamplePerson
+from microg_da.types import VARIANTS, Variant
 
 THRESHOLD = 0.5
 MAX_LABELS = 10
@@ -21,8 +21,8 @@ OUTCOMES = ("fixed", "broken", "still wrong", "right", "wrong")
 
 
 @dataclass(frozen=True)
-class Verdict:
-    """One prediction judged: ``outcome`` is correct, wrong, missed or absent (rightly not predicted)."""
+class Answer:
+    """One prediction compared with the truth: ``outcome`` is correct, wrong, missed or absent (rightly so)."""
 
     probability: float | None
     outcome: str
@@ -30,7 +30,7 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Label:
-    """One action of one person: whether it is true, the verdict on each row of the run, and what became of it.
+    """One action of one person: whether it is true, the answer of each variant of the run, and what became of it.
 
     ``outcome`` is one of :data:`OUTCOMES`; the first three need a detector before and one after.
     """
@@ -38,7 +38,7 @@ class Label:
     action: int
     name: str
     true: bool
-    verdicts: list[Verdict]
+    answers: list[Answer]
     outcome: str
 
 
@@ -58,7 +58,7 @@ class Example:
 
     domain: str
     video_id: str
-    frame_stamp: Any
+    frame_stamp: int
     image: str
     size: tuple[int, int]
     strip: tuple[str, int] | None
@@ -70,71 +70,74 @@ class Example:
         return [label.outcome for person in self.people for label in person.labels]
 
 
-def judge(probability: float | None, true: bool) -> Verdict:
+def compare_with_truth(probability: float | None, true: bool) -> Answer:
     """Compare a probability with the truth at :data:`THRESHOLD`."""
     predicted = probability is not None and probability >= THRESHOLD
     outcome = ("correct" if predicted else "missed") if true else ("wrong" if predicted else "absent")
-    return Verdict(probability, outcome)
+    return Answer(probability, outcome)
 
 
-def gallery(examples: list[dict[str, Any]], folder: Path, names: Mapping[int, str]) -> tuple[list[str], list[Example]]:
-    """Judge every example.
+def gallery(
+    examples: Sequence[ExampleKeyframe], folder: Path, names: Mapping[int, str]
+) -> tuple[list[Variant], list[Example]]:
+    """Compare the predictions in every example with the truth.
 
     Args:
-        examples: the list in ``examples.json``.
-        folder: where its images lie.
+        examples: of the run.
+        folder: where their images are.
         names: the name of each action id.
 
     Returns:
-        The rows of the run that are compared, at most two (before and after, where the run has both), and the
+        The variants of the run that are compared, at most two (before and after, where the run has both), and the
         examples.
 
     Raises:
         InputError: if an image is missing or damaged.
     """
-    people = [person for example in examples for person in example.get("people", [])]
-    # ROWS is in the order of a run: with an adaptation, the first two are before and after.
-    rows = [row for row in ROWS if any(row in person for person in people)][:2]
+    people = [person for example in examples for person in example.people]
+    # VARIANTS is in the order of a run: with an adaptation, the first two are before and after.
+    variants = [variant for variant in VARIANTS if any(variant in person.predictions for person in people)][:2]
     budget = min(BYTES // max(len(examples), 1), MOST_BYTES)
-    return rows, [_example(example, folder, names, rows, budget) for example in examples]
+    return variants, [_example(example, folder, names, variants, budget) for example in examples]
 
 
-def _example(example: dict[str, Any], folder: Path, names: Mapping[int, str], rows: list[str], budget: int) -> Example:
-    uri, width, height = embedded_image(inside(folder, example["image"]), budget // 3)
-    people = [_person(n, p, names, rows) for n, p in enumerate(example.get("people", []), start=1)]
+def _example(
+    example: ExampleKeyframe, folder: Path, names: Mapping[int, str], variants: Sequence[Variant], budget: int
+) -> Example:
+    uri, width, height = embedded_image(inside(folder, example.image), budget // 3)
     return Example(
-        domain=str(example.get("domain", "")),
-        video_id=str(example.get("video_id", "")),
-        frame_stamp=example.get("frame_stamp", ""),
+        domain=example.domain,
+        video_id=example.video_id,
+        frame_stamp=example.frame_stamp,
         image=uri,
         size=(width, height),
-        strip=embedded_strip([inside(folder, name) for name in example.get("frames") or []], budget - budget // 3),
-        people=people,
+        strip=embedded_strip([inside(folder, name) for name in example.frames], budget - budget // 3),
+        people=[_person(n, person, names, variants) for n, person in enumerate(example.people, start=1)],
     )
 
 
-def _person(number: int, person: dict[str, Any], names: Mapping[int, str], rows: list[str]) -> Person:
-    said = {row: {int(k): float(v) for k, v in (person.get(row) or {}).items()} for row in rows}
-    true = {int(action) for action in person.get("true", [])}
-    shown = true | {k for row in said.values() for k, p in row.items() if p >= THRESHOLD}
-    surest = {k: max((row.get(k, 0.0) for row in said.values()), default=0.0) for k in shown}
+def _person(number: int, person: ExamplePerson, names: Mapping[int, str], variants: Sequence[Variant]) -> Person:
+    said = {variant: person.predictions.get(variant, {}) for variant in variants}
+    true = set(person.true)
+    shown = true | {k for values in said.values() for k, p in values.items() if p >= THRESHOLD}
+    surest = {k: max((values.get(k, 0.0) for values in said.values()), default=0.0) for k in shown}
     # Truth first, then what was predicted most surely.
     ordered = sorted(shown, key=lambda k: (k not in true, -surest[k], k))
     labels = [
-        _label(k, names.get(k, f"action {k}"), k in true, {row: values.get(k) for row, values in said.items()})
+        _label(k, names.get(k, f"action {k}"), k in true, {variant: values.get(k) for variant, values in said.items()})
         for k in ordered[:MAX_LABELS]
     ]
-    x1, y1, x2, y2 = (100 * float(value) for value in person["box"])
+    x1, y1, x2, y2 = (100 * value for value in person.box)
     return Person(number, (x1, y1, x2 - x1, y2 - y1), labels, len(ordered) - len(labels))
 
 
-def _label(action: int, name: str, true: bool, probabilities: dict[str, float | None]) -> Label:
-    """Judge one action; without a detector before and one after, the first one's verdict alone counts."""
-    verdicts = [judge(probability, true) for probability in probabilities.values()]
-    right = [verdict.outcome in ("correct", "absent") for verdict in verdicts]
-    if {SOURCE_ONLY, ADAPTED} <= probabilities.keys():
+def _label(action: int, name: str, true: bool, probabilities: Mapping[Variant, float | None]) -> Label:
+    """Compare one action; without a detector before and one after, only the first answer counts."""
+    answers = [compare_with_truth(probability, true) for probability in probabilities.values()]
+    right = [answer.outcome in ("correct", "absent") for answer in answers]
+    if {"source_only", "adapted"} <= probabilities.keys():
         before, after = right
         outcome = ("right" if before else "fixed") if after else ("broken" if before else "still wrong")
     else:
         outcome = "right" if all(right[:1]) else "wrong"
-    return Label(action, name, true, verdicts, outcome)
+    return Label(action, name, true, answers, outcome)

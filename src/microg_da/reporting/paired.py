@@ -10,8 +10,9 @@ import numpy as np
 
 from microg_da.evaluation.intervals import Interval, group_means, of_resamples, resample
 from microg_da.evaluation.uncertainty import Resampled
-from microg_da.reporting.target_scores import TargetTest
-from microg_da.runs.reader import ADAPTED, SOURCE_ONLY, RunFolder
+from microg_da.reporting.analysis import RunAnalysis
+from microg_da.runs.tables import TargetTest
+from microg_da.types import Variant
 
 
 @dataclass(frozen=True)
@@ -37,17 +38,18 @@ class Draws:
 
     def __init__(self) -> None:
         self._test: TargetTest | None = None
-        self._drawn: dict[tuple[Path, str], Resampled | None] = {}
+        self._drawn: dict[tuple[Path, Variant], Resampled | None] = {}
 
-    def between(self, mine: Sequence[RunFolder], reference: Sequence[RunFolder]) -> PairedIntervals | None:
+    def between(self, mine: Sequence[RunAnalysis], reference: Sequence[RunAnalysis]) -> PairedIntervals | None:
         """The final detectors of one setting against those of another, over the seeds that both have."""
         before, after = (self._by_seed([(run, final_variant(run)) for run in runs]) for runs in (reference, mine))
         return self._intervals(before, after)
 
-    def within(self, runs: Sequence[RunFolder]) -> PairedIntervals | None:
+    def within(self, runs: Sequence[RunAnalysis]) -> PairedIntervals | None:
         """The adapted detectors of a setting against the source-only ones of the same runs."""
-        both = [run for run in runs if run.row(ADAPTED) and run.row(SOURCE_ONLY)]
-        before, after = (self._by_seed([(run, name) for run in both]) for name in (SOURCE_ONLY, ADAPTED))
+        both = [run for run in runs if run.results.adapted and run.results.source_only]
+        before = self._by_seed([(run, "source_only") for run in both])
+        after = self._by_seed([(run, "adapted") for run in both])
         return self._intervals(before, after)
 
     def _intervals(
@@ -66,20 +68,20 @@ class Draws:
             groups={group: of_resamples(values) for group, values in group_means(classes, taxonomy).items()},
         )
 
-    def _by_seed(self, detectors: Sequence[tuple[RunFolder, str]]) -> dict[object, Resampled | None]:
+    def _by_seed(self, detectors: Sequence[tuple[RunAnalysis, Variant]]) -> dict[object, Resampled | None]:
         """The mean over the runs of each seed; None for a seed of which a run has no draws."""
         found: dict[object, list[Resampled | None]] = {}
         for run, variant in detectors:
-            found.setdefault(run.run.get("seed"), []).append(self._of(run, variant))
+            found.setdefault(run.record.seed, []).append(self._of(run, variant))
         return {seed: _mean([one for one in drawn if one is not None], len(drawn)) for seed, drawn in found.items()}
 
-    def _of(self, run: RunFolder, variant: str) -> Resampled | None:
-        key = (run.path, variant)
+    def _of(self, run: RunAnalysis, variant: Variant) -> Resampled | None:
+        key = (run.run.path, variant)
         if key not in self._drawn:
             self._drawn[key] = self._draw(run, variant)
         return self._drawn[key]
 
-    def _draw(self, run: RunFolder, variant: str) -> Resampled | None:
+    def _draw(self, run: RunAnalysis, variant: Variant) -> Resampled | None:
         test = run.read_test([variant])
         if test is None:
             return None
@@ -91,9 +93,9 @@ class Draws:
         return None if drawn is None else drawn[variant]
 
 
-def final_variant(run: RunFolder) -> str:
+def final_variant(run: RunAnalysis) -> Variant:
     """The detector that a run ends with: the adapted one, or the source-only one where nothing was adapted."""
-    return ADAPTED if run.row(ADAPTED) else SOURCE_ONLY
+    return run.results.final.variant if run.results.final else "source_only"
 
 
 def _mean(drawn: Sequence[Resampled], wanted: int) -> Resampled | None:

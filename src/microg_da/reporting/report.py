@@ -14,8 +14,10 @@ from microg_da import __version__
 from microg_da.evaluation.finding import verdict_of
 from microg_da.files import write_text
 from microg_da.reporting import tables
+from microg_da.reporting.analysis import RunAnalysis
+from microg_da.reporting.numbers import percent
 from microg_da.reporting.sections import SECTIONS, headline
-from microg_da.runs.reader import RunFolder, read_run_folder
+from microg_da.runs.layout import RunFolder
 
 
 def write_report(run_folder: str | Path) -> Path:
@@ -28,10 +30,10 @@ def write_report(run_folder: str | Path) -> Path:
         InputError: if ``run.json`` or ``results.json`` is missing, or a file cannot be understood.
     """
     folder = Path(run_folder)
-    return write_text(folder / "report.html", render_report(read_run_folder(folder)))
+    return write_text(RunFolder(folder).report_file, render_report(RunAnalysis.read(folder)))
 
 
-def render_report(run: RunFolder) -> str:
+def render_report(run: RunAnalysis) -> str:
     """The page as text."""
     built = [(section, section.build(run)) for section in SECTIONS]
     sections = [(section, content) for section, content in built if content is not None]
@@ -47,9 +49,9 @@ def environment() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    engine.filters.update(percent=tables.percent, duration=tables.duration, brief=tables.brief)
+    engine.filters.update(percent=percent, duration=tables.duration, brief=tables.brief)
     engine.globals.update(infinity=math.inf, verdict_of=verdict_of)
-    engine.globals.update(version=__version__, row_titles=tables.ROW_TITLES, group_titles=tables.GROUP_TITLES)
+    engine.globals.update(version=__version__, variant_titles=tables.VARIANT_TITLES, group_titles=tables.GROUP_TITLES)
     script = (Path(__file__).parent / "templates" / "report.js").read_text(encoding="utf-8")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii")
     # Pages allow this one script by its hash and no other, whatever text gets into them.

@@ -6,7 +6,6 @@ import base64
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -17,7 +16,9 @@ from microg_da.errors import InputError
 from microg_da.evaluation.protocols import MIN_SUPPORT
 from microg_da.evaluation.roll_response import RollResponse
 from microg_da.files import replacing
-from microg_da.reporting.tables import GROUP_TITLES, percent
+from microg_da.reporting.content import Content
+from microg_da.reporting.numbers import percent
+from microg_da.reporting.tables import GROUP_TITLES
 
 INK = "#7d8590"
 STYLES = (("#2f81d0", "-"), ("#d9822b", "--"), ("#2a9d6f", "-."), ("#b25fa3", ":"))
@@ -92,26 +93,28 @@ def roll_table(response: RollResponse, title: str, most: int = 5) -> Table:
     bound = classes.sort_values("gravity_bias", ascending=False, kind="stable").head(most)
     for part in (summary[summary["kind"] != "class"], bound):
         table.add_section()
-        for row in part.itertuples():
-            angle = "–" if np.isnan(row.worst_angle) else f"{row.worst_angle:g}°"
-            figures = [percent(value) for value in (row.upright, row.mean, row.worst)]
-            table.add_row(GROUP_TITLES.get(row.name, row.name), *figures, angle, percent(row.gravity_bias))
+        for row in part.to_dict("records"):
+            angle = "–" if np.isnan(row["worst_angle"]) else f"{row['worst_angle']:g}°"
+            figures = [percent(value) for value in (row["upright"], row["mean"], row["worst"])]
+            table.add_row(GROUP_TITLES.get(row["name"], row["name"]), *figures, angle, percent(row["gravity_bias"]))
     return table
 
 
-def roll_responses(folder: Path) -> list[dict[str, Any]]:
+def roll_responses(folder: Path) -> list[Content]:
     """What the files of a run's ``roll_response/`` hold, finished ones only, each with its ``picture`` as a data URI.
 
     Raises:
         InputError: if a file cannot be read or is not one of `roll-response`.
     """
-    found = []
+    found: list[Content] = []
     for path in sorted(folder.glob("*.json")):
         try:
             response = json.loads(path.read_text(encoding="utf-8"))
             if response["complete"]:
                 picture = base64.b64encode(path.with_suffix(".svg").read_bytes()).decode("ascii")
-                found.append({**response, "picture": f"data:image/svg+xml;base64,{picture}"})
+                found.append(
+                    {"variant": response.get("row"), **response, "picture": f"data:image/svg+xml;base64,{picture}"}
+                )
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise InputError(f"cannot read {path}: {error}. Run `roll-response` again, or delete the file.") from error
     return found

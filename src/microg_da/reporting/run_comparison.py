@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from textwrap import wrap
-from typing import Any
 
 import pandas as pd
 from rich import box
@@ -24,12 +23,16 @@ from microg_da.errors import InputError
 from microg_da.evaluation.finding import Verdict, verdict_of
 from microg_da.evaluation.intervals import Interval
 from microg_da.files import write_text
+from microg_da.reporting.analysis import RunAnalysis
 from microg_da.reporting.class_changes import SettingChanges, class_changes
 from microg_da.reporting.finding_text import ABSENT, few_boxes_text, same_data_text
+from microg_da.reporting.numbers import MISSING, percent
 from microg_da.reporting.paired import Draws, PairedIntervals
 from microg_da.reporting.report import environment
-from microg_da.reporting.tables import MISSING, ROW_TITLES, percent, score
-from microg_da.runs.reader import ADAPTED, ROWS, SOURCE_ONLY, RunFolder, flatten, read_run_folder
+from microg_da.reporting.tables import VARIANT_TITLES
+from microg_da.runs.environment import flatten
+from microg_da.runs.layout import RunFolder
+from microg_da.types import VARIANTS
 
 _NO_OUTCOME = (
     "experiment",
@@ -49,7 +52,7 @@ _NO_OUTCOME = (
 _STYLES = {"better": "green", "worse": "red"}
 
 EMBEDDED_NOTE = "Embedded synthetic data: the figures compare settings, and say nothing about MicroG-4M."
-FIGURES = (*ROWS, "gap_recovered")
+FIGURES = (*VARIANTS, "gap_recovered")
 
 
 @dataclass(frozen=True)
@@ -78,7 +81,7 @@ class Setting:
     Attributes:
         name: the adaptation, and the keys in which it differs from the other settings.
         runs: one line per run: ``seed``, ``name``, target mAP (fraction) of each of
-            :data:`~microg_da.runs.reader.ROWS`, ``gap_recovered`` and ``final``, the target mAP of the
+            :data:`~microg_da.types.VARIANTS`, ``gap_recovered`` and ``final``, the target mAP of the
             adapted model, or of the source-only model where nothing was adapted.
         figures: over seeds, for each of :data:`FIGURES` and ``final``.
         difference: ``final`` minus that of the baseline, seed by seed; None for the baseline.
@@ -123,7 +126,7 @@ class Comparison:
     changes: list[SettingChanges]
     comparable: bool
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> dict[str, object]:
         """Everything, for ``--json``."""
         settings = [asdict(setting) | {"runs": setting.runs.to_dict("records")} for setting in self.settings]
         changes = [asdict(setting) for setting in self.changes]
@@ -142,7 +145,7 @@ def compare_runs(folders: Sequence[str | Path], baseline: str | None = None) -> 
     Raises:
         InputError: if a folder holds no finished run, or ``baseline`` is none of the settings.
     """
-    runs = [read_run_folder(path) for path in find_runs(folders)]
+    runs = [RunAnalysis.read(path) for path in find_runs(folders)]
     names = _names(runs)
     baseline = _full_name(baseline, names) if baseline else names[0]
     if baseline not in names:
@@ -163,7 +166,7 @@ def compare_runs(folders: Sequence[str | Path], baseline: str | None = None) -> 
     return Comparison(settings, baseline, comparability_notes(runs), compared_with, changes, comparable)
 
 
-def _intervals(runs: Sequence[RunFolder], names: Sequence[str], baseline: str) -> dict[str, PairedIntervals | None]:
+def _intervals(runs: Sequence[RunAnalysis], names: Sequence[str], baseline: str) -> dict[str, PairedIntervals | None]:
     """Of each setting against the baseline; of the baseline, if it is alone, against its source-only detectors."""
     draws = Draws()
     of_setting = {name: [run for run, other in zip(runs, names, strict=True) if other == name] for name in names}
@@ -183,7 +186,7 @@ def find_runs(folders: Sequence[str | Path]) -> list[Path]:
     """The run folders given or inside the folders given, each once."""
     found: list[Path] = []
     for folder in map(Path, folders):
-        inside = [folder] if (folder / "results.json").is_file() else []
+        inside = [folder] if RunFolder(folder).results_file.is_file() else []
         inside = inside or sorted(path.parent for path in folder.glob("**/results.json"))
         if not inside:
             raise InputError(f"{folder} holds no results.json: give the folder of a finished run, or one above it.")
@@ -196,7 +199,11 @@ def comparison_table(comparison: Comparison) -> Table:
     table = Table(box=box.SIMPLE_HEAD, header_style="bold", show_edge=False, pad_edge=False, collapse_padding=True)
     table.add_column("setting")
     headers = dict(
-        zip(FIGURES, (*(ROW_TITLES[row].replace("-", "-\n") for row in ROWS), "gap\nrecovered"), strict=True)
+        zip(
+            FIGURES,
+            (*(VARIANT_TITLES[variant].replace("-", "-\n") for variant in VARIANTS), "gap\nrecovered"),
+            strict=True,
+        )
     )
     # A figure that no run has would only make the table wider.
     shown = [name for name in FIGURES if any(setting.figures[name].count for setting in comparison.settings)]
@@ -261,10 +268,10 @@ def default_page(folders: Sequence[Path]) -> Path:
     return Path(os.path.commonpath([folder.resolve().parent for folder in folders])) / "compare.html"
 
 
-def _names(runs: Sequence[RunFolder]) -> list[str]:
+def _names(runs: Sequence[RunAnalysis]) -> list[str]:
     """The name of each run's setting: its method, and the keys in which the runs differ beyond that."""
     # A run that is older than a key was made as the key's default makes it.
-    table = pd.DataFrame([flatten(asdict(Config())) | flatten(run.settings) for run in runs]).fillna("")
+    table = pd.DataFrame([flatten(asdict(Config())) | run.run.settings for run in runs]).fillna("")
     methods = [_method(run) for run in runs]
 
     def tells_apart(key: str) -> bool:
@@ -279,23 +286,23 @@ def _names(runs: Sequence[RunFolder]) -> list[str]:
     ]
 
 
-def _method(run: RunFolder) -> str:
-    """What the adapted row says, e.g. ``dann + rotation 180°``, if it speaks of the run's adaptation; else that."""
-    adaptation = str(run.run.get("adaptation") or "run")
-    label = str((run.row(ADAPTED) or {}).get("method"))
+def _method(run: RunAnalysis) -> str:
+    """What the adapted variant says, e.g. ``dann + rotation 180°``, if it is about the run's adaptation; else that."""
+    adaptation = run.record.adaptation or "run"
+    label = run.results.adapted.method if run.results.adapted else ""
     return label if label.split(" + ")[0] == adaptation else adaptation
 
 
-def _line(run: RunFolder) -> dict[str, Any]:
-    maps = {row: score(run.row(row) or {}, "target", "map") for row in ROWS}
+def _line(run: RunAnalysis) -> dict[str, object]:
+    maps = {variant: run.results.score(variant, "target", "map") for variant in VARIANTS}
     finding = run.finding
     return {
-        "seed": run.run.get("seed"),
-        "name": run.path.name,
-        **maps,
+        "seed": run.record.seed,
+        "name": run.run.path.name,
+        **{str(variant): value for variant, value in maps.items()},
         "gap_recovered": math.nan if finding.gap_recovered is None else finding.gap_recovered,
         "absent": finding.absent,
-        "final": maps[ADAPTED] if run.row(ADAPTED) else maps[SOURCE_ONLY],
+        "final": run.results.final.target.map if run.results.final else math.nan,
     }
 
 
@@ -310,31 +317,35 @@ def _setting(
     return Setting(name, runs, figures, Spread.of(paired), int((paired > 0).sum()), interval, verdict_of(interval))
 
 
-def incomparabilities(runs: Sequence[RunFolder]) -> list[str]:
+def incomparabilities(runs: Sequence[RunAnalysis]) -> list[str]:
     """What makes figures incomparable: another protocol, target or test set."""
     notes = []
-    for key, title in (("protocol", "protocols"), ("target", "target domains"), ("split_hash", "splits")):
-        values = {str(run.run.get(key)) for run in runs}
+    kinds = {
+        "protocols": {run.record.protocol for run in runs},
+        "target domains": {run.record.target for run in runs},
+        "splits": {str(run.record.split_hash) for run in runs},
+    }
+    for title, values in kinds.items():
         if len(values) > 1:
             notes.append(f"The runs were scored on different {title} ({', '.join(sorted(values))}): not comparable.")
-    boxes = {row["target"].get("num_boxes") for run in runs for row in run.results["rows"]}
+    boxes = {result.target.num_boxes for run in runs for result in run.results.variants}
     if len(boxes) > 1:
         notes.append("The runs were tested on target test sets of different size: not comparable.")
     return notes
 
 
-def comparability_notes(runs: Sequence[RunFolder]) -> list[str]:
+def comparability_notes(runs: Sequence[RunAnalysis]) -> list[str]:
     """What a reader of the figures must know: what makes them incomparable, how small the test set is, oracles."""
     notes = [*incomparabilities(runs), *_finding_notes(runs)]
-    oracles = [run.path.name for run in runs if run.run.get("oracle")]
+    oracles = [run.run.path.name for run in runs if run.record.oracle]
     if oracles:
         notes.append(f"Oracle: target labels were seen in choosing {', '.join(oracles)}.")
-    if any(run.run.get("embedded_data") for run in runs):
+    if any(run.record.embedded_data for run in runs):
         notes.append(EMBEDDED_NOTE)
     return notes
 
 
-def _finding_notes(runs: Sequence[RunFolder]) -> list[str]:
+def _finding_notes(runs: Sequence[RunAnalysis]) -> list[str]:
     """Small test sets, source and target that share data, and gaps recovered that are not given."""
     notes: dict[str, list[str]] = {}
     for run in runs:
@@ -344,5 +355,5 @@ def _finding_notes(runs: Sequence[RunFolder]) -> list[str]:
             texts.append(f"gap recovered is not given, {ABSENT[finding.absent]}")
         for text in texts:
             if text:
-                notes.setdefault(text[0].upper() + text[1:], []).append(run.path.name)
+                notes.setdefault(text[0].upper() + text[1:], []).append(run.run.path.name)
     return [f"{text}." if len(of) == len(runs) else f"{text}: {', '.join(of)}." for text, of in notes.items()]

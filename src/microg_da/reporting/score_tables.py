@@ -13,7 +13,8 @@ from rich.table import Table
 from microg_da.evaluation.fusion import FusionReport
 from microg_da.evaluation.paired_comparison import Comparison
 from microg_da.evaluation.protocols import MIN_SUPPORT, PROTOCOLS, Scores
-from microg_da.reporting.tables import GROUP_TITLES, METRICS, percent
+from microg_da.reporting.numbers import percent
+from microg_da.reporting.tables import GROUP_TITLES, METRICS
 from microg_da.terminal import output_console, print_table
 
 

@@ -8,20 +8,23 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
 import pandas as pd
 
 from microg_da.evaluation.protocols import MIN_SUPPORT
 from microg_da.reporting import tables
+from microg_da.reporting.analysis import RunAnalysis
 from microg_da.reporting.confusion import confusion_content
+from microg_da.reporting.content import Content
 from microg_da.reporting.domains import domains_content
 from microg_da.reporting.figures import LineChart, line_chart
 from microg_da.reporting.finding_text import ABSENT, change_text, few_boxes_text, gap_text, same_data_text
 from microg_da.reporting.gallery import OUTCOMES, THRESHOLD, gallery
 from microg_da.reporting.roll import roll_responses
 from microg_da.reporting.validators import validators_content
-from microg_da.runs.reader import ADAPTED, ROWS, SOURCE_ONLY, RunFolder, flatten
+from microg_da.runs.record import ModelFacts
+from microg_da.runs.results import VariantResult
+from microg_da.types import VARIANTS
 
 STAGE_TITLES = {
     "source": "Source training",
@@ -36,75 +39,86 @@ class Section:
 
     key: str
     title: str
-    build: Callable[[RunFolder], dict[str, Any] | None]
+    build: Callable[[RunAnalysis], Content | None]
 
 
-def headline(run: RunFolder) -> dict[str, Any]:
+def headline(run: RunAnalysis) -> Content:
     """Title, the finding in one sentence's figures, the stamps, and the facts of the run."""
-    facts = run.run
-    before, after, bound = (_target_map(run, row) for row in ROWS)
-    # The row says with which test-time method and under which rolls; a run that is not finished has no row yet.
-    method = (run.row(ADAPTED) or {}).get("method") or _name(facts.get("adaptation"))
+    record, results, finding = run.record, run.results, run.finding
+    before, after, bound = (results.score(variant, "target", "map") for variant in VARIANTS)
+    # The result names the test-time method and the rolls, too; a run that is not finished has no result yet.
+    method = results.adapted.method if results.adapted else record.adaptation
     shown = {
-        "Source": facts.get("source"),
-        "Target": facts.get("target"),
-        "Model": _model(facts.get("model") or run.settings.get("model")),
+        "Source": record.source,
+        "Target": record.target,
+        "Model": _model(record.model) if record.model else run.run.settings.get("model.name"),
         "Adaptation": method,
-        "Protocol": facts.get("protocol"),
-        "Model selection": facts.get("selection"),
-        "Seed": facts.get("seed"),
-        "Split": facts.get("split_hash"),
-        "Status": facts.get("status"),
-        "Peak memory": _counted(facts.get("peak_memory_mib"), "MiB"),
-        "Created": _moment(facts.get("created")),
+        "Protocol": record.protocol,
+        "Model selection": record.selection,
+        "Seed": record.seed,
+        "Split": record.split_hash,
+        "Status": record.status,
+        "Peak memory": None if record.peak_memory_mib is None else _counted(record.peak_memory_mib, "MiB"),
+        "Created": _moment(record.created),
     }
     return {
-        "experiment": facts.get("experiment") or "experiment",
-        "name": facts.get("name") or run.path.name,
-        "embedded": bool(facts.get("embedded_data")),
-        "description": facts.get("description"),
-        "notice": facts.get("notice"),
-        "oracle": bool(facts.get("oracle")),
+        "experiment": record.experiment or "experiment",
+        "name": record.name or run.run.path.name,
+        "embedded": record.embedded_data,
+        "description": record.description,
+        "notice": record.notice,
+        "oracle": record.oracle,
         "method": method or "adaptation",
         "before": before,
         "after": after,
         "bound": bound,
-        "finding": run.finding,
-        "change": change_text(run.finding),
-        "gap": gap_text(run.finding),
-        "absent": ABSENT[run.finding.absent] if run.finding.absent else None,
-        "remarks": [text for text in (same_data_text(run.finding), few_boxes_text(run.finding)) if text],
-        "source_map": tables.score(run.row(SOURCE_ONLY) or {}, "source", "map"),
+        "finding": finding,
+        "change": change_text(finding),
+        "gap": gap_text(finding),
+        "absent": ABSENT[finding.absent] if finding.absent else None,
+        "remarks": [text for text in (same_data_text(finding), few_boxes_text(finding)) if text],
+        "source_map": results.score("source_only", "source", "map"),
         "facts": {key: value for key, value in shown.items() if value not in (None, "")},
-        "warnings": facts.get("warnings") or [],
+        "warnings": record.warnings,
     }
 
 
-def scores(run: RunFolder) -> dict[str, Any] | None:
-    """The table of the rows, and the distance between the domains for each."""
-    rows = [
-        {
-            "name": row["name"],
-            "title": tables.ROW_TITLES[row["name"]],
-            "method": row.get("method") if row["name"] == ADAPTED else None,
-            "source": tables.score(row, "source", "map"),
-            "target": {metric: tables.score(row, "target", metric) for metric in tables.METRICS},
-            "gap": run.finding.gap_recovered if row["name"] == ADAPTED else None,
-            "absent": ABSENT[run.finding.absent] if row["name"] == ADAPTED and run.finding.absent else None,
-            "interval": run.intervals.map[row["name"]] if run.intervals else None,
-            "verdict": run.finding.change.verdict if row["name"] == ADAPTED and run.finding.change else "unknown",
-            "seconds": row.get("seconds"),
-        }
-        for row in run.results["rows"]
-    ]
-    target = run.results["rows"][0]["target"] if run.results["rows"] else {}
-    counts = {key: target.get(f"num_{key}") for key in ("keyframes", "boxes", "classes_with_ground_truth")}
-    if not rows:
+def scores(run: RunAnalysis) -> Content | None:
+    """The table of the variants, and the distance between the domains for each."""
+    results = run.results.variants
+    if not results:
         return None
-    return {"rows": rows, "metrics": tables.METRICS, "counts": counts, "intervals": run.intervals}
+    target = results[0].target
+    counts = {
+        "keyframes": target.num_keyframes,
+        "boxes": target.num_boxes,
+        "classes_with_ground_truth": target.num_classes_with_ground_truth,
+    }
+    lines = [_score_line(run, result) for result in results]
+    return {"lines": lines, "metrics": tables.METRICS, "counts": counts, "intervals": run.intervals}
 
 
-def classes(run: RunFolder) -> dict[str, Any] | None:
+def _score_line(run: RunAnalysis, result: VariantResult) -> Content:
+    finding = run.finding
+    line: dict[str, object] = {
+        "variant": result.variant,
+        "title": tables.VARIANT_TITLES[result.variant],
+        "source": result.score("source", "map"),
+        "target": {metric: result.score("target", metric) for metric in tables.METRICS},
+        "interval": run.intervals.map[result.variant] if run.intervals else None,
+        "seconds": result.seconds,
+    }
+    if result.variant != "adapted":
+        return line | {"method": None, "gap": None, "absent": None, "verdict": "unknown"}
+    return line | {
+        "method": result.method,
+        "gap": finding.gap_recovered,
+        "absent": ABSENT[finding.absent] if finding.absent else None,
+        "verdict": finding.change.verdict if finding.change else "unknown",
+    }
+
+
+def classes(run: RunAnalysis) -> Content | None:
     """AP of every class on the target, with its group and support, sorted by change."""
     table = tables.per_class(run.results)
     if table.empty:
@@ -116,31 +130,31 @@ def classes(run: RunFolder) -> dict[str, Any] | None:
         "groups": _records(groups),
         "unscored": sorted(str(name) for name in table.loc[table["support"] == 0, "name"]),
         "few": MIN_SUPPORT,
-        "columns": [row for row in ROWS if row in table],
+        "columns": [variant for variant in VARIANTS if variant in table],
         "intervals": run.intervals.class_change if run.intervals else {},
         "group_intervals": run.intervals.group_change if run.intervals else {},
         "changed": bool(scored["change"].notna().any()),
     }
 
 
-def curves(run: RunFolder) -> dict[str, Any] | None:
+def curves(run: RunAnalysis) -> Content | None:
     """Loss and validation curves of each training stage."""
     stages = [(STAGE_TITLES.get(stage, stage), _charts(frame)) for stage, frame in run.curves.items()]
     stages = [(title, charts) for title, charts in stages if charts]
     return {"stages": stages} if stages else None
 
 
-def examples(run: RunFolder) -> dict[str, Any] | None:
+def examples(run: RunAnalysis) -> Content | None:
     """The gallery of keyframes."""
     if not run.examples:
         return None
     classes = tables.per_class(run.results)["name"]
     names = dict(zip(classes.index.astype(int), classes.astype(str), strict=True))
-    rows, shown = gallery(run.examples, run.path / "examples", names)
+    variants, shown = gallery(run.examples, run.run.examples_file.parent, names)
     labels = [label for example in shown for person in example.people for label in person.labels]
     seen = [label.outcome for label in labels]
     return {
-        "rows": rows,
+        "variants": variants,
         "examples": shown,
         "threshold": THRESHOLD,
         "actions": sorted({label.action: label.name for label in labels}.items(), key=lambda item: item[1]),
@@ -149,35 +163,30 @@ def examples(run: RunFolder) -> dict[str, Any] | None:
     }
 
 
-def confusion(run: RunFolder) -> dict[str, Any] | None:
+def confusion(run: RunAnalysis) -> Content | None:
     """What each label is taken for, before and after adaptation."""
     return None if run.target_test is None else confusion_content(run.target_test)
 
 
-def domains(run: RunFolder) -> dict[str, Any] | None:
+def domains(run: RunAnalysis) -> Content | None:
     """RoI features of both domains, drawn and told apart."""
-    return domains_content(run.path)
+    return domains_content(run.run)
 
 
-def validators(run: RunFolder) -> dict[str, Any] | None:
+def validators(run: RunAnalysis) -> Content | None:
     """What could have been said of the detectors without target labels."""
     return validators_content(run.results, run.finding)
 
 
-def roll(run: RunFolder) -> dict[str, Any] | None:
+def roll(run: RunAnalysis) -> Content | None:
     """What `roll-response` measured and drew, if it was asked."""
-    responses = roll_responses(run.path / "roll_response")
+    responses = roll_responses(run.run.roll_response_folder)
     return {"responses": responses} if responses else None
 
 
-def details(run: RunFolder) -> dict[str, Any]:
+def details(run: RunAnalysis) -> Content:
     """The data, the resolved configuration and the environment."""
-    data = run.run.get("data")
-    return {
-        "data": data if isinstance(data, dict) else {},
-        "config": run.config,
-        "environment": flatten(run.environment),
-    }
+    return {"data": run.record.data, "config": run.run.config_text, "environment": run.environment}
 
 
 SECTIONS = (
@@ -222,39 +231,24 @@ def _by_time(frame: pd.DataFrame) -> dict[str, pd.Series]:
     return {str(name): column for name, column in values.items()}
 
 
-def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
-    return [{str(key): value for key, value in row.items()} for row in table.reset_index().to_dict("records")]
+def _records(table: pd.DataFrame) -> list[Content]:
+    return [{str(key): value for key, value in line.items()} for line in table.reset_index().to_dict("records")]
 
 
-def _target_map(run: RunFolder, row: str) -> float:
-    return tables.score(run.row(row) or {}, "target", "map")
-
-
-def _moment(created: Any) -> str | None:
-    """A time stamp without fractions of a second; what is no ISO time is shown as it stands."""
+def _moment(created: str) -> str:
+    """A time stamp without fractions of a second; a text that is no ISO time is shown as it is."""
     try:
-        return datetime.fromisoformat(str(created)).strftime("%Y-%m-%d %H:%M %Z").strip()
+        return datetime.fromisoformat(created).strftime("%Y-%m-%d %H:%M %Z").strip()
     except ValueError:
-        return None if created is None else str(created)
+        return created
 
 
-def _name(value: Any) -> str | None:
-    return value.get("name") if isinstance(value, dict) else value
+def _counted(number: int, unit: str) -> str:
+    return f"{number:,} {unit}"
 
 
-def _counted(number: Any, unit: str) -> str | None:
-    return f"{number:,} {unit}" if isinstance(number, int) else None
-
-
-def _model(model: Any) -> str | None:
-    if not isinstance(model, dict):
-        return model
-    parts = [str(model["name"])] if model.get("name") else []
-    if parameters := _counted(model.get("parameters"), "parameters"):
-        parts.append(parameters)
-    if model.get("num_frames") and model.get("sampling_rate"):
-        parts.append(f"window {model['num_frames']}×{model['sampling_rate']}")
-    return ", ".join(parts) or None
+def _model(model: ModelFacts) -> str:
+    return f"{model.name}, {_counted(model.parameters, 'parameters')}, window {model.num_frames}×{model.sampling_rate}"
 
 
 def _prose(name: str) -> str:

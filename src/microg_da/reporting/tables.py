@@ -7,21 +7,26 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Any
 
+import numpy as np
 import pandas as pd
 from rich import box
 from rich.table import Table
 
-from microg_da.evaluation.finding import Finding, find, read_finding
+from microg_da.evaluation.finding import Finding, find
 from microg_da.files import replacing
 from microg_da.reporting.finding_text import finding_lines, gap_recovered_text
 from microg_da.reporting.numbers import MISSING, percent
-from microg_da.runs.reader import ADAPTED, ROWS, SOURCE_ONLY
+from microg_da.runs.results import RunResults, VariantResult
 from microg_da.taxonomy import GROUP_NAMES
+from microg_da.types import VARIANTS
 
 GROUP_TITLES = GROUP_NAMES
-ROW_TITLES = {"source_only": "source-only", "adapted": "adapted", "target_supervised": "target-supervised"}
+VARIANT_TITLES: dict[str, str] = {
+    "source_only": "source-only",
+    "adapted": "adapted",
+    "target_supervised": "target-supervised",
+}
 METRICS = {"map": "mAP", "f1_macro": "F1", "recall_macro": "recall", "auroc_macro": "AUROC"}
 
 
@@ -44,25 +49,16 @@ def brief(name: str) -> str:
     return name.split(" (")[0]
 
 
-def score(row: dict[str, Any], domain: str, metric: str) -> float:
-    """One figure of a row of ``results.json``; NaN where the row was not tested on that domain."""
-    value = (row.get(domain) or {}).get(metric)
-    return math.nan if value is None else float(value)
+def variant_title(result: VariantResult) -> str:
+    """The name of a variant for people: ``adapted (dann)``, ``source-only``."""
+    title = VARIANT_TITLES[result.variant]
+    return f"{title} ({result.method})" if result.variant == "adapted" else title
 
 
-def row_title(row: dict[str, Any]) -> str:
-    """What a row is called for people: ``adapted (dann)``, ``source-only``."""
-    title, method = ROW_TITLES[row["name"]], row.get("method")
-    return f"{title} ({method})" if method and row["name"] == ADAPTED else title
-
-
-def results_table(results: dict[str, Any]) -> Table:
-    """The table that ends `fit`: one line per row of ``results.json``, scores on the target ×100.
+def results_table(results: RunResults) -> Table:
+    """The table that ends `fit`: one line per variant, scores on the target ×100.
 
     Below it stands what the run found: the change with its interval, and why no gap recovered is given.
-
-    Args:
-        results: ``{"rows": [{"name", "method", "seconds", "source", "target"}, …], "gap_recovered", "finding"}``.
     """
     finding = finding_of(results)
     table = Table(
@@ -78,22 +74,22 @@ def results_table(results: dict[str, Any]) -> Table:
     table.add_column("", overflow="fold")
     for header in ("source\nmAP", "target\nmAP", "\nF1", "\nrecall", "\nAUROC", "gap\nrecovered", "\ntime"):
         table.add_column(header, justify="right", no_wrap=True)
-    for row in results["rows"]:
-        adapted = row["name"] == ADAPTED
-        figures = [score(row, "source", "map"), *(score(row, "target", metric) for metric in METRICS)]
+    for result in results.variants:
+        adapted = result.variant == "adapted"
+        figures = [result.score("source", "map"), *(result.score("target", metric) for metric in METRICS)]
         table.add_row(
-            row_title(row),
+            variant_title(result),
             *(percent(figure) for figure in figures),
             gap_recovered_text(finding) if adapted else MISSING,
-            duration(row.get("seconds")),
+            duration(result.seconds),
             style="red" if adapted and is_negative_transfer(finding) else None,
         )
     return table
 
 
-def finding_of(results: dict[str, Any]) -> Finding:
+def finding_of(results: RunResults) -> Finding:
     """The finding that results hold; without one, what their scores say without intervals."""
-    return read_finding(results) or find(results["rows"])
+    return results.finding or find(results.target_maps, results.boxes)
 
 
 def is_negative_transfer(finding: Finding) -> bool:
@@ -101,42 +97,39 @@ def is_negative_transfer(finding: Finding) -> bool:
     return finding.change is not None and finding.change.verdict == "worse"
 
 
-def write_results_csv(results: dict[str, Any], path: str | Path) -> Path:
-    """Write ``results.csv``: one line per row and domain, every scalar score as a fraction.
+def write_results_csv(results: RunResults, path: str | Path) -> Path:
+    """Write ``results.csv``: one line per variant and domain, every scalar score as a fraction.
 
     Raises:
         InputError: if the file cannot be written.
     """
-    lines = [
-        {"name": row["name"], "method": row.get("method"), "domain": domain}
-        | {key: value for key, value in row[domain].items() if not isinstance(value, (dict, list))}
-        | {"seconds": row.get("seconds")}
-        | {"gap_recovered": results.get("gap_recovered") if (row["name"], domain) == (ADAPTED, "target") else None}
-        for row in results["rows"]
-        for domain in ("source", "target")
-        if row.get(domain)
-    ]
+    table = results.as_table()
+    if len(table):
+        last = (table["variant"] == "adapted") & (table["domain"] == "target")
+        recovered = math.nan if results.gap_recovered is None else results.gap_recovered
+        table["gap_recovered"] = np.where(last, recovered, math.nan)
     with replacing(path) as temporary:
-        pd.DataFrame(lines).to_csv(temporary, index=False)
+        table.to_csv(temporary, index=False)
     return Path(path)
 
 
-def per_class(results: dict[str, Any]) -> pd.DataFrame:
-    """AP of every class on the target, rows of the run side by side.
+def per_class(results: RunResults) -> pd.DataFrame:
+    """AP of every class on the target, variants of the run side by side.
 
     Returns:
         One line per class, indexed by action id: ``name``, ``group``, ``support``, then AP (fraction, NaN
-        without ground truth) in a column for each row of the run, then ``change`` (adapted − source-only;
+        without ground truth) in a column for each variant of the run, then ``change`` (adapted − source-only;
         NaN without both). Sorted by change, best first; without a change by source-only AP.
     """
-    columns = ["action_id", "name", "group", "support", "ap", "row"]
-    lines = [c | {"row": row["name"]} for row in results["rows"] for c in row["target"].get("per_class") or []]
-    long = pd.DataFrame(lines, columns=columns)
+    columns = ["action_id", "name", "group", "support", "ap"]
+    tables = [result.target.per_class[columns].assign(variant=result.variant) for result in results.variants]
+    long = pd.concat(tables) if tables else pd.DataFrame(columns=[*columns, "variant"])
     table = long.groupby("action_id")[["name", "group", "support"]].first()
-    ap = long.pivot(index="action_id", columns="row", values="ap").astype(float)
-    table = table.join(ap[[name for name in ROWS if name in ap]])
-    table["change"] = table[ADAPTED] - table[SOURCE_ONLY] if {ADAPTED, SOURCE_ONLY} <= set(ap) else math.nan
-    return table.sort_values(["change", *(name for name in ROWS if name in ap)], ascending=False, kind="stable")
+    ap = long.pivot(index="action_id", columns="variant", values="ap").astype(float)
+    variants = [variant for variant in VARIANTS if variant in ap]
+    table = table.join(ap[variants])
+    table["change"] = table["adapted"] - table["source_only"] if {"adapted", "source_only"} <= set(ap) else math.nan
+    return table.sort_values(["change", *variants], ascending=False, kind="stable")
 
 
 def per_group(classes: pd.DataFrame) -> pd.DataFrame:
@@ -151,7 +144,7 @@ def per_group(classes: pd.DataFrame) -> pd.DataFrame:
     """
     scored = classes[classes["support"] > 0]
     groups = scored.groupby("group", sort=False)
-    means = groups[[name for name in (*ROWS, "change") if name in classes]].mean()
+    means = groups[[name for name in (*VARIANTS, "change") if name in classes]].mean()
     sizes = pd.DataFrame({"classes": groups.size(), "support": groups["support"].sum()})
     order = [group for group in GROUP_TITLES if group in means.index]
     order += [group for group in means.index if group not in order]

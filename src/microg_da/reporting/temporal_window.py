@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 from rich import box
@@ -14,11 +13,14 @@ from rich.table import Table
 
 from microg_da.errors import InputError
 from microg_da.files import write_text
+from microg_da.reporting.analysis import RunAnalysis
 from microg_da.reporting.figures import LineChart, line_chart
+from microg_da.reporting.numbers import MISSING, percent
 from microg_da.reporting.report import environment
 from microg_da.reporting.run_comparison import comparability_notes, find_runs
-from microg_da.reporting.tables import GROUP_TITLES, MISSING, per_class, per_group, percent, score
-from microg_da.runs.reader import ROWS, RunFolder, read_json, read_run_folder
+from microg_da.reporting.tables import GROUP_TITLES, per_class, per_group
+from microg_da.runs.fields import Fields, read_json
+from microg_da.types import VARIANTS, Variant
 
 ALL = "all"
 _TITLES = {ALL: "all classes", **GROUP_TITLES}
@@ -32,7 +34,7 @@ class TemporalWindows:
     """What runs with different windows reached on the target.
 
     Attributes:
-        table: one line per result row, group of classes and window: ``row``, ``group`` (``all`` or a group's key),
+        table: one line per variant, group of classes and window: ``variant``, ``group`` (``all`` or a group's key),
             ``num_frames``, ``sampling_rate``, ``span`` and ``map`` (fraction, mean over runs of one window).
         unit: of ``span``: seconds, or frames where the data does not say its frame rate.
         notes: what makes the figures incomparable, and the windows that were refused.
@@ -43,28 +45,28 @@ class TemporalWindows:
     notes: list[str]
 
     @property
-    def rows(self) -> list[str]:
-        """The result rows that the runs have, in order."""
-        return [row for row in ROWS if row in set(self.table["row"])]
+    def variants(self) -> list[Variant]:
+        """The variants that the runs have, in order."""
+        return [variant for variant in VARIANTS if variant in set(self.table["variant"])]
 
     @property
     def groups(self) -> list[str]:
         """All classes, then the groups that have ground truth."""
         return [group for group in _TITLES if group in set(self.table["group"])]
 
-    def grid(self, row: str, group: str = ALL) -> pd.DataFrame:
+    def grid(self, variant: str, group: str = ALL) -> pd.DataFrame:
         """A table of mAP with T down and τ across; NaN where a window was not run."""
-        chosen = self.table[(self.table["row"] == row) & (self.table["group"] == group)]
+        chosen = self.table[(self.table["variant"] == variant) & (self.table["group"] == group)]
         return chosen.pivot(index="num_frames", columns="sampling_rate", values="map")
 
-    def curve(self, row: str, group: str) -> pd.Series:
+    def curve(self, variant: str, group: str) -> pd.Series:
         """What mAP does over the span; windows of the same span are averaged."""
-        chosen = self.table[(self.table["row"] == row) & (self.table["group"] == group)]
+        chosen = self.table[(self.table["variant"] == variant) & (self.table["group"] == group)]
         return chosen.groupby("span")["map"].mean().rename_axis(f"T·τ, {self.unit}")
 
-    def chart(self, row: str) -> LineChart | None:
+    def chart(self, variant: str) -> LineChart | None:
         """The curve of every group over the span."""
-        curves = {_TITLES[group]: self.curve(row, group) for group in self.groups}
+        curves = {_TITLES[group]: self.curve(variant, group) for group in self.groups}
         return line_chart("mAP × 100", curves, scale=100)
 
 
@@ -77,46 +79,44 @@ def read_windows(folders: Sequence[str | Path]) -> TemporalWindows:
     Raises:
         InputError: if there is no finished run, or one does not say its window.
     """
-    runs = [read_run_folder(path) for path in find_runs(folders)]
+    runs = [RunAnalysis.read(path) for path in find_runs(folders)]
     rates = [_fps(run) for run in runs]
     known = all(rates)
     lines = [line for run, rate in zip(runs, rates, strict=True) for line in _lines(run, rate if known else None)]
-    keys = ["row", "group", "num_frames", "sampling_rate", "span"]
+    keys = ["variant", "group", "num_frames", "sampling_rate", "span"]
     table = pd.DataFrame(lines).groupby(keys, as_index=False)[["map"]].mean()
     return TemporalWindows(table, "seconds" if known else "frames", [*_notes(runs), *_refused(folders)])
 
 
-def _lines(run: RunFolder, fps: float | None) -> list[dict[str, Any]]:
-    model = run.run.get("model") or {}
-    frames, rate = model.get("num_frames"), model.get("sampling_rate")
-    if not frames or not rate:
-        raise InputError(f"{run.path}: run.json does not say the window of its model. Was the run finished?")
+def _lines(run: RunAnalysis, fps: float | None) -> list[dict[str, object]]:
+    model = run.record.model
+    if model is None:
+        raise InputError(f"{run.run.path}: run.json does not say the window of its model. Was the run finished?")
+    frames, rate = model.num_frames, model.sampling_rate
     window = {"num_frames": frames, "sampling_rate": rate, "span": frames * rate / (fps or 1.0)}
     groups = per_group(per_class(run.results))
-    lines = []
-    for row in run.results["rows"]:
-        name = row["name"]
-        lines.append({"row": name, "group": ALL, **window, "map": score(row, "target", "map")})
-        lines += [{"row": name, "group": group, **window, "map": groups.loc[group, name]} for group in groups.index]
+    lines: list[dict[str, object]] = []
+    for result in run.results.variants:
+        name = result.variant
+        lines.append({"variant": name, "group": ALL, **window, "map": result.target.map})
+        lines += [{"variant": name, "group": group, **window, "map": groups.loc[group, name]} for group in groups.index]
     return lines
 
 
-def _fps(run: RunFolder) -> float | None:
-    rates = run.run.get("fps")
-    return rates.get("target/test") if isinstance(rates, dict) else None
+def _fps(run: RunAnalysis) -> float | None:
+    return run.record.fps.get("target/test")
 
 
-def _notes(runs: Sequence[RunFolder]) -> list[str]:
+def _notes(runs: Sequence[RunAnalysis]) -> list[str]:
     notes = comparability_notes(runs)
     for key in _BUDGET:
-        section, _, leaf = key.partition(".")
-        values = {str((run.settings.get(section) or {}).get(leaf)) for run in runs}
+        values = {str(run.run.settings.get(key)) for run in runs}
         if len(values) > 1:
             notes.append(f"The runs differ in {key} ({', '.join(sorted(values))}): not the same optimiser steps.")
     clamped = {
-        f"{run.run['model']['num_frames']}×{run.run['model']['sampling_rate']}"
+        f"{run.record.model.num_frames}×{run.record.model.sampling_rate}"
         for run in runs
-        if any("frames are repeated" in str(warning) for warning in run.run.get("warnings") or ())
+        if run.record.model and any("frames are repeated" in warning for warning in run.record.warnings)
     }
     if clamped:
         notes.append(f"Longer than the clips, whose ends are repeated: {', '.join(sorted(clamped))}.")
@@ -127,22 +127,31 @@ def _refused(folders: Sequence[str | Path]) -> list[str]:
     """The windows that a sweep tried in vain, by its ``sweep.json``; those longer than the clips in one line."""
     notes, too_long = [], []
     for folder in folders:
-        for trial in _trials(Path(folder) / "sweep.json"):
-            if trial["state"] == "complete":
+        for trial in _read_trials(Path(folder) / "sweep.json"):
+            if trial.state == "complete":
                 continue
-            if set(trial["values"]) == set(_WINDOW) and trial["reason"].startswith("refused: the window"):
-                too_long.append(tuple(trial["values"][key] for key in _WINDOW))
+            if set(trial.values) == set(_WINDOW) and trial.reason.startswith("refused: the window"):
+                too_long.append(" × ".join(str(trial.values[key]) for key in _WINDOW))
                 continue
-            values = ", ".join(f"{name}={value}" for name, value in trial["values"].items())
-            notes.append(f"Not run: {values}: {trial['reason']}")
+            values = ", ".join(f"{name}={value}" for name, value in trial.values.items())
+            notes.append(f"Not run: {values}: {trial.reason}")
     if too_long:
-        windows = ", ".join(f"{frames} × {rate}" for frames, rate in sorted(set(too_long)))
+        windows = ", ".join(sorted(set(too_long), key=lambda window: [int(part) for part in window.split(" × ")]))
         notes.append(f"Not run, because the window is longer than the clips (T × τ): {windows}.")
     return notes
 
 
-def _trials(file: Path) -> list[dict[str, Any]]:
-    """What a sweep says of its trials; nothing where the folder is not a sweep's.
+@dataclass(frozen=True)
+class _Trial:
+    """One trial of a sweep: its state, the values of its parameters, and why it has no result."""
+
+    state: str
+    values: Mapping[str, object]
+    reason: str
+
+
+def _read_trials(file: Path) -> list[_Trial]:
+    """The trials of a sweep; none where the folder is not one of a sweep.
 
     Raises:
         InputError: if the file is damaged.
@@ -150,21 +159,13 @@ def _trials(file: Path) -> list[dict[str, Any]]:
     record = read_json(file)
     if record is None:
         return []
-    trials = record.get("trials") if isinstance(record, dict) else None
-    kinds = {"state": str, "values": dict, "reason": str}
-    if not isinstance(trials, list):
-        raise InputError(f"{file}: expected an object with a list of trials. `sweep`, run again, writes the file anew.")
-    for place, trial in enumerate(trials, start=1):
-        if not isinstance(trial, dict) or not all(isinstance(trial.get(key), kind) for key, kind in kinds.items()):
-            raise InputError(
-                f"{file}: trial {place} of the list needs {', '.join(kinds)}. `sweep`, run again, writes the file anew."
-            )
-    return trials
+    trials = Fields(record, str(file), "Run `sweep` again, which writes the file again.").objects("trials")
+    return [_Trial(trial.text("state"), trial.fields("values").values, trial.text("reason")) for trial in trials]
 
 
-def windows_table(found: TemporalWindows, row: str) -> Table:
+def windows_table(found: TemporalWindows, variant: str) -> Table:
     """T down, τ across, target mAP × 100 of all classes."""
-    grid = found.grid(row)
+    grid = found.grid(variant)
     table = Table(box=box.SIMPLE_HEAD)
     table.add_column("T \\ τ", justify="right")
     for rate in grid.columns:
@@ -181,7 +182,9 @@ def write_windows(found: TemporalWindows, path: str | Path) -> Path:
         InputError: if the file cannot be written.
     """
     template = environment().get_template("temporal_window.html.j2")
-    maps = {(row, group): heat_map(found.grid(row, group)) for row in found.rows for group in found.groups}
+    maps = {
+        (variant, group): heat_map(found.grid(variant, group)) for variant in found.variants for group in found.groups
+    }
     return write_text(path, template.render(found=found, maps=maps, titles=_TITLES, missing=MISSING))
 
 

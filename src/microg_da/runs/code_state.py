@@ -4,30 +4,43 @@ from __future__ import annotations
 
 import hashlib
 import subprocess
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from microg_da import __version__
 
 _PACKAGE = Path(__file__).resolve().parents[1]
 
 
-def code_state(package: Path = _PACKAGE) -> dict[str, Any]:
-    """What this package is at the moment.
+@dataclass(frozen=True)
+class CodeState:
+    """What this package is at one moment.
+
+    Attributes:
+        version: of the package.
+        commit: of the git repository that the sources are part of; None outside of their own repository.
+        modified: whether the sources differ from that commit; None without one.
+        sources: a SHA-256 of all files, the same for the same code in any folder.
+    """
+
+    version: str
+    commit: str | None
+    modified: bool | None
+    sources: str
+
+
+def code_state(package: Path = _PACKAGE) -> CodeState:
+    """The state of the code now.
 
     Args:
         package: the folder of its sources.
-
-    Returns:
-        ``version``; ``sources``, a SHA-256 of all its files, the same for the same code wherever it lies; and, where
-        it lies in its own git repository, ``commit`` and ``modified``, whether the sources differ from that commit.
     """
     commit = modified = None
-    # A package that is installed into somebody else's repository is not part of it.
+    # A package that is installed below another repository is not part of it.
     if _git(package, "ls-files", "--error-unmatch", "__init__.py") is not None:
         commit = (_git(package, "rev-parse", "HEAD") or "").strip() or None
         modified = bool(_git(package, "status", "--porcelain", "--", "."))
-    return {"version": __version__, "commit": commit, "modified": modified, "sources": _hash_of_sources(package)}
+    return CodeState(__version__, commit, modified, _hash_of_sources(package))
 
 
 def _git(folder: Path, *words: str) -> str | None:

@@ -1,7 +1,8 @@
-"""The detector and the method that a configuration describes, built anew or read back from a run's folder."""
+"""The detector and the method that a configuration describes, newly built or read from the folder of a run."""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,28 +24,27 @@ from microg_da.adaptation.predictor import Predictor
 from microg_da.config import Config
 from microg_da.errors import InputError, unknown_name
 from microg_da.models.checkpoints import settled_stride
+from microg_da.models.create import create_detector
 from microg_da.models.description import DetectorDescription
-from microg_da.models.detector import AUTO_STRIDE, ActionDetector, create_detector
+from microg_da.models.detector import AUTO_STRIDE, ActionDetector
 from microg_da.runs.folder import Run
 from microg_da.taxonomy import get_taxonomy
-
-STAGE_OF_ROW = {"source_only": "source", "adapted": "adapt", "target_supervised": "target_supervised"}
-"""Which stage trained the detector of each row of the results."""
+from microg_da.types import STAGE_OF_VARIANT, VARIANTS, Variant
 
 
 @dataclass(frozen=True)
-class TrainedDetector:
+class RunDetector:
     """One finished detector of a run.
 
     Attributes:
         run: the folder and its configuration.
-        row: the row of the results that the detector made.
+        variant: which detector of the run.
         predictor: the detector and its test-time method, on the CPU, in evaluation mode.
         file: where its weights are.
     """
 
     run: Run
-    row: str
+    variant: Variant
     predictor: Predictor
     file: Path
 
@@ -53,41 +53,54 @@ class TrainedDetector:
         """The network alone."""
         return self.predictor.detector
 
+    def facts(self) -> dict[str, str]:
+        """Which detector this is: its run, its variant, and a hash of its weights."""
+        return {
+            "run": "/".join(self.run.path.resolve().parts[-2:]),
+            "variant": self.variant,
+            "weights": hashlib.sha256(self.file.read_bytes()).hexdigest()[:16],
+        }
 
-def load_run_detector(run_folder: str | Path, row: str | None = None) -> TrainedDetector:
-    """Read back what a run has trained.
 
-    What it returns predicts at once::
+def load_run_detector(run_folder: str | Path, variant: str | None = None) -> RunDetector:
+    """Read back a detector that a run has trained.
 
-        trained = load_run_detector("runs/ava2microg/dann-seed0", "adapted")
-        prediction = trained.detector(frames, boxes, clip_index)
+    It predicts at once::
+
+        loaded = load_run_detector("runs/ava2microg/dann-seed0", "adapted")
+        prediction = loaded.detector(frames, boxes, clip_index)
 
     Args:
         run_folder: ``runs/<experiment>/<name>``.
-        row: ``"source_only"``, ``"adapted"`` or ``"target_supervised"``; None takes the adapted detector if there is
-            one, else the source-only one.
+        variant: ``"source_only"``, ``"adapted"`` or ``"target_supervised"``; None takes the adapted detector if there
+            is one, else the source-only one.
 
     Raises:
         InputError: if this is no run folder, or the run has no such detector (yet).
     """
     run = Run.open(run_folder)
-    done = [name for name, stage in STAGE_OF_ROW.items() if run.detector_file(stage).exists()]
-    if row is not None and row not in STAGE_OF_ROW:
-        raise unknown_name("row", row, STAGE_OF_ROW)
-    row = row or ("adapted" if "adapted" in done else "source_only")
-    if row not in done:
+    done = [name for name, stage in STAGE_OF_VARIANT.items() if run.detector_file(stage).exists()]
+    chosen = _known_variant(variant) if variant is not None else "adapted" if "adapted" in done else "source_only"
+    if chosen not in done:
         raise InputError(
-            f"{run.path} has no detector of the row {row!r}; it has: {', '.join(done) or '(none)'}. "
-            f"Finish the run with `fit --resume {run.path}`, or choose another row."
+            f"{run.path} has no detector of the variant {chosen!r}; it has: {', '.join(done) or '(none)'}. "
+            f"Finish the run with `fit --resume {run.path}`, or choose another variant."
         )
-    file = run.detector_file(STAGE_OF_ROW[row])
+    file = run.detector_file(STAGE_OF_VARIANT[chosen])
     detector = build_detector(run.config)
     detector.load_state_dict(torch.load(file, map_location="cpu", weights_only=True)["state_dict"])
-    method = build_test_time_method(run.config, detector) if row == "adapted" else None
+    method = build_test_time_method(run.config, detector) if chosen == "adapted" else None
     if method is not None:
         method.load_state_dict(torch.load(run.method_file("adapt"), map_location="cpu", weights_only=True))
         method.eval()
-    return TrainedDetector(run, row, Predictor(detector.eval(), method), file)
+    return RunDetector(run, chosen, Predictor(detector.eval(), method), file)
+
+
+def _known_variant(given: str) -> Variant:
+    for variant in VARIANTS:
+        if variant == given:
+            return variant
+    raise unknown_name("variant", given, VARIANTS)
 
 
 def build_detector(config: Config, checkpoint: str | None = None) -> ActionDetector:
@@ -191,6 +204,15 @@ def has_test_time_method(config: Config) -> bool:
     """Whether the adapted detector is tested through a test-time method."""
     method = ADAPTATIONS.load(config.adaptation.test_time or config.adaptation.name, "adaptation.name")
     return issubclass(method, TestTimeMethod) or (issubclass(method, TrainingMethod) and method.has_companion)
+
+
+def method_label(config: Config) -> str:
+    """The adaptation as result tables name it; rotation is told apart from what the method itself does."""
+    settings = config.adaptation
+    method = ADAPTATIONS.load(settings.name)
+    trains = issubclass(method, TrainingMethod) and method.has_epochs and settings.epochs
+    rotation = f"rotation {settings.rotation:g}°" if trains and settings.rotation else None
+    return " + ".join(part for part in (settings.name, rotation, settings.test_time) if part)
 
 
 def plain_training(config: Config, detector: ActionDetector) -> Supervised:

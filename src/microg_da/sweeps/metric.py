@@ -1,28 +1,30 @@
 """The metric of a sweep: what it is called under W&B, and where a run's folder has it.
 
 - ``STAGE-COLUMN``, e.g. ``adapt-val/map``: logged every epoch of a stage; the last value counts.
-- ``ROW/DOMAIN_map``, e.g. ``adapted/source_map``: a row of the results.
+- ``VARIANT/DOMAIN_map``, e.g. ``adapted/source_map``: a score of the results.
 - ``validator/NAME``: what a label-free validator says of the model that the run ends with.
 """
 
 from __future__ import annotations
 
 import io
-import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from microg_da.adaptation import uses_target_labels
 from microg_da.config import Config
 from microg_da.errors import InputError, unknown_name
+from microg_da.runs.layout import RunFolder
+from microg_da.runs.results import read_results
+from microg_da.types import DOMAINS, STAGES, VARIANTS, Domain, Stage, Variant
 
-STAGES = ("source", "adapt", "target_supervised")
-ROWS = ("source_only", "adapted", "target_supervised")
-DOMAINS = ("source", "target")
 GOALS = ("minimize", "maximize")
 Goal = Literal["minimize", "maximize"]
 _KEYS = ("name", "goal", "target", "impute", "impute_while_running")
 _VALIDATOR = "validator/"
+_TESTS = [(variant, domain) for variant in VARIANTS for domain in DOMAINS]
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,7 @@ class Metric:
 
     name: str
     goal: Goal
-    stage: str | None
+    stage: Stage | None
     target: float | None = None
 
     @property
@@ -64,7 +66,7 @@ class Metric:
             raise InputError(f"{where}: metric {self.name!r}: with adaptation.name=source_only nothing is adapted.")
         if part == "target_supervised" and not config.bounds:
             raise InputError(f"{where}: metric {self.name!r} needs bounds=true.")
-        if self.needs_target_labels(config) and not config.uses_target_labels:
+        if self.needs_target_labels(config) and not uses_target_labels(config):
             raise InputError(
                 f"{where}: the metric {self.name!r} is made of target labels, which choosing by it would use up. "
                 f"Choose by a source metric or a validator, or say so, and every output will: "
@@ -73,20 +75,25 @@ class Metric:
 
     def history(self, run: Path) -> list[float]:
         """The values logged so far, oldest first; empty for a metric that is known at the end only."""
-        return [] if self.stage is None else _column(run / "metrics" / self.stage / "metrics.csv", self.column)
+        return [] if self.stage is None else _column(RunFolder(run).metrics_file(self.stage), self.column)
 
     def value(self, run: Path) -> float | None:
         """The final value of a finished run; None if the run has none."""
         if self.stage is not None:
             history = self.history(run)
             return history[-1] if history else None
-        rows = {row["name"]: row for row in json.loads((run / "results.json").read_text(encoding="utf-8"))["rows"]}
+        results = read_results(RunFolder(run).results_file)
         if self.name.startswith(_VALIDATOR):
-            final = rows.get("adapted") or rows.get("source_only") or {}
-            return (final.get("validators") or {}).get(self.name.removeprefix(_VALIDATOR))
-        row, _, figure = self.name.partition("/")
-        domain, _, score = figure.partition("_")
-        return ((rows.get(row) or {}).get(domain) or {}).get(score)
+            said = results.final.validators if results.final else {}
+            value = said.get(self.name.removeprefix(_VALIDATOR), math.nan)
+        else:
+            maps = {(variant, domain): results.score(variant, domain, "map") for variant, domain in _TESTS}
+            value = next(value for test, value in maps.items() if _name_of_map(*test) == self.name)
+        return value if math.isfinite(value) else None
+
+
+def _name_of_map(variant: Variant, domain: Domain) -> str:
+    return f"{variant}/{domain}_map"
 
 
 def read_metric(spec: Any, where: str) -> Metric | None:
@@ -111,14 +118,15 @@ def read_metric(spec: Any, where: str) -> Metric | None:
     return Metric(spec["name"], goal, _stage(spec["name"], where), target)
 
 
-def _stage(name: str, where: str) -> str | None:
-    stage, dash, column = name.partition("-")
-    if dash and stage in STAGES and column.startswith(("val/", "train/", _VALIDATOR)):
-        return stage
-    if name.startswith(_VALIDATOR) or name in [f"{row}/{domain}_map" for row in ROWS for domain in DOMAINS]:
+def _stage(name: str, where: str) -> Stage | None:
+    before, dash, column = name.partition("-")
+    for stage in STAGES:
+        if dash and before == stage and column.startswith(("val/", "train/", _VALIDATOR)):
+            return stage
+    maps = [_name_of_map(*test) for test in _TESTS]
+    if name.startswith(_VALIDATOR) or name in maps:
         return None
-    some = [*(f"{s}-val/map" for s in STAGES), *(f"{r}/{d}_map" for r in ROWS for d in DOMAINS), "validator/NAME"]
-    raise unknown_name("metric", name, some, where)
+    raise unknown_name("metric", name, [*(f"{stage}-val/map" for stage in STAGES), *maps, "validator/NAME"], where)
 
 
 def _column(file: Path, column: str) -> list[float]:

@@ -6,7 +6,7 @@ import html
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from optuna.trial import FrozenTrial
@@ -14,9 +14,7 @@ from plotly import graph_objects
 from plotly.colors import sample_colorscale
 
 from microg_da.sweeps.distributions import Choice, Parameter, Range
-
-if TYPE_CHECKING:
-    from microg_da.sweeps.results import SweepResults
+from microg_da.sweeps.results import SweepResults, number
 
 _MOST_TICKS = 7
 _LONGEST_TICK = 24
@@ -130,8 +128,6 @@ def _inside(ticks: Sequence[float], low: float, high: float) -> list[float]:
 
 
 def _hover(results: SweepResults, trial: FrozenTrial) -> str:
-    from microg_da.sweeps.results import number
-
     metric = results.sweep.metric
     facts = {metric.name if metric else "metric": trial.value} | {
         name: trial.user_attrs["values"][name] for name in results.sweep.varied

@@ -151,7 +151,8 @@ def _mark(sweep: SweepFile, seed: int) -> dict[str, Any]:
     """What makes a sweep the same sweep when it is run again."""
     keys = ("method", "metric", "parameters", "program", "command", "early_terminate")
     content = {key: sweep.content.get(key) for key in keys} | {"overrides": list(sweep.overrides), "seed": seed}
-    return json.loads(json.dumps(content, default=str))
+    mark: dict[str, Any] = json.loads(json.dumps(content, default=str))
+    return mark
 
 
 def make_sampler(sweep: SweepFile, seed: int) -> BaseSampler:

@@ -77,18 +77,23 @@ class TrialRunner:
                     raise KeyboardInterrupt
                 reported = self._report(trial, run, reported)
             status = process.returncode
+        self._report(trial, run, reported, prune=False)  # what was logged after the last look
         if status == 2:
             raise _refused(trial, _last_line(log))
         if status != 0:
             raise TrialError(f"{_last_line(log)} (status {status}; {log})")
         return self._value(run)
 
-    def _report(self, trial: optuna.Trial, run: Path, reported: int) -> int:
-        """Hand on what the run has logged of the metric, and stop it if the pruner says so; how much that is."""
+    def _report(self, trial: optuna.Trial, run: Path, reported: int, *, prune: bool = True) -> int:
+        """Report the values of the metric that the run has logged since ``reported``; returns how many there are now.
+
+        Raises:
+            optuna.TrialPruned: if the pruner stops the trial.
+        """
         history = self.sweep.metric.history(run) if self.sweep.metric is not None else []
         for step, value in enumerate(history[reported:], start=reported + 1):
             trial.report(value, step)
-            if self.sweep.hyperband and trial.should_prune():
+            if prune and self.sweep.hyperband and trial.should_prune():
                 trial.set_user_attr("reason", f"stopped early, at value {step} of the metric")
                 raise optuna.TrialPruned
         return max(reported, len(history))

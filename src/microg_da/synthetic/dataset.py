@@ -9,7 +9,7 @@ from torch.utils.data import Dataset
 
 from microg_da.synthetic import cache
 from microg_da.synthetic.drawing import draw_clips
-from microg_da.synthetic.spec import FRAMES_PER_SECOND, KEYFRAME, SyntheticSpec
+from microg_da.synthetic.spec import CLIP_FRAMES, FRAMES_PER_SECOND, KEYFRAME, SyntheticSpec
 from microg_da.taxonomy import Taxonomy, get_taxonomy
 from microg_da.types import Clip, ClipKey
 
@@ -67,13 +67,13 @@ class SyntheticDataset(Dataset[Clip]):
         """The clip at ``index``, people as in :meth:`annotations`."""
         people = slice(self._starts[index], self._starts[index + 1])
         boxes = self._boxes[people]
-        return Clip(
+        clip = Clip(
             frames=self._frames[index],
             boxes=boxes * self.spec.size,
             table_boxes=boxes,
-            labels=self._labels[people] if self.labelled else None,
             key=ClipKey(self.spec.name(index).video_id, KEYFRAME),
         )
+        return clip.with_labels(self._labels[people]) if self.labelled else clip
 
     @property
     def keys(self) -> list[ClipKey]:
@@ -89,6 +89,35 @@ class SyntheticDataset(Dataset[Clip]):
     def description(self) -> str:
         """One line for people."""
         return f"synthetic:{self.spec.domain}, {self.spec.split}: {len(self):,} clips, {len(self._boxes):,} people"
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """Nothing: what the data is not is said by every report on it."""
+        return ()
+
+    @property
+    def split_hash(self) -> None:
+        """The data has one split only."""
+        return None
+
+    def frame_sizes(self) -> None:
+        """All frames have one size."""
+        return
+
+    def shortest_clip(self) -> int:
+        """The frames of a clip before a window is cut."""
+        return CLIP_FRAMES
+
+    def in_test_views(self) -> SyntheticDataset:
+        """The same data set: clips are augmented in batches, on the device, and nothing about them is random."""
+        return self
+
+    def set_epoch(self, epoch: int) -> None:
+        """Nothing depends on the epoch."""
+
+    def skipped(self) -> pd.DataFrame:
+        """Nothing: every clip is drawn."""
+        return pd.DataFrame(columns=["video_id", "frame_stamp", "reason"])
 
     def annotations(self) -> pd.DataFrame:
         """The annotation table, one row for each person and action; it has the labels whether or not clips do."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -9,8 +10,9 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from microg_da.errors import InputError, unknown_name
-from microg_da.synthetic.spec import SyntheticSpec
+from microg_da.synthetic.spec import CLIP_FRAMES, SyntheticSpec
 from microg_da.taxonomy import Taxonomy
+from microg_da.types import Split
 
 if TYPE_CHECKING:
     from microg_da.synthetic.dataset import SyntheticDataset
@@ -38,13 +40,14 @@ class SyntheticOptions:
 def open_split(
     domain: str,
     *,
-    split: str,
+    split: Split,
     taxonomy: str | Taxonomy,
     num_frames: int,
     sampling_rate: int,
     image_size: int,
     labelled: bool,
     train: bool,  # augmentation acts on whole batches, on the device
+    check_length: Callable[[int], None] | None = None,
     **options: object,
 ) -> SyntheticDataset:
     """One split of a simulated domain; arguments as :func:`microg_da.data.sources.open_source`.
@@ -62,11 +65,13 @@ def open_split(
         image_size=image_size,
         **options,
     )
+    if check_length is not None:
+        check_length(CLIP_FRAMES)  # before anything is drawn
     return SyntheticDataset(spec, taxonomy, labelled=labelled, workers=chosen.workers, use_cache=chosen.cache)
 
 
 def plan_split(
-    domain: str, *, split: str, num_frames: int, sampling_rate: int, image_size: int, **options: object
+    domain: str, *, split: Split, num_frames: int, sampling_rate: int, image_size: int, **options: object
 ) -> tuple[SyntheticSpec, SyntheticOptions]:
     """Which clips one split of a simulated domain has, and how they are drawn; nothing is drawn and torch not needed.
 

@@ -12,10 +12,11 @@ from typing import NamedTuple
 import numpy as np
 
 from microg_da.errors import InputError, unknown_name
+from microg_da.types import Split
 
 DOMAINS = ("earth", "microgravity")
 LOOKS = ("real", "simulated")
-SCENES = {"train": range(0, 40), "val": range(40, 55), "test": range(55, 80)}
+SCENES: dict[Split, range] = {"train": range(0, 40), "val": range(40, 55), "test": range(55, 80)}
 """The scenes of each split, for each look; a scene is a source video, so splits share none."""
 
 SMALLEST_SIZE = 32
@@ -63,7 +64,7 @@ class SyntheticSpec:
     """
 
     domain: str
-    split: str = "train"
+    split: Split = "train"
     num_clips: int = 1200
     look: str = "any"
     size: int = 96

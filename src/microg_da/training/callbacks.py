@@ -1,4 +1,4 @@
-"""What a person sees while a stage trains or a detector is tested."""
+"""What a person sees while a stage trains."""
 
 from __future__ import annotations
 
@@ -6,107 +6,15 @@ import time
 from typing import Any
 
 import pytorch_lightning as pl
-from pytorch_lightning.callbacks import Callback, ProgressBar
+from pytorch_lightning.callbacks import Callback
 from rich.console import Console
-from rich.progress import TaskID
 
-from microg_da.terminal import progress_bar, shows_progress
-
-LOSS_SECONDS = 0.5
-"""How often the bar shows a new loss: on a GPU each one waits for the step to end."""
+from microg_da.inference.display import pass_display
 
 
 def training_display(console: Console, label: str) -> list[Callback]:
     """A line for each epoch; on a terminal also a bar of the steps."""
     return [EpochLines(console, label), *pass_display(console, label)]
-
-
-def pass_display(console: Console | None, label: str) -> list[Callback]:
-    """A bar of the batches on a terminal; nothing elsewhere."""
-    return [BatchBar(console, label)] if console is not None and shows_progress(console) else []
-
-
-class BatchBar(ProgressBar):
-    """A bar of the batches of an epoch, a validation or a test, erased when Lightning is done.
-
-    Args:
-        console: a terminal; lines that are printed on it meanwhile appear above the bar.
-        label: what is trained or tested.
-    """
-
-    def __init__(self, console: Console, label: str) -> None:
-        super().__init__()
-        self.bar = progress_bar(console)
-        self.label = label
-        self._tasks: dict[str, TaskID] = {}
-        self._loss_shown = 0.0
-
-    def disable(self) -> None:
-        """Show nothing: Lightning asks for it in all processes but one."""
-        self.bar.disable = True
-
-    def enable(self) -> None:
-        """Show the bar."""
-        self.bar.disable = False
-
-    def on_train_epoch_start(self, trainer: pl.Trainer, *_: Any) -> None:
-        """Begin a bar of the epoch's steps."""
-        self._begin("train", self._epoch(trainer), self.total_train_batches)
-
-    def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
-        """Advance by a step and now and then show the loss."""
-        now = time.monotonic()
-        if now - self._loss_shown > LOSS_SECONDS and (loss := trainer.progress_bar_metrics.get("train/loss_step")):
-            self._loss_shown = now
-            self.bar.update(self._tasks["train"], description=f"{self._epoch(trainer)}, loss {loss:.3f}")
-        self.bar.advance(self._tasks["train"])
-
-    def on_train_epoch_end(self, *_: Any) -> None:
-        """Erase the epoch's bar."""
-        self._end("train")
-
-    def on_validation_start(self, trainer: pl.Trainer, *_: Any) -> None:
-        """Begin a bar of the validation's batches, of all data sets together."""
-        self._begin("validation", f"{self.label}: validation", sum(trainer.num_val_batches))
-
-    def on_validation_batch_end(self, *_: Any) -> None:
-        """Advance by a batch."""
-        self.bar.advance(self._tasks["validation"])
-
-    def on_validation_end(self, *_: Any) -> None:
-        """Erase the validation's bar."""
-        self._end("validation")
-
-    def on_test_start(self, trainer: pl.Trainer, *_: Any) -> None:
-        """Begin a bar of the test's batches."""
-        self._begin("test", self.label, sum(trainer.num_test_batches))
-
-    def on_test_batch_end(self, *_: Any) -> None:
-        """Advance by a batch."""
-        self.bar.advance(self._tasks["test"])
-
-    def on_test_end(self, *_: Any) -> None:
-        """Erase the test's bar."""
-        self._end("test")
-
-    def on_exception(self, *_: Any) -> None:
-        """Erase the bar before the error is printed."""
-        self.bar.stop()
-
-    def teardown(self, *_: Any, **__: Any) -> None:
-        """Erase the bar."""
-        self.bar.stop()
-
-    def _epoch(self, trainer: pl.Trainer) -> str:
-        return f"{self.label} epoch {trainer.current_epoch + 1}/{trainer.max_epochs}"
-
-    def _begin(self, what: str, description: str, total: float) -> None:
-        self.bar.start()
-        self._tasks[what] = self.bar.add_task(description, total=total)
-
-    def _end(self, what: str) -> None:
-        self.bar.refresh()  # with its last batch, before it goes
-        self.bar.remove_task(self._tasks.pop(what))
 
 
 class EpochLines(Callback):

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
 import pandas as pd
 
-from microg_da.data.annotations import KEYFRAME, read_annotations, read_detections
+from microg_da.data.annotations import BOX, KEYFRAME, read_annotations, read_detections
 from microg_da.data.datamodule import DomainDatasets
-from microg_da.files import replacing, write_json
+from microg_da.files import replacing
+from microg_da.runs.examples import ExampleKeyframe, ExamplePerson, write_example_list
 from microg_da.runs.folder import Run
-from microg_da.types import Clip
+from microg_da.types import VARIANTS, Clip, Domain, Variant
 
-EXAMPLES = {"target": 36, "source": 12}
+EXAMPLES: dict[Domain, int] = {"target": 36, "source": 12}
 """How many keyframes of each domain the report shows."""
 
 
@@ -24,29 +25,27 @@ def write_examples(run: Run, datasets: DomainDatasets) -> None:
 
     The keyframes are chosen to show as many classes as possible, by their labels and never by the scores.
     """
-    folder = run.path / "examples"
-    if (folder / "examples.json").exists():
+    if run.examples_file.exists():
         return
+    folder = run.examples_file.parent
     examples = []
     for domain, count in EXAMPLES.items():
-        dataset = datasets.get(domain, "test", labelled=False)  # type: ignore[arg-type]
+        dataset = datasets.get(domain, "test", labelled=False)
         truth = read_annotations(run.ground_truth_file(domain))
-        rows = ("source_only", "adapted", "target_supervised")
-        files = {row: run.detections_file(row, domain) for row in rows}
         chosen = choose_keyframes(truth, count)
+        files = {variant: run.detections_file(variant, domain) for variant in VARIANTS}
         detections = {
-            row: _probabilities(_of_keyframes(read_detections(file), chosen))
-            for row, file in files.items()
+            variant: _probabilities(_of_keyframes(read_detections(file), chosen))
+            for variant, file in files.items()
             if file.exists()
         }
         positions = {(key.video_id, key.frame_stamp): index for index, key in enumerate(dataset.keys)}
         for number, key in enumerate(chosen):
             clip = dataset[positions[key]]
-            pictures = _write_pictures(clip, folder, f"{domain}_{number:02d}")
+            image, frames = _write_pictures(clip, folder, f"{domain}_{number:02d}")
             people = _people(truth, key, detections)
-            where = {"domain": domain, "video_id": key[0], "frame_stamp": key[1]}
-            examples.append({**where, **pictures, "people": people})
-    write_json(folder / "examples.json", examples)
+            examples.append(ExampleKeyframe(domain, key[0], key[1], image, frames, people))
+    write_example_list(examples, run.examples_file)
 
 
 def choose_keyframes(truth: pd.DataFrame, count: int) -> list[tuple[str, int]]:
@@ -70,27 +69,33 @@ def _probabilities(detections: pd.DataFrame) -> pd.DataFrame:
     return detections.assign(probability=1 / (1 + np.exp(-detections["score"].clip(-60, 60))))
 
 
-def _people(truth: pd.DataFrame, key: tuple[str, int], rows: dict[str, pd.DataFrame]) -> list[dict[str, Any]]:
-    """The people of one keyframe with their true actions and, for each detector, the probability of each action."""
-    here = truth[(truth["video_id"] == key[0]) & (truth["frame_stamp"] == key[1])]
-    corners = ["x1", "y1", "x2", "y2"]
-    said = {row: table[(table["video_id"] == key[0]) & (table["frame_stamp"] == key[1])] for row, table in rows.items()}
+def _people(
+    truth: pd.DataFrame, key: tuple[str, int], detections: Mapping[Variant, pd.DataFrame]
+) -> tuple[ExamplePerson, ...]:
+    """The people of one keyframe with their true actions and, for each variant, the probability of each action."""
+    here = _at(truth, key)
+    said = {variant: _at(table, key) for variant, table in detections.items()}
     people = []
-    for box, actions in here.groupby(corners, sort=False):
-        person: dict[str, Any] = {"box": list(box), "true": sorted(int(action) for action in actions["action_id"])}
-        for row, table in said.items():
+    for box, actions in here.groupby(BOX, sort=False):
+        predictions = {}
+        for variant, table in said.items():
             # Boxes went through a file with fewer digits, so that they are compared with some tolerance.
-            mine = table[np.isclose(table[corners].to_numpy(), np.array(box), atol=2e-3).all(axis=1)]
-            person[row] = {
+            mine = table[np.isclose(table[BOX].to_numpy(), np.array(box), atol=2e-3).all(axis=1)]
+            predictions[variant] = {
                 int(action): round(float(value), 4)
                 for action, value in zip(mine["action_id"], mine["probability"], strict=True)
             }
-        people.append(person)
-    return people
+        true = tuple(sorted(int(action) for action in actions["action_id"]))
+        people.append(ExamplePerson(box, true, predictions))  # type: ignore[arg-type]
+    return tuple(people)
 
 
-def _write_pictures(clip: Clip, folder: Path, name: str) -> dict[str, Any]:
-    """The middle frame as PNG, all frames as JPEG."""
+def _at(table: pd.DataFrame, key: tuple[str, int]) -> pd.DataFrame:
+    return table[(table["video_id"] == key[0]) & (table["frame_stamp"] == key[1])]
+
+
+def _write_pictures(clip: Clip, folder: Path, name: str) -> tuple[str, tuple[str, ...]]:
+    """The middle frame as PNG, all frames as JPEG; their names."""
     frames = clip.frames.permute(1, 2, 3, 0).numpy()[..., ::-1]
     with replacing(folder / f"{name}.png") as temporary:
         cv2.imwrite(str(temporary), frames[len(frames) // 2])
@@ -99,4 +104,4 @@ def _write_pictures(clip: Clip, folder: Path, name: str) -> dict[str, Any]:
         files.append(f"{name}_{index:02d}.jpg")
         with replacing(folder / files[-1]) as temporary:
             cv2.imwrite(str(temporary), frame, [cv2.IMWRITE_JPEG_QUALITY, 85])
-    return {"image": f"{name}.png", "frames": files}
+    return f"{name}.png", tuple(files)

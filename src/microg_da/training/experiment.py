@@ -1,7 +1,8 @@
-"""`fit`: train on source, test, adapt, test again; each step leaves a file, and a resumed run does the missing ones."""
+"""The steps of a run: train on source, test, adapt, test. A resumed run does the steps that have no file yet."""
 
 from __future__ import annotations
 
+import math
 import resource
 import sys
 import time
@@ -14,38 +15,44 @@ import pytorch_lightning as pl
 import torch
 from rich.console import Console
 
-from microg_da.adaptation import ADAPTATIONS
+from microg_da.adaptation import ADAPTATIONS, uses_target_labels
 from microg_da.adaptation.base import Method, Supervised, TrainingMethod
 from microg_da.adaptation.predictor import Predictor
-from microg_da.allocator import keep_freed_memory
 from microg_da.config import Config, TrainingConfig
-from microg_da.data.annotations import write_detections
+from microg_da.data.annotations import write_annotations, write_detections
 from microg_da.data.datamodule import DomainDatasets, StageData
+from microg_da.evaluation.protocols import Scores
 from microg_da.files import replacing
-from microg_da.inference.feature_sample import PeopleSample
+from microg_da.inference.feature_sample import FeatureSample
 from microg_da.inference.scoring import score_detector, validate_detector
+from microg_da.inference.trainer import resolve_device
 from microg_da.models.cost import count_parameters
 from microg_da.models.detector import ActionDetector
+from microg_da.processes import is_leader
+from microg_da.runs.conclusion import conclude
 from microg_da.runs.detectors import (
     build_detector,
     build_test_time_method,
     build_training_method,
     has_test_time_method,
+    method_label,
     plain_training,
     settle_roi_stride,
 )
-from microg_da.runs.folder import Run, embedded_notice, is_leader
+from microg_da.runs.folder import Run, embedded_notice
+from microg_da.runs.record import ModelFacts
+from microg_da.runs.results import VariantResult
 from microg_da.taxonomy import get_taxonomy
 from microg_da.terminal import message_console, progress_bar
 from microg_da.training.examples import write_examples
 from microg_da.training.interruption import damage, explaining_failures, stopping_cleanly
 from microg_da.training.preflight import check
-from microg_da.training.stage import make_trainer, save_detector, train_stage
+from microg_da.training.stage import StagePlan, save_detector, train_stage
 from microg_da.training.trackers import finish_logging
-from microg_da.types import DOMAINS, Domain, Stage
+from microg_da.types import DOMAINS, Domain, Stage, Variant
 
 
-def fit(
+def run_experiment(
     config: Config | None = None,
     *,
     resume: str | Path | None = None,
@@ -55,6 +62,9 @@ def fit(
 ) -> Run:
     """Run an experiment from beginning to end, or from where it was interrupted.
 
+    The process's allocator stays as it is. :func:`microg_da.allocator.keep_freed_memory`, which the command line calls
+    first, makes training steps of large networks on a CPU faster.
+
     Args:
         config: the experiment; not with ``resume``.
         resume: the folder of a run to continue, with its own configuration.
@@ -63,7 +73,7 @@ def fit(
         console: where to say what happens.
 
     Returns:
-        The finished run; ``run.results`` holds the scores.
+        The finished run, without its report.
 
     Raises:
         InputError: for anything the user can put right.
@@ -72,7 +82,6 @@ def fit(
         raise ValueError("give either a configuration or a run to resume")
     # Of several processes one speaks and writes.
     console = (console or message_console()) if is_leader() else Console(stderr=True, quiet=True)
-    keep_freed_memory()
     if config is not None:
         config, note = settle_roi_stride(config)
         if note is not None:
@@ -99,7 +108,7 @@ def announce(config: Config, console: Console) -> None:
     console.print(
         f"[bold]{config.experiment}[/bold] {config.data.source} → {config.data.target}, model {config.model.name}, "
         f"adaptation {config.adaptation.name}, selection {config.selection}"
-        + (" [red bold]oracle[/red bold]" if config.uses_target_labels else "")
+        + (" [red bold]oracle[/red bold]" if uses_target_labels(config) else "")
         + f", seed {config.seed}",
         highlight=False,
     )
@@ -123,12 +132,13 @@ class Experiment:
     def complete(self) -> None:
         """Do every step that the folder does not hold yet."""
         facts = self.datasets.facts()
-        self.run.update(status="running", **facts)
+        self.run.update(lambda record: replace(record, status="running", **facts))
         for warning in facts["warnings"]:
             self._say(f"[yellow]note[/yellow] {warning}")
         source, seconds = self._stage("source", self._train_source)
         detector = source.detector
-        self.run.update(model=self._describe(detector))
+        model = self._describe(detector)
+        self.run.update(lambda record: replace(record, model=model))
         self._warn_of_weights(detector)
         self._test("source_only", "source_only", source, seconds)
         if self.config.bounds:
@@ -143,9 +153,10 @@ class Experiment:
             write_examples(self.run, self.datasets)
         self._list_skipped()
         self._warn_of_collapse()
-        self.run.conclude()
+        conclude(self.run)
         finish_logging(self.run)
-        self.run.update(status="finished", peak_memory_mib=round(peak_memory_mib()))
+        peak = round(peak_memory_mib())
+        self.run.update(lambda record: replace(record, status="finished", peak_memory_mib=peak))
 
     # ----------------------------------------------------------------------------------------------------- stages
 
@@ -213,7 +224,7 @@ class Experiment:
         seconds = 0.0
         if training is not None:
             data = self.adaptation_data(training)
-            seconds += self._look_at_clips(detector, training, training.before_training, data)
+            seconds += self._show_training_clips(detector, training, training.before_training, data)
             if settings.epochs and training.has_epochs:
                 stage = replace(self.config.training, epochs=settings.epochs, lr=settings.lr, cycles=settings.cycles)
                 seconds += self._train("adapt", detector, training, data, stage, settings.rotation)
@@ -222,19 +233,19 @@ class Experiment:
         test_time = build_test_time_method(self.config, detector, training)
         if test_time is not None and (training is None or test_time is not training.companion):
             data = self.stage_data("source", unlabelled="target")
-            seconds += self._look_at_clips(detector, test_time, test_time.prepare, data)
+            seconds += self._show_training_clips(detector, test_time, test_time.prepare, data)
         return Predictor(detector, test_time), seconds
 
-    def _look_at_clips(
-        self, detector: ActionDetector, method: Method, look: Callable[..., None], data: StageData
+    def _show_training_clips(
+        self, detector: ActionDetector, method: Method, hook: Callable[..., None], data: StageData
     ) -> float:
-        """Let a method look at the training clips of both domains once; returns the seconds that it takes."""
-        device = make_trainer(self.run).strategy.root_device
+        """Call a method's hook with the training clips of both domains; returns the seconds that it takes."""
+        device = resolve_device(self.config.trainer)
         start = time.perf_counter()
         detector.to(device).eval()
         method.to(device)
         with progress_bar(self.console) as bar:
-            look(detector, *(data.clips_to_look_at(domain, device).shown_in(bar) for domain in DOMAINS))
+            hook(detector, *(data.unaugmented_clips(domain, device).shown_in(bar) for domain in DOMAINS))
         detector.cpu().train()
         method.cpu()
         return time.perf_counter() - start
@@ -249,28 +260,43 @@ class Experiment:
         rotation: float | None = None,
     ) -> float:
         augment = self.config.augment.with_rotation(rotation)
-        return train_stage(self.run, stage, detector, method, data, training, augment, self.console)
+        return train_stage(self.run, StagePlan(stage, method, data, training, augment), detector, self.console)
 
     # ------------------------------------------------------------------------------------------------------- test
 
-    def _test(self, row: str, name: str, predictor: Predictor, seconds: float) -> None:
+    def _test(self, variant: Variant, method: str, predictor: Predictor, seconds: float) -> None:
         """Score one detector on both test splits and write its detections."""
-        if self.run.row(row) is not None:
+        if self.run.results.get(variant) is not None:
             return
-        scores: dict[str, Any] = {}
+        scores: dict[Domain, Scores] = {}
         for domain in DOMAINS:
-            truth = self.datasets.get(domain, "test", labelled=False).annotations()
-            people = PeopleSample(truth, predictor.detector.feature_dim)
-            metrics = score_detector(self.run, predictor, self.datasets, domain, people, self.console)
-            detections = metrics.detections()
-            if is_leader():
-                write_detections(detections, self.run.detections_file(row, domain))
-            people.write(self.run.features_file(row, domain))
-            scores[domain] = metrics.scores().as_dict()
-            self._say(f"  {row} on {domain} test: mAP {_percent(scores[domain]['map'])}", indent=True)
-        scores["validators"], report = validate_detector(self.run, predictor, self.datasets, self.console)
-        scores["collapse"] = report.as_dict(get_taxonomy(self.config.data.taxonomy).ids)
-        self.run.add_row({"name": row, "method": name, "seconds": round(seconds, 2), **scores})
+            scores[domain] = self._test_on(domain, variant, predictor)
+            self._say(f"  {variant} on {domain} test: mAP {_percent(scores[domain].map)}", indent=True)
+        validators, report = validate_detector(predictor, self.datasets, self.console)
+        self.run.add_result(
+            VariantResult(
+                variant=variant,
+                method=method,
+                seconds=round(seconds, 2),
+                source=scores["source"],
+                target=scores["target"],
+                validators=validators,
+                collapse=report.with_class_ids(get_taxonomy(self.config.data.taxonomy).ids),
+            )
+        )
+
+    def _test_on(self, domain: Domain, variant: Variant, predictor: Predictor) -> Scores:
+        """Score one detector on one test split; write ground truth, detections and a sample of its features."""
+        truth = self.datasets.get(domain, "test", labelled=False).annotations()
+        if is_leader() and not self.run.ground_truth_file(domain).exists():
+            write_annotations(truth, self.run.ground_truth_file(domain))
+        features = FeatureSample(truth, predictor.detector.feature_dim)
+        metrics = score_detector(predictor, self.datasets, domain, features=features, console=self.console)
+        detections = metrics.detections()
+        if is_leader():
+            write_detections(detections, self.run.detections_file(variant, domain))
+        features.write(self.run.features_file(variant, domain))
+        return metrics.scores()
 
     # ----------------------------------------------------------------------------------------------------- pieces
 
@@ -280,19 +306,20 @@ class Experiment:
         pl.seed_everything(self.config.seed, workers=True, verbose=False)
         return build_detector(self.config, self.config.model.checkpoint if stage != "adapt" else None)
 
-    def _describe(self, detector: ActionDetector) -> dict[str, Any]:
+    def _describe(self, detector: ActionDetector) -> ModelFacts:
         model = self.config.model
-        counts = {
-            "parameters": count_parameters(detector),
-            "trainable_parameters": count_parameters(detector, trainable=True),
-        }
-        window = {"num_frames": model.num_frames, "sampling_rate": model.sampling_rate}
-        return {"name": model.name, **counts, **window}
+        return ModelFacts(
+            name=model.name,
+            parameters=count_parameters(detector),
+            trainable_parameters=count_parameters(detector, trainable=True),
+            num_frames=model.num_frames,
+            sampling_rate=model.sampling_rate,
+        )
 
     def _list_skipped(self) -> None:
         skipped = self.datasets.skipped()
         if len(skipped) and is_leader():
-            with replacing(self.run.path / "skipped.csv") as temporary:
+            with replacing(self.run.skipped_csv) as temporary:
                 skipped.to_csv(temporary, index=False)
             self._warn(f"{len(skipped)} clips could not be read and were left out; skipped.csv lists them")
 
@@ -308,14 +335,16 @@ class Experiment:
                 self._warn(f"weights of {path}: {remark}")
 
     def _warn_of_collapse(self) -> None:
-        guard = (self.run.row("adapted") or {}).get("collapse") or {}
-        if guard.get("verdict") == "collapsed":
-            self._warn(f"the adapted detector has collapsed: {guard['reason']}")
-        elif guard.get("verdict") == "too_few_people":
-            self._warn(f"too few people to say whether the adapted detector has collapsed: {guard['reason']}")
+        adapted = self.run.results.adapted
+        if adapted is None or adapted.collapse is None:
+            return
+        if adapted.collapse.collapsed:
+            self._warn(f"the adapted detector has collapsed: {adapted.collapse.reason}")
+        elif adapted.collapse.verdict == "too_few_people":
+            self._warn(f"too few people to say whether the adapted detector has collapsed: {adapted.collapse.reason}")
 
     def _warn(self, warning: str) -> None:
-        self.run.update(warnings=[*self.run.record["warnings"], warning])
+        self.run.update(lambda record: replace(record, warnings=(*record.warnings, warning)))
         self._say(f"[yellow]{warning}[/yellow]")
 
     def plain_method(self, detector: ActionDetector) -> Supervised:
@@ -354,15 +383,6 @@ class Experiment:
         self.console.print(text if indent else f"[bold]•[/bold] {text}", highlight=False)
 
 
-def method_label(config: Config) -> str:
-    """The adaptation as result tables name it; rotation is told apart from what the method itself does."""
-    settings = config.adaptation
-    method = ADAPTATIONS.load(settings.name)
-    trains = issubclass(method, TrainingMethod) and method.has_epochs and settings.epochs
-    rotation = f"rotation {settings.rotation:g}°" if trains and settings.rotation else None
-    return " + ".join(part for part in (settings.name, rotation, settings.test_time) if part)
-
-
 def peak_memory_mib() -> float:
     """The largest resident size of this process so far."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -381,5 +401,5 @@ def _read_state(file: Path) -> dict[str, Any]:
     return state
 
 
-def _percent(value: float | None) -> str:
-    return "–" if value is None else f"{100 * value:.1f}"
+def _percent(value: float) -> str:
+    return "–" if math.isnan(value) else f"{100 * value:.1f}"

@@ -2,30 +2,39 @@
 
 from __future__ import annotations
 
+import math
+import os
 import time
+from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any
 
 from microg_da.config import Config
-from microg_da.data.datamodule import DomainDatasets
+from microg_da.data.datamodule import DomainDatasets, StageData
 from microg_da.data.options import Source, parse_source
+from microg_da.synthetic.cache import cache_file
 from microg_da.synthetic.source import SyntheticOptions, plan_split
 from microg_da.synthetic.spec import SyntheticSpec
-from microg_da.types import Domain, Split
+from microg_da.types import DOMAINS, SPLITS, Clip, ClipSource, Domain, Split
 
 
 class FewClips(DomainDatasets):
-    """The data of a run, of which only one batch of a split is drawn.
+    """The data of a run, of which only one batch of a split is drawn; its counts are those of the whole run.
 
     Data from files is opened as the run opens it: frames are decoded when they are asked for.
 
+    Args:
+        config: of the run.
+        processes: how many share the clips of the run.
+
     Attributes:
         full: the configuration of the run.
+        processes: how many share the clips of the run.
         drawing: seconds and clips of what was drawn.
     """
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, processes: int = 1) -> None:
         self.full = config
+        self.processes = processes
         self.drawing: list[tuple[float, int]] = []
         data = replace(config.data, source=_undrawn(config.data.source), target=_undrawn(config.data.target))
         few = replace(
@@ -42,7 +51,7 @@ class FewClips(DomainDatasets):
         """The clips of a split as the run draws them; None for data from files."""
         config = self.full
         source = parse_source(config.data.source if domain == "source" else config.data.target)
-        if source.kind != "synthetic":
+        if not source.is_drawn:
             return None
         return plan_split(
             source.path,
@@ -60,7 +69,39 @@ class FewClips(DomainDatasets):
             return planned[0].num_clips
         return len(self.get(domain, split, labelled=False))
 
-    def _make(self, domain: Domain, split: Split, labelled: bool) -> Any:
+    def share(self, domain: Domain, split: Split) -> int:
+        """The clips of a split that one process reads."""
+        return math.ceil(self.count(domain, split) / self.processes)
+
+    def steps_per_epoch(self, data: StageData, batch_size: int) -> int:
+        """A pass over the larger domain; a batch that is not full is left out."""
+        domains = {domain for domain in (data.labelled, data.unlabelled, data.also_labelled) if domain is not None}
+        return max(max(self.share(domain, "train") // batch_size, 1) for domain in domains)
+
+    def drawing_seconds(self) -> float:
+        """Drawing what is not in the cache yet, by as many processes as the run has."""
+        if not self.drawing:
+            return 0.0
+        # The first drawing also imports libraries and fills tables.
+        per_clip = min(seconds / clips for seconds, clips in self.drawing)
+        return sum(
+            spec.num_clips * per_clip / max(min(options.workers, os.cpu_count() or 1), 1)
+            for spec, options in self._drawn()
+            if not (options.cache and cache_file(spec).exists())
+        )
+
+    def held_mib(self) -> float:
+        """Memory for the frames of every split that the run draws, in MiB."""
+        return sum(spec.num_clips * 3 * spec.num_frames * spec.size**2 for spec, _ in self._drawn()) / 2**20
+
+    def _drawn(self) -> Iterator[tuple[SyntheticSpec, SyntheticOptions]]:
+        """The splits that the run draws."""
+        for domain in DOMAINS:
+            for split in SPLITS:
+                if (planned := self.spec(domain, split)) is not None:
+                    yield planned
+
+    def _make(self, domain: Domain, split: Split, labelled: bool) -> ClipSource[Clip]:
         start = time.perf_counter()
         dataset = super()._make(domain, split, labelled)
         if self.spec(domain, split) is not None:
@@ -71,7 +112,7 @@ class FewClips(DomainDatasets):
 def _undrawn(text: str) -> str:
     """The SOURCE without what says how many clips are drawn, and how."""
     source = parse_source(text)
-    if source.kind != "synthetic":
+    if not source.is_drawn:
         return text
     kept = {key: value for key, value in source.options.items() if key not in ("num_clips", "workers", "cache")}
     return str(Source(source.kind, source.path, kept))

@@ -58,17 +58,6 @@ def stopping_cleanly(folder: Path) -> Iterator[None]:
             raise Interrupted(number, f"interrupted by {signal.Signals(number).name}. {_go_on(folder)}") from error
 
 
-@contextmanager
-def interruptible() -> Iterator[None]:
-    """Lightning ends the process with status 1 when it is interrupted; this lets the interruption itself through."""
-    try:
-        yield
-    except SystemExit as end:
-        if isinstance(end.__context__, KeyboardInterrupt):
-            raise end.__context__ from None
-        raise
-
-
 class FinishEpoch(Callback):
     """On SIGINT or SIGTERM: finish the epoch, so that it is saved, if that takes no longer than ``GRACE``; then stop.
 

@@ -1,35 +1,39 @@
-"""The Lightning module around a detector and an adaptation: one class for every model and every method."""
+"""The Lightning module around a detector and a training method: one class for every model and every method."""
 
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterable
-from contextlib import ExitStack
+from collections.abc import Iterable, Sequence
 from typing import Any
 
-import pytorch_lightning as pl
 import torch
-from torch import Tensor, nn
-from torch.optim import SGD, AdamW, Optimizer
+from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
+from torch import Tensor
+from torch.optim.lr_scheduler import LambdaLR
 
-from microg_da.adaptation.base import TrainingMethod
+from microg_da.adaptation.base import Losses, TrainingMethod
 from microg_da.adaptation.predictor import Predictor
 from microg_da.config import AugmentConfig, TrainingConfig
-from microg_da.data.datamodule import ClipsToLookAt
+from microg_da.data.datamodule import UnaugmentedClips
 from microg_da.errors import InputError
-from microg_da.inference.sinks import ScoreSink
-from microg_da.models.adapters import learning_rate_scales
+from microg_da.inference.display import BatchBar
+from microg_da.inference.module import PassModule
+from microg_da.inference.sinks import ScoreSink, Sink
 from microg_da.models.detector import ActionDetector
-from microg_da.training.callbacks import BatchBar
+from microg_da.training.optimizer import build_optimizer
 from microg_da.training.schedules import learning_rate
 from microg_da.transforms.augmentation import augment_training_batch
-from microg_da.types import ClipBatch
-from microg_da.validation import judge
+from microg_da.types import ClipBatch, LabelledClipBatch
+from microg_da.validation import validate
 from microg_da.validation.observations import Observations
 
 
-class DetectorModule(pl.LightningModule):
-    """Trains a detector with one method in one stage, and validates it.
+class DetectorModule(PassModule):
+    """Trains a detector with one method in one stage, validates it, tests it and predicts with it.
+
+    Any Lightning trainer will do. ``validate`` logs the scores of ``scores`` as ``val/map`` and so on, and those of
+    label-free validators as ``validator/NAME``; ``test`` logs ``test/map`` and so on and leaves the predictions in
+    ``scores``; ``predict`` returns a :class:`~microg_da.types.Prediction` for each batch.
 
     Args:
         detector: the network.
@@ -38,9 +42,9 @@ class DetectorModule(pl.LightningModule):
         augment: train-time augmentation.
         seed: of everything random in the stage.
         stage: its name, part of the seed.
-        scores: accumulates validation predictions of one domain, for scores against the annotation table.
-        observations: accumulates validation predictions of both domains, for label-free validators.
-        target_clips: all target training clips, for methods that look at them every epoch.
+        scores: accumulates predictions of one domain, for scores against its annotation table.
+        observations: accumulates predictions of both domains, for label-free validators.
+        target_clips: all target training clips, for methods that read them every epoch.
     """
 
     def __init__(
@@ -77,17 +81,17 @@ class DetectorModule(pl.LightningModule):
         self.method.before_epoch(self.detector, target, self.current_epoch)
         self.detector.train()
 
-    def _clips_with_bar(self) -> Iterable[ClipBatch]:
-        display, clips = self.trainer.progress_bar_callback, self.target_clips
-        if isinstance(display, BatchBar) and isinstance(clips, ClipsToLookAt):
-            return clips.shown_in(display.bar)
-        return clips
-
     def training_step(self, batch: dict[str, ClipBatch], batch_idx: int) -> Tensor:
-        """One step on a labelled batch and, where the method uses it, an unlabelled one."""
+        """One step on a labelled batch and, where the method uses it, an unlabelled one.
+
+        Raises:
+            RuntimeError: if target labels are in the batch and the method is no oracle, or source labels are missing.
+        """
         source, target = batch.get("source"), batch.get("target")
-        if target is not None and target.labels is not None and not self.method.uses_target_labels:
+        if isinstance(target, LabelledClipBatch) and not self.method.uses_target_labels:
             raise RuntimeError("target labels reached a training batch; this is a defect of microg_da")
+        if source is not None and not isinstance(source, LabelledClipBatch):
+            raise RuntimeError("a training batch has no source labels; this is a defect of microg_da")
         labelled = None if source is None else augment_training_batch(source, self.augment)
         unlabelled = None if target is None else augment_training_batch(target, self.augment)
         losses = self.method.step_losses(self.detector, labelled, unlabelled, self.progress)
@@ -102,19 +106,7 @@ class DetectorModule(pl.LightningModule):
         super().optimizer_step(*args, **kwargs)
         self.method.after_step(self.detector)
 
-    @property
-    def progress(self) -> float:
-        """How much of the stage is done, in [0, 1)."""
-        return min(self.global_step / max(self.trainer.estimated_stepping_batches, 1), 1.0)
-
-    def _log_losses(self, total: Tensor, losses: dict[str, Tensor], batch_size: int) -> None:
-        values = {"train/loss": total.detach()}
-        if len(losses) > 1:
-            values |= {f"train/{name}": loss.detach() for name, loss in losses.items()}
-        self.log_dict(values, on_step=False, on_epoch=True, batch_size=batch_size, sync_dist=True)
-        self.log("train/loss_step", total.detach(), prog_bar=True, logger=False, batch_size=batch_size)
-
-    def configure_optimizers(self) -> Any:
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """The stage's optimiser, and its schedule step by step."""
         optimizer = build_optimizer(self, self.training_config)
         steps_per_epoch = max(self.trainer.estimated_stepping_batches / self.training_config.epochs, 1)
@@ -122,67 +114,87 @@ class DetectorModule(pl.LightningModule):
         def factor(step: int) -> float:
             return learning_rate(self.training_config, step / steps_per_epoch) / self.training_config.lr
 
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": LambdaLR(optimizer, factor), "interval": "step"},
+        }
 
-    # ---------------------------------------------------------------------------------------------- validation
+    @property
+    def progress(self) -> float:
+        """How much of the stage is done, in [0, 1)."""
+        return min(self.global_step / max(self.trainer.estimated_stepping_batches, 1), 1.0)
 
-    def on_validation_epoch_start(self) -> None:
-        """Let the method prepare for a pass over validation clips."""
-        self._pass = ExitStack()
-        predictor = Predictor(self.method.network(self.detector), self.method.companion)
-        self._predictor = self._pass.enter_context(predictor.testing())
+    def _clips_with_bar(self) -> Iterable[ClipBatch]:
+        display, clips = self.trainer.progress_bar_callback, self.target_clips
+        if isinstance(display, BatchBar) and isinstance(clips, UnaugmentedClips):
+            return clips.shown_in(display.bar)
+        return clips
 
-    def validation_step(self, batch: ClipBatch, batch_idx: int, dataloader_idx: int = 0) -> None:
-        """Accumulate predictions; they are scored at the end of the epoch."""
-        prediction = self._predictor(batch)
+    def _augmented(self, batch: ClipBatch | None) -> ClipBatch | None:
+        return None if batch is None else augment_training_batch(batch, self.augment)
+
+    def _log_losses(self, total: Tensor, losses: Losses, batch_size: int) -> None:
+        values = {"train/loss": total.detach()}
+        if len(losses) > 1:
+            values |= {f"train/{name}": loss.detach() for name, loss in losses.items()}
+        self.log_dict(values, on_step=False, on_epoch=True, batch_size=batch_size, sync_dist=True)
+        self.log("train/loss_step", total.detach(), prog_bar=True, logger=False, batch_size=batch_size)
+
+    # ---------------------------------------------------------------------------------- validation, test, prediction
+
+    @property
+    def validates(self) -> bool:
+        """Whether a validation has anything to accumulate."""
+        return bool(self.sinks())
+
+    def current_predictor(self) -> Predictor:
+        """The network that the stage trains, and the test-time method that the training method brings."""
+        return Predictor(self.method.network(self.detector), self.method.companion)
+
+    def sinks(self) -> Sequence[Sink]:
+        """The scores and the observations, where there are any."""
+        sinks: list[Sink | None] = [self.scores, self.observations]
+        return [sink for sink in sinks if sink is not None]
+
+    def begin_pass(self) -> None:
+        """Begin a pass with empty sinks."""
+        super().begin_pass()
         if self.scores is not None:
-            self.scores.update(batch, prediction)
+            self.scores.metrics.reset()
         if self.observations is not None:
-            self.observations.update(batch, prediction)
+            self.observations.reset()
 
     def on_validation_epoch_end(self) -> None:
         """Log the scores of the validation split and those of label-free validators."""
-        self._pass.close()
-        source_map = self._log_scores(self.scores) if self.scores is not None else None
+        super().on_validation_epoch_end()
+        source_map = self._log_scores("val")
+        if self.scores is not None:
+            self.scores.metrics.reset()
         if self.observations is not None:
-            # Target scores are an oracle's and must not reach a validator.
-            of_source = self.scores is not None and self.scores.domain == "source"
-            observed = self.observations.observed(source_map if of_source else None)
+            self._log_validators(self.observations, source_map)
             self.observations.reset()
-            scores, report = judge(observed)
-            self.log_dict({f"validator/{name}": value for name, value in scores.items()})
-            said = report.verdict != "too_few_people"
-            self.log("collapse", float(report.collapsed) if said else float("nan"))
 
-    def _log_scores(self, accumulated: ScoreSink) -> float | None:
-        scores = accumulated.metrics.compute()
-        accumulated.metrics.reset()
+    def on_test_epoch_end(self) -> None:
+        """Log the scores of the test split."""
+        super().on_test_epoch_end()
+        self._log_scores("test")
+
+    def _log_scores(self, split: str) -> float | None:
+        """Log the scores of a split; returns its mAP where it is the source's."""
+        if self.scores is None:
+            return None
+        found = self.scores.metrics.scores()
+        # A split without positives has no mAP; NaN keeps the column and never becomes the best epoch.
         names = ("map", "f1_macro", "recall_macro", "auroc_macro")
-        # A validation split without positives has no mAP; NaN keeps the column and never becomes the best epoch.
-        values = {f"val/{name}": float("nan") if scores[name] is None else float(scores[name]) for name in names}
-        self.log_dict(values)
-        return scores["map"]
+        self.log_dict({f"{split}/{name}": float(getattr(found, name)) for name in names})
+        # Target scores are an oracle's and must not reach a validator.
+        return found.map if self.scores.domain == "source" else None
 
-
-def build_optimizer(module: nn.Module, config: TrainingConfig) -> Optimizer:
-    """SGD with Nesterov momentum or AdamW; biases and normalisation layers are not decayed.
-
-    With ``layer_decay`` below 1 every stage of the backbone learns that much slower than the one after it.
-    """
-    scales = learning_rate_scales(module, config.layer_decay)
-    groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
-    for name, parameter in module.named_parameters():
-        if parameter.requires_grad:
-            key = scales[name], parameter.ndim > 1
-            groups.setdefault(key, []).append(parameter)
-    options = [
-        {"params": parameters, "lr": scale * config.lr, "weight_decay": config.weight_decay if decayed else 0.0}
-        for (scale, decayed), parameters in groups.items()
-    ]
-    if config.optimizer == "sgd":
-        return SGD(options, lr=config.lr, momentum=config.momentum, nesterov=config.momentum > 0)
-    return AdamW(options, lr=config.lr)
+    def _log_validators(self, observations: Observations, source_map: float | None) -> None:
+        scores, report = validate(observations.observed(source_map))
+        self.log_dict({f"validator/{name}": value for name, value in scores.items()})
+        is_known = report.verdict != "too_few_people"
+        self.log("collapse", float(report.collapsed) if is_known else float("nan"))
 
 
 def _not_finite(

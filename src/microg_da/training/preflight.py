@@ -99,10 +99,10 @@ def _check_source(text: str, config: Config, labelled: bool) -> None:
     from microg_da.data.options import parse_source
 
     source = parse_source(text)
-    if source.kind == "synthetic":
+    if source.is_drawn:
         _check_synthetic(source.path, source.options, config)
     elif source.kind in DATA:
-        _check_tree(text, source.path, source.options, config, labelled)
+        _check_files(text, source.path, source.options, config, labelled)
 
 
 def _check_synthetic(domain: str, options: dict[str, str], config: Config) -> None:
@@ -128,7 +128,7 @@ def _check_synthetic(domain: str, options: dict[str, str], config: Config) -> No
     window_problem(model, f"synthetic:{domain}", CLIP_FRAMES)
 
 
-def _check_tree(text: str, path: str, options: dict[str, str], config: Config, labelled: bool) -> None:
+def _check_files(text: str, path: str, options: dict[str, str], config: Config, labelled: bool) -> None:
     from microg_da.data.options import parse_options
 
     chosen = parse_options({"decode": config.data.decode, "on_error": config.data.on_error, **options}, where=text)
@@ -225,7 +225,7 @@ def check_trainer(config: Config) -> None:
 def _trainer_problem(trainer: TrainerConfig) -> str | None:
     import pytorch_lightning as pl
 
-    from microg_da.training.stage import quiet
+    from microg_da.inference.trainer import quiet
 
     off: dict[str, Any] = dict.fromkeys(
         ("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary"), False

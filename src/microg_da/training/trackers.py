@@ -1,18 +1,20 @@
-"""What experiment trackers are told: the same names everywhere, and nothing leaves the machine without being asked.
+"""What is logged to experiment trackers. All use the same names; nothing is uploaded unless the user asks for it.
 
 - ``STAGE-METRIC``, e.g. ``adapt-val/map``, every epoch. On disk that is the column ``val/map`` of
   ``metrics/adapt/metrics.csv``.
-- ``ROW/DOMAIN_SCORE``, e.g. ``adapted/target_map``, at the end; ``validator/NAME`` of the model the run ends with.
+- ``VARIANT/DOMAIN_SCORE``, e.g. ``adapted/target_map``, at the end; ``validator/NAME`` of the model the run ends with.
 - ``results``, ``per_class`` and ``examples``: tables and pictures.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import json
+import math
 import netrc
 import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -21,20 +23,22 @@ import pandas as pd
 from pytorch_lightning.loggers import CSVLogger, Logger
 
 from microg_da.errors import InputError
-from microg_da.files import replacing
-from microg_da.runs.code_state import code_state
-from microg_da.runs.folder import Run, is_leader
+from microg_da.files import inside, replacing
+from microg_da.processes import is_leader
+from microg_da.runs.code_state import CodeState, code_state
+from microg_da.runs.examples import ExampleKeyframe, ExamplePerson, read_example_list
+from microg_da.runs.folder import Run
 from microg_da.taxonomy import Taxonomy, get_taxonomy
+from microg_da.types import DOMAINS
 
-DOMAINS = ("source", "target")
-_ROWS = ("source_only", "adapted", "target_supervised")
+_SCORES = ("map", "f1_macro", "recall_macro", "auroc_macro")
 _LIKELIEST = 3
 """How many predicted actions of a person are shown."""
 
 
 def loggers(run: Run, stage: str) -> list[Logger]:
     """The loggers that ``logger=`` names; CSV is always among them, since the report is made of it."""
-    chosen: list[Logger] = [CSVLogger(run.path / "metrics", name=stage, version="")]
+    chosen: list[Logger] = [CSVLogger(run.metrics_folder, name=stage, version="")]
     names = tracker_names(run)
     if "wandb" in names:
         chosen.append(_wandb(run, stage))
@@ -52,8 +56,8 @@ def finish_logging(run: Run) -> None:
     """Tell the trackers the final scores, the tables and the pictures, and close them."""
     if not is_leader():
         return
-    with replacing(run.path / "per_class.csv") as temporary:
-        per_class_table(run).to_csv(temporary, index=False)
+    with replacing(run.per_class_csv) as temporary:
+        run.results.per_class_table().to_csv(temporary, index=False)
     if "tensorboard" in tracker_names(run):
         _finish_tensorboard(run)
     if "wandb" in tracker_names(run):
@@ -65,73 +69,70 @@ def finish_logging(run: Run) -> None:
 
 def final_scores(run: Run) -> dict[str, float]:
     """Every score of the run's end by its name; those that do not exist, e.g. without a positive, are left out."""
-    rows = run.results["rows"]
+    results = run.results
     scores = {
-        f"{row['name']}/{domain}_{score}": row[domain][score]
-        for row in rows
+        f"{result.variant}/{domain}_{name}": value
+        for result in results.variants
         for domain in DOMAINS
-        for score in ("map", "f1_macro", "recall_macro", "auroc_macro")
-        if (row.get(domain) or {}).get(score) is not None
+        for name in _SCORES
+        if not math.isnan(value := result.score(domain, name))
     }
-    if run.results["gap_recovered"] is not None:
-        scores["gap_recovered"] = run.results["gap_recovered"]
-    for row in rows:
-        # The rows come in order: what stays is said of the model that the run ends with.
-        if row["name"] != "target_supervised":
-            scores |= {f"validator/{name}": value for name, value in (row.get("validators") or {}).items()}
+    if results.gap_recovered is not None:
+        scores["gap_recovered"] = results.gap_recovered
+    if results.final is not None:
+        said = results.final.validators.items()
+        scores |= {f"validator/{name}": value for name, value in said if not math.isnan(value)}
     return scores
 
 
-def results_table(run: Run) -> pd.DataFrame:
-    """One line for each row of the results and domain."""
-    return pd.DataFrame(
-        [
-            {"row": row["name"], "method": row["method"], "domain": domain}
-            | {name: value for name, value in row[domain].items() if name != "per_class"}
-            | {"seconds": row["seconds"]}
-            for row in run.results["rows"]
-            for domain in DOMAINS
-            if row.get(domain)
-        ]
+@dataclass(frozen=True)
+class RunFacts:
+    """What explains the scores besides the configuration; attributes as in :class:`~microg_da.runs.record.RunRecord`.
+
+    ``code`` is what the run was made with.
+    """
+
+    notice: str | None
+    embedded_data: bool
+    oracle: bool
+    selection: str
+    protocol: str
+    split_hash: str | None
+    warnings: tuple[str, ...]
+    code: CodeState
+
+
+def run_facts(run: Run) -> RunFacts:
+    """The facts of a run as it stands."""
+    record = run.record
+    return RunFacts(
+        record.notice,
+        record.embedded_data,
+        record.oracle,
+        record.selection,
+        record.protocol,
+        record.split_hash,
+        record.warnings,
+        code_state(),
     )
 
 
-def per_class_table(run: Run) -> pd.DataFrame:
-    """One line for each row of the results, domain and class: ``ap``, ``f1``, ``recall``, ``auroc``, ``support``."""
-    lines = [
-        {"row": row["name"], "domain": domain, **scores}
-        for row in run.results["rows"]
-        for domain in DOMAINS
-        for scores in (row.get(domain) or {}).get("per_class", ())
-    ]
-    return pd.DataFrame(lines)
+def _tables(run: Run) -> dict[str, pd.DataFrame]:
+    return {"results": run.results.as_table(), "per_class": run.results.per_class_table()}
 
 
-def _facts(run: Run) -> dict[str, Any]:
-    """What explains the scores besides the configuration."""
-    known = ("notice", "embedded_data", "oracle", "selection", "protocol", "split_hash", "warnings")
-    return {name: run.record.get(name) for name in known} | {"code": code_state()}
+def _likeliest(probabilities: Mapping[int, float]) -> list[tuple[int, float]]:
+    return sorted(probabilities.items(), key=lambda item: -item[1])[:_LIKELIEST]
 
 
-def _examples(run: Run) -> list[dict[str, Any]]:
-    file = run.path / "examples" / "examples.json"
-    return json.loads(file.read_text(encoding="utf-8")) if file.exists() else []
-
-
-def _likeliest(probabilities: dict[str, float]) -> list[tuple[int, float]]:
-    ranked = sorted(probabilities.items(), key=lambda item: -item[1])[:_LIKELIEST]
-    return [(int(action), probability) for action, probability in ranked]
-
-
-def _caption(example: dict[str, Any], taxonomy: Taxonomy) -> str:
-    """Who does what in a picture, and what each detector says."""
-    lines = [f"{example['domain']} {example['video_id']}, {example['frame_stamp']}"]
-    for number, person in enumerate(example["people"], 1):
-        lines.append(f"person {number}, true: " + ", ".join(_name(action, taxonomy) for action in person["true"]))
-        for row in _ROWS:
-            if row in person:
-                said = [f"{_name(action, taxonomy)} {value:.2f}" for action, value in _likeliest(person[row])]
-                lines.append(f"person {number}, {row}: " + ", ".join(said))
+def _caption(example: ExampleKeyframe, taxonomy: Taxonomy) -> str:
+    """Who does what in a picture, and what each variant predicts."""
+    lines = [f"{example.domain} {example.video_id}, {example.frame_stamp}"]
+    for number, person in enumerate(example.people, 1):
+        lines.append(f"person {number}, true: " + ", ".join(_name(action, taxonomy) for action in person.true))
+        for variant, probabilities in person.predictions.items():
+            said = [f"{_name(action, taxonomy)} {value:.2f}" for action, value in _likeliest(probabilities)]
+            lines.append(f"person {number}, {variant}: " + ", ".join(said))
     return "\n".join(lines)
 
 
@@ -164,15 +165,15 @@ def _wandb(run: Run, stage: str) -> Any:
     except ImportError as error:
         raise InputError("logger=wandb needs the package wandb: pip install 'microg_da[wandb]'.") from error
     record = run.record
-    marks = {"oracle": record.get("oracle"), "embedded data": record.get("embedded_data")}
+    marks = {"oracle": record.oracle, "embedded data": record.embedded_data}
     # All stages are one W&B run, as a sweep's agent expects of a trial; their metrics are told apart by the prefix. A
     # resumed run goes on with it, by an id that is always the same; an agent has given one already.
-    identity = f"{run.config.experiment}/{run.path.name}/{record.get('created')}"
+    identity = f"{run.config.experiment}/{run.path.name}/{record.created}"
     return WandbLogger(
         project="microg_da",
         name=f"{run.config.experiment}/{run.path.name}",
         id=None if "WANDB_RUN_ID" in os.environ else hashlib.sha256(identity.encode()).hexdigest()[:16],
-        config=dataclasses.asdict(run.config) | {"run": _facts(run)},
+        config=asdict(run.config) | {"run": asdict(run_facts(run))},
         tags=[mark for mark, holds in marks.items() if holds],
         save_dir=run.path,
         offline=offline,
@@ -186,44 +187,42 @@ def _finish_wandb(run: Run) -> None:
     tracked = _wandb(run, "results").experiment
     import wandb
 
-    tracked.config.update({"run": _facts(run)}, allow_val_change=True)
-    tables = {"results": results_table(run), "per_class": per_class_table(run)}
-    media: dict[str, Any] = {name: wandb.Table(dataframe=table) for name, table in tables.items()}
-    if examples := _examples(run):
+    tracked.config.update({"run": asdict(run_facts(run))}, allow_val_change=True)
+    media: dict[str, object] = {name: wandb.Table(dataframe=table) for name, table in _tables(run).items()}
+    if examples := read_example_list(run.examples_file):
         media["examples"] = [_wandb_picture(run, example) for example in examples]
     tracked.log(media)
     tracked.summary.update(final_scores(run))
     wandb.finish()
 
 
-def _wandb_picture(run: Run, example: dict[str, Any]) -> Any:
-    """A keyframe with a layer of boxes for the truth and for each detector."""
+def _wandb_picture(run: Run, example: ExampleKeyframe) -> Any:
+    """A keyframe with a layer of boxes for the truth and for each variant."""
     import wandb
 
     taxonomy = get_taxonomy(run.config.data.taxonomy)
     labels = dict(zip(taxonomy.ids, taxonomy.names, strict=True))
-    layers: dict[str, Any] = {}
-    for layer in ("true", *_ROWS):
-        boxes = [
-            {
-                "position": dict(zip(("minX", "minY", "maxX", "maxY"), person["box"], strict=True)),
-                "class_id": action,
-                "box_caption": _name(action, taxonomy),
-                "scores": {"probability": probability},
-            }
-            for person in example["people"]
-            if layer in person
-            for action, probability in (
-                [(action, 1.0) for action in person["true"]] if layer == "true" else _likeliest(person[layer])
-            )
-        ]
-        if boxes:
-            layers[layer] = {"box_data": boxes, "class_labels": labels}
-    return wandb.Image(_picture(run, example), caption=_caption(example, taxonomy), boxes=layers or None)
+    layers: dict[str, list[object]] = {}
+    for person in example.people:
+        said = [(str(variant), _likeliest(values)) for variant, values in person.predictions.items()]
+        for layer, actions in [("true", [(action, 1.0) for action in person.true]), *said]:
+            boxes_here = [_wandb_box(person, action, probability, taxonomy) for action, probability in actions]
+            layers.setdefault(layer, []).extend(boxes_here)
+    boxes = {layer: {"box_data": found, "class_labels": labels} for layer, found in layers.items() if found}
+    return wandb.Image(str(_picture(run, example)), caption=_caption(example, taxonomy), boxes=boxes or None)
 
 
-def _picture(run: Run, example: dict[str, Any]) -> str:
-    return str(run.path / "examples" / example["image"])
+def _wandb_box(person: ExamplePerson, action: int, probability: float, taxonomy: Taxonomy) -> dict[str, object]:
+    return {
+        "position": dict(zip(("minX", "minY", "maxX", "maxY"), person.box, strict=True)),
+        "class_id": action,
+        "box_caption": _name(action, taxonomy),
+        "scores": {"probability": probability},
+    }
+
+
+def _picture(run: Run, example: ExampleKeyframe) -> Path:
+    return inside(run.examples_file.parent, example.image)
 
 
 # ------------------------------------------------------------------------------------------------- TensorBoard
@@ -247,22 +246,21 @@ def _finish_tensorboard(run: Run) -> None:
     from torch.utils.tensorboard import SummaryWriter
 
     taxonomy = get_taxonomy(run.config.data.taxonomy)
-    with SummaryWriter(run.path / "tensorboard") as writer:
+    with SummaryWriter(run.tensorboard_folder) as writer:
         for name, value in final_scores(run).items():
             writer.add_scalar(name, value, 0)
         texts = {
-            "results": _markdown(results_table(run)),
-            "per_class": _markdown(per_class_table(run)),
+            **{name: _markdown(table) for name, table in _tables(run).items()},
             "config": _indented(OmegaConf.to_yaml(OmegaConf.structured(run.config))),
-            "run": _indented(json.dumps(_facts(run), indent=1)),
+            "run": _indented(json.dumps(asdict(run_facts(run)), indent=1)),
         }
         for name, text in texts.items():
             writer.add_text(name, text)
-        for number, example in enumerate(_examples(run)):
+        for number, example in enumerate(read_example_list(run.examples_file)):
             image = np.asarray(Image.open(_picture(run, example)).convert("RGB"))
             size = np.array([image.shape[1], image.shape[0]] * 2)
-            boxes = np.array([person["box"] for person in example["people"]]).reshape(-1, 4) * size
-            tag = f"examples/{Path(example['image']).stem}"
+            boxes = np.array([person.box for person in example.people]).reshape(-1, 4) * size
+            tag = f"examples/{Path(example.image).stem}"
             writer.add_image_with_boxes(tag, image, boxes, global_step=0, dataformats="HWC")
             writer.add_text(tag, _indented(_caption(example, taxonomy)), number)
 

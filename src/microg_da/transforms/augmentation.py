@@ -16,17 +16,17 @@ from torch import Tensor
 from microg_da.config import AugmentConfig
 from microg_da.transforms.affine import GREY, clip_boxes, move_boxes, plane_map, resample
 from microg_da.transforms.rotation import draw_roll, roll_map, spin_through
-from microg_da.types import ClipBatch
+from microg_da.types import AnyBatch
 
 LUMINANCE = (0.299, 0.587, 0.114)
 
 
-def augment_training_batch(batch: ClipBatch, config: AugmentConfig) -> ClipBatch:
+def augment_training_batch(batch: AnyBatch, config: AugmentConfig) -> AnyBatch:
     """The augmentation of a training step: as :func:`augment_batch`, without zoom where decoding drew it."""
     return augment_batch(batch, replace(config, scale=[1.0, 1.0]) if batch.zoomed else config)
 
 
-def augment_batch(batch: ClipBatch, config: AugmentConfig, generator: torch.Generator | None = None) -> ClipBatch:
+def augment_batch(batch: AnyBatch, config: AugmentConfig, generator: torch.Generator | None = None) -> AnyBatch:
     """Zoom, flip, roll and recolour each clip of a batch; the same for all frames of a clip.
 
     Args:

@@ -14,10 +14,10 @@ from torch import Tensor
 
 from microg_da.config import AugmentConfig
 from microg_da.transforms.affine import cut_circle, move_boxes, resample
-from microg_da.types import ClipBatch
+from microg_da.types import AnyBatch
 
 
-def roll_batch(batch: ClipBatch, degrees: Tensor | float, *, box: str = "ellipse", fill: str = "reflect") -> ClipBatch:
+def roll_batch(batch: AnyBatch, degrees: Tensor | float, *, box: str = "ellipse", fill: str = "reflect") -> AnyBatch:
     """Turn every clip of a batch about its centre by a known angle.
 
     Whatever is known of the people stays: labels and ``table_boxes`` are those of the upright clip, so that
@@ -43,7 +43,7 @@ def roll_batch(batch: ClipBatch, degrees: Tensor | float, *, box: str = "ellipse
     return replace(batch, frames=roll_frames(batch.frames, degrees, fill=fill), boxes=boxes)
 
 
-def even_rolls(batch: ClipBatch, rolls: int) -> list[ClipBatch]:
+def even_rolls(batch: AnyBatch, rolls: int) -> list[AnyBatch]:
     """A batch under ``rolls`` evenly spaced angles, beginning as it is; see :func:`roll_batch`.
 
     Of square frames seen under a multiple of four angles, a quarter is resampled: the others are those, turned by 90°.

@@ -6,16 +6,13 @@ is better, and add its line to the table.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from microg_da.registry import Entry, Registry
 
 if TYPE_CHECKING:
-    from microg_da.validation.collapse import CollapseReport
+    from microg_da.validation.collapse_report import CollapseReport
     from microg_da.validation.observations import Observed
-
-CollapseVerdict = Literal["sound", "collapsed", "too_few_people"]
-"""What the collapse guard says of a detector."""
 
 VALIDATORS = Registry(
     "validator",
@@ -57,10 +54,10 @@ def score_all(observed: Observed) -> dict[str, float]:
     return {name: VALIDATORS.load(name)(observed) for name in VALIDATORS}
 
 
-def judge(observed: Observed) -> tuple[dict[str, float], CollapseReport]:
+def validate(observed: Observed) -> tuple[dict[str, float], CollapseReport]:
     """Every validator's score and what the collapse guard says; for a collapsed detector all scores are -inf.
 
-    So no maximum of scores can be a collapsed detector, which validators that reward sure predictions would prefer.
+    Validators that reward sure predictions prefer collapsed detectors; with -inf these never have the highest score.
     """
     from microg_da.validation.collapse import collapse_report
 
@@ -70,4 +67,4 @@ def judge(observed: Observed) -> tuple[dict[str, float], CollapseReport]:
     return score_all(observed), report
 
 
-__all__ = ["VALIDATORS", "CollapseVerdict", "judge", "score_all"]
+__all__ = ["VALIDATORS", "score_all", "validate"]

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import TypedDict
-
 import torch
 from torch import Tensor
 
-from microg_da.validation import CollapseVerdict
+from microg_da.validation.collapse_report import CollapseReport, CollapseVerdict
 from microg_da.validation.observations import Observed
 
 POSITIVE = 0.5
@@ -28,54 +24,6 @@ NOISE = 3.0
 """A class is flagged beyond so many standard errors of the difference of its rates."""
 
 
-class _Measured(TypedDict):
-    """The figures of a :class:`CollapseReport`, before there is a verdict."""
-
-    source_rate: float
-    target_rate: float
-    agreement: float
-    source_rates: tuple[float, ...]
-    target_rates: tuple[float, ...]
-    flagged: tuple[int, ...]
-
-
-@dataclass(frozen=True)
-class CollapseReport:
-    """What the guard saw.
-
-    Attributes:
-        verdict: ``too_few_people`` where fewer than :data:`FEWEST_PEOPLE` target people were seen.
-        reason: why, in words; empty if sound.
-        source_rate: share of (person, class) pairs predicted positive on the source; NaN without people.
-        target_rate: likewise on the target.
-        agreement: share of target people who get the commonest answer; NaN without people.
-        source_rates: the share of people of whom each class is predicted, on the source.
-        target_rates: likewise on the target.
-        flagged: indices of classes whose rate is more than four times, or less than a quarter of, that on the
-            source, beyond what the number of people explains. Domains differ in their labels, so that flagged
-            classes alone are no verdict.
-    """
-
-    verdict: CollapseVerdict
-    reason: str
-    source_rate: float
-    target_rate: float
-    agreement: float
-    source_rates: tuple[float, ...]
-    target_rates: tuple[float, ...]
-    flagged: tuple[int, ...]
-
-    @property
-    def collapsed(self) -> bool:
-        """Whether the verdict is that it has collapsed."""
-        return self.verdict == "collapsed"
-
-    def as_dict(self, class_ids: Sequence[int] | None = None) -> dict[str, object]:
-        """Plain values for JSON; ``flagged`` holds the classes' ids where these are given."""
-        values = asdict(self) | {"collapsed": self.collapsed}
-        return values | {"flagged": [index if class_ids is None else class_ids[index] for index in self.flagged]}
-
-
 def collapse_report(observed: Observed) -> CollapseReport:
     """Compare what is predicted of target people with what is predicted of source people.
 
@@ -90,20 +38,26 @@ def collapse_report(observed: Observed) -> CollapseReport:
         torch.sigmoid(logits.float()) > POSITIVE for logits in (observed.source_logits, observed.target_logits)
     )
     agreement, answered = commonest_answer(target)
-    measured: _Measured = {
-        "source_rate": _mean(source),
-        "target_rate": _mean(target),
-        "agreement": agreement,
-        "source_rates": _rates(source),
-        "target_rates": _rates(target),
-        "flagged": flagged_classes(source, target),
-    }
+    source_rate, target_rate = _mean(source), _mean(target)
+    verdict: CollapseVerdict = "sound"
+    reason = ""
     if len(target) < FEWEST_PEOPLE:
         people = "person" if len(target) == 1 else "people"
-        reason = f"{len(target)} target {people}, at least {FEWEST_PEOPLE} are needed"
-        return CollapseReport(verdict="too_few_people", reason=reason, **measured)
-    reason = _reason(measured, answered, source, target)
-    return CollapseReport(verdict="collapsed" if reason else "sound", reason=reason, **measured)
+        verdict, reason = "too_few_people", f"{len(target)} target {people}, at least {FEWEST_PEOPLE} are needed"
+    elif agreement >= LARGEST_AGREEMENT:
+        verdict, reason = "collapsed", _agreement_text(agreement, answered, target.shape[1])
+    elif len(source) >= FEWEST_PEOPLE and _ratio_is_large(source_rate, target_rate):
+        verdict, reason = "collapsed", _rates_text(source_rate, target_rate, target.shape[1])
+    return CollapseReport(
+        verdict=verdict,
+        reason=reason,
+        source_rate=source_rate,
+        target_rate=target_rate,
+        agreement=agreement,
+        source_rates=_rates(source),
+        target_rates=_rates(target),
+        flagged=flagged_classes(source, target),
+    )
 
 
 def commonest_answer(positive: Tensor) -> tuple[float, int]:
@@ -133,17 +87,17 @@ def flagged_classes(source: Tensor, target: Tensor) -> tuple[int, ...]:
     return tuple(torch.nonzero(differs & ((after - before).abs() > NOISE * error)).flatten().tolist())
 
 
-def _reason(measured: _Measured, answered: int, source: Tensor, target: Tensor) -> str:
-    classes = target.shape[1]
-    if (share := measured["agreement"]) >= LARGEST_AGREEMENT:
-        answer = {0: "no class", classes: "every class", 1: "one class"}.get(answered, f"{answered} classes")
-        return f"{100 * share:.0f}% of the target people get one and the same answer, {answer}"
-    before, after = measured["source_rate"], measured["target_rate"]
-    if len(source) >= FEWEST_PEOPLE and max(before, after) > LARGEST_RATIO * min(before, after):
-        return (
-            f"{after * classes:.2g} classes a person are predicted on the target, {before * classes:.2g} on the source"
-        )
-    return ""
+def _ratio_is_large(before: float, after: float) -> bool:
+    return max(before, after) > LARGEST_RATIO * min(before, after)
+
+
+def _agreement_text(share: float, answered: int, classes: int) -> str:
+    answer = {0: "no class", classes: "every class", 1: "one class"}.get(answered, f"{answered} classes")
+    return f"{100 * share:.0f}% of the target people get one and the same answer, {answer}"
+
+
+def _rates_text(before: float, after: float, classes: int) -> str:
+    return f"{after * classes:.2g} classes a person are predicted on the target, {before * classes:.2g} on the source"
 
 
 def _mean(positive: Tensor) -> float:

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from itertools import islice
 
 import cv2
 import numpy as np
 import torch
 
 from microg_da.adaptation.predictor import Predictor
+from microg_da.config import TrainerConfig
+from microg_da.inference.passes import run_pass
+from microg_da.inference.sinks import ProbabilitySink
+from microg_da.inference.trainer import one_process
 from microg_da.taxonomy import Taxonomy
 from microg_da.transforms.view import View
 from microg_da.types import ClipBatch, ClipKey
@@ -19,18 +23,34 @@ from microg_da.video.reader import Frame
 
 
 @dataclass(frozen=True)
+class Window:
+    """The frames around a keyframe, and the people at the keyframe.
+
+    Attributes:
+        frames: ``(T, H, W, 3)`` uint8, channels blue, green, red.
+        boxes: ``(K, 4)`` in [0, 1].
+        key: the keyframe; stamps count frames at 30 per second from 1.
+    """
+
+    frames: np.ndarray
+    boxes: np.ndarray
+    key: ClipKey
+
+
+@dataclass(frozen=True)
 class ActionScorer:
     """A detector, and how it wants to see a video.
 
     Attributes:
-        predictor: the detector, in evaluation mode, on its device, and its test-time method. Methods that adapt while
-            they are tested adapt to each video by itself.
+        predictor: the detector, in evaluation mode, and its test-time method. Methods that adapt while they are tested
+            adapt to each video by itself.
         taxonomy: what its outputs mean.
         num_frames: T.
         sampling_rate: τ, in frames at 30 per second.
         short_side: to which the short side of frames is resized, in pixels.
         name: what the detector is called in results.
         batch_size: windows scored at once.
+        hardware: the device and the precision, of one process.
         notes: what a user should know of how the detector was loaded, in sentences.
     """
 
@@ -41,41 +61,42 @@ class ActionScorer:
     short_side: int
     name: str
     batch_size: int = 8
+    hardware: TrainerConfig = field(default_factory=lambda: one_process(TrainerConfig()))
     notes: tuple[str, ...] = ()
 
-    @contextmanager
-    def one_video(self) -> Iterator[None]:
-        """To be held around all windows of a video."""
-        with self.predictor.testing():
-            yield
+    def score(self, windows: Iterable[Window]) -> np.ndarray:
+        """Probabilities of the actions of everybody in the windows of one video.
 
-    @torch.no_grad()
-    def score(self, frames: np.ndarray, boxes: list[np.ndarray], keys: list[ClipKey]) -> np.ndarray:
-        """Probabilities of the actions of everybody in some windows.
+        The windows are one pass: methods that adapt while they are tested begin with the first.
 
         Args:
-            frames: ``(B, T, H, W, 3)`` uint8, channels blue, green, red.
-            boxes: for each window ``(K_i, 4)`` in [0, 1].
-            keys: the keyframes; stamps count frames at 30 per second from 1.
+            windows: in order; they are made as they are needed.
 
         Returns:
-            ``(ΣK_i, C)`` in [0, 1].
+            ``(K, C)`` in [0, 1], of the people of all windows.
         """
-        height, width = frames.shape[2:4]
-        device = next(self.predictor.detector.parameters()).device
-        pixels = torch.from_numpy(np.ascontiguousarray(frames[..., ::-1].transpose(0, 4, 1, 2, 3)))
-        people = torch.from_numpy(np.concatenate(boxes)).float()
-        batch = ClipBatch(
-            frames=pixels,
-            boxes=people * people.new_tensor([width, height] * 2),
-            clip_index=torch.repeat_interleave(torch.tensor([len(each) for each in boxes])),
-            labels=None,
-            table_boxes=people,
-            keys=tuple(keys),
-            domain="target",
-        )
-        prediction = self.predictor(batch.to(device))
-        return prediction.logits.float().sigmoid().cpu().numpy()
+        sink = ProbabilitySink(len(self.taxonomy))
+        run_pass(self.predictor, self._batches(windows), [sink], self.hardware)
+        return sink.probabilities()
+
+    def _batches(self, windows: Iterable[Window]) -> Iterator[ClipBatch]:
+        remaining = iter(windows)
+        while batch := list(islice(remaining, self.batch_size)):
+            yield _as_batch(batch)
+
+
+def _as_batch(windows: list[Window]) -> ClipBatch:
+    frames = np.stack([window.frames for window in windows])
+    height, width = frames.shape[2:4]
+    people = torch.from_numpy(np.concatenate([window.boxes for window in windows])).float()
+    return ClipBatch(
+        frames=torch.from_numpy(np.ascontiguousarray(frames[..., ::-1].transpose(0, 4, 1, 2, 3))),
+        boxes=people * people.new_tensor([width, height] * 2),
+        clip_index=torch.repeat_interleave(torch.tensor([len(window.boxes) for window in windows])),
+        table_boxes=people,
+        keys=tuple(window.key for window in windows),
+        domain="target",
+    )
 
 
 class WindowBuffer:

@@ -7,41 +7,45 @@ from dataclasses import replace
 from pathlib import Path
 
 from microg_da.adaptation.predictor import Predictor
-from microg_da.allocator import keep_freed_memory
+from microg_da.config import TrainerConfig
 from microg_da.errors import InputError
+from microg_da.inference.trainer import one_process
 from microg_da.models import Window, model_window
 from microg_da.models.checkpoints import load_checkpoint, load_detector, stride_note
+from microg_da.models.create import create_detector
 from microg_da.models.description import read_description
-from microg_da.models.detector import AUTO_STRIDE, create_detector
+from microg_da.models.detector import AUTO_STRIDE
 from microg_da.models.weight_files import training_setting
-from microg_da.models.zoo import ZOO
-from microg_da.runs.detectors import STAGE_OF_ROW, load_run_detector
+from microg_da.runs.detectors import load_run_detector
 from microg_da.taxonomy import Taxonomy, get_taxonomy
 from microg_da.transforms.view import TEST_SIDE
+from microg_da.types import STAGE_OF_VARIANT, Variant
 from microg_da.video.action_scorer import ActionScorer
+from microg_da.zoo import ZOO
 
 _DEFAULT_SIDE = 256
 
 
-def scorer_of_run(folder: str | Path, row: str | None = None) -> ActionScorer:
+def scorer_of_run(folder: str | Path, variant: str | None = None) -> ActionScorer:
     """The detector of a finished run, seeing videos as the run's test split was seen.
 
     Args:
         folder: ``runs/<experiment>/<name>``.
-        row: ``source_only``, ``adapted`` or ``target_supervised``; None for the adapted one if there is one.
+        variant: ``source_only``, ``adapted`` or ``target_supervised``; None for the adapted one if there is one.
 
     Raises:
         InputError: if it is no run folder, or the run has no such detector.
     """
-    trained = load_run_detector(folder, row)
-    config = trained.run.config
+    loaded = load_run_detector(folder, variant)
+    config = loaded.run.config
     return _scorer(
-        trained.predictor,
+        loaded.predictor,
         get_taxonomy(config.data.taxonomy),
         config.model.num_frames,
         config.model.sampling_rate,
         int(config.data.image_size * TEST_SIDE),
-        f"{config.experiment}/{trained.run.path.name}, {trained.row}",
+        f"{config.experiment}/{loaded.run.path.name}, {loaded.variant}",
+        config.trainer,
     )
 
 
@@ -68,7 +72,7 @@ def scorer_of_file(
         InputError: if there is no such file, the model has to be named, or they do not fit each other.
     """
     path = Path(path)
-    stage = _stage_of_run(path)
+    stage = _variant_of_file(path)
     said = read_description(path) if stage is None else None
     if stage is not None or said is not None:
         if roi_stride != AUTO_STRIDE:
@@ -132,8 +136,8 @@ def _scorer(
     sampling_rate: int,
     short_side: int,
     name: str,
+    hardware: TrainerConfig | None = None,
 ) -> ActionScorer:
-    keep_freed_memory()
     return ActionScorer(
         predictor.folded(num_frames, short_side),
         taxonomy,
@@ -141,14 +145,15 @@ def _scorer(
         sampling_rate=sampling_rate,
         short_side=short_side,
         name=name,
+        hardware=one_process(hardware or TrainerConfig()),
     )
 
 
-def _stage_of_run(path: Path) -> str | None:
-    """The row whose detector a file is, if it lies in a run's folder, which knows all about it."""
-    rows = {stage: row for row, stage in STAGE_OF_ROW.items()}
+def _variant_of_file(path: Path) -> Variant | None:
+    """The variant whose detector a file is, if it is in the folder of a run, which describes it."""
+    variants: dict[str, Variant] = {stage: variant for variant, stage in STAGE_OF_VARIANT.items()}
     in_run = path.name == "detector.pt" and len(path.parents) > 2 and (path.parents[2] / "config.yaml").is_file()
-    return rows.get(path.parent.name) if in_run else None
+    return variants.get(path.parent.name) if in_run else None
 
 
 def _usual_side(name: str) -> int:

@@ -7,7 +7,7 @@ what was found is drawn. What a finished video left is kept, so that work that w
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypedDict
@@ -18,7 +18,7 @@ import pandas as pd
 from microg_da.data.annotations import BOX, DETECTION_COLUMNS, write_detections
 from microg_da.files import replacing, write_json
 from microg_da.types import ClipKey
-from microg_da.video.action_scorer import ActionScorer, WindowBuffer
+from microg_da.video.action_scorer import ActionScorer, Window, WindowBuffer
 from microg_da.video.box_sources import RATE, BoxSource, Look, join_looks
 from microg_da.video.drawing import Label, draw_note, draw_people
 from microg_da.video.reader import Video, at_rate
@@ -108,7 +108,7 @@ def predict_video(
         what ``video.json`` holds.
     """
     tracking_faults: list[str] = []
-    with scorer.one_video(), collapses_as_faults(tracking_faults):
+    with collapses_as_faults(tracking_faults):
         found = analyse(video, boxes, scorer, options, advance)
     detections = detection_table(video.video_id, found, scorer, options.threshold)
     write_detections(detections, folder / "detections.csv", scores="probability")
@@ -137,28 +137,12 @@ def analyse(
     video: Video, boxes: BoxSource, scorer: ActionScorer, options: PredictOptions, advance: Advance = lambda _: None
 ) -> Analysis:
     """Read a video once: who is where, and what they do at keyframes."""
-    buffer = WindowBuffer(scorer)
     looks: list[Look] = []
-    waiting: deque[tuple[int, int]] = deque()  # a keyframe's number, and the place of its look
-    scorings = _Scorings(scorer, video.video_id)
-    for number, frame in at_rate(video.frames(), RATE):
-        buffer.add(number, frame)
-        look = boxes.look(number, frame)
-        if look is not None:
-            looks.append(look)
-            if look.keyframe and len(look.boxes):
-                waiting.append((number, len(looks) - 1))
-        while waiting and buffer.filled(waiting[0][0]):
-            keyframe, place = waiting.popleft()
-            scorings.add(keyframe, buffer.window(keyframe), looks[place].boxes)
-        advance(frame.seconds)
-    for keyframe, place in waiting:
-        scorings.add(keyframe, buffer.window(keyframe), looks[place].boxes)
+    scores = scorer.score(_windows(video, boxes, WindowBuffer(scorer), looks, advance))
     everybody = join_looks(looks)
     kept = boxes.settle(everybody)
-    scored = np.flatnonzero(everybody.keyframe)
-    scores = scorings.all()[np.searchsorted(scored, kept.index[kept.keyframe])]
     at_keyframe = kept[kept.keyframe]
+    scores = scores[np.searchsorted(np.flatnonzero(everybody.keyframe), at_keyframe.index)]
     scores = average_over_tracks(
         scores, at_keyframe.person_id.to_numpy(), at_keyframe.seconds.to_numpy(), options.smooth
     )
@@ -166,32 +150,28 @@ def analyse(
     return Analysis(kept.reset_index(drop=True), scores, keyframes, video.last_seconds)
 
 
-class _Scorings:
-    """Windows gathered into batches, and what was said of the people in them, in order."""
+def _windows(
+    video: Video, box_source: BoxSource, buffer: WindowBuffer, looks: list[Look], advance: Advance
+) -> Iterator[Window]:
+    """The windows around keyframes with people, in order, as the video is read; adds to ``looks``."""
+    waiting: deque[tuple[int, np.ndarray]] = deque()  # a keyframe's number, and its boxes
 
-    def __init__(self, scorer: ActionScorer, video_id: str) -> None:
-        self._scorer = scorer
-        self._video_id = video_id
-        self._keys: list[ClipKey] = []
-        self._windows: list[np.ndarray] = []
-        self._boxes: list[np.ndarray] = []
-        self._scores = [np.empty((0, len(scorer.taxonomy)), np.float32)]
+    def next_window() -> Window:
+        keyframe, boxes = waiting.popleft()
+        return Window(buffer.window(keyframe), boxes, ClipKey(video.video_id, keyframe + 1))
 
-    def add(self, keyframe: int, window: np.ndarray, boxes: np.ndarray) -> None:
-        self._keys.append(ClipKey(self._video_id, keyframe + 1))
-        self._windows.append(window)
-        self._boxes.append(boxes)
-        if len(self._windows) == self._scorer.batch_size:
-            self._flush()
-
-    def all(self) -> np.ndarray:
-        self._flush()
-        return np.concatenate(self._scores)
-
-    def _flush(self) -> None:
-        if self._windows:
-            self._scores.append(self._scorer.score(np.stack(self._windows), self._boxes, self._keys))
-        self._windows, self._boxes, self._keys = [], [], []
+    for number, frame in at_rate(video.frames(), RATE):
+        buffer.add(number, frame)
+        look = box_source.look(number, frame)
+        if look is not None:
+            looks.append(look)
+            if look.keyframe and len(look.boxes):
+                waiting.append((number, look.boxes))
+        while waiting and buffer.filled(waiting[0][0]):
+            yield next_window()
+        advance(frame.seconds)
+    while waiting:
+        yield next_window()
 
 
 def detection_table(video_id: str, found: Analysis, scorer: ActionScorer, threshold: float) -> pd.DataFrame:

@@ -1,4 +1,7 @@
-"""What is known of every named detector without building it: the table behind ``list models``."""
+"""The facts of every named detector: its builder, cost, crop, stride and windows.
+
+This module is a table. It imports neither torch nor a registry, so that the configuration can read windows from it.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,6 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from microg_da.errors import unknown_name
-from microg_da.registry import Entry
 
 
 class Window(NamedTuple):
@@ -42,21 +44,6 @@ class ZooModel:
     stride: int
     window: Window
     published_window: Window | None = None
-
-    def entry(self) -> Entry:
-        """The registry line."""
-        published = f" (published {self.published_window})" if self.published_window else ""
-        return Entry(
-            f"microg_da.models.{self.builder}",
-            self.summary,
-            {
-                "parameters": f"{self.parameters:,}",
-                "GFLOPs": f"{self.gflops:.4g}",
-                "test crop": str(self.crop),
-                "window": f"{self.window}{published}",
-                "stride": str(self.stride),
-            },
-        )
 
 
 ZOO = {

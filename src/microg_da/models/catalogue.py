@@ -1,0 +1,23 @@
+"""The registry of detectors, made of the table of facts."""
+
+from microg_da.registry import Entry, Registry
+from microg_da.zoo import ZOO, ZooModel
+
+
+def _entry(model: ZooModel) -> Entry:
+    """The registry line of a model."""
+    published = f" (published {model.published_window})" if model.published_window else ""
+    return Entry(
+        f"microg_da.models.{model.builder}",
+        model.summary,
+        {
+            "parameters": f"{model.parameters:,}",
+            "GFLOPs": f"{model.gflops:.4g}",
+            "test crop": str(model.crop),
+            "window": f"{model.window}{published}",
+            "stride": str(model.stride),
+        },
+    )
+
+
+MODELS = Registry("model", {name: _entry(model) for name, model in ZOO.items()})

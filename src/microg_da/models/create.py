@@ -1,0 +1,81 @@
+"""One way to create any detector: by name, with weights from a file or random ones."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from microg_da.models.build import build_detector
+from microg_da.models.checkpoints import load_checkpoint
+from microg_da.models.detector import AUTO_STRIDE, ActionDetector
+
+
+def create_detector(
+    name: str,
+    num_classes: int = 50,
+    checkpoint: str | Path | None = None,
+    *,
+    allow_missing: Sequence[str] = (),
+    dropout: float = 0.5,
+    roi_stride: str | bool | float = AUTO_STRIDE,
+    freeze: int | str = 0,
+    adapters: str | None = None,
+    adapter_rank: int = 8,
+    roll_pooling: str | None = None,
+    **options: Any,
+) -> ActionDetector:
+    """Build a detector by the name of its backbone.
+
+    The detector is in training mode, with dropout and batch statistics: call ``.eval()`` before it predicts.
+
+    Example:
+        >>> import torch
+        >>> from microg_da import create_detector
+        >>> detector = create_detector("r2plus1d_micro", num_classes=50).eval()
+        >>> frames = torch.zeros(2, 3, 8, 96, 128, dtype=torch.uint8)  # clips, RGB, frames, height, width
+        >>> boxes = torch.tensor([[10.0, 20, 60, 90], [5, 5, 40, 80], [60, 10, 120, 90]])  # pixels, x1 y1 x2 y2
+        >>> clip_index = torch.tensor([0, 0, 1])  # the clip of each box
+        >>> with torch.no_grad():
+        ...     logits, features = detector(frames, boxes, clip_index)
+        >>> logits.shape
+        torch.Size([3, 50])
+
+    Args:
+        name: a name of ``python -m microg_da list models``, or ``timm:NAME`` for an image encoder of timm.
+        num_classes: action classes.
+        checkpoint: a weight file to start from; None starts from random weights.
+        allow_missing: shell-style patterns of names that need not fit between the file and the network.
+        dropout: rate before the linear layer.
+        roi_stride: see :class:`ActionDetector`. ``"auto"`` is the stride at which the head of ``checkpoint`` was
+            trained, if the whole head is loaded; else ``"true"``.
+        freeze: how many stages of the backbone are not trained, from the input on, or ``"all"`` to train the head
+            alone.
+        adapters: ``"lora"`` or ``"dual_path"`` freezes the backbone and trains small additions to it.
+        adapter_rank: the inner width of the additions.
+        roll_pooling: ``"c4"`` or ``"c8"`` averages features over rolls of the clip: see
+            :class:`~microg_da.models.roll_pooling.RollPooledDetector`.
+        **options: arguments of the backbone's builder.
+
+    Returns:
+        the detector, in training mode.
+
+    Raises:
+        InputError: for an unknown name or option, or a checkpoint that does not fit.
+    """
+    detector = build_detector(
+        name,
+        num_classes,
+        dropout=dropout,
+        roi_stride=roi_stride,
+        freeze=freeze,
+        adapters=adapters,
+        adapter_rank=adapter_rank,
+        roll_pooling=roll_pooling,
+        **options,
+    )
+    if checkpoint is not None:
+        report = load_checkpoint(detector, checkpoint, allow_missing)
+        if roi_stride == AUTO_STRIDE and report.head_stride is not None:
+            detector.head.stride = report.head_stride
+    return detector

@@ -1,0 +1,105 @@
+"""``examples/examples.json``: annotated keyframes, and what each variant predicts of the people in them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from microg_da.errors import InputError
+from microg_da.files import write_json
+from microg_da.runs.fields import Fields, read_json
+from microg_da.types import VARIANTS, Variant
+
+_REMEDY = "Restore the file, or remove it and `fit --resume` the run."
+
+
+@dataclass(frozen=True)
+class ExamplePerson:
+    """One person in a keyframe.
+
+    Attributes:
+        box: ``x1 y1 x2 y2`` in [0, 1].
+        true: action ids of the annotation.
+        predictions: the probability of each action id, by variant.
+    """
+
+    box: tuple[float, float, float, float]
+    true: tuple[int, ...]
+    predictions: Mapping[Variant, Mapping[int, float]]
+
+
+@dataclass(frozen=True)
+class ExampleKeyframe:
+    """One keyframe.
+
+    Attributes:
+        domain: whose test split it is from.
+        video_id: of the clip.
+        frame_stamp: of the keyframe.
+        image: the name of its picture, in the folder of ``examples.json``.
+        frames: the names of the pictures of its window.
+        people: those with annotations.
+    """
+
+    domain: str
+    video_id: str
+    frame_stamp: int
+    image: str
+    frames: tuple[str, ...]
+    people: tuple[ExamplePerson, ...]
+
+
+def write_example_list(examples: Sequence[ExampleKeyframe], path: Path) -> None:
+    """Write ``examples.json``."""
+    write_json(path, [_plain(example) for example in examples])
+
+
+def _plain(example: ExampleKeyframe) -> dict[str, object]:
+    return {
+        "domain": example.domain,
+        "video_id": example.video_id,
+        "frame_stamp": example.frame_stamp,
+        "image": example.image,
+        "frames": list(example.frames),
+        "people": [{"box": person.box, "true": person.true, **person.predictions} for person in example.people],
+    }
+
+
+def read_example_list(path: Path) -> tuple[ExampleKeyframe, ...]:
+    """Read ``examples.json``; nothing where there is no such file.
+
+    Raises:
+        InputError: if it is damaged.
+    """
+    value = read_json(path)
+    if value is None:
+        return ()
+    if not isinstance(value, list):
+        raise InputError(f"{path}: expected a list of objects that each name an 'image'. {_REMEDY}")
+    return tuple(_example(Fields(one, f"{path}, example {i}", _REMEDY)) for i, one in enumerate(value, start=1))
+
+
+def _example(fields: Fields) -> ExampleKeyframe:
+    return ExampleKeyframe(
+        domain=fields.text("domain"),
+        video_id=fields.text("video_id"),
+        frame_stamp=fields.integer("frame_stamp"),
+        image=fields.text("image"),
+        frames=fields.optional(fields.texts, "frames") or (),
+        people=tuple(map(_person, fields.objects("people"))),
+    )
+
+
+def _person(fields: Fields) -> ExamplePerson:
+    box = fields.numbers("box")
+    if len(box) != 4:
+        raise fields.error(f"'box' has {len(box)} numbers instead of 4")
+    predictions = {variant: _probabilities(fields.fields(variant)) for variant in VARIANTS if fields.has(variant)}
+    return ExamplePerson((box[0], box[1], box[2], box[3]), fields.integers("true"), predictions)
+
+
+def _probabilities(fields: Fields) -> dict[int, float]:
+    if not all(action.isdecimal() for action in fields.values):
+        raise fields.error("the keys must be action ids")
+    return {int(action): fields.number(action) for action in fields.values}

@@ -1,0 +1,134 @@
+"""``run.json``: what a run is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from microg_da.errors import InputError
+from microg_da.files import write_json
+from microg_da.runs.fields import FORMAT, Fields, read_json
+
+_REMEDY = "Restore the file, or remove it and `fit --resume` the run."
+
+
+@dataclass(frozen=True)
+class ModelFacts:
+    """The model of a run.
+
+    Attributes:
+        name: as in ``model.name``.
+        parameters: how many it has.
+        trainable_parameters: how many of them training changes.
+        num_frames: T of the window.
+        sampling_rate: τ of the window.
+    """
+
+    name: str
+    parameters: int
+    trainable_parameters: int
+    num_frames: int
+    sampling_rate: int
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """The facts of a run.
+
+    Attributes:
+        experiment: the name of the experiment.
+        description: a sentence about it; empty if it has none.
+        name: of the folder.
+        seed: of the run.
+        embedded_data: whether a domain is the embedded simulator.
+        notice: what a reader must know about embedded data; None for other data.
+        source: the SOURCE of the source domain.
+        target: the SOURCE of the target domain.
+        selection: how checkpoints were selected.
+        oracle: whether target labels took part in training or selection.
+        protocol: by which the run was scored.
+        adaptation: the name of the method.
+        created: when, as ISO 8601.
+        status: ``created``, ``running``, ``finished``, or ``stopped: REASON``.
+        warnings: what the run warned of.
+        model: None until the first stage is done.
+        data: a sentence about each data set, by ``domain/split``.
+        split_hash: of the split; None if the data has none.
+        fps: frames per second of each data set; None where the data does not say.
+        peak_memory_mib: the largest resident size of the process; None until the run is finished.
+    """
+
+    experiment: str
+    description: str
+    name: str
+    seed: int
+    embedded_data: bool
+    notice: str | None
+    source: str
+    target: str
+    selection: str
+    oracle: bool
+    protocol: str
+    adaptation: str
+    created: str
+    status: str = "created"
+    warnings: tuple[str, ...] = ()
+    model: ModelFacts | None = None
+    data: Mapping[str, str] = field(default_factory=dict)
+    split_hash: str | None = None
+    fps: Mapping[str, float | None] = field(default_factory=dict)
+    peak_memory_mib: int | None = None
+
+
+def write_record(record: RunRecord, path: Path) -> None:
+    """Write ``run.json``."""
+    write_json(path, {"format": FORMAT, **asdict(record)})
+
+
+def read_record(path: Path) -> RunRecord:
+    """Read ``run.json``, of this format or of the first one.
+
+    Raises:
+        InputError: if it is missing, damaged, or written by a newer version.
+    """
+    value = read_json(path)
+    if value is None:
+        raise InputError(f"{path} not found. Give the folder of a run, runs/<experiment>/<name>.")
+    fields = Fields(value, str(path), _REMEDY)
+    fields.format()
+    return RunRecord(
+        experiment=fields.text("experiment"),
+        description=fields.optional(fields.text, "description") or "",
+        name=fields.text("name"),
+        seed=fields.integer("seed"),
+        embedded_data=fields.flag("embedded_data"),
+        notice=fields.optional(fields.text, "notice"),
+        source=fields.text("source"),
+        target=fields.text("target"),
+        selection=fields.text("selection"),
+        oracle=fields.flag("oracle"),
+        protocol=fields.text("protocol"),
+        adaptation=fields.text("adaptation"),
+        created=fields.text("created"),
+        status=fields.optional(fields.text, "status") or "created",
+        warnings=fields.texts("warnings"),
+        model=_model(fields.fields("model")) if fields.has("model") else None,
+        data=_data(fields.fields("data")) if fields.has("data") else {},
+        split_hash=fields.optional(fields.text, "split_hash"),
+        fps=_fps(fields.fields("fps")) if fields.has("fps") else {},
+        peak_memory_mib=fields.optional(fields.integer, "peak_memory_mib"),
+    )
+
+
+def _model(fields: Fields) -> ModelFacts:
+    counts = ("parameters", "trainable_parameters", "num_frames", "sampling_rate")
+    return ModelFacts(fields.text("name"), *(fields.integer(name) for name in counts))
+
+
+def _data(fields: Fields) -> dict[str, str]:
+    return {name: fields.text(name) for name in fields.values}
+
+
+def _fps(fields: Fields) -> dict[str, float | None]:
+    return {name: fields.number(name) if fields.has(name) else None for name in fields.values}

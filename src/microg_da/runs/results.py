@@ -1,0 +1,264 @@
+"""``results.json``: how well each variant of a run does, and what the run found."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import TypeVar, get_args
+
+import pandas as pd
+
+from microg_da.errors import InputError
+from microg_da.evaluation.finding import Absence, Difference, Finding, Verdict
+from microg_da.evaluation.protocols import Scores
+from microg_da.files import write_json
+from microg_da.runs.fields import FORMAT, Fields, read_json
+from microg_da.types import DOMAINS, VARIANTS, Domain, Variant
+from microg_da.validation.collapse_report import CollapseReport, CollapseVerdict
+
+_REMEDY = "Restore the file, or remove it and `fit --resume` the run, which tests its detectors again."
+T = TypeVar("T", bound=str)
+
+
+@dataclass(frozen=True)
+class VariantResult:
+    """What one variant of a run is worth.
+
+    Attributes:
+        variant: which detector.
+        method: how it was made, e.g. ``dann + rotation 180°``.
+        seconds: how long its stage trained.
+        source: scores on the source test split; None where it was not tested there.
+        target: scores on the target test split.
+        validators: what each label-free validator says; −inf for a collapsed detector, NaN where it says nothing.
+        collapse: what the collapse guard says, with action ids of flagged classes; None where it was not asked.
+    """
+
+    variant: Variant
+    method: str
+    seconds: float
+    source: Scores | None
+    target: Scores
+    validators: Mapping[str, float] = field(default_factory=dict)
+    collapse: CollapseReport | None = None
+
+    def scores(self, domain: Domain) -> Scores | None:
+        """The scores on a domain's test split."""
+        return self.source if domain == "source" else self.target
+
+    def score(self, domain: Domain, metric: str) -> float:
+        """One figure, such as ``map``; NaN where the variant was not tested on that domain."""
+        scores = self.scores(domain)
+        return math.nan if scores is None else float(getattr(scores, metric))
+
+
+@dataclass(frozen=True)
+class RunResults:
+    """The results of a run.
+
+    Attributes:
+        source_only: None until it is tested.
+        adapted: None until it is tested, or if the run adapts nothing.
+        target_supervised: None until it is tested, or if the run has no bound.
+        finding: what the variants say together; None until the run is finished.
+    """
+
+    source_only: VariantResult | None = None
+    adapted: VariantResult | None = None
+    target_supervised: VariantResult | None = None
+    finding: Finding | None = None
+
+    @property
+    def variants(self) -> tuple[VariantResult, ...]:
+        """Those that have been tested, in the order of :data:`~microg_da.types.VARIANTS`."""
+        return tuple(result for result in (self.source_only, self.adapted, self.target_supervised) if result)
+
+    @property
+    def final(self) -> VariantResult | None:
+        """What the run ends with: the adapted detector, or the source-only one where nothing was adapted."""
+        return self.adapted or self.source_only
+
+    @property
+    def gap_recovered(self) -> float | None:
+        """The share of the gap that the adaptation recovers; None where it is not given: the finding says why."""
+        return None if self.finding is None else self.finding.gap_recovered
+
+    @property
+    def target_maps(self) -> dict[Variant, float]:
+        """Target mAP of each variant."""
+        return {result.variant: result.target.map for result in self.variants}
+
+    @property
+    def boxes(self) -> int | None:
+        """How many boxes the target test set has; None before the first test."""
+        return self.variants[0].target.num_boxes if self.variants else None
+
+    def get(self, variant: Variant) -> VariantResult | None:
+        """The result of one variant."""
+        return {result.variant: result for result in self.variants}.get(variant)
+
+    def score(self, variant: Variant, domain: Domain, metric: str) -> float:
+        """One figure of one variant; NaN where there is none."""
+        result = self.get(variant)
+        return math.nan if result is None else result.score(domain, metric)
+
+    def with_result(self, result: VariantResult) -> RunResults:
+        """These results with one more, or with another one of the same variant. There is no finding any more."""
+        return replace(self, **{result.variant: result}, finding=None)
+
+    def as_table(self) -> pd.DataFrame:
+        """One line per variant and domain: every scalar score as a fraction."""
+        return pd.DataFrame(
+            [
+                {"variant": result.variant, "method": result.method, "domain": domain}
+                | scores.as_dict(per_class=False)
+                | {"seconds": result.seconds}
+                for result in self.variants
+                for domain in DOMAINS
+                if (scores := result.scores(domain)) is not None
+            ]
+        )
+
+    def per_class_table(self) -> pd.DataFrame:
+        """One line per variant, domain and class: ``ap``, ``f1``, ``recall``, ``auroc``, ``support``."""
+        tables = []
+        for result in self.variants:
+            for domain in DOMAINS:
+                if (scores := result.scores(domain)) is not None:
+                    table = scores.per_class.copy()
+                    table.insert(0, "variant", result.variant)
+                    table.insert(1, "domain", domain)
+                    tables.append(table)
+        return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
+
+
+# ---------------------------------------------------------------------------------------------------------- writing
+
+
+def write_results(results: RunResults, path: Path) -> None:
+    """Write ``results.json``."""
+    variants = {result.variant: _plain(result) for result in results.variants}
+    finding = asdict(results.finding) if results.finding else None
+    plain = {"format": FORMAT, "variants": variants, "gap_recovered": results.gap_recovered, "finding": finding}
+    write_json(path, plain)
+
+
+def _plain(result: VariantResult) -> dict[str, object]:
+    collapse = result.collapse
+    return {
+        "method": result.method,
+        "seconds": result.seconds,
+        "source": result.source.as_dict() if result.source else None,
+        "target": result.target.as_dict(),
+        "validators": dict(result.validators),
+        "collapse": asdict(collapse) | {"collapsed": collapse.collapsed} if collapse else None,
+    }
+
+
+# ---------------------------------------------------------------------------------------------------------- reading
+
+
+def read_results(path: Path) -> RunResults:
+    """Read ``results.json``, of this format or of the first one, which had a list of ``rows``.
+
+    Raises:
+        InputError: if it is missing, damaged, or written by a newer version.
+    """
+    value = read_json(path)
+    if value is None:
+        raise InputError(f"{path} not found. Give the folder of a run, runs/<experiment>/<name>.")
+    fields = Fields(value, str(path), _REMEDY)
+    found = _variants_of_format_1(fields) if fields.format() == 1 else _variants(fields.fields("variants"))
+    results = {variant: _variant(variant, one) for variant, one in found.items()}
+    finding = _finding(fields.fields("finding")) if fields.has("finding") else None
+    source_only, adapted, target_supervised = (results.get(variant) for variant in VARIANTS)
+    return RunResults(source_only, adapted, target_supervised, finding)
+
+
+def _variants(fields: Fields) -> dict[Variant, Fields]:
+    unknown = [name for name in fields.values if name not in VARIANTS]
+    if unknown:
+        raise fields.error(f"{unknown[0]!r} is no variant; expected {', '.join(VARIANTS)}")
+    return {variant: fields.fields(variant) for variant in VARIANTS if variant in fields.values}
+
+
+def _variants_of_format_1(fields: Fields) -> dict[Variant, Fields]:
+    return {_one_of(VARIANTS, row, "name"): row for row in fields.objects("rows")}
+
+
+def _variant(variant: Variant, fields: Fields) -> VariantResult:
+    collapse = _collapse(fields.fields("collapse")) if fields.has("collapse") else None
+    validators = fields.fields("validators") if fields.has("validators") else None
+    said = {name: validators.number(name) for name in validators.values} if validators else {}
+    if collapse is not None and collapse.collapsed:
+        # JSON has no infinity.
+        said = {name: -math.inf if math.isnan(value) else value for name, value in said.items()}
+    return VariantResult(
+        variant=variant,
+        method=fields.text("method"),
+        seconds=fields.number("seconds"),
+        source=_scores(fields.fields("source")) if fields.has("source") else None,
+        target=_scores(fields.fields("target")),
+        validators=said,
+        collapse=collapse,
+    )
+
+
+def _scores(fields: Fields) -> Scores:
+    try:
+        return Scores.from_dict(fields.values)
+    except KeyError as error:
+        raise fields.error(f"the key {error} is missing") from error
+    except TypeError as error:
+        raise fields.error(str(error)) from error
+
+
+def _collapse(fields: Fields) -> CollapseReport:
+    if fields.has("verdict"):
+        verdict = _one_of(_VERDICTS, fields, "verdict")
+    else:  # Older versions wrote "collapsed" alone, which was false of few people too.
+        verdict = "collapsed" if fields.has("collapsed") and fields.flag("collapsed") else "unknown"
+    return CollapseReport(
+        verdict=verdict,
+        reason=fields.optional(fields.text, "reason") or "",
+        source_rate=fields.number("source_rate"),
+        target_rate=fields.number("target_rate"),
+        agreement=fields.number("agreement"),
+        source_rates=fields.optional(fields.numbers, "source_rates") or (),
+        target_rates=fields.optional(fields.numbers, "target_rates") or (),
+        flagged=fields.optional(fields.integers, "flagged") or (),
+    )
+
+
+_VERDICTS: tuple[CollapseVerdict, ...] = get_args(CollapseVerdict)
+_CHANGES: tuple[Verdict, ...] = get_args(Verdict)
+_ABSENCES: tuple[Absence, ...] = get_args(Absence)
+
+
+def _finding(fields: Fields) -> Finding:
+    return Finding(
+        change=_difference(fields.fields("change")) if fields.has("change") else None,
+        gap=_difference(fields.fields("gap")) if fields.has("gap") else None,
+        gap_recovered=fields.optional(fields.number, "gap_recovered"),
+        absent=_one_of(_ABSENCES, fields, "absent") if fields.has("absent") else None,
+        boxes=fields.optional(fields.integer, "boxes"),
+        few_boxes=fields.flag("few_boxes"),
+        source_videos=fields.optional(fields.integer, "source_videos"),
+        shared_boxes=fields.optional(fields.integer, "shared_boxes"),
+        same_data=fields.flag("same_data"),
+    )
+
+
+def _difference(fields: Fields) -> Difference:
+    low, high = (fields.optional(fields.number, bound) for bound in ("low", "high"))
+    return Difference(fields.number("value"), low, high, _one_of(_CHANGES, fields, "verdict"))
+
+
+def _one_of(names: tuple[T, ...], fields: Fields, key: str) -> T:
+    given = fields.text(key)
+    for name in names:
+        if name == given:
+            return name
+    raise fields.error(f"{key!r} is {given!r}, not one of {', '.join(names)}")

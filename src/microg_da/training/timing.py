@@ -1,0 +1,210 @@
+"""Seconds that the steps, the batches and the hooks of a stage take, each measured once for a dry run."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+
+import pytorch_lightning as pl
+import torch
+from torch.utils.data import DataLoader
+
+from microg_da.adaptation.base import Method, TestTimeMethod, TrainingMethod
+from microg_da.adaptation.predictor import Predictor
+from microg_da.data.datamodule import StageData, UnaugmentedClips
+from microg_da.inference.passes import as_configured, run_split_pass
+from microg_da.inference.trainer import make_trainer, quiet
+from microg_da.models.activation_checkpointing import checkpoint_stages
+from microg_da.models.detector import ActionDetector
+from microg_da.training.few_clips import FewClips
+from microg_da.training.module import DetectorModule
+from microg_da.training.stage import StagePlan
+from microg_da.types import DOMAINS, ClipBatch, Domain
+
+_STEPS = 2
+"""Steps that a stage makes: the first allocates memory and chooses kernels, the last is timed."""
+
+_MOST_EPOCHS = 4
+"""Epochs whose beginning is timed: methods may read clips in some of them only."""
+
+
+@dataclass(frozen=True)
+class StageTimer:
+    """Times the parts of stages on one device, in one process.
+
+    Attributes:
+        datasets: the clips, of which few are drawn.
+        device: where the parts run.
+    """
+
+    datasets: FewClips
+    device: torch.device
+
+    def step(self, plan: StagePlan, detector: ActionDetector) -> float:
+        """Seconds of a training step with the batches that it reads."""
+        watch = _Stopwatch()
+        self._make_steps(plan, detector, watch)
+        with quiet():
+            loaders = plan.data.train_dataloader().iterables
+        return self._with_reading(watch.seconds[-1], loaders.values())[0]
+
+    def test_per_clip(self, predictor: Predictor, domain: Domain) -> float:
+        """Seconds to read a clip and to predict its people, as in a test."""
+        watch = _Stopwatch()
+        tested = as_configured(predictor, self.datasets.config)
+        for _ in range(_STEPS):
+            run_split_pass(tested, self.datasets, domain, "test", [], callbacks=[watch], limit_batches=1)
+        tested.to("cpu")
+        loader = StageData(self.datasets).test_loader(domain)
+        seconds, clips = self._with_reading(watch.seconds[-1], [loader])
+        return seconds / clips
+
+    def before_training(self, method: TrainingMethod, detector: ActionDetector, data: StageData) -> float:
+        """Seconds that the method reads training clips before the training."""
+        if type(method).before_training is TrainingMethod.before_training:
+            return 0.0
+        return self._hook(method, method.before_training, detector, data)
+
+    def before_tests(self, method: TestTimeMethod, detector: ActionDetector, data: StageData) -> float:
+        """Seconds that the method reads training clips before the tests."""
+        if type(method).prepare is TestTimeMethod.prepare:
+            return 0.0
+        return self._hook(method, method.prepare, detector, data)
+
+    def before_epochs(self, method: TrainingMethod, detector: ActionDetector, data: StageData, epochs: int) -> float:
+        """Seconds that the method reads target clips at the beginning of an epoch, on average."""
+        if data.unlabelled is None or type(method).before_epoch is TrainingMethod.before_epoch:
+            return 0.0
+        seconds, timed = 0.0, min(epochs, _MOST_EPOCHS)
+        self._move(detector, method)
+        for epoch in range(timed):
+            clips = self._counted(data)
+            start = _now()
+            method.before_epoch(detector, clips["target"], epoch)
+            seconds += self._extrapolated(_now() - start, clips, method)
+        _move_back(detector, method)
+        return seconds / timed
+
+    # ------------------------------------------------------------------------------------------------------- pieces
+
+    def _make_steps(self, plan: StagePlan, detector: ActionDetector, watch: pl.Callback) -> None:
+        data = plan.data
+        if plan.training.activation_checkpointing:
+            checkpoint_stages(detector.backbone)
+        target_clips = data.unaugmented_clips("target") if data.unlabelled is not None else ()
+        module = DetectorModule(
+            detector,
+            plan.method,
+            plan.training,
+            plan.augment,
+            seed=self.datasets.config.seed,
+            stage=plan.name,
+            target_clips=target_clips,
+        )
+        trainer = make_trainer(
+            self.datasets.config.trainer,
+            callbacks=[watch],
+            gradient_clip_val=plan.training.clip_gradient_norm,
+            max_epochs=_STEPS,
+            limit_train_batches=1,
+            limit_val_batches=0,
+        )
+        with quiet():
+            trainer.fit(module, datamodule=data)
+        detector.cpu()
+        plan.method.cpu()
+
+    def _with_reading(self, work: float, loaders: Iterable[DataLoader[ClipBatch]]) -> tuple[float, int]:
+        """Seconds of a batch with the reading of its clips, and how many clips it has."""
+        clips, start = 0, time.perf_counter()
+        for loader in loaders:
+            assert loader.batch_sampler is not None
+            assert loader.collate_fn is not None
+            indices = next(iter(loader.batch_sampler))
+            loader.collate_fn([loader.dataset[index] for index in indices])
+            clips += len(indices)
+        reading, workers = time.perf_counter() - start, self.datasets.config.data.num_workers
+        # Processes that load data do so while the device works.
+        return (max(work, reading / workers) if workers else work + reading), clips
+
+    def _hook(self, method: Method, hook: Callable[..., None], detector: ActionDetector, data: StageData) -> float:
+        clips = self._counted(data)
+        self._move(detector, method)
+        start = _now()
+        hook(detector, clips["source"], clips["target"])
+        seconds = _now() - start
+        _move_back(detector, method)
+        return self._extrapolated(seconds, clips, method)
+
+    def _counted(self, data: StageData) -> dict[Domain, _Counted]:
+        return {domain: _Counted(data.unaugmented_clips(domain, self.device)) for domain in DOMAINS}
+
+    def _extrapolated(self, seconds: float, clips: dict[Domain, _Counted], method: Method) -> float:
+        """What reading some clips would take for all clips that the method reads."""
+        read = sum(each.count for each in clips.values())
+        if not read:
+            return seconds
+        most = getattr(method.arguments, "max_clips", None) or math.inf
+        wanted = 0.0
+        for domain, each in clips.items():
+            if each.count:
+                here = len(self.datasets.get(domain, "train", labelled=domain == "source"))
+                wanted += each.count / here * min(self.datasets.count(domain, "train"), most)
+        return seconds / read * wanted
+
+    def _move(self, detector: ActionDetector, method: Method) -> None:
+        detector.to(self.device).eval()
+        method.to(self.device)
+
+
+def _move_back(detector: ActionDetector, method: Method) -> None:
+    detector.cpu().train()
+    method.cpu()
+
+
+class _Stopwatch(pl.Callback):
+    """The seconds of each batch: its work, without the wait for its data."""
+
+    def __init__(self) -> None:
+        self.seconds: list[float] = []
+        self._start = 0.0
+
+    def on_train_batch_start(self, *_: object) -> None:
+        self._begin()
+
+    def on_train_batch_end(self, *_: object) -> None:
+        self._end()
+
+    def on_test_batch_start(self, *_: object) -> None:
+        self._begin()
+
+    def on_test_batch_end(self, *_: object) -> None:
+        self._end()
+
+    def _begin(self) -> None:
+        self._start = _now()
+
+    def _end(self) -> None:
+        self.seconds.append(_now() - self._start)
+
+
+class _Counted:
+    """Clips, counted as they are read."""
+
+    def __init__(self, clips: UnaugmentedClips) -> None:
+        self.clips = clips
+        self.count = 0
+
+    def __iter__(self) -> Iterator[ClipBatch]:
+        for batch in self.clips:
+            self.count += len(batch)
+            yield batch
+
+
+def _now() -> float:
+    """The time, once the GPU has done what it was asked for."""
+    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+        torch.cuda.synchronize()
+    return time.perf_counter()

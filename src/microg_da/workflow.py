@@ -1,0 +1,47 @@
+"""`fit`: a run from the request to its report."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from microg_da.processes import is_leader
+from microg_da.reporting.report import write_report
+from microg_da.reporting.tables import write_results_csv
+from microg_da.runs.folder import Run
+from microg_da.training.experiment import run_experiment
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from microg_da.config import Config
+
+
+def fit(
+    config: Config | None = None,
+    *,
+    resume: str | Path | None = None,
+    root: str | Path = "runs",
+    name: str | None = None,
+    console: Console | None = None,
+) -> Run:
+    """Run an experiment, or continue one that was interrupted, and write its results and its report.
+
+    Args:
+        config: the experiment; not with ``resume``.
+        resume: the folder of a run to continue, with its own configuration.
+        root: where run folders are made.
+        name: the folder's name; by default method, seed and time.
+        console: where to print progress.
+
+    Returns:
+        The finished run; ``run.results`` holds the scores, and ``report.html`` is in ``run.path``.
+
+    Raises:
+        InputError: for anything the user can put right.
+    """
+    run = run_experiment(config, resume=resume, root=root, name=name, console=console)
+    if is_leader():
+        write_results_csv(run.results, run.results_csv)
+        write_report(run.path)
+    return run
