@@ -29,6 +29,9 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
+from microg_da.runs.folder import Run
+from microg_da.types import DOMAINS
+
 ROWS = Path(__file__).with_suffix(".yaml")
 HEADINGS = ("method", "seeds", "source mAP", "target mAP", "gain", "gap recovered", "seconds", "MiB", "verdict")
 ORACLE_ROWS = {"source_only": "source_only", "target_supervised": "target_supervised (oracle)"}
@@ -151,12 +154,12 @@ def collect(comparison: Comparison) -> pd.DataFrame:
 def read_line(folder: Path, name: str, label: str, seed: int) -> dict[str, Any] | None:
     if not finished(folder):
         return None
-    row = next(row for row in json.loads((folder / "results.json").read_text())["rows"] if row["name"] == name)
-    memory = json.loads((folder / "run.json").read_text())["peak_memory_mib"]
-    maps = {f"{domain}_map": 100 * row[domain]["map"] for domain in ("source", "target")}
-    collapse = row.get("collapse") or {}
-    facts = {"seconds": row["seconds"], "memory": memory, "collapsed": bool(collapse.get("collapsed"))}
-    validators = {f"validator/{key}": value for key, value in (row.get("validators") or {}).items()}
+    run = Run(folder)
+    result = next(result for result in run.results.variants if result.variant == name)
+    maps = {f"{domain}_map": 100 * result.score(domain, "map") for domain in DOMAINS}
+    collapsed = result.collapse is not None and result.collapse.collapsed
+    facts = {"seconds": result.seconds, "memory": run.record.peak_memory_mib, "collapsed": collapsed}
+    validators = {f"validator/{key}": value for key, value in result.validators.items()}
     return {"method": label, "seed": seed, **maps, **facts, **validators}
 
 

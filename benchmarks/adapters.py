@@ -18,8 +18,8 @@ from typing import Any
 import pandas as pd
 from rich.console import Console
 
+from microg_da import fit
 from microg_da.config import load_config
-from microg_da.training import fit
 
 WAYS = {
     "head only": ["model.freeze=all"],
@@ -87,7 +87,7 @@ def main() -> None:
             for label, way in WAYS.items():
                 runs = [tune(earth.detector_file("source"), way, rate, seed, args, folder) for rate in RATES]
                 results.setdefault(label, []).append(target_map(max(runs, key=validation_map)))
-                trainable[label] = runs[0].record["model"]["trainable_parameters"]
+                trainable[label] = runs[0].record.model.trainable_parameters
     print("| tuning | trainable parameters | mAP in microgravity |\n|---|---|---|")
     for label, values in results.items():
         spread = f" ± {statistics.stdev(values):.1f}" if len(values) > 1 else ""
@@ -95,7 +95,7 @@ def main() -> None:
 
 
 def target_map(run: Any) -> float:
-    return 100 * run.results["rows"][0]["target"]["map"]
+    return 100 * run.results.variants[0].target.map
 
 
 if __name__ == "__main__":

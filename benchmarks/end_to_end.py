@@ -30,15 +30,15 @@ from rich.table import Table
 
 PARTS = (
     ("microg_da.data.datamodule:open_source", "draw clips"),
-    ("microg_da.training.experiment:train_stage", "train: {1}"),
-    ("microg_da.training.experiment:Experiment._look_at_clips", "adapt: look at clips"),
-    ("microg_da.training.module:augment_batch", "augment"),
+    ("microg_da.training.experiment:train_stage", "train: {1.name}"),
+    ("microg_da.training.experiment:Experiment._show_training_clips", "adapt: clips that methods read"),
+    ("microg_da.training.module:augment_training_batch", "augment"),
     ("microg_da.training.module:DetectorModule.validation_step", "validate"),
     ("microg_da.training.module:DetectorModule.on_validation_epoch_end", "validate"),
     ("microg_da.training.experiment:score_detector", "test"),
     ("microg_da.training.experiment:validate_detector", "test: label-free validators"),
     ("microg_da.training.experiment:write_examples", "examples"),
-    ("microg_da.reporting:write_report", "report"),
+    ("microg_da.workflow:write_report", "report"),
 )
 """Functions, and what their time is called; ``{1}`` is the second argument of the call."""
 
@@ -92,17 +92,15 @@ def run(experiment: str, overrides: list[str], cached: bool) -> Stopwatch:
     watch = Stopwatch()
     with watch.part(IMPORT):
         targets = [(*resolve(target), name) for target, name in PARTS]
-        from microg_da import reporting
+        from microg_da import fit
         from microg_da.config import load_config
-        from microg_da.training import fit
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         if not cached:
             stack.enter_context(mock.patch.dict(os.environ, {"MICROG_DA_CACHE": str(folder / "cache")}))
         for owner, attribute, name in targets:
             stack.enter_context(mock.patch.object(owner, attribute, watch.wrap(getattr(owner, attribute), name)))
-        finished = fit(load_config(experiment, overrides), root=folder / "runs", console=Console(stderr=True))
-        reporting.write_report(finished.path)
+        fit(load_config(experiment, overrides), root=folder / "runs", console=Console(stderr=True))
         with watch.part(REST):
             pass
     return watch

@@ -15,8 +15,9 @@ from pathlib import Path
 
 from rich.console import Console
 
+from microg_da import fit
 from microg_da.config import load_config
-from microg_da.training import fit
+from microg_da.types import DOMAINS
 
 STRIDES = {"true (16)": "true", "half of it (8), the published fault": "8"}
 
@@ -35,8 +36,7 @@ def measure(stride: str, seed: int, args: argparse.Namespace, folder: Path) -> d
         ],
     )
     run = fit(config, root=folder, name=f"{stride}-{seed}", console=Console(quiet=True))
-    (row,) = run.results["rows"]
-    return {domain: 100 * row[domain]["map"] for domain in ("source", "target")}
+    return {domain: 100 * run.results.final.score(domain, "map") for domain in DOMAINS}
 
 
 def main() -> None:

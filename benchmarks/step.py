@@ -21,7 +21,7 @@ product takes turns with the steps, in bf16 on a GPU and in fp32 on a CPU: the s
 (model FLOPs utilisation, a training step counted as three forward passes) says how much there is left to gain. With
 `--loader SOURCE` the steps are also fed by a loader, and the share of a step spent waiting for it is told.
 
-`fit` keeps the memory that it frees (`microg_da.allocator`), all of the process; `--keep-memory` does so here. What it
+The commands keep the memory that they free (`microg_da.allocator`); `--keep-memory` does so here. What it
 is worth is seen by running the program with and without it in turns.
 
 On a machine that others use too, set OMP_WAIT_POLICY=passive: threads that spin at barriers while another program has
@@ -330,7 +330,7 @@ def main(words: list[str] | None = None) -> list[Row]:
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--warmup", type=int, default=1)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--keep-memory", action="store_true", help="keep what is freed, as `fit` does")
+    parser.add_argument("--keep-memory", action="store_true", help="keep what is freed, as the commands do")
     parser.add_argument("--loader", metavar="SOURCE", help="also feed the steps from this data")
     parser.add_argument("--loader-clips", type=int, default=64, help="how many, of embedded data")
     parser.add_argument("--workers", type=int, default=0, help="of the loader")

@@ -12,7 +12,6 @@ nothing. Gorelick et al., "Actions as Space-Time Shapes", TPAMI 2007.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import subprocess
 import sys
@@ -25,6 +24,8 @@ import pandas as pd
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
+
+from microg_da.runs.folder import Run
 
 ACTIONS = {"0": (1, "one-hand wave"), "1": (2, "two-hand wave"), "3": (3, "jumping jack"), "4": (4, "bend")}
 SOURCE_ACTORS, TARGET_ACTORS = range(5), range(5, 9)
@@ -109,7 +110,7 @@ def run(args: argparse.Namespace, method: str, actor: int, seed: int) -> Path:
     """One fit; a finished one is left as it is."""
     name = f"{''.join(letter if letter.isalnum() else '-' for letter in method)}-actor{actor}-seed{seed}"
     folder = args.runs / "custom" / name
-    if (folder / "results.json").exists() and json.loads((folder / "run.json").read_text())["status"] == "finished":
+    if (folder / "results.json").exists() and Run(folder).record.status == "finished":
         return folder
     data = args.runs / "data"
     sources = [
@@ -133,12 +134,12 @@ def run(args: argparse.Namespace, method: str, actor: int, seed: int) -> Path:
 
 
 def scores(folder: Path, method: str, actor: int, seed: int) -> list[dict]:
-    rows = json.loads((folder / "results.json").read_text())["rows"]
-    wanted = [row for row in rows if row["name"] == "adapted" or method == "source_only"]
+    results = Run(folder).results.variants
+    wanted = [result for result in results if result.variant == "adapted" or method == "source_only"]
     label = {"adapted": method, "target_supervised": "target_supervised (oracle)", "source_only": "source_only"}
     return [
-        {"method": label[row["name"]], "actor": actor, "seed": seed, "target": 100 * row["target"]["map"]}
-        for row in wanted
+        {"method": label[result.variant], "actor": actor, "seed": seed, "target": 100 * result.target.map}
+        for result in wanted
     ]
 
 

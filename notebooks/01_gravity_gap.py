@@ -11,8 +11,8 @@
 # longer runs.
 
 # %%
-import json
 import tempfile
+from collections.abc import Mapping
 
 import matplotlib.pyplot as plt
 import pandas as pd
@@ -20,6 +20,7 @@ from PIL import Image
 from rich.console import Console
 
 from microg_da import fit, load_config
+from microg_da.runs.examples import read_example_list
 from microg_da.synthetic.contact_sheet import contact_sheet
 
 contact_sheet(rows=3, size=104).quantize(128)
@@ -47,7 +48,7 @@ SMALL = [
 ]
 config = load_config("ava2microg", ["adaptation=adabn", "bounds=true", *SMALL])
 run = fit(config, root=tempfile.mkdtemp(), name="gap", console=Console(quiet=True))
-print(run.record["notice"])
+print(run.record.notice)
 
 # %% [markdown]
 # ## Three detectors, two test sets
@@ -55,10 +56,13 @@ print(run.record["notice"])
 # mAP × 100 (a detection counts if it names the action of that person; boxes are given):
 
 # %%
-rows = {row["name"]: row for row in run.results["rows"]}
+results = run.results
 domains = {"source": "Earth", "target": "microgravity"}
 overall = pd.DataFrame(
-    {title: {name: 100 * row[domain]["map"] for name, row in rows.items()} for domain, title in domains.items()}
+    {
+        title: {result.variant: 100 * result.score(domain, "map") for result in results.variants}
+        for domain, title in domains.items()
+    }
 )
 overall.round(1)
 
@@ -74,14 +78,14 @@ plt.show()
 # %%
 here, there = overall.loc["source_only"]
 bound, adapted = overall.loc["target_supervised", "microgravity"], overall.loc["adapted", "microgravity"]
-recovered = run.results["gap_recovered"]
+recovered = results.gap_recovered
 print(f"From Earth to microgravity the source-only detector goes from {here:.1f} to {there:.1f}.")
 print(f"The gap to close is {bound - there:.1f} points, between the two dashed lines.")
 print(f"adabn takes the detector from {there:.1f} to {adapted:.1f}:", end=" ")
 print("there is no gap to recover." if recovered is None else f"{100 * recovered:.0f} % of the gap.")
 
 # %% [markdown]
-# Two different drops are easily confused. Within the source-only row, the change from Earth to microgravity mixes the
+# Two different drops are easily confused. For the source-only detector, the change from Earth to microgravity mixes the
 # shift of domain with how hard each test set is in itself. The *gap* is measured in one column, on one test set:
 # from the source-only to the target-supervised detector. "Gap recovered" is the share of it that an adaptation gains,
 # and it may be negative.
@@ -93,7 +97,7 @@ print("there is no gap to recover." if recovered is None else f"{100 * recovered
 # labels in both test sets are shown: below that one person moves the figure by many points.
 
 # %%
-per_class = {domain: pd.DataFrame(rows["source_only"][domain]["per_class"]).set_index("name") for domain in domains}
+per_class = {domain: results.source_only.scores(domain).per_class.set_index("name") for domain in domains}
 change = pd.DataFrame({domain: 100 * table["ap"] for domain, table in per_class.items()})
 change["labels"] = pd.DataFrame({domain: table["support"] for domain, table in per_class.items()}).min(axis=1)
 change = change[change["labels"] >= 5].astype(float)
@@ -117,23 +121,21 @@ print("falls most:", ", ".join(change.index[:-4:-1]))
 # have said first.
 
 # %%
-examples = json.loads((run.path / "examples" / "examples.json").read_text())
-names = dict(
-    zip(*(pd.DataFrame(rows["source_only"]["target"]["per_class"])[key] for key in ("action_id", "name")), strict=True)
-)
-shown = [next(each for each in examples if each["domain"] == domain) for domain in domains]
+examples = read_example_list(run.examples_file)
+names = results.source_only.target.per_class.set_index("action_id")["name"]
+shown = [next(each for each in examples if each.domain == domain) for domain in domains]
 
 
-def first(probabilities: dict[str, float]) -> str:
+def first(probabilities: Mapping[int, float]) -> str:
     """The action with the highest probability."""
     best = max(probabilities, key=probabilities.get)
-    return f"{names[int(best)]} ({probabilities[best]:.0%})"
+    return f"{names[best]} ({probabilities[best]:.0%})"
 
 
 figure, both = plt.subplots(1, 2, figsize=(6.5, 3.2), layout="constrained")
 for axes, example in zip(both, shown, strict=True):
-    picture, person = Image.open(run.path / "examples" / example["image"]), example["people"][0]
-    x1, y1, x2, y2 = person["box"]
+    picture, person = Image.open(run.examples_file.parent / example.image), example.people[0]
+    x1, y1, x2, y2 = person.box
     axes.imshow(picture)
     axes.add_patch(
         plt.Rectangle(
@@ -144,9 +146,9 @@ for axes, example in zip(both, shown, strict=True):
             edgecolor="#ffd640",
         )
     )
-    axes.set_title(domains[example["domain"]], fontsize=10)
-    says = [f"{row}: {first(person[row])}" for row in ("source_only", "adapted")]
-    axes.set_xlabel("\n".join(["does: " + ", ".join(names[i] for i in person["true"]), *says]), fontsize=7)
+    axes.set_title(domains[example.domain], fontsize=10)
+    says = [f"{variant}: {first(person.predictions[variant])}" for variant in ("source_only", "adapted")]
+    axes.set_xlabel("\n".join(["does: " + ", ".join(names[i] for i in person.true), *says]), fontsize=7)
     axes.set(xticks=[], yticks=[])
 plt.show()
 

@@ -93,7 +93,7 @@ table = pd.DataFrame(
             "worst": 100 * response.curves["all"].min(),
             "worst roll, degrees": response.worst_angle,
             "gravity bias, %": 100 * response.gravity_bias,
-            "microgravity": 100 * runs[name].row("source_only")["target"]["map"],
+            "microgravity": 100 * runs[name].results.source_only.target.map,
         }
         for name, response in responses.items()
     }

@@ -70,11 +70,11 @@ def adapt(name: str) -> Run:
 runs = {name: adapt(name) for name in METHODS}
 
 # %%
-rows = {"source_only": source.row("source_only"), **{name: run.row("adapted") for name, run in runs.items()}}
+results = {"source_only": source.results.source_only, **{name: run.results.adapted for name, run in runs.items()}}
 table = pd.DataFrame(
     {
-        name: {"Earth": 100 * row["source"]["map"], "microgravity": 100 * row["target"]["map"]}
-        for name, row in rows.items()
+        name: {"Earth": 100 * result.source.map, "microgravity": 100 * result.target.map}
+        for name, result in results.items()
     }
 ).T
 table["gain"] = table["microgravity"] - table.loc["source_only", "microgravity"]
@@ -103,7 +103,7 @@ print(f"Highest in microgravity: {table['microgravity'].idxmax()}. Highest on Ea
 # of them from source labels). Each run holds them; what they would have chosen:
 
 # %%
-scores = pd.DataFrame({name: row["validators"] for name, row in rows.items()}).astype(float)
+scores = pd.DataFrame({name: result.validators for name, result in results.items()}).astype(float)
 chosen = scores.idxmax(axis=1)
 reached = chosen.map(table["microgravity"])
 choices = pd.DataFrame(
@@ -133,9 +133,9 @@ print("\n".join(comparison.notes))
 pd.Series(
     {
         method: None if setting.difference is None else 100 * setting.difference.mean
-        for method, setting in zip(rows, comparison.settings, strict=True)
+        for method, setting in zip(results, comparison.settings, strict=True)
     },
-    name=f"points more than {next(iter(rows))}",
+    name=f"points more than {next(iter(results))}",
 ).round(1).to_frame()
 
 # %% [markdown]

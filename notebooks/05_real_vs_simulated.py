@@ -14,8 +14,10 @@ import pandas as pd
 from rich.console import Console
 
 from microg_da import fit, load_config
+from microg_da.evaluation.protocols import Scores
 from microg_da.reporting.tables import GROUP_TITLES
 from microg_da.synthetic import SyntheticSpec, render_clip
+from microg_da.types import Variant
 
 # %% [markdown]
 # ## Two looks
@@ -60,13 +62,13 @@ runs = {
 }
 
 
-def matrix(row: str) -> pd.DataFrame:
-    """Score one row of both runs: the look that was trained on down, the look that was tested on across."""
+def matrix(variant: Variant) -> pd.DataFrame:
+    """The scores of one variant of both runs: the look that was trained on down, the look that was tested on across."""
     cells = {}
     for trained, run in runs.items():
         other = next(look for look in LOOKS if look != trained)
-        scores = run.row(row)
-        cells[trained] = {trained: 100 * scores["source"]["map"], other: 100 * scores["target"]["map"]}
+        result = run.results.get(variant)
+        cells[trained] = {trained: 100 * result.source.map, other: 100 * result.target.map}
     return pd.DataFrame(cells).T.loc[list(LOOKS), list(LOOKS)]
 
 
@@ -122,15 +124,14 @@ print(f"adabn helps in {(gains > 0).sum()} of 2 directions: {', '.join(f'{k} {v:
 
 
 # %%
-def by_group(scores: dict) -> pd.Series:
+def by_group(scores: Scores) -> pd.Series:
     """Mean AP × 100 of each group's classes that have examples."""
-    classes = pd.DataFrame(scores["per_class"])
-    classes = classes[classes["support"] > 0].astype({"ap": float})
+    classes = scores.per_class[scores.per_class["support"] > 0]
     return 100 * classes.groupby("group")["ap"].mean().rename(GROUP_TITLES)
 
 
 crossed = pd.DataFrame(
-    {f"{look} → {other}": by_group(runs[look].row("source_only")["target"]) for look, other in (LOOKS, LOOKS[::-1])}
+    {f"{look} → {other}": by_group(runs[look].results.source_only.target) for look, other in (LOOKS, LOOKS[::-1])}
 )
 figure, axes = plt.subplots(figsize=(6.5, 2.6), layout="constrained")
 crossed.plot.bar(ax=axes, rot=0, color=["#2f81d0", "#d9822b"])

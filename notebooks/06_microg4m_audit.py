@@ -6,7 +6,7 @@
 # annotations alone, without a frame and without a network.
 #
 # The notebook reads MicroG-4M's published tables where it finds them (`MICROG_DA_TEST_DATA`, a folder that holds
-# `microg4m/`), and otherwise the annotations of the embedded data, written out as a tree of the same layout. Only
+# `microg4m/`), and otherwise the annotations of the embedded data, written out as files of the same layout. Only
 # counts are shown, no rows.
 
 # %%

@@ -4,8 +4,21 @@ import platform
 import resource
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
+
+glibc = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library than glibc")
+TINY = [
+    *(
+        "adaptation=source_only",
+        "training.epochs=1",
+        "training.batch_size=4",
+        "data.image_size=32",
+        "model.num_frames=2",
+    ),
+    *("synthetic.train_clips=4", "synthetic.val_clips=2", "synthetic.test_clips=2", "synthetic.workers=0"),
+]
 
 PROGRAM = """
 import ctypes, resource, sys
@@ -34,8 +47,26 @@ def faults(how):
     return int(subprocess.run([sys.executable, "-c", PROGRAM, how], capture_output=True, check=True).stdout)
 
 
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library than glibc")
+@glibc
 def test_pages_are_asked_for_once():
     pages = 4 * (64 + 40) * 2**20 // resource.getpagesize()
     assert faults("given back") > pages / 2
     assert faults("kept") < pages / 100
+
+
+@glibc
+def test_commands_keep_freed_memory_and_python_functions_do_not(tmp_path, monkeypatch):
+    from microg_da import allocator
+    from microg_da.cli import main
+    from microg_da.config import load_config
+    from microg_da.training import fit
+    from microg_da.video.detector_loading import scorer_of_run
+
+    calls = []
+    library = SimpleNamespace(mallopt=lambda *values: calls.append(values) or 1)
+    monkeypatch.setattr(allocator, "ctypes", SimpleNamespace(CDLL=lambda _: library))
+    run = fit(load_config("ava2microg", TINY), root=tmp_path, name="run")
+    scorer_of_run(run.path)
+    assert not calls
+    assert main(["fit", "adaptation=nonsense"]) == 2
+    assert calls

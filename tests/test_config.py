@@ -171,6 +171,10 @@ def test_arguments_go_with_their_method(experiment):
     assert load_config(str(experiment(behind, "behind.yaml"))).adaptation.test_time_args == {"rolls": 4}
     other = load_config(str(experiment(behind, "behind.yaml")), ["adaptation=mmd"]).adaptation
     assert (other.test_time, other.test_time_args) == (None, {})
+    rolled = str(experiment("adaptation: {name: dann, rotation: 30}\n", "rolled.yaml"))
+    assert load_config(rolled).adaptation.rotation == 30
+    assert load_config(rolled, ["adaptation=mmd"]).adaptation.rotation is None
+    assert load_config(rolled, ["adaptation.rotation=90", "adaptation=mmd"]).adaptation.rotation == 90
     named = ["adaptation.test_time_args.rolls=2", "adaptation.test_time=roll_tta", "adaptation=mmd"]
     assert load_config(path, named).adaptation.test_time_args == {"rolls": 2}
     both = load_config(path, ["adaptation.args.max_clips=5", "adaptation=adabn"])

@@ -7,5 +7,4 @@ from pytorch_lightning.utilities import rank_zero_only
 
 def is_leader() -> bool:
     """Whether this process writes the run's files: the first of several that train together, or the only one."""
-    rank: int = rank_zero_only.rank  # type: ignore[attr-defined]
-    return rank == 0
+    return int(getattr(rank_zero_only, "rank", 0)) == 0

@@ -278,6 +278,13 @@ class ClipSource(Protocol[AnyClip]):
         """The clips that could not be read: ``video_id, frame_stamp, reason``."""
         ...
 
+    def ups(self) -> dict[PersonKey, float] | None:
+        """The true up of each person in degrees clockwise from the top of the picture, for evaluation only.
+
+        None where it is not known.
+        """
+        ...
+
 
 def _number_people(keys: Sequence[ClipKey], clip_index: Tensor) -> Iterator[PersonKey]:
     """The first people of every keyframe, as many as the clip has boxes."""

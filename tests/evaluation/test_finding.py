@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 
 import numpy as np
@@ -11,16 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from microg_da.errors import InputError
-from microg_da.evaluation.finding import FEWEST_BOXES, count_shared_boxes, find, read_finding, verdict_of
-from microg_da.evaluation.intervals import Interval, Intervals, paired_intervals
+from microg_da.evaluation.finding import FEWEST_BOXES, count_shared_boxes, find, verdict_of
+from microg_da.evaluation.intervals import Interval, Intervals, gap_recovered, paired_intervals
 from microg_da.taxonomy import get_taxonomy
 
 NAN = Interval(math.nan, math.nan)
-
-
-def rows(boxes=500, **maps):
-    return [{"name": name, "target": {"map": value, "num_boxes": boxes}} for name, value in maps.items()]
 
 
 def intervals(change=None, gap=None):
@@ -40,7 +34,7 @@ def intervals(change=None, gap=None):
 )
 def test_a_difference_counts_where_its_interval_excludes_0(interval, verdict):
     assert verdict_of(interval) == verdict
-    found = find(rows(source_only=0.3, adapted=0.31), intervals(change=interval))
+    found = find({"source_only": 0.3, "adapted": 0.31}, 500, intervals(change=interval))
     assert found.change.verdict == verdict
     assert found.change.measurable == (verdict in ("better", "worse"))
 
@@ -59,19 +53,19 @@ WIDE, ABOVE, BELOW = Interval(-0.1, 0.3), Interval(0.1, 0.3), Interval(-0.3, -0.
         ({"source_only": 0.3, "adapted": 0.4, "target_supervised": 0.5}, NAN, None, "no_interval"),
         ({"source_only": 0.5, "adapted": 0.6}, None, None, "no_bound"),
         ({"source_only": 0.5, "target_supervised": 0.6}, ABOVE, None, "no_adaptation"),
-        ({"source_only": None, "adapted": 0.6, "target_supervised": 0.7}, None, None, "no_score"),
-        ({"source_only": 0.5, "adapted": None, "target_supervised": 0.7}, ABOVE, None, "no_score"),
+        ({"source_only": math.nan, "adapted": 0.6, "target_supervised": 0.7}, None, None, "no_score"),
+        ({"source_only": 0.5, "adapted": math.nan, "target_supervised": 0.7}, ABOVE, None, "no_score"),
     ],
 )
 def test_the_gap_recovered_or_why_there_is_none(maps, gap, recovered, absent):
-    found = find(rows(**maps), intervals(gap=gap))
+    found = find(maps, 500, intervals(gap=gap))
     assert found.gap_recovered == (None if recovered is None else pytest.approx(recovered))
     assert found.absent == absent
 
 
 @pytest.mark.parametrize(("boxes", "few"), [(FEWEST_BOXES - 1, True), (FEWEST_BOXES, False), (None, False)])
 def test_few_boxes(boxes, few):
-    assert find(rows(boxes, source_only=0.3)).few_boxes is few
+    assert find({"source_only": 0.3}, boxes).few_boxes is few
 
 
 def table(*people):
@@ -83,7 +77,7 @@ def test_the_same_data_is_known_by_its_boxes():
     here = table(("a_1", 45, 0.1, 0.1, 0.5, 0.5), ("b_1", 45, 0.2, 0.1, 0.5, 0.5))
     there = table(("a_1", 45, 0.1, 0.1, 0.5, 0.5), ("b_1", 46, 0.2, 0.1, 0.5, 0.5))
     assert [count_shared_boxes(here, other) for other in (here, there, here[:0])] == [2, 1, 0]
-    found = {name: find(rows(2, source_only=0.3), source=here, target=other) for name, other in
+    found = {name: find({"source_only": 0.3}, 2, source=here, target=other) for name, other in
              (("same", here), ("other", there))}  # fmt: skip
     assert (found["same"].same_data, found["same"].source_videos) == (True, 2)
     assert (found["other"].same_data, found["other"].shared_boxes) == (False, 1)
@@ -93,32 +87,19 @@ numbers = st.floats(-1, 1)
 
 
 @given(numbers, numbers, numbers, st.integers(0, 400))
-def test_what_is_written_is_read_back(before, after, bound, boxes):
+def test_a_gap_recovered_or_a_reason(before, after, bound, boxes):
     maps = {"source_only": before, "adapted": after, "target_supervised": bound}
-    found = find(rows(boxes, **maps), intervals(Interval(after - 1, after), Interval(bound, bound + 1)))
-    assert read_finding(json.loads(json.dumps({"finding": found.as_dict()}))) == found
+    found = find(maps, boxes, intervals(Interval(after - 1, after), Interval(bound, bound + 1)))
     assert (found.gap_recovered is None) == (found.absent is not None)
 
 
-@pytest.mark.parametrize(
-    "change",
-    [
-        {"absent": "because"},
-        {"gap_recovered": "much"},
-        {"more": 1},
-        {"change": {"value": 0.1}},
-        {"change": {"value": 0.1, "low": "a", "high": 1, "verdict": "better"}},
-        {"change": {"value": 0.1, "low": 0, "high": 1, "verdict": "superb"}},
-        {"gap": []},
-    ],
-)
-def test_a_damaged_finding_is_named(change):
-    found = find(rows(source_only=0.3, adapted=0.4), intervals(ABOVE)).as_dict()
-    assert read_finding({"rows": []}) is None
-    with pytest.raises(InputError, match=r"results\.json.*'finding'"):
-        read_finding({"finding": found | change})
-    with pytest.raises(InputError, match="finding"):
-        read_finding({"finding": ["a"]})
+@given(numbers, numbers, numbers)
+def test_the_formula_of_arrays_is_that_of_figures(before, after, bound):
+    (found,) = gap_recovered(np.array([before]), np.array([after]), np.array([bound]))
+    if bound > before:
+        assert found == (after - before) / (bound - before)
+    else:
+        assert math.isnan(found)
 
 
 def test_intervals_of_the_gap_and_of_groups_are_those_of_their_resamples():

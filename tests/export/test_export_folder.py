@@ -33,12 +33,12 @@ def inputs():
         ["model.roi_stride=24", "model.adapters=dual_path", "model.adapter_rank=2"],
     ],
 )
-@pytest.mark.parametrize("row", ["source_only", "adapted"])
-def test_the_folder_alone_gives_the_runs_logits(make_run, tmp_path, words, row):
+@pytest.mark.parametrize("variant", ["source_only", "adapted"])
+def test_the_folder_alone_gives_the_runs_logits(make_run, tmp_path, words, variant):
     run = make_run(*words)
-    made = export_run(run.path, tmp_path / "out", row=row)
-    assert (made.row, made.test_time_method, made.onnx) == (row, None, None)
-    wanted = load_run_detector(run.path, row).detector(*inputs()).logits
+    made = export_run(run.path, tmp_path / "out", variant=variant)
+    assert (made.variant, made.test_time_method, made.onnx) == (variant, None, None)
+    wanted = load_run_detector(run.path, variant).detector(*inputs()).logits
     detector, description = load_detector(tmp_path / "out")
     assert torch.equal(detector(*inputs()).logits, wanted)
     assert description.num_frames == 4
@@ -69,7 +69,8 @@ def test_predict_reads_the_folder_and_its_weights(make_run, tmp_path):
         clip = torch.rand(1, 3, 4, 32, 32), torch.tensor([[4.0, 4, 28, 30]]), torch.tensor([0])
         with torch.no_grad():
             its, ours = (
-                detector(*clip) for detector in (load_run_detector(run.path, "adapted").detector, scorer.detector)
+                detector(*clip)
+                for detector in (load_run_detector(run.path, "adapted").detector, scorer.predictor.detector)
             )
         # Normalisation is multiplied into convolutions, which rounds.
         torch.testing.assert_close(ours.logits, its.logits, rtol=0, atol=1e-4)
@@ -81,7 +82,7 @@ def test_a_detector_file_outside_its_run_knows_its_stride_and_rolls(make_run, tm
     run = make_run("model.roi_stride=24", "model.roll_pooling=c4")
     moved = tmp_path / "moved.pt"
     run.detector_file("adapt").rename(moved)
-    detector = scorer_of_file(moved).detector
+    detector = scorer_of_file(moved).predictor.detector
     assert (detector.head.stride, detector.group) == (24, "c4")
 
 
@@ -112,7 +113,7 @@ def test_a_method_that_acts_at_test_time_is_not_in_the_weights_and_that_is_said(
     moved = run.detector_file("adapt").rename(tmp_path / "moved.pt")
     assert "without roll_tta" in scorer_of_file(moved).name
     # The source-only detector was tested as it is.
-    assert export_run(run.path, tmp_path / "source", row="source_only").test_time_method is None
+    assert export_run(run.path, tmp_path / "source", variant="source_only").test_time_method is None
     assert "Not in the weights" not in (tmp_path / "source" / "README.md").read_text()
 
 
@@ -127,7 +128,7 @@ def front_matter(card):
 
 def test_the_card_holds_the_runs_numbers_in_the_hubs_format(make_run, tmp_path):
     hub = pytest.importorskip("huggingface_hub")
-    run = make_run("data.target=microg4m:/secret/place?domain=real", warnings=["two clips overlap"])
+    run = make_run("data.target=microg4m:/secret/place?domain=real", warnings=("two clips overlap",))
     export_run(run.path, tmp_path / "out")
     card = hub.ModelCard.load(tmp_path / "out" / "README.md")
     target = [result for result in card.data.eval_results if result.dataset_name == "microg4m"]
@@ -142,15 +143,15 @@ def test_the_card_holds_the_runs_numbers_in_the_hubs_format(make_run, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("words", "row", "expected", "unexpected"),
+    ("words", "variant", "expected", "unexpected"),
     [
         (["selection=oracle"], "adapted", "**Oracle**", "**Bound**"),
         (["selection=oracle"], "source_only", "| oracle | **yes** |", "**Oracle**"),
         ([], "adapted", "**Embedded data**", "**Oracle**"),
     ],
 )
-def test_the_card_is_stamped(make_run, tmp_path, words, row, expected, unexpected):
-    export_run(make_run(*words).path, tmp_path / "out", row=row)
+def test_the_card_is_stamped(make_run, tmp_path, words, variant, expected, unexpected):
+    export_run(make_run(*words).path, tmp_path / "out", variant=variant)
     text = (tmp_path / "out" / "README.md").read_text()
     assert expected in text
     assert unexpected not in text
@@ -160,7 +161,7 @@ def test_mistakes_end_with_status_2(make_run, tmp_path, capsys):
     run = make_run()
     words = ["export", "--run", str(run.path), "--to", str(tmp_path / "out")]
     for more, expected in [
-        (["--row", "target_supervised"], "has no detector of the row 'target_supervised'"),
+        (["--variant", "target_supervised"], "has no detector of the variant 'target_supervised'"),
         (["--row", "adaptd"], "Did you mean 'adapted'"),
         (["--onnx-size", "64x64"], "goes with --onnx"),
         (["--onnx", "--onnx-size", "64"], "such as 256x341"),

@@ -15,6 +15,7 @@ import torch
 from microg_da.cli import main
 from microg_da.config import load_config
 from microg_da.runs.detectors import build_detector, describe_detector
+from microg_da.runs.folder import Run
 
 TINY = [
     "training.epochs=2",
@@ -80,8 +81,8 @@ def test_the_folder_holds_what_the_design_says(finished):
 
 def test_the_figures_are_those_that_evaluate_gives_for_the_written_files(finished, environment):
     folder, _ = finished
-    rows = {row["name"]: row for row in json.loads((folder / "results.json").read_text())["rows"]}
-    assert list(rows) == ["source_only", "adapted", "target_supervised"]
+    variants = json.loads((folder / "results.json").read_text())["variants"]
+    assert list(variants) == ["source_only", "adapted", "target_supervised"]
     files = [
         "--detections",
         folder / "detections/adapted_target.csv.gz",
@@ -93,17 +94,17 @@ def test_the_figures_are_those_that_evaluate_gives_for_the_written_files(finishe
     scores = json.loads(scored.stdout)
     for name in ("map", "f1_macro", "recall_macro", "auroc_macro"):
         # Files have fewer decimals than the run had, which may turn two scores into a tie.
-        assert scores[name] == pytest.approx(rows["adapted"]["target"][name], abs=2e-3)
+        assert scores[name] == pytest.approx(variants["adapted"]["target"][name], abs=2e-3)
 
 
 def test_the_gap_recovered_is_what_its_definition_says(finished):
     folder, _ = finished
     results = json.loads((folder / "results.json").read_text())
-    low, adapted, high = (row["target"]["map"] for row in results["rows"])
+    low, adapted, high = (result["target"]["map"] for result in results["variants"].values())
     found = results["finding"]
     assert found["gap"]["value"] == pytest.approx(high - low)
     assert found["same_data"] is False
-    assert found["boxes"] == results["rows"][0]["target"]["num_boxes"]
+    assert found["boxes"] == results["variants"]["adapted"]["target"]["num_boxes"]
     if found["gap"]["low"] is not None and found["gap"]["low"] > 0:
         assert results["gap_recovered"] == pytest.approx((adapted - low) / (high - low))
         assert found["absent"] is None
@@ -136,7 +137,7 @@ def test_a_run_killed_in_a_stage_continues_to_the_same_result(finished, environm
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert checkpoint.exists()
-    assert not (folder / "results.json").exists() or len(json.loads((folder / "results.json").read_text())["rows"]) < 2
+    assert not (folder / "results.json").exists() or len(Run(folder).results.variants) < 2
     resumed = run(environment, "fit", "--resume", folder)
     assert resumed.returncode == 0, resumed.stderr
     for name in ("source_only_target", "adapted_target"):

@@ -141,7 +141,7 @@ COMMANDS = {
     "audit": ["audit", "--data", "microg4m:{files}/release?scheme=by-source&decode=video"],
 }
 BARS = {
-    "fit": [("source", "epoch"), ("source", "validation"), ("test on target",), ("looking at target clips",)],
+    "fit": [("source", "epoch"), ("source", "validation"), ("test on target",), ("reading target clips",)],
     "sweep": [("trials",)],
     "predict": [("filmA_001",)],
     "prepare": [("extracting frames",)],

@@ -12,6 +12,7 @@ import torch
 from microg_da.cli import main
 from microg_da.inference import roll_response
 from microg_da.runs.detectors import load_run_detector
+from microg_da.runs.folder import Run
 
 TINY = [
     "adaptation.name=adabn",
@@ -42,17 +43,15 @@ def response(folder, name="source_only_source"):
 
 
 def test_files_numbers_and_report(run_folder, capsys):
-    assert main(["roll-response", "--run", str(run_folder), "--row", "source_only", "--angles", "4"]) == 0
+    assert main(["roll-response", "--run", str(run_folder), "--variant", "source_only", "--angles", "4"]) == 0
     printed = capsys.readouterr().out
     for word in ("all", "person movement", "gravity bias", "at 0°"):
         assert word in printed
     content = response(run_folder)
     assert content["degrees"] == [0, 90, 180, 270]
-    row = next(
-        row for row in json.loads((run_folder / "results.json").read_text())["rows"] if row["name"] == "source_only"
-    )
+    result = Run(run_folder).results.source_only
     maps = next(curve["map"] for curve in content["curves"] if curve["key"] == "all")
-    assert maps[0] == pytest.approx(row["source"]["map"], abs=1e-6)
+    assert maps[0] == pytest.approx(result.source.map, abs=1e-6)
     assert content["gravity_bias"] == pytest.approx(1 - sum(maps) / 4 / maps[0])
     table = pd.read_csv(run_folder / "roll_response" / "source_only_source.csv")
     assert table.query("kind == 'all'")["map"].tolist() == pytest.approx(maps)
@@ -69,11 +68,11 @@ def test_what_was_measured_is_not_measured_again(run_folder, monkeypatch):
     tested = []
     test = roll_response._test
 
-    def stopping(trained, datasets, domain, degrees):
+    def stopping(predictor, datasets, domain, degrees):
         if degrees == 180:
             raise KeyboardInterrupt
         tested.append(degrees)
-        return test(trained, datasets, domain, degrees)
+        return test(predictor, datasets, domain, degrees)
 
     monkeypatch.setattr(roll_response, "_test", stopping)
     assert main([*words, "3"]) == 0
@@ -99,7 +98,7 @@ def test_several_runs_give_one_picture_and_json(run_folder, tmp_path, capsys):
     assert "need different --labels" in capsys.readouterr().err
     assert main([*words, "--output", str(tmp_path), "--labels", "one", "other"]) == 0
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    assert [line["row"] for line in lines] == ["adapted", "adapted"]
+    assert [line["variant"] for line in lines] == ["adapted", "adapted"]
     drawn = (tmp_path / "roll_response.svg").read_text()
     assert ">one<" in drawn
     assert ">other<" in drawn
@@ -136,8 +135,8 @@ def test_a_folder_that_is_no_run(tmp_path, capsys):
 
 def test_a_detector_is_read_back_as_it_was_tested(run_folder):
     one, other = (load_run_detector(run_folder, row) for row in ("source_only", None))
-    assert (one.row, other.row) == ("source_only", "adapted")
+    assert (one.variant, other.variant) == ("source_only", "adapted")
     saved = torch.load(run_folder / "checkpoints" / "adapt" / "detector.pt", weights_only=True)["state_dict"]
     assert all(torch.equal(value, saved[name]) for name, value in other.detector.state_dict().items())
     assert not other.detector.training
-    assert type(other.method).__name__ == "AdaBN"
+    assert type(other.predictor.method).__name__ == "AdaBN"

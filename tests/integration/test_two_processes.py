@@ -26,7 +26,7 @@ def fit(folder, name, *words):
 
 
 def scores(folder):
-    (row,) = json.loads((folder / "results.json").read_text())["rows"]
+    row = json.loads((folder / "results.json").read_text())["variants"]["source_only"]
     names = ("map", "f1_macro", "recall_macro", "auroc_macro", "num_keyframes", "num_boxes")
     return {f"{d}/{name}": row[d][name] for d in ("source", "target") for name in names} | row["validators"]
 

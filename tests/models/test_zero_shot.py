@@ -9,7 +9,7 @@ from rich.console import Console
 from microg_da.config import load_config
 from microg_da.models import create_detector
 from microg_da.taxonomy import get_taxonomy
-from microg_da.training import fit
+from microg_da.training.experiment import run_experiment as fit
 
 
 @pytest.mark.slow
@@ -27,10 +27,10 @@ def test_ava_weights_are_scored_as_they_are(tmp_path):
         "trainer.accelerator=cpu",
     ]
     run = fit(load_config("ava_zeroshot", overrides), root=tmp_path, name="zero", console=Console(quiet=True))
-    (row,) = run.results["rows"]
-    assert row["name"] == "source_only"
-    assert row["seconds"] == 0
-    assert row["target"]["map"] >= 0
+    (result,) = run.results.variants
+    assert result.variant == "source_only"
+    assert result.seconds == 0
+    assert result.target.map >= 0
     rows = torch.tensor(get_taxonomy("microg50").ids) - 1
     scored = torch.load(run.detector_file("source"), weights_only=True)["state_dict"]
     assert torch.equal(scored["head.projection.weight"], ava.head.projection.weight[rows])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Iterable
+from dataclasses import asdict, fields
 from pathlib import Path
 
 import cv2
@@ -14,6 +15,7 @@ import pytest
 
 from microg_da.evaluation.finding import find
 from microg_da.evaluation.intervals import Interval, Intervals
+from microg_da.evaluation.protocols import Scores
 from microg_da.taxonomy import get_taxonomy
 
 # A few AVA actions of each group; ids need not be contiguous.
@@ -61,29 +63,35 @@ def scores(rng: np.random.Generator, level: float, classes: dict[int, tuple[str,
         "f1_macro": means["f1"],
         "recall_macro": means["recall"],
         "auroc_macro": means["auroc"],
+        **{f"map_{name}": means["ap"] for name in ("min_support", "worst_ties", "best_ties")},
+        **dict.fromkeys([field.name for field in fields(Scores) if field.name.startswith("num_")], 0),
         "num_keyframes": 400,
         "num_boxes": 731,
         "num_classes_with_ground_truth": len(known),
         "protocol": "corrected",
+        "score_kind": "logit",
         "per_class": per_class,
     }
 
 
 def make_results(rng: np.random.Generator, levels: dict[tuple[str, str], float] = LEVELS) -> dict:
     """A whole ``results.json``."""
-    rows = []
+    variants: dict[str, dict] = {}
     for name, method in (("source_only", "source_only"), ("adapted", "dann"), ("target_supervised", "supervised")):
         if (name, "target") not in levels:
             continue
         tested = {d: scores(rng, levels[name, d]) if (name, d) in levels else None for d in ("source", "target")}
-        said = {"validators": {"entropy": -0.1 * len(rows), "mmd": 0.1 * len(rows) - 1}, "collapse": dict(GUARD)}
-        rows.append({"name": name, "method": method, "seconds": float(rng.uniform(20, 200)), **tested, **said})
-    return add_finding({"rows": rows})
+        said = {
+            "validators": {"entropy": -0.1 * len(variants), "mmd": 0.1 * len(variants) - 1},
+            "collapse": dict(GUARD),
+        }
+        variants[name] = {"method": method, "seconds": float(rng.uniform(20, 200)), **tested, **said}
+    return add_finding({"format": 2, "variants": variants})
 
 
 def add_finding(results: dict, width: float = 0.02) -> dict:
     """Results with what they say, if every interval reaches ``width`` to either side."""
-    maps = {row["name"]: row["target"]["map"] for row in results["rows"]}
+    maps = {name: result["target"]["map"] for name, result in results["variants"].items()}
 
     def around(name: str) -> Interval | None:
         if not {"source_only", name} <= maps.keys():
@@ -92,8 +100,9 @@ def add_finding(results: dict, width: float = 0.02) -> dict:
         return Interval(difference - width, difference + width)
 
     intervals = Intervals({}, around("adapted"), around("target_supervised"), None, {}, {}, 12)
-    found = find(results["rows"], intervals)
-    return results | {"gap_recovered": found.gap_recovered, "finding": found.as_dict()}
+    boxes = next((result["target"]["num_boxes"] for result in results["variants"].values()), None)
+    found = find(maps, boxes, intervals)
+    return results | {"gap_recovered": found.gap_recovered, "finding": asdict(found)}
 
 
 def write_metrics(rng: np.random.Generator, path: Path, steps: int) -> None:
@@ -222,6 +231,7 @@ def build_run(
     (folder / "results.json").write_text(json.dumps(make_results(rng, levels)))
     (folder / "run.json").write_text(
         json.dumps({
+            "format": 2,
             "experiment": "ava2microg",
             "name": folder.name,
             "seed": seed,
@@ -234,7 +244,7 @@ def build_run(
             "oracle": False,
             "protocol": "corrected",
             "split_hash": "3f2a9c",
-            "model": {"name": "r2plus1d_tiny", "parameters": 712345, "num_frames": 8, "sampling_rate": 2},
+            "model": {"name": "r2plus1d_tiny", "parameters": 712345, "trainable_parameters": 712345, "num_frames": 8, "sampling_rate": 2},
             "adaptation": "dann",
             "status": "done",
             "warnings": ["12 weights of the checkpoint were not loaded"],

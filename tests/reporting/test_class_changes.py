@@ -7,9 +7,9 @@ import math
 import statistics
 
 import pytest
-from microg_da.runs.reader import RunFolder, read_run_folder
 
 from microg_da.cli import main
+from microg_da.reporting.analysis import RunAnalysis
 from microg_da.reporting.class_changes import OWN_SOURCE_ONLY, class_changes
 from microg_da.reporting.run_comparison import compare_runs
 
@@ -18,18 +18,18 @@ from microg_da.reporting.run_comparison import compare_runs
 def make(make_run):
     """A run of a method whose results are random, by seed."""
 
-    def run(method: str, seed: int, levels: dict | None = None) -> RunFolder:
+    def run(method: str, seed: int, levels: dict | None = None) -> RunAnalysis:
         options = {} if levels is None else {"levels": levels}
         folder = make_run(f"{method}-{seed}", seed=seed + 100 * len(method), examples=0, **options)
         record = json.loads((folder / "run.json").read_text())
         (folder / "run.json").write_text(json.dumps(record | {"adaptation": method, "seed": seed}))
-        return read_run_folder(folder)
+        return RunAnalysis.read(folder)
 
     return run
 
 
-def ap(run: RunFolder, row: str = "adapted") -> dict[int, float]:
-    return {c["action_id"]: c["ap"] for c in run.row(row)["target"]["per_class"] if c["ap"] is not None}
+def ap(run: RunAnalysis, variant: str = "adapted") -> dict[int, float]:
+    return run.results.get(variant).target.per_class.set_index("action_id")["ap"].dropna().to_dict()
 
 
 def test_differences_are_taken_seed_by_seed(make):
@@ -86,8 +86,8 @@ def test_nothing_to_compare(make):
 
 def test_the_command_prints_them_as_json(make, capsys):
     runs = [make("adabn", 0), make("dann", 0)]
-    assert main(["compare", "--json", *(str(run.path) for run in runs)]) == 0
+    assert main(["compare", "--json", *(str(run.run.path) for run in runs)]) == 0
     output = json.loads(capsys.readouterr().out)
-    found = compare_runs([run.path for run in runs])
+    found = compare_runs([run.run.path for run in runs])
     assert output["reference"] == "adabn"
     assert output["changes"][0]["classes"]["12"]["mean"] == pytest.approx(found.changes[0].classes[12].mean)

@@ -7,11 +7,11 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from microg_da.reporting.target_scores import TargetTest
-from microg_da.runs.reader import read_run_folder
 from sklearn.metrics import confusion_matrix
 
+from microg_da.reporting.analysis import RunAnalysis
 from microg_da.reporting.confusion import confusion, confusion_content, confusions
+from microg_da.runs.tables import TargetTest
 from microg_da.taxonomy import get_taxonomy
 
 TAXONOMY = get_taxonomy("microg50")
@@ -118,4 +118,4 @@ def test_the_page_names_what_is_most_taken_for(make_run):
     assert stand["taken_for"]["adapted"] == []
     assert [name for name, _ in stand["taken_for"]["source_only"]] == ["walk", "lie/sleep"]
     folder = make_run(examples=0, tables=True)
-    assert confusion_content(read_run_folder(folder).target_test)["rows"] == ["source_only", "adapted"]
+    assert confusion_content(RunAnalysis.read(folder).target_test)["variants"] == ["source_only", "adapted"]

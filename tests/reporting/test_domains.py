@@ -25,6 +25,7 @@ from microg_da.reporting.domains import (
     scatter,
     separability,
 )
+from microg_da.runs.layout import RunFolder
 
 VIDEOS = 10
 
@@ -127,8 +128,8 @@ def test_activities_are_those_of_the_labels():
 
 def test_what_the_page_shows(make_run):
     folder = make_run(examples=0, tables=True)
-    views = domains_content(folder)["views"]
-    assert [view["row"] for view in views] == ["source_only", "adapted", "target_supervised"]
+    views = domains_content(RunFolder(folder))["views"]
+    assert [view["variant"] for view in views] == ["source_only", "adapted", "target_supervised"]
     view = views[0]
     assert view["counts"] == [72, 72]
     assert view["dimensions"] == 20
@@ -136,13 +137,16 @@ def test_what_the_page_shows(make_run):
     assert view["separability"] > 0.7
     assert [sum(count for *_, count in chart.groups) for chart in view["charts"]] == [144, 144]
     (folder / "ground_truth" / "source.csv").unlink()
-    assert len(domains_content(folder)["views"][0]["charts"]) == 1
+    assert len(domains_content(RunFolder(folder))["views"][0]["charts"]) == 1
     (folder / "features" / "adapted_source.npz").unlink()
-    assert [view["row"] for view in domains_content(folder)["views"]] == ["source_only", "target_supervised"]
+    assert [view["variant"] for view in domains_content(RunFolder(folder))["views"]] == [
+        "source_only",
+        "target_supervised",
+    ]
 
 
 def test_no_features_no_section(make_run):
-    assert domains_content(make_run(examples=0)) is None
+    assert domains_content(RunFolder(make_run(examples=0))) is None
 
 
 def test_a_damaged_file_is_named(make_run):
@@ -150,7 +154,7 @@ def test_a_damaged_file_is_named(make_run):
     path = folder / "features" / "adapted_target.npz"
     path.write_bytes(path.read_bytes()[:200])
     with pytest.raises(InputError, match=re.escape(str(path))):
-        domains_content(folder)
+        domains_content(RunFolder(folder))
     path.write_bytes(b"")
     with pytest.raises(InputError, match=re.escape(str(path))):
-        domains_content(folder)
+        domains_content(RunFolder(folder))

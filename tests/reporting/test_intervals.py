@@ -7,22 +7,22 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
-from microg_da.reporting.intervals import FEWEST_VIDEOS, RESAMPLES, target_intervals
-from microg_da.reporting.target_scores import TargetTest
-from microg_da.runs.reader import read_run_folder
 
+from microg_da.evaluation.intervals import FEWEST_VIDEOS, RESAMPLES
 from microg_da.evaluation.uncertainty import bootstrap, interval
+from microg_da.reporting.analysis import RunAnalysis
+from microg_da.runs.tables import TargetTest
 
 
 @pytest.fixture
 def test(make_run) -> TargetTest:
-    return read_run_folder(make_run(examples=0, tables=True)).target_test
+    return RunAnalysis.read(make_run(examples=0, tables=True)).target_test
 
 
 @pytest.mark.parametrize("protocol", ["corrected", "published"])
 def test_each_row_has_the_interval_that_evaluate_gives(test, protocol):
     test = TargetTest(test.truth, test.detections, test.taxonomy, protocol)
-    found = target_intervals(test)
+    found = test.intervals()
     drawn = {
         row: bootstrap(table, test.truth, protocol=protocol, resamples=RESAMPLES)
         for row, table in test.detections.items()
@@ -46,7 +46,7 @@ def test_each_row_has_the_interval_that_evaluate_gives(test, protocol):
 
 def test_differences_of_equal_detectors_are_nothing(test):
     same = dict.fromkeys(("source_only", "adapted"), test.detections["adapted"])
-    found = target_intervals(TargetTest(test.truth, same, test.taxonomy, "corrected"))
+    found = TargetTest(test.truth, same, test.taxonomy, "corrected").intervals()
     assert found.change == (0, 0)
     assert found.gap_recovered is None
     known = [value for value in found.class_change.values() if not np.isnan(value.low)]
@@ -57,25 +57,25 @@ def test_differences_of_equal_detectors_are_nothing(test):
 def test_nothing_is_said_of_too_few_source_videos(test, videos):
     kept = tuple(f"target{number}_" for number in range(videos))
     few = test.truth[test.truth["video_id"].str.startswith(kept)]
-    assert target_intervals(TargetTest(few, test.detections, test.taxonomy, "corrected")) is None
+    assert TargetTest(few, test.detections, test.taxonomy, "corrected").intervals() is None
 
 
 def test_a_run_without_an_adaptation(test):
     alone = {"source_only": test.detections["source_only"]}
-    found = target_intervals(TargetTest(test.truth, alone, test.taxonomy, "corrected"))
+    found = TargetTest(test.truth, alone, test.taxonomy, "corrected").intervals()
     assert (found.change, found.gap_recovered, found.class_change) == (None, None, {})
 
 
 def test_no_tables_no_intervals(make_run):
     folder = make_run(examples=0, tables=True)
     (folder / "detections" / "adapted_target.csv.gz").unlink()
-    run = read_run_folder(folder)
+    run = RunAnalysis.read(folder)
     assert (run.target_test, run.intervals) == (None, None)
 
 
 def test_the_taxonomy_is_that_of_the_configuration(make_run):
     folder = make_run(examples=0, tables=True)
     (folder / "config.yaml").write_text(json.dumps({"data": {"taxonomy": "ava60"}}))
-    test = read_run_folder(folder).target_test
+    test = RunAnalysis.read(folder).target_test
     assert test.taxonomy.name == "ava60"
     assert isinstance(test.truth, pd.DataFrame)

@@ -17,7 +17,9 @@ import pytest
 from microg_da import reporting
 from microg_da.errors import InputError
 from microg_da.reporting import gallery, write_report
+from microg_da.runs.folder import Run
 
+EXAMPLE = {"domain": "target", "video_id": "a", "frame_stamp": 1, "image": "gone.png", "people": []}
 VOID = {"meta", "img", "br", "link", "input", "hr", "wbr"}
 
 
@@ -114,8 +116,8 @@ def test_score_table_equals_results_json(run_folder):
     results = json.loads((run_folder / "results.json").read_text())
     rows = render(run_folder).table("Model", "AUROC")[2:]
     assert len(rows) == 3
-    for row, wanted in zip(rows, results["rows"], strict=True):
-        assert row[0].startswith(wanted["name"].replace("_", "-"))
+    for row, (name, wanted) in zip(rows, results["variants"].items(), strict=True):
+        assert row[0].startswith(name.replace("_", "-"))
         assert row[1] == shown((wanted["source"] or {}).get("map"))
         assert row[2:6] == [shown(wanted["target"][key]) for key in ("map", "f1_macro", "recall_macro", "auroc_macro")]
     assert [row[6] for row in rows] == ["–", f"{100 * results['gap_recovered']:.1f} %", "–"]
@@ -125,7 +127,7 @@ def test_class_table_equals_results_json_and_is_sorted_by_change(run_folder):
     results = json.loads((run_folder / "results.json").read_text())
     page = render(run_folder)
     rows = page.table("Class", "change")[1:]
-    ap = {row["name"]: {c["name"]: c for c in row["target"]["per_class"]} for row in results["rows"]}
+    ap = {name: {c["name"]: c for c in row["target"]["per_class"]} for name, row in results["variants"].items()}
     scored = [name for name, c in ap["adapted"].items() if c["support"]]
     assert len(rows) == len(scored)
     for row in rows:
@@ -148,7 +150,9 @@ def test_group_table_is_the_mean_over_classes_with_ground_truth(run_folder):
     rows = render(run_folder).table("Group", "change")[1:]
     assert [row[0].split(" ")[0] for row in rows] == ["person", "object", "person"]
     for row, group in zip(rows, ("PM", "OM", "PI"), strict=True):
-        classes = [c for c in results["rows"][1]["target"]["per_class"] if c["group"] == group and c["support"]]
+        classes = [
+            c for c in results["variants"]["adapted"]["target"]["per_class"] if c["group"] == group and c["support"]
+        ]
         assert row[4] == shown(float(np.mean([c["ap"] for c in classes])))
         assert int(row[1]) == sum(c["support"] for c in classes)
 
@@ -223,18 +227,15 @@ def test_hostile_strings_are_escaped(run_folder):
     evil = "<script>alert(1)</script>\"'><img src=x onerror=y>&{{ 7*7 }}"
 
     def poison(results):
-        for row in results["rows"]:
+        for row in results["variants"].values():
             row["method"] = evil
             for entry in row["target"]["per_class"]:
                 entry.update(name=entry["name"] + evil, group=evil)
 
     edit(run_folder / "results.json", poison)
-    edit(
-        run_folder / "run.json", lambda run: run.update({key: evil for key in run if key not in ("model", "warnings")})
-    )
-    edit(
-        run_folder / "run.json", lambda run: run.update(warnings=[evil, evil], model={"name": evil, "parameters": evil})
-    )
+    edit(run_folder / "run.json", lambda run: run.update({key: evil for key in run if isinstance(run[key], str)}))
+    edit(run_folder / "run.json", lambda run: run["model"].update(name=evil))
+    edit(run_folder / "run.json", lambda run: run.update(warnings=[evil, evil], data={evil: evil}))
     edit(
         run_folder / "examples" / "examples.json", lambda listed: [e.update(video_id=evil, domain=evil) for e in listed]
     )
@@ -287,7 +288,7 @@ def test_few_boxes_and_the_same_data_are_said_first(make_run):
     shutil.copy(folder / "ground_truth" / "target.csv", folder / "ground_truth" / "source.csv")
 
     def few(results):
-        for row in results["rows"]:
+        for row in results["variants"].values():
             row["target"]["num_boxes"] = 72  # as many as the tables hold
         del results["finding"]
 
@@ -334,7 +335,8 @@ def test_optional_files_may_be_missing(run_folder):
         shutil.rmtree(run_folder / name)
     for name in ("config.yaml", "environment.json"):
         (run_folder / name).unlink()
-    (run_folder / "run.json").write_text("{}")
+    optional = ("model", "split_hash", "data", "fps", "peak_memory_mib")
+    edit(run_folder / "run.json", lambda run: [run.pop(name, None) for name in optional])
     page = render(run_folder)
     assert "config.yaml is not in the run folder" in page.text
     assert "environment.json is not in the run folder" in page.text
@@ -345,14 +347,14 @@ def test_one_class_and_classes_without_support(make_run):
     folder = make_run(examples=0)
 
     def only_stand(results):
-        for row in results["rows"]:
+        for row in results["variants"].values():
             row["target"]["per_class"] = [c for c in row["target"]["per_class"] if c["name"] == "stand"]
 
     edit(folder / "results.json", only_stand)
     assert [row[0] for row in render(folder).table("Class")[1:]] == ["stand PM"]
 
     def unsupported(results):
-        for row in results["rows"]:
+        for row in results["variants"].values():
             row["target"]["per_class"] = [c | {"ap": None, "support": 0} for c in row["target"]["per_class"]]
 
     edit(folder / "results.json", unsupported)
@@ -360,7 +362,10 @@ def test_one_class_and_classes_without_support(make_run):
 
 
 def test_no_class_table_without_per_class_scores(run_folder):
-    edit(run_folder / "results.json", lambda results: [row["target"].pop("per_class") for row in results["rows"]])
+    edit(
+        run_folder / "results.json",
+        lambda results: [row["target"].update(per_class=[]) for row in results["variants"].values()],
+    )
     page = render(run_folder)
     assert "classes" not in {a.get("id") for tag, a in page.tags if tag == "section"}
     assert "action 12" in page.text  # the gallery falls back on ids
@@ -413,15 +418,16 @@ def test_a_missing_file_is_named(run_folder, name):
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("results.json", '{"rows":\n [', "line 2"),
-        ("results.json", "[" * 3000, "JSON"),
-        ("run.json", "9" * 5000, "JSON"),
-        ("results.json", "[]", "JSON object"),
-        ("results.json", "{}", "'rows'"),
-        ("results.json", '{"rows": [{"name": "best"}]}', "row 1"),
-        ("results.json", '{"rows": [{"name": "adapted"}]}', "'target'"),
-        ("examples/examples.json", '[{"video_id": "a"}]', "'image'"),
-        ("examples/examples.json", '[{"image": "gone.png"}]', "gone.png"),
+        ("results.json", '{"rows":\n [', "line 2: not JSON"),
+        ("results.json", "[" * 3000, "not JSON"),
+        ("run.json", "9" * 5000, "not JSON"),
+        ("results.json", "[]", "expected one JSON object"),
+        ("results.json", '{"format": 2}', "'variants'"),
+        ("results.json", '{"format": 2, "variants": {"best": {}}}', "'best'"),
+        ("results.json", '{"format": 2, "variants": {"adapted": {"method": "a", "seconds": 1}}}', "'target'"),
+        ("examples/examples.json", '{"image": "a.png"}', "'image'"),
+        ("examples/examples.json", json.dumps([EXAMPLE | {"image": None}]), "'image'"),
+        ("examples/examples.json", json.dumps([EXAMPLE]), "gone.png"),
     ],
 )
 def test_a_damaged_file_is_named(run_folder, name, content, message):
@@ -434,15 +440,14 @@ def test_a_damaged_file_is_named(run_folder, name, content, message):
 def test_results_csv_reader_sees_the_same_rows(run_folder, tmp_path):
     from microg_da.reporting import write_results_csv
 
-    results = json.loads((run_folder / "results.json").read_text())
-    path = write_results_csv(results, tmp_path / "results.csv")
+    results = json.loads((run_folder / "results.json").read_text())["variants"]
+    path = write_results_csv(Run(run_folder).results, tmp_path / "results.csv")
     with path.open(newline="") as file:
         lines = list(csv.DictReader(file))
-    wanted = [(r["name"], d) for r in results["rows"] for d in ("source", "target") if r[d]]
-    assert [(line["name"], line["domain"]) for line in lines] == wanted
+    wanted = [(name, d) for name, result in results.items() for d in ("source", "target") if result[d]]
+    assert [(line["variant"], line["domain"]) for line in lines] == wanted
     for line in lines:
-        row = next(r for r in results["rows"] if r["name"] == line["name"])
-        assert float(line["map"]) == row[line["domain"]]["map"]
+        assert float(line["map"]) == results[line["variant"]][line["domain"]]["map"]
         assert line["protocol"] == "corrected"
         assert "per_class" not in line
     assert [bool(line["gap_recovered"]) for line in lines] == [w == ("adapted", "target") for w in wanted]

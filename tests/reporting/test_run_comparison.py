@@ -12,13 +12,13 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-from microg_da.runs.reader import read_run_folder
 
 from microg_da import reporting
 from microg_da.cli import main
 from microg_da.errors import InputError
 from microg_da.evaluation.intervals import RESAMPLES
 from microg_da.evaluation.uncertainty import Bootstrap, bootstrap, interval
+from microg_da.reporting.analysis import RunAnalysis
 from microg_da.reporting.run_comparison import compare_runs, comparison_table, write_comparison
 
 
@@ -34,7 +34,7 @@ def make_setting(make_run: Callable[..., Path]) -> Callable[..., list[Path]]:
             (folder / "run.json").write_text(json.dumps(run | {"adaptation": method} | facts))
             (folder / "config.yaml").write_text(f"seed: {seed}\nadaptation: {{name: '{method}'}}\n{config}\n")
             results = json.loads((folder / "results.json").read_text())
-            results["rows"][1]["target"]["map"] = final
+            results["variants"]["adapted"]["target"]["map"] = final
             (folder / "results.json").write_text(json.dumps(results))
             folders.append(folder)
         return folders
@@ -86,7 +86,7 @@ def test_keys_of_the_method_and_of_older_runs_name_no_setting(make_setting):
     runs += make_setting("cdan", {0: 0.4}, "bounds: true")
     for folder, label in zip(runs, ("dann + rotation 180°", "cdan"), strict=True):
         results = json.loads((folder / "results.json").read_text())
-        results["rows"][1]["method"] = label
+        results["variants"]["adapted"]["method"] = label
         (folder / "results.json").write_text(json.dumps(results))
         config = (folder / "config.yaml").read_text().replace("'}", "', rotation: 180.0}" if "dann" in label else "'}")
         (folder / "config.yaml").write_text(config)
@@ -108,7 +108,7 @@ def test_what_is_not_comparable_is_said(make_setting):
 
 
 def drawn(folder: Path, variant: str) -> Bootstrap:
-    test = read_run_folder(folder).target_test
+    test = RunAnalysis.read(folder).target_test
     return bootstrap(test.detections[variant], test.truth, resamples=RESAMPLES)
 
 
@@ -166,7 +166,7 @@ def test_what_is_not_comparable_has_no_colour_and_no_verdict(settings, tmp_path)
 def test_small_test_sets_and_missing_gaps_are_noted(make_setting, with_finding):
     (folder,) = make_setting("dann", {0: 0.4})
     results = json.loads((folder / "results.json").read_text())
-    for row in results["rows"]:
+    for row in results["variants"].values():
         row["target"]["num_boxes"] = 7
     (folder / "results.json").write_text(json.dumps(with_finding(results, width=1.0)))
     found = compare_runs([folder])
@@ -232,8 +232,8 @@ def test_the_table_has_no_column_that_no_run_has_a_figure_for(make_setting):
     every = comparison_table(compare_runs(runs))
     for folder in runs:
         results = json.loads((folder / "results.json").read_text())
-        results["rows"] = [row for row in results["rows"] if row["name"] != "target_supervised"]
-        (folder / "results.json").write_text(json.dumps(results | {"gap_recovered": None}))
+        del results["variants"]["target_supervised"]
+        (folder / "results.json").write_text(json.dumps(results | {"gap_recovered": None, "finding": None}))
     titles = [str(column.header) for column in comparison_table(compare_runs(runs)).columns]
     dropped = {str(column.header) for column in every.columns} - set(titles)
     assert {title.split("\n")[0] for title in dropped} == {"target-", "gap"}

@@ -15,11 +15,16 @@ from rich.console import Console
 from microg_da.errors import InputError
 from microg_da.reporting import results_table, write_results_csv
 from microg_da.reporting.tables import duration, finding_of, is_negative_transfer, per_class, per_group, percent
+from microg_da.runs.results import RunResults, parse_results
+
+
+def typed(results: dict) -> RunResults:
+    return parse_results(results, "results.json")
 
 
 def printed(results: dict) -> list[str]:
     console = Console(width=80, record=True, file=io.StringIO())
-    console.print(results_table(results))
+    console.print(results_table(typed(results)))
     return console.export_text().splitlines()
 
 
@@ -52,7 +57,7 @@ def test_duration(seconds, text):
 def test_results_table_fits_a_terminal_and_shows_every_figure(results):
     lines = printed(results)
     assert "…" not in "".join(lines)
-    for row, line in zip(results["rows"], lines[3:6], strict=True):
+    for row, line in zip(results["variants"].values(), lines[3:6], strict=True):
         figures = line.split("  ", 1)[1]
         for key in ("map", "f1_macro", "recall_macro", "auroc_macro"):
             assert percent(row["target"][key]) in figures
@@ -73,30 +78,30 @@ def test_the_table_gives_no_gap_recovered_of_a_gap_within_its_interval(results, 
 
 def test_the_table_says_how_few_boxes_there_are(results, with_finding):
     assert "boxes" not in " ".join(printed(results))
-    for row in results["rows"]:
+    for row in results["variants"].values():
         row["target"]["num_boxes"] = 12
     assert "only 12 boxes" in " ".join(printed(with_finding(results)))
 
 
 def test_results_table_of_one_row(results):
-    lines = printed({"rows": results["rows"][:1], "gap_recovered": None})
+    lines = printed({"format": 2, "variants": {"source_only": results["variants"]["source_only"]}})
     assert lines[-1].startswith("source-only")
 
 
 def test_negative_transfer_only_marks_an_adaptation_below_source_only(results, with_finding):
-    assert not is_negative_transfer(finding_of(results))
-    results["rows"][1]["target"]["map"] = results["rows"][0]["target"]["map"] - 0.01
-    assert not is_negative_transfer(finding_of(with_finding(results)))  # within its interval
-    assert is_negative_transfer(finding_of(with_finding(results, width=0.005)))
+    assert not is_negative_transfer(finding_of(typed(results)))
+    results["variants"]["adapted"]["target"]["map"] = results["variants"]["source_only"]["target"]["map"] - 0.01
+    assert not is_negative_transfer(finding_of(typed(with_finding(results))))  # within its interval
+    assert is_negative_transfer(finding_of(typed(with_finding(results, width=0.005))))
     results["finding"] = None
-    assert not is_negative_transfer(finding_of(results))  # without an interval nothing is said
+    assert not is_negative_transfer(finding_of(typed(results)))  # without an interval nothing is said
 
 
 def test_per_class_puts_rows_side_by_side(results):
-    table = per_class(results)
-    for row in results["rows"]:
+    table = per_class(typed(results))
+    for name, row in results["variants"].items():
         for entry in row["target"]["per_class"]:
-            value = table.loc[entry["action_id"], row["name"]]
+            value = table.loc[entry["action_id"], name]
             assert math.isnan(value) if entry["ap"] is None else value == entry["ap"]
     assert table["change"].dropna().is_monotonic_decreasing
     assert table["change"].isna().sum() == 1  # the class without ground truth, last
@@ -104,16 +109,16 @@ def test_per_class_puts_rows_side_by_side(results):
 
 
 def test_per_class_without_adaptation_is_sorted_by_ap(results):
-    results["rows"] = results["rows"][:1]
-    table = per_class(results)
+    results["variants"] = {"source_only": results["variants"]["source_only"]}
+    table = per_class(typed(results))
     assert table["source_only"].dropna().is_monotonic_decreasing
     assert table["change"].isna().all()
 
 
 def test_per_group_skips_classes_without_ground_truth(results):
-    groups = per_group(per_class(results))
+    groups = per_group(per_class(typed(results)))
     assert list(groups.index) == ["PM", "OM", "PI"]
-    flat = pd.DataFrame(results["rows"][0]["target"]["per_class"])
+    flat = pd.DataFrame(results["variants"]["source_only"]["target"]["per_class"])
     wanted = flat[flat["support"] > 0].groupby("group")["ap"].agg(lambda ap: ap.astype(float).mean())
     np.testing.assert_allclose(groups["source_only"], wanted.loc[groups.index])
     assert groups["classes"].sum() == 11
@@ -122,4 +127,4 @@ def test_per_group_skips_classes_without_ground_truth(results):
 def test_results_csv_into_an_impossible_folder(results, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match=r"file/results\.csv"):
-        write_results_csv(results, tmp_path / "file" / "results.csv")
+        write_results_csv(typed(results), tmp_path / "file" / "results.csv")

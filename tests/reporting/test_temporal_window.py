@@ -26,15 +26,14 @@ def make_window(make_run):
 
 
 def target(folder, row):
-    rows = json.loads((folder / "results.json").read_text())["rows"]
-    return next(item["target"] for item in rows if item["name"] == row)
+    return json.loads((folder / "results.json").read_text())["variants"][row]["target"]
 
 
 def test_every_row_and_group_has_its_map_at_its_window(make_window):
     folders = [make_window(t, r, seed=t * r) for t, r in ((4, 2), (8, 2), (8, 4))]
     found = read_windows(folders)
     assert found.unit == "seconds"
-    for row in found.rows:
+    for row in found.variants:
         grid = found.grid(row)
         assert list(grid.index) == [4, 8]
         assert list(grid.columns) == [2, 4]

@@ -12,7 +12,7 @@ from torch.utils.data import Dataset
 from microg_da.config import load_config
 from microg_da.data import datamodule
 from microg_da.data.datamodule import DomainDatasets, StageData
-from microg_da.training.stage import make_trainer
+from microg_da.inference.trainer import make_trainer
 from microg_da.types import Clip, ClipKey
 
 WORDS = ["adaptation=dann", "adaptation.epochs=1", "training.epochs=2"]
@@ -21,7 +21,7 @@ WORDS = ["adaptation=dann", "adaptation.epochs=1", "training.epochs=2"]
 @pytest.fixture(scope="module")
 def detections(tmp_path_factory, _own_cache):
     """What the adapted detector of a run says, by the number of workers; None stands for a second run without."""
-    from microg_da.training.experiment import fit
+    from microg_da.training.experiment import run_experiment as fit
 
     def run(workers):
         config = load_config("ava2microg", [*TINY[2:], *WORDS, f"data.num_workers={workers or 0}"])
@@ -57,8 +57,6 @@ class Draws(Dataset):
 def test_a_seed_reaches_workers(monkeypatch, tmp_path, workers):
     import pytorch_lightning as pl
 
-    from microg_da.runs.folder import Run
-
     monkeypatch.setattr(datamodule.DomainDatasets, "get", lambda *_, **__: Draws())
 
     def draw(seed):
@@ -76,7 +74,7 @@ def test_a_seed_reaches_workers(monkeypatch, tmp_path, workers):
 
         module = Module()
         module.unused = torch.nn.Linear(1, 1)
-        make_trainer(Run(tmp_path, config), max_epochs=1, limit_val_batches=0).fit(module, datamodule=data)
+        make_trainer(config.trainer, root=tmp_path, max_epochs=1, limit_val_batches=0).fit(module, datamodule=data)
         return torch.cat(seen)
 
     first = draw(0)

@@ -3,7 +3,6 @@
 A small fixed set of inputs in the suite; ``make fuzz N=10000`` draws so many for every reader (docs/robustness.md).
 """
 
-import json
 import os
 import pickle
 from pathlib import Path
@@ -15,7 +14,7 @@ import torch
 import yaml
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
-from microg_da.runs.reader import read_run_folder
+from score_cases import some_scores
 
 from microg_da.config import load_config
 from microg_da.config.experiments import find_experiment, find_sweep
@@ -25,6 +24,9 @@ from microg_da.data.sources import read_dataset_files
 from microg_da.data.splits import make_split, read_split, write_split
 from microg_da.errors import InputError
 from microg_da.models.weight_files import read_weights
+from microg_da.reporting.analysis import RunAnalysis
+from microg_da.runs.folder import Run
+from microg_da.runs.results import VariantResult
 from microg_da.sweeps.file import read_sweep
 from microg_da.sweeps.study import make_sampler
 from microg_da.sweeps.worker import total_trials
@@ -265,24 +267,17 @@ def test_videos(file, tmp_path):
     check()
 
 
-SCORES = {
-    "map": 0.3,
-    "f1_macro": 0.2,
-    "recall_macro": 0.1,
-    "auroc_macro": None,
-    "per_class": [{"action_id": 1, "ap": 0.5}],
-}
-RESULTS = {"rows": [{"name": "source_only", "method": "source_only", "seconds": 1.0, "source": None, "target": SCORES}]}
-
-
 def test_run_folders(tmp_path):
+    run = Run(tmp_path, load_config("ava2microg"))
+    run.create()
+    run.add_result(VariantResult("source_only", "source_only", 1.0, None, some_scores(0.3)))
     valid = {
-        "results.json": json.dumps(RESULTS).encode(),
-        "run.json": json.dumps({"experiment": "x", "name": "y", "warnings": [], "model": {"name": "z"}}).encode(),
+        "results.json": run.results_file.read_bytes(),
+        "run.json": run.record_file.read_bytes(),
         "environment.json": b'{"python": "3.11"}',
         "config.yaml": yaml.safe_dump({"model": {"name": "x"}}).encode(),
         "metrics/source/metrics.csv": b"step,epoch,train/loss,val/map\n0,0,0.5,\n1,0,,0.25\n",
-        "examples/examples.json": b'[{"domain": "target", "image": "x.png", "people": []}]',
+        "examples/examples.json": b'[{"domain": "target", "video_id": "x", "frame_stamp": 1, "image": "x.png", "people": []}]',
     }
     for name, content in valid.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
@@ -293,7 +288,7 @@ def test_run_folders(tmp_path):
     def check(damaged):
         name, data = damaged
         (tmp_path / name).write_bytes(data)
-        reads_or_refuses(lambda: read_run_folder(tmp_path).settings)
+        reads_or_refuses(lambda: RunAnalysis.read(tmp_path).run.settings)
         (tmp_path / name).write_bytes(valid[name])
 
     check()

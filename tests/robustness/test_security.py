@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 import pandas as pd
 import pytest
+from score_cases import some_scores
 
 from microg_da.data.audit import audit
 from microg_da.data.audit_page import audit_html
@@ -111,7 +112,7 @@ def assert_harmless(page):
 
 def write_run(folder):
     """A run folder whose every text is hostile."""
-    scores = {"map": 0.3, "f1_macro": 0.2, "recall_macro": 0.1, "auroc_macro": 0.5, "num_keyframes": 1, "num_boxes": 1}
+    scores = some_scores(0.3).as_dict(per_class=False)
     per_class = [
         {"action_id": i, "name": EVIL, "group": "PM", "ap": 0.5, "f1": 0.5, "recall": 0.5, "auroc": 0.5, "support": 9}
         for i in (1, 2)

@@ -14,8 +14,9 @@ import torch
 from tiny_run import TINY
 from torch.utils.data import get_worker_info
 
+from microg_da.inference.module import InferenceModule
 from microg_da.synthetic.dataset import SyntheticDataset
-from microg_da.training import survival
+from microg_da.training import interruption
 from microg_da.training.experiment import Experiment
 from microg_da.training.module import DetectorModule
 
@@ -91,7 +92,7 @@ def test_a_signal_lets_a_short_epoch_be_finished_and_saved(fit, tiny, tmp_path, 
 def test_a_long_epoch_is_left_at_once_and_the_last_finished_one_stands(
     fit, tiny, tmp_path, at_step, whole, monkeypatch
 ):
-    monkeypatch.setattr(survival, "GRACE", 0.0)
+    monkeypatch.setattr(interruption, "GRACE", 0.0)
     at_step(STEPS, lambda: os.kill(os.getpid(), signal.SIGTERM))
     assert fit(*tiny)[0] == 143
     run = tmp_path / "ava2microg" / "x"
@@ -113,13 +114,13 @@ def test_a_second_signal_is_obeyed_at_once(fit, tiny, tmp_path, at_step):
 
 @pytest.mark.slow
 def test_a_signal_outside_training_stops_too(fit, tiny, tmp_path, monkeypatch, whole):
-    original = DetectorModule.test_step
+    original = InferenceModule.test_step
 
     def test_step(self, *arguments):
         os.kill(os.getpid(), signal.SIGTERM)
         return original(self, *arguments)
 
-    monkeypatch.setattr(DetectorModule, "test_step", test_step)
+    monkeypatch.setattr(InferenceModule, "test_step", test_step)
     status, said = fit(*tiny)
     run = tmp_path / "ava2microg" / "x"
     assert status == 143
@@ -146,7 +147,7 @@ def flip(file):
 @pytest.fixture
 def stopped(fit, tiny, tmp_path, at_step, monkeypatch):
     """A run with two epochs saved, left in its third."""
-    monkeypatch.setattr(survival, "GRACE", 0.0)
+    monkeypatch.setattr(interruption, "GRACE", 0.0)
     at_step(2 * STEPS, lambda: os.kill(os.getpid(), signal.SIGTERM))
     assert fit(*tiny)[0] == 143
     return tmp_path / "ava2microg" / "x"
@@ -184,7 +185,7 @@ def test_a_damaged_detector_is_made_again_from_its_checkpoint(fit, tmp_path, who
     assert_same(run, whole)
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", '{"rows": ["'])
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"variants": ["'])
 @pytest.mark.parametrize("name", ["run.json", "results.json"])
 def test_a_damaged_record_is_named(fit, tmp_path, whole, name, content):
     run = shutil.copytree(whole, tmp_path / "copy")

@@ -12,8 +12,9 @@ from rich.console import Console
 
 from microg_da.config import load_config
 from microg_da.sweeps.file import read_sweep
+from microg_da.sweeps.page import readable_study, write_page
 from microg_da.sweeps.plots import _number_axis, axes_of
-from microg_da.sweeps.results import read_results, readable_study, results_table, write_best, write_page
+from microg_da.sweeps.results import read_results, trials_table, write_best
 from microg_da.sweeps.trial import TrialRunner
 from microg_da.sweeps.worker import Plan, run_plan
 
@@ -62,7 +63,7 @@ def text_of(table):
 def test_the_table_leads_with_the_best(results):
     values = [trial.value for trial in results.complete]
     assert values == sorted(values, reverse=True)
-    lines = [line for line in text_of(results_table(results)).splitlines() if re.match(r"\s+\d", line)]
+    lines = [line for line in text_of(trials_table(results)).splitlines() if re.match(r"\s+\d", line)]
     assert len(lines) == 5
     assert f"{values[0]:.4g}" in lines[0]
 
@@ -158,7 +159,7 @@ def test_a_sweep_by_target_labels_says_oracle_on_every_output(make_quick_sweep, 
     parameters = {"training.lr": {"min": 0.1, "max": 0.2}, "oracle": {"value": True}}
     metric = {"name": "adapted/target_map", "goal": "maximize"}
     results = run_sweep(make_quick_sweep(metric=metric, parameters=parameters), 2)
-    assert "oracle" in text_of(results_table(results))
+    assert "oracle" in text_of(trials_table(results))
     assert any("Oracle" in note for note in results.notes)
     assert '<span class="stamp strong">oracle</span>' in write_page(results, tmp_path / "sweep.html").read_text()
     best = write_best(results, tmp_path / "best.yaml")

@@ -161,3 +161,28 @@ def test_old_caches_make_room(monkeypatch):
 def test_an_unknown_taxonomy_is_named():
     with pytest.raises(InputError, match=r"taxonomy 'microg51'.*microg50"):
         SyntheticDataset(SPEC, "microg51", workers=0, progress=False)
+
+
+def test_up_is_where_the_head_is_seen():
+    """On Earth up is nearly the top of the picture; in orbit a standing person's head is on the side that it names."""
+    from microg_da.synthetic.figure import Joint
+    from microg_da.synthetic.postures import STAND
+    from microg_da.synthetic.render import key_ups, stage_clip
+
+    earth = SyntheticDataset(SyntheticSpec("earth", num_clips=20, size=32), workers=1, use_cache=False).ups()
+    assert all(min(angle, 360 - angle) < 15 for angle in earth.values())
+    spec = SyntheticSpec("microgravity", num_clips=20, size=32)
+    standing = 0
+    for index in range(spec.num_clips):
+        staging = stage_clip(spec, index)
+        bodies = staging.performance.at(np.zeros(1))
+        camera = staging.rig.camera(np.zeros(1))
+        for actor, body, angle in zip(staging.performance.actors, bodies, key_ups(staging), strict=True):
+            if actor.posture != STAND:
+                continue
+            image, _ = camera.project(body.joints[:, [Joint.PELVIS, Joint.HEAD]])
+            across, down = image[0, 1] - image[0, 0]
+            seen = np.degrees(np.arctan2(across, -down))
+            assert abs((seen - angle + 180) % 360 - 180) < 25
+            standing += 1
+    assert standing > 3

@@ -4,18 +4,31 @@ import itertools
 
 import pandas as pd
 import pytest
+import pytorch_lightning as pl
 import torch
 from rich.console import Console
 from torch import nn
 
 from microg_da.adaptation import ADAPTATIONS
-from microg_da.adaptation.base import DomainAdaptation, NoArguments, Task, TrainingMethod, create_adaptation, methods_of
+from microg_da.adaptation.base import (
+    DomainAdaptation,
+    NoArguments,
+    Supervised,
+    Task,
+    TrainingMethod,
+    create_adaptation,
+    methods_of,
+)
+from microg_da.adaptation.predictor import Predictor
 from microg_da.adaptation.self_training import SelfTraining as Labeller
 from microg_da.config import AugmentConfig, TrainingConfig, load_config
 from microg_da.data import datamodule
 from microg_da.data.batches import collate_clips
 from microg_da.data.datamodule import DomainDatasets, StageData
 from microg_da.errors import InputError
+from microg_da.inference.scoring import score_detector, split_metrics
+from microg_da.inference.sinks import ScoreSink
+from microg_da.models import create_detector
 from microg_da.runs.detectors import method_label
 from microg_da.runs.folder import Run
 from microg_da.training.experiment import Experiment
@@ -99,7 +112,7 @@ def test_target_labels_are_opened_for_bounds_and_oracles_alone(tmp_path, monkeyp
     assert labelled == training
     # Labels of test and validation clips come as a table; that of the test split is read to score, after training.
     assert read - {"test"} == tables
-    assert run.record["oracle"] is (words[0] in ("selection=oracle", "adaptation=joint"))
+    assert run.record.oracle is (words[0] in ("selection=oracle", "adaptation=joint"))
 
 
 def test_a_method_hears_how_common_a_class_is_among_source_training_people(tmp_path, monkeypatch):
@@ -134,16 +147,16 @@ def test_self_training_goes_on_where_augmentation_drops_people(tmp_path, monkeyp
 
 
 @pytest.mark.parametrize(
-    ("first", "second", "message"),
+    ("first", "second", "named"),
     [
         ("cdan", "dann", r"adaptation\.test_time=dann\b"),
         ("tent", "roll_tta", r"adaptation\.test_time=roll_tta\b.*\btent\b"),
         ("source_only", "roll_tta", r"adaptation=roll_tta\b"),
     ],
 )
-def test_two_methods_of_which_one_would_do_nothing_are_refused(tmp_path, first, second, message):
+def test_two_methods_of_which_one_would_do_nothing_are_refused(tmp_path, first, second, named):
     config = load_config("ava2microg", [*TINY, f"adaptation={first}", f"adaptation.test_time={second}"])
-    with pytest.raises(InputError, match=message):
+    with pytest.raises(InputError, match=named):
         fit(config, root=tmp_path)
     assert not list(tmp_path.iterdir())
 
@@ -221,7 +234,7 @@ def test_what_a_data_set_skips_is_listed_in_the_run_folder(tmp_path, monkeypatch
         ["source", "test", "clip_9", "truncated"],
         ["target", "test", "clip_9", "truncated"],
     ]
-    assert "2 clips" in run.record["warnings"][0]
+    assert "2 clips" in run.record.warnings[0]
 
 
 def test_a_data_set_hears_which_epoch_begins():
@@ -242,3 +255,40 @@ def test_a_data_set_hears_which_epoch_begins():
         orders.append(list(sampler))
     assert dataset.epochs == (0, 1, 0)
     assert orders[0] == orders[2]
+
+
+def test_a_plain_lightning_trainer_fits_validates_tests_and_predicts(tmp_path):
+    config = load_config("ava2microg", TINY)
+    datasets = DomainDatasets(config)
+    data = StageData(datasets, batch_size=4)
+    detector = create_detector("r2plus1d_tiny", num_classes=50)
+    task = Task(detector.feature_dim, 50, (0,) * 50)
+    module = DetectorModule(
+        detector,
+        Supervised(NoArguments(), task),
+        TrainingConfig(epochs=1),
+        AugmentConfig(),
+        scores=ScoreSink(split_metrics(datasets, "source", "val"), "source"),
+    )
+    # Lightning's defaults, its sanity check among them, but nothing is written.
+    off = dict.fromkeys(("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary"), False)
+    trainer = pl.Trainer(accelerator="cpu", max_epochs=1, default_root_dir=tmp_path, **off)
+    trainer.fit(module, datamodule=data)
+    fitted = trainer.callback_metrics["val/map"].item()
+    (validated,) = trainer.validate(module, data.test_loader("source", "val"), verbose=False)
+    assert validated["val/map"] == pytest.approx(fitted)
+
+    module.scores = ScoreSink(split_metrics(datasets, "target", "test"), "target")
+    expected = score_detector(Predictor(detector), datasets, "target")
+    for _ in range(2):  # a second test does not count people twice
+        (tested,) = trainer.test(module, data.test_loader("target"), verbose=False)
+        assert tested["test/map"] == pytest.approx(expected.scores().map)
+        pd.testing.assert_frame_equal(module.scores.metrics.detections(), expected.detections())
+
+    predictions = trainer.predict(module, data.test_loader("target"))
+    batches = list(data.test_loader("target"))
+    assert [len(prediction.logits) for prediction in predictions] == [batch.num_boxes for batch in batches]
+    with torch.no_grad():
+        logits = detector.eval()(batches[0].frames, batches[0].boxes, batches[0].clip_index).logits
+    torch.testing.assert_close(predictions[0].logits, logits)
+    assert not list(tmp_path.iterdir())

@@ -12,14 +12,17 @@ import torch
 from gloo_pair import run_pair
 
 from microg_da.adaptation.base import create_adaptation
-from microg_da.config import AugmentConfig, TrainingConfig, load_config
+from microg_da.adaptation.predictor import Predictor
+from microg_da.config import AugmentConfig, TrainerConfig, TrainingConfig, load_config
 from microg_da.data.datamodule import StageData
 from microg_da.evaluation.metric import DetectionMetrics
 from microg_da.inference.feature_sample import FeatureSample
+from microg_da.inference.passes import run_split_pass
+from microg_da.inference.sinks import ScoreSink
+from microg_da.inference.trainer import make_trainer, quiet
 from microg_da.models import create_detector
 from microg_da.taxonomy import get_taxonomy
 from microg_da.training.module import DetectorModule
-from microg_da.training.stage import quiet
 from microg_da.types import DOMAINS, Clip, ClipKey
 from microg_da.validation.observations import Observations
 
@@ -99,7 +102,7 @@ class Datasets:
         return Clips(domain, self.people[domain], None if split == "train" else self.widths, labelled=labelled)
 
 
-def new_module(datasets: Datasets, scored: str, method: str = "source_only") -> DetectorModule:
+def new_module(datasets: Datasets, scored: str, method: str = "source_finetune") -> DetectorModule:
     torch.manual_seed(0)
     detector = create_detector("r2plus1d_tiny", num_classes=len(IDS))
     truth = datasets.get(scored, "test", labelled=False).annotations()
@@ -108,22 +111,17 @@ def new_module(datasets: Datasets, scored: str, method: str = "source_only") -> 
         create_adaptation(method, feature_dim=detector.feature_dim, num_classes=len(IDS)),
         TrainingConfig(epochs=EPOCHS, lr=1e-2),
         AugmentConfig(),
-        metrics=DetectionMetrics(truth),
-        scored=scored,
+        scores=ScoreSink(DetectionMetrics(truth), scored),
         observations=Observations(len(IDS), detector.feature_dim),
     )
 
 
+def hardware(processes: int) -> TrainerConfig:
+    return TrainerConfig(accelerator="cpu", devices=processes, strategy="ddp" if processes > 1 else "auto")
+
+
 def new_trainer(processes: int) -> pl.Trainer:
-    off = ("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary", "use_distributed_sampler")
-    return pl.Trainer(
-        accelerator="cpu",
-        devices=processes,
-        strategy="ddp" if processes > 1 else "auto",
-        max_epochs=EPOCHS,
-        num_sanity_val_steps=0,
-        **dict.fromkeys(off, False),
-    )
+    return make_trainer(hardware(processes), max_epochs=EPOCHS)
 
 
 def logged(trainer: pl.Trainer) -> dict[str, float]:
@@ -139,10 +137,14 @@ def evaluate(case: str, processes: int) -> dict[str, Any]:
     data.trainer = trainer
     found: dict[str, Any] = {}
     for domain in DOMAINS:
-        module = new_module(datasets, domain)
-        module.observations = FeatureSample(module.metrics.ground_truth, module.detector.feature_dim)
-        trainer.test(module, data.test_loader(domain), verbose=False)
-        found[domain] = module.metrics.scores(), module.metrics.detections(), module.observations.compute()
+        detector = new_module(datasets, domain).detector
+        truth = datasets.get(domain, "test", labelled=False).annotations()
+        metrics, sample = DetectionMetrics(truth), FeatureSample(truth, detector.feature_dim)
+        sinks = [ScoreSink(metrics, domain), sample]
+        run_split_pass(Predictor(detector), datasets, domain, "test", sinks, hardware=hardware(processes))
+        found[domain] = metrics.scores(), metrics.detections(), sample.compute()
+        trainer.test(new_module(datasets, domain), data.test_loader(domain), verbose=False)
+        assert logged(trainer)["test/map"] == pytest.approx(found[domain][0].map, nan_ok=True)
     trainer.validate(new_module(datasets, "source"), data.val_dataloader(), verbose=False)
     return found | {"validation": logged(trainer)}
 

@@ -7,7 +7,7 @@ import torch
 from microg_da.adaptation import ADAPTATIONS
 from microg_da.adaptation.base import DomainAdaptation
 from microg_da.config import load_config
-from microg_da.training.experiment import fit
+from microg_da.training.experiment import run_experiment as fit
 from microg_da.validation import VALIDATORS
 
 WORDS = [
@@ -55,19 +55,18 @@ def test_a_validator_chooses_the_epoch_before_the_collapse(tmp_path, collapsing)
         assert (scores[1:] == float("-inf")).all()
     chosen = torch.load(run.detector_file("adapt"), weights_only=True)["state_dict"]
     assert (chosen["head.projection.bias"] == 0).all()
-    row = run.row("adapted")
-    assert row["collapse"]["verdict"] == "sound"
-    assert row["collapse"]["collapsed"] is False
-    assert set(row["validators"]) == set(VALIDATORS)
-    assert row["validators"]["entropy"] == pytest.approx(table["validator/entropy"][0], rel=1e-4)
-    assert run.record["warnings"] == []
+    adapted = run.results.adapted
+    assert adapted.collapse.verdict == "sound"
+    assert set(adapted.validators) == set(VALIDATORS)
+    assert adapted.validators["entropy"] == pytest.approx(table["validator/entropy"][0], rel=1e-4)
+    assert run.record.warnings == ()
 
 
 def test_a_run_that_ends_collapsed_says_so(tmp_path, collapsing):
     run = fit(load_config("ava2microg", [*WORDS, "selection=last"]), root=tmp_path)
-    assert run.row("adapted")["collapse"]["collapsed"] is True
-    assert set(run.row("adapted")["validators"].values()) == {None}
-    assert run.row("source_only")["collapse"] is not None
-    (warning,) = run.record["warnings"]
+    assert run.results.adapted.collapse.collapsed
+    assert set(run.results.adapted.validators.values()) == {float("-inf")}
+    assert run.results.source_only.collapse is not None
+    (warning,) = run.record.warnings
     assert "collapsed" in warning
     assert "no class" in warning

@@ -8,13 +8,13 @@ import pytest
 import torch
 from torch import nn
 
+from microg_da.adaptation import predictor as predictor_module
 from microg_da.config import load_config
 from microg_da.data.datamodule import DomainDatasets
 from microg_da.errors import InputError
-from microg_da.inference import scoring as testing
 from microg_da.inference.scoring import score_detector
 from microg_da.runs.detectors import load_run_detector
-from microg_da.training.experiment import fit
+from microg_da.training.experiment import run_experiment as fit
 
 TINY = [
     "adaptation=source_only", "training.epochs=1", "training.batch_size=4", "data.image_size=48", "synthetic.workers=0",
@@ -51,16 +51,13 @@ def test_checkpointed_stages_train_to_the_same_weights(plain, tmp_path):
 
 def test_folded_detectors_are_tested_alike(plain, monkeypatch):
     run, _ = plain
-    detector = load_run_detector(run.path).detector
-    datasets = DomainDatasets(run.config)
-    expected = score_detector(run, detector, datasets, "target").detections()
-    tested, original = [], testing.fold_batch_norm
-    monkeypatch.setattr(testing, "fold_batch_norm", lambda *args: tested.append(original(*args)) or tested[-1])
-    monkeypatch.setattr(
-        run, "config", replace(run.config, evaluation=replace(run.config.evaluation, fold_batch_norm=True))
-    )
-    folded = score_detector(run, detector, datasets, "target").detections()
+    predictor = load_run_detector(run.path).predictor
+    expected = score_detector(predictor, DomainDatasets(run.config), "target").detections()
+    tested, original = [], predictor_module.fold_batch_norm
+    monkeypatch.setattr(predictor_module, "fold_batch_norm", lambda *args: tested.append(original(*args)) or tested[-1])
+    config = replace(run.config, evaluation=replace(run.config.evaluation, fold_batch_norm=True))
+    folded = score_detector(predictor, DomainDatasets(config), "target").detections()
     assert not any(isinstance(layer, nn.BatchNorm3d) for layer in tested[0].modules())
-    assert any(isinstance(layer, nn.BatchNorm3d) for layer in detector.modules())
+    assert any(isinstance(layer, nn.BatchNorm3d) for layer in predictor.detector.modules())
     assert (folded["score"] - expected["score"]).abs().max() < 1e-4
     assert folded.drop(columns="score").equals(expected.drop(columns="score"))

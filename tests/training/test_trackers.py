@@ -4,45 +4,38 @@ import json
 import os
 import struct
 import subprocess
+from dataclasses import asdict, replace
 
 import cv2
 import numpy as np
 import pandas as pd
 import pytest
+from score_cases import some_scores
 
 from microg_da import __version__
 from microg_da.config import load_config
-from microg_da.files import write_json
+from microg_da.evaluation.finding import Finding
 from microg_da.runs.code_state import code_state
+from microg_da.runs.examples import ExampleKeyframe, ExamplePerson, write_example_list
 from microg_da.runs.folder import Run
-from microg_da.taxonomy import get_taxonomy
-from microg_da.training.trackers import final_scores, finish_logging, loggers, per_class_table, results_table
+from microg_da.runs.results import VariantResult
+from microg_da.training.trackers import final_scores, finish_logging, loggers
 
 EPOCH = {"train/loss": 0.5, "val/map": 0.25}
 
 
-def scores(value):
-    taxonomy = get_taxonomy("microg50")
-    per_class = [
-        {"action_id": action, "name": name, "group": group, "ap": value if action == 3 else None, "support": 1}
-        for action, name, group in zip(taxonomy.ids, taxonomy.names, taxonomy.groups, strict=True)
-    ]
-    return {"map": value, "f1_macro": 0.1, "recall_macro": 0.2, "auroc_macro": None, "per_class": per_class}
-
-
 @pytest.fixture
 def make_run(tmp_path):
-    """A run that has everything but its last step: rows, an example, and the words of its configuration."""
+    """A run that has everything but its last step: results, an example, and the words of its configuration."""
 
     def make(*words):
         run = Run.plan(load_config("ava2microg", words), tmp_path / "runs", "run")
         run.create()
-        for row, value in (("source_only", 0.25), ("adapted", 0.375), ("target_supervised", 0.5)):
-            both = {"source": scores(0.75), "target": scores(value)}
-            run.add_row({"name": row, "method": row, "seconds": 1.0, **both, "validators": {"entropy": -value}})
-        person = {"box": [0.25, 0.5, 0.5, 1.0], "true": [3], "source_only": {"5": 0.7, "3": 0.2}, "adapted": {"3": 0.9}}
-        where = {"domain": "target", "video_id": "clip_1", "frame_stamp": 46, "image": "target_00.png"}
-        write_json(run.path / "examples" / "examples.json", [{**where, "people": [person]}])
+        for variant, value in (("source_only", 0.25), ("adapted", 0.375), ("target_supervised", 0.5)):
+            scores = {"source": some_scores(0.75), "target": some_scores(value)}
+            run.add_result(VariantResult(variant, variant, 1.0, **scores, validators={"entropy": -value}))
+        person = ExamplePerson((0.25, 0.5, 0.5, 1.0), (3,), {"source_only": {5: 0.7, 3: 0.2}, "adapted": {3: 0.9}})
+        write_example_list([ExampleKeyframe("target", "clip_1", 46, "target_00.png", (), (person,))], run.examples_file)
         cv2.imwrite(str(run.path / "examples" / "target_00.png"), np.full((20, 40, 3), (255, 0, 0), np.uint8))
         return run
 
@@ -62,17 +55,20 @@ def test_scores_and_tables_are_those_of_the_results(make_run):
     assert named["adapted/target_map"] == 0.375
     # Until the run is concluded, and where the gap is not measurable, there is none.
     assert "gap_recovered" not in named
-    results = run.results | {"gap_recovered": 0.5}
-    write_json(run.path / "results.json", results)
+    finding = Finding(None, None, 0.5, None, 400, False, 12, 0, False)
+    run.save_results(replace(run.results, finding=finding))
     assert final_scores(run)["gap_recovered"] == 0.5
     # The bound is not what the run ends with, and a score that does not exist has no name.
     assert named["validator/entropy"] == -0.375
     assert not any("auroc" in name for name in named)
-    assert list(results_table(run)["map"]) == [0.75, 0.25, 0.75, 0.375, 0.75, 0.5]
+    assert list(run.results.as_table()["map"]) == [0.75, 0.25, 0.75, 0.375, 0.75, 0.5]
     finish_logging(run)
     table = pd.read_csv(run.path / "per_class.csv")
-    assert len(table) == len(per_class_table(run)) == 3 * 2 * 50
-    assert table[table.row == "adapted"].groupby("domain")["ap"].mean().to_dict() == {"source": 0.75, "target": 0.375}
+    assert len(table) == len(run.results.per_class_table()) == 3 * 2 * 50
+    assert table[table.variant == "adapted"].groupby("domain")["ap"].mean().to_dict() == {
+        "source": 0.75,
+        "target": 0.375,
+    }
 
 
 def test_tensorboard_has_the_names_the_tables_and_the_pictures(make_run):
@@ -98,7 +94,7 @@ def test_tensorboard_has_the_names_the_tables_and_the_pictures(make_run):
 
     assert "| adapted | adapted | target | 0.375 |" in text("results")
     assert text("per_class").count("\n") == 3 * 2 * 50 + 1
-    assert code_state()["sources"] in text("run")
+    assert code_state().sources in text("run")
     assert "person 1, adapted: crouch/kneel 0.90" in text("examples/target_00")
 
 
@@ -157,7 +153,7 @@ def test_wandb_without_an_account_has_all_of_it_on_disk(make_run, no_account):
     assert set(about.tags) == {"oracle", "embedded data"}
     assert config["seed"] == 7
     assert config["run"]["oracle"] is True
-    assert config["run"]["code"] == code_state()
+    assert config["run"]["code"] == asdict(code_state())
     logged = {name: value for line in history for name, value in line.items()}
     assert {name: logged[name] for name in ("source-val/map", "adapt-val/map")} == {
         "source-val/map": 0.25, "adapt-val/map": 0.25,
@@ -166,7 +162,7 @@ def test_wandb_without_an_account_has_all_of_it_on_disk(make_run, no_account):
     assert {name: summary[name] for name in expected} == expected
     files = next(run.path.glob("wandb/offline-run-*/files"))
     table = json.loads((files / logged["per_class/path"]).read_text())
-    assert table["columns"] == list(per_class_table(run).columns)
+    assert table["columns"] == list(run.results.per_class_table().columns)
     assert len(table["data"]) == 3 * 2 * 50
     assert len(json.loads((files / logged["results/path"]).read_text())["data"]) == 6
     assert "person 1, source_only: fall down 0.70, crouch/kneel 0.20" in logged["examples/captions"][0]
@@ -203,18 +199,18 @@ def test_the_state_of_the_code_follows_its_sources_and_its_own_repository(tmp_pa
     git("init")
     first = code_state(package)
     # In a repository, and not of it: that commit would say nothing.
-    assert (first["version"], first["commit"], first["modified"]) == (__version__, None, None)
+    assert (first.version, first.commit, first.modified) == (__version__, None, None)
     git("add", ".")
     git("commit", "-m", "first")
     committed = code_state(package)
-    assert committed == first | {"commit": committed["commit"], "modified": False}
-    assert len(committed["commit"]) == 40
+    assert committed == replace(first, commit=committed.commit, modified=False)
+    assert len(committed.commit) == 40
     (package / "__init__.py").write_text("a = 2\n")
     changed = code_state(package)
-    assert changed["modified"] is True
-    assert changed["commit"] == committed["commit"]
-    assert changed["sources"] != committed["sources"]
+    assert changed.modified is True
+    assert changed.commit == committed.commit
+    assert changed.sources != committed.sources
     (package / "__init__.py").write_text("a = 1\n")
     assert code_state(package) == committed
     (package / "more.py").write_text("")
-    assert code_state(package)["modified"] is True
+    assert code_state(package).modified is True

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from microg_da.config import AugmentConfig
 from microg_da.data.batches import collate_clips
-from microg_da.transforms.affine import _resample_by_opencv, _resample_by_torch, move_boxes, plane_map, resample
+from microg_da.transforms.affine import _resample_by_opencv, _resample_by_torch, linear_map, move_boxes, resample
 from microg_da.transforms.augmentation import augment_batch, colour_map
 from microg_da.types import Clip, ClipKey
 
@@ -31,12 +31,12 @@ def batch_of(boxes_per_clip, size=SIZE):
 
 def turn(batch, degrees=0.0, zoom=1.0, flip=False, by=resample):
     count = len(batch)
-    plane = plane_map(
+    matrix = linear_map(
         torch.full((count,), zoom), torch.full((count,), flip), torch.full((count,), math.radians(degrees))
     )
     same = colour_map(torch.ones(count), torch.ones(count), torch.ones(count))
-    boxes = move_boxes(batch.boxes, batch.clip_index, plane, batch.frames.shape[-2:])
-    return by(batch.frames, plane, same).float(), boxes
+    boxes = move_boxes(batch.boxes, batch.clip_index, matrix, batch.frames.shape[-2:])
+    return by(batch.frames, matrix, same).float(), boxes
 
 
 BOTH = pytest.mark.parametrize("by", [_resample_by_opencv, _resample_by_torch])
@@ -80,9 +80,9 @@ def smooth(batch):
 @settings(max_examples=25, deadline=None)
 def test_both_ways_of_resampling_agree(degrees, zoom, flip, contrast, saturation):
     batch = smooth(batch_of([[]]))
-    plane = plane_map(torch.tensor([zoom]), torch.tensor([flip]), torch.tensor([math.radians(degrees)]))
+    matrix = linear_map(torch.tensor([zoom]), torch.tensor([flip]), torch.tensor([math.radians(degrees)]))
     colour = colour_map(torch.tensor([1.1]), torch.tensor([contrast]), torch.tensor([saturation]))
-    one, two = (by(batch.frames, plane, colour).float() for by in (_resample_by_opencv, _resample_by_torch))
+    one, two = (by(batch.frames, matrix, colour).float() for by in (_resample_by_opencv, _resample_by_torch))
     assert (one - two).abs().max() <= 3
 
 

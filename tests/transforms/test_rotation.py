@@ -36,7 +36,7 @@ angles = st.floats(-400, 400)
 
 def smooth(size=48):
     """A clip without fine grain, in which rounding of coordinates matters little."""
-    batch = batch_of([[]], size, size)
+    batch = batch_of([[]], size, size).without_labels()
     rows, columns = torch.meshgrid(torch.linspace(0, 3, size), torch.linspace(0, 5, size), indexing="ij")
     planes = [100 + 90 * (rows + k).sin() * (columns * (1 + k / 3)).cos() for k in range(6)]
     batch.frames = torch.stack(planes).view(1, 3, 2, size, size).to(torch.uint8)
@@ -159,8 +159,8 @@ def test_a_rectangle_is_the_tightest_around_its_turned_corners(degrees):
 def test_opencv_and_torch_agree(fill):
     frames = smooth().frames
     for degrees in (10.0, 45, 200):
-        plane = roll_map(torch.tensor([degrees]))
-        one, two = (by(frames, plane, None, fill).int() for by in (_resample_by_opencv, _resample_by_torch))
+        matrix = roll_map(torch.tensor([degrees]))
+        one, two = (by(frames, matrix, None, fill).int() for by in (_resample_by_opencv, _resample_by_torch))
         assert (one - two).abs().max() <= 3
 
 

@@ -10,7 +10,7 @@ from scipy.stats import bernoulli, entropy
 from sklearn.metrics import mutual_info_score
 from sklearn.metrics.pairwise import cosine_similarity, rbf_kernel
 
-from microg_da.validation import VALIDATORS, judge, score_all
+from microg_da.validation import VALIDATORS, score_all, validate
 from microg_da.validation.observations import Observed
 from microg_da.validation.structure import evenly
 
@@ -180,10 +180,10 @@ def test_collapse_raises_entropy_and_no_validator_chooses_it(kind, logits):
     assert score_all(gone)["entropy"] > score_all(healthy)["entropy"]
     assert score_all(gone)["entropy"] == pytest.approx(0, abs=1e-6)
     assert score_all(gone)["information_maximisation"] < score_all(healthy)["information_maximisation"]
-    scores, report = judge(gone)
+    scores, report = validate(gone)
     assert report.collapsed
     assert set(scores) == set(VALIDATORS)
     assert all(value == -math.inf for value in scores.values())
-    scores, report = judge(healthy)
+    scores, report = validate(healthy)
     assert not report.collapsed
     assert scores == score_all(healthy)

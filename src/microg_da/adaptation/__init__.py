@@ -28,6 +28,10 @@ ADAPTATIONS = Registry(
             "microg_da.adaptation.roll_tta:RollTTA",
             "at test time: every clip is seen under several rolls, and predictions are averaged by confidence",
         ),
+        "gravity_frame": Entry(
+            "microg_da.adaptation.gravity_frame:GravityFrame",
+            "at test time: each person's up is estimated, and clips are turned upright (Kaba et al. 2023)",
+        ),
         "tent": Entry(
             "microg_da.adaptation.tent:Tent",
             "at test time: batch norm on the batch's statistics, made surer by entropy (Wang et al. 2021)",
@@ -71,6 +75,10 @@ ADAPTATIONS = Registry(
         "self_training": Entry(
             "microg_da.adaptation.self_training:SelfTraining",
             "soft labels averaged over camera rolls, made anew in rounds (Lee 2013)",
+        ),
+        "gravity_self_training": Entry(
+            "microg_da.adaptation.gravity_self_training:GravitySelfTraining",
+            "self-training on target clips that are turned upright, angles and labels made in rounds",
         ),
         "shot": Entry(
             "microg_da.adaptation.shot:SHOT",

@@ -12,7 +12,8 @@ Parameters, buffers and extra state of a method are saved with checkpoints and w
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from typing import ClassVar
 
@@ -74,6 +75,15 @@ class Method(nn.Module):
         super().__init__()
         self.arguments = arguments
         self.task = task
+
+    @contextmanager
+    def rehearsing(self) -> Iterator[float | None]:
+        """Surrounds a look at a few training clips that a dry run measures.
+
+        Yields:
+            What to multiply the seconds of the look by; None if they grow with the number of clips.
+        """
+        yield None
 
     def check_detector(self, detector: ActionDetector) -> None:
         """Refuse a detector that the method cannot act on. Called before a run, with a detector that may be changed.
@@ -168,6 +178,17 @@ class TrainingMethod(Method):
             target: all target training clips, as in :meth:`before_training`; lazy.
             epoch: counted from 0.
         """
+
+    def turns(self, target: ClipBatch) -> Tensor | None:
+        """Degrees ``(B,)`` by which the clips of a training batch are turned clockwise before augmentation.
+
+        Args:
+            target: target clips as they were filmed, without labels.
+
+        Returns:
+            None to leave all clips as they are.
+        """
+        return None
 
     def after_step(self, detector: ActionDetector) -> None:
         """Called after each step of the optimiser, e.g. to update a teacher."""

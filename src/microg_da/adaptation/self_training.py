@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, TypedDict
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from microg_da.adaptation.base import Losses, Task, forward_both
 from microg_da.adaptation.losses import multilabel_bce
+from microg_da.adaptation.round import Round, RoundState
 from microg_da.adaptation.teacher import TeacherMethod
-from microg_da.errors import InputError
 from microg_da.models.detector import ActionDetector
-from microg_da.types import ClipBatch, ClipKey, LabelledClipBatch, PersonKey
+from microg_da.types import ClipBatch, LabelledClipBatch, PersonKey
 
 
 @dataclass
@@ -36,13 +36,6 @@ class SelfTrainingArguments:
     temperature: float = 1.0
 
 
-class LabelsOfRound(TypedDict):
-    """The labels of a round, for checkpoints: ``(video_id, frame_stamp, place)`` of each person, and ``(K, C)``."""
-
-    people: list[tuple[str, int, int]]
-    labels: Tensor
-
-
 class SelfTraining(TeacherMethod):
     """In rounds a teacher labels the target clips under several rolls, and the detector learns these soft labels.
 
@@ -60,8 +53,7 @@ class SelfTraining(TeacherMethod):
 
     def __init__(self, arguments: SelfTrainingArguments, task: Task) -> None:
         super().__init__(arguments, task)
-        self._labels = torch.zeros(0, task.num_classes)
-        self._rows: dict[PersonKey, int] = {}
+        self._round = Round([], labels=torch.zeros(0, task.num_classes))
 
     @torch.no_grad()
     def before_epoch(self, detector: ActionDetector, target: Iterable[ClipBatch], epoch: int) -> None:
@@ -74,43 +66,25 @@ class SelfTraining(TeacherMethod):
             logits.append(self.current_teacher(batch, self.arguments.rolls, self.arguments.temperature))
             people += batch.people
         everybody = torch.cat(logits) if logits else torch.zeros(0, self.task.num_classes)
-        # A clip that stands in for one that cannot be read comes twice; each person counts once.
-        rows = {person: row for row, person in enumerate(people)}
-        everybody = everybody[list(rows.values())]
-        rates = self.task.class_rates
-        self._labels = everybody.sigmoid() if rates is None else match_rates(everybody, rates)
-        self._rows = {person: row for row, person in enumerate(rows)}
+        self._round = Round(people, labels=everybody)
+        self._round.put("labels", at_source_rates(self._round.all("labels"), self.task.class_rates))
 
     def after_training(self, detector: ActionDetector) -> None:
         """Hand the teacher over, and forget the labels."""
         super().after_training(detector)
-        self.set_extra_state({"people": [], "labels": torch.zeros(0, self.task.num_classes)})
+        self._round = Round([], labels=torch.zeros(0, self.task.num_classes))
 
-    def get_extra_state(self) -> LabelsOfRound:
+    def get_extra_state(self) -> RoundState:
         """The labels of the round, so that a stage resumed in the middle of one continues with them."""
-        return {"people": [(*person.keyframe, person.place) for person in self._rows], "labels": self._labels}
+        return self._round.state()
 
-    def set_extra_state(self, state: LabelsOfRound) -> None:
+    def set_extra_state(self, state: RoundState) -> None:
         """Take up the labels of the round."""
-        people = [PersonKey(ClipKey(video_id, stamp), place) for video_id, stamp, place in state["people"]]
-        self._rows = {person: row for row, person in enumerate(people)}
-        self._labels = state["labels"]
+        self._round = Round.from_state(state)
 
     def labels_of(self, people: Sequence[PersonKey]) -> Tensor:
-        """``(K, C)`` the labels of this round, each person's own.
-
-        Raises:
-            InputError: for a person whom the teacher has not seen in this round.
-        """
-        try:
-            rows = [self._rows[person] for person in people]
-        except KeyError as missing:
-            (video_id, stamp), place = missing.args[0]
-            raise InputError(
-                f"{video_id}, keyframe {stamp}: person {place + 1} has no label of this round. The clip could not be "
-                f"read when the target clips were labelled, or it has changed since. Check its file and resume the run."
-            ) from None
-        return self._labels[rows]
+        """``(K, C)`` the labels of this round, each person's own; errors as :meth:`Round.of`."""
+        return self._round.of("labels", people)
 
     def training_losses(
         self, detector: ActionDetector, source: LabelledClipBatch, target: ClipBatch, progress: float
@@ -122,6 +96,11 @@ class SelfTraining(TeacherMethod):
             "supervised": multilabel_bce(of_source.logits, source.labels),
             "pseudo_label": self.arguments.weight * multilabel_bce(of_target.logits, labels),
         }
+
+
+def at_source_rates(logits: Tensor, rates: Sequence[float] | None) -> Tensor:
+    """Soft labels ``(K, C)`` at the source's class rates, or plain probabilities where these are not known."""
+    return logits.sigmoid() if rates is None else match_rates(logits, rates)
 
 
 def match_rates(logits: Tensor, rates: Tensor | Sequence[float]) -> Tensor:

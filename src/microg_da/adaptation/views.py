@@ -18,6 +18,24 @@ def first_clips(batch: ClipBatch, count: int) -> ClipBatch:
     return replace(part, frames=batch.frames[:count], keys=batch.keys[:count])
 
 
+def take_clips(batch: ClipBatch, chosen: Tensor) -> tuple[ClipBatch, Tensor]:
+    """Some clips of a batch without labels, in order.
+
+    Args:
+        batch: the clips.
+        chosen: ``(B,)`` bool, on the device of the batch.
+
+    Returns:
+        The clips and ``(K,)`` bool, which people are in them.
+    """
+    people = chosen[batch.clip_index]
+    part = batch.without_labels().take_people(people)
+    keys = tuple(key for key, taken in zip(batch.keys, chosen.tolist(), strict=True) if taken)
+    place = chosen.cumsum(0) - 1
+    part = replace(part, frames=batch.frames[chosen], clip_index=place[part.clip_index], keys=keys)
+    return part, people
+
+
 def in_view(before: Tensor, after: Tensor, least: float = 0.5) -> Tensor:
     """Who is still in the picture after a roll: ``(K,)``, 1 for yes.
 

@@ -75,7 +75,12 @@ def save_config(config: Config, path: str | Path) -> Path:
 
 _OWNED: dict[str, dict[str, Any]] = {
     "model.name": {"model.options": {}},
-    "adaptation.name": {"adaptation.args": {}, "adaptation.test_time": None, "adaptation.test_time_args": {}},
+    "adaptation.name": {
+        "adaptation.args": {},
+        "adaptation.rotation": None,
+        "adaptation.test_time": None,
+        "adaptation.test_time_args": {},
+    },
     "adaptation.test_time": {"adaptation.test_time_args": {}},
 }
 """Names, and what an earlier layer may have set for what it named there, as it is without: another name empties it."""

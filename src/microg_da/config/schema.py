@@ -144,7 +144,7 @@ class AdaptationConfig:
 
     ``cycles`` is that of the stage's schedule, e.g. one for each round of self-training.
     ``test_time`` names a second method that acts at test time on what the first has trained, e.g. ``roll_tta``.
-    Whoever names another method has neither the arguments nor the test-time method of the one before.
+    Another name empties the arguments, the rotation and the test-time method of an earlier layer.
     ``rotation`` is the largest roll in degrees in the adaptation stage, in place of ``augment.rotation``: the source
     model can stay upright while the adapted one sees every angle. It needs a method that trains.
     """

@@ -230,6 +230,10 @@ class ClipDataset(Dataset[Clip]):
         rows += [(*self.keys[place], self._problem(place)) for place in torch.nonzero(self._unreadable)[:, 0].tolist()]
         return pd.DataFrame(rows, columns=[*KEYFRAME, "reason"])
 
+    def ups(self) -> None:
+        """Annotation tables do not hold the up of people."""
+        return
+
     def _candidates(self, index: int) -> Iterator[int]:
         """The index itself, then those after it whose frames have the same size, but none known to be unreadable."""
         if not -len(self) <= index < len(self):

@@ -58,7 +58,7 @@ def prepare(
     interrupted goes on where it stopped, and a tree that has tables is complete.
 
     Args:
-        files: MicroG-4M as released, from :func:`microg_da.data.sources.read_tree`.
+        files: MicroG-4M as released, from :func:`microg_da.data.sources.read_dataset_files`.
         options: how to divide it, and whether to skip clips that cannot be read.
         out: the folder of the training tree.
         jobs: how many videos are decoded at once; None for the number of cores.

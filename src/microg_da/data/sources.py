@@ -93,8 +93,6 @@ def read_dataset_files(
 
     Args:
         source: e.g. ``microg4m:ROOT``.
-        check_length: called with the number of frames of the shortest clip, or None if it is not known, before clips
-            are drawn; it may refuse the data.
         options: as after ``?``, which prevails.
         check_boxes: False to let impossible boxes through, for an audit to count.
 

@@ -48,7 +48,7 @@ class Division:
         if len(twice):
             both = ", ".join(splits[ids == twice.iloc[0]])
             raise InputError(
-                f"split {self.scheme!r}: {twice.nunique()} clips are in more than one part, e.g. {twice.iloc[0]} in "
+                f"scheme {self.scheme!r}: {twice.nunique()} clips are in more than one split, e.g. {twice.iloc[0]} in "
                 f"{both}. A clip may train or test, not both: remove it from one list."
             )
 

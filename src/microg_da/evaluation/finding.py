@@ -153,7 +153,7 @@ def _difference(maps: Mapping[Variant, float], variant: Variant, interval: Inter
 
 
 def _gap_recovered(maps: Mapping[Variant, float]) -> float:
-    return float(gap_recovered(*(np.array(maps[variant]) for variant in VARIANTS)))
+    return float(gap_recovered(*(np.asarray(maps[variant]) for variant in VARIANTS)))
 
 
 def _absence(maps: Mapping[Variant, float], gap: Difference | None) -> Absence | None:

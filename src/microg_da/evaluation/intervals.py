@@ -139,8 +139,8 @@ def gap_recovered(source_only: np.ndarray, adapted: np.ndarray, target_supervise
         of the same shape; NaN where the gap is not above 0.
     """
     gap = np.asarray(target_supervised - source_only)
-    share: np.ndarray = np.divide(adapted - source_only, gap, out=np.full(gap.shape, np.nan), where=gap > 0)
-    return share
+    recovered: np.ndarray = np.divide(adapted - source_only, gap, out=np.full(gap.shape, np.nan), where=gap > 0)
+    return recovered
 
 
 def _difference(maps: Mapping[Variant, np.ndarray], variant: Variant) -> Interval | None:

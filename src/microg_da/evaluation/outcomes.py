@@ -213,8 +213,8 @@ def truth_of_boxes(boxes: pd.DataFrame, ground_truth: pd.DataFrame, taxonomy: Ta
     people = _people(ground_truth, keyframe[: len(ground_truth)], column, len(taxonomy))
     pairs = overlaps(boxes[BOX].to_numpy(np.float64), keyframe[len(ground_truth) :], people.boxes, people.keyframe)
     nobody = np.zeros((1, len(taxonomy)), dtype=bool)
-    truth: np.ndarray = np.concatenate([people.labels, nobody])[assign(*pairs, len(boxes))]
-    return truth
+    labels: np.ndarray = np.concatenate([people.labels, nobody])[assign(*pairs, len(boxes))]
+    return labels
 
 
 class _People(NamedTuple):

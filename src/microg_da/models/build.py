@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any
 
 from microg_da.errors import unknown_name
 from microg_da.models.adapters import add_adapters, freeze_stages
@@ -25,7 +24,7 @@ def build_detector(
     adapters: str | None = None,
     adapter_rank: int = 8,
     roll_pooling: str | None = None,
-    **options: Any,
+    **options: object,
 ) -> ActionDetector:
     """The detector with random weights, in training mode; arguments as :func:`~microg_da.models.create_detector`.
 

@@ -100,11 +100,10 @@ def _line(action: int, support: int, found: Mapping[Variant, Confusion], taxonom
     right = {variant: matrix.shares.loc[action].to_dict()[action] for variant, matrix in found.items()}
     taken_for = {}
     for variant, matrix in found.items():
-        wrong = matrix.shares.T[action].drop(action).dropna()
-        wrong = wrong[wrong > 0].sort_values(ascending=False, kind="stable").head(MOST_MISTAKES)
-        taken_for[variant] = [
-            (taxonomy.label(other), float(share)) for other, share in zip(wrong.index.tolist(), wrong, strict=True)
-        ]
+        shares = zip(map(int, matrix.shares.columns), matrix.shares.T[action].tolist(), strict=True)
+        wrong = [(other, share) for other, share in shares if other != action and share > 0]
+        wrong.sort(key=lambda pair: pair[1], reverse=True)
+        taken_for[variant] = [(taxonomy.label(other), share) for other, share in wrong[:MOST_MISTAKES]]
     change = right["adapted"] - right["source_only"] if len(right) == 2 else float("nan")
     return {
         "name": taxonomy.label(action),

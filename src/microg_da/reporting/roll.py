@@ -93,10 +93,11 @@ def roll_table(response: RollResponse, title: str, most: int = 5) -> Table:
     bound = classes.sort_values("gravity_bias", ascending=False, kind="stable").head(most)
     for part in (summary[summary["kind"] != "class"], bound):
         table.add_section()
-        for row in part.to_dict("records"):
-            angle = "–" if np.isnan(row["worst_angle"]) else f"{row['worst_angle']:g}°"
-            figures = [percent(value) for value in (row["upright"], row["mean"], row["worst"])]
-            table.add_row(GROUP_TITLES.get(row["name"], row["name"]), *figures, angle, percent(row["gravity_bias"]))
+        for name, *values in part[["name", "upright", "mean", "worst", "worst_angle", "gravity_bias"]].to_numpy():
+            upright, mean, worst, at, bias = map(float, values)
+            angle = "–" if np.isnan(at) else f"{at:g}°"
+            figures = [percent(value) for value in (upright, mean, worst)]
+            table.add_row(GROUP_TITLES.get(str(name), str(name)), *figures, angle, percent(bias))
     return table
 
 

@@ -21,6 +21,7 @@ from microg_da.reporting.figures import LineChart, line_chart
 from microg_da.reporting.finding_text import ABSENT, change_text, few_boxes_text, gap_text, same_data_text
 from microg_da.reporting.gallery import OUTCOMES, THRESHOLD, gallery
 from microg_da.reporting.roll import roll_responses
+from microg_da.reporting.ups import read_arrows
 from microg_da.reporting.validators import validators_content
 from microg_da.runs.record import ModelFacts
 from microg_da.runs.results import VariantResult
@@ -156,6 +157,7 @@ def examples(run: RunAnalysis) -> Content | None:
     return {
         "variants": variants,
         "examples": shown,
+        "arrows": read_arrows(run.run.examples_file.parent, shown),
         "threshold": THRESHOLD,
         "actions": sorted({label.action: label.name for label in labels}.items(), key=lambda item: item[1]),
         "outcomes": [outcome for outcome in OUTCOMES if outcome in seen],

@@ -54,17 +54,17 @@ class TemporalWindows:
         """All classes, then the groups that have ground truth."""
         return [group for group in _TITLES if group in set(self.table["group"])]
 
-    def grid(self, variant: str, group: str = ALL) -> pd.DataFrame:
+    def grid(self, variant: Variant, group: str = ALL) -> pd.DataFrame:
         """A table of mAP with T down and τ across; NaN where a window was not run."""
         chosen = self.table[(self.table["variant"] == variant) & (self.table["group"] == group)]
         return chosen.pivot(index="num_frames", columns="sampling_rate", values="map")
 
-    def curve(self, variant: str, group: str) -> pd.Series:
+    def curve(self, variant: Variant, group: str) -> pd.Series:
         """What mAP does over the span; windows of the same span are averaged."""
         chosen = self.table[(self.table["variant"] == variant) & (self.table["group"] == group)]
         return chosen.groupby("span")["map"].mean().rename_axis(f"T·τ, {self.unit}")
 
-    def chart(self, variant: str) -> LineChart | None:
+    def chart(self, variant: Variant) -> LineChart | None:
         """The curve of every group over the span."""
         curves = {_TITLES[group]: self.curve(variant, group) for group in self.groups}
         return line_chart("mAP × 100", curves, scale=100)
@@ -163,7 +163,7 @@ def _read_trials(file: Path) -> list[_Trial]:
     return [_Trial(trial.text("state"), trial.fields("values").values, trial.text("reason")) for trial in trials]
 
 
-def windows_table(found: TemporalWindows, variant: str) -> Table:
+def windows_table(found: TemporalWindows, variant: Variant) -> Table:
     """T down, τ across, target mAP × 100 of all classes."""
     grid = found.grid(variant)
     table = Table(box=box.SIMPLE_HEAD)

@@ -9,7 +9,7 @@ from pathlib import Path
 from microg_da.errors import InputError
 from microg_da.files import write_json
 from microg_da.runs.fields import Fields, read_json
-from microg_da.types import VARIANTS, Variant
+from microg_da.types import DOMAINS, VARIANTS, Domain, Variant
 
 _REMEDY = "Restore the file, or remove it and `fit --resume` the run."
 
@@ -42,7 +42,7 @@ class ExampleKeyframe:
         people: those with annotations.
     """
 
-    domain: str
+    domain: Domain
     video_id: str
     frame_stamp: int
     image: str
@@ -82,13 +82,21 @@ def read_example_list(path: Path) -> tuple[ExampleKeyframe, ...]:
 
 def _example(fields: Fields) -> ExampleKeyframe:
     return ExampleKeyframe(
-        domain=fields.text("domain"),
+        domain=_domain(fields),
         video_id=fields.text("video_id"),
         frame_stamp=fields.integer("frame_stamp"),
         image=fields.text("image"),
         frames=fields.optional(fields.texts, "frames") or (),
         people=tuple(map(_person, fields.objects("people"))),
     )
+
+
+def _domain(fields: Fields) -> Domain:
+    text = fields.text("domain")
+    for domain in DOMAINS:
+        if domain == text:
+            return domain
+    raise fields.error(f"'domain' is {text!r}; expected {' or '.join(DOMAINS)}")
 
 
 def _person(fields: Fields) -> ExamplePerson:

@@ -20,14 +20,14 @@ class ModelFacts:
     Attributes:
         name: as in ``model.name``.
         parameters: how many it has.
-        trainable_parameters: how many of them training changes.
+        trainable_parameters: how many of them training changes; None in runs of older versions.
         num_frames: T of the window.
         sampling_rate: τ of the window.
     """
 
     name: str
     parameters: int
-    trainable_parameters: int
+    trainable_parameters: int | None
     num_frames: int
     sampling_rate: int
 
@@ -122,8 +122,13 @@ def read_record(path: Path) -> RunRecord:
 
 
 def _model(fields: Fields) -> ModelFacts:
-    counts = ("parameters", "trainable_parameters", "num_frames", "sampling_rate")
-    return ModelFacts(fields.text("name"), *(fields.integer(name) for name in counts))
+    return ModelFacts(
+        name=fields.text("name"),
+        parameters=fields.integer("parameters"),
+        trainable_parameters=fields.optional(fields.integer, "trainable_parameters"),
+        num_frames=fields.integer("num_frames"),
+        sampling_rate=fields.integer("sampling_rate"),
+    )
 
 
 def _data(fields: Fields) -> dict[str, str]:

@@ -13,6 +13,7 @@ import pandas as pd
 from microg_da.errors import InputError
 from microg_da.evaluation.finding import Absence, Difference, Finding, Verdict
 from microg_da.evaluation.protocols import Scores
+from microg_da.evaluation.up_errors import AngleErrors, UpErrors
 from microg_da.files import write_json
 from microg_da.runs.fields import FORMAT, Fields, read_json
 from microg_da.types import DOMAINS, VARIANTS, Domain, Variant
@@ -34,6 +35,7 @@ class VariantResult:
         target: scores on the target test split.
         validators: what each label-free validator says; −inf for a collapsed detector, NaN where it says nothing.
         collapse: what the collapse guard says, with action ids of flagged classes; None where it was not asked.
+        up: errors of the estimated up of people by set of clips; empty for a method that does not estimate it.
     """
 
     variant: Variant
@@ -43,6 +45,7 @@ class VariantResult:
     target: Scores
     validators: Mapping[str, float] = field(default_factory=dict)
     collapse: CollapseReport | None = None
+    up: Mapping[str, UpErrors] = field(default_factory=dict)
 
     def scores(self, domain: Domain) -> Scores | None:
         """The scores on a domain's test split."""
@@ -154,6 +157,7 @@ def _plain(result: VariantResult) -> dict[str, object]:
         "target": result.target.as_dict(),
         "validators": dict(result.validators),
         "collapse": asdict(collapse) | {"collapsed": collapse.collapsed} if collapse else None,
+        "up": {name: asdict(errors) for name, errors in result.up.items()},
     }
 
 
@@ -169,7 +173,16 @@ def read_results(path: Path) -> RunResults:
     value = read_json(path)
     if value is None:
         raise InputError(f"{path} not found. Give the folder of a run, runs/<experiment>/<name>.")
-    fields = Fields(value, str(path), _REMEDY)
+    return parse_results(value, str(path))
+
+
+def parse_results(value: object, where: str) -> RunResults:
+    """What a JSON value of either format holds; ``where`` names its file in errors.
+
+    Raises:
+        InputError: if it is damaged, or written by a newer version.
+    """
+    fields = Fields(value, where, _REMEDY)
     found = _variants_of_format_1(fields) if fields.format() == 1 else _variants(fields.fields("variants"))
     results = {variant: _variant(variant, one) for variant, one in found.items()}
     finding = _finding(fields.fields("finding")) if fields.has("finding") else None
@@ -203,7 +216,25 @@ def _variant(variant: Variant, fields: Fields) -> VariantResult:
         target=_scores(fields.fields("target")),
         validators=said,
         collapse=collapse,
+        up=_up_errors(fields.fields("up")) if fields.has("up") else {},
     )
+
+
+def _up_errors(fields: Fields) -> dict[str, UpErrors]:
+    return {
+        name: UpErrors(
+            people=int(one.number("people")),
+            passes=one.number("passes"),
+            estimator=_angle_errors(one.fields("estimator")),
+            decided=_angle_errors(one.fields("decided")),
+        )
+        for name in fields.values
+        for one in (fields.fields(name),)
+    }
+
+
+def _angle_errors(fields: Fields) -> AngleErrors:
+    return AngleErrors(fields.number("median_error"), fields.number("flips"))
 
 
 def _scores(fields: Fields) -> Scores:

@@ -46,7 +46,7 @@ def _plots(results: SweepResults) -> list[tuple[str, str | None, str]]:
     study, metric = readable_study(results), results.sweep.metric
     label = metric.name if metric else "metric"
     importances = optuna.importance.FanovaImportanceEvaluator(seed=0)
-    makers: dict[str, Callable[[], Any]] = {
+    makers: dict[str, Callable[[], Any]] = {  # figures of plotly, which has no types
         _PARALLEL: lambda: parallel_coordinates(results),
         "Importance of parameters": lambda: visualization.plot_param_importances(study, evaluator=importances),
         "History": lambda: visualization.plot_optimization_history(study, target_name=label),

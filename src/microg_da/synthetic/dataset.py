@@ -9,9 +9,10 @@ from torch.utils.data import Dataset
 
 from microg_da.synthetic import cache
 from microg_da.synthetic.drawing import draw_clips
+from microg_da.synthetic.render import key_ups, stage_clip
 from microg_da.synthetic.spec import CLIP_FRAMES, FRAMES_PER_SECOND, KEYFRAME, SyntheticSpec
 from microg_da.taxonomy import Taxonomy, get_taxonomy
-from microg_da.types import Clip, ClipKey
+from microg_da.types import Clip, ClipKey, PersonKey
 
 
 class SyntheticDataset(Dataset[Clip]):
@@ -118,6 +119,14 @@ class SyntheticDataset(Dataset[Clip]):
     def skipped(self) -> pd.DataFrame:
         """Nothing: every clip is drawn."""
         return pd.DataFrame(columns=["video_id", "frame_stamp", "reason"])
+
+    def ups(self) -> dict[PersonKey, float]:
+        """Each person's true up in degrees, see :func:`~microg_da.synthetic.render.key_ups`. For evaluation only."""
+        found: dict[PersonKey, float] = {}
+        for index, key in enumerate(self.keys):
+            degrees = key_ups(stage_clip(self.spec, index)).tolist()
+            found |= {PersonKey(key, place): angle for place, angle in enumerate(degrees)}
+        return found
 
     def annotations(self) -> pd.DataFrame:
         """The annotation table, one row for each person and action; it has the labels whether or not clips do."""

@@ -145,6 +145,17 @@ def key_masks(staging: Staging, size: int) -> np.ndarray:
     return np.stack([picture.mask(0, person) for person in range(len(staging.performance.actors))])
 
 
+def key_ups(staging: Staging) -> Array:
+    """Each person's up at the keyframe, ``(P,)`` degrees in [0, 360), clockwise from the top of the image.
+
+    It is the body's own axis from pelvis to head, whatever the trunk does, in orthographic projection.
+    """
+    right, down, _ = staging.rig.camera(np.zeros(1)).axes[0]
+    ups = np.stack([actor.facing[:, 2] for actor in staging.performance.actors])
+    degrees: Array = np.rad2deg(np.arctan2(ups @ right, -(ups @ down))) % 360
+    return degrees
+
+
 @lru_cache(maxsize=8)
 def _scene(seed: int, name: ClipName) -> Scene:
     rng = generator(seed, name, 0, _SCENERY)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -12,10 +11,7 @@ from omegaconf.errors import OmegaConfBaseException
 from microg_da.errors import InputError, unknown_name
 from microg_da.synthetic.spec import CLIP_FRAMES, SyntheticSpec
 from microg_da.taxonomy import Taxonomy
-from microg_da.types import Split
-
-if TYPE_CHECKING:
-    from microg_da.synthetic.dataset import SyntheticDataset
+from microg_da.types import Clip, ClipSource, Split
 
 
 @dataclass
@@ -49,7 +45,7 @@ def open_split(
     train: bool,  # augmentation acts on whole batches, on the device
     check_length: Callable[[int], None] | None = None,
     **options: object,
-) -> SyntheticDataset:
+) -> ClipSource[Clip]:
     """One split of a simulated domain; arguments as :func:`microg_da.data.sources.open_source`.
 
     Raises:

@@ -26,6 +26,7 @@ from microg_da.files import replacing
 from microg_da.inference.feature_sample import FeatureSample
 from microg_da.inference.scoring import score_detector, validate_detector
 from microg_da.inference.trainer import resolve_device
+from microg_da.inference.up_errors import up_errors
 from microg_da.models.cost import count_parameters
 from microg_da.models.detector import ActionDetector
 from microg_da.processes import is_leader
@@ -44,6 +45,7 @@ from microg_da.runs.record import ModelFacts
 from microg_da.runs.results import VariantResult
 from microg_da.taxonomy import get_taxonomy
 from microg_da.terminal import message_console, progress_bar
+from microg_da.training.example_ups import write_example_ups
 from microg_da.training.examples import write_examples
 from microg_da.training.interruption import damage, explaining_failures, stopping_cleanly
 from microg_da.training.preflight import check
@@ -82,14 +84,17 @@ def run_experiment(
         raise ValueError("give either a configuration or a run to resume")
     # Of several processes one speaks and writes.
     console = (console or message_console()) if is_leader() else Console(stderr=True, quiet=True)
+    # Whatever is wrong with the request is reported before a clip is drawn and before a folder is made.
     if config is not None:
+        check(config)
         config, note = settle_roi_stride(config)
         if note is not None:
             console.print(f"[yellow]note[/yellow] {note}", highlight=False, soft_wrap=True)
-    run = Run.plan(config, root, name) if config is not None else Run.open(resume)  # type: ignore[arg-type]
-    config = run.config
-    # Whatever is wrong with the request is reported before a clip is drawn and before a folder is made.
-    check(config, resumes=resume is not None)
+        run = Run.plan(config, root, name)
+    else:
+        run = Run.open(resume)  # type: ignore[arg-type]
+        config = run.config
+        check(config, resumes=True)
     announce(config, console)
     datasets = DomainDatasets(config)
     datasets.open_for_fit()
@@ -146,11 +151,14 @@ class Experiment:
             bound, seconds = self._stage("target_supervised", lambda: self._train_bound(detector))
             self._test("target_supervised", "target_supervised", bound, seconds)
             self.datasets.release("target", "train")
+        adapted = None
         if self.config.adaptation.name != "source_only":
             adapted, seconds = self._stage("adapt", lambda: self._adapt(detector))
             self._test("adapted", method_label(self.config), adapted, seconds)
         if is_leader():
             write_examples(self.run, self.datasets)
+            if adapted is not None:
+                write_example_ups(self.run, self.datasets, adapted)
         self._list_skipped()
         self._warn_of_collapse()
         conclude(self.run)
@@ -273,6 +281,7 @@ class Experiment:
             scores[domain] = self._test_on(domain, variant, predictor)
             self._say(f"  {variant} on {domain} test: mAP {_percent(scores[domain].map)}", indent=True)
         validators, report = validate_detector(predictor, self.datasets, self.console)
+        device = resolve_device(self.config.trainer)
         self.run.add_result(
             VariantResult(
                 variant=variant,
@@ -282,6 +291,7 @@ class Experiment:
                 target=scores["target"],
                 validators=validators,
                 collapse=report.with_class_ids(get_taxonomy(self.config.data.taxonomy).ids),
+                up=up_errors(predictor, self.datasets, device),
             )
         )
 

@@ -23,7 +23,7 @@ from microg_da.models.detector import ActionDetector
 from microg_da.training.optimizer import build_optimizer
 from microg_da.training.schedules import learning_rate
 from microg_da.transforms.augmentation import augment_training_batch
-from microg_da.types import ClipBatch, LabelledClipBatch
+from microg_da.types import ClipBatch, LabelledClipBatch, Split, Stage
 from microg_da.validation import validate
 from microg_da.validation.observations import Observations
 
@@ -55,7 +55,7 @@ class DetectorModule(PassModule):
         augment: AugmentConfig,
         *,
         seed: int = 0,
-        stage: str = "source",
+        stage: Stage = "source",
         scores: ScoreSink | None = None,
         observations: Observations | None = None,
         target_clips: Iterable[ClipBatch] = (),
@@ -93,7 +93,9 @@ class DetectorModule(PassModule):
         if source is not None and not isinstance(source, LabelledClipBatch):
             raise RuntimeError("a training batch has no source labels; this is a defect of microg_da")
         labelled = None if source is None else augment_training_batch(source, self.augment)
-        unlabelled = None if target is None else augment_training_batch(target, self.augment)
+        unlabelled = None
+        if target is not None:
+            unlabelled = augment_training_batch(target, self.augment, self.method.turns(target))
         losses = self.method.step_losses(self.detector, labelled, unlabelled, self.progress)
         total = torch.stack(list(losses.values())).sum()
         if not torch.isfinite(total):
@@ -179,7 +181,7 @@ class DetectorModule(PassModule):
         super().on_test_epoch_end()
         self._log_scores("test")
 
-    def _log_scores(self, split: str) -> float | None:
+    def _log_scores(self, split: Split) -> float | None:
         """Log the scores of a split; returns its mAP where it is the source's."""
         if self.scores is None:
             return None

@@ -205,6 +205,6 @@ class _Counted:
 
 def _now() -> float:
     """The time, once the GPU has done what it was asked for."""
-    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+    if torch.cuda.is_available():
         torch.cuda.synchronize()
     return time.perf_counter()

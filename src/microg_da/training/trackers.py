@@ -29,14 +29,14 @@ from microg_da.runs.code_state import CodeState, code_state
 from microg_da.runs.examples import ExampleKeyframe, ExamplePerson, read_example_list
 from microg_da.runs.folder import Run
 from microg_da.taxonomy import Taxonomy, get_taxonomy
-from microg_da.types import DOMAINS
+from microg_da.types import DOMAINS, Stage
 
 _SCORES = ("map", "f1_macro", "recall_macro", "auroc_macro")
 _LIKELIEST = 3
 """How many predicted actions of a person are shown."""
 
 
-def loggers(run: Run, stage: str) -> list[Logger]:
+def loggers(run: Run, stage: Stage) -> list[Logger]:
     """The loggers that ``logger=`` names; CSV is always among them, since the report is made of it."""
     chosen: list[Logger] = [CSVLogger(run.metrics_folder, name=stage, version="")]
     names = tracker_names(run)
@@ -154,7 +154,7 @@ def wandb_is_set_up() -> bool:
         return False
 
 
-def _wandb(run: Run, stage: str) -> Any:
+def _wandb(run: Run, prefix: str) -> Any:
     offline = not wandb_is_set_up()
     if offline:
         # W&B reports its own errors to its makers, and did not ask either.
@@ -177,7 +177,7 @@ def _wandb(run: Run, stage: str) -> Any:
         tags=[mark for mark, holds in marks.items() if holds],
         save_dir=run.path,
         offline=offline,
-        prefix=stage,
+        prefix=prefix,
         experiment=wandb.run,
     )
 
@@ -228,7 +228,7 @@ def _picture(run: Run, example: ExampleKeyframe) -> Path:
 # ------------------------------------------------------------------------------------------------- TensorBoard
 
 
-def _tensorboard(run: Run, stage: str) -> Logger:
+def _tensorboard(run: Run, stage: Stage) -> Logger:
     from pytorch_lightning.loggers import TensorBoardLogger
 
     try:

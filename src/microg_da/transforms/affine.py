@@ -27,7 +27,7 @@ _FILLS = {
 }
 
 
-def plane_map(zoom: Tensor, flip: Tensor, roll: Tensor) -> Tensor:
+def linear_map(zoom: Tensor, flip: Tensor, roll: Tensor) -> Tensor:
     """``(B, 2, 2)`` maps of the image plane about its centre: zoom, then mirror, then turn.
 
     Args:
@@ -42,7 +42,7 @@ def plane_map(zoom: Tensor, flip: Tensor, roll: Tensor) -> Tensor:
 
 
 def move_boxes(
-    boxes: Tensor, clip_index: Tensor, plane: Tensor, size: Sequence[int], box: str = "ellipse", *, clip: bool = True
+    boxes: Tensor, clip_index: Tensor, matrix: Tensor, size: Sequence[int], box: str = "ellipse", *, clip: bool = True
 ) -> Tensor:
     """Boxes after their clips were mapped.
 
@@ -51,7 +51,7 @@ def move_boxes(
     Args:
         boxes: ``(K, 4)`` pixels xyxy.
         clip_index: ``(K,)``.
-        plane: ``(B, 2, 2)``, see :func:`plane_map`.
+        matrix: ``(B, 2, 2)``, see :func:`linear_map`.
         size: height and width of the frames.
         box: ``"ellipse"`` gives the tightest axis-aligned box of the mapped ellipse that the old box encloses, which
             stays close to a body; ``"rectangle"`` that of the mapped box, which grows by up to half.
@@ -62,7 +62,7 @@ def move_boxes(
     """
     height, width = size
     centre = boxes.new_tensor([width / 2, height / 2])
-    per_box = plane.to(boxes)[clip_index]
+    per_box = matrix.to(boxes)[clip_index]
     middle = (boxes[:, :2] + boxes[:, 2:]) / 2 - centre
     half = (boxes[:, 2:] - boxes[:, :2]) / 2
     middle = torch.einsum("kij,kj->ki", per_box, middle) + centre
@@ -84,12 +84,12 @@ def clip_boxes(boxes: Tensor, size: Sequence[int]) -> Tensor:
     return torch.minimum(boxes.clamp(min=0), boxes.new_tensor([width, height, width, height]))
 
 
-def resample(frames: Tensor, plane: Tensor, colour: Tensor | None = None, fill: str = "reflect") -> Tensor:
-    """Recolour every pixel, then map the plane, bilinearly.
+def resample(frames: Tensor, matrix: Tensor, colour: Tensor | None = None, fill: str = "reflect") -> Tensor:
+    """Recolour every pixel, then map the picture, bilinearly.
 
     Args:
         frames: ``(B, 3, T, H, W)``, uint8 or float.
-        plane: ``(B, 2, 2)``, see :func:`plane_map`; or ``(B, T, 2, 2)``, one for each frame.
+        matrix: ``(B, 2, 2)``, see :func:`linear_map`; or ``(B, T, 2, 2)``, one for each frame.
         colour: ``(B, 3, 4)`` affine maps of colour; None leaves it.
         fill: what is seen beyond the border: ``"reflect"``, ``"edge"``, or ``"circle"``, which also paints everything
             outside the largest circle about the centre grey.
@@ -100,7 +100,7 @@ def resample(frames: Tensor, plane: Tensor, colour: Tensor | None = None, fill: 
     if fill not in _FILLS:
         raise unknown_name("fill", fill, _FILLS)
     by_opencv = frames.device.type == "cpu" and not frames.requires_grad
-    moved = (_resample_by_opencv if by_opencv else _resample_by_torch)(frames, plane, colour, fill)
+    moved = (_resample_by_opencv if by_opencv else _resample_by_torch)(frames, matrix, colour, fill)
     return cut_circle(moved) if fill == "circle" else moved
 
 
@@ -112,14 +112,14 @@ def cut_circle(frames: Tensor) -> Tensor:
     return frames.masked_fill(outside, 0 if frames.is_floating_point() else round(GREY))
 
 
-def _resample_by_opencv(frames: Tensor, plane: Tensor, colour: Tensor | None, fill: str = "reflect") -> Tensor:
+def _resample_by_opencv(frames: Tensor, matrix: Tensor, colour: Tensor | None, fill: str = "reflect") -> Tensor:
     """As :func:`resample`; the result lies in channels-last memory, as OpenCV makes it and most networks want it."""
     count, _, length, height, width = frames.shape
     dtype: type[np.uint8 | np.float32] = np.uint8 if frames.dtype == torch.uint8 else np.float32
     clips, out = frames.numpy().astype(dtype, copy=False), np.empty((count, length, height, width, 3), dtype)
     # OpenCV counts from the middle of the first pixel.
     centre = np.array([(width - 1) / 2, (height - 1) / 2])
-    linear = (plane if plane.dim() == 4 else plane[:, None]).expand(-1, length, 2, 2).double().numpy()
+    linear = (matrix if matrix.dim() == 4 else matrix[:, None]).expand(-1, length, 2, 2).double().numpy()
     matrices = np.concatenate([linear, (centre - linear @ centre)[..., None]], axis=-1)
     colours = None if colour is None else colour.double().numpy()
     # OpenCV's own threads: of Python's, small frames make each other wait for the interpreter.
@@ -129,25 +129,25 @@ def _resample_by_opencv(frames: Tensor, plane: Tensor, colour: Tensor | None, fi
         tall = cv2.merge(list(clip.reshape(3, length * height, width)))
         if colours is not None:
             tall = cv2.transform(tall, colours[index], dst=tall)
-        for frame, matrix, place in zip(tall.reshape(out.shape[1:]), matrices[index], out[index], strict=True):
-            cv2.warpAffine(frame, matrix, (width, height), dst=place, borderMode=_FILLS[fill][0])
+        for frame, warp, place in zip(tall.reshape(out.shape[1:]), matrices[index], out[index], strict=True):
+            cv2.warpAffine(frame, warp, (width, height), dst=place, borderMode=_FILLS[fill][0])
     return torch.from_numpy(out).movedim(-1, 1).to(frames.dtype)
 
 
-def _resample_by_torch(frames: Tensor, plane: Tensor, colour: Tensor | None, fill: str = "reflect") -> Tensor:
+def _resample_by_torch(frames: Tensor, matrix: Tensor, colour: Tensor | None, fill: str = "reflect") -> Tensor:
     count, channels, length, height, width = frames.shape
-    plane = plane.to(frames.device, torch.float32)
+    matrix = matrix.to(frames.device, torch.float32)
     pixels = frames.float()
     if colour is not None:
         colour = colour.to(frames.device)
         pixels = torch.baddbmm(colour[:, :, 3:], colour[:, :, :3], pixels.reshape(count, channels, -1)).clamp_(0, 255)
     pixels = pixels.reshape(frames.shape)
-    each_frame = plane.dim() == 4
+    each_frame = matrix.dim() == 4
     # One grid a clip where all its frames move alike, one a frame otherwise.
     flat = pixels.transpose(1, 2).flatten(0, 1) if each_frame else pixels.flatten(1, 2)
     # grid_sample counts from -1 to 1 in each direction, so that a map in pixels is conjugated by the half sizes.
-    size = plane.new_tensor([width / 2, height / 2])
-    inverse = torch.linalg.inv(plane.reshape(-1, 2, 2)) * size[None, None, :] / size[None, :, None]
+    size = matrix.new_tensor([width / 2, height / 2])
+    inverse = torch.linalg.inv(matrix.reshape(-1, 2, 2)) * size[None, None, :] / size[None, :, None]
     grid = F.affine_grid(F.pad(inverse, (0, 1)), list(flat.shape), align_corners=False)
     moved = F.grid_sample(flat, grid, padding_mode=_FILLS[fill][1], align_corners=False)
     moved = moved.view(count, length, channels, height, width).transpose(1, 2) if each_frame else moved

@@ -2,7 +2,7 @@
 
 torchvision's transforms draw one set of parameters a call, so a batch would need several resamplings for each clip;
 and they fill rotated corners with a colour from which a network could read the angle. Here each clip has one affine
-map of the plane and one of colour, and corners are filled from the picture itself.
+map of pixel positions and one of colour, and corners are filled from the picture itself.
 """
 
 from __future__ import annotations
@@ -14,25 +14,28 @@ import torch
 from torch import Tensor
 
 from microg_da.config import AugmentConfig
-from microg_da.transforms.affine import GREY, clip_boxes, move_boxes, plane_map, resample
+from microg_da.transforms.affine import GREY, clip_boxes, linear_map, move_boxes, resample
 from microg_da.transforms.rotation import draw_roll, roll_map, spin_through
 from microg_da.types import AnyBatch
 
 LUMINANCE = (0.299, 0.587, 0.114)
 
 
-def augment_training_batch(batch: AnyBatch, config: AugmentConfig) -> AnyBatch:
+def augment_training_batch(batch: AnyBatch, config: AugmentConfig, turn: Tensor | None = None) -> AnyBatch:
     """The augmentation of a training step: as :func:`augment_batch`, without zoom where decoding drew it."""
-    return augment_batch(batch, replace(config, scale=[1.0, 1.0]) if batch.zoomed else config)
+    return augment_batch(batch, replace(config, scale=[1.0, 1.0]) if batch.zoomed else config, turn=turn)
 
 
-def augment_batch(batch: AnyBatch, config: AugmentConfig, generator: torch.Generator | None = None) -> AnyBatch:
+def augment_batch(
+    batch: AnyBatch, config: AugmentConfig, generator: torch.Generator | None = None, turn: Tensor | None = None
+) -> AnyBatch:
     """Zoom, flip, roll and recolour each clip of a batch; the same for all frames of a clip.
 
     Args:
         batch: frames ``(B, 3, T, H, W)`` uint8.
         config: how much of each.
         generator: a CPU generator to draw from; None for torch's own.
+        turn: ``(B,)`` degrees by which each clip is turned clockwise first, in the same resampling; None: not at all.
 
     Returns:
         The batch with uint8 frames of the same shape and boxes in their new places, clipped to the image. With
@@ -44,16 +47,18 @@ def augment_batch(batch: AnyBatch, config: AugmentConfig, generator: torch.Gener
 
     zoom = torch.exp(uniform(math.log(config.scale[0]), math.log(config.scale[1])))
     flip = uniform(0, 1) < config.flip
-    plane = plane_map(zoom, flip, torch.deg2rad(draw_roll(len(batch), config, generator)))
+    matrix = linear_map(zoom, flip, torch.deg2rad(draw_roll(len(batch), config, generator)))
+    if turn is not None:
+        matrix = matrix @ roll_map(turn.cpu()).to(matrix)
     colour = colour_map(*(uniform(1 - config.colour, 1 + config.colour) for _ in range(3)))
     length, *size = batch.frames.shape[2:]
     # Boxes are those of the keyframe, which no spin turns.
-    each_frame = plane
+    each_frame = matrix
     if config.rotation_spin:
         spin = spin_through(length, uniform(-config.rotation_spin, config.rotation_spin))
-        each_frame = roll_map(spin).to(plane) @ plane[:, None]
+        each_frame = roll_map(spin).to(matrix) @ matrix[:, None]
     frames = resample(batch.frames, each_frame, colour, config.rotation_fill)
-    moved = move_boxes(batch.boxes, batch.clip_index, plane, size, config.rotation_box, clip=False)
+    moved = move_boxes(batch.boxes, batch.clip_index, matrix, size, config.rotation_box, clip=False)
     boxes = clip_boxes(moved, size)
     batch = replace(batch, frames=frames, boxes=boxes)
     if config.min_visibility:

@@ -49,7 +49,7 @@ class ActionScorer:
         sampling_rate: τ, in frames at 30 per second.
         short_side: to which the short side of frames is resized, in pixels.
         name: what the detector is called in results.
-        batch_size: windows scored at once.
+        batch_size: windows predicted at once.
         hardware: the device and the precision, of one process.
         notes: what a user should know of how the detector was loaded, in sentences.
     """

@@ -151,18 +151,18 @@ def analyse(
 
 
 def _windows(
-    video: Video, box_source: BoxSource, buffer: WindowBuffer, looks: list[Look], advance: Advance
+    video: Video, boxes: BoxSource, buffer: WindowBuffer, looks: list[Look], advance: Advance
 ) -> Iterator[Window]:
     """The windows around keyframes with people, in order, as the video is read; adds to ``looks``."""
     waiting: deque[tuple[int, np.ndarray]] = deque()  # a keyframe's number, and its boxes
 
     def next_window() -> Window:
-        keyframe, boxes = waiting.popleft()
-        return Window(buffer.window(keyframe), boxes, ClipKey(video.video_id, keyframe + 1))
+        keyframe, seen = waiting.popleft()
+        return Window(buffer.window(keyframe), seen, ClipKey(video.video_id, keyframe + 1))
 
     for number, frame in at_rate(video.frames(), RATE):
         buffer.add(number, frame)
-        look = box_source.look(number, frame)
+        look = boxes.look(number, frame)
         if look is not None:
             looks.append(look)
             if look.keyframe and len(look.boxes):

@@ -1,0 +1,215 @@
+"""What finding up is worth: the default of ava2microg, its parts, other ways and oracles, from one source model a seed.
+
+    python benchmarks/gravity_frame.py [--experiment ava2microg] [--seeds 0 1 2] [--rows 'oracle*']
+                                       [--runs runs/gravity] [--table-only] [KEY=VALUE …]
+
+A seed is both `seed` and `synthetic.seed`: other clips and another network. The first run of a seed is the experiment
+as it stands, with its target-supervised bound. The others adapt its source model. A finished run is not run again, so
+that the command can be stopped and started. Prints a table with means and standard deviations over seeds, and writes
+it to RUNS/EXPERIMENT.md and, one line a run, to RUNS/EXPERIMENT.json.
+
+The oracles know the simulator's true up of each person. They show how much of what is left is due to angles.
+"""
+
+from __future__ import annotations
+
+import argparse
+import fnmatch
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from rich.console import Console
+
+from microg_da.adaptation import ADAPTATIONS
+from microg_da.adaptation.gravity_frame import GravityFrame, UpFinder
+from microg_da.adaptation.gravity_self_training import GravitySelfTraining
+from microg_da.adaptation.up_density import pool_agreeing
+from microg_da.config import Config, load_config
+from microg_da.data.datamodule import DomainDatasets
+from microg_da.training.experiment import fit
+from microg_da.types import ClipBatch, PersonKey
+
+DEFAULT = "as it stands"
+ROWS: dict[str, list[str]] = {
+    "roll_tta": ["adaptation=roll_tta"],
+    "roll_tta, four rolls": ["adaptation=roll_tta", "adaptation.args.rolls=4"],
+    "cdan + roll_tta": [
+        "adaptation=cdan", "adaptation.epochs=3", "adaptation.test_time=roll_tta",
+        "adaptation.test_time_args={adabn: true}",
+    ],
+    "gravity_frame": ["adaptation=gravity_frame"],
+    "oracle: gravity_frame, true up": ["adaptation=true_up_frame"],
+    "oracle: as it stands, true up": ["adaptation=true_up_self_training", "adaptation.rotation=30"],
+}  # fmt: skip
+"""What each row overrides. Those with the true up keep the experiment's epochs and learning rate."""
+
+
+class TrueUp(UpFinder):
+    """Knows up from the simulator: the estimator's density is all at the truth."""
+
+    truth: dict[PersonKey, float]
+
+    def learn(self, source: Any, target: Any) -> None:
+        """There is nothing to learn."""
+
+    def densities(self, batch: ClipBatch) -> tuple[torch.Tensor, torch.Tensor]:
+        """Sharp densities at the true angles; people within 60° share theirs."""
+        true = torch.deg2rad(torch.tensor([self.truth[person] for person in batch.people]))
+        angles = torch.arange(self.settings.bins) * (2 * torch.pi / self.settings.bins)
+        own = (60 * (angles - true[:, None]).cos()).log_softmax(dim=1).to(batch.boxes.device)
+        return pool_agreeing(own, batch.clip_index, len(batch))
+
+
+class TrueUpFrame(GravityFrame):
+    """:class:`GravityFrame` with the true up."""
+
+    def __init__(self, arguments: Any, task: Any) -> None:
+        super().__init__(arguments, task)
+        self.finder = TrueUp(arguments)
+
+
+class TrueUpSelfTraining(GravitySelfTraining):
+    """:class:`GravitySelfTraining` with the true up."""
+
+    def __init__(self, arguments: Any, task: Any) -> None:
+        super().__init__(arguments, task)
+        self.frame = TrueUpFrame(arguments, task)
+
+
+def run_folder(args: argparse.Namespace, row: str, seed: int) -> Path:
+    name = "".join(letter if letter.isalnum() or letter == "_" else "-" for letter in row)
+    return args.runs / args.experiment / f"{name}-seed{seed}"
+
+
+def finished(folder: Path) -> bool:
+    try:
+        return bool(json.loads((folder / "run.json").read_text())["status"] == "finished")
+    except FileNotFoundError:
+        return False
+
+
+def run(args: argparse.Namespace, row: str, seed: int) -> float | None:
+    """Start or continue one run in a process of its own; returns its seconds, None if it was done before."""
+    if finished(run_folder(args, row, seed)):
+        return None
+    command = [sys.executable, __file__, "--experiment", args.experiment, "--runs", str(args.runs)]
+    start = time.perf_counter()
+    subprocess.run([*command, "--one", row, "--seeds", str(seed), *args.overrides], check=True)
+    return time.perf_counter() - start
+
+
+def run_here(args: argparse.Namespace, row: str, seed: int) -> None:
+    """The run itself."""
+    folder = run_folder(args, row, seed)
+    words = [f"seed={seed}", f"synthetic.seed={seed}", *args.overrides]
+    if row == DEFAULT:
+        words.append("bounds=true")
+    else:
+        source = run_folder(args, DEFAULT, seed) / "checkpoints" / "source" / "detector.pt"
+        words += [f"checkpoint={source}", *ROWS[row]]
+    register_oracles(load_config(args.experiment, [f"synthetic.seed={seed}", *args.overrides]))
+    if (folder / "config.yaml").exists():
+        fit(resume=folder)
+    else:
+        fit(load_config(args.experiment, words), root=args.runs, name=folder.name)
+
+
+def register_oracles(config: Config) -> None:
+    """Make the oracles known by name, with the truth of the configured data."""
+    datasets = DomainDatasets(config)
+    TrueUp.truth = {
+        person: degrees
+        for domain in ("source", "target")
+        for split in ("train", "val", "test")
+        for person, degrees in datasets.get(domain, split, labelled=False).ups().items()  # type: ignore[arg-type]
+    }
+    for name, method in (("true_up_frame", TrueUpFrame), ("true_up_self_training", TrueUpSelfTraining)):
+        ADAPTATIONS.register(name, f"__main__:{method.__name__}", "oracle of benchmarks/gravity_frame.py")
+
+
+def collect(args: argparse.Namespace) -> pd.DataFrame:
+    """One line a row and seed."""
+    lines = []
+    for seed in args.seeds:
+        base = run_folder(args, DEFAULT, seed)
+        if not finished(base):
+            continue
+        bound = {row["name"]: row for row in json.loads((base / "results.json").read_text())["rows"]}
+        low, high = (bound[name]["target"]["map"] for name in ("source_only", "target_supervised"))
+        runs = [("source_only", base, "source_only"), ("target_supervised (oracle)", base, "target_supervised")]
+        runs += [(row, run_folder(args, row, seed), "adapted") for row in (DEFAULT, *ROWS)]
+        for label, folder, variant in runs:
+            if not finished(folder):
+                continue
+            row = next(r for r in json.loads((folder / "results.json").read_text())["rows"] if r["name"] == variant)
+            up = (row.get("up") or {}).get("target", {}).get("decided", {})
+            alone = (row.get("up") or {}).get("target", {}).get("estimator", {})
+            lines.append({
+                "method": label, "seed": seed, "source": 100 * row["source"]["map"],
+                "target": 100 * row["target"]["map"], "recovered": (row["target"]["map"] - low) / (high - low),
+                "seconds": row["seconds"], "median_error": up.get("median_error"), "flips": up.get("flips"),
+                "estimator_flips": alone.get("flips"), "passes": (row.get("up") or {}).get("target", {}).get("passes"),
+            })  # fmt: skip
+    return pd.DataFrame(lines)
+
+
+def markdown(table: pd.DataFrame) -> str:
+    """Means and standard deviations over seeds."""
+    columns = {
+        "source": ("source mAP", 1), "target": ("target mAP", 1), "recovered": ("gap recovered", 100),
+        "median_error": ("median error of up, °", 1), "flips": ("flips, %", 100), "passes": ("passes a clip", 1),
+        "seconds": ("seconds to adapt", 1),
+    }  # fmt: skip
+    headings = ["method", "seeds", *(title for title, _ in columns.values())]
+    lines = ["| " + " | ".join(headings) + " |", "|---|" + "---:|" * (len(headings) - 1)]
+    for method, group in table.groupby("method", sort=False):
+        cells = [str(method), str(len(group))]
+        for column, (_, factor) in columns.items():
+            values = factor * group[column].astype(float)
+            spread = f" ± {values.std():.1f}" if len(values) > 1 else ""
+            percent = "%" if column == "recovered" else ""
+            cells.append("" if values.isna().all() else f"{values.mean():.1f}{spread}{percent}")
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--experiment", default="ava2microg")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--rows", default="*", help="shell-style pattern of rows besides the first")
+    parser.add_argument("--runs", type=Path, default=Path("runs/gravity"))
+    parser.add_argument("--table-only", action="store_true", help="print what is finished, run nothing")
+    parser.add_argument("--one", help=argparse.SUPPRESS)
+    parser.add_argument("overrides", nargs="*", help="keys of the configuration for all runs")
+    args = parser.parse_intermixed_args()
+    args.runs = args.runs.absolute()
+    if args.one:
+        run_here(args, args.one, args.seeds[0])
+        return 0
+    os.environ.setdefault("OMP_NUM_THREADS", str(os.cpu_count() or 1))
+    console = Console()
+    for seed in args.seeds if not args.table_only else []:
+        for row in (DEFAULT, *(row for row in ROWS if fnmatch.fnmatch(row, args.rows))):
+            seconds = run(args, row, seed)
+            console.print(f"seed {seed}, {row}: {'done before' if seconds is None else f'{seconds:.0f} s'}")
+    table = collect(args)
+    if table.empty:
+        console.print("nothing is finished yet")
+        return 0
+    text = markdown(table)
+    console.print(text, soft_wrap=True, highlight=False)
+    (args.runs / f"{args.experiment}.md").write_text(text, encoding="utf-8")
+    (args.runs / f"{args.experiment}.json").write_text(table.to_json(orient="records", indent=1), encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,131 @@
+"""Self-training in the gravity frame: in rounds, up is estimated, the world is turned, and people are learnt there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from microg_da.adaptation.base import Losses, Task, forward_both
+from microg_da.adaptation.gravity_frame import GravityFrame, GravityFrameArguments
+from microg_da.adaptation.losses import multilabel_bce
+from microg_da.adaptation.round import Round, RoundState
+from microg_da.adaptation.self_training import at_source_rates
+from microg_da.adaptation.teacher import TeacherMethod
+from microg_da.models.detector import ActionDetector
+from microg_da.types import ClipBatch, LabelledClipBatch, PersonKey
+
+
+@dataclass
+class GravitySelfTrainingArguments(GravityFrameArguments):
+    """Settings of :class:`GravitySelfTraining`, besides those of the estimate of up.
+
+    Attributes:
+        weight: of the loss on target people.
+        every: epochs between rounds, the first before the first epoch.
+        decay: of the moving average of weights that labels, is validated and is handed over.
+    """
+
+    weight: float = 1.0
+    every: int = 2
+    decay: float = 0.98
+
+
+class GravitySelfTraining(TeacherMethod):
+    """Expectation and maximisation between angles and actions, on clips that are turned until people are upright.
+
+    At the beginning of a round a teacher, the moving average of the detector's weights, looks at each target clip under
+    the few rolls that an estimator of up finds likely. Where it is surest is up, and what it says there, shifted to the
+    class rates of the source, are the labels. In the epochs after it the detector learns from source clips and from
+    target clips turned by these angles, which ``adaptation.rotation`` jitters. A better detector tells up from down
+    better, so that the next round has better angles and better labels.
+
+    The detector never has to know people at every roll. At test time it needs
+    :class:`~microg_da.adaptation.gravity_frame.GravityFrame`, which takes the estimator over.
+
+    Labels and their rates are those of :class:`~microg_da.adaptation.self_training.SelfTraining`. That a mean teacher
+    works better in a canonical orientation is Astro-Pose's finding for the pose of astronauts.
+    """
+
+    Arguments: ClassVar[type] = GravitySelfTrainingArguments
+    arguments: GravitySelfTrainingArguments
+
+    has_companion: ClassVar[bool] = True
+
+    def __init__(self, arguments: GravitySelfTrainingArguments, task: Task) -> None:
+        super().__init__(arguments, task)
+        self.frame = GravityFrame(arguments, task)
+        self.beliefs = self._nobody()
+
+    @property
+    def companion(self) -> GravityFrame:
+        """The detector is tested in the frame that it was trained in, with the same estimator of up."""
+        return self.frame
+
+    @contextmanager
+    def rehearsing(self) -> Iterator[float | None]:
+        """As :meth:`GravityFrame.rehearsing`."""
+        with self.frame.rehearsing() as factor:
+            yield factor
+
+    def before_training(
+        self, detector: ActionDetector, source: Iterable[ClipBatch], target: Iterable[ClipBatch]
+    ) -> None:
+        """Train the estimator of up, and make the source model the first teacher."""
+        super().before_training(detector, source, target)
+        self.frame.prepare(detector, source, target)
+
+    @torch.no_grad()
+    def before_epoch(self, detector: ActionDetector, target: Iterable[ClipBatch], epoch: int) -> None:
+        """Begin a round: estimate up and label everybody, by the teacher."""
+        if epoch % self.arguments.every:
+            return
+        people: list[PersonKey] = []
+        degrees, logits = [torch.zeros(0)], [torch.zeros(0, self.task.num_classes)]
+        for batch in target:
+            found = self.frame.finder.find(self.current_teacher.network, batch)
+            people += batch.people
+            degrees.append(found.degrees.cpu())
+            logits.append(found.prediction.logits.cpu())
+        self.beliefs = Round(people, degrees=torch.cat(degrees), labels=torch.cat(logits))
+        self.beliefs.put("labels", at_source_rates(self.beliefs.all("labels"), self.task.class_rates))
+
+    def turns(self, target: ClipBatch) -> Tensor:
+        """Degrees ``(B,)`` that turn each clip upright: the opposite of the up of its first person."""
+        turns = torch.zeros(len(target))
+        up = self.beliefs.of("degrees", target.people)
+        clips = target.clip_index.cpu()
+        first = clips.diff(prepend=torch.tensor([-1])) > 0
+        turns[clips[first]] = -up[first]
+        return turns
+
+    def after_training(self, detector: ActionDetector) -> None:
+        """Hand the teacher over, and forget the round."""
+        super().after_training(detector)
+        self.beliefs = self._nobody()
+
+    def get_extra_state(self) -> RoundState:
+        """The round, so that a stage resumed in the middle of one continues with the same angles and labels."""
+        return self.beliefs.state()
+
+    def set_extra_state(self, state: RoundState) -> None:
+        """Take up the round."""
+        self.beliefs = Round.from_state(state)
+
+    def training_losses(
+        self, detector: ActionDetector, source: LabelledClipBatch, target: ClipBatch, progress: float
+    ) -> Losses:
+        """The supervised loss of the source, and that of the turned target with its labels of this round."""
+        of_source, of_target = forward_both(detector, source, target)
+        labels = self.beliefs.of("labels", target.people).to(target.boxes.device)
+        return {
+            "supervised": multilabel_bce(of_source.logits, source.labels),
+            "pseudo_label": self.arguments.weight * multilabel_bce(of_target.logits, labels),
+        }
+
+    def _nobody(self) -> Round:
+        return Round([], degrees=torch.zeros(0), labels=torch.zeros(0, self.task.num_classes))

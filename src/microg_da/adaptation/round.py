@@ -1,0 +1,72 @@
+"""What a round of self-training holds of target people, found by identity and never by position."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TypedDict
+
+from torch import Tensor
+
+from microg_da.errors import InputError
+from microg_da.types import ClipKey, PersonKey
+
+
+class RoundState(TypedDict):
+    """A :class:`Round` for checkpoints: ``(video_id, frame_stamp, place)`` of each person, and the tensors by name."""
+
+    people: list[tuple[str, int, int]]
+    values: dict[str, Tensor]
+
+
+class Round:
+    """Values of people, e.g. their labels.
+
+    A clip that stands in for one that cannot be read comes twice. Each person counts once, as met last.
+
+    Args:
+        people: who they are.
+        **values: named tensors ``(N, …)`` with a row for each of them.
+    """
+
+    def __init__(self, people: Sequence[PersonKey], **values: Tensor) -> None:
+        last = {person: row for row, person in enumerate(people)}
+        self._values = {name: tensor[list(last.values())] for name, tensor in values.items()}
+        self._rows = {person: row for row, person in enumerate(last)}
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def all(self, name: str) -> Tensor:
+        """The values ``(M, …)`` of everybody, each person once."""
+        return self._values[name]
+
+    def put(self, name: str, values: Tensor) -> None:
+        """Set the values of everybody, in the order of :meth:`all`."""
+        self._values[name] = values
+
+    def of(self, name: str, people: Sequence[PersonKey]) -> Tensor:
+        """The values ``(K, …)`` of some people, each one's own.
+
+        Raises:
+            InputError: for a person who was not met in this round.
+        """
+        try:
+            rows = [self._rows[person] for person in people]
+        except KeyError as missing:
+            (video_id, stamp), place = missing.args[0]
+            raise InputError(
+                f"{video_id}, keyframe {stamp}: person {place + 1} has no label of this round. The clip could not be "
+                f"read when the target clips were labelled, or it has changed since. Check its file and resume the run."
+            ) from None
+        return self._values[name][rows]
+
+    def state(self) -> RoundState:
+        """Everything, in plain types and tensors."""
+        people = [(*person.keyframe, person.place) for person in self._rows]
+        return {"people": people, "values": dict(self._values)}
+
+    @classmethod
+    def from_state(cls, state: RoundState) -> Round:
+        """What :meth:`state` has put away."""
+        people = [PersonKey(ClipKey(video_id, stamp), place) for video_id, stamp, place in state["people"]]
+        return cls(people, **state["values"])

@@ -1,0 +1,102 @@
+"""Densities of up on the circle: their mass around an angle, their product over people, and their likeliest angles.
+
+Densities are log-probabilities ``(K, R)`` at R angles that are evenly spaced from 0, in degrees, clockwise.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+COVERED = 60.0
+"""Degrees on either side of a roll that it speaks for: rolls of one clip are farther apart."""
+AGREES = 0.1
+"""What somebody's density at the common mode is at least, in parts of a uniform density."""
+_CONCENTRATION = 12.0
+"""Of the von Mises window that a density is averaged over, about 17°: what a roll is right for."""
+
+
+def pool_agreeing(log_density: Tensor, clip_index: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """Densities of people who share an up, multiplied.
+
+    People of a clip agree if nobody's own density excludes the mode of the product: a tenth of a uniform density is
+    enough, so that one who may be upside down follows the others. Where somebody's does, everybody keeps their own.
+
+    Args:
+        log_density: ``(K, R)``.
+        clip_index: ``(K,)``.
+        count: B.
+
+    Returns:
+        ``(K, R)`` and ``(K,)`` bool, whether a person's density is that of the clip.
+    """
+    if not len(log_density):
+        return log_density, clip_index.bool()
+    bins = log_density.shape[1]
+    pooled = log_density.new_zeros(count, bins).index_add_(0, clip_index, log_density).log_softmax(dim=1)[clip_index]
+    mode = pooled.argmax(dim=1, keepdim=True)
+    fits = log_density.gather(1, mode)[:, 0] >= math.log(AGREES / bins)
+    strangers = torch.zeros(count, dtype=torch.int64, device=fits.device).index_add_(0, clip_index, (~fits).long())
+    agree = strangers[clip_index] == 0
+    return torch.where(agree[:, None], pooled, log_density), agree
+
+
+def candidate_rolls(
+    log_density: Tensor, clip_index: Tensor, count: int, *, views: int, least: float, upright: float
+) -> Tensor:
+    """The rolls of each clip that are worth a look, in degrees: ``(B, views)``, NaN where there is none.
+
+    Greedily: the roll that is likeliest for the clip's people together, then the likeliest one beyond what the first
+    covers, as long as somebody's density has enough mass there.
+
+    Args:
+        log_density: ``(K, R)``.
+        clip_index: ``(K,)``.
+        count: B.
+        views: the most rolls of a clip.
+        least: a further roll is wanted while somebody's density has at least this much mass around it.
+        upright: degrees. A roll nearer to 0 than this is taken as 0.
+    """
+    bins = log_density.shape[1]
+    left = log_density.exp()
+    angles = torch.arange(bins, device=left.device) * (360 / bins)
+    rolls = left.new_full((count, views), math.nan)
+    window = _window(bins, left)
+    for view in range(views):
+        mass = left @ window
+        together = left.new_zeros(count, bins).index_add_(0, clip_index, mass)
+        best = together.argmax(dim=1)
+        here = mass.gather(1, best[clip_index, None])[:, 0]
+        most = left.new_zeros(count).scatter_reduce(0, clip_index, here, "amax")
+        # The first roll is always looked at. Where one is not wanted, none after it is.
+        wanted = (most >= least) & ~rolls[:, view - 1].isnan() if view else torch.ones_like(most, dtype=torch.bool)
+        roll = _refine(together, best)
+        roll = torch.where((torch.remainder(roll + 180, 360) - 180).abs() <= upright, 0.0, roll)
+        rolls[:, view] = torch.where(wanted, roll, math.nan)
+        distance = (torch.remainder(angles[None] - angles[best][:, None] + 180, 360) - 180).abs()
+        left = left.masked_fill((distance <= COVERED)[clip_index], 0.0)
+    return rolls
+
+
+def mass_at(log_density: Tensor, degrees: Tensor) -> Tensor:
+    """``(K,)`` the mass of densities ``(K, R)`` around one angle each, through the window that a roll is right for."""
+    bins = log_density.shape[1]
+    angles = torch.arange(bins, device=log_density.device) * (360 / bins)
+    weights = (_CONCENTRATION * ((torch.deg2rad(angles - degrees[:, None])).cos() - 1)).exp()
+    return (log_density.exp() * weights).sum(dim=1).clamp(min=1e-12)
+
+
+def _window(bins: int, like: Tensor) -> Tensor:
+    angles = torch.arange(bins, device=like.device, dtype=like.dtype) * (2 * math.pi / bins)
+    return (_CONCENTRATION * ((angles - angles[:, None]).cos() - 1)).exp()
+
+
+def _refine(heights: Tensor, best: Tensor) -> Tensor:
+    """The angle of the parabola through each largest bin and its neighbours, degrees."""
+    bins = heights.shape[1]
+    before, here, after = (heights.gather(1, torch.remainder(best + step, bins)[:, None])[:, 0] for step in (-1, 0, 1))
+    curvature = before - 2 * here + after
+    offset = torch.where(curvature < 0, (before - after) / (2 * curvature.clamp(max=-1e-12)), 0.0)
+    return (best + offset.clamp(-0.5, 0.5)) * (360 / bins)
