@@ -206,7 +206,7 @@ class _Form:
     """The keys of a distribution with their defaults, and what is made of them."""
 
     build: Callable[[Values, str], Parameter]
-    keys: dict[str, Any]
+    keys: dict[str, object]
 
 
 def _weighted(values: Values, where: str) -> Parameter:

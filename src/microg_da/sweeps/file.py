@@ -97,11 +97,11 @@ class SweepFile:
             return None
         return math.prod(len(p.values) for p in self.varied.values() if isinstance(p, Choice))
 
-    def suggest(self, trial: Trial) -> dict[str, Any]:
+    def suggest(self, trial: Trial) -> dict[str, object]:
         """Draw every parameter; by dotted name."""
         return {name: parameter.suggest(trial, name) for name, parameter in self.parameters.items()}
 
-    def args(self, values: Mapping[str, Any]) -> dict[str, Any]:
+    def args(self, values: Mapping[str, Any]) -> dict[str, object]:
         """Values as W&B's agent gets them: parameters that the file nests are mappings."""
         nested: dict[str, Any] = {}
         for name, value in values.items():
@@ -157,7 +157,7 @@ class Request:
         """The resolved configuration."""
         return load_config(self.experiment, self.words)
 
-    def keys(self) -> dict[str, Any]:
+    def keys(self) -> dict[str, object]:
         """The keys that differ, by dotted name."""
         return {canonical_key(key, value, COMMAND_LINE): value for key, value in parse_overrides(self.words).items()}
 
@@ -262,7 +262,7 @@ def _written_out(content: Any, known: dict[int, float]) -> float:
 
 def _leaves(
     specs: Mapping[Any, Any], where: str, outer: tuple[str, ...] = ()
-) -> Iterator[tuple[tuple[str, ...], dict[str, Any]]]:
+) -> Iterator[tuple[tuple[str, ...], dict[str, object]]]:
     for key, spec in specs.items():
         keys = (*outer, str(key))
         if not isinstance(spec, dict):
