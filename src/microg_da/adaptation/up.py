@@ -132,7 +132,8 @@ def _train(
     cycle = torch.optim.lr_scheduler.OneCycleLR
     schedule = cycle(optimizer, settings.lr, total_steps=max(steps, 2), pct_start=0.1)
     share = max(settings.batch_size // len(kinds), 1)
-    with torch.enable_grad():
+    device_type = next(estimator.parameters()).device.type
+    with torch.enable_grad(), torch.autocast(device_type, enabled=False):
         for _ in range(steps):
             drawn = [compose(kind, share, estimator.radii, estimator.bins, generator) for kind in kinds]
             crops, degrees = (torch.cat(parts) for parts in zip(*drawn, strict=True))
@@ -291,8 +292,8 @@ def _pieces(frames: Tensor, generator: torch.Generator) -> Tensor:
     low, high = (part * min(height, width) for part in PIECE_RADII)
     half = torch.rand(len(picture), generator=generator) * (high - low) + low
     centre = torch.rand(len(picture), 2, generator=generator) * torch.tensor([float(width), float(height)])
-    where = (centre, half, picture)
-    return square_patches(frames, *(value.to(frames.device) for value in where))
+    device = frames.device
+    return square_patches(frames, centre.to(device), half.to(device), picture.to(device))
 
 
 def _first(clips: Iterable[ClipBatch], most: int | None) -> Iterable[ClipBatch]:
