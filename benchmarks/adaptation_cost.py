@@ -44,7 +44,8 @@ def clips(domain: str, seed: int) -> ClipBatch:
         boxes = torch.tensor([[20.0, 10, 60, 80], [50, 20, 80, 90]])[: 1 + index % 3 // 2]
         labels = (torch.rand(len(boxes), CLASSES, generator=generator) < 0.05).float()
         key = ClipKey(f"{domain}_{index}", 46)
-        made.append(Clip(frames, boxes, boxes / SIZE, labels if domain == "source" else None, key))
+        clip = Clip(frames, boxes, boxes / SIZE, key)
+        made.append(clip.with_labels(labels) if domain == "source" else clip)
     return collate_clips(made, domain)
 
 

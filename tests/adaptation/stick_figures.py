@@ -46,6 +46,6 @@ def clips(angles, *, seed=0, domain="target", arms=None, name="v", length=2):
     for index, degrees in enumerate(angles):
         frame, box = figure(degrees, rng, arm=None if arms is None else arms[index])
         frames = torch.from_numpy(frame).permute(2, 0, 1)[:, None].repeat(1, length, 1, 1)
-        labels = None if domain == "target" else torch.zeros(1, 2)
-        made.append(Clip(frames, box[None], box[None] / SIZE, labels, ClipKey(f"{name}_{index}", 1)))
+        clip = Clip(frames, box[None], box[None] / SIZE, ClipKey(f"{name}_{index}", 1))
+        made.append(clip if domain == "target" else clip.with_labels(torch.zeros(1, 2)))
     return collate_clips(made, domain)

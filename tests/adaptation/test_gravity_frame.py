@@ -166,7 +166,7 @@ def test_each_person_is_believed_in_the_view_of_their_own_up():
     boxes = torch.cat([upright.boxes, lying.boxes + torch.tensor([64.0, 0, 64, 0])])
     square = nn.functional.pad(frames.float(), (0, 0, 32, 32)).to(torch.uint8)
     boxes = boxes + torch.tensor([0.0, 32, 0, 32])
-    batch = collate_clips([Clip(square[0], boxes, boxes / 128, None, ClipKey("v", 1))], "target")
+    batch = collate_clips([Clip(square[0], boxes, boxes / 128, ClipKey("v", 1))], "target")
     detector = KnowsUprightOnly()
     found = told(peaks((0, 1.0)), peaks((90, 1.0)), views=2, spread=0.0).finder.find(detector, batch)
     views = [batch, roll_batch(batch, -90)]
