@@ -66,7 +66,8 @@ def train(name: str, rank: int, folder: Path) -> dict[str, Any]:
     detector = create_detector("r2plus1d_tiny", num_classes=C)
     method = create_adaptation(name, feature_dim=detector.feature_dim, num_classes=C)
     everyone = [batch((2, 1), labelled=False, seed=9)]
-    method.before_training(detector.eval(), [batch((1, 2), labelled=True, seed=8)], everyone)
+    with method.rehearsing():
+        method.before_training(detector.eval(), [batch((1, 2), labelled=True, seed=8)], everyone)
     untrained = digest(detector.named_parameters())
     steps = []
     for step, (source, target) in enumerate(PEOPLE[rank]):

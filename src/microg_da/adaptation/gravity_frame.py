@@ -125,14 +125,8 @@ class UpFinder(nn.Module):
         log_density, agree = self.densities(batch)
         if not batch.num_boxes:
             return Found(log_density.new_zeros(0), log_density, detect(detector, batch), len(batch))
-        rolls = candidate_rolls(
-            log_density,
-            batch.clip_index,
-            len(batch),
-            views=self.settings.views,
-            least=self.settings.least,
-            upright=self.settings.upright,
-        )
+        views, least, upright = self.settings.views, self.settings.least, self.settings.upright
+        rolls = candidate_rolls(log_density, batch.clip_index, len(batch), views=views, least=least, upright=upright)
         seen = [self._look(detector, batch, view) for view in rolls.T if not bool(view.isnan().all())]
         logits = torch.stack([look.logits for look in seen])
         log_prior = torch.stack([mass_at(log_density, view[batch.clip_index]).log() for view in rolls.T[: len(seen)]])

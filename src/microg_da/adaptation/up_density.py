@@ -65,7 +65,7 @@ def candidate_rolls(
     rolls = left.new_full((count, views), math.nan)
     window = _window(bins, left)
     for view in range(views):
-        mass = left @ window
+        mass = (left[:, :, None] * window).sum(dim=1)  # a matrix product would lose bits under autocast
         together = left.new_zeros(count, bins).index_add_(0, clip_index, mass)
         best = together.argmax(dim=1)
         here = mass.gather(1, best[clip_index, None])[:, 0]
