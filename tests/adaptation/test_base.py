@@ -2,6 +2,7 @@
 
 import copy
 import sys
+import warnings
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ from microg_da.adaptation.base import (
     TestTimeMethod,
     TrainingMethod,
     create_adaptation,
+    method_arguments,
     methods_of,
     split_prediction,
 )
@@ -177,3 +179,10 @@ def test_wrong_arguments_are_named(name, arguments, parts):
         create_adaptation(name, arguments, feature_dim=3, num_classes=C)
     for part in parts:
         assert part in str(caught.value)
+
+
+def test_a_whole_number_is_a_float_without_a_warning():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        weight = method_arguments("coral", {"weight": 2}).weight
+    assert (type(weight), weight) == (float, 2.0)

@@ -79,7 +79,7 @@ def plan_split(
         if key not in schema:
             raise unknown_name("option", key, list(schema), f"synthetic:{domain}")
         try:
-            schema[key] = value
+            OmegaConf.update(schema, key, value, merge=False)
         except OmegaConfBaseException as error:
             raise InputError(f"synthetic:{domain}: {key}={value!r} does not fit.") from error
     chosen: SyntheticOptions = OmegaConf.to_object(schema)  # type: ignore[assignment]
