@@ -13,6 +13,7 @@ from microg_da.adaptation.base import (
     TestTimeMethod,
     TrainingMethod,
     create_adaptation,
+    method_arguments,
     methods_of,
     split_prediction,
 )
@@ -174,3 +175,9 @@ def test_wrong_arguments_are_named(name, arguments, parts):
         create_adaptation(name, arguments, feature_dim=3, num_classes=C)
     for part in parts:
         assert part in str(caught.value)
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_whole_number_is_a_number():
+    arguments = method_arguments("mean_teacher", {"weight": 2})
+    assert isinstance(arguments.weight, float)

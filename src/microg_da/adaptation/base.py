@@ -367,7 +367,7 @@ def method_arguments(
         if argument not in schema:
             raise unknown_name(f"argument of adaptation {name!r}", str(argument), list(schema), key)
         try:
-            schema[argument] = value
+            OmegaConf.update(schema, argument, value, merge=False)
         except OmegaConfBaseException as error:
             kind = next(field.type for field in fields(method.Arguments) if field.name == argument)
             raise InputError(f"{key}.{argument}={value!r} does not fit: expected {kind}.") from error
