@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import argparse
 import fnmatch
-import json
 import os
 import subprocess
 import sys
@@ -33,8 +32,10 @@ from microg_da.adaptation.gravity_self_training import GravitySelfTraining
 from microg_da.adaptation.up_density import pool_agreeing
 from microg_da.config import Config, load_config
 from microg_da.data.datamodule import DomainDatasets
-from microg_da.training.experiment import fit
+from microg_da.errors import InputError
+from microg_da.runs.folder import Run
 from microg_da.types import ClipBatch, PersonKey
+from microg_da.workflow import fit
 
 DEFAULT = "as it stands"
 ROWS: dict[str, list[str]] = {
@@ -90,8 +91,8 @@ def run_folder(args: argparse.Namespace, row: str, seed: int) -> Path:
 
 def finished(folder: Path) -> bool:
     try:
-        return bool(json.loads((folder / "run.json").read_text())["status"] == "finished")
-    except FileNotFoundError:
+        return Run(folder).record.status == "finished"
+    except InputError:
         return False
 
 
@@ -141,21 +142,21 @@ def collect(args: argparse.Namespace) -> pd.DataFrame:
         base = run_folder(args, DEFAULT, seed)
         if not finished(base):
             continue
-        bound = {row["name"]: row for row in json.loads((base / "results.json").read_text())["rows"]}
-        low, high = (bound[name]["target"]["map"] for name in ("source_only", "target_supervised"))
+        bound = Run(base).results
+        low, high = (bound.score(variant, "target", "map") for variant in ("source_only", "target_supervised"))
         runs = [("source_only", base, "source_only"), ("target_supervised (oracle)", base, "target_supervised")]
         runs += [(row, run_folder(args, row, seed), "adapted") for row in (DEFAULT, *ROWS)]
         for label, folder, variant in runs:
             if not finished(folder):
                 continue
-            row = next(r for r in json.loads((folder / "results.json").read_text())["rows"] if r["name"] == variant)
-            up = (row.get("up") or {}).get("target", {}).get("decided", {})
-            alone = (row.get("up") or {}).get("target", {}).get("estimator", {})
+            result = next(result for result in Run(folder).results.variants if result.variant == variant)
+            up = result.up.get("target")
             lines.append({
-                "method": label, "seed": seed, "source": 100 * row["source"]["map"],
-                "target": 100 * row["target"]["map"], "recovered": (row["target"]["map"] - low) / (high - low),
-                "seconds": row["seconds"], "median_error": up.get("median_error"), "flips": up.get("flips"),
-                "estimator_flips": alone.get("flips"), "passes": (row.get("up") or {}).get("target", {}).get("passes"),
+                "method": label, "seed": seed, "source": 100 * result.score("source", "map"),
+                "target": 100 * result.target.map, "recovered": (result.target.map - low) / (high - low),
+                "seconds": result.seconds, "median_error": up and up.decided.median_error,
+                "flips": up and up.decided.flips, "estimator_flips": up and up.estimator.flips,
+                "passes": up and up.passes,
             })  # fmt: skip
     return pd.DataFrame(lines)
 

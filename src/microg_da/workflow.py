@@ -9,7 +9,7 @@ from microg_da.processes import is_leader
 from microg_da.reporting.report import write_report
 from microg_da.reporting.tables import write_results_csv
 from microg_da.runs.folder import Run
-from microg_da.training.experiment import run_experiment
+from microg_da.training.runner import run_experiment
 
 if TYPE_CHECKING:
     from rich.console import Console

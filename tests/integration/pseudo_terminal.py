@@ -78,7 +78,7 @@ def run(
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", LINES, width, 0, 0))
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["microg_da.training.experiment", "microg_da.reporting.report", "optuna", "av"])
+    context.set_forkserver_preload(["microg_da.training.runner", "microg_da.reporting.report", "optuna", "av"])
     environment = {**os.environ, "TERM": term, **variables}
     words = [str(word) for word in argv]
     process = context.Process(target=_command, args=(os.ttyname(theirs), words, str(folder), into, environment))

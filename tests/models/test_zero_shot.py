@@ -9,7 +9,7 @@ from rich.console import Console
 from microg_da.config import load_config
 from microg_da.models import create_detector
 from microg_da.taxonomy import get_taxonomy
-from microg_da.training.experiment import run_experiment as fit
+from microg_da.training.runner import run_experiment as fit
 
 
 @pytest.mark.slow

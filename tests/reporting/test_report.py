@@ -236,9 +236,7 @@ def test_hostile_strings_are_escaped(run_folder):
     edit(run_folder / "run.json", lambda run: run.update({key: evil for key in run if isinstance(run[key], str)}))
     edit(run_folder / "run.json", lambda run: run["model"].update(name=evil))
     edit(run_folder / "run.json", lambda run: run.update(warnings=[evil, evil], data={evil: evil}))
-    edit(
-        run_folder / "examples" / "examples.json", lambda listed: [e.update(video_id=evil, domain=evil) for e in listed]
-    )
+    edit(run_folder / "examples" / "examples.json", lambda listed: [e.update(video_id=evil) for e in listed])
     edit(run_folder / "environment.json", lambda environment: environment.update({evil: evil}))
     (run_folder / "config.yaml").write_text(f"experiment: {evil}\n")
     metrics = run_folder / "metrics" / "source" / "metrics.csv"

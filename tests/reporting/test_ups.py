@@ -1,16 +1,15 @@
 """Arrows of estimated up in the gallery."""
 
-import json
-
 import pytest
 
 from microg_da.errors import InputError
 from microg_da.reporting.gallery import Example
-from microg_da.reporting.ups import INNER, LENGTH, arrow, read_arrows
+from microg_da.reporting.ups import INNER, LENGTH, arrow, arrows_of
+from microg_da.runs.example_ups import KeyframeUps, PersonUp, read_ups, write_ups
 
 
 def person(degrees, box=(0.25, 0.2, 0.75, 0.8), density=(0.0, 0.0, 1.0, 0.0)):
-    return {"box": list(box), "degrees": degrees, "density": list(density)}
+    return PersonUp(box, degrees, density)
 
 
 def example(video="v", stamp=46):
@@ -35,14 +34,15 @@ def test_the_curve_reaches_farthest_where_the_density_is_largest():
 
 
 def test_arrows_are_found_by_keyframe(tmp_path):
-    entries = [{"domain": "target", "video_id": "w", "frame_stamp": 46, "people": [person(90)]}]
-    (tmp_path / "ups.json").write_text(json.dumps(entries))
-    found = read_arrows(tmp_path, [example("v"), example("w")])
+    ups = (KeyframeUps("target", "w", 46, (person(90),)),)
+    write_ups(ups, tmp_path / "ups.json")
+    assert read_ups(tmp_path / "ups.json") == ups
+    found = arrows_of(ups, [example("v"), example("w")])
     assert [[one.degrees for one in arrows] for arrows in found] == [[], [90]]
 
 
 def test_without_the_file_there_are_no_arrows_and_a_damaged_one_is_named(tmp_path):
-    assert read_arrows(tmp_path, [example()]) == [[]]
+    assert arrows_of(read_ups(tmp_path / "ups.json"), [example()]) == [[]]
     (tmp_path / "ups.json").write_text('[{"domain": "target"}]')
     with pytest.raises(InputError, match=r"ups\.json"):
-        read_arrows(tmp_path, [example()])
+        read_ups(tmp_path / "ups.json")

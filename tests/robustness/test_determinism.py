@@ -21,7 +21,7 @@ WORDS = ["adaptation=dann", "adaptation.epochs=1", "training.epochs=2"]
 @pytest.fixture(scope="module")
 def detections(tmp_path_factory, _own_cache):
     """What the adapted detector of a run says, by the number of workers; None stands for a second run without."""
-    from microg_da.training.experiment import run_experiment as fit
+    from microg_da.training.runner import run_experiment as fit
 
     def run(workers):
         config = load_config("ava2microg", [*TINY[2:], *WORDS, f"data.num_workers={workers or 0}"])

@@ -10,6 +10,7 @@ import optuna
 import pytest
 from rich.console import Console
 
+from microg_da.adaptation import uses_target_labels
 from microg_da.config import load_config
 from microg_da.sweeps.file import read_sweep
 from microg_da.sweeps.page import readable_study, write_page
@@ -165,7 +166,7 @@ def test_a_sweep_by_target_labels_says_oracle_on_every_output(make_quick_sweep, 
     best = write_best(results, tmp_path / "best.yaml")
     assert "oracle" in best.read_text().splitlines()[0]
     # Whoever runs the best configuration later is told as well.
-    assert load_config(str(best)).uses_target_labels
+    assert uses_target_labels(load_config(str(best)))
 
 
 def test_without_a_metric_or_a_complete_trial_there_is_no_best(make_quick_sweep, run_sweep, tmp_path):

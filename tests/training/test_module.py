@@ -32,9 +32,9 @@ from microg_da.models import create_detector
 from microg_da.runs.detectors import method_label
 from microg_da.runs.folder import Run
 from microg_da.training.experiment import Experiment
-from microg_da.training.experiment import run_experiment as fit
 from microg_da.training.module import DetectorModule
 from microg_da.training.optimizer import build_optimizer
+from microg_da.training.runner import run_experiment as fit
 from microg_da.types import Clip, ClipKey, LabelledClipBatch
 
 TINY = [

@@ -7,7 +7,7 @@ import torch
 from microg_da.adaptation import ADAPTATIONS
 from microg_da.adaptation.base import DomainAdaptation
 from microg_da.config import load_config
-from microg_da.training.experiment import run_experiment as fit
+from microg_da.training.runner import run_experiment as fit
 from microg_da.validation import VALIDATORS
 
 WORDS = [

@@ -14,7 +14,7 @@ from microg_da.data.datamodule import DomainDatasets
 from microg_da.errors import InputError
 from microg_da.inference.scoring import score_detector
 from microg_da.runs.detectors import load_run_detector
-from microg_da.training.experiment import run_experiment as fit
+from microg_da.training.runner import run_experiment as fit
 
 TINY = [
     "adaptation=source_only", "training.epochs=1", "training.batch_size=4", "data.image_size=48", "synthetic.workers=0",

@@ -21,8 +21,9 @@ from microg_da.reporting.figures import LineChart, line_chart
 from microg_da.reporting.finding_text import ABSENT, change_text, few_boxes_text, gap_text, same_data_text
 from microg_da.reporting.gallery import OUTCOMES, THRESHOLD, gallery
 from microg_da.reporting.roll import roll_responses
-from microg_da.reporting.ups import read_arrows
+from microg_da.reporting.ups import arrows_of
 from microg_da.reporting.validators import validators_content
+from microg_da.runs.example_ups import read_ups
 from microg_da.runs.record import ModelFacts
 from microg_da.runs.results import VariantResult
 from microg_da.types import VARIANTS
@@ -157,7 +158,7 @@ def examples(run: RunAnalysis) -> Content | None:
     return {
         "variants": variants,
         "examples": shown,
-        "arrows": read_arrows(run.run.examples_file.parent, shown),
+        "arrows": arrows_of(read_ups(run.run.example_ups_file), shown),
         "threshold": THRESHOLD,
         "actions": sorted({label.action: label.name for label in labels}.items(), key=lambda item: item[1]),
         "outcomes": [outcome for outcome in OUTCOMES if outcome in seen],

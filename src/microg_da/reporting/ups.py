@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
-from microg_da.errors import InputError
 from microg_da.reporting.gallery import Example
+from microg_da.runs.example_ups import KeyframeUps, PersonUp
 
 LENGTH = 0.42
 """Of an arrow, in parts of the longer side of the person's box."""
@@ -37,37 +34,33 @@ class Arrow:
     degrees: float
 
 
-def read_arrows(folder: Path, examples: Sequence[Example]) -> list[list[Arrow]]:
+def arrows_of(ups: Sequence[KeyframeUps], examples: Sequence[Example]) -> list[list[Arrow]]:
     """The arrows of each example; none where the run's method does not estimate up.
 
     Args:
-        folder: where ``ups.json`` lies.
+        ups: of the run.
         examples: those of the gallery.
-
-    Raises:
-        InputError: if the file is damaged.
     """
-    file = folder / "ups.json"
-    if not file.exists():
-        return [[] for _ in examples]
-    try:
-        entries = json.loads(file.read_text(encoding="utf-8"))
-        ups = {(up["domain"], up["video_id"], str(up["frame_stamp"])): up["people"] for up in entries}
-        return [[arrow(person, example.size) for person in ups.get(_key(example), [])] for example in examples]
-    except (ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{file}: damaged ({error!r}). Remove it; `fit --resume` makes it again.") from error
+    people = {(up.domain, up.video_id, up.frame_stamp): up.people for up in ups}
+    return [
+        [
+            arrow(person, example.size)
+            for person in people.get((example.domain, example.video_id, example.frame_stamp), ())
+        ]
+        for example in examples
+    ]
 
 
-def arrow(person: dict[str, Any], size: tuple[int, int]) -> Arrow:
+def arrow(person: PersonUp, size: tuple[int, int]) -> Arrow:
     """The arrow of one person.
 
     Args:
-        person: ``box`` in [0, 1], ``degrees`` and ``density``.
+        person: box, angle and density.
         size: width and height of the picture in pixels.
     """
-    x1, y1, x2, y2 = (float(value) * size[place % 2] for place, value in enumerate(person["box"]))
+    x1, y1, x2, y2 = (value * size[place % 2] for place, value in enumerate(person.box))
     x, y, side = (x1 + x2) / 2, (y1 + y2) / 2, max(x2 - x1, y2 - y1)
-    degrees, density = float(person["degrees"]), [float(value) for value in person["density"]]
+    degrees, density = person.degrees, person.density
 
     def place(angle: float, radius: float) -> tuple[float, float]:
         turned = math.radians(angle)
@@ -81,7 +74,3 @@ def arrow(person: dict[str, Any], size: tuple[int, int]) -> Arrow:
     tip = 0.78 * LENGTH
     barbs = (place(degrees - 14, tip), place(degrees + 14, tip))
     return Arrow((x, y), place(degrees, LENGTH), barbs, " ".join(f"{a},{b}" for a, b in points), degrees)
-
-
-def _key(example: Example) -> tuple[str, str, str]:
-    return example.domain, example.video_id, str(example.frame_stamp)

@@ -100,11 +100,8 @@ def _domain(fields: Fields) -> Domain:
 
 
 def _person(fields: Fields) -> ExamplePerson:
-    box = fields.numbers("box")
-    if len(box) != 4:
-        raise fields.error(f"'box' has {len(box)} numbers instead of 4")
     predictions = {variant: _probabilities(fields.fields(variant)) for variant in VARIANTS if fields.has(variant)}
-    return ExamplePerson((box[0], box[1], box[2], box[3]), fields.integers("true"), predictions)
+    return ExamplePerson(fields.box("box"), fields.integers("true"), predictions)
 
 
 def _probabilities(fields: Fields) -> dict[int, float]:

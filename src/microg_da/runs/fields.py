@@ -121,6 +121,13 @@ class Fields:
         """A list of numbers."""
         return tuple(map(float, self._all(key, (int, float), "numbers")))
 
+    def box(self, key: str) -> tuple[float, float, float, float]:
+        """Four numbers."""
+        values = self.numbers(key)
+        if len(values) != 4:
+            raise self.error(f"{key!r} has {len(values)} numbers instead of 4")
+        return values[0], values[1], values[2], values[3]
+
     def items(self, key: str) -> list[object]:
         """A list."""
         return self._take(key, list, "a list")

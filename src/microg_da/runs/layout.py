@@ -77,6 +77,11 @@ class RunFolder:
         return self.path / "examples" / "examples.json"
 
     @property
+    def example_ups_file(self) -> Path:
+        """The estimated up of the people in the examples."""
+        return self.path / "examples" / "ups.json"
+
+    @property
     def roll_response_folder(self) -> Path:
         """What `roll-response` measured."""
         return self.path / "roll_response"

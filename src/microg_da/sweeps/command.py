@@ -20,7 +20,7 @@ _VARIABLE = re.compile(r"\$\{envvar:([A-Z0-9_]*)\}")
 def expand_command(
     command: Sequence[Any],
     program: str,
-    args: Mapping[str, Any],
+    args: Mapping[str, object],
     args_json_file: str | Path,
     *,
     interpreter: str = "python",

@@ -206,7 +206,7 @@ class _Form:
     """The keys of a distribution with their defaults, and what is made of them."""
 
     build: Callable[[Values, str], Parameter]
-    keys: dict[str, Any]
+    keys: Mapping[str, object]
 
 
 def _weighted(values: Values, where: str) -> Parameter:
@@ -306,7 +306,7 @@ def _values_range(values: Values, where: str) -> Range:
 
 _BOUNDS = {"min": _REQUIRED, "max": _REQUIRED}
 _NORMAL, _BETA, _STEP = {"mu": 0.0, "sigma": 1.0}, {"a": 1.0, "b": 1.0}, {"q": 1.0}
-_INVERSES: dict[str, tuple[Callable[[Values, str], Inverse], dict[str, Any]]] = {
+_INVERSES: dict[str, tuple[Callable[[Values, str], Inverse], Mapping[str, object]]] = {
     "uniform": (_uniform, _BOUNDS),
     "log_uniform": (_log_uniform(_exponents), _BOUNDS),
     "log_uniform_values": (_log_uniform(_values_range), _BOUNDS),

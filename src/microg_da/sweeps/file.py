@@ -66,11 +66,12 @@ class SweepFile:
         command: how a trial is started, with macros.
         program: what ``${program}`` stands for.
         hyperband: early stopping, or None.
+        run_cap: how many trials there are at most; None where the file does not say.
         overrides: words added to every trial's command line.
     """
 
     path: Path
-    content: dict[str, Any]
+    content: dict[str, object]
     method: str
     parameters: dict[str, Parameter]
     nesting: dict[str, tuple[str, ...]]
@@ -78,6 +79,7 @@ class SweepFile:
     command: tuple[str, ...]
     program: str
     hyperband: Hyperband | None
+    run_cap: int | None = None
     overrides: tuple[str, ...] = ()
 
     @property
@@ -97,28 +99,21 @@ class SweepFile:
             return None
         return math.prod(len(p.values) for p in self.varied.values() if isinstance(p, Choice))
 
-    def suggest(self, trial: Trial) -> dict[str, Any]:
+    def suggest(self, trial: Trial) -> dict[str, object]:
         """Draw every parameter; by dotted name."""
         return {name: parameter.suggest(trial, name) for name, parameter in self.parameters.items()}
 
-    def args(self, values: Mapping[str, Any]) -> dict[str, Any]:
+    def args(self, values: Mapping[str, object]) -> dict[str, object]:
         """Values as W&B's agent gets them: parameters that the file nests are mappings."""
-        nested: dict[str, Any] = {}
-        for name, value in values.items():
-            *outer, last = self.nesting[name]
-            inside = nested
-            for key in outer:
-                inside = inside.setdefault(key, {})
-            inside[last] = value
-        return nested
+        return nest({self.nesting[name]: value for name, value in values.items()})
 
-    def expand(self, values: Mapping[str, Any], args_json_file: Path, interpreter: str = "python") -> list[str]:
+    def expand(self, values: Mapping[str, object], args_json_file: Path, interpreter: str = "python") -> list[str]:
         """The command line of one trial."""
         args = self.args(values)
         words = expand_command(self.command, self.program, args, args_json_file, interpreter=interpreter)
         return [*words, *self.overrides]
 
-    def request(self, values: Mapping[str, Any]) -> Request:
+    def request(self, values: Mapping[str, object]) -> Request:
         """What `fit` is asked to do in one trial.
 
         Raises:
@@ -157,9 +152,22 @@ class Request:
         """The resolved configuration."""
         return load_config(self.experiment, self.words)
 
-    def keys(self) -> dict[str, Any]:
+    def keys(self) -> dict[str, object]:
         """The keys that differ, by dotted name."""
         return {canonical_key(key, value, COMMAND_LINE): value for key, value in parse_overrides(self.words).items()}
+
+
+def nest(values: Mapping[tuple[str, ...], object]) -> dict[str, object]:
+    """Values in mappings inside mappings, by the keys that lead to each, outermost first."""
+    nested: dict[str, object] = {}
+    for (*outer, last), value in values.items():
+        inside = nested
+        for key in outer:
+            deeper = inside.setdefault(key, {})
+            assert isinstance(deeper, dict)
+            inside = deeper
+        inside[last] = value
+    return nested
 
 
 def _fit_parser() -> argparse.ArgumentParser:
@@ -224,6 +232,7 @@ def read_sweep(name: str, overrides: Sequence[str] = (), *, check: bool = True) 
         command=_command(content, str(path)),
         program=str(content.get("program", "microg_da")),
         hyperband=_hyperband(content.get("early_terminate"), metric, str(path)),
+        run_cap=cap,
         overrides=tuple(overrides),
     )
     if (sweep.grid_size or 0) > LARGEST_GRID:
@@ -234,7 +243,7 @@ def read_sweep(name: str, overrides: Sequence[str] = (), *, check: bool = True) 
     return sweep
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _read(path: Path) -> dict[str, object]:
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
         size = _written_out(content, {})
@@ -262,7 +271,7 @@ def _written_out(content: Any, known: dict[int, float]) -> float:
 
 def _leaves(
     specs: Mapping[Any, Any], where: str, outer: tuple[str, ...] = ()
-) -> Iterator[tuple[tuple[str, ...], dict[str, Any]]]:
+) -> Iterator[tuple[tuple[str, ...], dict[str, object]]]:
     for key, spec in specs.items():
         keys = (*outer, str(key))
         if not isinstance(spec, dict):
@@ -275,7 +284,7 @@ def _leaves(
             yield keys, spec
 
 
-def _command(content: Mapping[str, Any], where: str) -> tuple[str, ...]:
+def _command(content: Mapping[str, object], where: str) -> tuple[str, ...]:
     command = content.get("command", list(DEFAULT_COMMAND))
     if not isinstance(command, list) or not command:
         raise InputError(f"{where}: command must be a list of words.")

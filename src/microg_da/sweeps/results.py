@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,10 +19,8 @@ from microg_da.files import write_json, write_text
 from microg_da.reporting.numbers import MISSING
 from microg_da.reporting.run_comparison import EMBEDDED_NOTE
 from microg_da.reporting.tables import duration
-from microg_da.sweeps.file import SweepFile
+from microg_da.sweeps.file import SweepFile, nest
 from microg_da.sweeps.study import counting_trials
-
-Nested = dict[str, object]
 
 _FINISHED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
 STATES = {TrialState.COMPLETE: "", TrialState.PRUNED: "pruned", TrialState.FAIL: "failed"}
@@ -69,8 +66,8 @@ def read_results(sweep: SweepFile, study: Study) -> SweepResults:
         notes.append("Oracle: target labels took part in choosing, so that a test on them says too much.")
     if any(source.startswith("synthetic:") for source in (config.data.source, config.data.target)):
         notes.append(EMBEDDED_NOTE)
-    metric = sweep.content.get("metric") or {}
-    ignored = [key for key in ("impute", "impute_while_running") if key in metric]
+    spec = sweep.content.get("metric")
+    ignored = [key for key in ("impute", "impute_while_running") if isinstance(spec, dict) and key in spec]
     if ignored:
         notes.append(f"metric.{' and metric.'.join(ignored)} concerns W&B's own search and has no part in this one.")
     return SweepResults(sweep, study, finished, uses_target_labels(config), notes)
@@ -142,21 +139,7 @@ def write_best(results: SweepResults, path: Path) -> Path | None:
         "base": str(Path(experiment).resolve()) if named_file else experiment,
         "experiment": f"{results.study.study_name}-best",
         "description": f"best of the sweep {results.study.study_name}: {said}" + (", oracle" if results.oracle else ""),
-        **_nested(keys),
+        **nest({tuple(key.split(".")): value for key, value in keys.items()}),
     }
     head = f"# {content['description']}\n# python -m microg_da fit --experiment {path}\n"
     return write_text(path, head + yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
-
-
-def _nested(keys: Mapping[str, object]) -> Nested:
-    """Dotted keys as YAML has them, a section's together."""
-    nested: Nested = {}
-    for key, value in keys.items():
-        *sections, leaf = key.split(".")
-        inside = nested
-        for section in sections:
-            deeper = inside.setdefault(section, {})
-            assert isinstance(deeper, dict)
-            inside = deeper
-        inside[leaf] = value
-    return nested

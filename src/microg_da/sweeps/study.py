@@ -147,11 +147,11 @@ def open_study(sweep: SweepFile, name: str, storage: BaseStorage, seed: int) -> 
     return study
 
 
-def _mark(sweep: SweepFile, seed: int) -> dict[str, Any]:
+def _mark(sweep: SweepFile, seed: int) -> dict[str, object]:
     """What makes a sweep the same sweep when it is run again."""
     keys = ("method", "metric", "parameters", "program", "command", "early_terminate")
     content = {key: sweep.content.get(key) for key in keys} | {"overrides": list(sweep.overrides), "seed": seed}
-    mark: dict[str, Any] = json.loads(json.dumps(content, default=str))
+    mark: dict[str, object] = json.loads(json.dumps(content, default=str))
     return mark
 
 

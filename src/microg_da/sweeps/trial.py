@@ -45,7 +45,7 @@ class TrialRunner:
     folder: Path
     interrupted: bool = False
 
-    def run(self, trial: optuna.Trial, values: dict[str, Any]) -> float:
+    def run(self, trial: optuna.Trial, values: dict[str, object]) -> float:
         """Run a trial to its end.
 
         Returns:

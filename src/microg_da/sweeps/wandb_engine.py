@@ -38,11 +38,11 @@ def run_agents(sweep: SweepFile, trials: int | None, workers: int, console: Cons
         )
     if not wandb_is_set_up():
         raise InputError("--engine wandb needs an account: `wandb login`, or use --engine optuna.")
+    project = str(sweep.content.get("project", "microg_da"))
     try:
-        identity = wandb.sweep(sweep.content, project=sweep.content.get("project", "microg_da"))
+        identity = wandb.sweep(sweep.content, project=project)
     except (wandb.errors.Error, ValueError) as error:
         raise InputError(f"W&B did not take {sweep.path}: {first_line(error)}") from error
-    project = sweep.content.get("project", "microg_da")
     command = [sys.executable, "-m", "wandb", "agent", "--project", project, identity]
     count = ["--count", str(trials)] if trials else []
     console.print(f"more agents, on any machine: wandb agent --project {project} {identity}", markup=False)

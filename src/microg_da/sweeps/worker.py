@@ -83,7 +83,7 @@ class Plan:
 
 def total_trials(sweep: SweepFile, asked: int | None) -> int:
     """How many trials a sweep has: what was asked for, else the file's ``run_cap``, else all of a grid."""
-    cap = asked or sweep.content.get("run_cap") or sweep.grid_size or DEFAULT_TRIALS
+    cap = asked or sweep.run_cap or sweep.grid_size or DEFAULT_TRIALS
     return min(cap, sweep.grid_size) if sweep.grid_size else cap
 
 

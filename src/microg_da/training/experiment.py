@@ -15,7 +15,7 @@ import pytorch_lightning as pl
 import torch
 from rich.console import Console
 
-from microg_da.adaptation import ADAPTATIONS, uses_target_labels
+from microg_da.adaptation import ADAPTATIONS
 from microg_da.adaptation.base import Method, Supervised, TrainingMethod
 from microg_da.adaptation.predictor import Predictor
 from microg_da.config import Config, TrainingConfig
@@ -38,85 +38,18 @@ from microg_da.runs.detectors import (
     has_test_time_method,
     method_label,
     plain_training,
-    settle_roi_stride,
 )
-from microg_da.runs.folder import Run, embedded_notice
+from microg_da.runs.folder import Run
 from microg_da.runs.record import ModelFacts
 from microg_da.runs.results import VariantResult
 from microg_da.taxonomy import get_taxonomy
-from microg_da.terminal import message_console, progress_bar
+from microg_da.terminal import progress_bar
 from microg_da.training.example_ups import write_example_ups
 from microg_da.training.examples import write_examples
-from microg_da.training.interruption import damage, explaining_failures, stopping_cleanly
-from microg_da.training.preflight import check
+from microg_da.training.interruption import damage
 from microg_da.training.stage import StagePlan, save_detector, train_stage
 from microg_da.training.trackers import finish_logging
 from microg_da.types import DOMAINS, Domain, Stage, Variant
-
-
-def run_experiment(
-    config: Config | None = None,
-    *,
-    resume: str | Path | None = None,
-    root: str | Path = "runs",
-    name: str | None = None,
-    console: Console | None = None,
-) -> Run:
-    """Run an experiment from beginning to end, or from where it was interrupted.
-
-    The process's allocator stays as it is. :func:`microg_da.allocator.keep_freed_memory`, which the command line calls
-    first, makes training steps of large networks on a CPU faster.
-
-    Args:
-        config: the experiment; not with ``resume``.
-        resume: the folder of a run to continue, with its own configuration.
-        root: where run folders are made.
-        name: the folder's name; by default method, seed and time.
-        console: where to say what happens.
-
-    Returns:
-        The finished run, without its report.
-
-    Raises:
-        InputError: for anything the user can put right.
-    """
-    if (config is None) == (resume is None):
-        raise ValueError("give either a configuration or a run to resume")
-    # Of several processes one speaks and writes.
-    console = (console or message_console()) if is_leader() else Console(stderr=True, quiet=True)
-    # Whatever is wrong with the request is reported before a clip is drawn and before a folder is made.
-    if config is not None:
-        check(config)
-        config, note = settle_roi_stride(config)
-        if note is not None:
-            console.print(f"[yellow]note[/yellow] {note}", highlight=False, soft_wrap=True)
-        run = Run.plan(config, root, name)
-    else:
-        run = Run.open(resume)  # type: ignore[arg-type]
-        config = run.config
-        check(config, resumes=True)
-    announce(config, console)
-    datasets = DomainDatasets(config)
-    datasets.open_for_fit()
-    if resume is None:
-        run.create()
-    console.print(f"→ {run.path}", highlight=False, soft_wrap=True)
-    with run.recording_failure(), stopping_cleanly(run.path), explaining_failures(run.path):
-        Experiment(run, datasets, console).complete()
-    return run
-
-
-def announce(config: Config, console: Console) -> None:
-    """Say what is about to run; the first line tells whether the data is the embedded one."""
-    if notice := embedded_notice(config):
-        console.print(f"[yellow]note[/yellow] {notice}", highlight=False)
-    console.print(
-        f"[bold]{config.experiment}[/bold] {config.data.source} → {config.data.target}, model {config.model.name}, "
-        f"adaptation {config.adaptation.name}, selection {config.selection}"
-        + (" [red bold]oracle[/red bold]" if uses_target_labels(config) else "")
-        + f", seed {config.seed}",
-        highlight=False,
-    )
 
 
 class Experiment:

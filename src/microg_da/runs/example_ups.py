@@ -1,0 +1,70 @@
+"""``examples/ups.json``: the estimated up of the people in the examples."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from microg_da.errors import InputError
+from microg_da.files import write_json
+from microg_da.runs.fields import Fields, read_json
+
+_REMEDY = "Remove it; `fit --resume` makes it again."
+
+
+@dataclass(frozen=True)
+class PersonUp:
+    """The estimated up of one person.
+
+    Attributes:
+        box: ``x1 y1 x2 y2`` in [0, 1].
+        degrees: clockwise from the top of the picture.
+        density: at angles evenly spaced from 0.
+    """
+
+    box: tuple[float, float, float, float]
+    degrees: float
+    density: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class KeyframeUps:
+    """The people of one example; attributes as in :class:`~microg_da.runs.examples.ExampleKeyframe`."""
+
+    domain: str
+    video_id: str
+    frame_stamp: int
+    people: tuple[PersonUp, ...]
+
+
+def write_ups(ups: Sequence[KeyframeUps], path: Path) -> None:
+    """Write ``ups.json``."""
+    write_json(path, [asdict(keyframe) for keyframe in ups])
+
+
+def read_ups(path: Path) -> tuple[KeyframeUps, ...]:
+    """Read ``ups.json``; nothing where there is no such file.
+
+    Raises:
+        InputError: if it is damaged.
+    """
+    value = read_json(path)
+    if value is None:
+        return ()
+    if not isinstance(value, list):
+        raise InputError(f"{path}: expected a list of objects. {_REMEDY}")
+    return tuple(_keyframe(Fields(one, f"{path}, example {i}", _REMEDY)) for i, one in enumerate(value, start=1))
+
+
+def _keyframe(fields: Fields) -> KeyframeUps:
+    return KeyframeUps(
+        fields.text("domain"),
+        fields.text("video_id"),
+        fields.integer("frame_stamp"),
+        tuple(map(_person, fields.objects("people"))),
+    )
+
+
+def _person(fields: Fields) -> PersonUp:
+    return PersonUp(fields.box("box"), fields.number("degrees"), fields.numbers("density"))

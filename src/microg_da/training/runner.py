@@ -1,0 +1,83 @@
+"""From a request to a run: check it, open its data, make its folder, and do its steps."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rich.console import Console
+
+from microg_da.adaptation import uses_target_labels
+from microg_da.config import Config
+from microg_da.data.datamodule import DomainDatasets
+from microg_da.processes import is_leader
+from microg_da.runs.detectors import settle_roi_stride
+from microg_da.runs.folder import Run, embedded_notice
+from microg_da.terminal import message_console
+from microg_da.training.experiment import Experiment
+from microg_da.training.interruption import explaining_failures, stopping_cleanly
+from microg_da.training.preflight import check
+
+
+def run_experiment(
+    config: Config | None = None,
+    *,
+    resume: str | Path | None = None,
+    root: str | Path = "runs",
+    name: str | None = None,
+    console: Console | None = None,
+) -> Run:
+    """Run an experiment from beginning to end, or from where it was interrupted.
+
+    The process's allocator stays as it is. :func:`microg_da.allocator.keep_freed_memory`, which the command line calls
+    first, makes training steps of large networks on a CPU faster.
+
+    Args:
+        config: the experiment; not with ``resume``.
+        resume: the folder of a run to continue, with its own configuration.
+        root: where run folders are made.
+        name: the folder's name; by default method, seed and time.
+        console: where to say what happens.
+
+    Returns:
+        The finished run, without its report.
+
+    Raises:
+        InputError: for anything the user can put right.
+    """
+    if (config is None) == (resume is None):
+        raise ValueError("give either a configuration or a run to resume")
+    # Of several processes one speaks and writes.
+    console = (console or message_console()) if is_leader() else Console(stderr=True, quiet=True)
+    # Whatever is wrong with the request is reported before a clip is drawn and before a folder is made.
+    if config is not None:
+        check(config)
+        config, note = settle_roi_stride(config)
+        if note is not None:
+            console.print(f"[yellow]note[/yellow] {note}", highlight=False, soft_wrap=True)
+        run = Run.plan(config, root, name)
+    else:
+        run = Run.open(resume)  # type: ignore[arg-type]
+        config = run.config
+        check(config, resumes=True)
+    announce(config, console)
+    datasets = DomainDatasets(config)
+    datasets.open_for_fit()
+    if resume is None:
+        run.create()
+    console.print(f"→ {run.path}", highlight=False, soft_wrap=True)
+    with run.recording_failure(), stopping_cleanly(run.path), explaining_failures(run.path):
+        Experiment(run, datasets, console).complete()
+    return run
+
+
+def announce(config: Config, console: Console) -> None:
+    """Say what is about to run; the first line tells whether the data is the embedded one."""
+    if notice := embedded_notice(config):
+        console.print(f"[yellow]note[/yellow] {notice}", highlight=False)
+    console.print(
+        f"[bold]{config.experiment}[/bold] {config.data.source} → {config.data.target}, model {config.model.name}, "
+        f"adaptation {config.adaptation.name}, selection {config.selection}"
+        + (" [red bold]oracle[/red bold]" if uses_target_labels(config) else "")
+        + f", seed {config.seed}",
+        highlight=False,
+    )
