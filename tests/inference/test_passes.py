@@ -105,6 +105,13 @@ def test_a_roll_response_is_measured_with_the_folded_network(tmp_path, monkeypat
     np.testing.assert_allclose(found.curves["all"], plain.curves["all"], atol=1e-3)
 
 
+def test_angles_of_two_precisions_are_not_mixed(tmp_path):
+    predictor = Predictor(Probe())
+    measure_roll_response(predictor, new_config(), [0.0], tmp_path / "roll.json")
+    with pytest.raises(InputError, match="precision"):
+        measure_roll_response(predictor, new_config(precision="bf16-mixed"), [0.0], tmp_path / "roll.json")
+
+
 def test_scoring_writes_nothing(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     config = new_config()

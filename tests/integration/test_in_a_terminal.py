@@ -152,7 +152,7 @@ BARS = {
 LINES = {
     "fit": "adapted (adabn)",
     "sweep": "trial 2: adapt-val/map 0.0",
-    "predict": "detections of 1 video",
+    "predict": "detections of 1 file",
     "prepare": "5 clips extracted",
     "ingest": "1 clips: ",
     "audit": "Looked for and not found",

@@ -13,7 +13,7 @@ import pytorch_lightning as pl
 from rich.progress import Progress
 
 from microg_da.adaptation.predictor import Predictor
-from microg_da.config import Config
+from microg_da.config import Config, TrainerConfig
 from microg_da.data.datamodule import DomainDatasets
 from microg_da.errors import InputError
 from microg_da.evaluation.protocols import Scores
@@ -25,6 +25,9 @@ from microg_da.inference.sinks import ScoreSink
 from microg_da.inference.trainer import one_process
 from microg_da.transforms.rotation import roll_batch
 from microg_da.types import Domain
+
+Facts = dict[str, str | None]
+"""What a file of responses says of the detector, the data and the protocol."""
 
 
 def even_angles(count: int) -> list[float]:
@@ -48,7 +51,7 @@ def measure_roll_response(
     domain: Domain = "source",
     data: str | None = None,
     progress: Progress | None = None,
-) -> tuple[RollResponse, dict[str, object]]:
+) -> tuple[RollResponse, Facts]:
     """Score a detector on a test split at every angle, 0 among them, in one process.
 
     Corners are filled by reflection. A detection is written with the box of the table, so that no rolled ground truth
@@ -66,24 +69,27 @@ def measure_roll_response(
         progress: where to show a bar.
 
     Returns:
-        The response, and what was measured: ``facts``, data, domain and protocol.
+        The response, and what was measured: ``facts``, data, domain and protocol, and the precision if it is not
+        Lightning's default.
 
     Raises:
         InputError: if ``file`` holds something else.
     """
     config = _with_data(config, domain, data)
-    known = {
+    known: Facts = {
         **(facts or {}),
         "data": getattr(config.data, domain),
         "domain": None if data else domain,
         "protocol": config.evaluation.protocol,
     }
+    if config.trainer.precision != TrainerConfig().precision:
+        known["precision"] = config.trainer.precision
     file = Path(file)
     measured = _read(file, known)
     missing = [angle for angle in angles if angle not in measured]
     datasets = DomainDatasets(config)
     predictor = as_configured(predictor, config)
-    title = " ".join(known[name] for name in ("run", "variant") if name in known)
+    title = " ".join(str(known[name]) for name in ("run", "variant") if name in known)
     with _bar(progress, title, len(angles), len(angles) - len(missing)) as advance:
         for angle in missing:
             measured[angle] = _test(predictor, datasets, domain, angle)
@@ -122,7 +128,7 @@ def _plain(measured: dict[float, Scores]) -> list[dict[str, object]]:
     return [{"degrees": angle, "scores": measured[angle].as_dict()} for angle in sorted(measured)]
 
 
-def _read(file: Path, facts: dict[str, object]) -> dict[float, Scores]:
+def _read(file: Path, facts: Facts) -> dict[float, Scores]:
     """What an earlier call has measured, if it measured the same."""
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
