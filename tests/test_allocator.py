@@ -56,10 +56,9 @@ def test_pages_are_asked_for_once():
 
 @glibc
 def test_commands_keep_freed_memory_and_python_functions_do_not(tmp_path, monkeypatch):
-    from microg_da import allocator
+    from microg_da import allocator, fit
     from microg_da.cli import main
     from microg_da.config import load_config
-    from microg_da.training import fit
     from microg_da.video.detector_loading import scorer_of_run
 
     calls = []

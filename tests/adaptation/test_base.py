@@ -63,7 +63,9 @@ def losses_of_one_step(method, detector, source, target, progress=0.5):
     """What one step of a stage would minimise: each method gets what its stage would give it."""
     if method.uses_target_labels:
         target = target.with_labels(torch.ones(target.num_boxes, C))
-    method.before_training(detector.eval(), [source], [target])
+    # The people of a step are few. Those of all training clips, which methods look at before, are more.
+    with method.rehearsing():
+        method.before_training(detector.eval(), [source, batch((2, 1), seed=2)], [target])
     method.before_epoch(detector.eval(), [target], 0)
     return method.step_losses(detector.train(), source if method.uses_source else None, target, progress)
 
@@ -110,7 +112,8 @@ def test_every_method_survives_labels_that_are_all_negative(detector, name):
 def test_every_method_predicts_and_leaves_the_detector_as_it_was(detector, name, people):
     detector = copy.deepcopy(detector).eval()
     method = create_adaptation(name, feature_dim=detector.feature_dim, num_classes=C).eval()
-    method.prepare(detector, [batch((2, 1))], [batch((1, 2), labelled=False)])
+    with method.rehearsing():
+        method.prepare(detector, [batch((2, 1))], [batch((1, 2), labelled=False)])
     before = {key: value.clone() for key, value in detector.state_dict().items()}
     with torch.no_grad():
         method.start_test(detector)

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from scipy.special import expit, softmax
+from stick_figures import clips
 from torch import nn
 
 from microg_da.adaptation.base import create_adaptation
@@ -13,7 +14,6 @@ from microg_da.errors import InputError
 from microg_da.models.roll_estimator import angular_distance
 from microg_da.transforms.rotation import roll_batch
 from microg_da.types import Clip, ClipKey, Prediction
-from tests.adaptation.stick_figures import clips
 
 R = 36
 

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from stick_figures import clips
 
 from microg_da.adaptation.base import create_adaptation
 from microg_da.adaptation.gravity_frame import Found, GravityFrame
@@ -10,11 +11,10 @@ from microg_da.adaptation.round import Round
 from microg_da.config import AugmentConfig
 from microg_da.data.batches import concatenate_batches
 from microg_da.errors import InputError
-from microg_da.models.detector import create_detector
+from microg_da.models import create_detector
 from microg_da.transforms.augmentation import augment_batch
 from microg_da.transforms.rotation import roll_batch
 from microg_da.types import ClipKey, PersonKey, Prediction
-from tests.adaptation.stick_figures import clips
 
 C = 2
 

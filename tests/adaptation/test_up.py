@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from stick_figures import clips
 
 from microg_da.adaptation.up import (
     PIECES,
@@ -15,7 +16,6 @@ from microg_da.adaptation.up import (
 )
 from microg_da.errors import InputError
 from microg_da.models.roll_estimator import MARGIN, PATCH, RollEstimator, angular_distance
-from tests.adaptation.stick_figures import clips
 
 
 def generator(seed=0):

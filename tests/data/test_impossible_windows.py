@@ -21,7 +21,7 @@ def test_the_embedded_clips_have_90_frames(frames, rate, fits):
     opened = datasets(*words)
     if fits:
         assert len(opened.get("target", "test", labelled=False)) == 1
-        assert opened.facts()["warnings"] == []
+        assert opened.facts()["warnings"] == ()
         assert opened.facts()["fps"] == {"target/test": 30}
     else:
         with pytest.raises(InputError, match=r"synthetic:microgravity.*\b90\b.*model\.impossible_window=clamp"):

@@ -255,7 +255,7 @@ class TestSides:
         assert [key.video_id for key in clips.keys] == ["Gravity_001"]
 
     def test_an_empty_target(self, tree):
-        with pytest.raises(InputError, match=r"footage=simulated"):
+        with pytest.raises(InputError, match=r"train.*'published'.*footage=simulated"):
             open_source(f"microg4m:{tree}?domain=simulated", **REQUEST)
         with pytest.raises(InputError, match=r"test.*'published'"):
             open_source(f"microg4m:{tree}", **{**REQUEST, "split": "test"})

@@ -154,7 +154,7 @@ def test_a_device_by_name():
 def batch(level: int) -> ClipBatch:
     boxes = torch.tensor([[1.0, 1, 7, 7]])
     frames = torch.full((3, 2, 8, 8), level, dtype=torch.uint8)
-    return collate_clips([Clip(frames, boxes, boxes / 8, None, ClipKey(f"clip_{level}", 1))], domain="target")
+    return collate_clips([Clip(frames, boxes, boxes / 8, ClipKey(f"clip_{level}", 1))], domain="target")
 
 
 class Level(Probe):

@@ -132,7 +132,8 @@ def _train(
     cycle = torch.optim.lr_scheduler.OneCycleLR
     schedule = cycle(optimizer, settings.lr, total_steps=max(steps, 2), pct_start=0.1)
     share = max(settings.batch_size // len(kinds), 1)
-    with torch.enable_grad():
+    device_type = next(estimator.parameters()).device.type
+    with torch.enable_grad(), torch.autocast(device_type, enabled=False):
         for _ in range(steps):
             drawn = [compose(kind, share, estimator.radii, estimator.bins, generator) for kind in kinds]
             crops, degrees = (torch.cat(parts) for parts in zip(*drawn, strict=True))

@@ -18,12 +18,12 @@ YAML_ERRORS = (yaml.YAMLError, OmegaConfBaseException, ValueError, LookupError, 
 """What reading YAML raises: `0x_`, `!!bool x` and a thousand brackets come out of PyYAML as errors of Python's own."""
 
 
-def parse_overrides(words: Sequence[str]) -> dict[str, Any]:
+def parse_overrides(words: Sequence[str]) -> dict[str, object]:
     """Turn command-line words into ``{dotted key: value}``; values are YAML scalars, lists or mappings.
 
     A word that begins with ``{`` is a JSON object of keys and values; mappings, in it or as values, are flattened.
     """
-    flat: dict[str, Any] = {}
+    flat: dict[str, object] = {}
     rest = list(words)
     for word in rest:
         if any("\ud800" <= character <= "\udfff" for character in word):
@@ -48,9 +48,9 @@ def parse_overrides(words: Sequence[str]) -> dict[str, Any]:
     return flat
 
 
-def _json_object(text: str) -> dict[str, Any]:
+def _json_object(text: str) -> dict[str, object]:
     try:
-        content: dict[str, Any] = json.loads(text)
+        content: dict[str, object] = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise InputError(f"{COMMAND_LINE}: {text!r} is not JSON: {first_line(error)}.") from error
     return content
@@ -115,7 +115,7 @@ def _is_file(path: Path) -> bool:
 
 def read_layers(
     path: Path, is_free: Callable[[str], bool], seen: tuple[Path, ...] = ()
-) -> list[tuple[str, dict[str, Any]]]:
+) -> list[tuple[str, dict[str, object]]]:
     """``(file, {dotted key: value})`` of an experiment, after that of the experiment its ``base:`` names.
 
     Args:

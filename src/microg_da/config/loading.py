@@ -73,7 +73,7 @@ def save_config(config: Config, path: str | Path) -> Path:
     return write_text(path, OmegaConf.to_yaml(OmegaConf.structured(config)))
 
 
-_OWNED: dict[str, dict[str, Any]] = {
+_OWNED: dict[str, dict[str, object]] = {
     "model.name": {"model.options": {}},
     "adaptation.name": {
         "adaptation.args": {},

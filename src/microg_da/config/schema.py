@@ -37,7 +37,7 @@ class SyntheticConfig:
     workers: int = 2
     cache: bool = True
 
-    def options(self, split: Split) -> dict[str, Any]:
+    def options(self, split: Split) -> dict[str, object]:
         """The options of one split of a synthetic SOURCE, which a SOURCE's own options override."""
         clips: dict[Split, int] = {"train": self.train_clips, "val": self.val_clips, "test": self.test_clips}
         rest = {name: getattr(self, name) for name in ("look", "seed", "workers", "cache")}

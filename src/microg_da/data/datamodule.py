@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import cached_property, partial
-from typing import Any, Literal, cast, overload
+from typing import Any, Literal, TypedDict, cast, overload
 
 import pandas as pd
 import pytorch_lightning as pl
@@ -23,6 +23,24 @@ from microg_da.errors import InputError
 from microg_da.taxonomy import get_taxonomy
 from microg_da.terminal import tracked
 from microg_da.types import DOMAINS, Clip, ClipBatch, ClipSource, Domain, LabelledClip, Split
+
+
+class DataFacts(TypedDict):
+    """What a run's record says of its data; ``data`` and ``fps`` are by ``domain/split``."""
+
+    data: dict[str, str]
+    split_hash: str | None
+    fps: dict[str, float | None]
+    warnings: tuple[str, ...]
+
+
+class _Batches(TypedDict, total=False):
+    """How a loader makes batches: of one size in the order of a sampler, or as a sampler of batches says."""
+
+    batch_size: int
+    sampler: EpochSampler
+    drop_last: bool
+    batch_sampler: SameSizeBatches
 
 
 class DomainDatasets:
@@ -76,7 +94,7 @@ class DomainDatasets:
         _, labels = multi_hot(self.get("source", "train", labelled=True).annotations(), taxonomy)
         return tuple(labels.mean(axis=0).tolist())
 
-    def facts(self) -> dict[str, Any]:
+    def facts(self) -> DataFacts:
         """What a run's record says of the opened data: descriptions, hashes of splits, warnings."""
         opened = {f"{domain}/{split}": dataset for (domain, split, _), dataset in self._open.items()}
         warnings = [warning for dataset in opened.values() for warning in dataset.warnings]
@@ -85,7 +103,7 @@ class DomainDatasets:
             "data": {name: dataset.description for name, dataset in opened.items()},
             "split_hash": next((value for value in hashes.values() if value), None),
             "fps": {name: dataset.fps for name, dataset in opened.items()},
-            "warnings": list(dict.fromkeys([*warnings, *self._window_warnings])),
+            "warnings": tuple(dict.fromkeys([*warnings, *self._window_warnings])),
         }
 
     def skipped(self) -> pd.DataFrame:
@@ -264,7 +282,7 @@ class StageData(pl.LightningDataModule):
         workers = self.datasets.config.data.num_workers
         # A last batch of one clip would ruin the statistics of training; a share smaller than a batch must still train.
         drop_last = shuffle and len(sampler) >= batch_size
-        batches: dict[str, Any] = {"batch_size": batch_size, "sampler": sampler, "drop_last": drop_last}
+        batches: _Batches = {"batch_size": batch_size, "sampler": sampler, "drop_last": drop_last}
         if not shuffle and (sizes := clips.frame_sizes()) is not None:
             # Whole frames are as wide as their video, and a batch has one size.
             batches = {"batch_sampler": SameSizeBatches(sampler, batch_size, sizes)}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -119,7 +119,7 @@ class FileOptions:
     }
 
 
-def parse_options(values: dict[str, Any], where: str) -> FileOptions:
+def parse_options(values: dict[str, object], where: str) -> FileOptions:
     """Options from text or typed values.
 
     Raises:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 import pandas as pd
@@ -22,6 +22,18 @@ from microg_da.transforms.view import PUBLISHED_SCALE, TEST_SIDE, RandomViews, W
 from microg_da.types import SPLITS, Clip, ClipSource, Split
 
 _log = logging.getLogger(__name__)
+
+
+class _Request(TypedDict):
+    """What is asked of every kind of data."""
+
+    split: Split
+    taxonomy: Taxonomy
+    num_frames: int
+    sampling_rate: int
+    image_size: int
+    labelled: bool
+    train: bool
 
 
 def open_source(
@@ -67,7 +79,7 @@ def open_source(
     parsed = parse_source(source)
     if split not in SPLITS:
         raise unknown_name("split", split, SPLITS)
-    request: dict[str, Any] = {
+    request: _Request = {
         "split": split,
         "taxonomy": get_taxonomy(taxonomy),
         "num_frames": num_frames,
@@ -87,7 +99,7 @@ def open_source(
 
 
 def read_dataset_files(
-    source: str | Source, options: dict[str, Any] | None = None, *, check_boxes: bool = True
+    source: str | Source, options: dict[str, object] | None = None, *, check_boxes: bool = True
 ) -> tuple[DatasetFiles, FileOptions]:
     """The tables of a source that is read from files.
 
@@ -121,7 +133,7 @@ def open_files(
     train: bool,
     seed: int,
     scale: Sequence[float],
-    options: dict[str, Any],
+    options: dict[str, object],
 ) -> ClipDataset:
     """Clips read from files; see :func:`open_source`."""
     files, chosen = read_dataset_files(source, options)

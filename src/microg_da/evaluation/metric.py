@@ -91,7 +91,7 @@ class DetectionMetrics(Metric):
         self.boxes.append(boxes.detach())
         self.logits.append(logits.detach().float())
 
-    def compute(self) -> dict[str, Any]:
+    def compute(self) -> dict[str, object]:
         """:meth:`microg_da.evaluation.Scores.as_dict` of everything seen."""
         return self._scores().as_dict()
 

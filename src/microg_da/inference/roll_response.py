@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pytorch_lightning as pl
 from rich.progress import Progress
@@ -49,7 +48,7 @@ def measure_roll_response(
     domain: Domain = "source",
     data: str | None = None,
     progress: Progress | None = None,
-) -> tuple[RollResponse, dict[str, Any]]:
+) -> tuple[RollResponse, dict[str, object]]:
     """Score a detector on a test split at every angle, 0 among them, in one process.
 
     Corners are filled by reflection. A detection is written with the box of the table, so that no rolled ground truth
@@ -119,11 +118,11 @@ def _with_data(config: Config, domain: Domain, data: str | None) -> Config:
     return replace(config, data=replaced)
 
 
-def _plain(measured: dict[float, Scores]) -> list[dict[str, Any]]:
+def _plain(measured: dict[float, Scores]) -> list[dict[str, object]]:
     return [{"degrees": angle, "scores": measured[angle].as_dict()} for angle in sorted(measured)]
 
 
-def _read(file: Path, facts: dict[str, Any]) -> dict[float, Scores]:
+def _read(file: Path, facts: dict[str, object]) -> dict[float, Scores]:
     """What an earlier call has measured, if it measured the same."""
     try:
         content = json.loads(file.read_text(encoding="utf-8"))

@@ -79,11 +79,13 @@ class RollEstimator(nn.Module):
         """
         if not len(boxes):
             return frames.new_zeros(0, self.bins, dtype=torch.float32)
-        total: Tensor | float = 0.0
-        for frame in look_at(frames.shape[2], looks):
-            total = total + self.symmetric(self.crops(person_patches(frames[:, :, frame], boxes, clip_index)))
-        assert isinstance(total, Tensor)
-        return (total / len(look_at(frames.shape[2], looks))).log_softmax(dim=1)
+        # A density is taken in single precision: half precision has too few bits for what rare modes weigh.
+        with torch.autocast(frames.device.type, enabled=False):
+            seen = [
+                self.symmetric(self.crops(person_patches(frames[:, :, frame], boxes, clip_index)))
+                for frame in look_at(frames.shape[2], looks)
+            ]
+        return torch.stack(seen).mean(dim=0).log_softmax(dim=1)
 
     def crops(self, patches: Tensor) -> Tensor:
         """The polar crops ``(K, 3, radii, 2 R)`` of people's patches ``(K, 3, S, S)``."""

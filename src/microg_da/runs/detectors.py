@@ -6,7 +6,6 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -224,7 +223,7 @@ def _build(
     config: Config,
     name: str,
     detector: ActionDetector,
-    arguments: dict[str, Any],
+    arguments: dict[str, object],
     class_rates: Sequence[float] | None = None,
 ) -> Method:
     task = _task(config, detector)

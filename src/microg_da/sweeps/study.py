@@ -151,7 +151,7 @@ def _mark(sweep: SweepFile, seed: int) -> dict[str, object]:
     """What makes a sweep the same sweep when it is run again."""
     keys = ("method", "metric", "parameters", "program", "command", "early_terminate")
     content = {key: sweep.content.get(key) for key in keys} | {"overrides": list(sweep.overrides), "seed": seed}
-    mark: dict[str, Any] = json.loads(json.dumps(content, default=str))
+    mark: dict[str, object] = json.loads(json.dumps(content, default=str))
     return mark
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Callback
 from rich.console import Console
+from torch import Tensor
 
 from microg_da.inference.display import pass_display
 
@@ -43,6 +44,6 @@ class EpochLines(Callback):
         self.console.print("  " + "  ·  ".join(parts), highlight=False)
 
 
-def _reduce_metrics(trainer: pl.Trainer) -> dict[str, Any]:
+def _reduce_metrics(trainer: pl.Trainer) -> dict[str, Tensor]:
     """The epoch's metrics over all processes; each must ask at the same moment, or they wait for one another."""
     return trainer.callback_metrics

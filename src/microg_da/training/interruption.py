@@ -183,7 +183,7 @@ class SaveLast(Checkpoint):
 class TwoCheckpoints(TorchCheckpointIO):
     """Writes a checkpoint whole or not at all, and keeps the last one's predecessor as ``previous.ckpt``."""
 
-    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+    def save_checkpoint(self, checkpoint: dict[str, object], path: Any, storage_options: Any = None) -> None:
         """Write beside the old one, then take its place."""
         path = Path(path)
         with replacing(path) as temporary:

@@ -44,7 +44,7 @@ class StageTimer:
 
     def step(self, plan: StagePlan, detector: ActionDetector) -> float:
         """Seconds of a training step with the batches that it reads."""
-        watch = _Stopwatch()
+        watch = _Stopwatch(self.device)
         self._make_steps(plan, detector, watch)
         with quiet():
             loaders = plan.data.train_dataloader().iterables
@@ -52,7 +52,7 @@ class StageTimer:
 
     def test_per_clip(self, predictor: Predictor, domain: Domain) -> float:
         """Seconds to read a clip and to predict its people, as in a test."""
-        watch = _Stopwatch()
+        watch = _Stopwatch(self.device)
         tested = as_configured(predictor, self.datasets.config)
         for _ in range(_STEPS):
             run_split_pass(tested, self.datasets, domain, "test", [], callbacks=[watch], limit_batches=1)
@@ -81,9 +81,9 @@ class StageTimer:
         self._move(detector, method)
         for epoch in range(timed):
             clips = self._counted(data)
-            start = _now()
+            start = _now(self.device)
             method.before_epoch(detector, clips["target"], epoch)
-            seconds += self._extrapolated(_now() - start, clips, method)
+            seconds += self._extrapolated(_now(self.device) - start, clips, method)
         _move_back(detector, method)
         return seconds / timed
 
@@ -132,9 +132,9 @@ class StageTimer:
     def _hook(self, method: Method, hook: Callable[..., None], detector: ActionDetector, data: StageData) -> float:
         clips = self._counted(data)
         self._move(detector, method)
-        start = _now()
+        start = _now(self.device)
         hook(detector, clips["source"], clips["target"])
-        seconds = _now() - start
+        seconds = _now(self.device) - start
         _move_back(detector, method)
         return self._extrapolated(seconds, clips, method)
 
@@ -167,7 +167,8 @@ def _move_back(detector: ActionDetector, method: Method) -> None:
 class _Stopwatch(pl.Callback):
     """The seconds of each batch: its work, without the wait for its data."""
 
-    def __init__(self) -> None:
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
         self.seconds: list[float] = []
         self._start = 0.0
 
@@ -184,10 +185,10 @@ class _Stopwatch(pl.Callback):
         self._end()
 
     def _begin(self) -> None:
-        self._start = _now()
+        self._start = _now(self.device)
 
     def _end(self) -> None:
-        self.seconds.append(_now() - self._start)
+        self.seconds.append(_now(self.device) - self._start)
 
 
 class _Counted:
@@ -203,8 +204,8 @@ class _Counted:
             yield batch
 
 
-def _now() -> float:
-    """The time, once the GPU has done what it was asked for."""
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
+def _now(device: torch.device) -> float:
+    """The time, once a GPU has done what it was asked for."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
     return time.perf_counter()
