@@ -41,7 +41,7 @@ def test_fit_is_asked_the_same_whichever_macro_the_command_has(make_sweep, macro
     assert config.training.lr == 0.00001
     assert config.augment.scale == [0.9, 1.1]
     assert config.augment.flip == 0
-    assert config.adaptation.args == {"weight": 0.5}
+    assert config.adaptation.args["weight"] == 0.5
     assert config.adaptation.rotation is None
 
 

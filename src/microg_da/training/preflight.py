@@ -160,6 +160,11 @@ def check_methods(config: Config) -> None:
     settings = config.adaptation
     method_arguments(settings.name, settings.args)
     if settings.test_time is None:
+        if settings.test_time_args:
+            raise InputError(
+                f"adaptation.test_time_args={settings.test_time_args}: there is no test-time method to give them to. "
+                f"Set adaptation.test_time=NAME, or write adaptation.args for {settings.name}."
+            )
         return
     method_arguments(settings.test_time, settings.test_time_args, key="adaptation.test_time_args")
     first, second = (ADAPTATIONS.load(name) for name in (settings.name, settings.test_time))

@@ -112,7 +112,7 @@ class StageTimer:
             limit_val_batches=0,
         )
         with quiet():
-            trainer.fit(module, datamodule=data)
+            trainer.fit(module, datamodule=data, weights_only=True)
         detector.cpu()
         plan.method.cpu()
 
