@@ -89,6 +89,7 @@ WRONG = [
     (["model.roi_stride=wide"], ["model.roi_stride"]),
     (["model.options.widht=3"], ["model.options", "widht"]),
     (["adaptation=dann", "adaptation.args.wieght=1"], ["adaptation.args", "wieght", "weight"]),
+    (["trainer.precision=bf16-true"], ["trainer.precision", "bf16-mixed"]),
     (["adaptation=dann", "adaptation.args.weight=much"], ["adaptation.args.weight"]),
     (["adaptation=shot", "adaptation.args.memory=2"], ["adaptation.args", "memory"]),
     (["adaptation=roll_tta", "adaptation.args.rolls=0"], ["adaptation.args", "rolls"]),

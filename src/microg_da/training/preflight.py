@@ -23,6 +23,7 @@ from microg_da.validation import VALIDATORS
 if TYPE_CHECKING:
     from microg_da.models.detector import ActionDetector
 
+_PURE_HALF = ("bf16-true", "16-true")
 _FRAME_FOLDERS = {"frames": ("frames",), "video": ("videos",), "auto": ("frames", "videos")}
 
 
@@ -215,6 +216,12 @@ def check_weights(config: Config) -> None:
 
 def check_trainer(config: Config) -> None:
     """Device, number of devices, strategy and precision: Lightning's own word on this machine."""
+    if config.trainer.precision in _PURE_HALF:
+        mixed = config.trainer.precision.replace("true", "mixed")
+        raise InputError(
+            f"trainer.precision={config.trainer.precision}: weights in half precision cannot be trained here. "
+            f"Use {mixed}, which keeps weights in single precision."
+        )
     problem = _trainer_problem(config.trainer)
     if problem is None:
         return
