@@ -88,7 +88,7 @@ def test_a_round_lasts_as_long_as_asked(detector):
     training, target = begun(detector, rolls=1, every=3), clips((1,), labelled=False)
     labelled = []
     for epoch in range(6):
-        training.set_extra_state({"people": [], "labels": torch.zeros(0, C)})
+        training.set_extra_state({"people": [], "values": {"labels": torch.zeros(0, C)}})
         training.before_epoch(detector.eval(), [target], epoch)
         labelled.append(has_labels(training, target))
     assert labelled == [True, False, False, True, False, False]

@@ -7,6 +7,7 @@ import json
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -62,7 +63,8 @@ def test_parts_of_a_run_add_up(tmp_path):
     content = end_to_end.main([*tiny, "--json", str(tmp_path / "parts.json")])
     elapsed = time.perf_counter() - start
     parts = content["parts"]
-    expected = {name.format("", "source") for _, name in end_to_end.PARTS} | {"train: adapt"}
+    stage = SimpleNamespace(name="source")
+    expected = {name.format("", stage) for _, name in end_to_end.PARTS} | {"train: adapt"}
     assert expected <= parts.keys()
     assert all(part["seconds"] >= 0 for part in parts.values())
     assert 0.9 * elapsed < content["all"]["seconds"] <= elapsed

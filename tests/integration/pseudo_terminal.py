@@ -79,7 +79,8 @@ def run(
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", LINES, width, 0, 0))
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["microg_da.training.runner", "microg_da.reporting.report", "optuna", "av"])
-    environment = {**os.environ, "TERM": term, **variables}
+    inherited = {name: value for name, value in os.environ.items() if name not in _VARIABLES}
+    environment = {**inherited, "TERM": term, **variables}
     words = [str(word) for word in argv]
     process = context.Process(target=_command, args=(os.ttyname(theirs), words, str(folder), into, environment))
     process.start()
@@ -104,7 +105,7 @@ def _command(terminal: str, argv: list[str], folder: str, into: Path | None, env
     sys.stderr = open(2, "w", buffering=1, encoding="utf-8", closefd=False)  # noqa: SIM115
     for name in _VARIABLES:
         os.environ.pop(name, None)
-    os.environ.update({name: value for name, value in environment.items() if name not in _VARIABLES or value})
+    os.environ.update(environment)
     os.chdir(folder)
     from microg_da.cli import main
 

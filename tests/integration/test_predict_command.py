@@ -222,7 +222,7 @@ def test_published_weights_give_the_logits_of_pyslowfast(test_data):
         clip, boxes, logits = (torch.from_numpy(stored[key]) for key in ("clip", "boxes", "logits"))
     with torch.no_grad():
         said = {
-            stride: given.detector(clip.float(), boxes[:, 1:], boxes[:, 0].long()).logits
+            stride: given.predictor.detector(clip.float(), boxes[:, 1:], boxes[:, 0].long()).logits
             for stride, given in (("auto", scorer), ("true", scorer_of_file(file, "x3d_s_13x6", roi_stride="true")))
         }
     # Normalisation is multiplied into convolutions, which rounds.

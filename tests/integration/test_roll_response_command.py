@@ -139,4 +139,4 @@ def test_a_detector_is_read_back_as_it_was_tested(run_folder):
     saved = torch.load(run_folder / "checkpoints" / "adapt" / "detector.pt", weights_only=True)["state_dict"]
     assert all(torch.equal(value, saved[name]) for name, value in other.detector.state_dict().items())
     assert not other.detector.training
-    assert type(other.predictor.method).__name__ == "AdaBN"
+    assert other.predictor.method is None  # adabn changes the detector and does not act at test time

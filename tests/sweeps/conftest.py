@@ -6,6 +6,9 @@ from pathlib import Path
 
 import pytest
 import yaml
+from score_cases import some_scores
+
+from microg_da.runs.results import RunResults, VariantResult, write_results
 
 STAND_IN = '''
 """Stands in for `python -m microg_da fit`: reads the same words, writes the files that a sweep reads."""
@@ -42,8 +45,10 @@ for epoch in range(int(keys.get("training.epochs", 1))):
     time.sleep(float(keys.get("training.warmup_epochs", 0)))
     table += f"{epoch},,{1 / (epoch + 1)}\\n{epoch},{lr * (epoch + 1)},\\n"
     (metrics / "metrics.csv").write_text(table)
-rows = [{"name": "adapted", "source": {"map": lr}, "target": {"map": lr / 2}, "validators": {"entropy": -lr}}]
-(run / "results.json").write_text(json.dumps({"rows": rows}))
+results = json.loads((pathlib.Path(__file__).parent / "results.json").read_text())
+adapted = results["variants"]["adapted"]
+adapted["source"]["map"], adapted["target"]["map"], adapted["validators"] = lr, lr / 2, {"entropy": -lr}
+(run / "results.json").write_text(json.dumps(results))
 '''
 
 
@@ -52,6 +57,8 @@ def stand_in(tmp_path) -> Path:
     """A program called microg_da that finishes at once, or when no file `hold` is beside it; its metric is lr."""
     path = tmp_path / "bin" / "microg_da"
     path.parent.mkdir()
+    adapted = VariantResult("adapted", "dann", 1.0, some_scores(0.0), some_scores(0.0))
+    write_results(RunResults(adapted=adapted), path.parent / "results.json")
     path.write_text(f"#!{sys.executable}\n{textwrap.dedent(STAND_IN)}")
     path.chmod(0o755)
     return path

@@ -54,8 +54,7 @@ class Run(RunFolder):
         Raises:
             InputError: if a run of that name exists, or its folder could not be written.
         """
-        if name is None and _FOLDER not in os.environ and _processes_from_outside() > 1:
-            raise InputError("several processes run this together: give --name, by which they find the same folder.")
+        check_name(name)
         stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
         name = name or f"{config.adaptation.name}-seed{config.seed}-{stamp}"
         path = Path(root) / config.experiment / name
@@ -199,6 +198,16 @@ class Run(RunFolder):
         finally:
             # Other runs of this process, and the processes that it starts, have folders of their own.
             os.environ.pop(_FOLDER, None)
+
+
+def check_name(name: str | None) -> None:
+    """Refuse a run without a name that torchrun or Slurm starts in several processes.
+
+    Raises:
+        InputError: saying that ``--name`` is missing.
+    """
+    if name is None and _FOLDER not in os.environ and _processes_from_outside() > 1:
+        raise InputError("several processes run this together: give --name, by which they find the same folder.")
 
 
 def _processes_from_outside() -> int:

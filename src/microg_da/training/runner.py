@@ -11,7 +11,7 @@ from microg_da.config import Config
 from microg_da.data.datamodule import DomainDatasets
 from microg_da.processes import is_leader
 from microg_da.runs.detectors import settle_roi_stride
-from microg_da.runs.folder import Run, embedded_notice
+from microg_da.runs.folder import Run, check_name, embedded_notice
 from microg_da.terminal import message_console
 from microg_da.training.experiment import Experiment
 from microg_da.training.interruption import explaining_failures, stopping_cleanly
@@ -50,6 +50,7 @@ def run_experiment(
     console = (console or message_console()) if is_leader() else Console(stderr=True, quiet=True)
     # Whatever is wrong with the request is reported before a clip is drawn and before a folder is made.
     if config is not None:
+        check_name(name)
         check(config)
         config, note = settle_roi_stride(config)
         if note is not None:
