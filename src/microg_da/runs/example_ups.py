@@ -6,9 +6,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from microg_da.errors import InputError
 from microg_da.files import write_json
-from microg_da.runs.fields import Fields, read_json
+from microg_da.runs.fields import Fields, read_objects
 
 _REMEDY = "Remove it; `fit --resume` makes it again."
 
@@ -49,12 +48,7 @@ def read_ups(path: Path) -> tuple[KeyframeUps, ...]:
     Raises:
         InputError: if it is damaged.
     """
-    value = read_json(path)
-    if value is None:
-        return ()
-    if not isinstance(value, list):
-        raise InputError(f"{path}: expected a list of objects. {_REMEDY}")
-    return tuple(_keyframe(Fields(one, f"{path}, example {i}", _REMEDY)) for i, one in enumerate(value, start=1))
+    return tuple(map(_keyframe, read_objects(path, "with 'people'", _REMEDY)))
 
 
 def _keyframe(fields: Fields) -> KeyframeUps:

@@ -6,9 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from microg_da.errors import InputError
 from microg_da.files import write_json
-from microg_da.runs.fields import Fields, read_json
+from microg_da.runs.fields import Fields, read_objects
 from microg_da.types import DOMAINS, VARIANTS, Domain, Variant
 
 _REMEDY = "Restore the file, or remove it and `fit --resume` the run."
@@ -72,12 +71,7 @@ def read_example_list(path: Path) -> tuple[ExampleKeyframe, ...]:
     Raises:
         InputError: if it is damaged.
     """
-    value = read_json(path)
-    if value is None:
-        return ()
-    if not isinstance(value, list):
-        raise InputError(f"{path}: expected a list of objects that each name an 'image'. {_REMEDY}")
-    return tuple(_example(Fields(one, f"{path}, example {i}", _REMEDY)) for i, one in enumerate(value, start=1))
+    return tuple(map(_example, read_objects(path, "that each name an 'image'", _REMEDY)))
 
 
 def _example(fields: Fields) -> ExampleKeyframe:

@@ -163,3 +163,21 @@ class Fields:
         if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
             raise self.error(f"{key!r} is {value!r:.60}, not {title}")
         return value
+
+
+def read_objects(path: Path, holds: str, remedy: str) -> Iterator[Fields]:
+    """The objects of a JSON list; none if there is no such file.
+
+    Args:
+        path: the file.
+        holds: what each object holds, for error messages.
+        remedy: what the user can do about a damaged file.
+
+    Raises:
+        InputError: if it is no list.
+    """
+    value = read_json(path)
+    if not isinstance(value, (list, type(None))):
+        raise InputError(f"{path}: expected a list of objects {holds}. {remedy}")
+    for number, one in enumerate(value or (), start=1):
+        yield Fields(one, f"{path}, example {number}", remedy)
