@@ -132,11 +132,12 @@ class StageTimer:
     def _hook(self, method: Method, hook: Callable[..., None], detector: ActionDetector, data: StageData) -> float:
         clips = self._counted(data)
         self._move(detector, method)
-        start = _now(self.device)
-        hook(detector, clips["source"], clips["target"])
-        seconds = _now(self.device) - start
+        with method.rehearsing() as factor:
+            start = _now(self.device)
+            hook(detector, clips["source"], clips["target"])
+            seconds = _now(self.device) - start
         _move_back(detector, method)
-        return self._extrapolated(seconds, clips, method)
+        return self._extrapolated(seconds, clips, method) if factor is None else seconds * factor
 
     def _counted(self, data: StageData) -> dict[Domain, _Counted]:
         return {domain: _Counted(data.unaugmented_clips(domain, self.device)) for domain in DOMAINS}
