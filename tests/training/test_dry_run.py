@@ -7,6 +7,7 @@ import cv2
 import numpy as np
 import pytest
 
+from microg_da.adaptation.gravity_frame import UpFinder, UpSettings
 from microg_da.cli import main
 from microg_da.config import load_config
 from microg_da.errors import InputError
@@ -110,6 +111,24 @@ def test_methods_of_every_kind(name, trains, looks, empty_folder):
     if looks:
         assert adapt.once_seconds > 0
     assert not list(empty_folder.iterdir())
+
+
+def test_a_preparation_of_many_steps_is_measured_on_few(empty_folder, monkeypatch):
+    """The default trains an estimator first; its number of steps does not depend on the clips."""
+    config = load_config("ava2microg", [*SMALL, "adaptation=gravity_self_training"])
+    steps: list[int] = []
+    learn = UpFinder.learn
+
+    def count(finder, *clips):
+        steps.append(finder.settings.steps)
+        learn(finder, *clips)
+
+    monkeypatch.setattr(UpFinder, "learn", count)
+    adapt = dry_run(config).stages[-1]
+    wanted = UpSettings().steps
+    assert len(steps) == 1
+    assert 0 < steps[0] < wanted / 10
+    assert adapt.once_seconds > 0
 
 
 def test_several_processes_share_an_epoch(empty_folder):
