@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import io
+import sys
 
+import pyte
 import pytest
 from rich.console import Console
 from rich.table import Table
 
+from microg_da import terminal
 from microg_da.terminal import WITHOUT_TERMINAL, output_console, print_table, progress_bar, shows_progress, tracked
 
 ROWS = [
@@ -89,3 +92,31 @@ def test_no_bar_beside_a_bar(monkeypatch):
     assert shows_progress(console)
     monkeypatch.setattr(sys, "stderr", FileProxy(console, sys.stderr))
     assert not shows_progress(console)
+
+
+def test_lines_above_a_bar_survive_its_redrawing(monkeypatch):
+    """A thread redraws the bar while lines are printed and tasks come and go; a terminal still shows every line."""
+    lines = 500
+    monkeypatch.setattr(terminal, "_is_device", lambda console: True)
+    file = io.StringIO()
+    console = Console(file=file, force_terminal=True, width=80, height=24)
+    bar = progress_bar(console)
+    bar.live.refresh_per_second = 1000
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with bar:
+            for line in range(lines):
+                tasks = [bar.add_task(name, total=1, completed=1) for name in ("train", "validation")]
+                sum(range(20_000))
+                bar.refresh()
+                bar.remove_task(tasks[1])
+                console.print(f"line {line} ends")
+                bar.refresh()
+                bar.remove_task(tasks[0])
+    finally:
+        sys.setswitchinterval(interval)
+    screen = pyte.Screen(80, lines + 50)
+    pyte.Stream(screen).feed(file.getvalue().replace("\n", "\r\n"))
+    shown = [row.strip() for row in screen.display if row.strip()]
+    assert shown == [f"line {line} ends" for line in range(lines)]

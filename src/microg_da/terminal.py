@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from typing import TypeVar
 
 from rich.cells import cell_len
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.file_proxy import FileProxy
 from rich.padding import Padding
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -43,9 +43,23 @@ def shows_progress(console: Console) -> bool:
     return console.is_interactive and _is_device(console) and not console.quiet and not other
 
 
+class _OneBar(Progress):
+    """Shows the task that was added last.
+
+    rich redraws the display from a thread. If the display becomes shorter while another thread prints, rich erases a
+    line above it. A display of one line cannot become shorter.
+    """
+
+    def get_renderables(self) -> Iterable[RenderableType]:
+        yield self.make_tasks_table(self.tasks[-1:])
+
+
 def progress_bar(console: Console) -> Progress:
-    """A bar with its share done and the time left, erased when it ends; nothing where no bar can move."""
-    return Progress(
+    """A bar with its share done and the time left, erased when it ends; nothing where no bar can move.
+
+    Of several tasks it shows the one that was added last.
+    """
+    return _OneBar(
         TextColumn("{task.description}"),
         BarColumn(max(8, min(40, console.width - 56))),
         TextColumn("{task.percentage:>3.0f}%"),
