@@ -81,6 +81,17 @@ def test_drawing_is_decided_by_the_generator():
     assert torch.equal(one[1], other[1])
 
 
+@pytest.mark.parametrize("steps", [1, 2, 9, 10, 11, 14])
+def test_any_number_of_steps_trains(steps):
+    source, target = clips([0] * 3, domain="source"), clips([10, 20], seed=1)
+    estimator = RollEstimator(bins=8, width=4)
+    before = [parameter.clone() for parameter in estimator.parameters()]
+    settings = UpLearning(steps=steps, target_steps=steps, batch_size=4, looks=1)
+    learn_up(estimator, [source], [target], settings, generator())
+    assert all(bool(parameter.isfinite().all()) for parameter in estimator.parameters())
+    assert any(not torch.equal(*pair) for pair in zip(before, estimator.parameters(), strict=True))
+
+
 def test_up_is_learnt_from_upright_people_alone():
     angles = np.random.default_rng(5).uniform(0, 360, 60)
     source, target = clips([0] * 40, domain="source"), clips(angles, seed=7)

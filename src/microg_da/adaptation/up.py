@@ -129,8 +129,7 @@ def _train(
     """Steps of the optimiser on batches that hold equal shares of each kind of people."""
     estimator.requires_grad_(True).train()
     optimizer = torch.optim.AdamW(estimator.parameters(), settings.lr, weight_decay=settings.weight_decay)
-    cycle = torch.optim.lr_scheduler.OneCycleLR
-    schedule = cycle(optimizer, settings.lr, total_steps=max(steps, 2), pct_start=0.1)
+    schedule = _one_cycle(optimizer, settings.lr, steps)
     share = max(settings.batch_size // len(kinds), 1)
     device_type = next(estimator.parameters()).device.type
     with torch.enable_grad(), torch.autocast(device_type, enabled=False):
@@ -143,6 +142,12 @@ def _train(
             optimizer.step()
             schedule.step()
     estimator.requires_grad_(False).eval()
+
+
+def _one_cycle(optimizer: torch.optim.Optimizer, lr: float, steps: int) -> torch.optim.lr_scheduler.OneCycleLR:
+    """Warm-up over a tenth of the steps. torch's schedule needs more than one step of warm-up and one of decay."""
+    total = max(steps, 2)
+    return torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, total_steps=total, pct_start=max(0.1, 1.5 / total))
 
 
 @torch.no_grad()
