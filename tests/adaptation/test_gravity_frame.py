@@ -11,7 +11,7 @@ from microg_da.adaptation.base import create_adaptation
 from microg_da.adaptation.up_density import candidate_rolls, mass_at, pool_agreeing
 from microg_da.data.batches import collate_clips
 from microg_da.errors import InputError
-from microg_da.models.roll_estimator import angular_distance
+from microg_da.models.up_estimator import angular_distance
 from microg_da.transforms.rotation import roll_batch
 from microg_da.types import Clip, ClipKey, Prediction
 

@@ -5,17 +5,12 @@ import pytest
 import torch
 from stick_figures import clips
 
-from microg_da.adaptation.up import (
-    PIECES,
-    PeoplePatches,
-    UpLearning,
-    _longer_half,
-    collect_patches,
-    compose,
-    learn_up,
-)
+from microg_da.adaptation.up import UpLearning, learn_up
+from microg_da.adaptation.up_patches import PIECES, PeoplePatches, _longer_half, collect_patches, compose
 from microg_da.errors import InputError
-from microg_da.models.roll_estimator import MARGIN, PATCH, RollEstimator, angular_distance
+from microg_da.models.person_patches import MARGIN, PATCH
+from microg_da.models.roll_estimator import PolarLens, RollEstimator
+from microg_da.models.up_estimator import angular_distance
 
 
 def generator(seed=0):
@@ -24,7 +19,7 @@ def generator(seed=0):
 
 def test_patches_of_people_and_pieces_of_target_frames():
     source, target = clips([0] * 3, domain="source"), clips([10, 20], seed=1)
-    patches = collect_patches([source], [target], UpLearning(looks=2), generator())
+    patches = collect_patches([source], [target], generator(), looks=2)
     assert patches.people.shape == (6, 3, PATCH, PATCH)
     assert patches.people.dtype == torch.uint8
     assert patches.backgrounds.shape == (2 * 2 * PIECES, 3, PATCH, PATCH)
@@ -35,15 +30,15 @@ def test_patches_of_people_and_pieces_of_target_frames():
 
 def test_only_so_many_clips_are_looked_at():
     many = [clips([0] * 4, domain="source", name=f"v{n}") for n in range(5)]
-    patches = collect_patches(many, many, UpLearning(looks=1, max_clips=6), generator())
+    patches = collect_patches(many, many, generator(), looks=1, max_clips=6)
     assert len(patches.people) == 8  # whole batches
 
 
 def test_without_people_or_without_target_clips_there_is_nothing_to_learn_from():
     with pytest.raises(InputError, match="nobody"):
-        collect_patches([], [clips([0])], UpLearning(), generator())
+        collect_patches([], [clips([0])], generator(), looks=4)
     with pytest.raises(InputError, match="no target clip"):
-        collect_patches([clips([0], domain="source")], [], UpLearning(), generator())
+        collect_patches([clips([0], domain="source")], [], generator(), looks=4)
 
 
 def test_the_longer_half_of_a_turned_ellipse():
@@ -65,7 +60,7 @@ def test_the_angle_is_where_the_head_is():
     patches = PeoplePatches(
         people, torch.zeros(1), torch.tensor([[1 / MARGIN, 1 / MARGIN]]), torch.zeros(1, 3, PATCH, PATCH)
     )
-    crops, degrees = compose(patches, 300, 16, 36, generator())
+    crops, degrees = compose(patches, 300, PolarLens(16, 72), generator())
     # Negatives, gains and hidden spots apart: whatever stands out most, in either direction.
     grey = crops.mean(dim=1)
     outlier = (grey - grey.flatten(1).median(dim=1).values[:, None, None]).abs().amax(dim=1)
@@ -75,8 +70,8 @@ def test_the_angle_is_where_the_head_is():
 
 
 def test_drawing_is_decided_by_the_generator():
-    patches = collect_patches([clips([0] * 3, domain="source")], [clips([9])], UpLearning(looks=1), generator())
-    one, other = (compose(patches, 5, 16, 36, generator(3)) for _ in range(2))
+    patches = collect_patches([clips([0] * 3, domain="source")], [clips([9])], generator(), looks=1)
+    one, other = (compose(patches, 5, PolarLens(16, 72), generator(3)) for _ in range(2))
     assert torch.equal(one[0], other[0])
     assert torch.equal(one[1], other[1])
 

@@ -6,18 +6,9 @@ import pytest
 import torch
 from scipy.stats import vonmises
 
-from microg_da.models.roll_estimator import (
-    MARGIN,
-    PATCH,
-    RollEstimator,
-    angular_distance,
-    circular_cross_entropy,
-    look_at,
-    mirror,
-    person_patches,
-    polar_crops,
-    standardise,
-)
+from microg_da.models.person_patches import MARGIN, PATCH, look_at, person_patches
+from microg_da.models.roll_estimator import RollEstimator, mirror, polar_crops, standardise
+from microg_da.models.up_estimator import angular_distance, circular_cross_entropy
 
 R = 36
 

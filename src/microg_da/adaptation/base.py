@@ -76,6 +76,13 @@ class Method(nn.Module):
         self.arguments = arguments
         self.task = task
 
+    def built_for(self, detector: ActionDetector) -> None:
+        """Add the layers that depend on the detector's architecture. Called once, before any state is loaded.
+
+        Args:
+            detector: with any weights, also on the ``meta`` device.
+        """
+
     @contextmanager
     def rehearsing(self) -> Iterator[float | None]:
         """Surrounds a look at a few training clips that a dry run measures.
@@ -273,6 +280,16 @@ class Supervised(TrainingMethod):
     ) -> Losses:
         """The supervised loss; target clips are not looked at."""
         return supervised_losses(detector, required(source, "source"))
+
+
+def first_clips(clips: Iterable[ClipBatch], most: int | None) -> Iterator[ClipBatch]:
+    """Whole batches until there are at least ``most`` clips; all of them for None."""
+    seen = 0
+    for batch in clips:
+        if most is not None and seen >= most:
+            return
+        seen += len(batch)
+        yield batch
 
 
 def detect(detector: ActionDetector, batch: ClipBatch) -> Prediction:

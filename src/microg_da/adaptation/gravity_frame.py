@@ -17,14 +17,17 @@ from microg_da.adaptation.roll_tta import combine_views
 from microg_da.adaptation.up import UpLearning, learn_up
 from microg_da.adaptation.up_density import candidate_rolls, mass_at, pool_agreeing
 from microg_da.adaptation.views import take_clips
-from microg_da.errors import InputError
+from microg_da.errors import InputError, unknown_name
+from microg_da.models.backbone_roll_estimator import BackboneRollEstimator
 from microg_da.models.detector import ActionDetector
 from microg_da.models.roll_estimator import RollEstimator
+from microg_da.models.up_estimator import UpEstimator
 from microg_da.transforms.rotation import roll_batch
 from microg_da.types import ClipBatch, Prediction
 
 REHEARSED = 30
 """A dry run trains the estimator for one step in so many."""
+ESTIMATORS = ("polar", "backbone")
 
 
 @dataclass
@@ -32,8 +35,12 @@ class UpSettings(UpLearning):
     """How up is estimated, besides how its estimator is trained.
 
     Attributes:
+        estimator: ``polar``, a small network of its own
+            (:class:`~microg_da.models.roll_estimator.RollEstimator`), or ``backbone``, a head on the source model's
+            backbone (:class:`~microg_da.models.backbone_roll_estimator.BackboneRollEstimator`), which is better where
+            the backbone has pretrained weights.
         bins: R, angles of the density.
-        width: of the estimator, see :class:`~microg_da.models.roll_estimator.RollEstimator`.
+        width: of the polar estimator.
         views: the most rolls of a clip that the detector decides between. With ``spread`` it looks at two more.
         least: a further roll is looked at while somebody's density has at least this much mass around it.
         upright: degrees. A roll nearer to 0 than this is taken as 0: what is nearly upright stays as it was filmed.
@@ -42,6 +49,7 @@ class UpSettings(UpLearning):
         temperature: of the detector's confidence against the estimator's, in nats of entropy of the C sigmoids.
     """
 
+    estimator: str = "polar"
     bins: int = 24
     width: int = 16
     views: int = 2
@@ -57,6 +65,7 @@ def _check(settings: UpSettings) -> None:
         "steps": 1,
         "target_steps": 0,
         "batch_size": 1,
+        "crops": 1,
         "looks": 1,
         "bins": 8,
         "width": 4,
@@ -71,6 +80,8 @@ def _check(settings: UpSettings) -> None:
     for name in ("lr", "temperature", "concentration"):
         if not getattr(settings, name) > 0:
             raise InputError(f"{name}={getattr(settings, name)}: expected a number above 0.")
+    if settings.estimator not in ESTIMATORS:
+        raise unknown_name("estimator", settings.estimator, ESTIMATORS, "adaptation.args.estimator")
     if settings.width % 4:
         raise InputError(f"width={settings.width}: expected a multiple of 4.")
 
@@ -102,7 +113,19 @@ class UpFinder(nn.Module):
         super().__init__()
         _check(settings)
         self.settings = settings
-        self.estimator = RollEstimator(settings.bins, width=settings.width).requires_grad_(False).eval()
+        self.estimator: UpEstimator = RollEstimator(settings.bins, width=settings.width)
+        self.estimator.requires_grad_(False).eval()
+
+    def built_for(self, detector: ActionDetector) -> None:
+        """Make the estimator whose layers depend on the detector."""
+        if self.settings.estimator == "backbone":
+            self.estimator = BackboneRollEstimator(detector.backbone, self.settings.bins)
+            self.estimator.requires_grad_(False).eval()
+
+    def take_weights(self, detector: ActionDetector) -> None:
+        """Give an estimator that has a copy of the backbone the backbone's weights."""
+        if isinstance(self.estimator, BackboneRollEstimator):
+            self.estimator.take_weights(detector.backbone)
 
     def learn(self, source: Iterable[ClipBatch], target: Iterable[ClipBatch]) -> None:
         """Train the estimator, see :func:`~microg_da.adaptation.up.learn_up`; one draw from torch's own generator."""
@@ -231,12 +254,17 @@ class GravityFrame(TestTimeMethod):
         super().__init__(arguments, task)
         self.finder = UpFinder(arguments)
 
+    def built_for(self, detector: ActionDetector) -> None:
+        """Make the estimator that the settings ask for."""
+        self.finder.built_for(detector)
+
     @contextmanager
     def rehearsing(self) -> Iterator[float | None]:
         """Trains the estimator for a fraction of its steps. Their number does not depend on the clips."""
         settings = self.finder.settings
-        steps, target_steps = (-(-steps // REHEARSED) for steps in (settings.steps, settings.target_steps))
-        self.finder.settings = replace(settings, steps=steps, target_steps=target_steps)
+        numbers = (settings.steps, settings.target_steps, settings.crops)
+        steps, target_steps, crops = (-(-number // REHEARSED) for number in numbers)
+        self.finder.settings = replace(settings, steps=steps, target_steps=target_steps, crops=crops)
         try:
             yield REHEARSED
         finally:
@@ -244,6 +272,7 @@ class GravityFrame(TestTimeMethod):
 
     def prepare(self, detector: ActionDetector, source: Iterable[ClipBatch], target: Iterable[ClipBatch]) -> None:
         """Train the estimator of up."""
+        self.finder.take_weights(detector)
         self.finder.learn(source, target)
 
     def predict(self, detector: ActionDetector, batch: ClipBatch) -> Prediction:

@@ -66,6 +66,10 @@ class GravitySelfTraining(TeacherMethod):
         """The detector is tested in the frame that it was trained in, with the same estimator of up."""
         return self.frame
 
+    def built_for(self, detector: ActionDetector) -> None:
+        """As :meth:`GravityFrame.built_for`."""
+        self.frame.built_for(detector)
+
     @contextmanager
     def rehearsing(self) -> Iterator[float | None]:
         """As :meth:`GravityFrame.rehearsing`."""

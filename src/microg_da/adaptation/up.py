@@ -7,43 +7,24 @@ crop is turned.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
+from microg_da.adaptation.base import first_clips
 from microg_da.adaptation.up_density import mass_at, pool_agreeing
-from microg_da.errors import InputError
-from microg_da.models.roll_estimator import (
-    LEAST_RADIUS,
-    MARGIN,
-    OVERSAMPLING,
-    RollEstimator,
-    circular_cross_entropy,
-    look_at,
-    mirror,
-    person_patches,
-    polar_crops,
-    polar_grid,
-    square_patches,
-)
+from microg_da.adaptation.up_patches import PeoplePatches, as_bytes, collect_patches, compose, half_extents
+from microg_da.models.backbone import denormalise
+from microg_da.models.person_patches import look_at, person_patches
+from microg_da.models.up_estimator import UpEstimator, circular_cross_entropy
 from microg_da.types import ClipBatch
 
-PIECES = 2
-"""Random pieces of each target frame that serve as backgrounds."""
-PIECE_RADII = (0.08, 0.42)
-"""Half the side of a piece, in parts of the frame's shorter side."""
 SURE = 0.5
 """Target people are learnt from where so much of their density is around its mode."""
-SOFTNESS = 0.15
-"""Half the width of an ellipse's rim, in parts of its half axes."""
-RIM = (0.8, 1.1)
-"""Half axes of the pasted ellipse, in parts of those of the box."""
-HIDDEN = (-0.5, 0.5)
-"""Radius of the disc that hides a part of a person, in parts of half the longer side. One in two hides nothing."""
-GREY_SHARE, NEGATIVE_SHARE = 0.15, 0.3
-"""How many crops lose their colours, and how many become negatives."""
+ENCODED_AT_ONCE = 256
+"""Crops that are drawn and encoded together, where encoded crops are kept."""
 
 
 @dataclass
@@ -59,6 +40,8 @@ class UpLearning:
         concentration: of the von Mises target, see :func:`~microg_da.models.roll_estimator.circular_cross_entropy`.
         looks: frames of each clip that people and backgrounds are taken from.
         max_clips: of each domain that are looked at; None for all.
+        crops: training crops of each kind that are drawn once, where the estimator keeps encoded crops. Otherwise
+            every step draws its own.
     """
 
     steps: int = 600
@@ -69,27 +52,11 @@ class UpLearning:
     concentration: float = 30.0
     looks: int = 4
     max_clips: int | None = 2000
-
-
-@dataclass
-class PeoplePatches:
-    """What an estimator learns from.
-
-    Attributes:
-        people: ``(N, 3, S, S)`` uint8, patches of upright people.
-        up: ``(N,)`` degrees, clockwise from the top of the patch; 0 for upright people.
-        half: ``(N, 2)`` half width and half height of each person's box; 1 is half the side of the patch.
-        backgrounds: ``(M, 3, S, S)`` uint8, pieces of target frames.
-    """
-
-    people: Tensor
-    up: Tensor
-    half: Tensor
-    backgrounds: Tensor
+    crops: int = 10_000
 
 
 def learn_up(
-    estimator: RollEstimator,
+    estimator: UpEstimator,
     source: Iterable[ClipBatch],
     target: Iterable[ClipBatch],
     settings: UpLearning,
@@ -97,8 +64,8 @@ def learn_up(
 ) -> None:
     """Train an estimator on upright source people, then on target people whose up it has estimated.
 
-    The second part is self-training: a flip is wrong in one way or another, while what most estimates say is right, so
-    that a network that fits them all is better than they are. Labels are not read.
+    The second part is self-training: flips are mistakes without a pattern, and what most estimates say is right, so
+    that a network that fits them all makes fewer. Labels are not read.
 
     Args:
         estimator: trained in place, and left in evaluation mode without gradients.
@@ -110,33 +77,52 @@ def learn_up(
     Raises:
         InputError: if there is nobody in the source clips, or no target clip.
     """
-    upright = collect_patches(source, target, settings, generator)
-    _train(estimator, [upright], settings.steps, settings, generator)
+    upright = collect_patches(
+        source, target, generator, looks=settings.looks, max_clips=settings.max_clips, size=estimator.patch
+    )
+    kinds = [_drawer(estimator, upright, settings, generator)]
+    _train(estimator, kinds, settings.steps, settings)
     if settings.target_steps:
         found = collect_estimated(estimator, target, settings)
         if len(found.people):
-            both = [upright, replace(found, backgrounds=upright.backgrounds)]
-            _train(estimator, both, settings.target_steps, settings, generator)
+            found = replace(found, backgrounds=upright.backgrounds)
+            kinds.append(_drawer(estimator, found, settings, generator))
+            _train(estimator, kinds, settings.target_steps, settings)
 
 
-def _train(
-    estimator: RollEstimator,
-    kinds: list[PeoplePatches],
-    steps: int,
-    settings: UpLearning,
-    generator: torch.Generator,
-) -> None:
+Drawer = Callable[[int], tuple[Tensor, Tensor]]
+"""Draws so many encoded crops and the degrees of their up."""
+
+
+def _drawer(estimator: UpEstimator, patches: PeoplePatches, settings: UpLearning, generator: torch.Generator) -> Drawer:
+    def fresh(count: int) -> tuple[Tensor, Tensor]:
+        crops, degrees = compose(patches, count, estimator.lens, generator, keep_colours=estimator.keeps_colours)
+        return estimator.encode(crops), degrees
+
+    if estimator.encoder_learns:
+        return fresh
+    drawn = [fresh(ENCODED_AT_ONCE) for _ in range(-(-settings.crops // ENCODED_AT_ONCE))]
+    encoded = torch.cat([part.half() for part, _ in drawn])
+    degrees = torch.cat([part for _, part in drawn])
+
+    def kept(count: int) -> tuple[Tensor, Tensor]:
+        chosen = torch.randint(len(encoded), (count,), generator=generator).to(encoded.device)
+        return encoded[chosen], degrees[chosen]
+
+    return kept
+
+
+def _train(estimator: UpEstimator, kinds: list[Drawer], steps: int, settings: UpLearning) -> None:
     """Steps of the optimiser on batches that hold equal shares of each kind of people."""
     estimator.requires_grad_(True).train()
-    optimizer = torch.optim.AdamW(estimator.parameters(), settings.lr, weight_decay=settings.weight_decay)
+    learns = [parameter for parameter in estimator.parameters() if parameter.requires_grad]
+    optimizer = torch.optim.AdamW(learns, settings.lr, weight_decay=settings.weight_decay)
     schedule = _one_cycle(optimizer, settings.lr, steps)
     share = max(settings.batch_size // len(kinds), 1)
-    device_type = next(estimator.parameters()).device.type
-    with torch.enable_grad(), torch.autocast(device_type, enabled=False):
+    with torch.enable_grad(), torch.autocast(learns[0].device.type, enabled=False):
         for _ in range(steps):
-            drawn = [compose(kind, share, estimator.radii, estimator.bins, generator) for kind in kinds]
-            crops, degrees = (torch.cat(parts) for parts in zip(*drawn, strict=True))
-            loss = circular_cross_entropy(estimator(crops), degrees, settings.concentration)
+            encoded, degrees = (torch.cat(parts) for parts in zip(*(draw(share) for draw in kinds), strict=True))
+            loss = circular_cross_entropy(estimator.decode(encoded), degrees, settings.concentration)
             optimizer.zero_grad()
             torch.autograd.backward(loss)
             optimizer.step()
@@ -151,171 +137,22 @@ def _one_cycle(optimizer: torch.optim.Optimizer, lr: float, steps: int) -> torch
 
 
 @torch.no_grad()
-def collect_estimated(estimator: RollEstimator, target: Iterable[ClipBatch], settings: UpLearning) -> PeoplePatches:
+def collect_estimated(estimator: UpEstimator, target: Iterable[ClipBatch], settings: UpLearning) -> PeoplePatches:
     """Target people and the up that an estimator is sure of, pooled over the people of a clip who agree."""
     people, up, half = [], [], []
-    for batch in _first(target, settings.max_clips):
+    for batch in first_clips(target, settings.max_clips):
         own = estimator.log_density(batch.frames, batch.boxes, batch.clip_index)
         density, _ = pool_agreeing(own, batch.clip_index, len(batch))
         mode = density.argmax(dim=1) * (360 / estimator.bins)
         sure = mass_at(density, mode) >= SURE
         for frame in look_at(batch.frames.shape[2], settings.looks):
-            patches = person_patches(_bytes(batch.frames[:, :, frame]), batch.boxes, batch.clip_index)
-            people.append(_as_bytes(patches[sure]))
+            patches = person_patches(
+                denormalise(batch.frames[:, :, frame]), batch.boxes, batch.clip_index, estimator.patch
+            )
+            people.append(as_bytes(patches[sure]))
             up.append(mode[sure])
-            half.append(_half_extents(batch.boxes[sure]))
+            half.append(half_extents(batch.boxes[sure]))
     nothing = torch.zeros(0, 3, 1, 1, dtype=torch.uint8)
     if not people:
         return PeoplePatches(nothing, torch.zeros(0), torch.zeros(0, 2), nothing)
     return PeoplePatches(torch.cat(people), torch.cat(up), torch.cat(half), nothing)
-
-
-@torch.no_grad()
-def collect_patches(
-    source: Iterable[ClipBatch], target: Iterable[ClipBatch], settings: UpLearning, generator: torch.Generator
-) -> PeoplePatches:
-    """Look at both domains once; arguments and errors as :func:`learn_up`."""
-    people, half, backgrounds = [], [], []
-    for batch in _first(source, settings.max_clips):
-        for frame in look_at(batch.frames.shape[2], settings.looks):
-            people.append(_as_bytes(person_patches(_bytes(batch.frames[:, :, frame]), batch.boxes, batch.clip_index)))
-            half.append(_half_extents(batch.boxes))
-    for batch in _first(target, settings.max_clips):
-        seen = (_bytes(batch.frames[:, :, frame]) for frame in look_at(batch.frames.shape[2], settings.looks))
-        backgrounds += [_as_bytes(_pieces(frames, generator)) for frames in seen]
-    if not sum(map(len, people)):
-        raise InputError("up is learnt from people in source clips, and there is nobody in them. Check data.source.")
-    if not backgrounds:
-        raise InputError("up is learnt on backgrounds of target clips, and there is no target clip.")
-    extents = torch.cat(half)
-    return PeoplePatches(torch.cat(people), torch.zeros_like(extents[:, 0]), extents, torch.cat(backgrounds))
-
-
-def compose(
-    patches: PeoplePatches, count: int, radii: int, bins: int, generator: torch.Generator
-) -> tuple[Tensor, Tensor]:
-    """Polar crops of random people over random backgrounds, turned at random.
-
-    Args:
-        patches: people and backgrounds.
-        count: N.
-        radii: rings of a crop.
-        bins: of the density; a crop has ``OVERSAMPLING`` times as many directions.
-        generator: a CPU generator.
-
-    Returns:
-        Crops ``(N, 3, radii, directions)`` in 0…255, and ``(N,)`` the degrees by which each person's up is turned
-        clockwise.
-    """
-    device = patches.people.device
-
-    def uniform(low: float, high: float, *shape: int) -> Tensor:
-        return (torch.rand(count, *shape, generator=generator) * (high - low) + low).to(device)
-
-    def normal(*shape: int) -> Tensor:
-        return torch.randn(count, *shape, generator=generator).to(device)
-
-    person, background = (
-        torch.randint(len(pictures), (count,), generator=generator).to(device)
-        for pictures in (patches.people, patches.backgrounds)
-    )
-    half, turn = patches.half[person], uniform(0, 360)
-    centre = 0.07 * normal(2) * half
-    radius = _longer_half(half, turn) * uniform(-0.15, 0.2).exp()
-    directions = OVERSAMPLING * bins
-    crops = polar_crops(patches.people[person], centre, radius, radii, directions, turn)
-    behind = polar_crops(
-        patches.backgrounds[background],
-        torch.zeros_like(centre),
-        uniform(0.7, 1.0),
-        radii,
-        directions,
-        uniform(0, 360),
-    )
-    points = centre[:, None, None] + radius[:, None, None, None] * polar_grid(radii, directions, -turn)
-    opacity = _ellipse(points, half * uniform(*RIM, 1)) * (1 - _disc(points, half, normal(2), uniform(*HIDDEN)))
-    crops = opacity * crops + (1 - opacity) * behind
-    mirrored = uniform(0, 1) < 0.5
-    crops = torch.where(mirrored.view(-1, 1, 1, 1), mirror(crops), crops)
-    degrees = patches.up[person] + turn
-    return _recolour(crops, generator), torch.where(mirrored, -degrees, degrees)
-
-
-def _recolour(crops: Tensor, generator: torch.Generator) -> Tensor:
-    """Other gains, offsets and gamma, colours in another order, some negatives, some grey, and noise.
-
-    Clothes do not tell up from down: what is dark below on Earth may be white in orbit.
-    """
-    count, device = len(crops), crops.device
-
-    def uniform(low: float, high: float, *shape: int) -> Tensor:
-        return (torch.rand(count, *shape, generator=generator) * (high - low) + low).to(device)
-
-    def normal(*shape: int) -> Tensor:
-        return torch.randn(count, *shape, generator=generator).to(device)
-
-    order = uniform(0, 1, 3).argsort(dim=1)
-    crops = crops.gather(1, order[:, :, None, None].expand_as(crops))
-    crops = 255 * (crops / 255).clamp(1e-3, 1) ** (0.3 * normal(1, 1, 1)).exp()
-    crops = torch.where(uniform(0, 1, 1, 1, 1) < GREY_SHARE, crops.mean(dim=1, keepdim=True), crops)
-    crops = torch.where(uniform(0, 1, 1, 1, 1) < NEGATIVE_SHARE, 255 - crops, crops)
-    crops = crops * (0.25 * normal(3, 1, 1)).exp() + 15 * normal(3, 1, 1)
-    return crops + uniform(0, 12, 1, 1, 1) * normal(*crops.shape[1:])
-
-
-def _ellipse(points: Tensor, half: Tensor) -> Tensor:
-    """Opacity ``(N, 1, radii, directions)`` of ellipses with half axes ``(N, 2)``, with a soft rim."""
-    distance: Tensor = torch.linalg.vector_norm(points / half[:, None, None], dim=-1)
-    return ((1 + SOFTNESS - distance) / (2 * SOFTNESS)).clamp(0, 1)[:, None]
-
-
-def _disc(points: Tensor, half: Tensor, where: Tensor, radius: Tensor) -> Tensor:
-    """What a disc near the person hides, ``(N, 1, radii, directions)``; none where its radius is not above 0."""
-    middle = 0.6 * where * half
-    radius = (radius * half.amax(dim=1))[:, None, None]
-    distance: Tensor = torch.linalg.vector_norm(points - middle[:, None, None], dim=-1)
-    return (distance < radius).to(points.dtype)[:, None]
-
-
-def _longer_half(half: Tensor, turn: Tensor) -> Tensor:
-    """Half the longer side of the box around an ellipse ``(N, 2)`` that is turned by ``(N,)`` degrees."""
-    cos, sin = torch.deg2rad(turn).cos(), torch.deg2rad(turn).sin()
-    across = torch.hypot(half[:, 0] * cos, half[:, 1] * sin)
-    down = torch.hypot(half[:, 0] * sin, half[:, 1] * cos)
-    return torch.maximum(across, down)
-
-
-def _half_extents(boxes: Tensor) -> Tensor:
-    half = ((boxes[:, 2:] - boxes[:, :2]) / 2).clamp(min=LEAST_RADIUS)
-    return half / (MARGIN * half.amax(dim=1, keepdim=True))
-
-
-def _pieces(frames: Tensor, generator: torch.Generator) -> Tensor:
-    """``PIECES`` random squares of each frame ``(B, 3, H, W)``."""
-    count, _, height, width = frames.shape
-    picture = torch.arange(count).repeat(PIECES)
-    low, high = (part * min(height, width) for part in PIECE_RADII)
-    half = torch.rand(len(picture), generator=generator) * (high - low) + low
-    centre = torch.rand(len(picture), 2, generator=generator) * torch.tensor([float(width), float(height)])
-    device = frames.device
-    return square_patches(frames, centre.to(device), half.to(device), picture.to(device))
-
-
-def _first(clips: Iterable[ClipBatch], most: int | None) -> Iterable[ClipBatch]:
-    seen = 0
-    for batch in clips:
-        if most is not None and seen >= most:
-            return
-        seen += len(batch)
-        yield batch
-
-
-def _bytes(frames: Tensor) -> Tensor:
-    """Frames in 0…255, also those that are normalised already."""
-    from microg_da.models.backbone import MEAN, STD
-
-    return (frames * STD + MEAN) * 255 if frames.is_floating_point() else frames
-
-
-def _as_bytes(patches: Tensor) -> Tensor:
-    return patches.round().clamp(0, 255).to(torch.uint8)

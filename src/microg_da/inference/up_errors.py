@@ -11,7 +11,7 @@ from microg_da.adaptation.gravity_frame import GravityFrame
 from microg_da.adaptation.predictor import Predictor
 from microg_da.data.datamodule import DomainDatasets, StageData
 from microg_da.evaluation.up_errors import AngleErrors, UpErrors
-from microg_da.models.roll_estimator import angular_distance
+from microg_da.models.up_estimator import angular_distance
 from microg_da.transforms.rotation import roll_batch
 from microg_da.types import ClipBatch
 

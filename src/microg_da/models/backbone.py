@@ -32,6 +32,7 @@ class Backbone(nn.Module):
         published_names: whose names published weights of this network have: ``"residual"``, ``"x3d"``, ``"mvit"``,
             ``"timm"``, or ``"none"``.
         fresh: submodules that no published weights hold; they are new in every run.
+        still_frames: how many copies of one picture make a clip that the network can see.
     """
 
     channels: tuple[int, ...]
@@ -40,6 +41,7 @@ class Backbone(nn.Module):
     memory_format: torch.memory_format = torch.contiguous_format
     published_names: str = "none"
     fresh: tuple[str, ...] = ()
+    still_frames: int = 4
 
     def forward(self, frames: Tensor) -> tuple[Tensor, ...]:
         """Map normalised frames ``(B, 3, T, H, W)`` to feature maps ``(B, C, T', H', W')``."""
@@ -73,3 +75,8 @@ def normalise(frames: Tensor, memory_format: torch.memory_format = torch.contigu
     if frames.is_floating_point():
         return frames
     return frames.float().mul_(1 / (255 * STD)).sub_(MEAN / STD)
+
+
+def denormalise(frames: Tensor) -> Tensor:
+    """Frames in 0…255: normalised ones are scaled back, uint8 ones are returned as they are."""
+    return (frames * STD + MEAN) * 255 if frames.is_floating_point() else frames

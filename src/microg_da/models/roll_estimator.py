@@ -15,19 +15,35 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from microg_da.models.person_patches import MARGIN
+from microg_da.models.up_estimator import UpEstimator
+
 OVERSAMPLING = 2
 """Directions of a polar crop for each bin of the density."""
-PATCH = 48
-"""Side of a person's patch in pixels."""
-MARGIN = 1.5
-"""Half the side of a person's patch, in radii of the person's circle."""
-LEAST_RADIUS = 1.0
-"""Pixels. A box without area still gives a crop."""
-_FINE_SIDE = 96
-"""Frames with a shorter side above this are averaged over several samples a pixel of the patch."""
 
 
-class RollEstimator(nn.Module):
+class PolarLens:
+    """Rings and directions of a circle.
+
+    Args:
+        radii: how many rings.
+        directions: how many directions, clockwise from the top.
+    """
+
+    def __init__(self, radii: int, directions: int) -> None:
+        self.radii = radii
+        self.directions = directions
+
+    def grid(self, turn: Tensor) -> Tensor:
+        """Points ``(N, radii, directions, 2)``, see :func:`polar_grid`."""
+        return polar_grid(self.radii, self.directions, turn)
+
+    def mirror(self, crops: Tensor) -> Tensor:
+        """See :func:`mirror`."""
+        return mirror(crops)
+
+
+class RollEstimator(UpEstimator):
     """A small network from polar crops of people to the log-density of their up over R angles.
 
     Args:
@@ -41,9 +57,9 @@ class RollEstimator(nn.Module):
     """
 
     def __init__(self, bins: int = 36, radii: int = 16, width: int = 16) -> None:
-        super().__init__()
-        self.bins = bins
+        super().__init__(bins)
         self.radii = radii
+        self.lens = PolarLens(radii, OVERSAMPLING * bins)
         wide = 4 * width
         self.rings = nn.Sequential(
             _Wrapped2d(3, width, stride=(1, 1)),
@@ -56,9 +72,9 @@ class RollEstimator(nn.Module):
         self.around = nn.Sequential(*(_Around(wide, dilation) for dilation in (1, 2, 4)))
         self.score = nn.Conv1d(wide, 1, 1)
 
-    def forward(self, crops: Tensor) -> Tensor:
+    def decode(self, encoded: Tensor) -> Tensor:
         """Log-densities ``(N, R)`` of polar crops ``(N, 3, radii, 2 R)``, see :func:`polar_crops`."""
-        features = self.around(self.join(self.rings(standardise(crops))).squeeze(2))
+        features = self.around(self.join(self.rings(standardise(encoded))).squeeze(2))
         scores: Tensor = self.score(F.relu(features))
         return scores.squeeze(1).log_softmax(dim=1)
 
@@ -67,25 +83,6 @@ class RollEstimator(nn.Module):
         both = self.forward(torch.cat([crops, mirror(crops)]))
         as_is, mirrored = both.chunk(2)
         return ((as_is + mirror(mirrored)) / 2).log_softmax(dim=1)
-
-    def log_density(self, frames: Tensor, boxes: Tensor, clip_index: Tensor, looks: int = 3) -> Tensor:
-        """Log-densities ``(K, R)`` of the up of people in clips, the geometric mean over frames.
-
-        Args:
-            frames: ``(B, 3, T, H, W)``, uint8 or float.
-            boxes: ``(K, 4)`` pixels ``x1 y1 x2 y2``.
-            clip_index: ``(K,)``.
-            looks: how many frames are looked at, evenly spaced over the window.
-        """
-        if not len(boxes):
-            return frames.new_zeros(0, self.bins, dtype=torch.float32)
-        # A density is taken in single precision: half precision has too few bits for what rare modes weigh.
-        with torch.autocast(frames.device.type, enabled=False):
-            seen = [
-                self.symmetric(self.crops(person_patches(frames[:, :, frame], boxes, clip_index)))
-                for frame in look_at(frames.shape[2], looks)
-            ]
-        return torch.stack(seen).mean(dim=0).log_softmax(dim=1)
 
     def crops(self, patches: Tensor) -> Tensor:
         """The polar crops ``(K, 3, radii, 2 R)`` of people's patches ``(K, 3, S, S)``."""
@@ -121,11 +118,6 @@ class _Around(nn.Module):
         return x + around
 
 
-def look_at(length: int, looks: int) -> list[int]:
-    """Which of ``length`` frames are looked at: the middles of ``looks`` equal parts, each frame once."""
-    return sorted({int((part + 0.5) * length / looks) for part in range(looks)})
-
-
 def standardise(crops: Tensor) -> Tensor:
     """Each crop with mean 0 and standard deviation 1 over all its pixels and colours."""
     flat = crops.flatten(1)
@@ -137,47 +129,6 @@ def standardise(crops: Tensor) -> Tensor:
 def mirror(around: Tensor) -> Tensor:
     """Directions ``(…, N)`` of the picture mirrored left and right: angle a goes to −a, and 0 stays."""
     return around.flip(-1).roll(1, -1)
-
-
-def person_patches(frames: Tensor, boxes: Tensor, picture: Tensor, size: int = PATCH) -> Tensor:
-    """Square patches ``(K, 3, size, size)`` around people, float32.
-
-    Args:
-        frames: ``(B, 3, H, W)``, uint8 or float.
-        boxes: ``(K, 4)`` pixels ``x1 y1 x2 y2``. Half a patch's side is ``MARGIN`` times half the longer side.
-        picture: ``(K,)`` which of the frames each person is in.
-        size: side of a patch.
-    """
-    centre = (boxes[:, :2] + boxes[:, 2:]) / 2
-    radius = ((boxes[:, 2:] - boxes[:, :2]).amax(dim=1) / 2).clamp(min=LEAST_RADIUS)
-    return square_patches(frames, centre, MARGIN * radius, picture, size)
-
-
-def square_patches(frames: Tensor, centre: Tensor, half: Tensor, picture: Tensor, size: int = PATCH) -> Tensor:
-    """Squares of pictures, resampled to ``(K, 3, size, size)`` float32. What is beyond the border is reflected.
-
-    Args:
-        frames: ``(B, 3, H, W)``, uint8 or float.
-        centre: ``(K, 2)`` pixels, x and y.
-        half: ``(K,)`` half a side in pixels.
-        picture: ``(K,)`` which of the frames.
-        size: side of a patch.
-    """
-    height, width = frames.shape[-2:]
-    fine = max(1, round(min(height, width) / _FINE_SIDE))
-    steps = (torch.arange(size * fine, device=frames.device) + 0.5) / (size * fine) * 2 - 1
-    unit = torch.stack(torch.meshgrid(steps, steps, indexing="xy"), dim=-1)
-    points = centre[:, None, None].float() + half[:, None, None, None].float() * unit
-    grid = 2 * points / points.new_tensor([width, height]) - 1
-    patches = torch.empty(len(centre), 3, size, size, device=frames.device)
-    for number in sorted(set(picture.tolist())):
-        # One picture at a time: a copy of the whole frame for each person in it would cost more than the sampling.
-        chosen = picture == number
-        seen = frames[number].float()[None]
-        points_of_all = grid[chosen].flatten(0, 1)[None]
-        (sampled,) = F.grid_sample(seen, points_of_all, padding_mode="reflection", align_corners=False)
-        patches[chosen] = F.avg_pool2d(torch.unflatten(sampled, 1, (-1, size * fine)).transpose(0, 1), fine)
-    return patches
 
 
 def polar_grid(radii: int, directions: int, turn: Tensor) -> Tensor:
@@ -210,22 +161,3 @@ def polar_crops(
     turn = torch.zeros_like(radius) if turn is None else turn
     points = centre[:, None, None] + radius[:, None, None, None] * polar_grid(radii, directions, -turn)
     return F.grid_sample(patches.float(), points, padding_mode="reflection", align_corners=False)
-
-
-def circular_cross_entropy(log_density: Tensor, degrees: Tensor, concentration: float = 30.0) -> Tensor:
-    """Cross-entropy of densities with a von Mises density about the true angles, a scalar.
-
-    Args:
-        log_density: ``(N, R)`` logarithms, at angles evenly spaced from 0.
-        degrees: ``(N,)``.
-        concentration: κ. With 30 the standard deviation is about 10°.
-    """
-    bins = log_density.shape[1]
-    angles = torch.arange(bins, device=degrees.device) * (2 * math.pi / bins)
-    target = (concentration * (angles - torch.deg2rad(degrees)[:, None]).cos()).softmax(dim=1)
-    return -(target * log_density).sum(dim=1).mean()
-
-
-def angular_distance(one: Tensor, other: Tensor) -> Tensor:
-    """The smaller angle between two directions in degrees, 0 to 180, elementwise."""
-    return (torch.remainder(one - other + 180, 360) - 180).abs()

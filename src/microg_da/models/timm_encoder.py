@@ -31,6 +31,7 @@ class TimmEncoder(Backbone):
     shift: Tensor
     published_names = "timm"
     fresh = ("temporal",)
+    still_frames = 1
 
     def __init__(
         self,

@@ -227,7 +227,7 @@ def _build(
     class_rates: Sequence[float] | None = None,
 ) -> Method:
     task = _task(config, detector)
-    return create_adaptation(
+    method = create_adaptation(
         name,
         arguments,
         feature_dim=task.feature_dim,
@@ -235,6 +235,8 @@ def _build(
         class_groups=task.class_groups,
         class_rates=class_rates,
     )
+    method.built_for(detector)
+    return method
 
 
 def _task(config: Config, detector: ActionDetector) -> Task:

@@ -1,0 +1,62 @@
+"""Square patches of frames around people."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+PATCH = 48
+"""Side of a person's patch in pixels."""
+MARGIN = 1.5
+"""Half the side of a person's patch, in radii of the person's circle."""
+LEAST_RADIUS = 1.0
+"""Pixels. A box without area still gives a crop."""
+_FINE_SIDE = 96
+"""Frames with a shorter side above this are averaged over several samples a pixel of the patch."""
+
+
+def look_at(length: int, looks: int) -> list[int]:
+    """Which of ``length`` frames are looked at: the middles of ``looks`` equal parts, each frame once."""
+    return sorted({int((part + 0.5) * length / looks) for part in range(looks)})
+
+
+def person_patches(frames: Tensor, boxes: Tensor, picture: Tensor, size: int = PATCH) -> Tensor:
+    """Square patches ``(K, 3, size, size)`` around people, float32.
+
+    Args:
+        frames: ``(B, 3, H, W)``, uint8 or float.
+        boxes: ``(K, 4)`` pixels ``x1 y1 x2 y2``. Half a patch's side is ``MARGIN`` times half the longer side.
+        picture: ``(K,)`` which of the frames each person is in.
+        size: side of a patch.
+    """
+    centre = (boxes[:, :2] + boxes[:, 2:]) / 2
+    radius = ((boxes[:, 2:] - boxes[:, :2]).amax(dim=1) / 2).clamp(min=LEAST_RADIUS)
+    return square_patches(frames, centre, MARGIN * radius, picture, size)
+
+
+def square_patches(frames: Tensor, centre: Tensor, half: Tensor, picture: Tensor, size: int = PATCH) -> Tensor:
+    """Squares of pictures, resampled to ``(K, 3, size, size)`` float32. What is beyond the border is reflected.
+
+    Args:
+        frames: ``(B, 3, H, W)``, uint8 or float.
+        centre: ``(K, 2)`` pixels, x and y.
+        half: ``(K,)`` half a side in pixels.
+        picture: ``(K,)`` which of the frames.
+        size: side of a patch.
+    """
+    height, width = frames.shape[-2:]
+    fine = max(1, round(min(height, width) / _FINE_SIDE))
+    steps = (torch.arange(size * fine, device=frames.device) + 0.5) / (size * fine) * 2 - 1
+    unit = torch.stack(torch.meshgrid(steps, steps, indexing="xy"), dim=-1)
+    points = centre[:, None, None].float() + half[:, None, None, None].float() * unit
+    grid = 2 * points / points.new_tensor([width, height]) - 1
+    patches = torch.empty(len(centre), 3, size, size, device=frames.device)
+    for number in sorted(set(picture.tolist())):
+        # One picture at a time: a copy of the whole frame for each person in it would cost more than the sampling.
+        chosen = picture == number
+        seen = frames[number].float()[None]
+        points_of_all = grid[chosen].flatten(0, 1)[None]
+        (sampled,) = F.grid_sample(seen, points_of_all, padding_mode="reflection", align_corners=False)
+        patches[chosen] = F.avg_pool2d(torch.unflatten(sampled, 1, (-1, size * fine)).transpose(0, 1), fine)
+    return patches

@@ -1,0 +1,116 @@
+"""What every estimator of a person's up is: patches of people in, a log-density over angles out.
+
+Angles are in degrees, clockwise as seen. 0 is the top of the picture.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import ClassVar, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from microg_da.models.backbone import denormalise
+from microg_da.models.person_patches import PATCH, look_at, person_patches
+
+
+class Lens(Protocol):
+    """How an estimator samples a circle around a person."""
+
+    def grid(self, turn: Tensor) -> Tensor:
+        """Points ``(N, a, b, 2)``, x to the right and y down, of a circle of radius 1 that is turned clockwise.
+
+        Args:
+            turn: ``(N,)`` degrees.
+        """
+
+    def mirror(self, crops: Tensor) -> Tensor:
+        """Crops ``(N, 3, a, b)`` of the picture mirrored left and right."""
+
+
+class UpEstimator(nn.Module):
+    """Base class of estimators of up.
+
+    An estimator encodes crops and decodes a density from the code. What has no trainable parameters before
+    :meth:`decode` is computed once for each crop in training.
+
+    Args:
+        bins: R, angles of the density, evenly spaced from 0.
+
+    Attributes:
+        lens: how crops are sampled.
+        patch: side of a person's patch in pixels.
+        encoder_learns: whether :meth:`encode` has trainable parameters or none at all that cost time. If not, its
+            outputs are kept during training.
+        keeps_colours: whether training crops keep natural colours, which an encoder with learnt weights expects.
+    """
+
+    lens: Lens
+    patch: int = PATCH
+    encoder_learns: ClassVar[bool] = True
+    keeps_colours: ClassVar[bool] = False
+    looks: ClassVar[int] = 3
+
+    def __init__(self, bins: int) -> None:
+        super().__init__()
+        self.bins = bins
+
+    def encode(self, crops: Tensor) -> Tensor:
+        """Features ``(N, …)`` of crops ``(N, 3, a, b)`` in 0…255."""
+        return crops
+
+    def decode(self, encoded: Tensor) -> Tensor:
+        """Log-densities ``(N, R)`` of encoded crops."""
+        raise NotImplementedError
+
+    def forward(self, crops: Tensor) -> Tensor:
+        """Log-densities ``(N, R)`` of crops, one look at each."""
+        return self.decode(self.encode(crops))
+
+    def symmetric(self, crops: Tensor) -> Tensor:
+        """Log-densities ``(N, R)`` of crops, the geometric mean over transforms of the crop that are undone."""
+        raise NotImplementedError
+
+    def crops(self, patches: Tensor) -> Tensor:
+        """The crops ``(K, 3, a, b)`` of people's patches ``(K, 3, S, S)``."""
+        raise NotImplementedError
+
+    def log_density(self, frames: Tensor, boxes: Tensor, clip_index: Tensor) -> Tensor:
+        """Log-densities ``(K, R)`` of the up of people in clips, the geometric mean over frames.
+
+        Args:
+            frames: ``(B, 3, T, H, W)``, uint8, or float as the detector normalises them.
+            boxes: ``(K, 4)`` pixels ``x1 y1 x2 y2``.
+            clip_index: ``(K,)``.
+        """
+        if not len(boxes):
+            return torch.zeros(0, self.bins, device=frames.device)
+        # A density is taken in single precision: half precision has too few bits for what rare modes weigh.
+        with torch.autocast(frames.device.type, enabled=False):
+            seen = [
+                self.symmetric(
+                    self.crops(person_patches(denormalise(frames[:, :, look]), boxes, clip_index, self.patch))
+                )
+                for look in look_at(frames.shape[2], self.looks)
+            ]
+        return torch.stack(seen).mean(dim=0).log_softmax(dim=1)
+
+
+def circular_cross_entropy(log_density: Tensor, degrees: Tensor, concentration: float = 30.0) -> Tensor:
+    """Cross-entropy of densities with a von Mises density about the true angles, a scalar.
+
+    Args:
+        log_density: ``(N, R)`` logarithms, at angles evenly spaced from 0.
+        degrees: ``(N,)``.
+        concentration: κ. With 30 the standard deviation is about 10°.
+    """
+    bins = log_density.shape[1]
+    angles = torch.arange(bins, device=degrees.device) * (2 * math.pi / bins)
+    target = (concentration * (angles - torch.deg2rad(degrees)[:, None]).cos()).softmax(dim=1)
+    return -(target * log_density).sum(dim=1).mean()
+
+
+def angular_distance(one: Tensor, other: Tensor) -> Tensor:
+    """The smaller angle between two directions in degrees, 0 to 180, elementwise."""
+    return (torch.remainder(one - other + 180, 360) - 180).abs()
