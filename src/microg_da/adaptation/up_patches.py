@@ -73,13 +73,12 @@ def collect_patches(
     people, half, backgrounds = [], [], []
     for batch in first_clips(source, max_clips):
         for frame in look_at(batch.frames.shape[2], looks):
-            people.append(
-                as_bytes(person_patches(denormalise(batch.frames[:, :, frame]), batch.boxes, batch.clip_index))
-            )
+            seen = denormalise(batch.frames[:, :, frame])
+            people.append(as_bytes(person_patches(seen, batch.boxes, batch.clip_index, size)))
             half.append(half_extents(batch.boxes))
     for batch in first_clips(target, max_clips):
-        seen = (denormalise(batch.frames[:, :, frame]) for frame in look_at(batch.frames.shape[2], looks))
-        backgrounds += [as_bytes(_pieces(frames, generator)) for frames in seen]
+        for frame in look_at(batch.frames.shape[2], looks):
+            backgrounds.append(as_bytes(_pieces(denormalise(batch.frames[:, :, frame]), generator, size)))
     if not sum(map(len, people)):
         raise InputError("up is learnt from people in source clips, and there is nobody in them. Check data.source.")
     if not backgrounds:
@@ -193,7 +192,7 @@ def half_extents(boxes: Tensor) -> Tensor:
     return half / (MARGIN * half.amax(dim=1, keepdim=True))
 
 
-def _pieces(frames: Tensor, generator: torch.Generator) -> Tensor:
+def _pieces(frames: Tensor, generator: torch.Generator, size: int) -> Tensor:
     """``PIECES`` random squares of each frame ``(B, 3, H, W)``."""
     count, _, height, width = frames.shape
     picture = torch.arange(count).repeat(PIECES)
@@ -201,7 +200,7 @@ def _pieces(frames: Tensor, generator: torch.Generator) -> Tensor:
     half = torch.rand(len(picture), generator=generator) * (high - low) + low
     centre = torch.rand(len(picture), 2, generator=generator) * torch.tensor([float(width), float(height)])
     device = frames.device
-    return square_patches(frames, centre.to(device), half.to(device), picture.to(device))
+    return square_patches(frames, centre.to(device), half.to(device), picture.to(device), size)
 
 
 def as_bytes(patches: Tensor) -> Tensor:

@@ -65,7 +65,7 @@ class BackboneRollEstimator(UpEstimator):
         InputError: if ``bins`` is not a multiple of 4, or the backbone has fewer than two stages.
     """
 
-    patch = 2 * SIDE
+    patch = round(MARGIN * SIDE)
     encoder_learns: ClassVar[bool] = False
     keeps_colours: ClassVar[bool] = True
     looks: ClassVar[int] = 2
