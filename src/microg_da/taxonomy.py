@@ -1,7 +1,8 @@
-"""Action ids, their names and groups: AVA's eighty, its evaluated sixty, MicroG-4M's fifty.
+"""Action ids, their names and groups: AVA's eighty, its evaluated sixty, MicroG-4M's fifty, JHMDB's twenty-one.
 
 An action id is a number in 1…80 that AVA (Gu et al., CVPR 2018; list v2.2) gave its meaning. MicroG-4M (Wen
-et al., 2025) annotates fifty of those ids and gives three of them another meaning.
+et al., 2025) annotates fifty of those ids and gives three of them another meaning. Other data sets number their
+actions in their own way: ids of two numberings have nothing to do with each other.
 """
 
 from __future__ import annotations
@@ -14,6 +15,9 @@ from pathlib import Path
 from microg_da.errors import InputError, unknown_name
 
 MAX_ACTION_ID = 80
+
+AVA = "AVA"
+"""The numbering of AVA's action ids, which MicroG-4M and label map files use."""
 
 GROUP_NAMES = {"PM": "person movement", "OM": "object manipulation", "PI": "person interaction"}
 
@@ -117,6 +121,32 @@ _MICROG_CHANGED = {
 }
 
 
+# JHMDB's actions in the order of their names, and the group that AVA would put each into.
+_JHMDB = {
+    "brush_hair": "OM",
+    "catch": "OM",
+    "clap": "PI",
+    "climb_stairs": "PM",
+    "golf": "OM",
+    "jump": "PM",
+    "kick_ball": "OM",
+    "pick": "OM",
+    "pour": "OM",
+    "pullup": "PM",
+    "push": "OM",
+    "run": "PM",
+    "shoot_ball": "OM",
+    "shoot_bow": "OM",
+    "shoot_gun": "OM",
+    "sit": "PM",
+    "stand": "PM",
+    "swing_baseball": "OM",
+    "throw": "OM",
+    "walk": "PM",
+    "wave": "PI",
+}
+
+
 @dataclass(frozen=True)
 class Taxonomy:
     """An ordered list of action ids: class index ``i`` of a detector is the ``i``-th id.
@@ -125,17 +155,23 @@ class Taxonomy:
         name: what the taxonomy is called.
         ids: action ids, ascending, each in 1…80.
         names: one name for each id.
+        numbering: whose ids they are; an id means the same in two taxonomies of one numbering alone.
+        own_groups: a key of :data:`GROUP_NAMES` for each id; empty for AVA's groups, which the ids tell.
     """
 
     name: str
     ids: tuple[int, ...]
     names: tuple[str, ...]
+    numbering: str = AVA
+    own_groups: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.ids or len(self.ids) != len(self.names):
             raise InputError(f"taxonomy {self.name!r}: needs as many names as ids, and at least one")
         if list(self.ids) != sorted(set(self.ids)) or not 1 <= self.ids[0] <= self.ids[-1] <= MAX_ACTION_ID:
             raise InputError(f"taxonomy {self.name!r}: ids must ascend, without repeats, within 1…{MAX_ACTION_ID}")
+        if self.own_groups and (len(self.own_groups) != len(self.ids) or not set(self.own_groups) <= set(GROUP_NAMES)):
+            raise InputError(f"taxonomy {self.name!r}: needs one of the groups {', '.join(GROUP_NAMES)} for each id")
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -162,13 +198,13 @@ class Taxonomy:
         return self.names[self.index(action_id)]
 
     def group(self, action_id: int) -> str:
-        """``"PM"``, ``"OM"`` or ``"PI"``: see :func:`group_of`."""
-        return group_of(self.ids[self.index(action_id)])
+        """The group of an action id, a key of :data:`GROUP_NAMES`."""
+        return self.groups[self.index(action_id)]
 
     @property
     def groups(self) -> tuple[str, ...]:
         """The group of each id, in order."""
-        return tuple(group_of(action_id) for action_id in self.ids)
+        return self.own_groups or tuple(group_of(action_id) for action_id in self.ids)
 
 
 @dataclass(frozen=True)
@@ -201,23 +237,27 @@ def group_of(action_id: int) -> str:
 
 
 def transfer(source: Taxonomy | str, target: Taxonomy | str) -> Transfer:
-    """Compare two taxonomies id by id; a class whose name differs counts as changed in meaning."""
+    """Compare two taxonomies id by id; a class whose name differs counts as changed in meaning.
+
+    Taxonomies of different numberings share no id.
+    """
     source, target = get_taxonomy(source), get_taxonomy(target)
-    shared = [action_id for action_id in target.ids if action_id in source]
+    comparable = source.numbering == target.numbering
+    shared = [action_id for action_id in target.ids if comparable and action_id in source]
     changed = tuple(i for i in shared if source.label(i) != target.label(i))
     return Transfer(
         source=source,
         target=target,
         carried=tuple(i for i in shared if i not in changed),
         changed=changed,
-        dropped=tuple(i for i in source.ids if i not in target),
-        added=tuple(i for i in target.ids if i not in source),
-        source_index=tuple(source.index(i) if i in source else None for i in target.ids),
+        dropped=tuple(i for i in source.ids if i not in target or not comparable),
+        added=tuple(i for i in target.ids if i not in shared),
+        source_index=tuple(source.index(i) if i in shared else None for i in target.ids),
     )
 
 
 def get_taxonomy(name: str | Path | Taxonomy) -> Taxonomy:
-    """A taxonomy by name (``microg50``, ``ava80``, ``ava60``), or from a label map file by its path.
+    """A taxonomy by name (``microg50``, ``ava80``, ``ava60``, ``jhmdb21``), or from a label map file by its path.
 
     Raises:
         InputError: for a name that is neither known nor a file.
@@ -263,4 +303,7 @@ TAXONOMIES = {
     "microg50": _taxonomy("microg50", _MICROG_IDS, _MICROG_CHANGED),
     "ava80": _taxonomy("ava80", _ALL_IDS),
     "ava60": _taxonomy("ava60", tuple(i for i in _ALL_IDS if i not in _AVA_NOT_EVALUATED)),
+    "jhmdb21": Taxonomy(
+        "jhmdb21", tuple(range(1, len(_JHMDB) + 1)), tuple(_JHMDB), numbering="JHMDB", own_groups=tuple(_JHMDB.values())
+    ),
 }

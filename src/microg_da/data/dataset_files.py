@@ -28,16 +28,18 @@ class DatasetFiles:
 
     Attributes:
         root: its folder.
-        annotations: every labelled person of every split.
+        annotations: every labelled person of every split; with the column ``source_video`` where the data set names
+            the source video of a clip.
         taxonomy: the data set's own action ids.
         published: the split of each ``video_id`` in the data set's own files; NaN where they do not say.
         footage: ``"real"`` or ``"simulated"`` for each ``video_id``, where the data set tells.
         stamp: what ``frame_stamp`` counts: frames from 1, or seconds.
         start: the second at which stored frames begin.
-        cut: whether videos are clips cut from source videos, which their names then tell.
+        cut: whether videos are clips cut from source videos, which their names then tell where no column does.
         actions: who does what in which clip, with or without a box, where the data set has such a table.
         read_detected: reads the boxes that a person detector found.
         notes: what a reader of results should know about the data, in one line each.
+        scheme: the split scheme where the SOURCE does not name one.
     """
 
     root: Path
@@ -51,21 +53,30 @@ class DatasetFiles:
     read_detected: Callable[[], pd.DataFrame]
     actions: pd.DataFrame | None = None
     notes: tuple[str, ...] = ()
+    scheme: str = "published"
 
     @cached_property
     def sources(self) -> pd.Series:
         """The source video of every ``video_id``."""
+        if "source_video" in self.annotations:
+            clips = self.annotations.drop_duplicates("video_id").sort_values("video_id")
+            return pd.Series(clips.source_video.to_numpy(object), index=clips.video_id.to_numpy(object), dtype=object)
         ids = pd.Series(sorted(self.annotations.video_id.unique()), dtype=object)
         return pd.Series((source_videos(ids) if self.cut else ids).to_numpy(), index=ids.to_numpy(), dtype=object)
 
+    def scheme_of(self, options: FileOptions) -> str:
+        """The split scheme or split file that the options ask for."""
+        return self.scheme if options.scheme == "auto" else options.scheme
+
     def split(self, options: FileOptions) -> Division:
         """The division that the options ask for."""
-        if options.scheme not in SCHEMES:
-            if not Path(options.scheme).is_file():
-                raise unknown_name("split scheme or split file", options.scheme, SCHEMES)
-            return read_split(options.scheme)
+        scheme = self.scheme_of(options)
+        if scheme not in SCHEMES:
+            if not Path(scheme).is_file():
+                raise unknown_name("split scheme or split file", scheme, SCHEMES)
+            return read_split(scheme)
         return make_split(
-            options.scheme,
+            scheme,
             self.annotations,
             sources=self.sources,
             footage=self.footage,

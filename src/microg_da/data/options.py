@@ -74,7 +74,8 @@ class FileOptions:
     """What may follow ``?`` in a SOURCE that is read from files.
 
     Attributes:
-        scheme: a split scheme (``python -m microg_da split --help``) or a split file.
+        scheme: a split scheme (``python -m microg_da split --help``) or a split file; ``auto`` for the scheme of the
+            kind of data: ``published`` for AVA and MicroG-4M.
         fold: the fold or film that tests, for the schemes that have folds.
         folds: how many folds.
         split_seed: seed of the stratification.
@@ -90,9 +91,10 @@ class FileOptions:
         min_side, max_side: short side of training frames before the crop; by default ``augment.scale`` times 8/7 of
             the crop.
         test_side: short side of test frames; by default 8/7 of ``image_size``.
+        keyframes: how many keyframes each clip of ``jhmdb:`` has.
     """
 
-    scheme: str = "published"
+    scheme: str = "auto"
     fold: str | None = None
     folds: int = 5
     split_seed: int = 0
@@ -108,6 +110,10 @@ class FileOptions:
     min_side: int | None = None
     max_side: int | None = None
     test_side: int | None = None
+    keyframes: int = 1
+
+    KINDS: ClassVar[dict[str, tuple[str, ...]]] = {"keyframes": ("jhmdb",)}
+    """Options that some kinds of data have and others have not."""
 
     CHOICES: ClassVar[dict[str, tuple[str, ...]]] = {
         "footage": ("all", *FOOTAGE),
@@ -119,13 +125,19 @@ class FileOptions:
     }
 
 
-def parse_options(values: dict[str, object], where: str) -> FileOptions:
+def parse_options(values: dict[str, object], where: str, kind: str) -> FileOptions:
     """Options from text or typed values.
+
+    Args:
+        values: the options by name.
+        where: the SOURCE, for the message.
+        kind: the kind of data, a name in :data:`microg_da.data.DATA`.
 
     Raises:
         InputError: for an unknown option or an impossible value, naming it and the valid ones.
     """
-    names = [each.name for each in fields(FileOptions)]
+    kinds = FileOptions.KINDS
+    names = [each.name for each in fields(FileOptions) if kind in kinds.get(each.name, (kind,))]
     for earlier, name in _EARLIER_NAMES.items():
         if earlier in values:
             values = {name: values[earlier], **{key: value for key, value in values.items() if key != earlier}}
@@ -143,4 +155,6 @@ def parse_options(values: dict[str, object], where: str) -> FileOptions:
     for name, choices in FileOptions.CHOICES.items():
         if getattr(options, name) not in choices:
             raise unknown_name(f"value of {name}", getattr(options, name), choices, where)
+    if options.keyframes < 1:
+        raise InputError(f"{where}: keyframes={options.keyframes}: expected 1 or more.")
     return options

@@ -113,8 +113,8 @@ def read_dataset_files(
     """
     parsed = parse_source(source) if isinstance(source, str) else source
     if parsed.is_drawn:
-        raise InputError(f"{parsed}: the synthetic data is drawn, not read; give ava:PATH or microg4m:PATH")
-    chosen = parse_options({**(options or {}), **parsed.options}, where=str(parsed))
+        raise InputError(f"{parsed}: the synthetic data is drawn, not read; give e.g. ava:PATH or microg4m:PATH")
+    chosen = parse_options({**(options or {}), **parsed.options}, where=str(parsed), kind=parsed.kind)
     root = Path(parsed.path).expanduser()
     if not root.is_dir():
         raise InputError(f"{parsed}: there is no folder {root}")
@@ -137,6 +137,7 @@ def open_files(
 ) -> ClipDataset:
     """Clips read from files; see :func:`open_source`."""
     files, chosen = read_dataset_files(source, options)
+    _check_numbering(files.taxonomy, taxonomy, source)
     division = files.split(chosen)
     annotations = _select(files, division, split, chosen, source)
     people, labels = _people(files, annotations, split, chosen, taxonomy, labelled=labelled)
@@ -167,6 +168,14 @@ def open_files(
         split_hash=division.hash,
         left_out=left_out,
     )
+
+
+def _check_numbering(own: Taxonomy, asked: Taxonomy, source: Source) -> None:
+    if own.numbering != asked.numbering:
+        raise InputError(
+            f"{source}: its action ids are those of taxonomy {own.name}; those of {asked.name} mean something else. "
+            f"Set data.taxonomy={own.name}; both domains of a run need the same classes."
+        )
 
 
 def _select(

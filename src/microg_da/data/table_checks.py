@@ -12,7 +12,7 @@ from microg_da.errors import InputError
 from microg_da.taxonomy import MAX_ACTION_ID, Taxonomy
 
 BOX = ["x1", "y1", "x2", "y2"]
-TEXT = frozenset({"video_id", "domain"})
+TEXT = frozenset({"video_id", "domain", "source_video"})
 """Columns that hold text; all others hold numbers."""
 
 _LARGEST = 2**53

@@ -103,7 +103,7 @@ def _check_source(text: str, config: Config, labelled: bool) -> None:
     if source.is_drawn:
         _check_synthetic(source.path, source.options, config)
     elif source.kind in DATA:
-        _check_files(text, source.path, source.options, config, labelled)
+        _check_files(text, config, labelled)
 
 
 def _check_synthetic(domain: str, options: dict[str, str], config: Config) -> None:
@@ -129,14 +129,16 @@ def _check_synthetic(domain: str, options: dict[str, str], config: Config) -> No
     window_problem(model, f"synthetic:{domain}", CLIP_FRAMES)
 
 
-def _check_files(text: str, path: str, options: dict[str, str], config: Config, labelled: bool) -> None:
-    from microg_da.data.options import parse_options
+def _check_files(text: str, config: Config, labelled: bool) -> None:
+    from microg_da.data.options import parse_options, parse_source
 
-    chosen = parse_options({"decode": config.data.decode, "on_error": config.data.on_error, **options}, where=text)
-    root = Path(path).expanduser()
+    source = parse_source(text)
+    defaults = {"decode": config.data.decode, "on_error": config.data.on_error}
+    chosen = parse_options({**defaults, **source.options}, where=text, kind=source.kind)
+    root = Path(source.path).expanduser()
     if not root.is_dir():
         raise InputError(f"{text}: there is no folder {root}. Give the folder of the data set.")
-    if chosen.scheme not in SCHEMES and not Path(chosen.scheme).is_file():
+    if chosen.scheme != "auto" and chosen.scheme not in SCHEMES and not Path(chosen.scheme).is_file():
         raise unknown_name("split scheme or split file", chosen.scheme, SCHEMES, text)
     if chosen.scheme == "by-source-kfold":
         from microg_da.data.splits import fold_number
