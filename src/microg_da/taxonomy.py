@@ -7,19 +7,26 @@ actions in their own way: ids of two numberings have nothing to do with each oth
 
 from __future__ import annotations
 
+import hashlib
 import re
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
 
 from microg_da.errors import InputError, unknown_name
+from microg_da.types import SPLITS
 
-MAX_ACTION_ID = 80
+MAX_AVA_ID = 80
+MAX_ACTION_ID = 1000
+"""The largest action id of any data set; Kinetics has 700 classes."""
+
+CLASS_LIST = "classes.txt"
+"""The file in a folder of clips that names its classes, one a line, in the order of their ids."""
 
 AVA = "AVA"
 """The numbering of AVA's action ids, which MicroG-4M and label map files use."""
 
-GROUP_NAMES = {"PM": "person movement", "OM": "object manipulation", "PI": "person interaction"}
+GROUP_NAMES = {"PM": "person movement", "OM": "object manipulation", "PI": "person interaction", "AC": "action"}
 
 _AVA_NAMES = (
     "bend/bow (at the waist)",
@@ -153,7 +160,7 @@ class Taxonomy:
 
     Attributes:
         name: what the taxonomy is called.
-        ids: action ids, ascending, each in 1…80.
+        ids: action ids, ascending, each in 1…80 if they are AVA's, else in 1…1000.
         names: one name for each id.
         numbering: whose ids they are; an id means the same in two taxonomies of one numbering alone.
         own_groups: a key of :data:`GROUP_NAMES` for each id; empty for AVA's groups, which the ids tell.
@@ -168,8 +175,9 @@ class Taxonomy:
     def __post_init__(self) -> None:
         if not self.ids or len(self.ids) != len(self.names):
             raise InputError(f"taxonomy {self.name!r}: needs as many names as ids, and at least one")
-        if list(self.ids) != sorted(set(self.ids)) or not 1 <= self.ids[0] <= self.ids[-1] <= MAX_ACTION_ID:
-            raise InputError(f"taxonomy {self.name!r}: ids must ascend, without repeats, within 1…{MAX_ACTION_ID}")
+        largest = MAX_AVA_ID if self.numbering == AVA else MAX_ACTION_ID
+        if list(self.ids) != sorted(set(self.ids)) or not 1 <= self.ids[0] <= self.ids[-1] <= largest:
+            raise InputError(f"taxonomy {self.name!r}: ids must ascend, without repeats, within 1…{largest}")
         if self.own_groups and (len(self.own_groups) != len(self.ids) or not set(self.own_groups) <= set(GROUP_NAMES)):
             raise InputError(f"taxonomy {self.name!r}: needs one of the groups {', '.join(GROUP_NAMES)} for each id")
 
@@ -257,10 +265,12 @@ def transfer(source: Taxonomy | str, target: Taxonomy | str) -> Transfer:
 
 
 def get_taxonomy(name: str | Path | Taxonomy) -> Taxonomy:
-    """A taxonomy by name (``microg50``, ``ava80``, ``ava60``, ``jhmdb21``), or from a label map file by its path.
+    """A taxonomy by name (``microg50``, ``ava80``, ``ava60``, ``jhmdb21``), or from the path of a label map or folder.
+
+    A folder is one of clips: its classes are those of :func:`class_names`, with ids from 1.
 
     Raises:
-        InputError: for a name that is neither known nor a file.
+        InputError: for a name that is neither known nor a file or folder.
     """
     if isinstance(name, Taxonomy):
         return name
@@ -268,7 +278,64 @@ def get_taxonomy(name: str | Path | Taxonomy) -> Taxonomy:
         return TAXONOMIES[str(name)]
     if Path(name).is_file():
         return _read_label_map(Path(name))
-    raise unknown_name("taxonomy", str(name), TAXONOMIES, where="(a name or a label map file)")
+    if Path(name).expanduser().is_dir():
+        return taxonomy_of_classes(class_names(Path(name).expanduser()), str(name))
+    raise unknown_name("taxonomy", str(name), TAXONOMIES, where="(a name, a label map file or a folder of clips)")
+
+
+def own_taxonomy(source: str) -> str | None:
+    """The taxonomy that a SOURCE brings along, as ``data.taxonomy`` names it; None for AVA's and MicroG-4M's ids."""
+    kind, _, rest = source.strip().partition(":")
+    if kind == "folder":
+        return rest.partition("?")[0]
+    return {"jhmdb": "jhmdb21"}.get(kind)
+
+
+def taxonomy_of_classes(names: tuple[str, ...], name: str) -> Taxonomy:
+    """The taxonomy of a data set with one label a clip: ids from 1, one group.
+
+    Its numbering is a hash of the names in order, so that two data sets with the same classes have the same ids.
+    """
+    digest = hashlib.sha256("\n".join(names).encode()).hexdigest()[:12]
+    return Taxonomy(name, tuple(range(1, len(names) + 1)), names, f"classes {digest}", ("AC",) * len(names))
+
+
+def class_names(root: Path) -> tuple[str, ...]:
+    """The classes of a folder of clips: the lines of ``classes.txt``, else its class folders in sorted order.
+
+    Class folders lie in ``root`` or, where there are folders ``train``, ``val`` or ``test``, in these.
+
+    Raises:
+        InputError: if there is none, or ``classes.txt`` names one twice.
+    """
+    path = root / CLASS_LIST
+    if not path.is_file():
+        names = {folder.name for part in split_folders(root).values() for folder in class_folders(part)}
+        if not names:
+            raise InputError(f"{root}: holds no folder of a class. Expected ROOT/CLASS/clip.mp4 or ROOT/train/CLASS/….")
+        return tuple(sorted(names))
+    try:
+        lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: cannot be read as a list of classes: {error}") from error
+    listed = [name for name in lines if name]
+    for name in listed:
+        if listed.count(name) > 1:
+            raise InputError(f"{path}: {name!r} stands there twice; each class has one line")
+    if not listed:
+        raise InputError(f"{path}: names no class; write one name of a class folder a line")
+    return tuple(listed)
+
+
+def split_folders(root: Path) -> dict[str, Path]:
+    """The folders ``train``, ``val`` and ``test`` that hold class folders; ``root`` itself as ``""`` without them."""
+    found = {split: root / split for split in SPLITS if (root / split).is_dir()}
+    return {split: path for split, path in found.items() if class_folders(path)} or {"": root}
+
+
+def class_folders(part: Path) -> list[Path]:
+    """The folders in a folder, sorted, without hidden ones."""
+    return sorted(path for path in part.iterdir() if path.is_dir() and not path.name.startswith("."))
 
 
 @cache
@@ -297,7 +364,7 @@ def _taxonomy(name: str, ids: tuple[int, ...], renamed: dict[int, str] | None = 
     return Taxonomy(name, ids, tuple(renamed.get(i, _AVA_NAMES[i - 1]) for i in ids))
 
 
-_ALL_IDS = tuple(range(1, MAX_ACTION_ID + 1))
+_ALL_IDS = tuple(range(1, MAX_AVA_ID + 1))
 
 TAXONOMIES = {
     "microg50": _taxonomy("microg50", _MICROG_IDS, _MICROG_CHANGED),

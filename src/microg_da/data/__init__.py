@@ -32,6 +32,11 @@ DATA = Registry(
             "JHMDB: one action a clip, boxes and masks of the person in every frame",
             {"options": "keyframes, scheme, fold, decode, on_error, …"},
         ),
+        "folder": Entry(
+            "microg_da.data.folder:read_folder",
+            "clips in one folder per class, as Kinetics, UCF101, ARID and Daily-DA have them",
+            {"options": "boxes, source_video, scheme, fold, decode, on_error, …"},
+        ),
     },
 )
 

@@ -34,7 +34,7 @@ class Timing:
     """Which frame a ``frame_stamp`` is.
 
     Attributes:
-        stamp: ``"frames"`` counted from 1, or ``"seconds"``.
+        stamp: ``"frames"`` counted from 1, ``"seconds"``, or ``"clips"``: frames, and 0 for the middle one.
         start: the second of the first stored frame.
         fps: frames per second as the user says; None to ask the files.
         late: centre the window one frame after the keyframe, as MicroG-4M's authors do.
@@ -57,16 +57,14 @@ class Timing:
                 f"{video_id}: the file has {stored:.6g} frames per second, but fps={self.fps:g} was given. "
                 f"Convert the video, or leave fps out."
             )
-        if self.stamp == "frames":
-            number = int(stamp) - 1
+        if self.stamp in ("frames", "clips"):
+            number = length // 2 if self.stamp == "clips" and stamp == 0 else int(stamp) - 1
         else:
             rate = self.fps or stored or self._guess_rate(video_id, length)
             number = round((stamp - self.start) * rate)
         if not 0 <= number < length:
-            unit = "frame" if self.stamp == "frames" else "second"
-            hint = (
-                "" if self.stamp == "frames" else f" (its frames begin at second {self.start:g}; set start= and fps=)"
-            )
+            unit = "second" if self.stamp == "seconds" else "frame"
+            hint = "" if unit == "frame" else f" (its frames begin at second {self.start:g}; set start= and fps=)"
             raise InputError(
                 f"{video_id}: keyframe at {unit} {stamp:g} is not in the video, which has {length} frames{hint}. "
                 f"Is it the right video, extracted at the right frame rate?"

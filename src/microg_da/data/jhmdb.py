@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from microg_da.data.annotations import ANNOTATION_COLUMNS, read_boxes
+from microg_da.data.annotations import ANNOTATION_COLUMNS, SOURCE_VIDEO, read_boxes
 from microg_da.data.dataset_files import DatasetFiles, find_table
 from microg_da.data.options import FileOptions
 from microg_da.data.table_checks import Place, reject
@@ -21,7 +21,7 @@ from microg_da.errors import InputError, unknown_name
 from microg_da.files import inside
 from microg_da.taxonomy import get_taxonomy
 
-CLIP_COLUMNS = ["video_id", "action", "source_video", "frames"]
+CLIP_COLUMNS = ["video_id", "action", SOURCE_VIDEO, "frames"]
 
 
 def read_jhmdb(root: Path, options: FileOptions, *, check_boxes: bool = True) -> DatasetFiles:
@@ -30,8 +30,6 @@ def read_jhmdb(root: Path, options: FileOptions, *, check_boxes: bool = True) ->
     The keyframes of a clip are spread evenly over the frames in which the person has a box; with one keyframe it is
     the middle one of them. The files divide nothing, so that the default split is ``by-source``.
     """
-    if options.boxes == "detected":
-        raise InputError(f"{root}: JHMDB has no detected boxes; use boxes=ground-truth")
     clips, boxes = read_clips(root), read_person_frames(root)
     taxonomy = get_taxonomy("jhmdb21")
     people = _keyframes(boxes, options.keyframes).merge(clips, on="video_id")
@@ -40,14 +38,14 @@ def read_jhmdb(root: Path, options: FileOptions, *, check_boxes: bool = True) ->
     nobody = clips.video_id[~clips.video_id.isin(boxes.video_id)]
     return DatasetFiles(
         root=root,
-        annotations=people[[*ANNOTATION_COLUMNS, "source_video"]],
+        annotations=people[[*ANNOTATION_COLUMNS, SOURCE_VIDEO]],
         taxonomy=taxonomy,
         published=pd.Series(np.nan, index=clips.video_id.to_numpy(object), dtype=object),
         footage=None,
         stamp="frames",
         start=0.0,
         cut=False,
-        read_detected=lambda: read_person_frames(root),  # refused above
+        read_detected=None,
         notes=(f"{len(nobody)} clips without a box of a person are left out, e.g. {nobody.iloc[0]}",)
         if len(nobody)
         else (),

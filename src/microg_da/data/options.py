@@ -80,7 +80,8 @@ class FileOptions:
         folds: how many folds.
         split_seed: seed of the stratification.
         footage: ``real``, ``simulated`` or ``all``.
-        boxes: ``ground-truth``, or ``detected`` for the boxes of a person detector.
+        boxes: ``ground-truth``, or ``detected`` for the boxes of a person detector. For ``folder:``, ``whole`` for the
+            whole frame, ``detected`` for ``boxes.csv`` in the folder, or a table of boxes. ``auto`` is the first.
         score_threshold: detected boxes below it are left out.
         decode: ``frames`` for folders of JPEG, ``video`` for video files, ``auto`` for what is there.
         fps: frames per second, where the files do not say or to check what they say.
@@ -92,6 +93,7 @@ class FileOptions:
             the crop.
         test_side: short side of test frames; by default 8/7 of ``image_size``.
         keyframes: how many keyframes each clip of ``jhmdb:`` has.
+        source_video: a regular expression that finds the source video in the name of each clip of ``folder:``.
     """
 
     scheme: str = "auto"
@@ -99,7 +101,7 @@ class FileOptions:
     folds: int = 5
     split_seed: int = 0
     footage: str = "all"
-    boxes: str = "ground-truth"
+    boxes: str = "auto"
     score_threshold: float = 0.8
     decode: str = "auto"
     fps: float | None = None
@@ -111,13 +113,13 @@ class FileOptions:
     max_side: int | None = None
     test_side: int | None = None
     keyframes: int = 1
+    source_video: str | None = None
 
-    KINDS: ClassVar[dict[str, tuple[str, ...]]] = {"keyframes": ("jhmdb",)}
+    KINDS: ClassVar[dict[str, tuple[str, ...]]] = {"keyframes": ("jhmdb",), "source_video": ("folder",)}
     """Options that some kinds of data have and others have not."""
 
     CHOICES: ClassVar[dict[str, tuple[str, ...]]] = {
         "footage": ("all", *FOOTAGE),
-        "boxes": ("ground-truth", "detected"),
         "decode": ("auto", "frames", "video"),
         "stamp": ("auto", "frames", "seconds"),
         "window": ("centred", "published"),
@@ -152,7 +154,8 @@ def parse_options(values: dict[str, object], where: str, kind: str) -> FileOptio
         key = str(error.key)
         raise InputError(f"{where}: {key}={values.get(key)!r}: {first_line(error)}") from error
     assert isinstance(options, FileOptions)
-    for name, choices in FileOptions.CHOICES.items():
+    boxes = {"jhmdb": ("auto", "ground-truth"), "folder": None}.get(kind, ("auto", "ground-truth", "detected"))
+    for name, choices in {**FileOptions.CHOICES, **({"boxes": boxes} if boxes else {})}.items():
         if getattr(options, name) not in choices:
             raise unknown_name(f"value of {name}", getattr(options, name), choices, where)
     if options.keyframes < 1:

@@ -17,7 +17,7 @@ from microg_da.data.dataset_files import DatasetFiles
 from microg_da.data.options import FileOptions, Source, parse_options, parse_source
 from microg_da.data.splits import Division
 from microg_da.errors import InputError, unknown_name
-from microg_da.taxonomy import Taxonomy, get_taxonomy, transfer
+from microg_da.taxonomy import AVA, Taxonomy, get_taxonomy, transfer
 from microg_da.transforms.view import PUBLISHED_SCALE, TEST_SIDE, RandomViews, WholeViews
 from microg_da.types import SPLITS, Clip, ClipSource, Split
 
@@ -171,11 +171,23 @@ def open_files(
 
 
 def _check_numbering(own: Taxonomy, asked: Taxonomy, source: Source) -> None:
-    if own.numbering != asked.numbering:
-        raise InputError(
-            f"{source}: its action ids are those of taxonomy {own.name}; those of {asked.name} mean something else. "
-            f"Set data.taxonomy={own.name}; both domains of a run need the same classes."
-        )
+    """Refuse ids that mean something else in the classes of the run.
+
+    A label map may repeat the classes of another numbering, so that equal names are enough.
+    """
+    shared = [action_id for action_id in asked.ids if action_id in own]
+    same = shared and all(own.label(action_id) == asked.label(action_id) for action_id in shared)
+    if own.numbering == asked.numbering or (same and AVA in (own.numbering, asked.numbering)):
+        return
+    ours, theirs = (sorted(set(one.names) - set(other.names)) for one, other in ((own, asked), (asked, own)))
+    only = [
+        f"{', '.join(names[:5])} in {who} alone" for names, who in ((ours, "the data"), (theirs, asked.name)) if names
+    ]
+    raise InputError(
+        f"{source}: its action ids are those of taxonomy {own.name}, which are not those of {asked.name} "
+        f"({'; '.join(only) or 'the same names in another order'}). Both domains of a run need the same classes: set "
+        f"data.taxonomy={own.name}, or write the same classes.txt into folders of clips."
+    )
 
 
 def _select(
@@ -205,7 +217,7 @@ def _people(
     labelled: bool,
 ) -> tuple[pd.DataFrame, np.ndarray | None]:
     """The boxes that clips carry, and their labels if they are asked for."""
-    if options.boxes == "detected":
+    if options.boxes == "detected" and files.read_detected is not None:
         if labelled:
             raise InputError(
                 "boxes=detected: detected boxes have no labels, so that a model cannot be trained on them as a "

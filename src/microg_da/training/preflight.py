@@ -144,10 +144,10 @@ def _check_files(text: str, config: Config, labelled: bool) -> None:
         from microg_da.data.splits import fold_number
 
         fold_number(chosen.fold, chosen.folds)
-    if not any((root / folder).is_dir() for folder in _FRAME_FOLDERS[chosen.decode]):
+    if source.kind != "folder" and not any((root / folder).is_dir() for folder in _FRAME_FOLDERS[chosen.decode]):
         needed = " or ".join(f"{folder}/" for folder in _FRAME_FOLDERS[chosen.decode])
         raise InputError(f"{text}: {root} has no folder {needed}, which decode={chosen.decode} reads.")
-    if labelled and chosen.boxes == "detected":
+    if labelled and chosen.boxes == "detected" and source.kind != "folder":
         raise InputError(
             f"{text}: boxes=detected has no labels, and this run trains on labels of this data. Use boxes=ground-truth."
         )
