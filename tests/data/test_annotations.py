@@ -154,7 +154,7 @@ def test_errors_name_the_line(write, row, message, ends):
 
 
 def test_line_numbers_count_the_header(write):
-    path = write("video_id,frame_stamp,x1,y1,x2,y2,action_id,person_id\n" + ROWS + "a,1,0.1,0.1,0.2,0.2,99,1\n")
+    path = write("video_id,frame_stamp,x1,y1,x2,y2,action_id,person_id\n" + ROWS + "a,1,0.1,0.1,0.2,0.2,1099,1\n")
     with pytest.raises(InputError, match=r"line 5.*action_id"):
         read_annotations(path)
 

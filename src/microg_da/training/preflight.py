@@ -79,9 +79,21 @@ def check_loggers(config: Config) -> None:
 
 def check_weight_files(config: Config) -> None:
     """Whether the weight files are there."""
+    from microg_da.models.packages import package_file, packaged
+    from microg_da.models.weight_kinds import WHERE_PUBLISHED
+
     for key, path in _weight_files(config).items():
-        if not Path(path).exists():
-            raise InputError(f"{key}={path}: there is no such file. Give the path of a weight file, or leave it out.")
+        with _Naming(key):
+            package = packaged(path)
+            if package and key == "checkpoint":
+                raise InputError(f"{key}={path}: is an encoder without a head. Write model.checkpoint={path}.")
+            if package:
+                package_file(package)
+        if package is None and not Path(path).exists():
+            raise InputError(
+                f"{key}={path}: there is no such file. Give the path of a weight file, or leave it out. "
+                f"{WHERE_PUBLISHED}"
+            )
 
 
 def check_sources(config: Config) -> None:
