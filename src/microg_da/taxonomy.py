@@ -1,21 +1,33 @@
-"""Action ids, their names and groups: AVA's eighty, its evaluated sixty, MicroG-4M's fifty.
+"""Action ids, their names and groups: AVA's eighty, its evaluated sixty, MicroG-4M's fifty, JHMDB's twenty-one.
 
 An action id is a number in 1…80 that AVA (Gu et al., CVPR 2018; list v2.2) gave its meaning. MicroG-4M (Wen
-et al., 2025) annotates fifty of those ids and gives three of them another meaning.
+et al., 2025) annotates fifty of those ids and gives three of them another meaning. Other data sets number their
+actions in their own way: ids of two numberings have nothing to do with each other.
 """
 
 from __future__ import annotations
 
+import hashlib
 import re
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
 
 from microg_da.errors import InputError, unknown_name
+from microg_da.files import write_text
+from microg_da.types import SPLITS
 
-MAX_ACTION_ID = 80
+MAX_AVA_ID = 80
+MAX_ACTION_ID = 1000
+"""The largest action id of any data set; Kinetics has 700 classes."""
 
-GROUP_NAMES = {"PM": "person movement", "OM": "object manipulation", "PI": "person interaction"}
+CLASS_LIST = "classes.txt"
+"""The file in a folder of clips that names its classes, one a line, in the order of their ids."""
+
+AVA = "AVA"
+"""The numbering of AVA's action ids, which MicroG-4M and label map files use."""
+
+GROUP_NAMES = {"PM": "person movement", "OM": "object manipulation", "PI": "person interaction", "AC": "action"}
 
 _AVA_NAMES = (
     "bend/bow (at the waist)",
@@ -117,25 +129,58 @@ _MICROG_CHANGED = {
 }
 
 
+# JHMDB's actions in the order of their names, and the group that AVA would put each into.
+_JHMDB = {
+    "brush_hair": "OM",
+    "catch": "OM",
+    "clap": "PI",
+    "climb_stairs": "PM",
+    "golf": "OM",
+    "jump": "PM",
+    "kick_ball": "OM",
+    "pick": "OM",
+    "pour": "OM",
+    "pullup": "PM",
+    "push": "OM",
+    "run": "PM",
+    "shoot_ball": "OM",
+    "shoot_bow": "OM",
+    "shoot_gun": "OM",
+    "sit": "PM",
+    "stand": "PM",
+    "swing_baseball": "OM",
+    "throw": "OM",
+    "walk": "PM",
+    "wave": "PI",
+}
+
+
 @dataclass(frozen=True)
 class Taxonomy:
     """An ordered list of action ids: class index ``i`` of a detector is the ``i``-th id.
 
     Attributes:
         name: what the taxonomy is called.
-        ids: action ids, ascending, each in 1…80.
+        ids: action ids, ascending, each in 1…80 if they are AVA's, else in 1…1000.
         names: one name for each id.
+        numbering: whose ids they are; an id means the same in two taxonomies of one numbering alone.
+        own_groups: a key of :data:`GROUP_NAMES` for each id; empty for AVA's groups, which the ids tell.
     """
 
     name: str
     ids: tuple[int, ...]
     names: tuple[str, ...]
+    numbering: str = AVA
+    own_groups: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.ids or len(self.ids) != len(self.names):
             raise InputError(f"taxonomy {self.name!r}: needs as many names as ids, and at least one")
-        if list(self.ids) != sorted(set(self.ids)) or not 1 <= self.ids[0] <= self.ids[-1] <= MAX_ACTION_ID:
-            raise InputError(f"taxonomy {self.name!r}: ids must ascend, without repeats, within 1…{MAX_ACTION_ID}")
+        largest = MAX_AVA_ID if self.numbering == AVA else MAX_ACTION_ID
+        if list(self.ids) != sorted(set(self.ids)) or not 1 <= self.ids[0] <= self.ids[-1] <= largest:
+            raise InputError(f"taxonomy {self.name!r}: ids must ascend, without repeats, within 1…{largest}")
+        if self.own_groups and (len(self.own_groups) != len(self.ids) or not set(self.own_groups) <= set(GROUP_NAMES)):
+            raise InputError(f"taxonomy {self.name!r}: needs one of the groups {', '.join(GROUP_NAMES)} for each id")
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -162,13 +207,13 @@ class Taxonomy:
         return self.names[self.index(action_id)]
 
     def group(self, action_id: int) -> str:
-        """``"PM"``, ``"OM"`` or ``"PI"``: see :func:`group_of`."""
-        return group_of(self.ids[self.index(action_id)])
+        """The group of an action id, a key of :data:`GROUP_NAMES`."""
+        return self.groups[self.index(action_id)]
 
     @property
     def groups(self) -> tuple[str, ...]:
         """The group of each id, in order."""
-        return tuple(group_of(action_id) for action_id in self.ids)
+        return self.own_groups or tuple(group_of(action_id) for action_id in self.ids)
 
 
 @dataclass(frozen=True)
@@ -201,26 +246,32 @@ def group_of(action_id: int) -> str:
 
 
 def transfer(source: Taxonomy | str, target: Taxonomy | str) -> Transfer:
-    """Compare two taxonomies id by id; a class whose name differs counts as changed in meaning."""
+    """Compare two taxonomies id by id; a class whose name differs counts as changed in meaning.
+
+    Taxonomies of different numberings share no id.
+    """
     source, target = get_taxonomy(source), get_taxonomy(target)
-    shared = [action_id for action_id in target.ids if action_id in source]
+    comparable = source.numbering == target.numbering
+    shared = [action_id for action_id in target.ids if comparable and action_id in source]
     changed = tuple(i for i in shared if source.label(i) != target.label(i))
     return Transfer(
         source=source,
         target=target,
         carried=tuple(i for i in shared if i not in changed),
         changed=changed,
-        dropped=tuple(i for i in source.ids if i not in target),
-        added=tuple(i for i in target.ids if i not in source),
-        source_index=tuple(source.index(i) if i in source else None for i in target.ids),
+        dropped=tuple(i for i in source.ids if i not in target or not comparable),
+        added=tuple(i for i in target.ids if i not in shared),
+        source_index=tuple(source.index(i) if i in shared else None for i in target.ids),
     )
 
 
 def get_taxonomy(name: str | Path | Taxonomy) -> Taxonomy:
-    """A taxonomy by name (``microg50``, ``ava80``, ``ava60``), or from a label map file by its path.
+    """A taxonomy by name (``microg50``, ``ava80``, ``ava60``, ``jhmdb21``), or from the path of a label map or folder.
+
+    A folder is one of clips: its classes are those of :func:`class_names`, with ids from 1.
 
     Raises:
-        InputError: for a name that is neither known nor a file.
+        InputError: for a name that is neither known nor a file or folder.
     """
     if isinstance(name, Taxonomy):
         return name
@@ -228,7 +279,64 @@ def get_taxonomy(name: str | Path | Taxonomy) -> Taxonomy:
         return TAXONOMIES[str(name)]
     if Path(name).is_file():
         return _read_label_map(Path(name))
-    raise unknown_name("taxonomy", str(name), TAXONOMIES, where="(a name or a label map file)")
+    if Path(name).expanduser().is_dir():
+        return taxonomy_of_classes(class_names(Path(name).expanduser()), str(name))
+    raise unknown_name("taxonomy", str(name), TAXONOMIES, where="(a name, a label map file or a folder of clips)")
+
+
+def own_taxonomy(source: str) -> str | None:
+    """The taxonomy that a SOURCE brings along, as ``data.taxonomy`` names it; None for AVA's and MicroG-4M's ids."""
+    kind, _, rest = source.strip().partition(":")
+    if kind == "folder":
+        return rest.partition("?")[0]
+    return {"jhmdb": "jhmdb21"}.get(kind)
+
+
+def taxonomy_of_classes(names: tuple[str, ...], name: str) -> Taxonomy:
+    """The taxonomy of a data set with one label a clip: ids from 1, one group.
+
+    Its numbering is a hash of the names in order, so that two data sets with the same classes have the same ids.
+    """
+    digest = hashlib.sha256("\n".join(names).encode()).hexdigest()[:12]
+    return Taxonomy(name, tuple(range(1, len(names) + 1)), names, f"classes {digest}", ("AC",) * len(names))
+
+
+def class_names(root: Path) -> tuple[str, ...]:
+    """The classes of a folder of clips: the lines of ``classes.txt``, else its class folders in sorted order.
+
+    Class folders lie in ``root`` or, where there are folders ``train``, ``val`` or ``test``, in these.
+
+    Raises:
+        InputError: if there is none, or ``classes.txt`` names one twice.
+    """
+    path = root / CLASS_LIST
+    if not path.is_file():
+        names = {folder.name for part in split_folders(root).values() for folder in class_folders(part)}
+        if not names:
+            raise InputError(f"{root}: holds no folder of a class. Expected ROOT/CLASS/clip.mp4 or ROOT/train/CLASS/….")
+        return tuple(sorted(names))
+    try:
+        lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: cannot be read as a list of classes: {error}") from error
+    listed = [name for name in lines if name]
+    for name in listed:
+        if listed.count(name) > 1:
+            raise InputError(f"{path}: {name!r} stands there twice; each class has one line")
+    if not listed:
+        raise InputError(f"{path}: names no class; write one name of a class folder a line")
+    return tuple(listed)
+
+
+def split_folders(root: Path) -> dict[str, Path]:
+    """The folders ``train``, ``val`` and ``test`` that hold class folders; ``root`` itself as ``""`` without them."""
+    found = {split: root / split for split in SPLITS if (root / split).is_dir()}
+    return {split: path for split, path in found.items() if class_folders(path)} or {"": root}
+
+
+def class_folders(part: Path) -> list[Path]:
+    """The folders in a folder, sorted, without hidden ones."""
+    return sorted(path for path in part.iterdir() if path.is_dir() and not path.name.startswith("."))
 
 
 @cache
@@ -249,7 +357,22 @@ def _read_label_map(path: Path) -> Taxonomy:
     if not found:
         raise InputError(f'{path}: no item {{ name: "…" id: 1 }} in it; a label map in AVA\'s pbtxt format is needed')
     ids = tuple(sorted(found))
-    return Taxonomy(path.stem, ids, tuple(found[i] for i in ids))
+    names = tuple(found[i] for i in ids)
+    # A copy of a known taxonomy is that taxonomy.
+    known = (each for each in TAXONOMIES.values() if (each.ids, each.names) == (ids, names))
+    return next(known, None) or (
+        Taxonomy(path.stem, ids, names) if ids[-1] <= MAX_AVA_ID else taxonomy_of_classes(names, path.stem)
+    )
+
+
+def write_label_map(taxonomy: Taxonomy, path: Path) -> None:
+    """Write a label map that :func:`get_taxonomy` reads back.
+
+    Raises:
+        InputError: if the file cannot be written.
+    """
+    named = zip(taxonomy.names, taxonomy.ids, strict=True)
+    write_text(path, "".join(f'item {{\n  name: "{name}"\n  id: {number}\n}}\n' for name, number in named))
 
 
 def _taxonomy(name: str, ids: tuple[int, ...], renamed: dict[int, str] | None = None) -> Taxonomy:
@@ -257,10 +380,13 @@ def _taxonomy(name: str, ids: tuple[int, ...], renamed: dict[int, str] | None = 
     return Taxonomy(name, ids, tuple(renamed.get(i, _AVA_NAMES[i - 1]) for i in ids))
 
 
-_ALL_IDS = tuple(range(1, MAX_ACTION_ID + 1))
+_ALL_IDS = tuple(range(1, MAX_AVA_ID + 1))
 
 TAXONOMIES = {
     "microg50": _taxonomy("microg50", _MICROG_IDS, _MICROG_CHANGED),
     "ava80": _taxonomy("ava80", _ALL_IDS),
     "ava60": _taxonomy("ava60", tuple(i for i in _ALL_IDS if i not in _AVA_NOT_EVALUATED)),
+    "jhmdb21": Taxonomy(
+        "jhmdb21", tuple(range(1, len(_JHMDB) + 1)), tuple(_JHMDB), numbering="JHMDB", own_groups=tuple(_JHMDB.values())
+    ),
 }

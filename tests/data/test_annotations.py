@@ -135,8 +135,8 @@ def test_empty_files_are_empty_tables(write, content, rows):
         ("a,1,0.1,0.3,0.2,0.2,12,1", "line 4: box without area"),
         ("a,1,0.1,0.1,1.2,0.2,12,1", "line 4: box outside the image"),
         ("a,1,-0.1,0.1,0.2,0.2,12,1", "line 4: box outside the image"),
-        ("a,1,0.1,0.1,0.2,0.2,81,1", "line 4: action_id is not in 1…80"),
-        ("a,1,0.1,0.1,0.2,0.2,0,1", "line 4: action_id is not in 1…80"),
+        ("a,1,0.1,0.1,0.2,0.2,1001,1", "line 4: action_id is not in 1…1000"),
+        ("a,1,0.1,0.1,0.2,0.2,0,1", "line 4: action_id is not in 1…1000"),
         ("a,1,0.1,0.1,0.2,0.2,1.5,1", "line 4: action_id is not a whole number"),
         (",1,0.1,0.1,0.2,0.2,12,1", "line 4: video_id is empty"),
         ("a,1,0.1,0.1,0.2,0.2,12,0.5", "line 4: person_id is not a whole number"),
@@ -154,7 +154,7 @@ def test_errors_name_the_line(write, row, message, ends):
 
 
 def test_line_numbers_count_the_header(write):
-    path = write("video_id,frame_stamp,x1,y1,x2,y2,action_id,person_id\n" + ROWS + "a,1,0.1,0.1,0.2,0.2,99,1\n")
+    path = write("video_id,frame_stamp,x1,y1,x2,y2,action_id,person_id\n" + ROWS + "a,1,0.1,0.1,0.2,0.2,1099,1\n")
     with pytest.raises(InputError, match=r"line 5.*action_id"):
         read_annotations(path)
 

@@ -71,7 +71,7 @@ class TestValues:
 
     def test_ids_that_the_readers_refuse(self, tables):
         detections, truth = tables
-        with pytest.raises(InputError, match=r"row 0\b.*action_id.*1…80"):
+        with pytest.raises(InputError, match=r"row 0\b.*action_id.*1…1000"):
             microg_da.evaluate(detections.assign(action_id=0), truth)
 
 

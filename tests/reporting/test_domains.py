@@ -26,6 +26,7 @@ from microg_da.reporting.domains import (
     separability,
 )
 from microg_da.runs.layout import RunFolder
+from microg_da.taxonomy import get_taxonomy
 
 VIDEOS = 10
 
@@ -119,7 +120,7 @@ def test_activities_are_those_of_the_labels():
     truth = pd.DataFrame([{**where, "x1": left, "action_id": action} for left, action in rows])
     boxes = np.array([[left, 0.1, 0.5, 0.9] for left in (0.4, 0.3, 0.2, 0.1, 0.05)], dtype=np.float32)
     people = People(np.zeros((5, 1)), np.array(["a_0"] * 5), np.full(5, 45), boxes.astype(float))
-    found = activities(people, truth)
+    found = activities(people, truth, get_taxonomy("ava80"))
     assert [ACTIVITIES[number] for number in found[:4]] == [
         "with both", "with a person", "with an object", "movement only"
     ]  # fmt: skip
@@ -128,7 +129,7 @@ def test_activities_are_those_of_the_labels():
 
 def test_what_the_page_shows(make_run):
     folder = make_run(examples=0, tables=True)
-    views = domains_content(RunFolder(folder))["views"]
+    views = domains_content(RunFolder(folder), get_taxonomy("microg50"))["views"]
     assert [view["variant"] for view in views] == ["source_only", "adapted", "target_supervised"]
     view = views[0]
     assert view["counts"] == [72, 72]
@@ -137,16 +138,16 @@ def test_what_the_page_shows(make_run):
     assert view["separability"] > 0.7
     assert [sum(count for *_, count in chart.groups) for chart in view["charts"]] == [144, 144]
     (folder / "ground_truth" / "source.csv").unlink()
-    assert len(domains_content(RunFolder(folder))["views"][0]["charts"]) == 1
+    assert len(domains_content(RunFolder(folder), get_taxonomy("microg50"))["views"][0]["charts"]) == 1
     (folder / "features" / "adapted_source.npz").unlink()
-    assert [view["variant"] for view in domains_content(RunFolder(folder))["views"]] == [
+    assert [view["variant"] for view in domains_content(RunFolder(folder), get_taxonomy("microg50"))["views"]] == [
         "source_only",
         "target_supervised",
     ]
 
 
 def test_no_features_no_section(make_run):
-    assert domains_content(RunFolder(make_run(examples=0))) is None
+    assert domains_content(RunFolder(make_run(examples=0)), get_taxonomy("microg50")) is None
 
 
 def test_a_damaged_file_is_named(make_run):
@@ -154,7 +155,7 @@ def test_a_damaged_file_is_named(make_run):
     path = folder / "features" / "adapted_target.npz"
     path.write_bytes(path.read_bytes()[:200])
     with pytest.raises(InputError, match=re.escape(str(path))):
-        domains_content(RunFolder(folder))
+        domains_content(RunFolder(folder), get_taxonomy("microg50"))
     path.write_bytes(b"")
     with pytest.raises(InputError, match=re.escape(str(path))):
-        domains_content(RunFolder(folder))
+        domains_content(RunFolder(folder), get_taxonomy("microg50"))

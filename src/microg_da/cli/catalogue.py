@@ -136,7 +136,7 @@ def _taxonomies() -> list[dict[str, str]]:
     for name in TAXONOMIES:
         taxonomy = get_taxonomy(name)
         groups = [taxonomy.group(action_id) for action_id in taxonomy.ids]
-        parts = ", ".join(f"{groups.count(key)} {title}" for key, title in GROUP_NAMES.items())
+        parts = ", ".join(f"{groups.count(key)} {title}" for key, title in GROUP_NAMES.items() if key in groups)
         found.append({"name": name, "summary": parts, "classes": str(len(taxonomy))})
     return found
 

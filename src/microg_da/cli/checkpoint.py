@@ -11,7 +11,9 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command line of `checkpoint`."""
-    parser.add_argument("file", help="a weight file: PyTorch, Caffe2 pickle or safetensors, or a folder made by export")
+    parser.add_argument(
+        "file", help="a weight file: PyTorch, Caffe2 pickle or safetensors, a folder made by export, or package:NAME"
+    )
     parser.add_argument("--model", metavar="NAME", help="a name of `list models`; our own files say it themselves")
     parser.add_argument("--num-classes", type=int, default=50, metavar="N", help="outputs of the head (default 50)")
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of sentences")
@@ -23,7 +25,8 @@ def run(args: argparse.Namespace) -> int:
     from microg_da.models import MODELS
     from microg_da.models.weight_kinds import weight_kind
 
-    weight_kind(args.file)
+    if not args.file.startswith("package:"):
+        weight_kind(args.file)
     if args.model is not None and ":" not in args.model:
         MODELS.entry(args.model, where="--model")
 
@@ -32,10 +35,14 @@ def run(args: argparse.Namespace) -> int:
     from microg_da.models.checkpoints import compare, settled_stride
     from microg_da.models.create import create_detector
     from microg_da.models.detector import AUTO_STRIDE
+    from microg_da.models.packages import packaged
 
     with torch.device("meta"):  # names and shapes are all that is compared
         if args.model is not None:
             detector, name = create_detector(args.model, args.num_classes), args.model
+        elif package := packaged(args.file):
+            name = f"timm:{package.encoder}"
+            detector = create_detector(name, args.num_classes)
         else:
             description = _described(args.file)
             detector, name = description.build(), description.model

@@ -13,7 +13,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--metric", default="map", help="map (default), f1_macro, recall_macro or auroc_macro")
     group.add_argument("--protocol", default="corrected", help="published or corrected (default)")
     group.add_argument("--scores", help="logit or probability; by default what each file says of itself, else logit")
-    group.add_argument("--taxonomy", default="microg50", help="microg50 (default), ava60, ava80 or a label map file")
+    group.add_argument(
+        "--taxonomy",
+        default="microg50",
+        help="microg50 (default), ava60, ava80, jhmdb21, a label map file or a folder of clips",
+    )
     group.add_argument("--cluster", default="source", help="draw by source (default) or by keyframe")
     group.add_argument("--resamples", type=int, default=2000, help="of bootstrap and permutation test (default 2000)")
     group.add_argument("--seed", type=int, default=0, help="of both (default 0)")

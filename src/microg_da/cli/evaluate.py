@@ -42,7 +42,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--ground-truth", required=True, metavar="CSV", help="video_id, frame, box, action id, person")
     parser.add_argument("--protocol", default="corrected", help="published or corrected (default)")
     parser.add_argument("--scores", help="logit or probability; by default what the file says of itself, else logit")
-    parser.add_argument("--taxonomy", default="microg50", help="microg50 (default), ava60, ava80 or a label map file")
+    parser.add_argument(
+        "--taxonomy",
+        default="microg50",
+        help="microg50 (default), ava60, ava80, jhmdb21, a label map file or a folder of clips",
+    )
     parser.add_argument("--by", help="also by class, group, domain, source, persons or box-size")
     parser.add_argument("--actions", metavar="CSV", help="MicroG-4M's actions.csv: says which clips are real")
     parser.add_argument("--exclude", metavar="CSV", help="keyframes to leave out, such as AVA's excluded timestamps")

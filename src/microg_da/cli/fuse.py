@@ -20,7 +20,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--scores", help="of the input: logit or probability; by default what each file says of itself, else logit"
     )
-    parser.add_argument("--taxonomy", default="microg50", help="microg50 (default), ava60, ava80 or a label map file")
+    parser.add_argument(
+        "--taxonomy",
+        default="microg50",
+        help="microg50 (default), ava60, ava80, jhmdb21, a label map file or a folder of clips",
+    )
     parser.add_argument("--json", action="store_true", help="print what was fitted as one JSON object")
 
 

@@ -15,9 +15,10 @@ from omegaconf.errors import OmegaConfBaseException
 
 from microg_da.config.checks import check_config
 from microg_da.config.experiments import COMMAND_LINE, find_experiment, parse_overrides, read_layers
-from microg_da.config.schema import Config, ModelConfig, nested_schema, schema_keys, sections
+from microg_da.config.schema import Config, DataConfig, ModelConfig, nested_schema, schema_keys, sections
 from microg_da.errors import InputError, first_line, nearest
 from microg_da.files import write_text
+from microg_da.taxonomy import own_taxonomy
 from microg_da.zoo import model_window
 
 
@@ -50,6 +51,7 @@ def load_config(
             origins[key] = where
     resolved = _to_object(merged, str(path))
     _set_window(resolved.model, origins)
+    _set_taxonomy(resolved.data, origins)
     check_config(resolved, origins)
     return resolved
 
@@ -66,6 +68,13 @@ def _set_window(model: ModelConfig, origins: Mapping[str, str]) -> None:
     for key in ("num_frames", "sampling_rate"):
         if window is not None and f"model.{key}" not in origins:
             setattr(model, key, getattr(window, key))
+
+
+def _set_taxonomy(data: DataConfig, origins: Mapping[str, str]) -> None:
+    """The classes of the source's data, else of the target's, where no layer names a taxonomy."""
+    own = own_taxonomy(data.source) or own_taxonomy(data.target)
+    if own is not None and "data.taxonomy" not in origins:
+        data.taxonomy = own
 
 
 def save_config(config: Config, path: str | Path) -> Path:

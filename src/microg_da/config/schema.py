@@ -13,7 +13,8 @@ from microg_da.types import Split
 class DataConfig:
     """Where clips come from. A SOURCE reads ``synthetic:earth``, ``ava:/path``, ``microg4m:/path?footage=real``.
 
-    ``decode`` and ``on_error`` hold for data read from files, unless a SOURCE says otherwise.
+    ``taxonomy`` is a name, a label map file or a folder of clips; where it is not set, ``jhmdb:`` and ``folder:`` bring
+    their own. ``decode`` and ``on_error`` hold for data read from files, unless a SOURCE says otherwise.
     """
 
     source: str = "synthetic:earth"

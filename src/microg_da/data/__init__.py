@@ -27,6 +27,16 @@ DATA = Registry(
             "AVA v2.2 in PySlowFast's tree, and custom data in its format",
             {"options": "stamp, fps, start, boxes, score_threshold, scheme, …"},
         ),
+        "jhmdb": Entry(
+            "microg_da.data.jhmdb:read_jhmdb",
+            "JHMDB: one action a clip, boxes and masks of the person in every frame",
+            {"options": "keyframes, scheme, fold, decode, on_error, …"},
+        ),
+        "folder": Entry(
+            "microg_da.data.folder:read_folder",
+            "clips in one folder per class, as Kinetics, UCF101, ARID and Daily-DA have them",
+            {"options": "boxes, source_video, scheme, fold, decode, on_error, …"},
+        ),
     },
 )
 

@@ -27,6 +27,13 @@ from microg_da.errors import InputError, nearest
 from microg_da.files import replacing
 from microg_da.taxonomy import Taxonomy
 
+SOURCE_VIDEO = "source_video"
+"""The column of annotations that names the source video of a clip, where its name does not tell."""
+UP = "up"
+"""The column with a person's true up, in degrees clockwise from the top of the picture. For evaluation only."""
+NAMED_COLUMNS = [SOURCE_VIDEO, UP]
+"""Columns that annotations may have further, if a header names them."""
+
 Duplicates = Literal["keep", "drop", "error"]
 
 KEYFRAME = ["video_id", "frame_stamp"]
@@ -66,23 +73,25 @@ def read_annotations(
 
     Args:
         path: the file.
-        taxonomy: if given, every action id must be one of its ids; else an id in 1…80.
+        taxonomy: if given, every action id must be one of its ids; else an id in 1…1000.
         duplicates: what to do with rows that say the same twice (MicroG-4M has 21 of them).
         check_boxes: False to let impossible boxes through, for somebody who wants to count them.
 
     Returns:
         A table with :data:`ANNOTATION_COLUMNS`, rows in the order of the file; boxes in [0, 1]. ``frame_stamp``
         is int64 if every one of the file is a whole number, else float64. Where the file names no persons,
-        the distinct boxes of each keyframe are numbered from 0.
+        the distinct boxes of each keyframe are numbered from 0. Where a header names the column ``source_video``
+        or ``up`` (degrees), the table has it too.
 
     Raises:
         InputError: with file and line, for anything that is not such a table.
     """
     path = Path(path)
-    table, where = _read(path, required=ANNOTATION_COLUMNS[:-1], optional="person_id")
+    table, where = _read(path, required=ANNOTATION_COLUMNS[:-1], optional="person_id", by_header=(*NAMED_COLUMNS,))
     if "person_id" not in table:
         table["person_id"] = _number_boxes(table)
-    table = _finish(table[ANNOTATION_COLUMNS], where, taxonomy, duplicates, check_boxes)
+    columns = [*ANNOTATION_COLUMNS, *(name for name in NAMED_COLUMNS if name in table)]
+    table = _finish(table[columns], where, taxonomy, duplicates, check_boxes)
     table.attrs["path"] = str(path)
     return table
 
@@ -97,7 +106,7 @@ def read_detections(
 
     Args:
         path: the file.
-        taxonomy: if given, every action id must be one of its ids; else an id in 1…80.
+        taxonomy: if given, every action id must be one of its ids; else an id in 1…1000.
         duplicates: what to do with a second score for the same box and action.
 
     Returns:
@@ -176,10 +185,13 @@ def read_keyframes(path: str | Path) -> pd.DataFrame:
 def write_annotations(table: pd.DataFrame, path: str | Path, *, header: bool = True) -> Path:
     """Write annotations so that :func:`read_annotations` gives the same table back; ``.gz`` compresses.
 
+    A file without a header has no column ``source_video`` or ``up``.
+
     Raises:
         InputError: if the table could not be read back, or the file cannot be written.
     """
-    return _write(table, path, ANNOTATION_COLUMNS, header)
+    named = [name for name in NAMED_COLUMNS if header and name in table]
+    return _write(table, path, [*ANNOTATION_COLUMNS, *named], header)
 
 
 def write_detections(
@@ -211,8 +223,22 @@ def source_videos(video_ids: pd.Series) -> pd.Series:
     return video_ids.str.replace(r"_[^_]*$", "", regex=True)
 
 
-def _read(path: Path, required: list[str], optional: str | None = None) -> tuple[pd.DataFrame, Place]:
-    """The columns as text and float64, still unchecked, and a way to find the line of a row."""
+def source_videos_of(table: pd.DataFrame, truth: pd.DataFrame) -> pd.Series:
+    """The source video of each row of a table: as the annotations ``truth`` name it, else as the clip's name tells."""
+    told = source_videos(table["video_id"].astype(str))
+    if SOURCE_VIDEO not in truth:
+        return told
+    named = dict(zip(truth["video_id"].astype(str), truth[SOURCE_VIDEO], strict=True))
+    return table["video_id"].astype(str).map(named).fillna(told)
+
+
+def _read(
+    path: Path, required: list[str], optional: str | None = None, by_header: tuple[str, ...] = ()
+) -> tuple[pd.DataFrame, Place]:
+    """The columns as text and float64, still unchecked, and a way to find the line of a row.
+
+    A file without a header may have the ``optional`` column as its last; one with a header also those ``by_header``.
+    """
     data = _bytes(path)
     rows = _rows(data, path)
     first = next(rows, None)
@@ -221,7 +247,11 @@ def _read(path: Path, required: list[str], optional: str | None = None) -> tuple
             raise InputError(f"{path}: cannot be read as CSV")
         return _empty([*required, *([optional] if optional else [])]), Place(str(path))
     header = not _is_data(first[1], required)
-    columns = _header(path, first, required, optional) if header else _positions(path, first[1], required, optional)
+    columns = (
+        _header(path, first, [*required], [*([optional] if optional else []), *by_header])
+        if header
+        else _positions(path, first[1], required, optional)
+    )
     try:
         table = pd.read_csv(
             io.BytesIO(data),
@@ -290,11 +320,11 @@ def _is_data(row: list[str], required: list[str]) -> bool:
     return any(_is_number(text) for name, text in zip(required, row, strict=False) if name not in TEXT)
 
 
-def _header(path: Path, first: tuple[int, list[str]], required: list[str], optional: str | None) -> list[str]:
+def _header(path: Path, first: tuple[int, list[str]], required: list[str], optional: list[str]) -> list[str]:
     line, row = first
     names = [name.strip().lower() for name in row]
     columns = [_ALIASES.get(name, name) for name in names]
-    valid = [*required, *([optional] if optional else [])]
+    valid = [*required, *optional]
     for name, column in zip(names, columns, strict=True):
         if column not in valid:
             guess = nearest(name, _free_names(valid, columns))

@@ -149,7 +149,7 @@ def division_of(files: DatasetFiles, options: FileOptions, *, chosen: bool) -> D
     Raises:
         InputError: if the scheme that was asked for cannot be made.
     """
-    if chosen or options.scheme != "published" or files.published.notna().all():
+    if chosen or files.scheme_of(options) != "published" or files.published.notna().all():
         return files.split(options)
     if files.published.isna().all():
         return None

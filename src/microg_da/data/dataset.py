@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, get_worker_info
 
-from microg_da.data.annotations import BOX, KEYFRAME
+from microg_da.data.annotations import BOX, KEYFRAME, UP
 from microg_da.data.frames import FrameStore, window
 from microg_da.errors import InputError
 from microg_da.taxonomy import Taxonomy
@@ -34,7 +34,7 @@ class Timing:
     """Which frame a ``frame_stamp`` is.
 
     Attributes:
-        stamp: ``"frames"`` counted from 1, or ``"seconds"``.
+        stamp: ``"frames"`` counted from 1, ``"seconds"``, or ``"clips"``: frames, and 0 for the middle one.
         start: the second of the first stored frame.
         fps: frames per second as the user says; None to ask the files.
         late: centre the window one frame after the keyframe, as MicroG-4M's authors do.
@@ -57,16 +57,14 @@ class Timing:
                 f"{video_id}: the file has {stored:.6g} frames per second, but fps={self.fps:g} was given. "
                 f"Convert the video, or leave fps out."
             )
-        if self.stamp == "frames":
-            number = int(stamp) - 1
+        if self.stamp in ("frames", "clips"):
+            number = length // 2 if self.stamp == "clips" and stamp == 0 else int(stamp) - 1
         else:
             rate = self.fps or stored or self._guess_rate(video_id, length)
             number = round((stamp - self.start) * rate)
         if not 0 <= number < length:
-            unit = "frame" if self.stamp == "frames" else "second"
-            hint = (
-                "" if self.stamp == "frames" else f" (its frames begin at second {self.start:g}; set start= and fps=)"
-            )
+            unit = "second" if self.stamp == "seconds" else "frame"
+            hint = "" if unit == "frame" else f" (its frames begin at second {self.start:g}; set start= and fps=)"
             raise InputError(
                 f"{video_id}: keyframe at {unit} {stamp:g} is not in the video, which has {length} frames{hint}. "
                 f"Is it the right video, extracted at the right frame rate?"
@@ -91,7 +89,8 @@ class ClipDataset(Dataset[Clip]):
     so that any number of workers gives the same clips.
 
     Args:
-        people: one row per box: ``video_id, frame_stamp, x1, y1, x2, y2``, grouped by keyframe.
+        people: one row per box: ``video_id, frame_stamp, x1, y1, x2, y2``, grouped by keyframe; with the column ``up``
+            where the true up of people is known.
         labels: ``(len(people), C)`` uint8, or None.
         frames: where frames come from.
         timing: which frame a ``frame_stamp`` is.
@@ -151,6 +150,7 @@ class ClipDataset(Dataset[Clip]):
         self._stamps = first.frame_stamp.to_numpy()
         self._boxes = people[BOX].to_numpy(np.float32)[order]
         self._labels = None if labels is None else labels[order]
+        self._ups = people[UP].to_numpy(float)[order] if UP in people else np.full(len(people), np.nan)
         self._first_box = np.concatenate([[0], np.cumsum(np.bincount(keyframe, minlength=len(first)))])
         # Shared memory: workers see the epoch change, and the main process sees what they could not read.
         self._epoch = _shared(torch.zeros((), dtype=torch.int64))
@@ -230,9 +230,15 @@ class ClipDataset(Dataset[Clip]):
         rows += [(*self.keys[place], self._problem(place)) for place in torch.nonzero(self._unreadable)[:, 0].tolist()]
         return pd.DataFrame(rows, columns=[*KEYFRAME, "reason"])
 
-    def ups(self) -> None:
-        """Annotation tables do not hold the up of people."""
-        return
+    def ups(self) -> dict[PersonKey, float] | None:
+        """The true up of each person in degrees; None where the annotation table does not hold it for everybody."""
+        if not np.isfinite(self._ups).all():
+            return None
+        return {
+            PersonKey(key, place): up
+            for index, key in enumerate(self.keys)
+            for place, up in enumerate(self._ups[self._first_box[index] : self._first_box[index + 1]].tolist())
+        }
 
     def _candidates(self, index: int) -> Iterator[int]:
         """The index itself, then those after it whose frames have the same size, but none known to be unreadable."""
@@ -302,15 +308,16 @@ def multi_hot(annotations: pd.DataFrame, taxonomy: Taxonomy) -> tuple[pd.DataFra
     """One row per box and its labels; a label that the taxonomy has not is no label.
 
     Returns:
-        the distinct boxes ``video_id, frame_stamp, x1, y1, x2, y2`` in order of appearance, and ``(K, C)`` uint8.
+        the distinct boxes ``video_id, frame_stamp, x1, y1, x2, y2`` in order of appearance, with ``up`` where the table
+        has it, and ``(K, C)`` uint8.
     """
-    people = annotations[[*KEYFRAME, *BOX]]
+    people = annotations[[*KEYFRAME, *BOX, *([UP] if UP in annotations else [])]]
     person = people.groupby([*KEYFRAME, *BOX], sort=False).ngroup().to_numpy()
     column = pd.Index(taxonomy.ids).get_indexer(pd.Index(annotations.action_id))
     known = column >= 0
     labels = np.zeros((person.max(initial=-1) + 1, len(taxonomy)), np.uint8)
     labels[person[known], column[known]] = 1
-    return people.drop_duplicates().reset_index(drop=True), labels
+    return people.drop_duplicates([*KEYFRAME, *BOX]).reset_index(drop=True), labels
 
 
 def _shared(values: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ from typing import Literal
 import pandas as pd
 
 from microg_da.data import SCHEMES
-from microg_da.data.annotations import source_videos
+from microg_da.data.annotations import SOURCE_VIDEO, source_videos
 from microg_da.data.frames import FrameStore, JpegFolders, VideoFiles, find_videos
 from microg_da.data.options import FileOptions
 from microg_da.data.splits import Division, make_split, read_split
@@ -19,7 +19,7 @@ from microg_da.errors import InputError, unknown_name
 from microg_da.taxonomy import Taxonomy
 from microg_da.types import SPLITS, Split
 
-Stamp = Literal["frames", "seconds"]
+Stamp = Literal["frames", "seconds", "clips"]
 
 
 @dataclass(frozen=True)
@@ -28,16 +28,20 @@ class DatasetFiles:
 
     Attributes:
         root: its folder.
-        annotations: every labelled person of every split.
+        annotations: every labelled person of every split; with the column ``source_video`` where the data set names
+            the source video of a clip.
         taxonomy: the data set's own action ids.
         published: the split of each ``video_id`` in the data set's own files; NaN where they do not say.
         footage: ``"real"`` or ``"simulated"`` for each ``video_id``, where the data set tells.
-        stamp: what ``frame_stamp`` counts: frames from 1, or seconds.
+        stamp: what ``frame_stamp`` counts: frames from 1, or seconds; ``clips`` is frames from 1, and 0 for the middle.
         start: the second at which stored frames begin.
-        cut: whether videos are clips cut from source videos, which their names then tell.
+        fps: frames per second where the data set says so and its frames do not.
+        cut: whether videos are clips cut from source videos, which their names then tell where no column does.
         actions: who does what in which clip, with or without a box, where the data set has such a table.
-        read_detected: reads the boxes that a person detector found.
+        read_detected: reads the boxes that a person detector found, which have no labels; None if there are none.
         notes: what a reader of results should know about the data, in one line each.
+        scheme: the split scheme where the SOURCE does not name one.
+        open_frames: the way to the frames, given the option ``decode``; None for the usual folders in the root.
     """
 
     root: Path
@@ -48,24 +52,35 @@ class DatasetFiles:
     stamp: Stamp
     start: float
     cut: bool
-    read_detected: Callable[[], pd.DataFrame]
+    read_detected: Callable[[], pd.DataFrame] | None
     actions: pd.DataFrame | None = None
     notes: tuple[str, ...] = ()
+    scheme: str = "published"
+    open_frames: Callable[[str], FrameStore] | None = None
+    fps: float | None = None
 
     @cached_property
     def sources(self) -> pd.Series:
         """The source video of every ``video_id``."""
+        if SOURCE_VIDEO in self.annotations:
+            clips = self.annotations.drop_duplicates("video_id").sort_values("video_id")
+            return pd.Series(clips[SOURCE_VIDEO].to_numpy(), index=clips.video_id.to_numpy(), dtype=object)
         ids = pd.Series(sorted(self.annotations.video_id.unique()), dtype=object)
         return pd.Series((source_videos(ids) if self.cut else ids).to_numpy(), index=ids.to_numpy(), dtype=object)
 
+    def scheme_of(self, options: FileOptions) -> str:
+        """The split scheme or split file that the options ask for."""
+        return self.scheme if options.scheme == "auto" else options.scheme
+
     def split(self, options: FileOptions) -> Division:
         """The division that the options ask for."""
-        if options.scheme not in SCHEMES:
-            if not Path(options.scheme).is_file():
-                raise unknown_name("split scheme or split file", options.scheme, SCHEMES)
-            return read_split(options.scheme)
+        scheme = self.scheme_of(options)
+        if scheme not in SCHEMES:
+            if not Path(scheme).is_file():
+                raise unknown_name("split scheme or split file", scheme, SCHEMES)
+            return read_split(scheme)
         return make_split(
-            options.scheme,
+            scheme,
             self.annotations,
             sources=self.sources,
             footage=self.footage,
@@ -77,6 +92,8 @@ class DatasetFiles:
 
     def frames(self, decode: str = "auto") -> FrameStore:
         """The way to the data set's frames."""
+        if self.open_frames is not None:
+            return self.open_frames(decode)
         folders, videos = self.root / "frames", self.root / "videos"
         if decode == "frames" or (decode == "auto" and folders.is_dir()):
             return JpegFolders(folders)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -79,10 +79,12 @@ class JpegFolders:
 
     Args:
         root: the folder that holds the videos' folders.
+        folders: the folder of each ``video_id`` below ``root``; by default it has the video's name.
     """
 
-    def __init__(self, root: str | Path) -> None:
+    def __init__(self, root: str | Path, folders: Mapping[str, str] | None = None) -> None:
         self.root = Path(root)
+        self._folders = folders
         self._frames: dict[str, tuple[str, int, int, int]] = {}
         self._sizes: dict[str, tuple[int, int]] = {}
 
@@ -111,7 +113,10 @@ class JpegFolders:
         """Videos without a folder."""
         if not self.root.is_dir():
             raise InputError(f"{self.root}: no such folder of frames. Extract the frames, or use decode=video.")
-        there = {entry.name for entry in self.root.iterdir()}
+        if self._folders is not None:
+            there = {video for video in video_ids if (self.root / self._folder(video)).is_dir()}
+        else:
+            there = {entry.name for entry in self.root.iterdir()}
         return {video: f"{self.root / video}: no such folder of frames" for video in video_ids if video not in there}
 
     def read(self, video_id: str, numbers: np.ndarray, min_short_side: int | None = None) -> Iterator[np.ndarray]:
@@ -139,7 +144,10 @@ class JpegFolders:
 
     def _path(self, video_id: str, index: int) -> str:
         prefix, first, width, _ = self._listing(video_id)
-        return f"{self.root}/{video_id}/{prefix}{first + index:0{width}d}.jpg"
+        return f"{self.root}/{self._folder(video_id)}/{prefix}{first + index:0{width}d}.jpg"
+
+    def _folder(self, video_id: str) -> str:
+        return video_id if self._folders is None else self._folders.get(video_id, video_id)
 
     def _listing(self, video_id: str) -> tuple[str, int, int, int]:
         """Name before the number, first number, digits, and how many frames."""
@@ -148,7 +156,7 @@ class JpegFolders:
         return self._frames[video_id]
 
     def _list(self, video_id: str) -> tuple[str, int, int, int]:
-        folder = inside(self.root, video_id)
+        folder = inside(self.root, self._folder(video_id))
         if not folder.is_dir():
             raise InputError(
                 f"{folder}: no such folder of frames. Extract the frames of {video_id}, or remove its rows."

@@ -74,12 +74,14 @@ class FileOptions:
     """What may follow ``?`` in a SOURCE that is read from files.
 
     Attributes:
-        scheme: a split scheme (``python -m microg_da split --help``) or a split file.
+        scheme: a split scheme (``python -m microg_da split --help``) or a split file; ``auto`` for the scheme of the
+            kind of data: ``published`` for AVA and MicroG-4M.
         fold: the fold or film that tests, for the schemes that have folds.
         folds: how many folds.
         split_seed: seed of the stratification.
         footage: ``real``, ``simulated`` or ``all``.
-        boxes: ``ground-truth``, or ``detected`` for the boxes of a person detector.
+        boxes: ``ground-truth``, or ``detected`` for the boxes of a person detector. For ``folder:``, ``whole`` for the
+            whole frame, ``detected`` for ``boxes.csv`` in the folder, or a table of boxes. ``auto`` is the first.
         score_threshold: detected boxes below it are left out.
         decode: ``frames`` for folders of JPEG, ``video`` for video files, ``auto`` for what is there.
         fps: frames per second, where the files do not say or to check what they say.
@@ -90,14 +92,19 @@ class FileOptions:
         min_side, max_side: short side of training frames before the crop; by default ``augment.scale`` times 8/7 of
             the crop.
         test_side: short side of test frames; by default 8/7 of ``image_size``.
+        keyframes: how many keyframes each clip of ``jhmdb:`` has.
+        source_video: a regular expression that finds the source video in the name of each clip of ``folder:``.
+        gravity: ``as-filmed``, or ``rolled`` to turn the camera of every video by a random angle.
+        gravity_rolls: the distribution of that angle, see :meth:`~microg_da.transforms.camera.RollDistribution.parse`.
+        gravity_seed: of those angles.
     """
 
-    scheme: str = "published"
+    scheme: str = "auto"
     fold: str | None = None
     folds: int = 5
     split_seed: int = 0
     footage: str = "all"
-    boxes: str = "ground-truth"
+    boxes: str = "auto"
     score_threshold: float = 0.8
     decode: str = "auto"
     fps: float | None = None
@@ -108,24 +115,38 @@ class FileOptions:
     min_side: int | None = None
     max_side: int | None = None
     test_side: int | None = None
+    keyframes: int = 1
+    source_video: str | None = None
+    gravity: str = "as-filmed"
+    gravity_rolls: str = "uniform"
+    gravity_seed: int = 0
+
+    KINDS: ClassVar[dict[str, tuple[str, ...]]] = {"keyframes": ("jhmdb",), "source_video": ("folder",)}
+    """Options that some kinds of data have and others have not."""
 
     CHOICES: ClassVar[dict[str, tuple[str, ...]]] = {
         "footage": ("all", *FOOTAGE),
-        "boxes": ("ground-truth", "detected"),
         "decode": ("auto", "frames", "video"),
         "stamp": ("auto", "frames", "seconds"),
         "window": ("centred", "published"),
+        "gravity": ("as-filmed", "rolled"),
         "on_error": ("raise", "skip"),
     }
 
 
-def parse_options(values: dict[str, object], where: str) -> FileOptions:
+def parse_options(values: dict[str, object], where: str, kind: str) -> FileOptions:
     """Options from text or typed values.
+
+    Args:
+        values: the options by name.
+        where: the SOURCE, for the message.
+        kind: the kind of data, a name in :data:`microg_da.data.DATA`.
 
     Raises:
         InputError: for an unknown option or an impossible value, naming it and the valid ones.
     """
-    names = [each.name for each in fields(FileOptions)]
+    kinds = FileOptions.KINDS
+    names = [each.name for each in fields(FileOptions) if kind in kinds.get(each.name, (kind,))]
     for earlier, name in _EARLIER_NAMES.items():
         if earlier in values:
             values = {name: values[earlier], **{key: value for key, value in values.items() if key != earlier}}
@@ -140,7 +161,10 @@ def parse_options(values: dict[str, object], where: str) -> FileOptions:
         key = str(error.key)
         raise InputError(f"{where}: {key}={values.get(key)!r}: {first_line(error)}") from error
     assert isinstance(options, FileOptions)
-    for name, choices in FileOptions.CHOICES.items():
+    boxes = {"jhmdb": ("auto", "ground-truth"), "folder": None}.get(kind, ("auto", "ground-truth", "detected"))
+    for name, choices in {**FileOptions.CHOICES, **({"boxes": boxes} if boxes else {})}.items():
         if getattr(options, name) not in choices:
             raise unknown_name(f"value of {name}", getattr(options, name), choices, where)
+    if options.keyframes < 1:
+        raise InputError(f"{where}: keyframes={options.keyframes}: expected 1 or more.")
     return options

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -14,10 +15,14 @@ from microg_da.data import DATA
 from microg_da.data.annotations import BOX, KEYFRAME
 from microg_da.data.dataset import ClipDataset, Timing, multi_hot
 from microg_da.data.dataset_files import DatasetFiles
+from microg_da.data.frames import FrameStore
+from microg_da.data.gravity import RolledVideos, RollPlan
+from microg_da.data.masks import MASKS, MaskFiles
 from microg_da.data.options import FileOptions, Source, parse_options, parse_source
 from microg_da.data.splits import Division
 from microg_da.errors import InputError, unknown_name
-from microg_da.taxonomy import Taxonomy, get_taxonomy, transfer
+from microg_da.taxonomy import AVA, Taxonomy, get_taxonomy, transfer
+from microg_da.transforms.camera import RollDistribution
 from microg_da.transforms.view import PUBLISHED_SCALE, TEST_SIDE, RandomViews, WholeViews
 from microg_da.types import SPLITS, Clip, ClipSource, Split
 
@@ -113,8 +118,8 @@ def read_dataset_files(
     """
     parsed = parse_source(source) if isinstance(source, str) else source
     if parsed.is_drawn:
-        raise InputError(f"{parsed}: the synthetic data is drawn, not read; give ava:PATH or microg4m:PATH")
-    chosen = parse_options({**(options or {}), **parsed.options}, where=str(parsed))
+        raise InputError(f"{parsed}: the synthetic data is drawn, not read; give e.g. ava:PATH or microg4m:PATH")
+    chosen = parse_options({**(options or {}), **parsed.options}, where=str(parsed), kind=parsed.kind)
     root = Path(parsed.path).expanduser()
     if not root.is_dir():
         raise InputError(f"{parsed}: there is no folder {root}")
@@ -137,16 +142,21 @@ def open_files(
 ) -> ClipDataset:
     """Clips read from files; see :func:`open_source`."""
     files, chosen = read_dataset_files(source, options)
+    _check_numbering(files.taxonomy, taxonomy, source)
     division = files.split(chosen)
     annotations = _select(files, division, split, chosen, source)
     people, labels = _people(files, annotations, split, chosen, taxonomy, labelled=labelled)
     frames = files.frames(chosen.decode)
     left_out = _check_frames(frames.missing(sorted(set(people.video_id))), chosen, source)
+    timing = Timing(files.stamp, files.start, chosen.fps or files.fps, late=chosen.window == "published")
     readable = ~people.video_id.isin(left_out).to_numpy()
     people, labels = people[readable], None if labels is None else labels[readable]
     if people.empty:
         raise InputError(f"{source}: no clip of the {split} split can be read: {next(iter(left_out.values()))}")
     ground_truth = annotations[annotations.action_id.isin(taxonomy.ids) & ~annotations.video_id.isin(left_out)]
+    if chosen.gravity == "rolled":
+        rolled = _roll(files, frames, annotations, timing, chosen)
+        frames, people, ground_truth = rolled, rolled.turn(people), rolled.turn(ground_truth)
     whole = WholeViews(chosen.test_side or int(image_size * TEST_SIDE))
     smallest, largest = scale
     crops = RandomViews(image_size, chosen.min_side, chosen.max_side, (smallest, largest)) if train else None
@@ -154,7 +164,7 @@ def open_files(
         people,
         labels,
         frames=frames,
-        timing=Timing(files.stamp, files.start, chosen.fps, late=chosen.window == "published"),
+        timing=timing,
         num_frames=num_frames,
         sampling_rate=sampling_rate,
         views=crops or whole,
@@ -166,6 +176,26 @@ def open_files(
         warnings=_warnings(files, division, taxonomy),
         split_hash=division.hash,
         left_out=left_out,
+    )
+
+
+def _check_numbering(own: Taxonomy, asked: Taxonomy, source: Source) -> None:
+    """Refuse ids that mean something else in the classes of the run.
+
+    A label map may repeat the classes of another numbering, so that equal names are enough.
+    """
+    shared = [action_id for action_id in asked.ids if action_id in own]
+    same = shared and all(own.label(action_id) == asked.label(action_id) for action_id in shared)
+    if own.numbering == asked.numbering or (same and AVA in (own.numbering, asked.numbering)):
+        return
+    ours, theirs = (sorted(set(one.names) - set(other.names)) for one, other in ((own, asked), (asked, own)))
+    only = [
+        f"{', '.join(names[:5])} in {who} alone" for names, who in ((ours, "the data"), (theirs, asked.name)) if names
+    ]
+    raise InputError(
+        f"{source}: its action ids are those of taxonomy {own.name}, which are not those of {asked.name} "
+        f"({'; '.join(only) or 'the same names in another order'}). Both domains of a run need the same classes: set "
+        f"data.taxonomy={own.name}, or write the same classes.txt into folders of clips."
     )
 
 
@@ -196,7 +226,7 @@ def _people(
     labelled: bool,
 ) -> tuple[pd.DataFrame, np.ndarray | None]:
     """The boxes that clips carry, and their labels if they are asked for."""
-    if options.boxes == "detected":
+    if options.boxes == "detected" and files.read_detected is not None:
         if labelled:
             raise InputError(
                 "boxes=detected: detected boxes have no labels, so that a model cannot be trained on them as a "
@@ -211,6 +241,15 @@ def _people(
     if not labels.any():
         raise InputError(f"no label of the {split} split is in taxonomy {taxonomy.name!r}: is it the right one?")
     return people, labels if labelled else None
+
+
+def _roll(
+    files: DatasetFiles, frames: FrameStore, annotations: pd.DataFrame, timing: Timing, options: FileOptions
+) -> RolledVideos:
+    """The videos of a split as rolled cameras see them."""
+    plan = RollPlan(RollDistribution.parse(options.gravity_rolls, "gravity_rolls"), options.gravity_seed)
+    masks = MaskFiles(files.root / MASKS) if (files.root / MASKS).is_dir() else None
+    return RolledVideos(frames, annotations, replace(timing, late=False), plan, masks)
 
 
 def _check_frames(missing: dict[str, str], options: FileOptions, source: Source) -> dict[str, str]:

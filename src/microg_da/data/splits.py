@@ -221,10 +221,16 @@ def _divide(scheme: str, splits: pd.Series, settings: dict[str, object]) -> Divi
     return Division(scheme, clips, settings)
 
 
-def hold_out(annotations: pd.DataFrame, seed: int = 0) -> tuple[str, ...]:
-    """An eighth of whole, uncut videos, stratified: to validate where a data set has no split for it."""
+def hold_out(annotations: pd.DataFrame, seed: int = 0, sources: pd.Series | None = None) -> tuple[str, ...]:
+    """An eighth of the videos, stratified: to validate where a data set has no split for it.
+
+    Args:
+        annotations: one row per label.
+        seed: of the stratification.
+        sources: the source video of each ``video_id``, which is not divided; None for whole, uncut videos.
+    """
     videos = pd.Index(annotations.video_id.unique())
-    clips = _clip_table(annotations, sources=videos.to_series())
+    clips = _clip_table(annotations, sources=videos.to_series() if sources is None else sources)
     parts = _stratify(clips, annotations, [7 / 8, 1 / 8], seed)
     return tuple(sorted(parts.index[parts == 1]))
 

@@ -12,7 +12,7 @@ from microg_da.errors import InputError
 from microg_da.taxonomy import MAX_ACTION_ID, Taxonomy
 
 BOX = ["x1", "y1", "x2", "y2"]
-TEXT = frozenset({"video_id", "domain"})
+TEXT = frozenset({"video_id", "domain", "source_video"})
 """Columns that hold text; all others hold numbers."""
 
 _LARGEST = 2**53
@@ -59,8 +59,12 @@ def check_values(table: pd.DataFrame, where: Place, taxonomy: Taxonomy | None) -
         InputError: naming the first wrong row.
     """
     # Names repeat: looking at each once is ten times faster.
-    blank = [name for name in table["video_id"].unique() if not str(name).strip()]
-    reject(table["video_id"].isin(blank), where, "video_id is empty")
+    for text in table.columns.intersection(["video_id", "source_video"]):
+        blank = [name for name in table[text].unique() if not str(name).strip()]
+        reject(table[text].isin(blank), where, f"{text} is empty")
+    if "source_video" in table:
+        other = table.groupby("video_id").source_video.transform("first") != table.source_video
+        reject(other, where, "source_video is not that of an earlier row of the same video_id")
     for name in table.columns.difference(list(TEXT)):
         reject(~np.isfinite(table[name].to_numpy(np.float64)), where, f"{name} is not a finite number")
     for name in table.columns.intersection(["action_id", "person_id"]):
@@ -72,7 +76,7 @@ def check_values(table: pd.DataFrame, where: Place, taxonomy: Taxonomy | None) -
         reject((stamps < 0) | (stamps > _LARGEST), where, "frame_stamp is negative or impossibly large")
     if "action_id" in table:
         ids = taxonomy.ids if taxonomy else range(1, MAX_ACTION_ID + 1)
-        name = f"one of the {len(ids)} ids of taxonomy {taxonomy.name!r}" if taxonomy else "in 1…80"
+        name = f"one of the {len(ids)} ids of taxonomy {taxonomy.name!r}" if taxonomy else f"in 1…{MAX_ACTION_ID}"
         reject(~table["action_id"].isin(ids), where, f"action_id is not {name}")
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 
-from microg_da.data.annotations import BOX, KEYFRAME, source_videos
+from microg_da.data.annotations import BOX, KEYFRAME, source_videos_of
 from microg_da.data.score_kinds import ScoreKind
 from microg_da.errors import InputError, unknown_name
 from microg_da.evaluation.outcomes import overlaps
@@ -91,7 +91,7 @@ def _domain(
 def _source(
     detections: pd.DataFrame, ground_truth: pd.DataFrame, _: dict[str, str] | None
 ) -> tuple[pd.Series, pd.Series]:
-    return source_videos(ground_truth["video_id"]), source_videos(detections["video_id"])
+    return source_videos_of(ground_truth, ground_truth), source_videos_of(detections, ground_truth)
 
 
 def _persons(

@@ -14,7 +14,7 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
-from microg_da.data.annotations import BOX, KEYFRAME, source_videos
+from microg_da.data.annotations import BOX, KEYFRAME, source_videos_of
 from microg_da.evaluation.intervals import Interval, Intervals, gap_recovered
 from microg_da.types import VARIANTS, Variant
 
@@ -128,7 +128,7 @@ def find(
         absent=absent,
         boxes=boxes,
         few_boxes=boxes is not None and boxes < FEWEST_BOXES,
-        source_videos=None if target is None else int(source_videos(target["video_id"].astype(str)).nunique()),
+        source_videos=None if target is None else source_videos_of(target, target).nunique(),
         shared_boxes=shared_boxes,
         same_data=bool(boxes) and shared_boxes == boxes,
     )

@@ -9,7 +9,7 @@ from typing import TypedDict
 import numpy as np
 import pandas as pd
 
-from microg_da.data.annotations import KEYFRAME, source_videos
+from microg_da.data.annotations import KEYFRAME, source_videos_of
 from microg_da.data.score_kinds import ScoreKind
 from microg_da.errors import InputError
 from microg_da.evaluation.alignment import Aligned, BoxCounts, align, to_table
@@ -148,7 +148,7 @@ def _fit_set(aligned: Aligned, ground_truth: pd.DataFrame, taxonomy: Taxonomy) -
         raise InputError("no model saw any box of the fit set: all its scores are constant")
     require_common_keyframes(boxes, ground_truth)
     labels = truth_of_boxes(boxes, ground_truth, taxonomy)
-    folds = grouped_folds(source_videos(boxes["video_id"]).to_numpy(object))
+    folds = grouped_folds(source_videos_of(boxes, ground_truth).to_numpy(object))
     logits = aligned.logits[:, kept]
     return _FitSet(boxes, np.where(np.isnan(logits), RULED_OUT, logits), labels, folds)
 

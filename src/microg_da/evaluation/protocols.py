@@ -7,13 +7,14 @@ are generally taken to mean. ``docs/evaluation.md`` says where they differ and w
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import pandas as pd
 
+from microg_da.data.annotations import SOURCE_VIDEO, source_videos_of
 from microg_da.data.score_kinds import ScoreKind
 from microg_da.errors import unknown_name
 from microg_da.evaluation import classwise
@@ -24,6 +25,7 @@ from microg_da.evaluation.checks import (
     score_kind,
     warn_if_unclear,
 )
+from microg_da.evaluation.clip_accuracy import clip_accuracy
 from microg_da.evaluation.outcomes import Outcomes
 from microg_da.taxonomy import Taxonomy, get_taxonomy
 
@@ -105,6 +107,9 @@ class Scores:
         score_kind: ``"logit"`` or ``"probability"``.
         per_class: one row per class: ``action_id, name, group, ap, f1, recall, auroc, support``; NaN where a
             number is undefined.
+        top1: of data with one label a clip, the share of clips whose likeliest class is the true one, see
+            :func:`~microg_da.evaluation.clip_accuracy.clip_accuracy`; NaN for other data.
+        num_clips: clips that ``top1`` is the share of; 0 for other data.
     """
 
     map: float
@@ -127,10 +132,18 @@ class Scores:
     protocol: str
     score_kind: str
     per_class: pd.DataFrame
+    top1: float = float("nan")
+    num_clips: int = 0
+
+    @property
+    def is_single_label(self) -> bool:
+        """Whether every clip of the ground truth has one label, so that there is a top-1 accuracy."""
+        return self.num_clips > 0
 
     def as_dict(self, per_class: bool = True) -> dict[str, object]:
-        """Plain numbers and strings; ``per_class`` as a list of dicts, or left out."""
-        values = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "per_class"}
+        """Plain numbers and strings; ``per_class`` as a list of dicts, or left out; ``top1`` if it is defined."""
+        left_out = {"per_class"} if self.is_single_label else {"per_class", *_OF_CLIPS}
+        values = {field.name: getattr(self, field.name) for field in fields(self) if field.name not in left_out}
         return {**values, "per_class": self.per_class.to_dict("records")} if per_class else values
 
     @classmethod
@@ -141,7 +154,12 @@ class Scores:
             KeyError: if a value is missing.
             TypeError: if a value has another type than it should.
         """
-        figures = {field.name: _read_figure(values[field.name], str(field.type)) for field in fields(cls)[:-1]}
+        there = [field for field in fields(cls) if field.name not in _OF_CLIPS or field.name in values]
+        figures = {
+            field.name: _read_figure(values[field.name], str(field.type))
+            for field in there
+            if field.name != "per_class"
+        }
         return cls(**figures, per_class=_read_classes(values["per_class"]))  # type: ignore[arg-type]
 
     def by_group(self) -> pd.DataFrame:
@@ -154,6 +172,10 @@ class Scores:
         means["num_classes"] = groups["support"].agg(lambda support: int((support > 0).sum()))
         means["support"] = groups["support"].sum()
         return means.reset_index()
+
+
+_OF_CLIPS = ("top1", "num_clips")
+"""What is known only of data with one label a clip."""
 
 
 def _read_figure(value: object, kind: str) -> float | int | str:
@@ -242,12 +264,15 @@ def prepare(
 ) -> tuple[Outcomes, int]:
     """Check both tables and align them; also says how many rows have an action id that is not in the taxonomy."""
     detections = checked_detections(detections, scores)
-    ground_truth = checked_ground_truth(ground_truth)
-    num_rows = len(detections) + len(ground_truth)
+    known = checked_ground_truth(ground_truth)
+    num_rows = len(detections) + len(known)
     detections = detections[detections["action_id"].isin(taxonomy.ids)]
-    ground_truth = ground_truth[ground_truth["action_id"].isin(taxonomy.ids)]
-    num_ignored = num_rows - len(detections) - len(ground_truth)
-    outcomes = Outcomes.from_tables(detections, ground_truth, taxonomy, protocol.truth, protocol.drop_duplicates)
+    known = known[known["action_id"].isin(taxonomy.ids)]
+    num_ignored = num_rows - len(detections) - len(known)
+    outcomes = Outcomes.from_tables(detections, known, taxonomy, protocol.truth, protocol.drop_duplicates)
+    if SOURCE_VIDEO in ground_truth:
+        videos = source_videos_of(outcomes.keyframes, ground_truth)
+        outcomes = replace(outcomes, keyframes=outcomes.keyframes.assign(**{SOURCE_VIDEO: videos}))
     return outcomes, num_ignored
 
 
@@ -279,6 +304,7 @@ def summarise(
         order: mean(classwise.average_precision(outcomes.scores, outcomes.matched, support, order))
         for order in ("worst", "best")
     }
+    accuracy = clip_accuracy(outcomes, scores)
     return Scores(
         map=mean(ap),
         f1_macro=mean(f1),
@@ -300,6 +326,7 @@ def summarise(
         num_ignored=num_ignored,
         num_duplicates=outcomes.num_duplicates,
         per_class=per_class,
+        **({} if accuracy is None else {"top1": accuracy.top1, "num_clips": accuracy.num_clips}),
     )
 
 

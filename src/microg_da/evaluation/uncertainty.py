@@ -15,7 +15,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 import pandas as pd
 
-from microg_da.data.annotations import source_videos
+from microg_da.data.annotations import source_videos_of
 from microg_da.data.score_kinds import ScoreKind
 from microg_da.errors import InputError, unknown_name
 from microg_da.evaluation.checks import score_kind
@@ -223,7 +223,7 @@ def interval(values: np.ndarray, point: float, level: float = LEVEL) -> tuple[fl
 
 def _cluster_of(table: pd.DataFrame, by: ClusterBy) -> pd.Series:
     if by == "source":
-        return source_videos(table["video_id"].astype(str))
+        return source_videos_of(table, table)
     return table["video_id"].astype(str) + "@" + table["frame_stamp"].astype(str)
 
 

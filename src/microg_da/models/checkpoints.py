@@ -13,6 +13,7 @@ from torch import Tensor
 from microg_da.errors import InputError
 from microg_da.models.description import DetectorDescription, read_description
 from microg_da.models.detector import AUTO_STRIDE, PUBLISHED_STRIDE, ActionDetector, resolve_stride
+from microg_da.models.packages import packaged
 from microg_da.models.weight_files import read_weights, training_setting
 from microg_da.models.weight_names import convert
 from microg_da.taxonomy import get_taxonomy
@@ -139,6 +140,11 @@ def fitting_weights(
     """As :func:`compare`, for weights that have to fit; arguments and errors as :func:`load_checkpoint`."""
     fitting, report = compare(detector, path)
     problems = report.without(allow_missing).problems()
+    package = packaged(path)
+    if problems and package and getattr(detector.backbone, "name", None) != package.encoder:
+        raise InputError(
+            f"checkpoint {path} holds weights of timm:{package.encoder}. Set model=timm:{package.encoder}."
+        )
     if problems:
         raise InputError(
             f"checkpoint {path} does not fit the network: {'; '.join(problems)}. Is it of another model? "

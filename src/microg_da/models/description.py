@@ -14,6 +14,7 @@ import torch
 from microg_da.errors import InputError
 from microg_da.models.build import build_detector
 from microg_da.models.detector import ActionDetector
+from microg_da.models.packages import packaged
 from microg_da.models.weight_kinds import EXPORTED_WEIGHTS, weight_kind
 from microg_da.taxonomy import get_taxonomy
 
@@ -122,6 +123,8 @@ def read_description(path: str | Path) -> dict[str, object] | None:
     Raises:
         InputError: if there is no such weight file, or the folder's ``config.json`` cannot be read.
     """
+    if packaged(path):
+        return None
     path, _ = weight_kind(path)
     content = _beside(path) if path.name == EXPORTED_WEIGHTS else _inside(path)
     if not isinstance(content, dict) or content.get("format") != FORMAT:

@@ -41,6 +41,7 @@ class TimmEncoder(Backbone):
         gradient_checkpointing: bool = False,
     ) -> None:
         super().__init__()
+        self.name = name
         self.encoder = _create_encoder(name, pretrained)
         info = self.encoder.feature_info[-1]
         self.channels = (info["num_chs"],)

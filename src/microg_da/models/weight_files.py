@@ -17,6 +17,7 @@ from torch import Tensor
 
 from microg_da.errors import InputError
 from microg_da.models.array_pickles import RefusedError, load_arrays
+from microg_da.models.packages import package_file, packaged, with_timm_names
 from microg_da.models.weight_kinds import Kind, weight_kind
 
 StateDict = dict[str, Tensor]
@@ -30,13 +31,17 @@ def read_weights(path: str | Path) -> StateDict:
 
     Args:
         path: a PyTorch checkpoint (PySlowFast, pytorchvideo, torchvision, Lightning, our own), a Caffe2 pickle of
-            PySlowFast's model zoo, a safetensors file, or a folder with a ``model.safetensors``.
+            PySlowFast's model zoo, a safetensors file, a folder with a ``model.safetensors``, or ``package:NAME`` for
+            weights that an installed package carries, which get timm's names.
 
     Raises:
         InputError: if the file is absent, empty, truncated, no weight file, or wants to run code.
     """
-    path, kind = weight_kind(path)
+    package = packaged(path)
+    path, kind = weight_kind(package_file(package) if package else path)
     tensors = _tensors(_READERS[kind](path))
+    if package:
+        return with_timm_names(tensors, package.encoder)
     if not tensors:
         raise InputError(f"checkpoint {path} holds no tensors: expected named weights, as torch.save writes them")
     return tensors
@@ -54,6 +59,8 @@ def training_setting(path: str | Path, section: str, key: str) -> float | None:
 
 
 def _training_config(path: str | Path) -> Mapping[str, object]:
+    if packaged(path):
+        return {}
     path, kind = weight_kind(path)
     content = _read_torch(path) if kind == "torch" else None
     text = content.get("cfg") if isinstance(content, Mapping) else None

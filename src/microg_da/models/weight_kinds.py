@@ -15,6 +15,8 @@ EXPORTED_WEIGHTS = "model.safetensors"
 _TORCH_LEGACY = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
 """How ``torch.save`` began its files before they were zip archives."""
 
+WHERE_PUBLISHED = "docs/models.md says where weights are published and which are in a package (package:NAME)."
+
 _MAX_PICKLE_BYTES = 2 * 2**30
 _MAX_SAFETENSORS_HEADER = 100 * 2**20
 
@@ -38,7 +40,7 @@ def weight_kind(path: str | Path) -> tuple[Path, Kind]:
             head = file.read(512)
         size = path.stat().st_size
     except FileNotFoundError as error:
-        raise InputError(f"{path}: there is no such checkpoint") from error
+        raise InputError(f"{path}: there is no such checkpoint. {WHERE_PUBLISHED}") from error
     except OSError as error:
         raise InputError(f"cannot read checkpoint {path}: {error.strerror or error}") from error
     return path, _kind(path, head, size)
@@ -46,7 +48,7 @@ def weight_kind(path: str | Path) -> tuple[Path, Kind]:
 
 def _kind(path: Path, head: bytes, size: int) -> Kind:
     if not head:
-        raise InputError(f"checkpoint {path} is empty: the download or copy failed, get it again")
+        raise InputError(f"checkpoint {path} is empty: the download or copy failed, get it again. {WHERE_PUBLISHED}")
     if head.startswith((b"PK\x03\x04", _TORCH_LEGACY)):
         return "torch"
     if head[:1] == b"\x80" and head[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05"):
@@ -62,7 +64,9 @@ def _kind(path: Path, head: bytes, size: int) -> Kind:
 def _no_weights(path: Path, head: bytes) -> InputError:
     text = head.lstrip()[:64].lower()
     if text.startswith((b"<!doctype", b"<html", b"<?xml", b"<head")):
-        return InputError(f"checkpoint {path} is a web page, not weights: the server sent an error page, get it again")
+        return InputError(
+            f"checkpoint {path} is a web page, not weights: the server sent an error page. {WHERE_PUBLISHED}"
+        )
     if text.startswith(b"version https://git-lfs"):
         return InputError(f"checkpoint {path} is a Git LFS pointer, not weights: fetch the file with `git lfs pull`")
     if path.suffix.lower() == ".onnx":

@@ -19,7 +19,7 @@ from microg_da.runs.folder import Run
 from microg_da.runs.record import RunRecord, read_record
 from microg_da.runs.results import RunResults, read_results
 from microg_da.runs.tables import TargetTest, read_target_test
-from microg_da.taxonomy import get_taxonomy
+from microg_da.taxonomy import Taxonomy, get_taxonomy
 from microg_da.types import Variant
 
 
@@ -67,8 +67,12 @@ class RunAnalysis:
 
     def read_test(self, variants: Sequence[Variant]) -> TargetTest | None:
         """As :attr:`target_test`, of some variants of the run only, and not kept."""
-        taxonomy = get_taxonomy(self.run.settings.get("data.taxonomy", "microg50"))
-        return read_target_test(self.run, variants, taxonomy, self.record.protocol)
+        return read_target_test(self.run, variants, self.taxonomy, self.record.protocol)
+
+    @cached_property
+    def taxonomy(self) -> Taxonomy:
+        """The classes of the run."""
+        return get_taxonomy(self.run.settings.get("data.taxonomy", "microg50"))
 
     @cached_property
     def intervals(self) -> Intervals | None:

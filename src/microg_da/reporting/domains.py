@@ -10,13 +10,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from microg_da.data.annotations import BOX, KEYFRAME, read_annotations, source_videos
+from microg_da.data.annotations import BOX, KEYFRAME, read_annotations, source_videos_of
 from microg_da.errors import InputError
 from microg_da.evaluation.logistic import fit_deviations
 from microg_da.reporting.content import Content
 from microg_da.runs.layout import RunFolder
-from microg_da.taxonomy import group_of
-from microg_da.types import DOMAINS, VARIANTS
+from microg_da.taxonomy import Taxonomy
+from microg_da.types import DOMAINS, VARIANTS, Domain
 
 COMPONENTS = 64
 """How many principal components the classifier sees."""
@@ -158,9 +158,9 @@ def scatter(title: str, points: np.ndarray, group: np.ndarray, names: Sequence[s
     return Scatter(title, layers, [entry for entry in counted if entry[2]])
 
 
-def activities(people: People, truth: pd.DataFrame) -> np.ndarray:
+def activities(people: People, truth: pd.DataFrame, taxonomy: Taxonomy) -> np.ndarray:
     """``(N,)``: which of :data:`ACTIVITIES` the labels of each person are; −1 for people whom the table has not."""
-    table = truth.assign(group=[group_of(action) for action in truth["action_id"]])
+    table = truth.assign(group=[taxonomy.group(action) for action in truth["action_id"]])
     labels = table.assign(object=table["group"] == "OM", person=table["group"] == "PI")
     labels = labels.groupby([*KEYFRAME, *BOX], as_index=False)[["object", "person"]].max()
     sample = pd.DataFrame(people.boxes, columns=[f"{corner}_kept" for corner in BOX])
@@ -173,7 +173,7 @@ def activities(people: People, truth: pd.DataFrame) -> np.ndarray:
     return found
 
 
-def domains_content(run: RunFolder) -> Content | None:
+def domains_content(run: RunFolder, taxonomy: Taxonomy) -> Content | None:
     """What the page shows: for each variant whose features were kept, pictures and how separable they are."""
     shown = []
     for variant in VARIANTS:
@@ -181,21 +181,22 @@ def domains_content(run: RunFolder) -> Content | None:
         if all(file.is_file() for file in files):
             people = [People.read(file) for file in files]
             if min(map(len, people)) > 0:
-                shown.append({"variant": variant, **_view(people, run)})
+                shown.append({"variant": variant, **_view(people, run, taxonomy)})
     return {"views": shown} if shown else None
 
 
-def _view(people: Sequence[People], run: RunFolder) -> Content:
+def _view(people: Sequence[People], run: RunFolder, taxonomy: Taxonomy) -> Content:
     is_target = np.repeat([False, True], [len(part) for part in people])
     # A fixed order that has nothing to do with domain or video, for drawing.
     order = np.random.default_rng(0).permutation(len(is_target))
     is_target = is_target[order]
-    videos = source_videos(pd.Series(np.concatenate([part.video_id for part in people]))).to_numpy(str)[order]
+    videos = np.concatenate([_source_videos(part, run, domain) for part, domain in zip(people, DOMAINS, strict=True)])
+    videos = videos[order]
     found = principal_components(np.concatenate([part.features for part in people])[order], COMPONENTS)
     flat = np.zeros((len(order), 2))
     flat[:, : found.points.shape[1]] = found.points[:, :2]
     charts = [scatter("by domain", flat, is_target.astype(int), DOMAINS)]
-    doing = _activities(people, run)
+    doing = _activities(people, run, taxonomy)
     if doing is not None:
         charts.append(scatter("by what people do", flat, doing[order], ACTIVITIES))
     return {
@@ -210,9 +211,16 @@ def _view(people: Sequence[People], run: RunFolder) -> Content:
     }
 
 
-def _activities(people: Sequence[People], run: RunFolder) -> np.ndarray | None:
+def _source_videos(people: People, run: RunFolder, domain: Domain) -> np.ndarray:
+    """The source video of each person, as the ground truth names it where it is there."""
+    path = run.ground_truth_file(domain)
+    table = pd.DataFrame({"video_id": people.video_id})
+    return source_videos_of(table, read_annotations(path) if path.is_file() else table).to_numpy(str)
+
+
+def _activities(people: Sequence[People], run: RunFolder, taxonomy: Taxonomy) -> np.ndarray | None:
     tables = [run.ground_truth_file(domain) for domain in DOMAINS]
-    if not all(table.is_file() for table in tables):
+    if not all(table.is_file() for table in tables) or "AC" in taxonomy.groups:  # actions without groups
         return None
     parts = zip(people, tables, strict=True)
-    return np.concatenate([activities(part, read_annotations(table)) for part, table in parts])
+    return np.concatenate([activities(part, read_annotations(table), taxonomy) for part, table in parts])

@@ -28,6 +28,8 @@ def print_scores(scores: Scores, console: Console) -> None:
     for (name, title), over in zip(METRICS.items(), (classes, averaged, averaged, areas), strict=True):
         table.add_row(title, percent(getattr(scores, name)), over)
     few = f"{scores.num_classes_min_support} classes with {MIN_SUPPORT} or more examples"
+    if scores.is_single_label:
+        table.add_row("top-1 accuracy", percent(scores.top1), f"{scores.num_clips:,} clips, one label each")
     table.add_row("mAP, well-supported classes", percent(scores.map_min_support), few)
     print_table(table, console)
     console.print(

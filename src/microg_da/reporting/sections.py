@@ -97,7 +97,11 @@ def scores(run: RunAnalysis) -> Content | None:
         "classes_with_ground_truth": target.num_classes_with_ground_truth,
     }
     lines = [_score_line(run, result) for result in results]
-    return {"lines": lines, "metrics": tables.METRICS, "counts": counts, "intervals": run.intervals}
+    return {"lines": lines, "metrics": _metrics(run), "counts": counts, "intervals": run.intervals}
+
+
+def _metrics(run: RunAnalysis) -> dict[str, str]:
+    return tables.metrics_of(*(result.target for result in run.results.variants))
 
 
 def _score_line(run: RunAnalysis, result: VariantResult) -> Content:
@@ -106,7 +110,7 @@ def _score_line(run: RunAnalysis, result: VariantResult) -> Content:
         "variant": result.variant,
         "title": tables.VARIANT_TITLES[result.variant],
         "source": result.score("source", "map"),
-        "target": {metric: result.score("target", metric) for metric in tables.METRICS},
+        "target": {metric: result.score("target", metric) for metric in _metrics(run)},
         "interval": run.intervals.map[result.variant] if run.intervals else None,
         "seconds": result.seconds,
     }
@@ -173,7 +177,7 @@ def confusion(run: RunAnalysis) -> Content | None:
 
 def domains(run: RunAnalysis) -> Content | None:
     """RoI features of both domains, drawn and told apart."""
-    return domains_content(run.run)
+    return domains_content(run.run, run.taxonomy)
 
 
 def validators(run: RunAnalysis) -> Content | None:
@@ -213,7 +217,7 @@ def _charts(frame: pd.DataFrame) -> list[LineChart]:
     losses = {_prose(name.removeprefix("train/")): values[name] for name in train}
     if "val/loss" in values:
         losses["validation loss"] = values.pop("val/loss")
-    titles = {f"val/{metric}": title for metric, title in tables.METRICS.items()}
+    titles = {f"val/{metric}": title for metric, title in (tables.METRICS | tables.TOP1).items()}
     titles |= {
         name: _prose(name.removeprefix("val/")) for name in values if name.startswith("val/") and name not in titles
     }

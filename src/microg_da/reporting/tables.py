@@ -14,6 +14,7 @@ from rich import box
 from rich.table import Table
 
 from microg_da.evaluation.finding import Finding, find
+from microg_da.evaluation.protocols import Scores
 from microg_da.files import replacing
 from microg_da.reporting.finding_text import finding_lines, gap_recovered_text
 from microg_da.reporting.numbers import MISSING, percent
@@ -28,6 +29,13 @@ VARIANT_TITLES: dict[str, str] = {
     "target_supervised": "target-supervised",
 }
 METRICS = {"map": "mAP", "f1_macro": "F1", "recall_macro": "recall", "auroc_macro": "AUROC"}
+
+TOP1 = {"top1": "top-1"}
+
+
+def metrics_of(*scores: Scores | None) -> dict[str, str]:
+    """The titles of the metrics to show: :data:`METRICS`, and top-1 accuracy where clips have one label each."""
+    return METRICS | TOP1 if any(each is not None and each.is_single_label for each in scores) else METRICS
 
 
 def duration(seconds: float | None) -> str:
@@ -72,11 +80,13 @@ def results_table(results: RunResults) -> Table:
         caption_justify="left",
     )
     table.add_column("", overflow="fold")
-    for header in ("source\nmAP", "target\nmAP", "\nF1", "\nrecall", "\nAUROC", "gap\nrecovered", "\ntime"):
+    metrics = metrics_of(*(result.target for result in results.variants))
+    target = [f"\n{title}" for title in list(metrics.values())[1:]]
+    for header in ("source\nmAP", "target\nmAP", *target, "gap\nrecovered", "\ntime"):
         table.add_column(header, justify="right", no_wrap=True)
     for result in results.variants:
         adapted = result.variant == "adapted"
-        figures = [result.score("source", "map"), *(result.score("target", metric) for metric in METRICS)]
+        figures = [result.score("source", "map"), *(result.score("target", metric) for metric in metrics)]
         table.add_row(
             variant_title(result),
             *(percent(figure) for figure in figures),

@@ -269,10 +269,11 @@ class Experiment:
     def _warn_of_weights(self, detector: ActionDetector) -> None:
         """Say which weights of the file that the run started from went nowhere, and which are not from it."""
         from microg_da.models.checkpoints import compare
+        from microg_da.models.packages import packaged
 
         path = self.config.checkpoint or self.config.model.checkpoint
         # A run that is resumed may have outlived the file.
-        if path is not None and Path(path).exists():
+        if path is not None and (packaged(path) or Path(path).exists()):
             _, report = compare(detector, path)
             for remark in (*report.problems(), *report.notes, *report.warnings):
                 self._warn(f"weights of {path}: {remark}")

@@ -187,7 +187,7 @@ class DetectorModule(PassModule):
             return None
         found = self.scores.metrics.scores()
         # A split without positives has no mAP; NaN keeps the column and never becomes the best epoch.
-        names = ("map", "f1_macro", "recall_macro", "auroc_macro")
+        names = ["map", "f1_macro", "recall_macro", "auroc_macro", *(["top1"] if found.is_single_label else [])]
         self.log_dict({f"{split}/{name}": float(getattr(found, name)) for name in names})
         # Target scores are an oracle's and must not reach a validator.
         return found.map if self.scores.domain == "source" else None

@@ -79,9 +79,21 @@ def check_loggers(config: Config) -> None:
 
 def check_weight_files(config: Config) -> None:
     """Whether the weight files are there."""
+    from microg_da.models.packages import package_file, packaged
+    from microg_da.models.weight_kinds import WHERE_PUBLISHED
+
     for key, path in _weight_files(config).items():
-        if not Path(path).exists():
-            raise InputError(f"{key}={path}: there is no such file. Give the path of a weight file, or leave it out.")
+        with _Naming(key):
+            package = packaged(path)
+            if package and key == "checkpoint":
+                raise InputError(f"{key}={path}: is an encoder without a head. Write model.checkpoint={path}.")
+            if package:
+                package_file(package)
+        if package is None and not Path(path).exists():
+            raise InputError(
+                f"{key}={path}: there is no such file. Give the path of a weight file, or leave it out. "
+                f"{WHERE_PUBLISHED}"
+            )
 
 
 def check_sources(config: Config) -> None:
@@ -103,7 +115,7 @@ def _check_source(text: str, config: Config, labelled: bool) -> None:
     if source.is_drawn:
         _check_synthetic(source.path, source.options, config)
     elif source.kind in DATA:
-        _check_files(text, source.path, source.options, config, labelled)
+        _check_files(text, config, labelled)
 
 
 def _check_synthetic(domain: str, options: dict[str, str], config: Config) -> None:
@@ -129,23 +141,25 @@ def _check_synthetic(domain: str, options: dict[str, str], config: Config) -> No
     window_problem(model, f"synthetic:{domain}", CLIP_FRAMES)
 
 
-def _check_files(text: str, path: str, options: dict[str, str], config: Config, labelled: bool) -> None:
-    from microg_da.data.options import parse_options
+def _check_files(text: str, config: Config, labelled: bool) -> None:
+    from microg_da.data.options import parse_options, parse_source
 
-    chosen = parse_options({"decode": config.data.decode, "on_error": config.data.on_error, **options}, where=text)
-    root = Path(path).expanduser()
+    source = parse_source(text)
+    defaults = {"decode": config.data.decode, "on_error": config.data.on_error}
+    chosen = parse_options({**defaults, **source.options}, where=text, kind=source.kind)
+    root = Path(source.path).expanduser()
     if not root.is_dir():
         raise InputError(f"{text}: there is no folder {root}. Give the folder of the data set.")
-    if chosen.scheme not in SCHEMES and not Path(chosen.scheme).is_file():
+    if chosen.scheme != "auto" and chosen.scheme not in SCHEMES and not Path(chosen.scheme).is_file():
         raise unknown_name("split scheme or split file", chosen.scheme, SCHEMES, text)
     if chosen.scheme == "by-source-kfold":
         from microg_da.data.splits import fold_number
 
         fold_number(chosen.fold, chosen.folds)
-    if not any((root / folder).is_dir() for folder in _FRAME_FOLDERS[chosen.decode]):
+    if source.kind != "folder" and not any((root / folder).is_dir() for folder in _FRAME_FOLDERS[chosen.decode]):
         needed = " or ".join(f"{folder}/" for folder in _FRAME_FOLDERS[chosen.decode])
         raise InputError(f"{text}: {root} has no folder {needed}, which decode={chosen.decode} reads.")
-    if labelled and chosen.boxes == "detected":
+    if labelled and chosen.boxes == "detected" and source.kind != "folder":
         raise InputError(
             f"{text}: boxes=detected has no labels, and this run trains on labels of this data. Use boxes=ground-truth."
         )

@@ -31,7 +31,7 @@ from microg_da.runs.folder import Run
 from microg_da.taxonomy import Taxonomy, get_taxonomy
 from microg_da.types import DOMAINS, Stage
 
-_SCORES = ("map", "f1_macro", "recall_macro", "auroc_macro")
+_SCORES = ("map", "f1_macro", "recall_macro", "auroc_macro", "top1")
 _LIKELIEST = 3
 """How many predicted actions of a person are shown."""
 
