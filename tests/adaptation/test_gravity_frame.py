@@ -11,6 +11,7 @@ from microg_da.adaptation.base import create_adaptation
 from microg_da.adaptation.up_density import candidate_rolls, mass_at, pool_agreeing
 from microg_da.data.batches import collate_clips
 from microg_da.errors import InputError
+from microg_da.models import create_detector
 from microg_da.models.up_estimator import angular_distance
 from microg_da.transforms.rotation import roll_batch
 from microg_da.types import Clip, ClipKey, Prediction
@@ -210,6 +211,31 @@ def test_what_was_learnt_is_saved_and_read_back():
     again.load_state_dict(frame.state_dict())
     assert torch.equal(again.finder.find(detector, target).degrees, frame.finder.find(detector, target).degrees)
     assert torch.equal(again.predict(detector, target).logits, frame.predict(detector, target).logits)
+
+
+def test_an_estimator_on_the_backbone_is_trained_saved_and_read_back():
+    torch.manual_seed(2)
+    detector = create_detector("r2plus1d_micro", num_classes=2).eval()
+    source, target = clips([0] * 4, domain="source", arms=[1] * 4), clips([70, 200], arms=[1, -1])
+    settings = {"estimator": "backbone", "steps": 2, "target_steps": 2, "batch_size": 4, "crops": 8, "looks": 1}
+
+    def built():
+        frame = create_adaptation("gravity_frame", settings, feature_dim=detector.feature_dim, num_classes=2)
+        frame.built_for(detector)
+        return frame
+
+    frame = built()
+    head = [parameter.clone() for parameter in frame.finder.estimator.head.parameters()]
+    frame.prepare(detector, [source], [target])
+    assert any(not torch.equal(*pair) for pair in zip(head, frame.finder.estimator.head.parameters(), strict=True))
+    again = built()
+    again.load_state_dict(frame.state_dict())
+    assert torch.equal(again.finder.find(detector, target).log_density, frame.finder.find(detector, target).log_density)
+
+
+def test_an_unknown_estimator_is_refused_with_the_nearest_name():
+    with pytest.raises(InputError, match="polar"):
+        method(estimator="pola")
 
 
 def test_a_rehearsal_trains_for_a_fraction_of_the_steps():

@@ -46,7 +46,7 @@ class SlowFast(Backbone):
         nonlocal_blocks: Mapping[int, Sequence[int]] | None = None,
     ) -> None:
         super().__init__()
-        self.alpha = alpha
+        self.alpha = self.still_frames = alpha
         network = create_slowfast(
             model_depth=depth,
             slowfast_fusion_conv_kernel_size=(fusion_kernel, 1, 1),

@@ -1,0 +1,206 @@
+"""Real people: what a rolled camera and floating cost a detector, and what adaptation recovers.
+
+    python benchmarks/real_pixels.py --jhmdb data/jhmdb [--walls data/walls] [--targets rolled floating]
+                                     [--seeds 0 1 2 3 4] [--rows 'default*'] [--runs runs/real_pixels] [--table-only]
+                                     [KEY=VALUE …]
+
+The experiment is earth2weightless. A seed divides JHMDB's source videos into four parts: labelled Earth clips (half of
+the videos), unlabelled target clips (a quarter), validation (a tenth) and test. A source video is in one part only. The
+target's clips are JHMDB's own, made weightless once by the command `weightless`. All rows of a seed and target adapt
+one source model. The reference is that model on the very same test clips as they were filmed:
+
+    gap recovered = (row − source-only) / (as filmed − source-only)
+
+A finished run is not run again. Prints a table and writes it to RUNS/real_pixels.md and .json. Intervals are Student's,
+95 %, over seeds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import fnmatch
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from rich.console import Console
+from scipy import stats
+
+from microg_da.data.jhmdb import read_clips
+from microg_da.data.splits import Division, write_split
+from microg_da.errors import InputError
+from microg_da.runs.folder import Run
+
+EXPERIMENT = "earth2weightless"
+SHARES = {"source": 0.5, "target": 0.25, "val": 0.1}
+"""Parts of the source videos; the rest tests."""
+BASE = "source-only"
+FILMED = "as filmed"
+ROWS: dict[str, list[str]] = {
+    FILMED: ["adaptation=source_only"],
+    "roll_tta": ["adaptation=roll_tta"],
+    "source_finetune, rotation 180°": ["adaptation=source_finetune", "adaptation.rotation=180"],
+    "source_finetune, rotation 180° + roll_tta": [
+        "adaptation=source_finetune", "adaptation.rotation=180", "adaptation.test_time=roll_tta",
+    ],
+    "self_training, rotation 180°": ["adaptation=self_training", "adaptation.rotation=180"],
+    "gravity_frame": [
+        "adaptation=gravity_frame",
+        "adaptation.args={estimator: backbone, steps: 800, target_steps: 300, batch_size: 128, crops: 6000, looks: 2, "
+        "spread: 0}",
+    ],
+    "default": [],
+    "target-supervised (oracle)": ["adaptation=target_supervised"],
+}  # fmt: skip
+"""What each row overrides in the experiment."""
+
+
+def divide(jhmdb: Path, seed: int, folder: Path) -> dict[str, Path]:
+    """Write the split files of the source and of the target; their test clips are the same."""
+    clips = read_clips(jhmdb)
+    videos = np.random.default_rng(seed).permutation(np.unique(clips.source_video))
+    ends = (np.cumsum(list(SHARES.values())) * len(videos)).astype(int)
+    parts = dict(zip((*SHARES, "test"), np.split(videos, ends), strict=True))
+    of = {part: tuple(sorted(clips.video_id[clips.source_video.isin(chosen)])) for part, chosen in parts.items()}
+    return {
+        domain: write_split(
+            Division("real_pixels", {"train": of[domain], "val": of["val"], "test": of["test"]}, {"seed": seed}),
+            folder / f"{domain}-split-seed{seed}.json",
+        )
+        for domain in ("source", "target")
+    }
+
+
+def make_targets(args: argparse.Namespace) -> None:
+    """Make JHMDB weightless, once; an interrupted command goes on."""
+    for target in args.targets:
+        walls = ["--backgrounds", str(args.walls)] if args.walls and target == "floating" else []
+        command = [sys.executable, "-m", "microg_da", "weightless", "--data", f"jhmdb:{args.jhmdb}", "--mode", target]
+        subprocess.run([*command, "--to", str(args.runs / target), *walls], check=True)
+
+
+def run_folder(args: argparse.Namespace, target: str, row: str, seed: int) -> Path:
+    name = "".join(letter if letter.isalnum() or letter == "_" else "-" for letter in row).strip("-")
+    return args.runs / EXPERIMENT / f"{target}-{name}-seed{seed}"
+
+
+def finished(folder: Path) -> bool:
+    try:
+        return Run(folder).record.status == "finished"
+    except InputError:
+        return False
+
+
+def run(args: argparse.Namespace, target: str, row: str, seed: int) -> str:
+    """Start or continue one run; returns how long it took."""
+    folder = run_folder(args, target, row, seed)
+    if finished(folder):
+        return "done before"
+    splits = divide(args.jhmdb, seed, args.runs)
+    data = f"jhmdb:{args.jhmdb}" if row == FILMED else f"ava:{args.runs / target}"
+    words = [f"seed={seed}", f"data.source=jhmdb:{args.jhmdb}?scheme={splits['source']}"]
+    words += [f"data.target={data}?scheme={splits['target']}"]
+    base = run_folder(args, args.targets[0], BASE, seed) / "checkpoints" / "source" / "detector.pt"
+    words += ROWS.get(row, ["adaptation=source_only"])
+    if base.exists():
+        words.append(f"checkpoint={base}")
+    command = [sys.executable, "-m", "microg_da", "fit"]
+    if (folder / "config.yaml").exists():
+        command += ["--resume", str(folder)]
+    else:
+        command += ["--experiment", EXPERIMENT, "--runs", str(args.runs), "--name", folder.name, *words, *args.overrides]
+    start = time.perf_counter()
+    subprocess.run(command, check=True)
+    return f"{time.perf_counter() - start:.0f} s"
+
+
+def collect(args: argparse.Namespace) -> pd.DataFrame:
+    """One line a target, row and seed."""
+    lines = []
+    for target in args.targets:
+        for seed in args.seeds:
+            for row in (BASE, *ROWS):
+                folder = run_folder(args, target, row, seed)
+                if not finished(folder):
+                    continue
+                result = Run(folder).results.variants[-1]
+                up = result.up.get("target")
+                lines.append({
+                    "target": target, "method": row, "seed": seed,
+                    **{key: 100 * result.score("target", name) for key, name in (("mAP", "map"), ("F1", "f1_macro"))},
+                    "Earth mAP": 100 * result.score("source", "map"),
+                    "flips": np.nan if up is None else 100 * up.decided.flips,
+                    "median error": np.nan if up is None else up.decided.median_error,
+                })  # fmt: skip
+    return add_gap(pd.DataFrame(lines))
+
+
+def add_gap(table: pd.DataFrame) -> pd.DataFrame:
+    """The part of the way from source-only to the same clips as filmed, in %."""
+    if table.empty:
+        return table
+    scores = table.pivot_table(index=["target", "seed"], columns="method", values="mAP")
+    if not {BASE, FILMED} <= set(scores):
+        return table.assign(**{"gap recovered": np.nan})
+    keys = pd.MultiIndex.from_frame(table[["target", "seed"]])
+    low, high = (scores[name].reindex(keys).to_numpy() for name in (BASE, FILMED))
+    return table.assign(**{"gap recovered": 100 * (table.mAP - low) / (high - low)})
+
+
+def markdown(table: pd.DataFrame) -> str:
+    """Means over seeds with intervals."""
+    columns = ["mAP", "F1", "Earth mAP", "gap recovered", "flips", "median error"]
+    lines = ["| target | method | seeds | " + " | ".join(columns) + " |", "|---|---|" + "---:|" * (1 + len(columns))]
+    for (target, method), group in table.groupby(["target", "method"], sort=False):
+        cells = [str(target), str(method), str(len(group)), *(interval(group[column].dropna()) for column in columns)]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def interval(values: pd.Series) -> str:
+    """The mean and half the width of its 95 % interval."""
+    if values.empty:
+        return ""
+    if len(values) == 1:
+        return f"{values.iloc[0]:.1f}"
+    half = stats.t.ppf(0.975, len(values) - 1) * values.sem()
+    return f"{values.mean():.1f} ± {half:.1f}"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--jhmdb", type=Path, required=True, help="the folder of JHMDB with masks")
+    parser.add_argument("--walls", type=Path, help="pictures behind floating people; without, drawn modules")
+    parser.add_argument("--targets", nargs="+", choices=["rolled", "floating"], default=["rolled", "floating"])
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
+    parser.add_argument("--rows", default="*", help="shell-style pattern of rows besides source-only and as filmed")
+    parser.add_argument("--runs", type=Path, default=Path("runs/real_pixels"))
+    parser.add_argument("--table-only", action="store_true", help="print what is finished, run nothing")
+    parser.add_argument("overrides", nargs="*", help="keys of the configuration for all runs")
+    args = parser.parse_intermixed_args()
+    args.runs, args.jhmdb = args.runs.absolute(), args.jhmdb.absolute()
+    os.environ.setdefault("OMP_NUM_THREADS", str(os.cpu_count() or 1))
+    console = Console()
+    if not args.table_only:
+        make_targets(args)
+        rows = [BASE, FILMED, *(row for row in ROWS if row != FILMED and fnmatch.fnmatch(row, args.rows))]
+        for seed in args.seeds:
+            for target in args.targets:
+                for row in rows:
+                    console.print(f"seed {seed}, {target}, {row}: {run(args, target, row, seed)}")
+    table = collect(args)
+    if table.empty:
+        console.print("nothing is finished yet")
+        return 0
+    console.print(markdown(table), soft_wrap=True, highlight=False)
+    (args.runs / "real_pixels.md").write_text(markdown(table), encoding="utf-8")
+    (args.runs / "real_pixels.json").write_text(table.to_json(orient="records", indent=1), encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
