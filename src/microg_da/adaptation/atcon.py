@@ -69,7 +69,7 @@ class ATCoN(SourceFree):
         arguments = self.arguments
         losses, _ = self.information_losses(attended)
         features = feature_consistency(local.features, arguments.redundancy)
-        predictions = prediction_consistency(local.logits)
+        predictions = prediction_consistency(self.supported(local.logits))
         return {
             "feature_consistency": arguments.feature_weight * features,
             "prediction_consistency": arguments.prediction_weight * predictions,

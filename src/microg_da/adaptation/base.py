@@ -17,12 +17,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from typing import ClassVar
 
+import torch
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from torch import Tensor, nn
 
 from microg_da.adaptation import ADAPTATIONS
 from microg_da.adaptation.losses import multilabel_bce
+from microg_da.adaptation.support import support_of_predictions, support_of_rates
 from microg_da.data.batches import concatenate_batches
 from microg_da.errors import InputError, unknown_name
 from microg_da.models.detector import ActionDetector
@@ -53,6 +55,11 @@ class Task:
     class_groups: tuple[int, ...]
     class_rates: tuple[float, ...] | None = None
 
+    @property
+    def support(self) -> tuple[bool, ...]:
+        """``(C,)`` whether labelled source people have the class; True for all where their labels are not known."""
+        return support_of_rates(self.class_rates, self.num_classes)
+
 
 class Method(nn.Module):
     """What training methods and test-time methods have in common.
@@ -65,16 +72,29 @@ class Method(nn.Module):
         Arguments: dataclass of the method's settings, filled from ``adaptation.args``.
         arguments: the instance; a subclass that reads it annotates its own type.
         uses_target_labels: whether the method reads target labels. Such a method is an oracle.
+        support: ``(C,)`` bool, the classes that take part in losses and labels of the target; see
+            :mod:`microg_da.adaptation.support`. A method without source labels sets it by what the source model
+            predicts, in :meth:`find_support`.
     """
 
     Arguments: ClassVar[type] = NoArguments
     arguments: object
     uses_target_labels: ClassVar[bool] = False
+    support: Tensor
 
     def __init__(self, arguments: object, task: Task) -> None:
         super().__init__()
         self.arguments = arguments
         self.task = task
+        self.register_buffer("support", torch.tensor(task.support), persistent=False)
+
+    def supported(self, values: Tensor) -> Tensor:
+        """``(…, C')`` of ``(…, C)``: the columns of the classes in :attr:`support`, which are at least one."""
+        return values[..., self.support]
+
+    def find_support(self, probabilities: Tensor) -> None:
+        """Set :attr:`support` by the source model's probabilities ``(N, C)``, for a method without source labels."""
+        self.support.copy_(support_of_predictions(probabilities))
 
     @contextmanager
     def rehearsing(self) -> Iterator[float | None]:

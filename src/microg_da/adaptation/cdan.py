@@ -45,9 +45,9 @@ class CDAN(DomainAdaptation):
     """RoI features from which a classifier that also knows the predicted actions cannot tell the domain.
 
     The paper conditions on one softmax distribution by the product of features and probabilities. Here every class
-    has a Bernoulli distribution of its own, and the product is taken with ``(1, p_1, …, p_C)``, which spans the same
-    space as all pairs ``(p_c, 1 - p_c)``: without the 1, a person of whom nothing is predicted would vanish. The
-    entropy of a person is that of their whole label set, the sum over classes. As in the authors' program, the
+    in the support has a Bernoulli distribution of its own, and the product is taken with ``(1, p_1, …)``, which spans
+    the same space as all pairs ``(p_c, 1 - p_c)``: without the 1, a person of whom nothing is predicted would vanish.
+    The entropy of a person is that of their whole label set, the sum over classes. As in the authors' program, the
     condition and the weights carry no gradient.
 
     Long et al., "Conditional adversarial domain adaptation", NeurIPS 2018.
@@ -61,7 +61,7 @@ class CDAN(DomainAdaptation):
 
     def __init__(self, arguments: CDANArguments, task: Task) -> None:
         super().__init__(arguments, task)
-        condition_dim = task.num_classes + 1
+        condition_dim = sum(task.support) + 1
         randomised = task.feature_dim * condition_dim > arguments.max_dim
         width = arguments.random_dim if randomised else task.feature_dim * condition_dim
         self.register_buffer("random_features", torch.randn(task.feature_dim, width) if randomised else None)
@@ -73,14 +73,14 @@ class CDAN(DomainAdaptation):
         strength = reversal_schedule(progress, self.arguments.gamma) * self.arguments.weight
         domains = (source, target)
         logits = [self._domain_logits(prediction, strength) for prediction in domains]
-        weights = [certainty_weights(prediction.logits) for prediction in domains]
+        weights = [certainty_weights(self.supported(prediction.logits)) for prediction in domains]
         if not self.arguments.entropy_weighting:
             return {"domain": balanced_domain_loss(*logits)}
         return {"domain": balanced_domain_loss(*logits, *weights)}
 
     def _domain_logits(self, prediction: Prediction, strength: float) -> Tensor:
         features = reverse_gradient(prediction.features.float(), strength)
-        condition = bernoulli_condition(prediction.logits.detach().float())
+        condition = bernoulli_condition(self.supported(prediction.logits).detach().float())
         if self.random_features is None or self.random_condition is None:
             joint = multilinear_map(features, condition)
         else:

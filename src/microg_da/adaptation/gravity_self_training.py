@@ -124,7 +124,7 @@ class GravitySelfTraining(TeacherMethod):
         labels = self.beliefs.of("labels", target.people).to(target.boxes.device)
         return {
             "supervised": multilabel_bce(of_source.logits, source.labels),
-            "pseudo_label": self.arguments.weight * multilabel_bce(of_target.logits, labels),
+            "pseudo_label": self.arguments.weight * multilabel_bce(of_target.logits, labels, self.support),
         }
 
     def _nobody(self) -> Round:

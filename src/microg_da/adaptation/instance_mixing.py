@@ -66,7 +66,7 @@ class InstanceMixing(TeacherMethod):
         """The supervised loss of the source, and that of everyone in the mixed clips."""
         labels = source.labels
         seen = self.current_teacher(target, self.arguments.teacher_rolls).sigmoid()
-        pseudo = self.thresholds.label(seen, labels)
+        pseudo = self.thresholds.label(seen, labels, self.support)
         mixed, known = self.mix(source, target, pseudo)
         of_source, of_mixed = forward_both(detector, source, mixed)
         weight = self.arguments.weight * ramp_up(progress, self.arguments.ramp_up)

@@ -45,7 +45,7 @@ class MCC(DomainAdaptation):
 
     def losses(self, source: Prediction, target: Prediction, labels: Tensor, progress: float) -> Losses:
         """The confusion of target people."""
-        confusion = class_confusion(target.logits, self.arguments.temperature)
+        confusion = class_confusion(self.supported(target.logits), self.arguments.temperature)
         return {"confusion": self.arguments.weight * confusion}
 
 

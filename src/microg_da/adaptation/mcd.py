@@ -69,7 +69,8 @@ class MCD(DomainAdaptation):
     def discrepancy(self, source_logits: Tensor, target_logits: Tensor) -> Tensor:
         """The weighted discrepancy of two domains' logits, ``(K_s, C)`` and ``(K_t, C)``."""
         settings = self.arguments
-        distances = component_distances(source_logits, target_logits, per_class=settings.per_class)
+        logits = self.supported(source_logits), self.supported(target_logits)
+        distances = component_distances(*logits, per_class=settings.per_class)
         distance: Tensor = settings.negative * distances[0] + settings.positive * distances[1]
         return distance
 

@@ -62,7 +62,7 @@ class MeanTeacher(TeacherMethod):
         """The supervised loss of the source, and that of the target's strong view with the teacher's labels."""
         labels = source.labels
         seen = self.current_teacher(target, self.arguments.teacher_rolls).sigmoid()
-        pseudo = self.thresholds.label(seen, labels)
+        pseudo = self.thresholds.label(seen, labels, self.support)
         strong = augment_batch(target, self.strong_view)
         of_source, of_target = forward_both(detector, source, strong)
         visible = PseudoLabels(pseudo.labels, pseudo.trusted * in_view(target.boxes, strong.boxes)[:, None])

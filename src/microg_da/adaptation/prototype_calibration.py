@@ -63,8 +63,9 @@ class PrototypeCalibration(SourceFree):
         self.rectification = PrototypeRectification(arguments, task, self.prototypes)
 
     def start(self, features: Tensor, probabilities: Tensor) -> None:
-        """Begin with prototypes of classes and of groups."""
+        """Begin with prototypes of classes and of groups; a class without support is in no group."""
         super().start(features, probabilities)
+        self.groups &= self.support[:, None]
         self.group_prototypes.start(features, group_probabilities(probabilities, self.groups))
 
     def losses(self, target: Prediction, progress: float) -> Losses:

@@ -85,19 +85,21 @@ class ClassThresholds(nn.Module):
         self.register_buffer("met", torch.zeros((), dtype=torch.int64))
 
     @torch.no_grad()
-    def label(self, probabilities: Tensor, source_labels: Tensor) -> PseudoLabels:
+    def label(self, probabilities: Tensor, source_labels: Tensor, support: Tensor | None = None) -> PseudoLabels:
         """Learn from a step's people, and label those of the target.
 
         Args:
             probabilities: ``(K_t, C)`` of target people.
             source_labels: ``(K_s, C)`` of source people.
+            support: ``(C,)`` bool, the classes of which entries are trusted at all; None for all.
         """
         self.people += len(source_labels)
         self.positives += source_labels.sum(dim=0)
         self._remember(probabilities.float())
         rates = self.positives / self.people.clamp(min=1)
         known = self.memory[: int(self.met)]
-        return label_by_rate(probabilities.float(), known, self.positive * rates, self.negative * rates)
+        pseudo = label_by_rate(probabilities.float(), known, self.positive * rates, self.negative * rates)
+        return pseudo if support is None else PseudoLabels(pseudo.labels * support, pseudo.trusted * support)
 
     def _remember(self, probabilities: Tensor) -> None:
         """Write over those met longest ago."""

@@ -94,8 +94,9 @@ class RotationConsistency(DomainAdaptation):
         """
         first, second = anchored(upright, rolled, self.arguments.anchor)
         distance = symmetric_divergence if self.arguments.distance == "divergence" else squared_difference
+        predictions = distance(self.supported(first.logits), self.supported(second.logits))
         return {
-            "consistency": self.arguments.weight * seen_mean(distance(first.logits, second.logits), seen),
+            "consistency": self.arguments.weight * seen_mean(predictions, seen),
             "feature_consistency": self.arguments.feature_weight
             * seen_mean(cosine_distance(first.features, second.features), seen),
         }

@@ -68,12 +68,13 @@ class SAR(Online):
         Raises:
             InputError: if there is nobody in them.
         """
+        super().prepare(detector, source, target)
         looked_at = islice(source, self.arguments.source_batches)
         predictions = [detect(detector, batch) for batch in looked_at]
         if not sum(len(prediction.logits) for prediction in predictions):
             raise InputError("adaptation 'sar' found nobody in the source clips to take class rates from.")
         rates = torch.cat([prediction.logits.float().sigmoid() for prediction in predictions]).mean(dim=0)
-        self.uninformed.copy_(bernoulli_entropy(torch.logit(rates, eps=1e-6)).sum())
+        self.uninformed.copy_(bernoulli_entropy(torch.logit(self.supported(rates), eps=1e-6)).sum())
 
     def begin(self, detector: ActionDetector) -> list[nn.Parameter]:
         """Normalisation layers before the last stage, which SAR leaves alone because it is the most sensitive."""
@@ -100,7 +101,7 @@ class SAR(Online):
         """One sharpness-aware step; none if nobody is reliable."""
         margin = self.arguments.margin * self.uninformed
         prediction = detect(detector, batch)
-        entropy = person_entropy(prediction.logits)
+        entropy = person_entropy(self.supported(prediction.logits))
         reliable = entropy < margin
         if not reliable.any():
             return prediction
@@ -108,7 +109,7 @@ class SAR(Online):
         torch.autograd.backward(entropy[reliable].mean())
         moved = climb(self._chosen, self.arguments.radius)
         optimizer.zero_grad()
-        second = person_entropy(detect(detector, batch).logits)[reliable]
+        second = person_entropy(self.supported(detect(detector, batch).logits))[reliable]
         still = second < margin
         if still.any():
             torch.autograd.backward(second[still].mean())

@@ -94,7 +94,7 @@ class SelfTraining(TeacherMethod):
         of_source, of_target = forward_both(detector, source, target)
         return {
             "supervised": multilabel_bce(of_source.logits, source.labels),
-            "pseudo_label": self.arguments.weight * multilabel_bce(of_target.logits, labels),
+            "pseudo_label": self.arguments.weight * multilabel_bce(of_target.logits, labels, self.support),
         }
 
 

@@ -60,7 +60,9 @@ class SourceFree(SourceFreeAdaptation):
         detector.head.projection.requires_grad_(False)
         prediction = predict_all(detector, target)
         if len(prediction.logits):
-            self.start(prediction.features, torch.sigmoid(prediction.logits))
+            probabilities = torch.sigmoid(prediction.logits)
+            self.find_support(probabilities)
+            self.start(prediction.features, probabilities)
         else:
             # Of nobody seen the classifier's own bias is the best guess.
             self.prototypes.rate.copy_(torch.sigmoid(detector.head.projection.bias.detach()))
@@ -83,10 +85,11 @@ class SourceFree(SourceFreeAdaptation):
         logits, features = prediction.logits.float(), prediction.features.float()
         labels = (self.prototypes.scores(features.detach()) > 0).float()
         sums = self.prototypes.update(features, torch.sigmoid(logits))
-        divergence = bernoulli_divergence(self.prototypes.rate, sums[0, :, -1]).mean()
+        rates = self.supported(self.prototypes.rate), self.supported(sums[0, :, -1])
+        logits, labels = self.supported(logits), self.supported(labels)
         losses = {
             "entropy": arguments.entropy_weight * mean_or_zero(bernoulli_entropy(logits)),
-            "prior": arguments.prior_weight * divergence * (len(logits) > 0),
+            "prior": arguments.prior_weight * bernoulli_divergence(*rates).mean() * (len(logits) > 0),
             "pseudo_label": arguments.pseudo_label_weight * multilabel_bce(logits, labels),
         }
         return losses, sums

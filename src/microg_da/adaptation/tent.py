@@ -37,6 +37,6 @@ class Tent(Online):
         """One step down the entropy."""
         prediction = detect(detector, batch)
         optimizer.zero_grad()
-        torch.autograd.backward(person_entropy(prediction.logits).mean())
+        torch.autograd.backward(person_entropy(self.supported(prediction.logits)).mean())
         optimizer.step()
         return prediction

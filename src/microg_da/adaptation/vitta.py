@@ -70,6 +70,7 @@ class ViTTA(Online):
         Raises:
             InputError: if there is no source clip, or not so many stages.
         """
+        super().prepare(detector, source, target)
         clips, moments = 0, torch.zeros(())
         for batch in islice(source, self.arguments.source_batches):
             with feature_maps(detector.backbone, self._stages(detector)) as maps:
@@ -112,7 +113,8 @@ class ViTTA(Online):
             statistics = torch.lerp(self._average, statistics, self.arguments.momentum)
         self._average = statistics.detach()
         loss = alignment_loss(statistics, self.source_statistics)
-        loss = loss + self.arguments.consistency * disagreement(*logits.float().chunk(2))
+        views = self.supported(logits.float()).chunk(2)
+        loss = loss + self.arguments.consistency * disagreement(*views)
         optimizer.zero_grad()
         torch.autograd.backward(loss)
         optimizer.step()

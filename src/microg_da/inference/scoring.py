@@ -54,7 +54,8 @@ def validate_detector(
     Target labels are not read. Source labels are, for the validator that is made of them.
     """
     metrics = split_metrics(datasets, "source", "val")
-    observations = Observations(predictor.detector.num_classes, predictor.detector.feature_dim)
+    detector = predictor.detector
+    observations = Observations(detector.num_classes, detector.feature_dim, datasets.class_rates)
     predictor = as_configured(predictor, datasets.config)
     for domain in DOMAINS:
         # One pass for each domain, as in the test: a method that adapts online must not meet both domains in one.

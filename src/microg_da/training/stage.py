@@ -110,7 +110,7 @@ def _stage_module(run: Run, plan: StagePlan, detector: ActionDetector) -> Detect
     if data.validate_on is not None:
         scores = ScoreSink(split_metrics(data.datasets, data.validate_on, "val"), data.validate_on)
     if data.observe:
-        observations = Observations(detector.num_classes, detector.feature_dim)
+        observations = Observations(detector.num_classes, detector.feature_dim, data.datasets.class_rates)
     if plan.training.activation_checkpointing:
         checkpoint_stages(detector.backbone)
     return DetectorModule(

@@ -46,7 +46,8 @@ def corr_c(observed: Observed) -> float:
     """
     if not (observed.source_logits.numel() and observed.target_logits.numel()):
         return float("nan")
-    source, target = (class_correlation(logits) for logits in (observed.source_logits, observed.target_logits))
+    both = observed.supported_source_logits, observed.supported_target_logits
+    source, target = (class_correlation(logits) for logits in both)
     return float(F.cosine_similarity(source.flatten(), target.flatten(), dim=0, eps=1e-300))
 
 
