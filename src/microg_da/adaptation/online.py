@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim import Optimizer
 
-from microg_da.adaptation.base import Task, TestTimeMethod, detect
+from microg_da.adaptation.base import TestTimeMethod, detect
 from microg_da.adaptation.losses import bernoulli_entropy
 from microg_da.errors import InputError
 from microg_da.models.detector import ActionDetector
@@ -43,21 +43,11 @@ class Online(TestTimeMethod):
     A method says in :meth:`begin` which parameters it changes, and in :meth:`adapt` how one batch changes them. A batch
     without people changes nothing. Of several processes each adapts to its own share of the clips.
 
-    The classes that take part are those to which the source model gives mass on target training clips; they are saved
-    with the method.
+    The classes that take part are those to which the source model gives mass on target training clips.
     """
 
     Arguments: ClassVar[type] = OnlineArguments
     arguments: OnlineArguments
-
-    def __init__(self, arguments: OnlineArguments, task: Task) -> None:
-        super().__init__(arguments, task)
-        self.register_buffer("support", self.support, persistent=True)
-
-    def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *rest: Any) -> None:
-        # Files of versions without a support: all classes took part.
-        state_dict.setdefault(f"{prefix}support", torch.ones_like(self.support))
-        super()._load_from_state_dict(state_dict, prefix, *rest)
 
     @torch.no_grad()
     def prepare(self, detector: ActionDetector, source: Iterable[ClipBatch], target: Iterable[ClipBatch]) -> None:

@@ -20,6 +20,7 @@ class PseudoLabelArguments:
         weight: of the loss with pseudo-labels, once it has ramped up.
         ramp_up: part of the stage over which the weight rises.
         decay: of the teacher's moving average.
+        hand_over: the network that is validated and handed over, ``student`` or ``teacher``.
         positive: see :class:`ClassThresholds`.
         negative: likewise.
         memory: likewise.
@@ -27,7 +28,8 @@ class PseudoLabelArguments:
 
     weight: float = 1.0
     ramp_up: float = 0.3
-    decay: float = 0.99
+    decay: float = 0.999
+    hand_over: str = "student"
     positive: float = 0.5
     negative: float = 2.0
     memory: int = 1024

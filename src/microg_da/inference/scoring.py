@@ -47,11 +47,21 @@ def score_detector(
 
 
 def validate_detector(
-    predictor: Predictor, datasets: DomainDatasets, console: Console | None = None
+    predictor: Predictor,
+    datasets: DomainDatasets,
+    console: Console | None = None,
+    source_map_before: float | None = None,
 ) -> tuple[dict[str, float], CollapseReport]:
     """The scores of every label-free validator and of the collapse guard, on both domains' validation splits.
 
-    Target labels are not read. Source labels are, for the validator that is made of them.
+    Target labels are not read. Source labels are, for the validator that is made of them and for the classes that all
+    of them look at.
+
+    Args:
+        predictor: the detector and its test-time method.
+        datasets: the clips and their configuration.
+        console: where a terminal shows a progress bar; None for none.
+        source_map_before: the source model's mAP on the source validation split, for the guard; None if unknown.
     """
     metrics = split_metrics(datasets, "source", "val")
     detector = predictor.detector
@@ -62,7 +72,7 @@ def validate_detector(
         callbacks = pass_display(console, f"val on {domain}")
         sinks: list[Sink] = [ScoreSink(metrics, "source"), observations]
         run_split_pass(predictor, datasets, domain, "val", sinks, callbacks=callbacks)
-    return validate(observations.observed(metrics.scores().map))
+    return validate(observations.observed(metrics.scores().map), source_map_before)
 
 
 def split_metrics(datasets: DomainDatasets, domain: Domain, split: Split) -> DetectionMetrics:

@@ -110,7 +110,7 @@ class DetectorModule(PassModule):
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """The stage's optimiser, and its schedule step by step."""
-        optimizer = build_optimizer(self, self.training_config)
+        optimizer = build_optimizer(self, self.training_config, {"method": self.method.own_lr_scale})
         steps_per_epoch = max(self.trainer.estimated_stepping_batches / self.training_config.epochs, 1)
 
         def factor(step: int) -> float:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytorch_lightning as pl
@@ -12,7 +12,7 @@ from rich.console import Console
 
 from microg_da.adaptation.base import TrainingMethod
 from microg_da.adaptation.predictor import Predictor
-from microg_da.config import VALIDATOR, AugmentConfig, TrainingConfig
+from microg_da.config import VALIDATOR, AugmentConfig, Config, TrainingConfig
 from microg_da.data.datamodule import StageData
 from microg_da.files import replacing
 from microg_da.inference.scoring import split_metrics
@@ -82,6 +82,14 @@ def train_stage(run: Run, plan: StagePlan, detector: ActionDetector, console: Co
         _load_best(best, module)
     plan.method.after_training(detector)
     return float(timer.time_elapsed("train"))
+
+
+def adaptation_training(config: Config, method: TrainingMethod) -> TrainingConfig:
+    """How the adaptation stage trains: as configured, and as the method needs it."""
+    settings = config.adaptation
+    epochs = settings.epochs if method.has_epochs else 0
+    training = replace(config.training, epochs=epochs, lr=settings.lr, cycles=settings.cycles)
+    return method.stage_training(training) if epochs else training
 
 
 def save_detector(run: Run, stage: Stage, predictor: Predictor, seconds: float) -> None:

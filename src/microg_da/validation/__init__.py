@@ -54,14 +54,18 @@ def score_all(observed: Observed) -> dict[str, float]:
     return {name: VALIDATORS.load(name)(observed) for name in VALIDATORS}
 
 
-def validate(observed: Observed) -> tuple[dict[str, float], CollapseReport]:
+def validate(observed: Observed, source_map_before: float | None = None) -> tuple[dict[str, float], CollapseReport]:
     """Every validator's score and what the collapse guard says; for a collapsed detector all scores are -inf.
 
     Validators that reward sure predictions prefer collapsed detectors; with -inf these never have the highest score.
+
+    Args:
+        observed: predictions for both domains.
+        source_map_before: the source model's mAP on the same source clips; None if it is not known.
     """
     from microg_da.validation.collapse import collapse_report
 
-    report = collapse_report(observed)
+    report = collapse_report(observed, source_map_before)
     if report.collapsed:
         return dict.fromkeys(VALIDATORS, float("-inf")), report
     return score_all(observed), report

@@ -8,8 +8,8 @@ import torch
 from sklearn.mixture import GaussianMixture
 
 from microg_da.adaptation.base import create_adaptation
+from microg_da.adaptation.dda_mlic import component_distances
 from microg_da.adaptation.losses import multilabel_bce
-from microg_da.adaptation.mcd import component_distances
 from microg_da.data.batches import collate_clips
 from microg_da.models import create_detector
 from microg_da.types import Clip, ClipKey
@@ -89,7 +89,7 @@ def test_the_classifier_climbs_and_the_layers_before_it_descend():
     explicit = copy.deepcopy(detector)
     source, target = batch((2, 1), 0, labelled=True), batch((1, 2), 1, labelled=False)
     arguments = {"weight": 0.4, "gamma": 8.0, "negative": 0.5, "positive": 2.0}
-    method = create_adaptation("mcd", arguments, feature_dim=detector.feature_dim, num_classes=C)
+    method = create_adaptation("dda_mlic", arguments, feature_dim=detector.feature_dim, num_classes=C)
     losses = method.step_losses(detector, source, target, 0.3)
     losses["discrepancy"].backward()
 
@@ -109,7 +109,7 @@ def test_the_classifier_climbs_and_the_layers_before_it_descend():
 
 def test_target_predictions_come_to_be_as_sure_as_source_predictions():
     """Target features are fainter; a scale in front of a classifier that is given learns to make up for it."""
-    method = create_adaptation("mcd", feature_dim=C, num_classes=C)
+    method = create_adaptation("dda_mlic", feature_dim=C, num_classes=C)
     scale = torch.ones((), requires_grad=True)
     optimizer = torch.optim.Adam([scale], lr=0.1)
     for step in range(60):
