@@ -29,6 +29,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
+from microg_da.adaptation import knowledge
 from microg_da.runs.folder import Run
 from microg_da.types import DOMAINS
 
@@ -158,7 +159,9 @@ def read_line(folder: Path, name: str, label: str, seed: int) -> dict[str, Any] 
     result = next(result for result in run.results.variants if result.variant == name)
     maps = {f"{domain}_map": 100 * result.score(domain, "map") for domain in DOMAINS}
     collapsed = result.collapse is not None and result.collapse.collapsed
+    known = sorted(knowledge(run.config)) if name == "adapted" else []
     facts = {"seconds": result.seconds, "memory": run.record.peak_memory_mib, "collapsed": collapsed}
+    facts["knows"] = ", ".join(known).replace("_", " ")
     validators = {f"validator/{key}": value for key, value in result.validators.items()}
     return {"method": label, "seed": seed, **maps, **facts, **validators}
 
@@ -169,7 +172,8 @@ def summarise(table: pd.DataFrame) -> pd.DataFrame:
     spread = groups[["target_map", "gain"]].std().rename(columns={"target_map": "sd", "gain": "gain_sd"})
     means = groups[["source_map", "target_map", "gain", "gap", "seconds", "memory"]].mean()
     counts = groups.size().rename("seeds")
-    return means.join(spread).join(counts).join(groups["collapsed"].sum().rename("collapsed"))
+    marks = groups.agg(collapsed=("collapsed", "sum"), knows=("knows", "first"))
+    return means.join(spread).join(counts).join(marks)
 
 
 def choices(table: pd.DataFrame) -> pd.DataFrame:
@@ -229,9 +233,10 @@ def as_table(summary: pd.DataFrame, title: str) -> Table:
 def cells(line: Any) -> list[str]:
     spread = "" if math.isnan(line.sd) else f" ± {line.sd:.1f}"
     collapsed = f" ({line.collapsed} of {line.seeds} collapsed)" if line.collapsed else ""
+    knows = f" (knows {line.knows})" if line.knows else ""
     figures = [f"{line.source_map:.1f}", f"{line.target_map:.1f}{spread}", f"{line.gain:+.1f}", f"{line.gap:.0%}"]
     return [
-        f"{line.Index}{collapsed}",
+        f"{line.Index}{knows}{collapsed}",
         str(line.seeds),
         *figures,
         f"{line.seconds:.0f}",

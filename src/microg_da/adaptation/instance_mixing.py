@@ -89,9 +89,9 @@ class InstanceMixing(TeacherMethod):
         }
 
     def mix(self, source: LabelledClipBatch, target: ClipBatch, pseudo: PseudoLabels) -> tuple[ClipBatch, PseudoLabels]:
-        """Mixed clips, and what is known of the people in them; source labels are all trusted."""
+        """Mixed clips, and what is known of the people in them; of source people every class in the support is."""
         labels = source.labels
-        known = PseudoLabels(labels, torch.ones_like(labels))
+        known = PseudoLabels(labels, self.support.to(labels).expand_as(labels))
         parts = [(source, known), (target, pseudo)]
         (background, below), (foreground, above) = parts if self.arguments.pasted == "target" else parts[::-1]
         chosen = some_of_each(foreground.clip_index, self.arguments.share)

@@ -116,7 +116,8 @@ def prototype_labels(features: Tensor, probabilities: Tensor, rates: Tensor, rou
 
     In each round a person's margin is the cosine to the positive prototype less that to the negative one, and the
     ``rates`` share of people with the highest margins, rounded to whole people, gets the class. The labels weigh the
-    prototypes of the next round; probabilities weigh those of the first (Liang et al. 2020, section 3.3).
+    prototypes of the next round; probabilities weigh those of the first (Liang et al. 2020, section 3.3). Features are
+    centred first: those behind a rectifier share a direction that would hide in what they differ.
 
     Args:
         features: ``(N, D)``.
@@ -129,9 +130,10 @@ def prototype_labels(features: Tensor, probabilities: Tensor, rates: Tensor, rou
     """
     counts = (rates * len(features)).round()
     labels = probabilities.float()
+    features = features.float() - features.float().mean(dim=0) if len(features) else features.float()
     for _ in range(rounds):
         positive, negative = directions(weighted_sums(features, labels))
-        margins = F.normalize(features.float(), dim=1) @ (positive - negative).T
+        margins = F.normalize(features, dim=1) @ (positive - negative).T
         places = margins.argsort(dim=0, descending=True).argsort(dim=0)
         labels = (places < counts).float()
     return labels

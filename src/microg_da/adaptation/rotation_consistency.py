@@ -21,7 +21,7 @@ from microg_da.models.detector import ActionDetector
 from microg_da.transforms.augmentation import augment_batch
 from microg_da.types import ClipBatch, LabelledClipBatch, Prediction
 
-ANCHORS = ("mean", "confident", "unrolled", "none")
+ANCHORS = ("mean", "confident", "upright", "none")
 DISTANCES = ("divergence", "squared")
 
 
@@ -38,7 +38,7 @@ class RotationConsistencyArguments:
             of probabilities).
         anchor: what stays where it is and draws the views: ``mean`` (the mean prediction of both, each weighing as much
             as it is sure, see :class:`~microg_da.adaptation.roll_tta.RollTTA`), ``confident`` (for each person the view
-            with the largest probability), ``unrolled`` (the clip before the roll) or ``none`` (both move). Features are
+            with the largest probability), ``upright`` (the clip before the roll) or ``none`` (both move). Features are
             drawn by the view, not by a mean: with ``mean`` both move.
     """
 
@@ -125,7 +125,7 @@ def anchored(first: Prediction, second: Prediction, anchor: str) -> tuple[Predic
     """
     if anchor in ("none", "mean"):
         return first, second
-    if anchor == "unrolled":
+    if anchor == "upright":
         return Prediction(*(part.detach() for part in first)), second
     surest = [view.logits.detach().amax(dim=1, keepdim=True) for view in (first, second)]
     fixed = surest[0] >= surest[1]
