@@ -52,6 +52,31 @@ ADAPTATIONS = Registry(
             "at test time: feature statistics drawn to the source's, temporal views agree (Lin et al. 2023)",
             {"knows": "–"},
         ),
+        "memo": Entry(
+            "microg_da.adaptation.memo:MEMO",
+            "at test time: answers averaged over rolls and mirror images become sure (Zhang et al. 2022)",
+            {"knows": "rolls"},
+        ),
+        "eata": Entry(
+            "microg_da.adaptation.eata:EATA",
+            "at test time: entropy of people who are sure and new, near the tested weights (Niu et al. 2022)",
+            {"knows": "–"},
+        ),
+        "cotta": Entry(
+            "microg_da.adaptation.cotta:CoTTA",
+            "at test time: a moving-average teacher labels, weights keep being restored (Wang et al. 2022)",
+            {"knows": "–"},
+        ),
+        "bem": Entry(
+            "microg_da.adaptation.bem:BEM",
+            "at test time: the classes a person probably has become surer together (Wu et al. 2025)",
+            {"knows": "rolls"},
+        ),
+        "temporal_static": Entry(
+            "microg_da.adaptation.temporal_static:TemporalStatic",
+            "ours, at test time: what a clip says less what its still picture says (after Wei et al. 2026)",
+            {"knows": "–"},
+        ),
         "dann": Entry(
             "microg_da.adaptation.dann:DANN",
             "domain-adversarial RoI features by gradient reversal (Ganin et al. 2016)",
@@ -60,6 +85,11 @@ ADAPTATIONS = Registry(
         "cdan": Entry(
             "microg_da.adaptation.cdan:CDAN",
             "as dann, the domain classifier knowing the predicted probability of every class (Long et al. 2018)",
+            {"knows": "–"},
+        ),
+        "sdat": Entry(
+            "microg_da.adaptation.sdat:SDAT",
+            "as cdan, at a flat minimum of the labels' loss (Rangwani et al. 2022)",
             {"knows": "–"},
         ),
         "mmd": Entry(
@@ -92,6 +122,11 @@ ADAPTATIONS = Registry(
             "self-training: a moving-average teacher labels people as they are, the student sees them rolled",
             {"knows": "rolls, class rates"},
         ),
+        "mic": Entry(
+            "microg_da.adaptation.mic:MIC",
+            "self-training: a moving-average teacher labels people, the student sees patches (Hoyer et al. 2023)",
+            {"knows": "class rates"},
+        ),
         "self_training": Entry(
             "microg_da.adaptation.self_training:SelfTraining",
             "ours: soft labels averaged over camera rolls, made in rounds (after Lee 2013)",
@@ -110,6 +145,16 @@ ADAPTATIONS = Registry(
         "atcon": Entry(
             "microg_da.adaptation.atcon:ATCoN",
             "without source clips: temporal slices of a person agree, the surer count for more (Xu et al. 2022)",
+            {"knows": "–"},
+        ),
+        "aad": Entry(
+            "microg_da.adaptation.aad:AaD",
+            "without source clips: neighbours in feature space agree, others disperse (Yang et al. 2022)",
+            {"knows": "–"},
+        ),
+        "pets": Entry(
+            "microg_da.adaptation.pets:PETS",
+            "without source clips: two teachers, one of which changes places with the student (Liu et al. 2023)",
             {"knows": "–"},
         ),
         "prototype_calibration": Entry(
