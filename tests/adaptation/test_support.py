@@ -105,9 +105,11 @@ def test_tent_is_the_same_whatever_is_said_of_absent_classes(detector):
 def observed(shift=0.0, support=True, seed=0):
     generator = torch.Generator().manual_seed(seed)
     values = [torch.randn(30, width, generator=generator) for width in (C, 8, C, 8)]
-    for logits in values[::2]:
-        logits[:, ABSENT] += shift
-    return Observed(0.5, *values, support=~ABSENT if support else None)
+    mixed, classifier = torch.randn(20, 3, C, generator=generator), torch.randn(C, 8, generator=generator)
+    for answers in (*values[::2], mixed):
+        answers[..., ABSENT] += shift
+    classifier[ABSENT] += shift
+    return Observed(0.5, *values, support=~ABSENT if support else None, classifier=classifier, mixed=mixed)
 
 
 @pytest.mark.parametrize("name", list(VALIDATORS))
@@ -118,7 +120,7 @@ def test_validators_say_of_fifty_classes_what_they_say_of_the_fourteen(name):
     every = observed(support=False)
     alone = Observed(
         0.5, every.source_logits[:, ~ABSENT], every.source_features, every.target_logits[:, ~ABSENT],
-        every.target_features,
+        every.target_features, classifier=every.classifier[~ABSENT], mixed=every.mixed[..., ~ABSENT],
     )  # fmt: skip
     assert score(alone) == pytest.approx(found, rel=1e-6)
 

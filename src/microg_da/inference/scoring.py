@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from rich.console import Console
+from torch import Tensor
 
 from microg_da.adaptation.predictor import Predictor
 from microg_da.data.datamodule import DomainDatasets
@@ -10,7 +11,7 @@ from microg_da.evaluation.metric import DetectionMetrics
 from microg_da.inference.display import pass_display
 from microg_da.inference.feature_sample import FeatureSample
 from microg_da.inference.passes import as_configured, run_split_pass
-from microg_da.inference.sinks import ScoreSink, Sink
+from microg_da.inference.sinks import MixingSink, ScoreSink, Sink
 from microg_da.types import DOMAINS, Domain, Split
 from microg_da.validation import validate
 from microg_da.validation.collapse_report import CollapseReport
@@ -72,7 +73,19 @@ def validate_detector(
         callbacks = pass_display(console, f"val on {domain}")
         sinks: list[Sink] = [ScoreSink(metrics, "source"), observations]
         run_split_pass(predictor, datasets, domain, "val", sinks, callbacks=callbacks)
-    return validate(observations.observed(metrics.scores().map), source_map_before)
+    weights, mixed = detector.head.projection.weight, mixed_answers(predictor, datasets, console)
+    return validate(observations.observed(metrics.scores().map, weights, mixed), source_map_before)
+
+
+def mixed_answers(predictor: Predictor, datasets: DomainDatasets, console: Console | None = None) -> Tensor:
+    """``(P, 3, C)`` logits of two target validation people and of their mixture, see ``validation/mixing.py``.
+
+    The pass is its own: a method that adapts online must not meet mixtures before its other answers are kept.
+    """
+    mixing = MixingSink(predictor.detector.num_classes)
+    callbacks = pass_display(console, "mixed val on target")
+    run_split_pass(predictor, datasets, "target", "val", [mixing], callbacks=callbacks)
+    return mixing.mixed.compute()
 
 
 def split_metrics(datasets: DomainDatasets, domain: Domain, split: Split) -> DetectionMetrics:

@@ -16,7 +16,7 @@ from microg_da.config import VALIDATOR, AugmentConfig, Config, TrainingConfig
 from microg_da.data.datamodule import StageData
 from microg_da.files import replacing
 from microg_da.inference.scoring import split_metrics
-from microg_da.inference.sinks import ScoreSink
+from microg_da.inference.sinks import MixingSink, ScoreSink
 from microg_da.inference.trainer import interruptible, make_trainer, quiet
 from microg_da.models.activation_checkpointing import checkpoint_stages
 from microg_da.models.detector import ActionDetector
@@ -114,11 +114,14 @@ def save_detector(run: Run, stage: Stage, predictor: Predictor, seconds: float) 
 def _stage_module(run: Run, plan: StagePlan, detector: ActionDetector) -> DetectorModule:
     """The module, with the sinks that the stage's validation fills."""
     data = plan.data
-    scores = observations = None
+    scores = observations = mixing = None
     if data.validate_on is not None:
         scores = ScoreSink(split_metrics(data.datasets, data.validate_on, "val"), data.validate_on)
     if data.observe:
         observations = Observations(detector.num_classes, detector.feature_dim, data.datasets.class_rates)
+        if run.config.selection == f"{VALIDATOR}mixval":
+            # One more pass over the target's validation clips each epoch, which only this choice needs.
+            mixing = MixingSink(detector.num_classes)
     if plan.training.activation_checkpointing:
         checkpoint_stages(detector.backbone)
     return DetectorModule(
@@ -130,6 +133,7 @@ def _stage_module(run: Run, plan: StagePlan, detector: ActionDetector) -> Detect
         stage=plan.name,
         scores=scores,
         observations=observations,
+        mixing=mixing,
         target_clips=data.unaugmented_clips("target") if data.unlabelled is not None else (),
     )
 

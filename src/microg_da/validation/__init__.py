@@ -35,7 +35,15 @@ VALIDATORS = Registry(
         ),
         "snd": Entry(
             "microg_da.validation.structure:snd",
-            "how densely target features lie together: soft neighbourhood density (Saito et al. 2021)",
+            "how densely target predictions lie together: soft neighbourhood density (Saito et al. 2021)",
+        ),
+        "transfer_score": Entry(
+            "microg_da.validation.transfer_score:transfer_score",
+            "an even classifier, clustered target features, sure and varied answers (Yang et al. 2024)",
+        ),
+        "mixval": Entry(
+            "microg_da.validation.mixing:mixval",
+            "whether mixtures of two target people get the answer of the larger part (Hu et al. 2023)",
         ),
         "corr_c": Entry(
             "microg_da.validation.structure:corr_c",

@@ -27,6 +27,9 @@ class Observed:
         target_logits: ``(K_t, C)``.
         target_features: ``(K_t, D)``.
         support: ``(C,)`` bool, the classes that labelled source people have; None for all. Validators look at no other.
+        classifier: ``(C, D)`` weights of the detector's linear layer; None where they are not known.
+        mixed: ``(P, 3, C)`` logits of two target people and of their mixture, see
+            :mod:`microg_da.validation.mixing`; None where none were mixed.
     """
 
     source_map: float | None
@@ -35,6 +38,15 @@ class Observed:
     target_logits: Tensor
     target_features: Tensor
     support: Tensor | None = None
+    classifier: Tensor | None = None
+    mixed: Tensor | None = None
+
+    @property
+    def supported_classifier(self) -> Tensor | None:
+        """``(C', D)`` of the classes in :attr:`support`."""
+        if self.support is None or self.classifier is None:
+            return self.classifier
+        return self.classifier[self.support]
 
     @property
     def supported_source_logits(self) -> Tensor:
@@ -84,8 +96,16 @@ class Observations(Metric):
         people, logits, features = (self._joined(name) for name in ("people", "logits", "features"))
         return people, logits, features
 
-    def observed(self, source_map: float | None = None) -> Observed:
-        """All people once; those that a distributed sampler repeated are dropped."""
+    def observed(
+        self, source_map: float | None = None, classifier: Tensor | None = None, mixed: Tensor | None = None
+    ) -> Observed:
+        """All people once; those that a distributed sampler repeated are dropped.
+
+        Args:
+            source_map: see :class:`Observed`.
+            classifier: likewise.
+            mixed: likewise.
+        """
         # torchmetrics squeezes what has one element.
         people, logits, features = self.compute()
         people, logits = people.reshape(-1, _COLUMNS).cpu(), logits.reshape(-1, self.num_classes).cpu()
@@ -102,6 +122,8 @@ class Observations(Metric):
             target_logits=logits[target],
             target_features=features[target],
             support=torch.tensor(self.support),
+            classifier=None if classifier is None else classifier.detach().float().cpu(),
+            mixed=mixed,
         )
 
     def _joined(self, name: str) -> Tensor:
