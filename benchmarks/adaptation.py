@@ -29,8 +29,10 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
+from microg_da.adaptation import knowledge
 from microg_da.runs.folder import Run
 from microg_da.types import DOMAINS
+from microg_da.validation.ranking import advantage_over_default, mean_within
 
 ROWS = Path(__file__).with_suffix(".yaml")
 HEADINGS = ("method", "seeds", "source mAP", "target mAP", "gain", "gap recovered", "seconds", "MiB", "verdict")
@@ -60,6 +62,16 @@ class Row:
         parts = [f"{self.after.split(' ')[0]}, then {method}" if self.after else method, rotation, test_time]
         stage = [f"{self.epochs} epochs" if self.epochs else None, f"lr {self.lr:g}" if self.lr else None]
         return ", ".join([" + ".join(part for part in parts if part), *(part for part in stage if part)])
+
+    @property
+    def family(self) -> str:
+        """Rows that differ in settings, length and learning rate alone have one family: what a sweep chooses among."""
+        return Row(self.method, self.after, self.rotation, self.test_time).label
+
+    @property
+    def is_default(self) -> bool:
+        """Whether the row is its family as it comes, nothing chosen."""
+        return self.label == self.family
 
     @property
     def folder(self) -> str:
@@ -142,13 +154,18 @@ def collect(comparison: Comparison) -> pd.DataFrame:
     for seed in comparison.seeds:
         for name, label in ORACLE_ROWS.items():
             lines.append(read_line(comparison.source(seed), name, label, seed))
-        lines += [read_line(comparison.run_folder(row, seed), "adapted", row.label, seed) for row in comparison.rows]
+        lines += [row_line(comparison, row, seed) for row in comparison.rows]
     table = pd.DataFrame([line for line in lines if line])
     if table.empty:
         return table
     scores = table.pivot_table(index="seed", columns="method", values="target_map")
     lower, upper = (table["seed"].map(scores[name]) for name in ORACLE_ROWS.values())
     return table.assign(gain=table["target_map"] - lower, gap=(table["target_map"] - lower) / (upper - lower))
+
+
+def row_line(comparison: Comparison, row: Row, seed: int) -> dict[str, Any] | None:
+    line = read_line(comparison.run_folder(row, seed), "adapted", row.label, seed)
+    return None if line is None else line | {"family": row.family, "default": row.is_default}
 
 
 def read_line(folder: Path, name: str, label: str, seed: int) -> dict[str, Any] | None:
@@ -158,7 +175,9 @@ def read_line(folder: Path, name: str, label: str, seed: int) -> dict[str, Any] 
     result = next(result for result in run.results.variants if result.variant == name)
     maps = {f"{domain}_map": 100 * result.score(domain, "map") for domain in DOMAINS}
     collapsed = result.collapse is not None and result.collapse.collapsed
+    known = sorted(knowledge(run.config)) if name == "adapted" else []
     facts = {"seconds": result.seconds, "memory": run.record.peak_memory_mib, "collapsed": collapsed}
+    facts["knows"] = ", ".join(known).replace("_", " ")
     validators = {f"validator/{key}": value for key, value in result.validators.items()}
     return {"method": label, "seed": seed, **maps, **facts, **validators}
 
@@ -169,7 +188,8 @@ def summarise(table: pd.DataFrame) -> pd.DataFrame:
     spread = groups[["target_map", "gain"]].std().rename(columns={"target_map": "sd", "gain": "gain_sd"})
     means = groups[["source_map", "target_map", "gain", "gap", "seconds", "memory"]].mean()
     counts = groups.size().rename("seeds")
-    return means.join(spread).join(counts).join(groups["collapsed"].sum().rename("collapsed"))
+    marks = groups.agg(collapsed=("collapsed", "sum"), knows=("knows", "first"))
+    return means.join(spread).join(counts).join(marks)
 
 
 def choices(table: pd.DataFrame) -> pd.DataFrame:
@@ -184,17 +204,33 @@ def choices(table: pd.DataFrame) -> pd.DataFrame:
             if admitted.empty:
                 continue
             chosen = admitted.loc[admitted.groupby("seed")[column].idxmax()].set_index("seed")
-            ranks = [part[column].corr(part["target_map"], method="spearman") for _, part in admitted.groupby("seed")]
+            between, _ = mean_within(admitted, ["seed"], column, "target_map")
+            rows = admitted.dropna(subset=["family"]) if "family" in admitted else admitted.head(0)
+            within, families = (
+                mean_within(rows, ["seed", "family"], column, "target_map") if len(rows) else (math.nan, 0)
+            )
             lines.append(
                 {
                     "validator": column.removeprefix("validator/") + (" + guard" if guard else ""),
                     "chosen": ", ".join(dict.fromkeys(chosen["method"])),
                     "target_map": chosen["target_map"].mean(),
                     "regret": (best - chosen["target_map"]).mean(),
-                    "rank_correlation": float(pd.Series(ranks).mean()),
+                    "rank_correlation": between,
+                    "within": within,
+                    "families": families,
+                    "over_default": over_default(rows, column),
                 }
             )
     return pd.DataFrame(lines)
+
+
+def over_default(rows: pd.DataFrame, column: str) -> float:
+    """Points of target mAP that choosing settings by a validator gains over each method's own, at the last epoch."""
+    if rows.empty:
+        return math.nan
+    return advantage_over_default(
+        rows, ["seed", "family"], column, "target_map", lambda part: part["default"].astype(bool)
+    )[0]
 
 
 def verdict(line: Any) -> str:
@@ -229,9 +265,10 @@ def as_table(summary: pd.DataFrame, title: str) -> Table:
 def cells(line: Any) -> list[str]:
     spread = "" if math.isnan(line.sd) else f" ± {line.sd:.1f}"
     collapsed = f" ({line.collapsed} of {line.seeds} collapsed)" if line.collapsed else ""
+    knows = f" (knows {line.knows})" if line.knows else ""
     figures = [f"{line.source_map:.1f}", f"{line.target_map:.1f}{spread}", f"{line.gain:+.1f}", f"{line.gap:.0%}"]
     return [
-        f"{line.Index}{collapsed}",
+        f"{line.Index}{knows}{collapsed}",
         str(line.seeds),
         *figures,
         f"{line.seconds:.0f}",
@@ -243,9 +280,16 @@ def cells(line: Any) -> list[str]:
 def markdown(summary: pd.DataFrame, chosen: pd.DataFrame) -> str:
     lines = ["| " + " | ".join(HEADINGS) + " |", "|---|" + "---:|" * (len(HEADINGS) - 2) + "---|"]
     lines += ["| " + " | ".join(cells(line)) + " |" for line in summary.itertuples()]
-    lines += ["", "| validator | would choose | target mAP | regret | rank correlation |", "|---|---|---:|---:|---:|"]
+    headings = "validator | would choose | target mAP | regret | weighted τ | within settings | over default"
+    lines += ["", f"| {headings} |", "|---|---|---:|---:|---:|---:|---:|"]
     for line in chosen.itertuples():
-        figures = f"{line.target_map:.1f} | {line.regret:.1f} | {line.rank_correlation:+.2f}"
+        figures = " | ".join(
+            [f"{line.target_map:.1f}", f"{line.regret:.1f}"]
+            + [
+                "–" if math.isnan(value) else f"{value:{form}}"
+                for value, form in ((line.rank_correlation, "+.2f"), (line.within, "+.2f"), (line.over_default, "+.1f"))
+            ]
+        )
         lines.append(f"| {line.validator} | {line.chosen} | {figures} |")
     return "\n".join(lines) + "\n"
 

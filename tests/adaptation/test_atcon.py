@@ -67,17 +67,14 @@ def test_feature_consistency_of_hardly_anything(shape):
     assert loss == 0 or shape == (2, 2, 1)
 
 
-def test_prediction_consistency_equals_the_jensen_shannon_divergence():
+def test_prediction_consistency_is_the_weighted_divergence_of_the_mean_from_each_slice():
     logits = 2 * random(K, S, C)
     p = expit(logits.numpy().astype(float))
-    mean = p.mean(axis=1, keepdims=True)
-    expected = [
-        entropy([a, 1 - a], [b, 1 - b]) for a, b in zip(p.ravel(), np.broadcast_to(mean, p.shape).ravel(), strict=True)
-    ]
-    # The mean divergence from the mean is the entropy of the mean less the mean entropy.
-    identity = bernoulli(mean).entropy().mean() - bernoulli(p).entropy().mean()
-    assert float(prediction_consistency(logits)) == pytest.approx(np.mean(expected), rel=1e-4)
-    assert float(prediction_consistency(logits)) == pytest.approx(identity, rel=1e-3)
+    mean = np.broadcast_to(p.mean(axis=1, keepdims=True), p.shape)
+    divergence = [entropy([b, 1 - b], [a, 1 - a]) for a, b in zip(p.ravel(), mean.ravel(), strict=True)]
+    weights = S * confidence_weights(logits).numpy()
+    expected = np.mean(np.reshape(divergence, p.shape) * weights[:, :, None])
+    assert float(prediction_consistency(logits)) == pytest.approx(expected, rel=1e-4)
 
 
 def test_prediction_consistency_gradient():
@@ -85,9 +82,10 @@ def test_prediction_consistency_gradient():
     (ours,) = torch.autograd.grad(prediction_consistency(logits), logits)
     p = torch.sigmoid(logits.detach())
     mean = p.mean(dim=1, keepdim=True)
-    # From H(mean) - mean of H: the derivative of a Bernoulli entropy by its probability is minus its logit.
-    expected = (logits.detach() - torch.logit(mean)) * p * (1 - p) / p.numel()
-    torch.testing.assert_close(ours, expected, rtol=1e-3, atol=1e-6)
+    w = S * confidence_weights(logits.detach())[:, :, None]
+    # The slice as second argument: w (p - mean) by its logit; as a part of the mean: the mean of w (logits' difference).
+    through_mean = (w * (torch.logit(mean) - logits.detach())).mean(dim=1, keepdim=True) * p * (1 - p)
+    torch.testing.assert_close(ours, (w * (p - mean) + through_mean) / p.numel(), rtol=1e-3, atol=1e-6)
 
 
 def test_slices_that_agree_are_consistent_and_the_order_does_not_matter():
@@ -129,7 +127,7 @@ def clips(count):
 
 def test_a_prediction_is_the_plain_detectors_where_slices_weigh_the_same(detector):
     batch = clips(3)
-    method = create_adaptation("atcon", feature_dim=detector.feature_dim, num_classes=C)
+    method = create_adaptation("atcon", {"slices": 2}, feature_dim=detector.feature_dim, num_classes=C)
     plain = detector(batch.frames, batch.boxes, batch.clip_index)
     one = create_adaptation("atcon", {"slices": 1}, feature_dim=detector.feature_dim, num_classes=C)
     torch.testing.assert_close(one.companion.predict(detector, batch), plain)
@@ -143,7 +141,7 @@ def test_a_sure_slice_counts_for_more():
     detector = create_detector("r2plus1d_tiny", num_classes=C, dropout=0.0).eval()
     nn.init.normal_(detector.head.projection.weight, std=1.0)
     batch = clips(4)
-    method = create_adaptation("atcon", feature_dim=detector.feature_dim, num_classes=C)
+    method = create_adaptation("atcon", {"slices": 2}, feature_dim=detector.feature_dim, num_classes=C)
     local, grids = detector.local_predictions(batch.frames, batch.boxes, batch.clip_index, 2)
     weights = confidence_weights(local.logits)
     expected = sum(weights[:, s, None, None, None] * grids[:, s] for s in range(2)).flatten(2).max(dim=2).values
@@ -156,8 +154,10 @@ def test_training_makes_slices_agree():
     detector = create_detector("r2plus1d_tiny", num_classes=C, dropout=0.0).eval()
     nn.init.normal_(detector.head.projection.weight, std=0.5)
     batch = clips(8)
-    method = create_adaptation("atcon", feature_dim=detector.feature_dim, num_classes=C)
+    alone = {"entropy_weight": 0.0, "prior_weight": 0.0, "pseudo_label_weight": 0.0}
+    method = create_adaptation("atcon", alone, feature_dim=detector.feature_dim, num_classes=C)
     method.before_training(detector, [], [batch])
+    method.before_epoch(detector, [batch], 0)
     optimizer = torch.optim.Adam([p for p in detector.parameters() if p.requires_grad], lr=1e-3)
     history = []
     for step in range(25):

@@ -9,6 +9,7 @@ from microg_da.adaptation.coral import covariance_distance, mean_distance
 from microg_da.types import Prediction
 
 D = 5
+PLAIN = {"queue": 0, "normalise": False}
 
 
 def cloud(count, seed=0, scale=1.0):
@@ -72,7 +73,9 @@ def test_one_person_has_a_mean_and_no_covariance():
 
 @pytest.mark.parametrize(("mean_weight", "names"), [(0.0, ["coral"]), (0.5, ["coral", "mean"])])
 def test_the_mean_is_compared_if_it_has_a_weight(mean_weight, names):
-    method = create_adaptation("coral", {"weight": 2.0, "mean_weight": mean_weight}, feature_dim=D, num_classes=3)
+    method = create_adaptation(
+        "coral", {"weight": 2.0, "mean_weight": mean_weight, **PLAIN}, feature_dim=D, num_classes=3
+    )
     source, target = cloud(6), cloud(4, 1)
     predictions = [Prediction(torch.zeros(len(x), 3), x) for x in (source, target)]
     losses = method.losses(*predictions, torch.zeros(6, 3), 0.5)

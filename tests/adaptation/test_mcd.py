@@ -1,120 +1,102 @@
-"""Discrepancy of the classifier's own predictions."""
+"""Two classifiers: who climbs, who descends, and what becomes of target people far from the source."""
 
 import copy
-import math
 
 import pytest
 import torch
-from sklearn.mixture import GaussianMixture
+from torch import nn
 
 from microg_da.adaptation.base import create_adaptation
 from microg_da.adaptation.losses import multilabel_bce
-from microg_da.adaptation.mcd import component_distances
-from microg_da.data.batches import collate_clips
-from microg_da.models import create_detector
-from microg_da.types import Clip, ClipKey
+from microg_da.adaptation.mcd import classifier_discrepancy
+from microg_da.types import ClipBatch, ClipKey, Prediction
 
-C = 5
+C, D = 3, 4
 
 
-def logits_of(count, seed=0, shift=0.0):
+class Linear(nn.Module):
+    """A backbone and a classifier of one linear layer each; a person is the first numbers of a clip."""
+
+    feature_dim = D
+
+    def __init__(self):
+        super().__init__()
+        self.backbone = nn.Linear(D, D)
+        self.head = nn.Module()
+        self.head.projection = nn.Linear(D, C)
+
+    def forward(self, frames, boxes, clip_index):
+        features = self.backbone(frames.flatten(1)[:, :D][clip_index])
+        return Prediction(self.head.projection(features), features)
+
+
+def batch(count, domain, seed=0):
     generator = torch.Generator().manual_seed(seed)
-    present = torch.rand(count, C, generator=generator) < 0.3
-    noise = torch.randn(count, C, generator=generator)
-    return (torch.where(present, 3.0 - shift, -3.0) + noise).requires_grad_()
+    frames = torch.randn(count, 3, 1, 2, 2, generator=generator)
+    boxes = torch.tensor([[0.0, 0, 1, 1]]).repeat(count, 1)
+    keys = tuple(ClipKey(f"{domain}_{index}", 1) for index in range(count))
+    made = ClipBatch(frames, boxes, torch.arange(count), boxes, keys, domain)
+    labels = (torch.rand(count, C, generator=generator) < 0.5).float()
+    return made.with_labels(labels) if domain == "source" else made
 
 
-def distances_by_sklearn(source, target):
-    """Components fitted to all probabilities of a domain together, as the authors do."""
-    moments = []
-    for logits in (source, target):
-        values = torch.sigmoid(logits.detach().double()).reshape(-1, 1).numpy()
-        fit = GaussianMixture(2, reg_covar=1e-3, tol=1e-10, max_iter=2000, random_state=0).fit(values)
-        order = fit.means_[:, 0].argsort()
-        moments.append((fit.means_[order, 0], fit.covariances_[order, 0, 0] ** 0.5))
-    (means, deviations), (other_means, other_deviations) = moments
-    return (means - other_means) ** 2 + (deviations - other_deviations) ** 2
+def method_with(**arguments):
+    torch.manual_seed(1)
+    return create_adaptation("mcd", arguments, feature_dim=D, num_classes=C)
 
 
-def test_the_distances_are_those_of_mixtures_fitted_by_sklearn():
-    source, target = logits_of(30), logits_of(25, 1, shift=2.5)
-    ours, expected = component_distances(source, target).detach().numpy(), distances_by_sklearn(source, target)
-    assert ours == pytest.approx(expected, abs=2e-3)
-    assert ours[1] > 10 * ours[0]  # Only what is present is told less surely.
-
-
-def test_every_class_by_itself_is_the_mean_over_classes():
-    source, target = logits_of(30), logits_of(25, 1, shift=2.5)
-    alone = [component_distances(source[:, [c]], target[:, [c]]) for c in range(C)]
-    torch.testing.assert_close(component_distances(source, target, per_class=True), torch.stack(alone).mean(0))
-
-
-@pytest.mark.parametrize("per_class", [False, True])
-def test_a_domain_does_not_differ_from_itself(per_class):
-    logits = logits_of(12)
-    order = torch.randperm(12, generator=torch.Generator().manual_seed(0))
-    distances = component_distances(logits, logits[order], per_class=per_class)
-    torch.testing.assert_close(distances, torch.zeros(2))
-
-
-@pytest.mark.parametrize("per_class", [False, True])
-@pytest.mark.parametrize(("of_source", "of_target"), [(0, 3), (3, 0), (0, 0), (1, 1)])
-def test_domains_without_people(per_class, of_source, of_target):
-    source, target = logits_of(of_source), logits_of(of_target, 1)
-    distances = component_distances(source, target, per_class=per_class)
-    distances.sum().backward()
-    assert torch.isfinite(distances).all()
-    assert all(torch.isfinite(logits.grad).all() for logits in (source, target))
-    if not of_source or not of_target:
-        assert not distances.any()
-        assert not source.grad.any()
-
-
-def batch(people, seed, labelled):
-    generator = torch.Generator().manual_seed(seed)
-    clips = []
-    for index, count in enumerate(people):
-        frames = torch.randint(0, 256, (3, 8, 48, 48), dtype=torch.uint8, generator=generator)
-        boxes = torch.tensor([[4.0, 4, 40, 44]]).repeat(count, 1)
-        labels = (torch.rand(count, C, generator=generator) > 0.5).float() if labelled else None
-        clip = Clip(frames, boxes, boxes / 48, ClipKey(f"v_{index}", 1))
-        clips.append(clip if labels is None else clip.with_labels(labels))
-    return collate_clips(clips, "source" if labelled else "target")
-
-
-def test_the_classifier_climbs_and_the_layers_before_it_descend():
+def test_classifiers_climb_and_features_descend():
     torch.manual_seed(0)
-    detector = create_detector("r2plus1d_tiny", num_classes=C, dropout=0.0).train()
-    torch.nn.init.normal_(detector.head.projection.weight)
-    explicit = copy.deepcopy(detector)
-    source, target = batch((2, 1), 0, labelled=True), batch((1, 2), 1, labelled=False)
-    arguments = {"weight": 0.4, "gamma": 8.0, "negative": 0.5, "positive": 2.0}
-    method = create_adaptation("mcd", arguments, feature_dim=detector.feature_dim, num_classes=C)
-    losses = method.step_losses(detector, source, target, 0.3)
-    losses["discrepancy"].backward()
-
-    frames = torch.cat([source.frames, target.frames])
-    boxes = torch.cat([source.boxes, target.boxes])
-    logits = explicit(frames, boxes, torch.cat([source.clip_index, target.clip_index + 2])).logits
-    low, high = component_distances(logits[:3], logits[3:])
-    expected = 0.4 * math.tanh(4 * 0.3) * (0.5 * low + 2.0 * high)
-    expected.backward()
-    torch.testing.assert_close(losses["discrepancy"], expected)
-    torch.testing.assert_close(losses["supervised"], multilabel_bce(logits[:3], source.labels))
-    assert expected > 0
-    for (name, ours), theirs in zip(detector.named_parameters(), explicit.parameters(), strict=True):
-        sign = -1 if name.startswith("head.projection") else 1
-        torch.testing.assert_close(ours.grad, sign * theirs.grad, atol=1e-6, rtol=1e-3, msg=name)
+    detector, method = Linear(), method_with(weight=1.0)
+    target = batch(6, "target")
+    losses = method.step_losses(detector, batch(5, "source", 1), target, 1.0)
+    detector_copy, second = copy.deepcopy(detector), copy.deepcopy(method.second)
+    features = detector_copy.backbone(target.frames.flatten(1)[:, :D])
+    plain = (detector_copy.head.projection(features).sigmoid() - second(features).sigmoid()).abs().mean()
+    strength = float(losses["discrepancy"].detach() / plain.detach())
+    assert strength == pytest.approx(1, abs=1e-3)  # at the end of a stage
+    parts = [(detector.backbone, detector_copy.backbone, 1.0)]
+    parts += [(detector.head.projection, detector_copy.head.projection, -1.0), (method.second, second, -1.0)]
+    for ours, theirs, sign in parts:
+        mine = torch.autograd.grad(losses["discrepancy"], ours.weight, retain_graph=True)[0]
+        expected = torch.autograd.grad(plain, theirs.weight, retain_graph=True)[0]
+        torch.testing.assert_close(mine, sign * strength * expected)
 
 
-def test_target_predictions_come_to_be_as_sure_as_source_predictions():
-    """Target features are fainter; a scale in front of a classifier that is given learns to make up for it."""
-    method = create_adaptation("mcd", feature_dim=C, num_classes=C)
-    scale = torch.ones((), requires_grad=True)
-    optimizer = torch.optim.Adam([scale], lr=0.1)
-    for step in range(60):
+def test_both_classifiers_learn_the_labels_of_the_source():
+    torch.manual_seed(0)
+    detector, method = Linear(), method_with()
+    source = batch(5, "source", 1)
+    losses = method.step_losses(detector, source, batch(6, "target"), 0.5)
+    seen = detector(source.frames, None, source.clip_index)
+    torch.testing.assert_close(losses["supervised"], multilabel_bce(seen.logits, source.labels))
+    torch.testing.assert_close(losses["second"], multilabel_bce(method.second(seen.features), source.labels))
+
+
+def test_features_learn_what_classifiers_agree_about():
+    """The classifiers are held: features of the target move to where both say the same."""
+    torch.manual_seed(0)
+    detector, method = Linear(), method_with(weight=1.0)
+    target = batch(32, "target")
+    optimizer = torch.optim.Adam(detector.backbone.parameters(), lr=0.02)
+    values = []
+    for _ in range(100):
+        loss = method.step_losses(detector, batch(4, "source"), target, 1.0)["discrepancy"]
         optimizer.zero_grad()
-        faint = 0.3 * logits_of(60, 2 * step + 1).detach()
-        method.discrepancy(logits_of(60, 2 * step).detach(), scale * faint).backward()
+        loss.backward()
         optimizer.step()
-    assert float(scale.detach()) == pytest.approx(1 / 0.3, rel=0.25)
+        values.append(float(loss.detach()))
+    assert values[-1] < 0.3 * values[0]
+
+
+@pytest.mark.parametrize(("of_source", "of_target"), [(0, 3), (3, 0), (0, 0), (1, 1)])
+def test_every_weight_has_a_gradient_whoever_is_in_the_batch(of_source, of_target):
+    detector, method = Linear(), method_with()
+    sum(method.step_losses(detector, batch(of_source, "source"), batch(of_target, "target"), 0.5).values()).backward()
+    assert all(torch.isfinite(p.grad).all() for p in [*detector.parameters(), *method.parameters()])
+
+
+def test_the_same_classifier_does_not_disagree_with_itself():
+    logits = torch.randn(4, C)
+    assert classifier_discrepancy(logits, logits) == 0
+    assert classifier_discrepancy(torch.full((2, C), 50.0), torch.full((2, C), -50.0)) == 1

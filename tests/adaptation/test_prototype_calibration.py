@@ -116,7 +116,7 @@ def test_diversity_moves_prototypes_apart(survey):
     history = []
     for _ in range(40):
         optimizer.zero_grad()
-        loss = calibration.losses(Prediction(logits, moving), 0.5)["diversity"]
+        loss = calibration.labelled_losses(Prediction(logits, moving), None, 0.5)["diversity"]
         loss.backward()
         optimizer.step()
         history.append(float(loss.detach()))
@@ -127,7 +127,12 @@ def test_ambiguous_people_are_moved(survey):
     """Features free to move: pulled people become more like the positive prototype, pushed people less."""
     features, logits = survey
     calibration = method(
-        entropy_weight=0.0, prior_weight=0.0, pseudo_label_weight=0.0, diversity_weight=0.0, memory=0.999
+        calibration_weight=0.3,
+        entropy_weight=0.0,
+        prior_weight=0.0,
+        pseudo_label_weight=0.0,
+        diversity_weight=0.0,
+        memory=0.999,
     )
     calibration.start(features, torch.sigmoid(logits))
     present = calibration.group_prototypes.scores(features) > 0
@@ -136,7 +141,9 @@ def test_ambiguous_people_are_moved(survey):
     assert negatives.any()
     before = calibration.prototypes.margins(features)
     moving = features.clone().requires_grad_()
-    (gradient,) = torch.autograd.grad(calibration.losses(Prediction(logits, moving), 0.5)["calibration"], moving)
+    (gradient,) = torch.autograd.grad(
+        calibration.labelled_losses(Prediction(logits, moving), None, 0.5)["calibration"], moving
+    )
     touched = (positives | negatives).any(dim=1)
     assert torch.equal(gradient.abs().sum(dim=1) > 0, touched)
     only = (positives.sum(dim=1) + negatives.sum(dim=1)) == 1
@@ -179,7 +186,7 @@ def test_rectification_helps_a_classifier_that_is_a_little_off():
     labels = (torch.rand(400, C, generator=generator) < 0.3).float()
     features = labels @ torch.eye(C, D) * 2 + 0.3 * torch.rand(400, D, generator=generator) + 0.5
     logits = 4 * labels - 2 + 4 * torch.randn(400, C, generator=generator)
-    calibration = method()
+    calibration = method(rectification=0.5)
     calibration.start(features, torch.sigmoid(logits))
     rectified = calibration.companion.predict(Given(Prediction(logits, features)), NoClips()).logits
     plain, better = (average_precision_score(labels, x, average="macro") for x in (logits, rectified))

@@ -9,6 +9,7 @@ from microg_da.adaptation.base import create_adaptation
 from microg_da.adaptation.rotation_consistency import (
     anchored,
     cosine_distance,
+    mean_view,
     seen_mean,
     squared_difference,
     symmetric_divergence,
@@ -81,6 +82,22 @@ def test_the_surer_view_of_each_person_is_fixed():
         assert moved == [[False, True, False], [True, False, True]]  # of two alike the upright one stays
 
 
+def test_the_mean_view_is_the_mean_over_rolls_and_both_views_are_drawn_to_it():
+    first, second = views(3)
+    weights = torch.stack([-torch.distributions.Bernoulli(logits=v.logits).entropy().sum(1) for v in (first, second)])
+    weights = weights.softmax(dim=0)[:, :, None]
+    middle = (weights * torch.stack([first.logits, second.logits]).sigmoid()).sum(dim=0)
+    torch.testing.assert_close(mean_view(first.logits, second.logits).sigmoid(), middle.detach())
+    method = method_with(weight=1.0, distance="squared")
+    loss = method.consistency(first, second, torch.ones(3))["consistency"]
+    expected = sum(0.5 * (v.logits.sigmoid() - middle).square().mean() for v in (first, second))
+    torch.testing.assert_close(loss, expected)
+    gradients = torch.autograd.grad(loss, [first.logits, second.logits])
+    for view, gradient in zip((first, second), gradients, strict=True):
+        p = view.logits.detach().sigmoid()
+        torch.testing.assert_close(gradient, (p - middle.detach()) * p * (1 - p) / p.numel())
+
+
 def test_people_out_of_the_picture_do_not_count():
     values = torch.tensor([1.0, 5, 3], requires_grad=True)
     assert float(seen_mean(values, torch.tensor([1.0, 0, 1])).detach()) == 2
@@ -92,7 +109,8 @@ def test_people_out_of_the_picture_do_not_count():
 def test_the_weights_of_both_distances():
     first, second = views(4)
     seen = torch.tensor([1.0, 1, 0, 1])
-    losses = method_with(weight=0.5, feature_weight=0.2, distance="squared").consistency(first, second, seen)
+    method = method_with(weight=0.5, feature_weight=0.2, distance="squared", anchor="none")
+    losses = method.consistency(first, second, seen)
     expected = (first.logits.sigmoid() - second.logits.sigmoid()).square().mean(dim=1)[[0, 1, 3]].mean()
     assert torch.allclose(losses["consistency"], 0.5 * expected)
     cosine = nn.CosineSimilarity()(first.features, second.features)
@@ -130,7 +148,7 @@ def brightness(detector):
     return float(detector.projection.weight.detach().mean(dim=1).norm())
 
 
-@pytest.mark.parametrize("anchor", ["confident", "upright", "none"])
+@pytest.mark.parametrize("anchor", ["mean", "confident", "upright", "none"])
 def test_a_detector_learns_to_answer_alike_under_every_roll(anchor):
     torch.manual_seed(0)
     detector = Halves()

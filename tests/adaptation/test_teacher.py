@@ -2,12 +2,13 @@
 
 import copy
 
+import numpy as np
 import pytest
 import torch
 
 from microg_da.adaptation.base import create_adaptation
 from microg_da.adaptation.predictor import Predictor
-from microg_da.adaptation.teacher import Teacher, ramp_up
+from microg_da.adaptation.teacher import Teacher, newest_share, ramp_up
 from microg_da.data.batches import collate_clips
 from microg_da.errors import InputError
 from microg_da.models import create_detector
@@ -32,21 +33,23 @@ def people(counts=(2, 1)):
     return collate_clips(clips, "target")
 
 
-def test_a_teacher_is_the_weighted_mean_of_all_students(detector):
-    teacher = Teacher(detector, decay=0.5)
+@pytest.mark.parametrize("decay", [0.5, 0.999, 1.0, 0.0])
+def test_a_teacher_is_the_weighted_mean_of_the_source_model_and_all_students(detector, decay):
+    teacher = Teacher(detector, decay=decay)
     weight = detector.head.projection.weight
-    students, decays = [weight.detach().clone()], []
-    for step in range(8):
+    models = [weight.detach().clone()]
+    for _ in range(8):
         weight.data.normal_()
-        students.append(weight.detach().clone())
-        decays.append(min(0.5, (1 + step) / (10 + step)))
+        models.append(weight.detach().clone())
         teacher.follow(detector)
-    # Student i entered with 1 - d_i and was then multiplied by every later decay.
-    later = [torch.tensor(decays[i:]).prod() for i in range(len(students))]
-    shares = [later[0], *((1 - decays[i - 1]) * later[i] for i in range(1, len(students)))]
-    assert sum(shares) == pytest.approx(1)
-    expected = sum(share * student for share, student in zip(shares, students, strict=True))
-    assert torch.allclose(teacher.network.head.projection.weight, expected, atol=1e-6)
+    expected = np.average(np.stack(models), axis=0, weights=[decay**age for age in range(8, -1, -1)])
+    np.testing.assert_allclose(teacher.network.head.projection.weight, expected, atol=1e-6)
+
+
+def test_the_decay_is_the_one_that_was_asked_for_once_there_are_many_models():
+    assert newest_share(0.9, 1000) == pytest.approx(0.1)
+    # After one epoch of 62 steps a teacher of decay 0.999 is about the mean of all models, and no student.
+    assert newest_share(0.999, 62) == pytest.approx(1 / 63, rel=0.05)
 
 
 def test_statistics_follow_and_counters_are_copied(detector):
@@ -56,7 +59,7 @@ def test_statistics_follow_and_counters_are_copied(detector):
     norm.num_batches_tracked += 7
     teacher.follow(detector)
     of_teacher = next(m for m in teacher.modules() if isinstance(m, torch.nn.BatchNorm3d))
-    assert torch.allclose(of_teacher.running_mean, torch.full_like(norm.running_mean, 0.9))  # 1 - 1/10 of the way
+    assert torch.allclose(of_teacher.running_mean, torch.full_like(norm.running_mean, 1 / 1.9))
     assert int(of_teacher.num_batches_tracked) == 7
 
 
@@ -91,7 +94,8 @@ def test_rolls_are_averaged_and_the_average_does_not_depend_on_where_one_begins(
 
 
 def test_the_finished_method_holds_no_teacher_and_the_detector_is_the_teacher(detector):
-    method = create_adaptation("mean_teacher", feature_dim=detector.feature_dim, num_classes=C)
+    arguments = {"hand_over": "teacher"}
+    method = create_adaptation("mean_teacher", arguments, feature_dim=detector.feature_dim, num_classes=C)
     fresh = set(method.state_dict())
     method.before_training(detector, [], [])
     detector.head.projection.bias.data += 1
@@ -105,6 +109,24 @@ def test_the_finished_method_holds_no_teacher_and_the_detector_is_the_teacher(de
         assert torch.equal(Predictor(method.network(detector))(batch).logits, validated)
     assert set(method.state_dict()) == fresh
     assert all(torch.equal(value, wanted[key]) for key, value in detector.state_dict().items())
+
+
+@pytest.mark.parametrize("name", ["mean_teacher", "instance_mixing"])
+def test_by_default_the_student_is_validated_and_handed_over(detector, name):
+    method = create_adaptation(name, feature_dim=detector.feature_dim, num_classes=C)
+    method.before_training(detector, [], [])
+    detector.head.projection.bias.data += 1
+    method.after_step(detector)
+    wanted = copy.deepcopy(detector.state_dict())
+    assert method.network(detector) is detector
+    method.after_training(detector)
+    assert method.teacher is None
+    assert all(torch.equal(value, wanted[key]) for key, value in detector.state_dict().items())
+
+
+def test_an_unknown_network_to_hand_over_is_named():
+    with pytest.raises(InputError, match=r"'techer'.*teacher"):
+        create_adaptation("mean_teacher", {"hand_over": "techer"}, feature_dim=3, num_classes=C)
 
 
 def test_a_checkpoint_brings_the_teacher_back(detector):

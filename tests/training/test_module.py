@@ -35,6 +35,7 @@ from microg_da.training.experiment import Experiment
 from microg_da.training.module import DetectorModule
 from microg_da.training.optimizer import build_optimizer
 from microg_da.training.runner import run_experiment as fit
+from microg_da.training.stage import adaptation_training
 from microg_da.types import Clip, ClipKey, LabelledClipBatch
 
 TINY = [
@@ -206,6 +207,33 @@ def test_frozen_parameters_are_left_out():
     network.bias.requires_grad_(False)
     optimizer = build_optimizer(network, TrainingConfig())
     assert [len(group["params"]) for group in optimizer.param_groups] == [1]
+
+
+def test_a_part_may_learn_at_a_rate_of_its_own():
+    module = nn.ModuleDict({"detector": nn.Linear(3, 3), "method": nn.Linear(3, 1)})
+    optimizer = build_optimizer(module, TrainingConfig(lr=1e-2), {"method": 5.0})
+    rates = {id(p): group["lr"] for group in optimizer.param_groups for p in group["params"]}
+    assert [rates[id(p)] for p in module["detector"].parameters()] == [1e-2, 1e-2]
+    assert [rates[id(p)] for p in module["method"].parameters()] == pytest.approx([5e-2, 5e-2])
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["adaptation=source_finetune"], ("adamw", 1e-2, 1.0)),
+        (["adaptation=dann"], ("adamw", 1e-2, 0.4)),
+        (["adaptation=dann", "adaptation.cycles=2"], ("adamw", 1e-2, 0.2)),
+        (["adaptation=shot"], ("sgd", 1e-3, 0.4)),
+        (["adaptation=shot", "adaptation.args.lr=null"], ("sgd", 1e-2, 0.4)),
+    ],
+)
+def test_a_method_trains_its_stage_as_it_needs_to(words, expected):
+    config = load_config("ava2microg", ["adaptation.epochs=4", "adaptation.lr=1e-2", *words])
+    settings = config.adaptation
+    method = create_adaptation(settings.name, settings.args, feature_dim=3, num_classes=2)
+    stage = adaptation_training(config, method)
+    assert (stage.epochs, stage.optimizer, stage.lr) == (4, *expected[:2])
+    assert stage.warmup_epochs == pytest.approx(expected[2])
 
 
 @pytest.mark.parametrize(

@@ -109,3 +109,34 @@ def test_the_commonest_answer():
     share, classes = commonest_answer(rows[:0])
     assert share != share
     assert classes == 0
+
+
+def with_source_map(now):
+    empty = torch.zeros(0, 1)
+    return Observed(now, people(VARIED), empty, people(VARIED, seed=1), empty)
+
+
+@pytest.mark.parametrize(
+    ("now", "before", "verdict"),
+    [
+        (0.40, 0.92, "source_forgotten"),
+        (0.47, 0.92, "sound"),
+        (0.95, 0.92, "sound"),
+        (0.0, 0.92, "source_forgotten"),
+        (None, 0.92, "sound"),
+        (0.40, None, "sound"),
+        (float("nan"), 0.92, "sound"),
+        (0.40, float("nan"), "sound"),
+    ],
+)
+def test_a_detector_that_lost_half_of_its_source_map_has_forgotten_the_source(now, before, verdict):
+    found = collapse_report(with_source_map(now), before)
+    assert found.verdict == verdict
+    assert not found.collapsed
+    assert ("from 92 to" in found.reason) == (verdict == "source_forgotten")
+
+
+def test_a_collapse_is_said_before_a_forgotten_source():
+    empty = torch.zeros(0, 1)
+    gone = Observed(0.1, people(VARIED), empty, torch.full((50, C), -9.0), empty)
+    assert collapse_report(gone, 0.9).verdict == "collapsed"

@@ -118,6 +118,7 @@ def test_one_person_of_one_domain():
 def test_there_is_no_place_for_target_labels():
     assert {field.name for field in dataclasses.fields(Observed)} == {
         "source_map", "source_logits", "source_features", "target_logits", "target_features",
+        "support", "classifier", "mixed",
     }  # fmt: skip
     labelled, relabelled = Observations(C, D), Observations(C, D)
     for batch, prediction in batches("target", range(4)):

@@ -1,6 +1,8 @@
 """Each validator against an independent computation, and against what it must not be fooled by."""
 
 import math
+from dataclasses import replace
+from itertools import combinations
 
 import numpy as np
 import pytest
@@ -9,10 +11,12 @@ from scipy.special import expit
 from scipy.stats import bernoulli, entropy
 from sklearn.metrics import mutual_info_score
 from sklearn.metrics.pairwise import cosine_similarity, rbf_kernel
+from sklearn.neighbors import NearestNeighbors
 
 from microg_da.validation import VALIDATORS, score_all, validate
 from microg_da.validation.observations import Observed
-from microg_da.validation.structure import evenly
+from microg_da.validation.structure import evenly, snd
+from microg_da.validation.transfer_score import hopkins, transfer_score, unevenness
 
 C, D = 6, 8
 
@@ -70,26 +74,96 @@ def test_bnm_is_one_for_identical_answers_and_does_not_grow_with_people():
     assert score("bnm", varied.repeat(5, 1)) == pytest.approx(score("bnm", varied), rel=1e-6)
 
 
-def test_snd_is_the_entropy_of_neighbourhoods(logits):
-    features = torch.randn(30, D, generator=torch.Generator().manual_seed(2))
-    cosines = cosine_similarity(features.double().numpy()) / 0.05
-    rows = [np.delete(row, index) for index, row in enumerate(cosines)]
-    expected = np.mean([entropy(np.exp(row - row.max())) for row in rows])
-    assert score("snd", logits, features) == pytest.approx(expected, rel=1e-6)
+def density(rows):
+    """The paper's score of rows of probabilities, loop by loop."""
+    cosines = cosine_similarity(rows) / 0.05
+    others = [np.delete(row, index) for index, row in enumerate(cosines)]
+    return np.mean([entropy(np.exp(row - row.max())) for row in others])
+
+
+def test_snd_is_the_entropy_of_neighbourhoods_of_predictions(logits):
+    assert score("snd", logits) == pytest.approx(density(expit(logits.double().numpy())), rel=1e-6)
+
+
+def test_snd_of_answers_that_exclude_each_other_is_the_papers():
+    """One class a person: sigmoids whose rows are those of a softmax."""
+    rows = torch.softmax(3 * torch.randn(30, C, generator=torch.Generator().manual_seed(2), dtype=torch.float64), dim=1)
+    assert score("snd", torch.logit(rows)) == pytest.approx(density(rows.numpy()), rel=1e-6)
 
 
 def test_snd_prefers_dense_clusters_to_scattered_people():
     generator = torch.Generator().manual_seed(3)
-    centres = torch.eye(D)[torch.arange(40) % 4]
-    clusters = [centres + spread * torch.randn(40, D, generator=generator) for spread in (0.01, 0.3)]
-    dense, loose = (score("snd", torch.zeros(40, C), features) for features in clusters)
+    centres = 8 * torch.eye(C)[torch.arange(40) % 4] - 4
+    clusters = [centres + spread * torch.randn(40, C, generator=generator) for spread in (0.01, 3.0)]
+    dense, loose = (score("snd", predictions) for predictions in clusters)
     assert dense > loose
     assert dense == pytest.approx(math.log(9), abs=0.01)  # nine others in each cluster, all as near
 
 
-def test_snd_looks_at_directions_alone(logits):
-    features = torch.randn(30, D, generator=torch.Generator().manual_seed(2))
-    assert score("snd", logits, features * 7) == pytest.approx(score("snd", logits, features), rel=1e-5)
+def test_snd_looks_at_predictions_of_classes_in_the_support_alone(logits):
+    support = torch.tensor([True, False, True, True, False, True])
+    other = logits.clone()
+    other[:, ~support] = torch.randn(30, 2) * 50
+    found = [snd(replace(observe(values), support=support)) for values in (logits, other)]
+    assert found[0] == found[1] == pytest.approx(density(expit(logits[:, support].double().numpy())), rel=1e-6)
+    assert score("snd", logits, torch.randn(30, D)) == score("snd", logits, torch.zeros(30, D))
+
+
+def with_classifier(rows, logits, features):
+    return replace(observe(logits, features), classifier=rows)
+
+
+def test_the_transfer_score_adds_its_three_terms(logits):
+    generator = torch.Generator().manual_seed(4)
+    rows, features = torch.randn(C, D, generator=generator), torch.randn(30, D, generator=generator)
+    angles = [
+        math.acos(float(np.clip(np.dot(a, b) / np.linalg.norm(a) / np.linalg.norm(b), -1, 1)))
+        for a, b in combinations(rows.double().numpy(), 2)
+    ]
+    uneven = np.mean([abs(angle - math.acos(-1 / (C - 1))) for angle in angles]) / math.pi
+    expected = -uneven + hopkins(features.double()) + score("information_maximisation", logits) / math.log(2)
+    assert transfer_score(with_classifier(rows, logits, features)) == pytest.approx(expected, rel=1e-5)
+    # Rows and answers of classes outside the support take no part.
+    support = torch.tensor([True] * 4 + [False] * 2)
+    other = replace(with_classifier(torch.cat([rows[:4], 9 * rows[:2]]), logits, features), support=support)
+    assert transfer_score(other) == transfer_score(replace(other, classifier=rows))
+
+
+def test_an_even_classifier_is_a_simplex():
+    simplex = torch.eye(C, dtype=torch.float64) - 1 / C
+    assert unevenness(simplex) == pytest.approx(0, abs=1e-6)
+    assert unevenness(3 * simplex) == pytest.approx(0, abs=1e-6)
+    alike = torch.ones(C, D, dtype=torch.float64)
+    assert unevenness(alike) == pytest.approx(math.acos(-1 / (C - 1)) / math.pi, abs=1e-6)
+
+
+def test_hopkins_tells_clusters_from_evenly_spread_points():
+    generator = torch.Generator().manual_seed(5)
+    even = torch.rand(2000, 2, generator=generator, dtype=torch.float64)
+    centres = torch.rand(5, 2, generator=generator, dtype=torch.float64)
+    clusters = centres[torch.arange(2000) % 5] + 0.002 * torch.randn(2000, 2, generator=generator, dtype=torch.float64)
+    assert hopkins(even) == pytest.approx(0.5, abs=0.05)
+    assert hopkins(clusters) > 0.95
+    assert hopkins(clusters) == hopkins(clusters)
+    assert hopkins(torch.ones(9, 2, dtype=torch.float64)) == 0.5
+
+
+def test_hopkins_measures_the_distances_that_sklearn_finds():
+    points = torch.randn(40, 3, generator=torch.Generator().manual_seed(6), dtype=torch.float64)
+    generator = torch.Generator().manual_seed(0)
+    low, high = points.numpy().min(0), points.numpy().max(0)
+    places = low + (high - low) * torch.rand(20, 3, generator=generator, dtype=torch.float64).numpy()
+    chosen = torch.randperm(40, generator=generator)[:20]
+    index = NearestNeighbors().fit(points.numpy())
+    outside = index.kneighbors(places, n_neighbors=1)[0].sum()
+    inside = index.kneighbors(n_neighbors=1)[0][chosen].sum()  # leaves each point itself out
+    assert hopkins(points) == pytest.approx(outside / (outside + inside), rel=1e-9)
+
+
+@pytest.mark.parametrize("people", [0, 3])
+def test_the_transfer_score_needs_people_and_a_classifier(people, logits):
+    assert math.isnan(transfer_score(with_classifier(torch.ones(C, D), torch.randn(people, C), torch.randn(people, D))))
+    assert math.isnan(score("transfer_score", logits))
 
 
 def test_corr_c_is_the_cosine_of_class_correlations(logits):
@@ -159,7 +233,9 @@ def test_without_source_people_domains_are_not_compared(name):
 
 def test_every_validator_survives_extreme_logits():
     for value in (1e4, -1e4):
-        assert all(math.isfinite(found) for found in score_all(observe(torch.full((12, C), value))).values())
+        mixed = value * torch.randn(12, 3, C, generator=torch.Generator().manual_seed(8))
+        observed = replace(observe(torch.full((12, C), value)), classifier=torch.randn(C, D), mixed=mixed)
+        assert all(math.isfinite(found) for found in score_all(observed).values())
 
 
 def test_the_source_score_is_handed_on():
@@ -176,7 +252,8 @@ def collapsed(kind):
 @pytest.mark.parametrize("kind", ["all", "none", "one"])
 def test_collapse_raises_entropy_and_no_validator_chooses_it(kind, logits):
     """The reason for the guard: a collapsed detector is the surest of all."""
-    healthy, gone = observe(logits), observe(collapsed(kind))
+    more = {"classifier": torch.randn(C, D), "mixed": torch.randn(40, 3, C)}
+    healthy, gone = (replace(observe(values), **more) for values in (logits, collapsed(kind)))
     assert score_all(gone)["entropy"] > score_all(healthy)["entropy"]
     assert score_all(gone)["entropy"] == pytest.approx(0, abs=1e-6)
     assert score_all(gone)["information_maximisation"] < score_all(healthy)["information_maximisation"]

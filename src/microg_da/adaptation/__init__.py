@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from microg_da.registry import Entry, Registry
 
 if TYPE_CHECKING:
+    from microg_da.adaptation.base import Knowledge
     from microg_da.config import Config
 
 ADAPTATIONS = Registry(
@@ -19,105 +20,194 @@ ADAPTATIONS = Registry(
         "source_only": Entry(
             "microg_da.adaptation.source_only:SourceOnly",
             "no adaptation: the lower bound every method is measured from",
+            {"knows": "–"},
         ),
         "adabn": Entry(
             "microg_da.adaptation.adabn:AdaBN",
             "batch-norm statistics re-estimated on unlabelled target clips (Li et al. 2018)",
+            {"knows": "–"},
         ),
         "roll_tta": Entry(
             "microg_da.adaptation.roll_tta:RollTTA",
-            "at test time: every clip is seen under several rolls, and predictions are averaged by confidence",
+            "ours, at test time: every clip is seen under several rolls, averaged by confidence",
+            {"knows": "rolls"},
         ),
         "gravity_frame": Entry(
             "microg_da.adaptation.gravity_frame:GravityFrame",
             "at test time: each person's up is estimated, and clips are turned upright (Kaba et al. 2023)",
+            {"knows": "rolls"},
         ),
         "tent": Entry(
             "microg_da.adaptation.tent:Tent",
             "at test time: batch norm on the batch's statistics, made surer by entropy (Wang et al. 2021)",
+            {"knows": "–"},
         ),
         "sar": Entry(
             "microg_da.adaptation.sar:SAR",
-            "at test time: entropy of reliable people, at a flat minimum, begun anew on collapse (Niu et al. 2023)",
+            "at test time: entropy of reliable people, at a flat minimum, begun again on collapse (Niu et al. 2023)",
+            {"knows": "–"},
         ),
         "vitta": Entry(
             "microg_da.adaptation.vitta:ViTTA",
             "at test time: feature statistics drawn to the source's, temporal views agree (Lin et al. 2023)",
+            {"knows": "–"},
+        ),
+        "memo": Entry(
+            "microg_da.adaptation.memo:MEMO",
+            "at test time: answers averaged over rolls and mirror images become sure (Zhang et al. 2022)",
+            {"knows": "rolls"},
+        ),
+        "eata": Entry(
+            "microg_da.adaptation.eata:EATA",
+            "at test time: entropy of people who are sure and new, near the tested weights (Niu et al. 2022)",
+            {"knows": "–"},
+        ),
+        "cotta": Entry(
+            "microg_da.adaptation.cotta:CoTTA",
+            "at test time: a moving-average teacher labels, weights keep being restored (Wang et al. 2022)",
+            {"knows": "–"},
+        ),
+        "bem": Entry(
+            "microg_da.adaptation.bem:BEM",
+            "at test time: the classes a person probably has become surer together (Wu et al. 2025)",
+            {"knows": "rolls"},
+        ),
+        "temporal_static": Entry(
+            "microg_da.adaptation.temporal_static:TemporalStatic",
+            "ours, at test time: what a clip says less what its still picture says (after Wei et al. 2026)",
+            {"knows": "–"},
         ),
         "dann": Entry(
             "microg_da.adaptation.dann:DANN",
             "domain-adversarial RoI features by gradient reversal (Ganin et al. 2016)",
+            {"knows": "–"},
         ),
         "cdan": Entry(
             "microg_da.adaptation.cdan:CDAN",
             "as dann, the domain classifier knowing the predicted probability of every class (Long et al. 2018)",
+            {"knows": "–"},
+        ),
+        "sdat": Entry(
+            "microg_da.adaptation.sdat:SDAT",
+            "as cdan, at a flat minimum of the labels' loss (Rangwani et al. 2022)",
+            {"knows": "–"},
         ),
         "mmd": Entry(
             "microg_da.adaptation.mmd:MMD",
             "RoI features with the same means in the space of several Gaussian kernels (Long et al. 2015)",
+            {"knows": "–"},
         ),
         "coral": Entry(
             "microg_da.adaptation.coral:CORAL",
             "RoI features with the same covariance in both domains (Sun & Saenko 2016)",
+            {"knows": "–"},
         ),
         "mcd": Entry(
             "microg_da.adaptation.mcd:MCD",
+            "two classifiers disagree about target people, features undo that (Saito et al. 2018)",
+            {"knows": "–"},
+        ),
+        "dda_mlic": Entry(
+            "microg_da.adaptation.dda_mlic:DDAMLIC",
             "the classifier as its own critic: probabilities distributed alike in both domains (Singh et al. 2024)",
+            {"knows": "–"},
         ),
         "mcc": Entry(
             "microg_da.adaptation.mcc:MCC",
             "target predictions in which no class is confused with its absence (Jin et al. 2020)",
+            {"knows": "–"},
         ),
         "mean_teacher": Entry(
             "microg_da.adaptation.mean_teacher:MeanTeacher",
             "self-training: a moving-average teacher labels people as they are, the student sees them rolled",
+            {"knows": "rolls, class rates"},
+        ),
+        "mic": Entry(
+            "microg_da.adaptation.mic:MIC",
+            "self-training: a moving-average teacher labels people, the student sees patches (Hoyer et al. 2023)",
+            {"knows": "class rates"},
         ),
         "self_training": Entry(
             "microg_da.adaptation.self_training:SelfTraining",
-            "soft labels averaged over camera rolls, made anew in rounds (Lee 2013)",
+            "ours: soft labels averaged over camera rolls, made in rounds (after Lee 2013)",
+            {"knows": "rolls, class rates"},
         ),
         "gravity_self_training": Entry(
             "microg_da.adaptation.gravity_self_training:GravitySelfTraining",
-            "self-training on target clips that are turned upright, angles and labels made in rounds",
+            "ours: self-training on target clips that are turned upright, angles and labels made in rounds",
+            {"knows": "rolls, class rates"},
         ),
         "shot": Entry(
             "microg_da.adaptation.shot:SHOT",
             "without source clips: sure predictions at unchanged class rates, and pseudo-labels (Liang et al. 2020)",
+            {"knows": "–"},
         ),
         "atcon": Entry(
             "microg_da.adaptation.atcon:ATCoN",
             "without source clips: temporal slices of a person agree, the surer count for more (Xu et al. 2022)",
+            {"knows": "–"},
+        ),
+        "aad": Entry(
+            "microg_da.adaptation.aad:AaD",
+            "without source clips: neighbours in feature space agree, others disperse (Yang et al. 2022)",
+            {"knows": "–"},
+        ),
+        "pets": Entry(
+            "microg_da.adaptation.pets:PETS",
+            "without source clips: two teachers, one of which changes places with the student (Liu et al. 2023)",
+            {"knows": "–"},
         ),
         "prototype_calibration": Entry(
             "microg_da.adaptation.prototype_calibration:PrototypeCalibration",
-            "without source clips: people told differently by group and by action meet prototypes (Li et al. 2025)",
+            "ours, without source clips: shot, and prototypes of classes and groups (terms of Li et al. 2025)",
+            {"knows": "–"},
         ),
         "rotation_consistency": Entry(
             "microg_da.adaptation.rotation_consistency:RotationConsistency",
-            "predictions and features of target people agree between two camera rolls",
+            "ours: predictions and features of target people agree between two camera rolls",
+            {"knows": "rolls"},
         ),
         "rotation_pretext": Entry(
             "microg_da.adaptation.rotation_pretext:RotationPretext",
-            "a head predicts the quarter turn of clips of both domains (Gidaris et al. 2018)",
+            "a head predicts the turn between two views of people of both domains (after Gidaris et al. 2018)",
+            {"knows": "rolls"},
         ),
         "instance_mixing": Entry(
             "microg_da.adaptation.instance_mixing:InstanceMixing",
-            "target people pasted into source clips, labelled by a moving-average teacher (Lu et al. 2022)",
+            "source people pasted into target clips, whose people a moving-average teacher labels (Lu et al. 2023)",
+            {"knows": "class rates"},
         ),
         "source_finetune": Entry(
             "microg_da.adaptation.source_finetune:SourceFinetune",
             "no adaptation: the same training on source alone, to tell augmentation from adaptation",
+            {"knows": "–"},
         ),
         "joint": Entry(
             "microg_da.adaptation.joint:Joint",
             "oracle: trained on labelled source and labelled target together",
+            {"knows": "–"},
         ),
         "target_supervised": Entry(
             "microg_da.adaptation.target_supervised:TargetSupervised",
             "oracle: trained on labelled target, the upper bound",
+            {"knows": "–"},
         ),
     },
 )
+
+
+def knowledge(config: Config) -> frozenset[Knowledge]:
+    """What a run knows of the shift between the domains, by its methods and by the rolls of its adaptation stage.
+
+    Figures of a run that knows something are to be compared with those of runs that know the same.
+
+    Raises:
+        InputError: if there is no such method.
+    """
+    settings = config.adaptation
+    names = (settings.name, settings.test_time)
+    known: frozenset[Knowledge] = frozenset({"rolls"}) if settings.rotation else frozenset()
+    return known.union(*(ADAPTATIONS.load(name).knowledge for name in names if name is not None))
 
 
 def uses_target_labels(config: Config) -> bool:
@@ -134,4 +224,4 @@ def uses_target_labels(config: Config) -> bool:
     return any(ADAPTATIONS.load(name).uses_target_labels for name in names if name is not None)
 
 
-__all__ = ["ADAPTATIONS", "uses_target_labels"]
+__all__ = ["ADAPTATIONS", "knowledge", "uses_target_labels"]

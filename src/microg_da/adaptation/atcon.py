@@ -26,14 +26,17 @@ class ATCoNArguments(SourceFreeArguments):
     """Settings of :class:`ATCoN`, besides those of all methods without source clips.
 
     Attributes:
-        slices: S, temporal slices of the feature maps; of use up to the number of cells that they have along time
-            (2 in the default network).
+        slices: S, temporal slices of the feature maps. They overlap, or repeat themselves, where the maps have fewer
+            cells along time (2 in the default network).
         feature_weight: of the consistency of features across slices.
         prediction_weight: of the consistency of predictions across slices.
-        redundancy: weight of what different features have in common, beside what the same feature has not.
+        redundancy: weight of what different features have in common, next to what the same feature has not.
     """
 
-    slices: int = 2
+    entropy_weight: float = 0.5
+    prior_weight: float = 0.5
+    pseudo_label_weight: float = 0.2
+    slices: int = 5
     feature_weight: float = 0.1
     prediction_weight: float = 1.0
     redundancy: float = 0.1
@@ -45,12 +48,22 @@ class ATCoN(SourceFree):
     Local temporal features are those of a person in slices of the feature maps. Across slices features are to be
     correlated (each with itself, and with no other), and so is what the source model's classifier, which is not
     trained, says of them. A clip's prediction is made of the slices weighted by confidence, in training and in test;
-    with equal weights it is the plain detector's. On it stand the information maximisation and the pseudo-labels of
-    :class:`~microg_da.adaptation.shot.SHOT`. The paper's softmax becomes a Bernoulli distribution for each class:
-    divergences and entropies are means over classes.
+    with equal weights it is the plain detector's. To it are added the information maximisation and the pseudo-labels of
+    :class:`~microg_da.adaptation.shot.SHOT`, at half and two thirds of their weights there.
 
     Xu et al., "Source-free video domain adaptation by learning temporal consistency for action recognition",
     ECCV 2022.
+
+    Deviations from the paper and the authors' program:
+
+    - All of :class:`~microg_da.adaptation.shot.SHOT`'s; pseudo-labels are of every epoch, not of each tenth.
+    - Slices of the feature maps take the place of the relations between 2 to 5 frames of a temporal relation network.
+    - Divergences and entropies are means over the classes in the support. The program sums over a softmax and gives the
+      consistency of predictions a weight of 18; here it is 1.
+    - The consistency of features is of standardised features and means over entries, where the program has sums of
+      products of features after a batch-normalised bottleneck.
+    - A clip's prediction is that of the weighted mean of the slices' maps; the program adds the mean of the slices'
+      weighted predictions to it.
     """
 
     Arguments: ClassVar[type] = ATCoNArguments
@@ -67,9 +80,9 @@ class ATCoN(SourceFree):
         """``feature_consistency``, ``prediction_consistency``, ``entropy``, ``prior`` and ``pseudo_label``."""
         local, attended = self.attention.predict_slices(detector, target)
         arguments = self.arguments
-        losses, _ = self.information_losses(attended)
+        losses, _ = self.information_losses(attended, self.labels_of(target))
         features = feature_consistency(local.features, arguments.redundancy)
-        predictions = prediction_consistency(local.logits)
+        predictions = prediction_consistency(self.supported(local.logits))
         return {
             "feature_consistency": arguments.feature_weight * features,
             "prediction_consistency": arguments.prediction_weight * predictions,
@@ -95,7 +108,7 @@ class SliceAttention(TestTimeMethod):
     def predict_slices(self, detector: ActionDetector, batch: ClipBatch) -> tuple[Prediction, Prediction]:
         """Predictions of the slices, ``(K, S, C)`` and ``(K, S, D)``, and those of the whole clip."""
         local, grids = detector.local_predictions(batch.frames, batch.boxes, batch.clip_index, self.arguments.slices)
-        weights = confidence_weights(local.logits)
+        weights = confidence_weights(self.supported(local.logits))
         whole = (weights[:, :, None, None, None] * grids).sum(dim=1)
         return local, Prediction(*detector.head.classify(whole))
 
@@ -127,14 +140,18 @@ def feature_consistency(features: Tensor, redundancy: float) -> Tensor:
 
 
 def prediction_consistency(logits: Tensor) -> Tensor:
-    """Divergence of each slice's predictions from their mean, KL(slice ‖ mean), over people, slices and classes.
+    """Divergence of the mean prediction from each slice's, KL(mean ‖ slice), mean over people, slices and classes.
+
+    Slices count by their confidence among the slices of the person, as in :func:`confidence_weights`. Slice and mean
+    both carry a gradient, the weights do not.
 
     Args:
         logits: ``(K, S, C)``.
     """
     probabilities = torch.sigmoid(logits.float())
     mean = probabilities.mean(dim=1, keepdim=True).expand_as(probabilities)
-    return mean_or_zero(bernoulli_divergence(probabilities, mean))
+    weights = logits.shape[1] * confidence_weights(logits)
+    return mean_or_zero(weights[:, :, None] * bernoulli_divergence(mean, probabilities))
 
 
 @torch.no_grad()

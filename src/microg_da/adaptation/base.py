@@ -14,15 +14,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
-from typing import ClassVar
+from dataclasses import dataclass, fields, replace
+from typing import Any, ClassVar, Literal
 
+import torch
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from torch import Tensor, nn
 
 from microg_da.adaptation import ADAPTATIONS
 from microg_da.adaptation.losses import multilabel_bce
+from microg_da.adaptation.support import support_of_predictions, support_of_rates
+from microg_da.config import TrainingConfig
 from microg_da.data.batches import concatenate_batches
 from microg_da.errors import InputError, unknown_name
 from microg_da.models.detector import ActionDetector
@@ -30,6 +33,9 @@ from microg_da.types import AnyBatch, ClipBatch, Domain, LabelledClipBatch, Pred
 
 Losses = dict[str, Tensor]
 """Named, weighted losses; their sum is minimised."""
+
+Knowledge = Literal["rolls", "class_rates"]
+"""What a method knows of the shift: that the camera rolls, or that classes are as common as in the source."""
 
 
 @dataclass
@@ -53,6 +59,11 @@ class Task:
     class_groups: tuple[int, ...]
     class_rates: tuple[float, ...] | None = None
 
+    @property
+    def support(self) -> tuple[bool, ...]:
+        """``(C,)`` whether labelled source people have the class; True for all where their labels are not known."""
+        return support_of_rates(self.class_rates, self.num_classes)
+
 
 class Method(nn.Module):
     """What training methods and test-time methods have in common.
@@ -65,16 +76,37 @@ class Method(nn.Module):
         Arguments: dataclass of the method's settings, filled from ``adaptation.args``.
         arguments: the instance; a subclass that reads it annotates its own type.
         uses_target_labels: whether the method reads target labels. Such a method is an oracle.
+        knowledge: what it knows of the shift, so that tables can tell it from a method that knows nothing.
+        support: ``(C,)`` bool, the classes that take part in losses and labels of the target; see
+            :mod:`microg_da.adaptation.support`. A method without source labels sets it by what the source model
+            predicts, in :meth:`find_support`.
     """
 
     Arguments: ClassVar[type] = NoArguments
     arguments: object
     uses_target_labels: ClassVar[bool] = False
+    knowledge: ClassVar[frozenset[Knowledge]] = frozenset()
+    support: Tensor
 
     def __init__(self, arguments: object, task: Task) -> None:
         super().__init__()
         self.arguments = arguments
         self.task = task
+        self.register_buffer("support", torch.tensor(task.support), persistent=False)
+
+    def supported(self, values: Tensor) -> Tensor:
+        """``(…, C')`` of ``(…, C)``: the columns of the classes in :attr:`support`, which are at least one."""
+        return values[..., self.support]
+
+    def find_support(self, probabilities: Tensor) -> None:
+        """Set :attr:`support` by the source model's probabilities ``(N, C)``, for a method without source labels.
+
+        A companion of the method gets the same.
+        """
+        found = support_of_predictions(probabilities)
+        for part in self.modules():
+            if isinstance(part, Method):
+                part.support.copy_(found)
 
     def built_for(self, detector: ActionDetector) -> None:
         """Add the layers that depend on the detector's architecture. Called once, before any state is loaded.
@@ -107,10 +139,19 @@ class TestTimeMethod(Method):
     """Turns a batch into a prediction with a trained detector.
 
     :meth:`prepare` looks at training clips once. :meth:`predict` is called for each batch between :meth:`start_test`
-    and :meth:`end_test`.
+    and :meth:`end_test`. Its support is saved with it: when a finished detector is read back, no label is at hand.
     """
 
     __test__ = False  # pytest collects classes named Test*
+
+    def __init__(self, arguments: object, task: Task) -> None:
+        super().__init__(arguments, task)
+        self.register_buffer("support", self.support, persistent=True)
+
+    def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *rest: Any) -> None:
+        # Files of versions without a support: all classes took part.
+        state_dict.setdefault(f"{prefix}support", torch.ones_like(self.support))
+        super()._load_from_state_dict(state_dict, prefix, *rest)
 
     def prepare(self, detector: ActionDetector, source: Iterable[ClipBatch], target: Iterable[ClipBatch]) -> None:
         """Look at training clips once, after the detector is trained.
@@ -147,6 +188,19 @@ class TrainingMethod(Method):
     uses_source: ClassVar[bool] = True
     has_epochs: ClassVar[bool] = True
     has_companion: ClassVar[bool] = False
+
+    def stage_training(self, training: TrainingConfig) -> TrainingConfig:
+        """The optimiser, learning rate and warm-up of the stage, where the method has its own.
+
+        Args:
+            training: as configured, ``adaptation.lr`` and ``adaptation.epochs`` included.
+        """
+        return training
+
+    @property
+    def own_lr_scale(self) -> float:
+        """Factor of the learning rate of the method's own parameters, e.g. of a domain classifier."""
+        return 1.0
 
     def step_losses(
         self, detector: ActionDetector, source: LabelledClipBatch | None, target: ClipBatch | None, progress: float
@@ -317,6 +371,12 @@ def split_prediction(prediction: Prediction, count: int) -> tuple[Prediction, Pr
 def supervised_losses(detector: ActionDetector, batch: LabelledClipBatch) -> Losses:
     """Binary cross-entropy of a labelled batch."""
     return {"supervised": multilabel_bce(detect(detector, batch).logits, batch.labels)}
+
+
+def with_short_warmup(training: TrainingConfig, share: float = 0.1) -> TrainingConfig:
+    """The same stage with a warm-up of at most a ``share`` of each cycle, for methods that have few steps to learn."""
+    longest = share * training.epochs / training.cycles
+    return replace(training, warmup_epochs=min(training.warmup_epochs, longest))
 
 
 def required(batch: AnyBatch | None, domain: Domain) -> AnyBatch:

@@ -9,7 +9,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from microg_da.adaptation.base import DomainAdaptation, Losses, Task
+from microg_da.adaptation.base import DomainAdaptation, Losses, Task, with_short_warmup
 from microg_da.adaptation.dann import (
     balanced_domain_loss,
     build_domain_classifier,
@@ -17,6 +17,7 @@ from microg_da.adaptation.dann import (
     reverse_gradient,
 )
 from microg_da.adaptation.losses import bernoulli_entropy
+from microg_da.config import TrainingConfig
 from microg_da.types import Prediction
 
 
@@ -28,6 +29,7 @@ class CDANArguments:
         weight: largest weight of the reversed gradient.
         hidden_dim: width of the domain classifier.
         gamma: how fast the weight rises, see :func:`microg_da.adaptation.dann.reversal_schedule`.
+        own_lr: factor of the learning rate of the domain classifier.
         entropy_weighting: whether people whose actions are certain count up to twice (CDAN+E).
         max_dim: above this length the product of features and predictions is replaced by a random projection of it.
         random_dim: length of that projection.
@@ -36,6 +38,7 @@ class CDANArguments:
     weight: float = 0.1
     hidden_dim: int = 128
     gamma: float = 10.0
+    own_lr: float = 1.0
     entropy_weighting: bool = True
     max_dim: int = 4096
     random_dim: int = 1024
@@ -45,12 +48,15 @@ class CDAN(DomainAdaptation):
     """RoI features from which a classifier that also knows the predicted actions cannot tell the domain.
 
     The paper conditions on one softmax distribution by the product of features and probabilities. Here every class
-    has a Bernoulli distribution of its own, and the product is taken with ``(1, p_1, …, p_C)``, which spans the same
-    space as all pairs ``(p_c, 1 - p_c)``: without the 1, a person of whom nothing is predicted would vanish. The
-    entropy of a person is that of their whole label set, the sum over classes. As in the authors' program, the
+    in the support has a Bernoulli distribution of its own, and the product is taken with ``(1, p_1, …)``, which spans
+    the same space as all pairs ``(p_c, 1 - p_c)``: without the 1, a person of whom nothing is predicted would vanish.
+    The entropy of a person is that of their whole label set, the sum over classes. As in the authors' program, the
     condition and the weights carry no gradient.
 
     Long et al., "Conditional adversarial domain adaptation", NeurIPS 2018.
+
+    Deviations from the paper: those above; a default weight of 0.1 instead of 1, at which the reversed gradient is
+    0.15 of that of the labels on the embedded pair; a warm-up of the learning rate of at most a tenth of the stage.
     """
 
     Arguments: ClassVar[type] = CDANArguments
@@ -61,26 +67,35 @@ class CDAN(DomainAdaptation):
 
     def __init__(self, arguments: CDANArguments, task: Task) -> None:
         super().__init__(arguments, task)
-        condition_dim = task.num_classes + 1
+        condition_dim = sum(task.support) + 1
         randomised = task.feature_dim * condition_dim > arguments.max_dim
         width = arguments.random_dim if randomised else task.feature_dim * condition_dim
         self.register_buffer("random_features", torch.randn(task.feature_dim, width) if randomised else None)
         self.register_buffer("random_condition", torch.randn(condition_dim, width) if randomised else None)
         self.domain_classifier = build_domain_classifier(width, arguments.hidden_dim)
 
+    def stage_training(self, training: TrainingConfig) -> TrainingConfig:
+        """A warm-up of at most a tenth of the stage."""
+        return with_short_warmup(training)
+
+    @property
+    def own_lr_scale(self) -> float:
+        """That of the domain classifier."""
+        return self.arguments.own_lr
+
     def losses(self, source: Prediction, target: Prediction, labels: Tensor, progress: float) -> Losses:
         """The domain loss; the detector receives its gradient reversed and scaled."""
         strength = reversal_schedule(progress, self.arguments.gamma) * self.arguments.weight
         domains = (source, target)
         logits = [self._domain_logits(prediction, strength) for prediction in domains]
-        weights = [certainty_weights(prediction.logits) for prediction in domains]
+        weights = [certainty_weights(self.supported(prediction.logits)) for prediction in domains]
         if not self.arguments.entropy_weighting:
             return {"domain": balanced_domain_loss(*logits)}
         return {"domain": balanced_domain_loss(*logits, *weights)}
 
     def _domain_logits(self, prediction: Prediction, strength: float) -> Tensor:
         features = reverse_gradient(prediction.features.float(), strength)
-        condition = bernoulli_condition(prediction.logits.detach().float())
+        condition = bernoulli_condition(self.supported(prediction.logits).detach().float())
         if self.random_features is None or self.random_condition is None:
             joint = multilinear_map(features, condition)
         else:

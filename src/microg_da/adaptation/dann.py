@@ -10,7 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from microg_da.adaptation.base import DomainAdaptation, Losses, Task
+from microg_da.adaptation.base import DomainAdaptation, Losses, Task, with_short_warmup
+from microg_da.config import TrainingConfig
 from microg_da.types import Prediction
 
 
@@ -22,11 +23,13 @@ class DANNArguments:
         weight: largest weight of the reversed gradient.
         hidden_dim: width of the domain classifier.
         gamma: how fast the weight rises with progress p: ``weight * (2 / (1 + exp(-gamma p)) - 1)``.
+        own_lr: factor of the learning rate of the domain classifier.
     """
 
     weight: float = 0.1
     hidden_dim: int = 128
     gamma: float = 10.0
+    own_lr: float = 1.0
 
 
 class DANN(DomainAdaptation):
@@ -36,6 +39,12 @@ class DANN(DomainAdaptation):
     domain has half the weight of the domain loss, however many people it has in the batch.
 
     Ganin et al., "Domain-adversarial training of neural networks", JMLR 17, 2016.
+
+    Deviations from the paper:
+
+    - The default weight is 0.1, not 1. At 1 target mAP falls to 18 on the embedded pair; at 0.1 the reversed gradient
+      is a quarter of that of the labels at full strength.
+    - The warm-up of the learning rate takes at most a tenth of the stage, so that the classifier keeps up.
     """
 
     Arguments: ClassVar[type] = DANNArguments
@@ -44,6 +53,15 @@ class DANN(DomainAdaptation):
     def __init__(self, arguments: DANNArguments, task: Task) -> None:
         super().__init__(arguments, task)
         self.domain_classifier = build_domain_classifier(task.feature_dim, arguments.hidden_dim)
+
+    def stage_training(self, training: TrainingConfig) -> TrainingConfig:
+        """A warm-up of at most a tenth of the stage."""
+        return with_short_warmup(training)
+
+    @property
+    def own_lr_scale(self) -> float:
+        """That of the domain classifier."""
+        return self.arguments.own_lr
 
     def losses(self, source: Prediction, target: Prediction, labels: Tensor, progress: float) -> Losses:
         """The domain loss; the detector receives its gradient reversed and scaled."""

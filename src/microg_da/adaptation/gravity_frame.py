@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from microg_da.adaptation.base import Task, TestTimeMethod, detect
+from microg_da.adaptation.base import Knowledge, Task, TestTimeMethod, detect
 from microg_da.adaptation.roll_tta import combine_views
 from microg_da.adaptation.up import UpLearning, learn_up
 from microg_da.adaptation.up_density import candidate_rolls, mass_at, pool_agreeing
@@ -249,6 +249,7 @@ class GravityFrame(TestTimeMethod):
     """
 
     Arguments: ClassVar[type] = GravityFrameArguments
+    knowledge: ClassVar[frozenset[Knowledge]] = frozenset({"rolls"})
 
     def __init__(self, arguments: GravityFrameArguments, task: Task) -> None:
         super().__init__(arguments, task)

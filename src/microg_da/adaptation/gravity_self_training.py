@@ -10,7 +10,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from microg_da.adaptation.base import Losses, Task, forward_both
+from microg_da.adaptation.base import Knowledge, Losses, Task, forward_both
 from microg_da.adaptation.gravity_frame import GravityFrame, GravityFrameArguments
 from microg_da.adaptation.losses import multilabel_bce
 from microg_da.adaptation.round import Round, RoundState
@@ -27,12 +27,14 @@ class GravitySelfTrainingArguments(GravityFrameArguments):
     Attributes:
         weight: of the loss on target people.
         every: epochs between rounds, the first before the first epoch.
-        decay: of the moving average of weights that labels, is validated and is handed over.
+        decay: of the moving average of weights that labels.
+        hand_over: the network that is validated and handed over, ``teacher`` or ``student``.
     """
 
     weight: float = 1.0
     every: int = 2
-    decay: float = 0.98
+    decay: float = 0.95
+    hand_over: str = "teacher"
 
 
 class GravitySelfTraining(TeacherMethod):
@@ -55,6 +57,7 @@ class GravitySelfTraining(TeacherMethod):
     arguments: GravitySelfTrainingArguments
 
     has_companion: ClassVar[bool] = True
+    knowledge: ClassVar[frozenset[Knowledge]] = frozenset({"rolls", "class_rates"})
 
     def __init__(self, arguments: GravitySelfTrainingArguments, task: Task) -> None:
         super().__init__(arguments, task)
@@ -128,7 +131,7 @@ class GravitySelfTraining(TeacherMethod):
         labels = self.beliefs.of("labels", target.people).to(target.boxes.device)
         return {
             "supervised": multilabel_bce(of_source.logits, source.labels),
-            "pseudo_label": self.arguments.weight * multilabel_bce(of_target.logits, labels),
+            "pseudo_label": self.arguments.weight * multilabel_bce(of_target.logits, labels, self.support),
         }
 
     def _nobody(self) -> Round:

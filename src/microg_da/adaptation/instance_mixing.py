@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
+from torch import Tensor
 
-from microg_da.adaptation.base import Losses, Task, forward_both
+from microg_da.adaptation.base import Knowledge, Losses, Task, forward_both
 from microg_da.adaptation.losses import multilabel_bce
 from microg_da.adaptation.pseudo_labels import ClassThresholds, PseudoLabelArguments, PseudoLabels, trusted_bce
 from microg_da.adaptation.teacher import TeacherMethod, ramp_up
@@ -16,7 +17,7 @@ from microg_da.errors import InputError, unknown_name
 from microg_da.models.detector import ActionDetector
 from microg_da.types import ClipBatch, LabelledClipBatch
 
-PASTED = ("target", "source")
+PASTED = ("source", "target")
 
 
 @dataclass
@@ -25,24 +26,33 @@ class InstanceMixingArguments(PseudoLabelArguments):
 
     Attributes:
         teacher_rolls: equally spaced camera rolls that the teacher's probabilities are averaged over.
-        pasted: whose people are pasted into the other domain's clips: ``target`` or ``source``.
+        pasted: whose people are pasted into the other domain's clips: ``source`` or ``target``.
+        share: of the people of a clip that are pasted, chosen at random, rounded up.
         margin: border over which a pasted window fades, in parts of the box's sides.
         max_covered: people of whom a larger part is covered by pasted windows are left out.
     """
 
     teacher_rolls: int = 1
-    pasted: str = "target"
+    pasted: str = "source"
+    share: float = 0.5
     margin: float = 0.15
     max_covered: float = 0.5
 
 
 class InstanceMixing(TeacherMethod):
-    """The detector also learns from mixed clips: target people in source scenes, labelled by a teacher.
+    """The detector also learns from mixed clips: source people in target scenes.
 
-    Each target clip's people are pasted, through the whole window, into a source clip. They keep their boxes and get a
-    mean teacher's pseudo-labels, of which only trusted entries count: one decision for each of C sigmoids where a
-    softmax teacher has one a person. Source people who can still be seen keep box and labels. The paper pastes half
-    of a source clip's people into a target clip; ``pasted: source`` does that with all of them.
+    Half of a source clip's people are pasted, through the whole window, into a target clip, with their boxes and
+    labels. Target people who can still be seen keep their boxes and get a mean teacher's pseudo-labels, of which only
+    trusted entries count.
+
+    Deviations from the paper:
+
+    - The pseudo-labels are one decision for each of C sigmoids by rank at the label rates of the source, where the
+      paper's teacher has a threshold.
+    - The borders of pasted windows fade over a margin, and people who are mostly covered are left out.
+    - The student is handed over; ``hand_over: teacher`` hands the moving average over.
+    - ``pasted: target`` is the opposite direction, which is not the paper's.
 
     Lu et al., "Exploiting instance-based mixed sampling via auxiliary source domain supervision for domain-adaptive
     action detection" (DA-AIM), WACV 2023; labels by rank as in
@@ -51,6 +61,7 @@ class InstanceMixing(TeacherMethod):
 
     Arguments: ClassVar[type] = InstanceMixingArguments
     arguments: InstanceMixingArguments
+    knowledge: ClassVar[frozenset[Knowledge]] = frozenset({"class_rates"})
 
     def __init__(self, arguments: InstanceMixingArguments, task: Task) -> None:
         super().__init__(arguments, task)
@@ -58,6 +69,8 @@ class InstanceMixing(TeacherMethod):
             raise unknown_name("domain", arguments.pasted, PASTED, where="adaptation.args.pasted")
         if arguments.margin < 0:
             raise InputError(f"adaptation.args.margin={arguments.margin} cannot be: expected a number of at least 0.")
+        if not 0 < arguments.share <= 1:
+            raise InputError(f"adaptation.args.share={arguments.share} cannot be: expected a number in (0, 1].")
         self.thresholds = ClassThresholds(task.num_classes, arguments.positive, arguments.negative, arguments.memory)
 
     def training_losses(
@@ -66,7 +79,7 @@ class InstanceMixing(TeacherMethod):
         """The supervised loss of the source, and that of everyone in the mixed clips."""
         labels = source.labels
         seen = self.current_teacher(target, self.arguments.teacher_rolls).sigmoid()
-        pseudo = self.thresholds.label(seen, labels)
+        pseudo = self.thresholds.label(seen, labels, self.support)
         mixed, known = self.mix(source, target, pseudo)
         of_source, of_mixed = forward_both(detector, source, mixed)
         weight = self.arguments.weight * ramp_up(progress, self.arguments.ramp_up)
@@ -76,10 +89,29 @@ class InstanceMixing(TeacherMethod):
         }
 
     def mix(self, source: LabelledClipBatch, target: ClipBatch, pseudo: PseudoLabels) -> tuple[ClipBatch, PseudoLabels]:
-        """Mixed clips, and what is known of the people in them; source labels are all trusted."""
+        """Mixed clips, and what is known of the people in them; of source people every class in the support is."""
         labels = source.labels
-        known = PseudoLabels(labels, torch.ones_like(labels))
+        known = PseudoLabels(labels, self.support.to(labels).expand_as(labels))
         parts = [(source, known), (target, pseudo)]
         (background, below), (foreground, above) = parts if self.arguments.pasted == "target" else parts[::-1]
+        chosen = some_of_each(foreground.clip_index, self.arguments.share)
+        foreground, above = foreground.without_labels().take_people(chosen), PseudoLabels(*(x[chosen] for x in above))
         batch, origin = paste_people(foreground, background, self.arguments.margin, self.arguments.max_covered)
         return batch, PseudoLabels(*(torch.cat(both)[origin] for both in zip(below, above, strict=True)))
+
+
+def some_of_each(clip_index: Tensor, share: float) -> Tensor:
+    """``(K,)`` bool: a ``share`` of the people of each clip, rounded up, chosen at random.
+
+    Args:
+        clip_index: ``(K,)`` the clip of each person.
+        share: in (0, 1].
+    """
+    order = torch.argsort(torch.rand(len(clip_index)).to(clip_index.device) + clip_index)
+    clips = clip_index[order]
+    # The place of each person among those of their clip, in random order.
+    place = torch.arange(len(clips), device=clips.device) - torch.searchsorted(clips, clips)
+    count = torch.bincount(clips, minlength=1)[clips] if len(clips) else clips
+    chosen = torch.zeros(len(clips), dtype=torch.bool, device=clips.device)
+    chosen[order] = place < (share * count).ceil()
+    return chosen

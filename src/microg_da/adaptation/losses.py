@@ -7,16 +7,19 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
-def multilabel_bce(logits: Tensor, labels: Tensor) -> Tensor:
+def multilabel_bce(logits: Tensor, labels: Tensor, support: Tensor | None = None) -> Tensor:
     """Binary cross-entropy with logits, mean over people and classes; 0 (with a gradient of 0) without people.
 
     Args:
         logits: ``(K, C)``.
         labels: ``(K, C)`` in [0, 1].
+        support: ``(C,)`` bool, the classes that take part. The others count as 0 in the mean over all C, so that an
+            entry weighs as much as one of the supervised loss. None for all.
     """
     if logits.numel() == 0:
         return logits.sum()
-    return F.binary_cross_entropy_with_logits(logits, labels.to(logits.dtype))
+    weight = None if support is None else support.to(logits.dtype)
+    return F.binary_cross_entropy_with_logits(logits, labels.to(logits.dtype), weight=weight)
 
 
 def bernoulli_entropy(logits: Tensor) -> Tensor:

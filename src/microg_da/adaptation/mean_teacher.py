@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from microg_da.adaptation.base import Losses, Task, forward_both
+from microg_da.adaptation.base import Knowledge, Losses, Task, forward_both
 from microg_da.adaptation.losses import multilabel_bce
 from microg_da.adaptation.pseudo_labels import ClassThresholds, PseudoLabelArguments, PseudoLabels, trusted_bce
 from microg_da.adaptation.teacher import TeacherMethod, ramp_up
@@ -28,7 +28,7 @@ class MeanTeacherArguments(PseudoLabelArguments):
         strong_colour: largest relative change of brightness, contrast and saturation in the strong view.
     """
 
-    teacher_rolls: int = 4
+    teacher_rolls: int = 8
     strong_rotation: float = 180.0
     strong_colour: float = 0.4
 
@@ -36,10 +36,17 @@ class MeanTeacherArguments(PseudoLabelArguments):
 class MeanTeacher(TeacherMethod):
     """A teacher labels target people as they are; the student learns these labels rolled and recoloured.
 
-    The teacher is the student's moving average and is what the method ends with. It sees the clips as the stage
-    augments them (the weak view), the student those again rolled by a random angle and recoloured (the strong view).
-    Where a softmax teacher's largest probability passes one threshold, each of C sigmoids has here two thresholds of
-    its own, by rank: entries between them are left out.
+    The teacher is the student's moving average. It sees the clips as the stage augments them (the weak view), the
+    student those again rolled by a random angle and recoloured (the strong view).
+
+    Deviations from the papers:
+
+    - Where a softmax teacher's largest probability passes one threshold, each of C sigmoids has here two thresholds of
+      its own, by rank, at the label rates of the source; entries between them are left out.
+    - The teacher averages its probabilities over rolls of the clip.
+    - The student is handed over, not the teacher: in the few steps of a stage an average of 1,000 steps is still near
+      the source model. ``hand_over: teacher`` is the papers' way.
+    - Labels are hard, and the weak view is no second view of the same clip for a consistency of probabilities.
 
     Tarvainen & Valpola, "Mean teachers are better role models", NeurIPS 2017; weak and strong views after Sohn et al.,
     "FixMatch", NeurIPS 2020; thresholds after Xie et al., "Class-distribution-aware pseudo-labeling for
@@ -48,6 +55,7 @@ class MeanTeacher(TeacherMethod):
 
     Arguments: ClassVar[type] = MeanTeacherArguments
     arguments: MeanTeacherArguments
+    knowledge: ClassVar[frozenset[Knowledge]] = frozenset({"rolls", "class_rates"})
 
     def __init__(self, arguments: MeanTeacherArguments, task: Task) -> None:
         super().__init__(arguments, task)
@@ -62,7 +70,7 @@ class MeanTeacher(TeacherMethod):
         """The supervised loss of the source, and that of the target's strong view with the teacher's labels."""
         labels = source.labels
         seen = self.current_teacher(target, self.arguments.teacher_rolls).sigmoid()
-        pseudo = self.thresholds.label(seen, labels)
+        pseudo = self.thresholds.label(seen, labels, self.support)
         strong = augment_batch(target, self.strong_view)
         of_source, of_target = forward_both(detector, source, strong)
         visible = PseudoLabels(pseudo.labels, pseudo.trusted * in_view(target.boxes, strong.boxes)[:, None])

@@ -8,8 +8,10 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from microg_da.adaptation.base import DomainAdaptation, Losses
+from microg_da.adaptation.base import DomainAdaptation, Losses, Task
+from microg_da.adaptation.feature_queue import DomainQueues
 from microg_da.adaptation.losses import nothing
+from microg_da.models.detector import ActionDetector
 from microg_da.types import Prediction
 
 
@@ -18,14 +20,17 @@ class MMDArguments:
     """Settings of :class:`MMD`.
 
     Attributes:
-        weight: of the discrepancy, which is at most 2. On the embedded pair its gradient is at first about as long
-            as that of the supervised loss.
+        weight: of the discrepancy, which is at most 2.
         kernels: how many Gaussian kernels are averaged; from each to the next the squared bandwidth doubles, and the
-            middle one has the median of the batch's squared distances.
+            middle one has the median of the squared distances.
+        queue: people of each domain that are compared besides those of the step; 0 for none.
+        normalise: whether features are divided by their length.
     """
 
     weight: float = 0.25
     kernels: int = 5
+    queue: int = 128
+    normalise: bool = True
 
 
 class MMD(DomainAdaptation):
@@ -38,15 +43,29 @@ class MMD(DomainAdaptation):
 
     Long et al., "Learning transferable features with deep adaptation networks", ICML 2015; Gretton et al., "A kernel
     two-sample test", JMLR 13, 2012.
+
+    Deviations from the paper:
+
+    - One layer, the RoI features, is compared, where the paper compares several; its kernels have equal weights.
+    - The estimate is quadratic in the number of people, where the paper's is linear, and features are normalised and
+      compared with a queue of people met lately.
     """
 
     Arguments: ClassVar[type] = MMDArguments
     arguments: MMDArguments
 
+    def __init__(self, arguments: MMDArguments, task: Task) -> None:
+        super().__init__(arguments, task)
+        self.queues = DomainQueues(arguments.queue, task.feature_dim, arguments.normalise)
+
     def losses(self, source: Prediction, target: Prediction, labels: Tensor, progress: float) -> Losses:
         """The squared discrepancy between the domains' features."""
-        discrepancy = multi_kernel_mmd(source.features, target.features, self.arguments.kernels)
-        return {"mmd": self.arguments.weight * discrepancy}
+        features = self.queues.extend(source.features, target.features)
+        return {"mmd": self.arguments.weight * multi_kernel_mmd(*features, self.arguments.kernels)}
+
+    def after_training(self, detector: ActionDetector) -> None:
+        """Forget the people met."""
+        self.queues.clear()
 
 
 def multi_kernel_mmd(source: Tensor, target: Tensor, kernels: int = 5) -> Tensor:

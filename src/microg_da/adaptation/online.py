@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import islice
 from typing import ClassVar
 
 import torch
@@ -16,6 +17,9 @@ from microg_da.adaptation.losses import bernoulli_entropy
 from microg_da.errors import InputError
 from microg_da.models.detector import ActionDetector
 from microg_da.types import ClipBatch, Prediction
+
+SUPPORT_BATCHES = 16
+"""How many target training batches the source model is asked about to find the support."""
 
 
 @dataclass
@@ -38,10 +42,19 @@ class Online(TestTimeMethod):
 
     A method says in :meth:`begin` which parameters it changes, and in :meth:`adapt` how one batch changes them. A batch
     without people changes nothing. Of several processes each adapts to its own share of the clips.
+
+    The classes that take part are those to which the source model gives mass on target training clips.
     """
 
     Arguments: ClassVar[type] = OnlineArguments
     arguments: OnlineArguments
+
+    @torch.no_grad()
+    def prepare(self, detector: ActionDetector, source: Iterable[ClipBatch], target: Iterable[ClipBatch]) -> None:
+        """Find the support by some of the target clips; arguments as in :meth:`TestTimeMethod.prepare`."""
+        seen = [detect(detector, batch).logits.float().sigmoid() for batch in islice(target, SUPPORT_BATCHES)]
+        if seen:
+            self.find_support(torch.cat(seen))
 
     def begin(self, detector: ActionDetector) -> list[nn.Parameter]:
         """Set modes of layers, and choose the parameters that are changed.

@@ -111,6 +111,34 @@ def directions(sums: Tensor) -> Tensor:
     return F.normalize(sums[..., :-1], dim=-1)
 
 
+def prototype_labels(features: Tensor, probabilities: Tensor, rates: Tensor, rounds: int = 2) -> Tensor:
+    """Pseudo-labels of all people at once: each class goes to those nearest to its prototype.
+
+    In each round a person's margin is the cosine to the positive prototype less that to the negative one, and the
+    ``rates`` share of people with the highest margins, rounded to whole people, gets the class. The labels weigh the
+    prototypes of the next round; probabilities weigh those of the first (Liang et al. 2020, section 3.3). Features are
+    centred first: those behind a rectifier share a direction that would hide in what they differ.
+
+    Args:
+        features: ``(N, D)``.
+        probabilities: ``(N, C)``.
+        rates: ``(C,)`` the share of people that is to have each class.
+        rounds: how often prototypes and labels are made.
+
+    Returns:
+        ``(N, C)`` in {0, 1}.
+    """
+    counts = (rates * len(features)).round()
+    labels = probabilities.float()
+    features = features.float() - features.float().mean(dim=0) if len(features) else features.float()
+    for _ in range(rounds):
+        positive, negative = directions(weighted_sums(features, labels))
+        margins = F.normalize(features, dim=1) @ (positive - negative).T
+        places = margins.argsort(dim=0, descending=True).argsort(dim=0)
+        labels = (places < counts).float()
+    return labels
+
+
 def exceeded_by(values: Tensor, rate: Tensor) -> Tensor:
     """``(C,)`` thresholds that a share ``rate`` (C,) of each column of ``values`` (N, C) exceeds, N being large."""
     ascending = values.sort(dim=0).values

@@ -20,6 +20,7 @@ class PseudoLabelArguments:
         weight: of the loss with pseudo-labels, once it has ramped up.
         ramp_up: part of the stage over which the weight rises.
         decay: of the teacher's moving average.
+        hand_over: the network that is validated and handed over, ``student`` or ``teacher``.
         positive: see :class:`ClassThresholds`.
         negative: likewise.
         memory: likewise.
@@ -27,7 +28,8 @@ class PseudoLabelArguments:
 
     weight: float = 1.0
     ramp_up: float = 0.3
-    decay: float = 0.99
+    decay: float = 0.999
+    hand_over: str = "student"
     positive: float = 0.5
     negative: float = 2.0
     memory: int = 1024
@@ -85,19 +87,21 @@ class ClassThresholds(nn.Module):
         self.register_buffer("met", torch.zeros((), dtype=torch.int64))
 
     @torch.no_grad()
-    def label(self, probabilities: Tensor, source_labels: Tensor) -> PseudoLabels:
+    def label(self, probabilities: Tensor, source_labels: Tensor, support: Tensor | None = None) -> PseudoLabels:
         """Learn from a step's people, and label those of the target.
 
         Args:
             probabilities: ``(K_t, C)`` of target people.
             source_labels: ``(K_s, C)`` of source people.
+            support: ``(C,)`` bool, the classes of which entries are trusted at all; None for all.
         """
         self.people += len(source_labels)
         self.positives += source_labels.sum(dim=0)
         self._remember(probabilities.float())
         rates = self.positives / self.people.clamp(min=1)
         known = self.memory[: int(self.met)]
-        return label_by_rate(probabilities.float(), known, self.positive * rates, self.negative * rates)
+        pseudo = label_by_rate(probabilities.float(), known, self.positive * rates, self.negative * rates)
+        return pseudo if support is None else PseudoLabels(pseudo.labels * support, pseudo.trusted * support)
 
     def _remember(self, probabilities: Tensor) -> None:
         """Write over those met longest ago."""

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from microg_da.adaptation.adabn import layers_with_statistics, reestimate_batch_norm
-from microg_da.adaptation.base import Task, TestTimeMethod, detect
+from microg_da.adaptation.base import Knowledge, Task, TestTimeMethod, detect
 from microg_da.errors import InputError, unknown_name
 from microg_da.models.detector import ActionDetector
 from microg_da.transforms.rotation import even_rolls
@@ -55,6 +55,7 @@ class RollTTA(TestTimeMethod):
 
     Arguments: ClassVar[type] = RollTTAArguments
     arguments: RollTTAArguments
+    knowledge: ClassVar[frozenset[Knowledge]] = frozenset({"rolls"})
 
     def __init__(self, arguments: RollTTAArguments, task: Task) -> None:
         super().__init__(arguments, task)

@@ -9,7 +9,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from microg_da.adaptation.base import Losses, Task, forward_both
+from microg_da.adaptation.base import Knowledge, Losses, Task, forward_both
 from microg_da.adaptation.losses import multilabel_bce
 from microg_da.adaptation.round import Round, RoundState
 from microg_da.adaptation.teacher import TeacherMethod
@@ -25,14 +25,16 @@ class SelfTrainingArguments:
         rolls: evenly spaced camera rolls that a target clip is labelled under; 1 labels it as it is.
         weight: of the loss on target people.
         every: epochs between labellings, the first before the first epoch.
-        decay: of the moving average of weights that labels, is validated and is handed over.
+        decay: of the moving average of weights that labels.
+        hand_over: the network that is validated and handed over, ``teacher`` or ``student``.
         temperature: of the confidence that weighs the rolls, see :class:`~microg_da.adaptation.roll_tta.RollTTA`.
     """
 
     rolls: int = 8
     weight: float = 1.0
     every: int = 2
-    decay: float = 0.98
+    decay: float = 0.95
+    hand_over: str = "teacher"
     temperature: float = 1.0
 
 
@@ -50,6 +52,7 @@ class SelfTraining(TeacherMethod):
 
     Arguments: ClassVar[type] = SelfTrainingArguments
     arguments: SelfTrainingArguments
+    knowledge: ClassVar[frozenset[Knowledge]] = frozenset({"rolls", "class_rates"})
 
     def __init__(self, arguments: SelfTrainingArguments, task: Task) -> None:
         super().__init__(arguments, task)
@@ -94,7 +97,7 @@ class SelfTraining(TeacherMethod):
         of_source, of_target = forward_both(detector, source, target)
         return {
             "supervised": multilabel_bce(of_source.logits, source.labels),
-            "pseudo_label": self.arguments.weight * multilabel_bce(of_target.logits, labels),
+            "pseudo_label": self.arguments.weight * multilabel_bce(of_target.logits, labels, self.support),
         }
 
 

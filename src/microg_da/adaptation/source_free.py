@@ -1,20 +1,28 @@
-"""What the methods without source clips share: a frozen classifier, class rates, prototypes."""
+"""What the methods without source clips share: a frozen classifier, class rates, pseudo-labels of every epoch."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import ClassVar
+from dataclasses import dataclass, replace
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
 
-from microg_da.adaptation.base import SourceFreeAdaptation, Task, detect
+from microg_da.adaptation.base import (
+    Losses,
+    SourceFreeAdaptation,
+    Task,
+    detect,
+    with_short_warmup,
+)
 from microg_da.adaptation.losses import bernoulli_entropy, multilabel_bce
-from microg_da.adaptation.prototypes import Prototypes
+from microg_da.adaptation.prototypes import Prototypes, prototype_labels
+from microg_da.adaptation.round import Round, RoundState
+from microg_da.config import TrainingConfig
 from microg_da.errors import InputError
 from microg_da.models.detector import ActionDetector
-from microg_da.types import ClipBatch, Prediction
+from microg_da.types import ClipBatch, PersonKey, Prediction
 
 PROBABILITY_FLOOR = 1e-6
 """Probabilities are kept this far from 0 and 1 before a logarithm."""
@@ -27,21 +35,25 @@ class SourceFreeArguments:
     Attributes:
         entropy_weight: of the entropy of single predictions.
         prior_weight: of the divergence of the classes' running rates from the source model's.
-        pseudo_label_weight: of the cross-entropy with pseudo-labels.
-        memory: what is left of the running rates and prototypes after a batch.
+        pseudo_label_weight: of the cross-entropy with pseudo-labels; 0 makes none.
+        memory: what is left of the running rates after a batch.
+        lr: learning rate of the stage, in place of ``adaptation.lr``; null for that one. The losses are small and AdamW
+            would rescale them to full steps, so the stage uses SGD with Nesterov momentum 0.9 and a weight decay of
+            1e-3, at the rate that the authors of SHOT give pretrained layers.
     """
 
     entropy_weight: float = 1.0
     prior_weight: float = 1.0
     pseudo_label_weight: float = 0.3
     memory: float = 0.95
+    lr: float | None = 1e-3
 
 
 class SourceFree(SourceFreeAdaptation):
     """Base of the methods that train on unlabelled target clips with the source model's classifier as it is.
 
-    Before training the source model looks at the target once: the mean of its predictions is the class prior, and
-    the prototypes begin as what it believes.
+    Before training the source model looks at the target once: the mean of its predictions is the class prior, and says
+    which classes have support. At the beginning of every epoch all target people are labelled anew.
     """
 
     Arguments: ClassVar[type] = SourceFreeArguments
@@ -52,15 +64,24 @@ class SourceFree(SourceFreeAdaptation):
         if not 0 <= arguments.memory < 1:
             raise InputError(f"adaptation.args.memory={arguments.memory:g}: expected a share in [0, 1).")
         self.prototypes = Prototypes(task.num_classes, task.feature_dim, arguments.memory)
+        self._round = self._nobody()
+
+    def stage_training(self, training: TrainingConfig) -> TrainingConfig:
+        """SGD at the method's own rate, after a warm-up of at most a tenth of the stage."""
+        rate = training.lr if self.arguments.lr is None else self.arguments.lr
+        short = with_short_warmup(training)
+        return replace(short, optimizer="sgd", lr=rate, momentum=0.9, weight_decay=1e-3)
 
     def before_training(
         self, detector: ActionDetector, source: Iterable[ClipBatch], target: Iterable[ClipBatch]
     ) -> None:
-        """Freeze the classifier and take the class prior and the first prototypes; source clips are not opened."""
+        """Freeze the classifier; find the class prior, the support and the first prototypes. No source clip is read."""
         detector.head.projection.requires_grad_(False)
         prediction = predict_all(detector, target)
         if len(prediction.logits):
-            self.start(prediction.features, torch.sigmoid(prediction.logits))
+            probabilities = torch.sigmoid(prediction.logits)
+            self.find_support(probabilities)
+            self.start(prediction.features, probabilities)
         else:
             # Of nobody seen the classifier's own bias is the best guess.
             self.prototypes.rate.copy_(torch.sigmoid(detector.head.projection.bias.detach()))
@@ -69,40 +90,104 @@ class SourceFree(SourceFreeAdaptation):
         """Begin from the source model's word on all target people: ``features`` (N, D), ``probabilities`` (N, C)."""
         self.prototypes.start(features, probabilities)
 
-    def after_training(self, detector: ActionDetector) -> None:
-        """The classifier may be trained again."""
-        detector.head.projection.requires_grad_(True)
+    def before_epoch(self, detector: ActionDetector, target: Iterable[ClipBatch], epoch: int) -> None:
+        """Label all target people by the nearest prototypes, at the prior's rates."""
+        if not self.arguments.pseudo_label_weight:
+            return
+        seen = predict_people(detector, target)
+        probabilities = torch.sigmoid(seen.prediction.logits)
+        labels = prototype_labels(seen.prediction.features, probabilities, self.prototypes.rate)
+        self._round = Round(seen.people, labels=(labels * self.support).cpu())
 
-    def information_losses(self, prediction: Prediction) -> tuple[dict[str, Tensor], Tensor]:
-        """Information maximisation and pseudo-labels; lets the prototypes follow.
+    def after_training(self, detector: ActionDetector) -> None:
+        """The classifier may be trained again; the labels are forgotten."""
+        detector.head.projection.requires_grad_(True)
+        self._round = self._nobody()
+
+    def training_losses(self, detector: ActionDetector, target: ClipBatch, progress: float) -> Losses:
+        """The losses of one forward pass with the labels of this epoch."""
+        return self.labelled_losses(detect(detector, target), self.labels_of(target), progress)
+
+    def labelled_losses(self, target: Prediction, labels: Tensor | None, progress: float) -> Losses:
+        """The losses of ``K_t`` target people; arguments as in :meth:`information_losses`."""
+        raise NotImplementedError
+
+    def labels_of(self, batch: ClipBatch) -> Tensor | None:
+        """``(K, C)`` the pseudo-labels of a batch's people, each person's own; None if there are none.
+
+        Raises:
+            InputError: for a person who was not there when the epoch began.
+        """
+        if not self.arguments.pseudo_label_weight:
+            return None
+        return self._round.of("labels", batch.people).to(batch.boxes.device)
+
+    def information_losses(self, prediction: Prediction, labels: Tensor | None) -> tuple[Losses, Tensor]:
+        """Information maximisation and pseudo-labels; lets the running rates follow.
+
+        Args:
+            prediction: of ``K`` target people.
+            labels: ``(K, C)`` their pseudo-labels; None for none.
 
         Returns:
-            The losses ``entropy``, ``prior`` and ``pseudo_label``, and the prototypes' sums with their gradient.
+            The losses ``entropy``, ``prior`` and, with labels, ``pseudo_label``; means over the classes in the support.
+            The prototypes' sums with their gradient.
         """
         arguments = self.arguments
         logits, features = prediction.logits.float(), prediction.features.float()
-        labels = (self.prototypes.scores(features.detach()) > 0).float()
         sums = self.prototypes.update(features, torch.sigmoid(logits))
-        divergence = bernoulli_divergence(self.prototypes.rate, sums[0, :, -1]).mean()
+        rates = self.supported(self.prototypes.rate), self.supported(sums[0, :, -1])
         losses = {
-            "entropy": arguments.entropy_weight * mean_or_zero(bernoulli_entropy(logits)),
-            "prior": arguments.prior_weight * divergence * (len(logits) > 0),
-            "pseudo_label": arguments.pseudo_label_weight * multilabel_bce(logits, labels),
+            "entropy": arguments.entropy_weight * mean_or_zero(bernoulli_entropy(self.supported(logits))),
+            "prior": arguments.prior_weight * bernoulli_divergence(*rates).mean() * (len(logits) > 0),
         }
+        if labels is not None:
+            pseudo = multilabel_bce(self.supported(logits), self.supported(labels))
+            losses["pseudo_label"] = arguments.pseudo_label_weight * pseudo
         return losses, sums
+
+    def get_extra_state(self) -> RoundState:
+        """The labels of the epoch, so that a resumed stage continues with them."""
+        return self._round.state()
+
+    def set_extra_state(self, state: RoundState) -> None:
+        """Take up the labels of the epoch."""
+        self._round = Round.from_state(state)
+
+    def _nobody(self) -> Round:
+        return Round([], labels=torch.zeros(0, self.task.num_classes))
+
+
+class Seen(NamedTuple):
+    """What a detector says of all people of some clips.
+
+    Attributes:
+        people: ``N`` people.
+        prediction: logits ``(N, C)`` and features ``(N, D)``, float32.
+    """
+
+    people: list[PersonKey]
+    prediction: Prediction
+
+
+def predict_all(detector: ActionDetector, clips: Iterable[ClipBatch]) -> Prediction:
+    """What a detector says of all people of all clips, in float32."""
+    return predict_people(detector, clips).prediction
 
 
 @torch.no_grad()
-def predict_all(detector: ActionDetector, clips: Iterable[ClipBatch]) -> Prediction:
-    """What a detector says of all people of all clips, in float32."""
+def predict_people(detector: ActionDetector, clips: Iterable[ClipBatch]) -> Seen:
+    """As :func:`predict_all`, with who the people are."""
     device = detector.head.projection.weight.device
+    people: list[PersonKey] = []
     logits = [torch.zeros(0, detector.num_classes, device=device)]
     features = [torch.zeros(0, detector.feature_dim, device=device)]
     for batch in clips:
         prediction = detect(detector, batch)
+        people += batch.people
         logits.append(prediction.logits.float())
         features.append(prediction.features.float())
-    return Prediction(torch.cat(logits), torch.cat(features))
+    return Seen(people, Prediction(torch.cat(logits), torch.cat(features)))
 
 
 def bernoulli_divergence(p: Tensor, q: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from microg_da.adaptation.base import DomainAdaptation, Task
 from microg_da.adaptation.roll_tta import predict_over_rolls
-from microg_da.errors import InputError
+from microg_da.errors import InputError, unknown_name
 from microg_da.models.detector import ActionDetector
 from microg_da.types import ClipBatch
 
@@ -21,11 +21,13 @@ from microg_da.types import ClipBatch
 class Teacher(nn.Module):
     """Exponential moving average of a detector's weights and batch-norm statistics; frozen, always evaluating.
 
-    After n steps the decay is ``min(decay, (1 + n) / (10 + n))``, so that a teacher soon follows at first.
+    The average is corrected for its beginning: after n steps it is the mean of the source model and of the n students
+    since, each weighing ``decay`` times as much as the one after it. So the source model does not weigh more than its
+    age allows, and a step moves the teacher by ``(1 - decay) / (1 - decay^(n + 1))``.
 
     Args:
         detector: what it starts as a copy of.
-        decay: how much of the teacher stays at a step, once that has warmed up.
+        decay: by how much a model weighs less with each step of its age; 1 weighs all models alike.
 
     Raises:
         InputError: if the decay is not in [0, 1].
@@ -49,11 +51,10 @@ class Teacher(nn.Module):
     @torch.no_grad()
     def follow(self, detector: ActionDetector) -> None:
         """Move towards the detector by one step; counters are copied."""
-        steps = int(self.updates)
-        decay = min(self.decay, (1 + steps) / (10 + steps))
+        share = newest_share(self.decay, int(self.updates) + 1)
         for mine, theirs in zip(_state(self.network), _state(detector), strict=True):
             if mine.is_floating_point():
-                mine.lerp_(theirs, 1 - decay)
+                mine.lerp_(theirs, share)
             else:
                 mine.copy_(theirs)
         self.updates += 1
@@ -78,23 +79,37 @@ class Teacher(nn.Module):
         return predict_over_rolls(self.network, batch, rolls, temperature).logits
 
 
+def newest_share(decay: float, steps: int) -> float:
+    """What the newest of ``steps + 1`` models weighs in their mean, each weighing ``decay`` times the one after it."""
+    return 1 / (steps + 1) if decay == 1 else (1 - decay) / (1 - decay ** (steps + 1))
+
+
 class TeacherArguments(Protocol):
-    """What the arguments of every method with a teacher have."""
+    """What the arguments of every method with a teacher have.
+
+    Attributes:
+        decay: of the moving average, see :class:`Teacher`.
+        hand_over: whose weights are validated and handed over at the end, those of the ``student`` or of the
+            ``teacher``.
+    """
 
     decay: float
+    hand_over: str
+
+
+HAND_OVER = ("student", "teacher")
 
 
 class TeacherMethod(DomainAdaptation):
-    """A method with a teacher, whose weights are what is validated and in the end handed over.
-
-    Its arguments are :class:`TeacherArguments`.
-    """
+    """A method with a teacher. Its arguments are :class:`TeacherArguments`."""
 
     arguments: TeacherArguments
     teacher: Teacher | None
 
     def __init__(self, arguments: TeacherArguments, task: Task) -> None:
         super().__init__(arguments, task)
+        if arguments.hand_over not in HAND_OVER:
+            raise unknown_name("network", arguments.hand_over, HAND_OVER, where="adaptation.args.hand_over")
         self.teacher = None
 
     def before_training(
@@ -108,13 +123,16 @@ class TeacherMethod(DomainAdaptation):
         self.current_teacher.follow(detector)
 
     def after_training(self, detector: ActionDetector) -> None:
-        """Give the detector the teacher's weights; none is held afterwards."""
-        detector.load_state_dict(self.current_teacher.network.state_dict())
+        """Give the detector the teacher's weights, if these are handed over; no teacher is held afterwards."""
+        if self.arguments.hand_over == "teacher":
+            detector.load_state_dict(self.current_teacher.network.state_dict())
         self.teacher = None
 
     def network(self, detector: ActionDetector) -> ActionDetector:
-        """The teacher as long as there is one, since a checkpoint that is chosen for it hands it over."""
-        return detector if self.teacher is None else self.teacher.network
+        """What is handed over: the detector, or the teacher as long as there is one."""
+        if self.teacher is None or self.arguments.hand_over == "student":
+            return detector
+        return self.teacher.network
 
     @property
     def current_teacher(self) -> Teacher:

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
-from torch.optim import Optimizer
+from torch.optim import SGD, Optimizer
 
 from microg_da.adaptation.base import Task, detect
 from microg_da.adaptation.online import Online, OnlineArguments
@@ -22,7 +22,9 @@ from microg_da.types import ClipBatch
 
 @dataclass
 class ViTTAArguments(OnlineArguments):
-    """Settings of :class:`ViTTA`, besides those of all online methods; it steps by Adam.
+    """Settings of :class:`ViTTA`, besides those of all online methods.
+
+    It steps by SGD with momentum 0.9 and a weight decay of 5e-4, at the learning rate of the authors' program.
 
     Attributes:
         stages: how many stages of the backbone are aligned, counted from the last.
@@ -31,7 +33,7 @@ class ViTTAArguments(OnlineArguments):
         source_batches: how many source batches the source statistics are taken from.
     """
 
-    lr: float = 1e-4
+    lr: float = 5e-5
     stages: int = 2
     momentum: float = 0.1
     consistency: float = 0.1
@@ -47,6 +49,14 @@ class ViTTA(Online):
     source statistics.
 
     Lin et al., "Video test-time adaptation for action recognition", CVPR 2023.
+
+    Deviations from the paper and its program:
+
+    - Statistics are those of what the last stages put out, where the program takes them behind every normalisation
+      layer of the last two stages; the distance is a mean over channels of all of them.
+    - Batches are those of the test (``evaluation.batch_size``), where the program adapts to single videos.
+    - The second view has frames jittered in time; the program resamples both views. Nothing is cropped.
+    - Disagreement is the sum over the sigmoids of the classes in the support, where the program has a softmax.
     """
 
     Arguments: ClassVar[type] = ViTTAArguments
@@ -70,6 +80,7 @@ class ViTTA(Online):
         Raises:
             InputError: if there is no source clip, or not so many stages.
         """
+        super().prepare(detector, source, target)
         clips, moments = 0, torch.zeros(())
         for batch in islice(source, self.arguments.source_batches):
             with feature_maps(detector.backbone, self._stages(detector)) as maps:
@@ -97,8 +108,12 @@ class ViTTA(Online):
             )
         return [parameter for parameter in detector.parameters() if parameter.requires_grad]
 
+    def optimizer(self, parameters: list[nn.Parameter]) -> Optimizer:
+        """SGD with momentum and weight decay, as in the authors' program."""
+        return SGD(parameters, lr=self.arguments.lr, momentum=0.9, weight_decay=5e-4)
+
     def forget(self) -> None:
-        """The moving average starts anew."""
+        """The moving average starts again."""
         self._average: Tensor | None = None
 
     def adapt(self, detector: ActionDetector, batch: ClipBatch, optimizer: Optimizer) -> None:
@@ -112,7 +127,8 @@ class ViTTA(Online):
             statistics = torch.lerp(self._average, statistics, self.arguments.momentum)
         self._average = statistics.detach()
         loss = alignment_loss(statistics, self.source_statistics)
-        loss = loss + self.arguments.consistency * disagreement(*logits.float().chunk(2))
+        views = self.supported(logits.float()).chunk(2)
+        loss = loss + self.arguments.consistency * disagreement(*views)
         optimizer.zero_grad()
         torch.autograd.backward(loss)
         optimizer.step()

@@ -9,7 +9,7 @@ import pytorch_lightning as pl
 from torch import nn
 
 from microg_da.adaptation.predictor import Predictor
-from microg_da.inference.sinks import Sink
+from microg_da.inference.sinks import ProbingSink, Sink
 from microg_da.types import ClipBatch, Prediction
 
 
@@ -52,6 +52,8 @@ class PassModule(pl.LightningModule):
         prediction = self.predict_batch(batch)
         for sink in self.sinks():
             sink.update(batch, prediction)
+            if isinstance(sink, ProbingSink):
+                sink.probe(batch, prediction, self.predict_batch)
 
     # ------------------------------------------------------------------------------------------ Lightning's hooks
 

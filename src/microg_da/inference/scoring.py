@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from rich.console import Console
+from torch import Tensor
 
 from microg_da.adaptation.predictor import Predictor
 from microg_da.data.datamodule import DomainDatasets
@@ -10,7 +11,7 @@ from microg_da.evaluation.metric import DetectionMetrics
 from microg_da.inference.display import pass_display
 from microg_da.inference.feature_sample import FeatureSample
 from microg_da.inference.passes import as_configured, run_split_pass
-from microg_da.inference.sinks import ScoreSink, Sink
+from microg_da.inference.sinks import MixingSink, ScoreSink, Sink
 from microg_da.types import DOMAINS, Domain, Split
 from microg_da.validation import validate
 from microg_da.validation.collapse_report import CollapseReport
@@ -47,21 +48,44 @@ def score_detector(
 
 
 def validate_detector(
-    predictor: Predictor, datasets: DomainDatasets, console: Console | None = None
+    predictor: Predictor,
+    datasets: DomainDatasets,
+    console: Console | None = None,
+    source_map_before: float | None = None,
 ) -> tuple[dict[str, float], CollapseReport]:
     """The scores of every label-free validator and of the collapse guard, on both domains' validation splits.
 
-    Target labels are not read. Source labels are, for the validator that is made of them.
+    Target labels are not read. Source labels are, for the validator that is made of them and for the classes that all
+    of them look at.
+
+    Args:
+        predictor: the detector and its test-time method.
+        datasets: the clips and their configuration.
+        console: where a terminal shows a progress bar; None for none.
+        source_map_before: the source model's mAP on the source validation split, for the guard; None if unknown.
     """
     metrics = split_metrics(datasets, "source", "val")
-    observations = Observations(predictor.detector.num_classes, predictor.detector.feature_dim)
+    detector = predictor.detector
+    observations = Observations(detector.num_classes, detector.feature_dim, datasets.class_rates)
     predictor = as_configured(predictor, datasets.config)
     for domain in DOMAINS:
         # One pass for each domain, as in the test: a method that adapts online must not meet both domains in one.
         callbacks = pass_display(console, f"val on {domain}")
         sinks: list[Sink] = [ScoreSink(metrics, "source"), observations]
         run_split_pass(predictor, datasets, domain, "val", sinks, callbacks=callbacks)
-    return validate(observations.observed(metrics.scores().map))
+    weights, mixed = detector.head.projection.weight, mixed_answers(predictor, datasets, console)
+    return validate(observations.observed(metrics.scores().map, weights, mixed), source_map_before)
+
+
+def mixed_answers(predictor: Predictor, datasets: DomainDatasets, console: Console | None = None) -> Tensor:
+    """``(P, 3, C)`` logits of two target validation people and of their mixture, see ``validation/mixing.py``.
+
+    The pass is its own: a method that adapts online must not meet mixtures before its other answers are kept.
+    """
+    mixing = MixingSink(predictor.detector.num_classes)
+    callbacks = pass_display(console, "mixed val on target")
+    run_split_pass(predictor, datasets, "target", "val", [mixing], callbacks=callbacks)
+    return mixing.mixed.compute()
 
 
 def split_metrics(datasets: DomainDatasets, domain: Domain, split: Split) -> DetectionMetrics:

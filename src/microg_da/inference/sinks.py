@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Callable
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from torch import nn
 
 from microg_da.evaluation.metric import DetectionMetrics
 from microg_da.types import ClipBatch, Domain, Prediction
+from microg_da.validation.mixing import MixedPeople
 
 
 class Sink(Protocol):
@@ -20,6 +22,14 @@ class Sink(Protocol):
 
     def update(self, batch: ClipBatch, prediction: Prediction) -> None:
         """Add the people of a batch; labels that it may carry are not read."""
+
+
+@runtime_checkable
+class ProbingSink(Sink, Protocol):
+    """A sink that also asks for the answers to clips of its own making."""
+
+    def probe(self, batch: ClipBatch, prediction: Prediction, predict: Callable[[ClipBatch], Prediction]) -> None:
+        """Called after :meth:`update`; ``predict`` gave ``prediction``."""
 
 
 class ScoreSink(nn.Module):
@@ -61,3 +71,23 @@ class ProbabilitySink:
     def probabilities(self) -> np.ndarray:
         """``(K, C)`` in [0, 1], of all people so far."""
         return np.concatenate(self._parts)
+
+
+class MixingSink(nn.Module):
+    """Mixes the people of target batches two and two, and keeps the answers, for the validator ``mixval``.
+
+    Args:
+        num_classes: C.
+    """
+
+    def __init__(self, num_classes: int) -> None:
+        super().__init__()
+        self.mixed = MixedPeople(num_classes)
+
+    def update(self, batch: ClipBatch, prediction: Prediction) -> None:
+        """The people as they are say nothing by themselves."""
+
+    def probe(self, batch: ClipBatch, prediction: Prediction, predict: Callable[[ClipBatch], Prediction]) -> None:
+        """Add the mixtures of a target batch; see :class:`ProbingSink`."""
+        if batch.domain == "target":
+            self.mixed.update(batch, prediction, predict)

@@ -21,7 +21,7 @@ from microg_da.training.cost import RunCost, StageCost
 from microg_da.training.experiment import Experiment, peak_memory_mib
 from microg_da.training.few_clips import FewClips
 from microg_da.training.preflight import check
-from microg_da.training.stage import StagePlan
+from microg_da.training.stage import StagePlan, adaptation_training
 from microg_da.training.timing import StageTimer
 from microg_da.types import DOMAINS, SPLITS, Domain, Stage
 
@@ -109,8 +109,7 @@ class _DryRun:
             prepares = self.timer.before_tests(test_time, detector, data)
         if method is None:
             return self._measured("adapt", predictor, once=prepares)
-        epochs = settings.epochs if method.has_epochs else 0
-        training = replace(self.config.training, epochs=epochs, lr=settings.lr, cycles=settings.cycles)
+        training = adaptation_training(self.config, method)
         plan = self._plan("adapt", method, self.experiment.adaptation_data(method), training, settings.rotation)
         return self._trained(plan, predictor, prepares)
 

@@ -47,7 +47,7 @@ from microg_da.terminal import progress_bar
 from microg_da.training.example_ups import write_example_ups
 from microg_da.training.examples import write_examples
 from microg_da.training.interruption import damage
-from microg_da.training.stage import StagePlan, save_detector, train_stage
+from microg_da.training.stage import StagePlan, adaptation_training, save_detector, train_stage
 from microg_da.training.trackers import finish_logging
 from microg_da.types import DOMAINS, Domain, Stage, Variant
 
@@ -167,7 +167,7 @@ class Experiment:
             data = self.adaptation_data(training)
             seconds += self._show_training_clips(detector, training, training.before_training, data)
             if settings.epochs and training.has_epochs:
-                stage = replace(self.config.training, epochs=settings.epochs, lr=settings.lr, cycles=settings.cycles)
+                stage = adaptation_training(self.config, training)
                 seconds += self._train("adapt", detector, training, data, stage, settings.rotation)
             else:
                 training.after_training(detector)
@@ -213,7 +213,8 @@ class Experiment:
         for domain in DOMAINS:
             scores[domain] = self._test_on(domain, variant, predictor)
             self._say(f"  {variant} on {domain} test: mAP {_percent(scores[domain].map)}", indent=True)
-        validators, report = validate_detector(predictor, self.datasets, self.console)
+        before = self._source_map_before() if variant == "adapted" else None
+        validators, report = validate_detector(predictor, self.datasets, self.console, before)
         device = resolve_device(self.config.trainer)
         self.run.add_result(
             VariantResult(
@@ -227,6 +228,11 @@ class Experiment:
                 up=up_errors(predictor, self.datasets, device),
             )
         )
+
+    def _source_map_before(self) -> float | None:
+        """The source model's mAP on the source validation split."""
+        source = self.run.results.get("source_only")
+        return None if source is None else source.validators.get("source_map")
 
     def _test_on(self, domain: Domain, variant: Variant, predictor: Predictor) -> Scores:
         """Score one detector on one test split; write ground truth, detections and a sample of its features."""
@@ -284,6 +290,8 @@ class Experiment:
             return
         if adapted.collapse.collapsed:
             self._warn(f"the adapted detector has collapsed: {adapted.collapse.reason}")
+        elif adapted.collapse.verdict == "source_forgotten":
+            self._warn(f"the adapted detector has forgotten the source: {adapted.collapse.reason}")
         elif adapted.collapse.verdict == "too_few_people":
             self._warn(f"too few people to say whether the adapted detector has collapsed: {adapted.collapse.reason}")
 

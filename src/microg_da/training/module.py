@@ -18,7 +18,7 @@ from microg_da.data.datamodule import UnaugmentedClips
 from microg_da.errors import InputError
 from microg_da.inference.display import BatchBar
 from microg_da.inference.module import PassModule
-from microg_da.inference.sinks import ScoreSink, Sink
+from microg_da.inference.sinks import MixingSink, ScoreSink, Sink
 from microg_da.models.detector import ActionDetector
 from microg_da.training.optimizer import build_optimizer
 from microg_da.training.schedules import learning_rate
@@ -44,6 +44,7 @@ class DetectorModule(PassModule):
         stage: its name, part of the seed.
         scores: accumulates predictions of one domain, for scores against its annotation table.
         observations: accumulates predictions of both domains, for label-free validators.
+        mixing: mixes target people for the validator that needs it.
         target_clips: all target training clips, for methods that read them every epoch.
     """
 
@@ -58,6 +59,7 @@ class DetectorModule(PassModule):
         stage: Stage = "source",
         scores: ScoreSink | None = None,
         observations: Observations | None = None,
+        mixing: MixingSink | None = None,
         target_clips: Iterable[ClipBatch] = (),
     ) -> None:
         super().__init__()
@@ -69,6 +71,7 @@ class DetectorModule(PassModule):
         self.stage = stage
         self.scores = scores
         self.observations = observations
+        self.mixing = mixing
         self.target_clips = target_clips
 
     # ------------------------------------------------------------------------------------------------ training
@@ -110,7 +113,7 @@ class DetectorModule(PassModule):
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """The stage's optimiser, and its schedule step by step."""
-        optimizer = build_optimizer(self, self.training_config)
+        optimizer = build_optimizer(self, self.training_config, {"method": self.method.own_lr_scale})
         steps_per_epoch = max(self.trainer.estimated_stepping_batches / self.training_config.epochs, 1)
 
         def factor(step: int) -> float:
@@ -154,8 +157,8 @@ class DetectorModule(PassModule):
         return Predictor(self.method.network(self.detector), self.method.companion)
 
     def sinks(self) -> Sequence[Sink]:
-        """The scores and the observations, where there are any."""
-        sinks: list[Sink | None] = [self.scores, self.observations]
+        """The scores, the observations and the mixtures, where there are any."""
+        sinks: list[Sink | None] = [self.scores, self.observations, self.mixing]
         return [sink for sink in sinks if sink is not None]
 
     def begin_pass(self) -> None:
@@ -163,8 +166,7 @@ class DetectorModule(PassModule):
         super().begin_pass()
         if self.scores is not None:
             self.scores.metrics.reset()
-        if self.observations is not None:
-            self.observations.reset()
+        self._reset_observations()
 
     def on_validation_epoch_end(self) -> None:
         """Log the scores of the validation split and those of label-free validators."""
@@ -174,7 +176,7 @@ class DetectorModule(PassModule):
             self.scores.metrics.reset()
         if self.observations is not None:
             self._log_validators(self.observations, source_map)
-            self.observations.reset()
+            self._reset_observations()
 
     def on_test_epoch_end(self) -> None:
         """Log the scores of the test split."""
@@ -192,8 +194,16 @@ class DetectorModule(PassModule):
         # Target scores are an oracle's and must not reach a validator.
         return found.map if self.scores.domain == "source" else None
 
+    def _reset_observations(self) -> None:
+        if self.observations is not None:
+            self.observations.reset()
+        if self.mixing is not None:
+            self.mixing.mixed.reset()
+
     def _log_validators(self, observations: Observations, source_map: float | None) -> None:
-        scores, report = validate(observations.observed(source_map))
+        classifier = self.method.network(self.detector).head.projection.weight
+        mixed = None if self.mixing is None else self.mixing.mixed.compute()
+        scores, report = validate(observations.observed(source_map, classifier, mixed))
         self.log_dict({f"validator/{name}": value for name, value in scores.items()})
         is_known = report.verdict != "too_few_people"
         self.log("collapse", float(report.collapsed) if is_known else float("nan"))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytorch_lightning as pl
@@ -12,11 +12,11 @@ from rich.console import Console
 
 from microg_da.adaptation.base import TrainingMethod
 from microg_da.adaptation.predictor import Predictor
-from microg_da.config import VALIDATOR, AugmentConfig, TrainingConfig
+from microg_da.config import VALIDATOR, AugmentConfig, Config, TrainingConfig
 from microg_da.data.datamodule import StageData
 from microg_da.files import replacing
 from microg_da.inference.scoring import split_metrics
-from microg_da.inference.sinks import ScoreSink
+from microg_da.inference.sinks import MixingSink, ScoreSink
 from microg_da.inference.trainer import interruptible, make_trainer, quiet
 from microg_da.models.activation_checkpointing import checkpoint_stages
 from microg_da.models.detector import ActionDetector
@@ -84,6 +84,14 @@ def train_stage(run: Run, plan: StagePlan, detector: ActionDetector, console: Co
     return float(timer.time_elapsed("train"))
 
 
+def adaptation_training(config: Config, method: TrainingMethod) -> TrainingConfig:
+    """How the adaptation stage trains: as configured, and as the method needs it."""
+    settings = config.adaptation
+    epochs = settings.epochs if method.has_epochs else 0
+    training = replace(config.training, epochs=epochs, lr=settings.lr, cycles=settings.cycles)
+    return method.stage_training(training) if epochs else training
+
+
 def save_detector(run: Run, stage: Stage, predictor: Predictor, seconds: float) -> None:
     """Write the finished detector of a stage and its test-time method; the file tells that the stage is done."""
     if not is_leader():
@@ -106,11 +114,14 @@ def save_detector(run: Run, stage: Stage, predictor: Predictor, seconds: float) 
 def _stage_module(run: Run, plan: StagePlan, detector: ActionDetector) -> DetectorModule:
     """The module, with the sinks that the stage's validation fills."""
     data = plan.data
-    scores = observations = None
+    scores = observations = mixing = None
     if data.validate_on is not None:
         scores = ScoreSink(split_metrics(data.datasets, data.validate_on, "val"), data.validate_on)
     if data.observe:
-        observations = Observations(detector.num_classes, detector.feature_dim)
+        observations = Observations(detector.num_classes, detector.feature_dim, data.datasets.class_rates)
+        if run.config.selection == f"{VALIDATOR}mixval":
+            # One more pass over the target's validation clips each epoch, which only this choice needs.
+            mixing = MixingSink(detector.num_classes)
     if plan.training.activation_checkpointing:
         checkpoint_stages(detector.backbone)
     return DetectorModule(
@@ -122,6 +133,7 @@ def _stage_module(run: Run, plan: StagePlan, detector: ActionDetector) -> Detect
         stage=plan.name,
         scores=scores,
         observations=observations,
+        mixing=mixing,
         target_clips=data.unaugmented_clips("target") if data.unlabelled is not None else (),
     )
 

@@ -35,7 +35,15 @@ VALIDATORS = Registry(
         ),
         "snd": Entry(
             "microg_da.validation.structure:snd",
-            "how densely target features lie together: soft neighbourhood density (Saito et al. 2021)",
+            "how densely target predictions lie together: soft neighbourhood density (Saito et al. 2021)",
+        ),
+        "transfer_score": Entry(
+            "microg_da.validation.transfer_score:transfer_score",
+            "an even classifier, clustered target features, sure and varied answers (Yang et al. 2024)",
+        ),
+        "mixval": Entry(
+            "microg_da.validation.mixing:mixval",
+            "whether mixtures of two target people get the answer of the larger part (Hu et al. 2023)",
         ),
         "corr_c": Entry(
             "microg_da.validation.structure:corr_c",
@@ -54,14 +62,18 @@ def score_all(observed: Observed) -> dict[str, float]:
     return {name: VALIDATORS.load(name)(observed) for name in VALIDATORS}
 
 
-def validate(observed: Observed) -> tuple[dict[str, float], CollapseReport]:
+def validate(observed: Observed, source_map_before: float | None = None) -> tuple[dict[str, float], CollapseReport]:
     """Every validator's score and what the collapse guard says; for a collapsed detector all scores are -inf.
 
     Validators that reward sure predictions prefer collapsed detectors; with -inf these never have the highest score.
+
+    Args:
+        observed: predictions for both domains.
+        source_map_before: the source model's mAP on the same source clips; None if it is not known.
     """
     from microg_da.validation.collapse import collapse_report
 
-    report = collapse_report(observed)
+    report = collapse_report(observed, source_map_before)
     if report.collapsed:
         return dict.fromkeys(VALIDATORS, float("-inf")), report
     return score_all(observed), report

@@ -20,11 +20,16 @@ a person on the target. A collapse changes them tenfold, or to nothing.
 """
 LARGEST_AGREEMENT = 0.9
 """Up to this share of target people may get one and the same answer, that is, set of classes."""
+SMALLEST_SOURCE_SHARE = 0.5
+"""A detector with a smaller share than this of the source model's mAP on source clips has forgotten the source.
+
+Adaptation costs some of it: under rolls a fifth is usual. What loses more than half has lost what it was to transfer.
+"""
 NOISE = 3.0
 """A class is flagged beyond so many standard errors of the difference of its rates."""
 
 
-def collapse_report(observed: Observed) -> CollapseReport:
+def collapse_report(observed: Observed, source_map_before: float | None = None) -> CollapseReport:
     """Compare what is predicted of target people with what is predicted of source people.
 
     With fewer than ten target people there is no verdict. A detector has collapsed on the target if
@@ -32,7 +37,12 @@ def collapse_report(observed: Observed) -> CollapseReport:
     - 90% of them get one and the same answer (nothing, everything, one class for everybody), or
     - labels are predicted four times as often as on the source, or a quarter as often.
 
-    The first needs no source, and so finds a collapse that both domains share.
+    The first needs no source, and so finds a collapse that both domains share. A detector that has not collapsed has
+    forgotten the source if its mAP on source clips is less than half of what it was.
+
+    Args:
+        observed: predictions for both domains.
+        source_map_before: the source model's mAP on the same source clips; None if it is not known.
     """
     source, target = (
         torch.sigmoid(logits.float()) > POSITIVE for logits in (observed.source_logits, observed.target_logits)
@@ -48,6 +58,8 @@ def collapse_report(observed: Observed) -> CollapseReport:
         verdict, reason = "collapsed", _agreement_text(agreement, answered, target.shape[1])
     elif len(source) >= FEWEST_PEOPLE and _ratio_is_large(source_rate, target_rate):
         verdict, reason = "collapsed", _rates_text(source_rate, target_rate, target.shape[1])
+    elif _has_forgotten(observed.source_map, source_map_before):
+        verdict, reason = "source_forgotten", _forgotten_text(observed.source_map, source_map_before)
     return CollapseReport(
         verdict=verdict,
         reason=reason,
@@ -89,6 +101,17 @@ def flagged_classes(source: Tensor, target: Tensor) -> tuple[int, ...]:
 
 def _ratio_is_large(before: float, after: float) -> bool:
     return max(before, after) > LARGEST_RATIO * min(before, after)
+
+
+def _has_forgotten(now: float | None, before: float | None) -> bool:
+    # NaN, where nothing was scored, is never smaller.
+    return now is not None and before is not None and now < SMALLEST_SOURCE_SHARE * before
+
+
+def _forgotten_text(now: float | None, before: float | None) -> str:
+    assert now is not None
+    assert before is not None
+    return f"mAP on source clips fell from {100 * before:.0f} to {100 * now:.0f}"
 
 
 def _agreement_text(share: float, answered: int, classes: int) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-CollapseVerdict = Literal["sound", "collapsed", "too_few_people", "unknown"]
+CollapseVerdict = Literal["sound", "collapsed", "source_forgotten", "too_few_people", "unknown"]
 """What the collapse guard says of a detector; ``unknown`` comes only from runs that older versions wrote."""
 
 
@@ -16,7 +16,8 @@ class CollapseReport:
 
     Attributes:
         verdict: ``too_few_people`` with fewer target people than
-            :data:`~microg_da.validation.collapse.FEWEST_PEOPLE`.
+            :data:`~microg_da.validation.collapse.FEWEST_PEOPLE`; ``source_forgotten`` where predictions are varied and
+            source mAP is less than half of the source model's.
         reason: why, in words; empty if sound.
         source_rate: share of (person, class) pairs predicted positive on the source; NaN without people.
         target_rate: likewise on the target.

@@ -20,7 +20,7 @@ def entropy(observed: Observed) -> float:
     Morerio, Cavazza and Murino, "Minimal-entropy correlation alignment for unsupervised deep domain adaptation",
     ICLR 2018, choose by it.
     """
-    logits = observed.target_logits.float()
+    logits = observed.supported_target_logits.float()
     return -float(bernoulli_entropy(logits).mean()) if logits.numel() else float("nan")
 
 
@@ -33,7 +33,7 @@ def information_maximisation(observed: Observed) -> float:
     Musgrave, Belongie and Lim, "Three new validators and a large-scale benchmark ranking for unsupervised domain
     adaptation", 2022, after Krause, Perona and Gomes, NIPS 2010.
     """
-    logits = observed.target_logits.double()
+    logits = observed.supported_target_logits.double()
     if len(logits) < 2 or not logits.numel():
         return float("nan")
     # As a logarithm of odds, since a mean probability may round to 0 or 1.
@@ -51,7 +51,7 @@ def bnm(observed: Observed) -> float:
     Cui et al., "Towards discriminability and diversity: Batch nuclear-norm maximization under label insufficient
     situations", CVPR 2020.
     """
-    logits = observed.target_logits.double()
+    logits = observed.supported_target_logits.double()
     if not logits.numel():
         return float("nan")
     answers = torch.cat([torch.sigmoid(logits), torch.sigmoid(-logits)], dim=1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import struct
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor
 from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
 
+from microg_da.adaptation.support import support_of_rates
 from microg_da.types import ClipBatch, PersonKey, Prediction
 
 
@@ -24,6 +26,10 @@ class Observed:
         source_features: ``(K_s, D)`` RoI features.
         target_logits: ``(K_t, C)``.
         target_features: ``(K_t, D)``.
+        support: ``(C,)`` bool, the classes that labelled source people have; None for all. Validators look at no other.
+        classifier: ``(C, D)`` weights of the detector's linear layer; None where they are not known.
+        mixed: ``(P, 3, C)`` logits of two target people and of their mixture, see
+            :mod:`microg_da.validation.mixing`; None where none were mixed.
     """
 
     source_map: float | None
@@ -31,6 +37,26 @@ class Observed:
     source_features: Tensor
     target_logits: Tensor
     target_features: Tensor
+    support: Tensor | None = None
+    classifier: Tensor | None = None
+    mixed: Tensor | None = None
+
+    @property
+    def supported_classifier(self) -> Tensor | None:
+        """``(C', D)`` of the classes in :attr:`support`."""
+        if self.support is None or self.classifier is None:
+            return self.classifier
+        return self.classifier[self.support]
+
+    @property
+    def supported_source_logits(self) -> Tensor:
+        """``(K_s, C')`` of the classes in :attr:`support`."""
+        return self.source_logits if self.support is None else self.source_logits[:, self.support]
+
+    @property
+    def supported_target_logits(self) -> Tensor:
+        """``(K_t, C')``, likewise."""
+        return self.target_logits if self.support is None else self.target_logits[:, self.support]
 
 
 class Observations(Metric):
@@ -39,12 +65,14 @@ class Observations(Metric):
     Args:
         num_classes: C, the width of a row of logits.
         feature_dim: D, the width of a RoI feature.
+        class_rates: ``(C,)`` the share of labelled source people who have each class, for the support; None for all.
     """
 
     full_state_update = False
 
-    def __init__(self, num_classes: int, feature_dim: int) -> None:
+    def __init__(self, num_classes: int, feature_dim: int, class_rates: Sequence[float] | None = None) -> None:
         super().__init__()
+        self.support = support_of_rates(class_rates, num_classes)
         self.num_classes = num_classes
         self.feature_dim = feature_dim
         for name in ("people", "logits", "features"):
@@ -68,8 +96,16 @@ class Observations(Metric):
         people, logits, features = (self._joined(name) for name in ("people", "logits", "features"))
         return people, logits, features
 
-    def observed(self, source_map: float | None = None) -> Observed:
-        """All people once; those that a distributed sampler repeated are dropped."""
+    def observed(
+        self, source_map: float | None = None, classifier: Tensor | None = None, mixed: Tensor | None = None
+    ) -> Observed:
+        """All people once; those that a distributed sampler repeated are dropped.
+
+        Args:
+            source_map: see :class:`Observed`.
+            classifier: likewise.
+            mixed: likewise.
+        """
         # torchmetrics squeezes what has one element.
         people, logits, features = self.compute()
         people, logits = people.reshape(-1, _COLUMNS).cpu(), logits.reshape(-1, self.num_classes).cpu()
@@ -79,7 +115,16 @@ class Observations(Metric):
         is_target = once[:, 0] == 1
         # Digests have no order that means anything; people come as they were met.
         source, target = (first[chosen].sort().values for chosen in (~is_target, is_target))
-        return Observed(source_map, logits[source], features[source], logits[target], features[target])
+        return Observed(
+            source_map,
+            source_logits=logits[source],
+            source_features=features[source],
+            target_logits=logits[target],
+            target_features=features[target],
+            support=torch.tensor(self.support),
+            classifier=None if classifier is None else classifier.detach().float().cpu(),
+            mixed=mixed,
+        )
 
     def _joined(self, name: str) -> Tensor:
         parts = getattr(self, name)

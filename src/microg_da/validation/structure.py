@@ -15,20 +15,29 @@ MOST_PEOPLE = 1024
 
 
 def snd(observed: Observed) -> float:
-    """Soft neighbourhood density of target RoI features; NaN with fewer than three people.
+    """Soft neighbourhood density of target predictions; NaN with fewer than three people or without classes.
 
-    The mean entropy (nats) of each person's softmax, at temperature 0.05, over the cosines to all others: high where
-    everybody has many near neighbours, as in dense clusters. Features take the place of the paper's class
-    probabilities, of which those of rare classes are all alike.
+    The mean entropy (nats) of each person's softmax, at temperature 0.05, over the cosines of their predictions to
+    all others: high where everybody has many near neighbours, as in dense clusters. Rows of probabilities of the
+    classes in the support take the place of the paper's softmax; for rows that sum to 1 the score is the paper's. A
+    person of whom little is predicted still has a direction, that of the classes nearest to it.
 
     Saito et al., "Tune it the right way: Unsupervised validation of domain adaptation via soft neighborhood
     density", ICCV 2021.
     """
-    features = F.normalize(evenly(observed.target_features).double(), dim=1)
-    count = len(features)
+    logits = observed.supported_target_logits
+    if not logits.numel():
+        return float("nan")
+    return neighbourhood_entropy(torch.sigmoid(evenly(logits).double()))
+
+
+def neighbourhood_entropy(rows: Tensor, temperature: float = SND_TEMPERATURE) -> float:
+    """Mean entropy (nats) of the softmax over the cosines of each of ``(K, M)`` rows to all others; NaN if K < 3."""
+    rows = F.normalize(rows, dim=1, eps=1e-300)
+    count = len(rows)
     if count < 3:
         return float("nan")
-    similarity = features @ features.T / SND_TEMPERATURE
+    similarity = rows @ rows.T / temperature
     others = similarity[~torch.eye(count, dtype=torch.bool)].view(count, count - 1)
     logs = others - others.logsumexp(dim=1, keepdim=True)
     return float(-(logs * logs.softmax(dim=1)).sum(dim=1).mean())
@@ -46,7 +55,8 @@ def corr_c(observed: Observed) -> float:
     """
     if not (observed.source_logits.numel() and observed.target_logits.numel()):
         return float("nan")
-    source, target = (class_correlation(logits) for logits in (observed.source_logits, observed.target_logits))
+    both = observed.supported_source_logits, observed.supported_target_logits
+    source, target = (class_correlation(logits) for logits in both)
     return float(F.cosine_similarity(source.flatten(), target.flatten(), dim=0, eps=1e-300))
 
 

@@ -1,0 +1,89 @@
+"""Features of people met lately, so that statistics of a domain rest on more people than a step has."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from microg_da.errors import InputError
+
+
+class FeatureQueue(nn.Module):
+    """The features of the people of a domain met last, without gradient; the oldest leave first.
+
+    A step has a few tens of people. A covariance of them over more dimensions than that is mostly noise. With a queue
+    it is taken over hundreds, of whom those of the step carry the gradient. As in Wang et al., "Cross-batch memory for
+    embedding learning", CVPR 2020, features of a few steps ago stand in for what the network would say now.
+
+    Args:
+        size: how many people are kept; 0 for none.
+        feature_dim: D.
+    """
+
+    kept: Tensor
+    count: Tensor
+
+    def __init__(self, size: int, feature_dim: int) -> None:
+        super().__init__()
+        self.register_buffer("kept", torch.zeros(size, feature_dim))
+        self.register_buffer("count", torch.zeros((), dtype=torch.int64))
+
+    def extend(self, features: Tensor) -> Tensor:
+        """The features of this step, with their gradient, followed by those kept; then keep the former.
+
+        Args:
+            features: ``(K, D)``.
+
+        Returns:
+            ``(K + N, D)``, float32.
+        """
+        features = features.float()
+        everyone = torch.cat([features, self.kept[: int(self.count)].to(features)])
+        newest = everyone.detach()[: len(self.kept)]
+        self.kept[: len(newest)] = newest
+        self.count.fill_(len(newest))
+        return everyone
+
+    def clear(self) -> None:
+        """Forget everybody."""
+        self.count.zero_()
+
+
+class DomainQueues(nn.Module):
+    """A queue of each domain.
+
+    Args:
+        size: how many people of each are kept; 0 for none.
+        feature_dim: D.
+        normalise: whether features are brought to :func:`unit_scale` first.
+
+    Raises:
+        InputError: if the size is negative.
+    """
+
+    def __init__(self, size: int, feature_dim: int, normalise: bool) -> None:
+        super().__init__()
+        if size < 0:
+            raise InputError(f"adaptation.args.queue={size} cannot be: expected a number of at least 0.")
+        self.source = FeatureQueue(size, feature_dim)
+        self.target = FeatureQueue(size, feature_dim)
+        self.normalise = normalise
+
+    def extend(self, source: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+        """The features ``(K_s, D)`` and ``(K_t, D)`` of a step, each with those kept of its domain; then keep them."""
+        if self.normalise:
+            source, target = unit_scale(source), unit_scale(target)
+        return self.source.extend(source), self.target.extend(target)
+
+    def clear(self) -> None:
+        """Forget everybody."""
+        self.source.clear()
+        self.target.clear()
+
+
+def unit_scale(features: Tensor) -> Tensor:
+    """``(K, D)`` features with a mean square of 1 over each person's D, so that no statistic depends on their scale."""
+    return F.normalize(features.float(), dim=1) * math.sqrt(features.shape[1])

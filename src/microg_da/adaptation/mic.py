@@ -1,0 +1,98 @@
+"""Masked image consistency."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from microg_da.adaptation.base import Knowledge, Losses, Task, forward_both
+from microg_da.adaptation.losses import multilabel_bce
+from microg_da.adaptation.pseudo_labels import ClassThresholds, PseudoLabelArguments, PseudoLabels, trusted_bce
+from microg_da.adaptation.teacher import TeacherMethod, ramp_up
+from microg_da.errors import InputError
+from microg_da.models.detector import ActionDetector
+from microg_da.transforms.affine import GREY
+from microg_da.types import ClipBatch, LabelledClipBatch
+
+
+@dataclass
+class MICArguments(PseudoLabelArguments):
+    """Settings of :class:`MIC`, besides those of all methods with pseudo-labels.
+
+    Attributes:
+        masked: share of the patches that are hidden.
+        patches: how many patches the shorter side of a clip is cut into.
+        teacher_rolls: evenly spaced camera rolls that the teacher's probabilities are averaged over.
+    """
+
+    masked: float = 0.5
+    patches: int = 8
+    teacher_rolls: int = 1
+
+
+class MIC(TeacherMethod):
+    """A teacher labels target people; the student learns these labels with patches of the clip hidden.
+
+    What is hidden must be told from context: the rest of the person, others, the scene. A patch is hidden through the
+    whole clip, since otherwise its neighbours in time would show it. Boxes are given, so that the loss is that of the
+    box's classes alone, weighted by how sure the teacher is.
+
+    Deviations: the paper trusts a box by its largest softmax probability; here each entry of a person is trusted by
+    itself, by the class's thresholds (see :class:`~microg_da.adaptation.pseudo_labels.ClassThresholds`), and weighs
+    its own ``max(p, 1 - p)``. Supervised training carries it, where the paper adds it to an adversarial method.
+
+    Hoyer et al., "MIC: Masked image consistency for context-enhanced domain adaptation", CVPR 2023.
+    """
+
+    Arguments: ClassVar[type] = MICArguments
+    arguments: MICArguments
+    knowledge: ClassVar[frozenset[Knowledge]] = frozenset({"class_rates"})
+
+    def __init__(self, arguments: MICArguments, task: Task) -> None:
+        super().__init__(arguments, task)
+        if not 0 < arguments.masked < 1:
+            raise InputError(f"adaptation.args.masked={arguments.masked} cannot be: expected a share in (0, 1).")
+        if arguments.patches < 1:
+            raise InputError(
+                f"adaptation.args.patches={arguments.patches} cannot be: expected a whole number of at least 1."
+            )
+        self.thresholds = ClassThresholds(task.num_classes, arguments.positive, arguments.negative, arguments.memory)
+
+    def training_losses(
+        self, detector: ActionDetector, source: LabelledClipBatch, target: ClipBatch, progress: float
+    ) -> Losses:
+        """The supervised loss of the source, and that of masked target clips with the teacher's labels."""
+        seen = self.current_teacher(target, self.arguments.teacher_rolls).sigmoid()
+        pseudo = weighted_by_certainty(self.thresholds.label(seen, source.labels, self.support), seen)
+        hidden = mask_patches(target, self.arguments.masked, self.arguments.patches)
+        of_source, of_target = forward_both(detector, source, hidden)
+        weight = self.arguments.weight * ramp_up(progress, self.arguments.ramp_up)
+        return {
+            "supervised": multilabel_bce(of_source.logits, source.labels),
+            "masked": weight * trusted_bce(of_target.logits, pseudo),
+        }
+
+
+def weighted_by_certainty(pseudo: PseudoLabels, probabilities: Tensor) -> PseudoLabels:
+    """Pseudo-labels of which each trusted entry weighs the probability of the answer that is surer."""
+    return PseudoLabels(pseudo.labels, pseudo.trusted * torch.maximum(probabilities, 1 - probabilities))
+
+
+def mask_patches(batch: ClipBatch, masked: float, patches: int) -> ClipBatch:
+    """Hide random square patches of each clip, the same in all frames; boxes stay.
+
+    Args:
+        batch: frames ``(B, 3, T, H, W)``: uint8 patches become the grey of 0, normalised ones 0.
+        masked: probability of each patch to be hidden.
+        patches: how many along the shorter side.
+    """
+    height, width = batch.frames.shape[-2:]
+    side = max(1, min(height, width) // patches)
+    grid = (torch.rand(len(batch), 1, -(-height // side), -(-width // side)) < masked).float()
+    mask = F.interpolate(grid, scale_factor=float(side), mode="nearest")[:, :, None, :height, :width].bool()
+    grey = 0.0 if batch.frames.is_floating_point() else round(GREY)
+    return replace(batch, frames=batch.frames.masked_fill(mask.to(batch.frames.device), grey))

@@ -1,0 +1,81 @@
+"""Smooth domain-adversarial training."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+from torch.func import functional_call
+
+from microg_da.adaptation.base import Losses, Task, forward_both, split_prediction
+from microg_da.adaptation.cdan import CDAN, CDANArguments
+from microg_da.adaptation.losses import multilabel_bce
+from microg_da.data.batches import concatenate_batches
+from microg_da.errors import InputError
+from microg_da.models.detector import ActionDetector
+from microg_da.types import ClipBatch, LabelledClipBatch, Prediction
+
+
+@dataclass
+class SDATArguments(CDANArguments):
+    """Settings of :class:`SDAT`, besides those of :class:`~microg_da.adaptation.cdan.CDAN`.
+
+    Attributes:
+        radius: how far, in the space of weights, the labels' loss is asked to be low.
+    """
+
+    radius: float = 0.05
+
+
+class SDAT(CDAN):
+    """CDAN at a minimum of the labels' loss that is flat; the domain loss is left as sharp as it is.
+
+    Weights move by ``radius`` up the gradient of the supervised loss alone. There, both losses are taken, and their
+    gradient moves the weights from where they were. The domain classifier stays where it is. As in the authors'
+    program the domain loss is taken at the moved weights too, so that one more forward and backward pass is all it
+    costs, and batch norm follows both passes.
+
+    Deviation: the multi-label CDAN of this package carries it. In several processes each moves by the gradient of its
+    own clips.
+
+    Rangwani et al., "A closer look at smoothness in domain adversarial training", ICML 2022.
+    """
+
+    Arguments: ClassVar[type] = SDATArguments
+    arguments: SDATArguments
+
+    def __init__(self, arguments: SDATArguments, task: Task) -> None:
+        super().__init__(arguments, task)
+        if not arguments.radius > 0:
+            raise InputError(f"adaptation.args.radius={arguments.radius} cannot be: expected a number above 0.")
+
+    def training_losses(
+        self, detector: ActionDetector, source: LabelledClipBatch, target: ClipBatch, progress: float
+    ) -> Losses:
+        """The supervised loss and the domain loss, at the top of the climb."""
+        of_source, _ = forward_both(detector, source, target)
+        moved = climbed(detector, multilabel_bce(of_source.logits, source.labels), self.arguments.radius)
+        both = concatenate_batches(source, target)
+        prediction = functional_call(detector, moved, (both.frames, both.boxes, both.clip_index))
+        of_source, of_target = split_prediction(Prediction(*prediction), source.num_boxes)
+        return {
+            "supervised": multilabel_bce(of_source.logits, source.labels),
+            **self.losses(of_source, of_target, source.labels, progress),
+        }
+
+
+def climbed(detector: ActionDetector, loss: Tensor, radius: float) -> dict[str, Tensor]:
+    """Trained parameters, by name, ``radius`` up the gradient of a loss, all counted as one vector.
+
+    A gradient by what is returned is one by the parameters themselves. They do not move if the loss has no gradient.
+    """
+    trained = {name: parameter for name, parameter in detector.named_parameters() if parameter.requires_grad}
+    gradients = torch.autograd.grad(loss, list(trained.values()), allow_unused=True)
+    lengths = [gradient.float().norm() for gradient in gradients if gradient is not None]
+    scale = radius / (torch.stack(lengths).norm() + 1e-12) if lengths else 0.0
+    return {
+        name: parameter if gradient is None else parameter + scale * gradient
+        for (name, parameter), gradient in zip(trained.items(), gradients, strict=True)
+    }

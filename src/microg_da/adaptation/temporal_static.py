@@ -1,0 +1,81 @@
+"""Motion without the still picture, at test time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from itertools import islice
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from microg_da.adaptation.base import Task, TestTimeMethod, detect
+from microg_da.errors import InputError
+from microg_da.models.detector import ActionDetector
+from microg_da.types import ClipBatch, Prediction
+
+
+@dataclass
+class TemporalStaticArguments:
+    """Settings of :class:`TemporalStatic`.
+
+    Attributes:
+        weight: how much of what a still picture says is subtracted; 0 changes nothing.
+        target_batches: how many target batches the usual answer to a still picture is taken from.
+    """
+
+    weight: float = 0.2
+    target_batches: int = 16
+
+
+class TemporalStatic(TestTimeMethod):
+    """What a clip says less what its keyframe alone says, so that cabins and furniture count less than motion.
+
+    The detector sees each clip twice: as it is, and with its middle frame repeated. Logits and features become
+    ``clip - weight (still - usual)``, where ``usual`` is the mean answer to stills of target clips, so that class rates
+    stay near what they were. Classes that a still shows as well as a clip (postures) lose by it: the weight is small.
+
+    This is our own form of an idea of Wei et al., "Return of frustratingly easy unsupervised video domain adaptation",
+    ICML 2026 (MetaTrans), who subtract a permutation-invariant stream of a trained transformer from a temporal one;
+    here nothing is trained.
+    """
+
+    Arguments: ClassVar[type] = TemporalStaticArguments
+    arguments: TemporalStaticArguments
+    usual_logits: Tensor
+    usual_features: Tensor
+
+    def __init__(self, arguments: TemporalStaticArguments, task: Task) -> None:
+        super().__init__(arguments, task)
+        if not 0 <= arguments.weight <= 1:
+            raise InputError(f"temporal_static: weight={arguments.weight} cannot be: expected a number in [0, 1].")
+        self.register_buffer("usual_logits", torch.zeros(task.num_classes))
+        self.register_buffer("usual_features", torch.zeros(task.feature_dim))
+
+    @torch.no_grad()
+    def prepare(self, detector: ActionDetector, source: Iterable[ClipBatch], target: Iterable[ClipBatch]) -> None:
+        """Take the mean answer to stills of target clips; without people it stays 0."""
+        answers = [detect(detector, still(batch)) for batch in islice(target, self.arguments.target_batches)]
+        if sum(len(answer.logits) for answer in answers):
+            self.usual_logits.copy_(torch.cat([answer.logits.float() for answer in answers]).mean(dim=0))
+            self.usual_features.copy_(torch.cat([answer.features.float() for answer in answers]).mean(dim=0))
+
+    def predict(self, detector: ActionDetector, batch: ClipBatch) -> Prediction:
+        """The answer to the clip less that to the still; two forward passes."""
+        moving = detect(detector, batch)
+        if not batch.num_boxes:
+            return moving
+        resting = detect(detector, still(batch))
+        weight = self.arguments.weight
+        return Prediction(
+            moving.logits.float() - weight * (resting.logits.float() - self.usual_logits),
+            moving.features.float() - weight * (resting.features.float() - self.usual_features),
+        )
+
+
+def still(batch: ClipBatch) -> ClipBatch:
+    """The same clips with all frames like the middle one, which carries the boxes."""
+    length = batch.frames.shape[2]
+    middle = batch.frames[:, :, length // 2 : length // 2 + 1]
+    return replace(batch, frames=middle.expand(-1, -1, length, -1, -1).contiguous())

@@ -1,0 +1,59 @@
+"""Several views of a test batch, and the gradient of a loss that couples them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from microg_da.adaptation.base import detect
+from microg_da.errors import InputError
+from microg_da.models.detector import ActionDetector
+from microg_da.transforms.rotation import even_rolls
+from microg_da.types import ClipBatch
+
+
+def rolled_views(batch: ClipBatch, rolls: int, flips: bool) -> list[ClipBatch]:
+    """A batch under evenly spaced camera rolls, the first as it is; with ``flips`` each view also mirrored.
+
+    Raises:
+        InputError: if there are fewer rolls than one.
+    """
+    if rolls < 1:
+        raise InputError(f"adaptation.test_time_args.rolls={rolls} cannot be: expected a whole number of at least 1.")
+    views = even_rolls(batch, rolls)
+    return [*views, *(mirrored(view) for view in views)] if flips else views
+
+
+def mirrored(batch: ClipBatch) -> ClipBatch:
+    """The same clips with left and right exchanged."""
+    width = batch.frames.shape[-1]
+    x1, y1, x2, y2 = batch.boxes.unbind(dim=1)
+    return replace(batch, frames=batch.frames.flip(-1), boxes=torch.stack([width - x2, y1, width - x1, y2], dim=1))
+
+
+def backward_through_views(
+    detector: ActionDetector, views: Sequence[ClipBatch], loss: Callable[[Tensor], Tensor]
+) -> Tensor:
+    """Add the gradient of a loss of all views' logits to the detector's parameters, one view in memory at a time.
+
+    The views are seen twice: without gradients, to find the gradient of the loss by the logits, and with gradients,
+    to take it through the detector. The detector must answer a view alike both times, so it must be in evaluation mode.
+
+    Args:
+        detector: in evaluation mode.
+        views: ``R`` batches with the same ``K`` people in the same order.
+        loss: from logits ``(R, K, C)`` to a number.
+
+    Returns:
+        The logits ``(R, K, C)``, float32, without gradient.
+    """
+    with torch.no_grad():
+        logits = torch.stack([detect(detector, view).logits.float() for view in views])
+    leaf = logits.clone().requires_grad_(True)
+    (gradients,) = torch.autograd.grad(loss(leaf), leaf)
+    for view, gradient in zip(views, gradients, strict=True):
+        torch.autograd.backward(detect(detector, view).logits.float(), gradient)
+    return logits
