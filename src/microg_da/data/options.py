@@ -90,6 +90,10 @@ class FileOptions:
         min_side, max_side: short side of training frames before the crop; by default ``augment.scale`` times 8/7 of
             the crop.
         test_side: short side of test frames; by default 8/7 of ``image_size``.
+        outside: what becomes of people outside a training crop: ``drop``, or ``keep`` with an empty box, as MicroG-4M's
+            authors have it.
+        val_view: what is shown of validation frames: the ``whole`` frame, or the ``centre`` square, as MicroG-4M's
+            authors have it. People outside the square keep an empty box.
     """
 
     scheme: str = "published"
@@ -108,6 +112,8 @@ class FileOptions:
     min_side: int | None = None
     max_side: int | None = None
     test_side: int | None = None
+    outside: str = "drop"
+    val_view: str = "whole"
 
     CHOICES: ClassVar[dict[str, tuple[str, ...]]] = {
         "footage": ("all", *FOOTAGE),
@@ -116,6 +122,8 @@ class FileOptions:
         "stamp": ("auto", "frames", "seconds"),
         "window": ("centred", "published"),
         "on_error": ("raise", "skip"),
+        "outside": ("drop", "keep"),
+        "val_view": ("whole", "centre"),
     }
 
 

@@ -18,7 +18,7 @@ from microg_da.data.options import FileOptions, Source, parse_options, parse_sou
 from microg_da.data.splits import Division
 from microg_da.errors import InputError, unknown_name
 from microg_da.taxonomy import Taxonomy, get_taxonomy, transfer
-from microg_da.transforms.view import PUBLISHED_SCALE, TEST_SIDE, RandomViews, WholeViews
+from microg_da.transforms.view import PUBLISHED_SCALE, TEST_SIDE, CentreViews, RandomViews, WholeViews
 from microg_da.types import SPLITS, Clip, ClipSource, Split
 
 _log = logging.getLogger(__name__)
@@ -148,8 +148,6 @@ def open_files(
         raise InputError(f"{source}: no clip of the {split} split can be read: {next(iter(left_out.values()))}")
     ground_truth = annotations[annotations.action_id.isin(taxonomy.ids) & ~annotations.video_id.isin(left_out)]
     whole = WholeViews(chosen.test_side or int(image_size * TEST_SIDE))
-    smallest, largest = scale
-    crops = RandomViews(image_size, chosen.min_side, chosen.max_side, (smallest, largest)) if train else None
     return ClipDataset(
         people,
         labels,
@@ -157,7 +155,7 @@ def open_files(
         timing=Timing(files.stamp, files.start, chosen.fps, late=chosen.window == "published"),
         num_frames=num_frames,
         sampling_rate=sampling_rate,
-        views=crops or whole,
+        views=_views(chosen, whole, split, image_size, scale, train=train),
         test_views=whole,
         seed=seed,
         skip=chosen.on_error == "skip",
@@ -167,6 +165,19 @@ def open_files(
         split_hash=division.hash,
         left_out=left_out,
     )
+
+
+def _views(
+    options: FileOptions, whole: WholeViews, split: Split, image_size: int, scale: Sequence[float], *, train: bool
+) -> RandomViews | WholeViews | CentreViews:
+    """What is cut from the frames of a split."""
+    if train:
+        smallest, largest = scale
+        keeps = options.outside == "keep"
+        return RandomViews(image_size, options.min_side, options.max_side, (smallest, largest), keeps_everybody=keeps)
+    if split == "val" and options.val_view == "centre":
+        return CentreViews(whole.short_side)
+    return whole
 
 
 def _select(
