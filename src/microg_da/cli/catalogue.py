@@ -129,8 +129,7 @@ def _described(kind: str, files: dict[str, Path]) -> list[dict[str, str]]:
         except (OSError, *YAML_ERRORS) as error:
             raise InputError(f"cannot read the {kind} {path}: {' '.join(str(error).split())}") from error
         description = content.get("description", "") if isinstance(content, dict) else ""
-        shown = path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
-        found.append({"name": name, "summary": str(description), "file": str(shown)})
+        found.append({"name": name, "summary": str(description), "file": str(path)})
     return found
 
 
