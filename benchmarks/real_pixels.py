@@ -112,7 +112,16 @@ def run(args: argparse.Namespace, target: str, row: str, seed: int) -> str:
     if (folder / "config.yaml").exists():
         command += ["--resume", str(folder)]
     else:
-        command += ["--experiment", EXPERIMENT, "--runs", str(args.runs), "--name", folder.name, *words, *args.overrides]
+        command += [
+            "--experiment",
+            EXPERIMENT,
+            "--runs",
+            str(args.runs),
+            "--name",
+            folder.name,
+            *words,
+            *args.overrides,
+        ]
     start = time.perf_counter()
     subprocess.run(command, check=True)
     return f"{time.perf_counter() - start:.0f} s"

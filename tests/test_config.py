@@ -236,3 +236,113 @@ def test_no_file_ever_escapes_as_another_exception(tmp_path_factory, content):
         load_config(str(path))
     except InputError as error:
         assert str(error)
+
+
+def test_experiments_in_folders_have_the_folder_in_their_name(tmp_path, monkeypatch):
+    folder = tmp_path / "experiments" / "mine"
+    folder.mkdir(parents=True)
+    (folder / "_base.yaml").write_text("seed: 5\n")
+    (folder / "one.yaml").write_text("base: _base\ndescription: one of mine\n")
+    monkeypatch.chdir(tmp_path)
+    assert "mine/one" in experiment_files()
+    assert not [name for name in experiment_files() if "_base" in name]
+    by_name, by_path = load_config("mine/one"), load_config("experiments/mine/one.yaml")
+    assert by_name == by_path
+    assert (by_name.experiment, by_name.seed) == ("mine/one", 5)
+    with pytest.raises(InputError, match=r"'mine/on'.*'mine/one'"):
+        load_config("mine/on")
+
+
+CHOICES = """
+protocol: corrected
+training: {epochs: 3}
+adaptation: {name: dann, args: {weight: 0.5}}
+when:
+  protocol=published:
+    training: {epochs: 7, lr: 0.5}
+  adaptation=mmd:
+    adaptation: {rotation: 45}
+"""
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ([], (3, 2e-3, "dann", None)),
+        (["protocol=published"], (7, 0.5, "dann", None)),
+        (["protocol=corrected"], (3, 2e-3, "dann", None)),
+        (["protocol=published", "training.epochs=9"], (9, 0.5, "dann", None)),
+        (["adaptation=mmd"], (3, 2e-3, "mmd", 45)),
+        (["adaptation=mmd", "protocol=published", "adaptation.rotation=10"], (7, 0.5, "mmd", 10)),
+    ],
+)
+def test_a_section_may_hold_for_one_value_of_a_key(experiment, words, expected):
+    experiment(CHOICES, "below.yaml")
+    for path in (experiment(CHOICES), experiment("base: below\n", "above.yaml")):
+        config = load_config(str(path), words)
+        adaptation = config.adaptation
+        assert (config.training.epochs, config.training.lr, adaptation.name, adaptation.rotation) == expected
+
+
+def test_a_file_prevails_over_the_conditions_of_its_base(experiment):
+    experiment(CHOICES, "below.yaml")
+    path = experiment("base: below\ntraining: {epochs: 5}\nwhen: {adaptation=mmd: {training: {epochs: 6}}}")
+    assert load_config(str(path), ["protocol=published"]).training.epochs == 5
+    assert load_config(str(path), ["protocol=published", "adaptation=mmd"]).training.epochs == 6
+    assert load_config(str(path), ["protocol=published"]).training.lr == 0.5
+
+
+def test_a_condition_of_a_base_yields_to_the_command_line_and_survives_saving(experiment, tmp_path):
+    config = load_config(str(experiment(CHOICES)), ["protocol=published"])
+    saved = save_config(config, tmp_path / "config.yaml")
+    assert load_config(config=saved) == config
+    with pytest.raises(InputError, match="protocol=corrected"):
+        load_config(None, ["protocol=corrected"], config=saved)
+
+
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [
+        ("when: 3", ["when"]),
+        ("when: {protocol: {seed: 1}}", ["when", "key=value"]),
+        ("when: {protocol=published: 3}", ["when", "protocol=published"]),
+        ("when: {protocl=published: {seed: 1}}", ["protocl", "protocol"]),
+        ("when: {seed=0: {sed: 1}}", ["'sed'", "'seed'"]),
+        ("when: {seed=7: {sed: 1}}", ["'sed'", "'seed'"]),
+        ("protocol: old", ["protocol", "published"]),
+        ("data: {sizes: published}\nmodel: {name: timm:resnet18}", ["data.sizes", "timm:resnet18"]),
+        ("data: {train_sides: [300, 200]}", ["data.train_sides"]),
+        ("data: {test_side: 3}", ["data.test_side"]),
+        ("training: {lr_batch_size: 0}", ["training.lr_batch_size"]),
+        ("training: {validate_every: 0}", ["training.validate_every"]),
+        ("training: {max_batches_per_epoch: 0}", ["training.max_batches_per_epoch"]),
+        ("training: {weight_decay: -1}", ["training.weight_decay"]),
+    ],
+)
+def test_what_is_wrong_with_a_recipe_is_named(experiment, text, parts):
+    with pytest.raises(InputError) as caught:
+        load_config(str(experiment(text)))
+    for part in [*parts, "mine.yaml"]:
+        assert part in str(caught.value)
+
+
+def test_a_protocol_that_would_change_nothing_is_refused():
+    with pytest.raises(InputError, match=r"evaluation\.protocol"):
+        load_config("ava2microg", ["protocol=published"])
+
+
+def test_options_of_a_domain_stay_when_its_folder_changes(experiment):
+    path = experiment("data: {target: microg4m:/a, target_options: {scheme: by-source, folds: 3}}")
+    config = load_config(str(path), ["data.target=microg4m:/b", "data.target_options.folds=4", "data.test_side=200"])
+    assert config.file_options("target") | {"scheme": "by-source", "folds": 4, "test_side": 200} == (
+        config.file_options("target")
+    )
+    assert "scheme" not in config.file_options("source")
+
+
+def test_published_sizes_fill_what_is_not_set(experiment):
+    path = str(experiment("data: {sizes: published}\nmodel: {name: x3d_l_16x5}"))
+    data = load_config(path).data
+    assert (data.image_size, data.train_sides, data.test_side) == (312, [356, 446], 356)
+    data = load_config(path, ["data.image_size=64", "data.train_sides=[64, 80]", "model=x3d_s_13x6"]).data
+    assert (data.image_size, data.train_sides, data.test_side) == (64, [64, 80], 182)

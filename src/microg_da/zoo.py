@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from microg_da.errors import unknown_name
+from microg_da.errors import InputError, unknown_name
 
 
 class Window(NamedTuple):
@@ -19,6 +19,22 @@ class Window(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.num_frames}×{self.sampling_rate}"
+
+
+class Sizes(NamedTuple):
+    """The sizes of frames at which a model is trained and tested, in pixels.
+
+    Attributes:
+        crop: the side of the square that is cut from training frames.
+        smallest: the smallest short side of training frames before the crop.
+        largest: the largest one.
+        test: the short side of frames that are tested.
+    """
+
+    crop: int
+    smallest: int
+    largest: int
+    test: int
 
 
 @dataclass(frozen=True)
@@ -34,6 +50,9 @@ class ZooModel:
         stride: input pixels per cell of the feature map, as it really is.
         window: what the architecture's name means.
         published_window: what MicroG-Bench gave the network, if that was something else.
+        train_crop: the side of the square that is cut from training frames, pixels; for the benchmark's models as it
+            did.
+        jitter: the smallest and largest short side of training frames before the crop, pixels.
     """
 
     builder: str
@@ -44,18 +63,20 @@ class ZooModel:
     stride: int
     window: Window
     published_window: Window | None = None
+    train_crop: int = 224
+    jitter: tuple[int, int] = (256, 320)
 
 
 ZOO = {
     "r2plus1d_micro": ZooModel(
         "tiny:r2plus1d_micro",
         "smallest residual (2+1)D network, for CPUs and the embedded data",
-        337_154, 0.0451, 96, 16, Window(8, 4),
+        337_154, 0.0451, 96, 16, Window(8, 4), train_crop=84, jitter=(96, 120),
     ),
     "r2plus1d_tiny": ZooModel(
         "tiny:r2plus1d_tiny",
         "small residual (2+1)D network for CPUs and the embedded data",
-        649_250, 0.0809, 96, 16, Window(8, 4),
+        649_250, 0.0809, 96, 16, Window(8, 4), train_crop=84, jitter=(96, 120),
     ),
     "c2d_r50_8x8": ZooModel(
         "resnet:c2d_r50",
@@ -115,12 +136,12 @@ ZOO = {
     "x3d_s_13x6": ZooModel(
         "x3d:x3d_s",
         "X3D-S: 2 M parameters",
-        2_015_828, 2.774, 182, 32, Window(13, 6),
+        2_015_828, 2.774, 182, 32, Window(13, 6), train_crop=160, jitter=(182, 228),
     ),
     "x3d_l_16x5": ZooModel(
         "x3d:x3d_l",
         "X3D-L",
-        4_374_938, 25.32, 356, 32, Window(16, 5),
+        4_374_938, 25.32, 356, 32, Window(16, 5), train_crop=312, jitter=(356, 446),
     ),
 }  # fmt: skip
 """The benchmark's detectors, its two AVA references and the small network of the embedded data."""
@@ -140,3 +161,58 @@ def model_window(name: str, which: str = "architecture") -> Window | None:
     if model is None:
         return None
     return model.published_window or model.window if which == "published" else model.window
+
+
+def model_sizes(name: str, where: str = "") -> Sizes:
+    """The sizes at which a named model is trained and tested, for the benchmark's models as MicroG-Bench did.
+
+    Raises:
+        InputError: for a model that is not in the zoo.
+    """
+    model = ZOO.get(name)
+    if model is None:
+        raise InputError(
+            f"{where}: data.sizes=published: the benchmark has no model {name!r}. Set data.image_size instead."
+        )
+    return Sizes(model.train_crop, *model.jitter, model.crop)
+
+
+PAGES = {
+    "PySlowFast": "https://github.com/facebookresearch/SlowFast/blob/main/MODEL_ZOO.md",
+    "MViTv2": "https://github.com/facebookresearch/SlowFast/blob/main/projects/mvitv2/README.md",
+}
+"""Pages that link to the published weight files."""
+
+_ZOO_FILES = "https://dl.fbaipublicfiles.com/pyslowfast/model_zoo/"
+
+WEIGHT_FILES = {
+    "ava/C2D_8x8_R50.pkl": f"{_ZOO_FILES}ava/C2D_8x8_R50.pkl",
+    "ava/SLOWFAST_32x2_R101_50_50.pkl": f"{_ZOO_FILES}ava/SLOWFAST_32x2_R101_50_50.pkl",
+    "C2D_8x8_R50.pkl": f"{_ZOO_FILES}ava/pretrain/C2D_8x8_R50.pkl",
+    "C2D_NOPOOL_8x8_R50.pkl": f"{_ZOO_FILES}kinetics400/C2D_NOPOOL_8x8_R50.pkl",
+    "I3D_8x8_R50.pkl": f"{_ZOO_FILES}kinetics400/I3D_8x8_R50.pkl",
+    "I3D_NLN_8x8_R50.pkl": f"{_ZOO_FILES}kinetics400/I3D_NLN_8x8_R50.pkl",
+    "SLOWONLY_8x8_R50.pkl": f"{_ZOO_FILES}kinetics400/SLOWONLY_8x8_R50.pkl",
+    "SLOWONLY_4x16_R50.pkl": f"{_ZOO_FILES}kinetics400/SLOWONLY_4x16_R50.pkl",
+    "SLOWFAST_8x8_R50.pkl": f"{_ZOO_FILES}kinetics400/SLOWFAST_8x8_R50.pkl",
+    "SLOWFAST_4x16_R50.pkl": f"{_ZOO_FILES}kinetics400/SLOWFAST_4x16_R50.pkl",
+    "SLOWFAST_32x2_R101_50_50.pkl": f"{_ZOO_FILES}ava/pretrain/SLOWFAST_32x2_R101_50_50.pkl",
+    "MVIT_B_16x4.pyth": f"{PAGES['PySlowFast']} (MViT, B-Conv, 16 x 4)",
+    "MViTv2_S_16x4.pyth": f"{_ZOO_FILES}mvitv2/pysf_video_models/MViTv2_S_16x4_k400_f302660347.pyth",
+    "x3d_s.pyth": "https://dl.fbaipublicfiles.com/pyslowfast/x3d_models/x3d_s.pyth",
+    "x3d_l.pyth": "https://dl.fbaipublicfiles.com/pyslowfast/x3d_models/x3d_l.pyth",
+}
+"""Where the weight files of the recipes are, by their path below ``weights/``.
+
+Two files of PySlowFast have the name ``C2D_8x8_R50.pkl``: that below ``ava/`` is trained on AVA.
+"""
+
+
+def weight_address(path: str) -> str | None:
+    """Where a file of this path can be downloaded; None for a file that the recipes do not name."""
+    parts = path.replace("\\", "/").split("/")
+    for length in (2, 1):
+        known = WEIGHT_FILES.get("/".join(parts[-length:]))
+        if known is not None:
+            return known
+    return None

@@ -150,3 +150,55 @@ def test_training_clips_stay_random_after_a_method_looked_at_them(ramp):
     clips = opened(ramp)
     assert clips.in_test_views()[0].frames.shape[-1] == 73
     assert clips[0].frames.shape[-1] == 64
+
+
+def test_people_outside_a_crop_may_stay_with_an_empty_box(ramp):
+    """The published training never drops people; theirs is the box that is clipped to nothing."""
+    kept, dropped = opened(ramp, "?outside=keep"), opened(ramp)
+    empty = 0
+    for epoch in range(4):
+        kept.set_epoch(epoch)
+        dropped.set_epoch(epoch)
+        for everybody, inside in zip(kept, dropped, strict=True):
+            assert len(everybody.boxes) == len(everybody.labels) == PEOPLE
+            assert torch.equal(everybody.frames, inside.frames)
+            sizes = everybody.boxes[:, 2:] - everybody.boxes[:, :2]
+            has_area = (sizes > 0).all(dim=1)
+            assert torch.equal(everybody.boxes[has_area], inside.boxes)
+            empty += int((~has_area).sum())
+    assert empty
+
+
+def wide_tree(root):
+    """One clip of 48 × 96 pixels with people on the left, in the middle and on the right."""
+    (root / "frames" / "film_1").mkdir(parents=True)
+    picture = np.repeat(np.arange(96, dtype=np.uint8)[None, :, None], 48, axis=0).repeat(3, axis=2)
+    for number in range(1, 5):
+        cv2.imwrite(str(root / "frames" / "film_1" / f"film_1_{number:06d}.jpg"), picture)
+    rows = [("film_1", 2, left, 0.25, left + 0.125, 0.75, 12, index) for index, left in enumerate((0.0, 0.4375, 0.875))]
+    (root / "annotations").mkdir()
+    pd.DataFrame(rows).to_csv(root / "annotations" / "ava_val.csv", header=False, index=False)
+    return root
+
+
+def test_the_published_validation_shows_the_centre(tmp_path):
+    """The outer people get the score of the bias alone, the one in the middle does not."""
+    root = wide_tree(tmp_path)
+    request = {"split": "val", "train": False, "labelled": False, "test_side": 64}
+    whole, centre = opened(root, **request), opened(root, **request, val_view="centre")
+    assert whole[0].frames.shape[-2:] == (64, 128)
+    assert centre[0].frames.shape[-2:] == (64, 64)
+    assert centre.frame_sizes().tolist() == [[64, 64]]
+    # Columns 24 to 72 of 96 are shown: the picture tells its column.
+    columns = centre[0].frames[0, 0, 32].float()
+    assert (columns[0].item(), columns[-1].item()) == pytest.approx((24, 71), abs=2)
+    assert centre[0].boxes[:, 0].tolist() == pytest.approx([0, (0.4375 * 96 - 24) * 64 / 48, 64])
+    assert (centre[0].boxes[:, 2] - centre[0].boxes[:, 0]).tolist() == pytest.approx([0, 16, 0])
+    torch.manual_seed(0)
+    detector = create_detector("r2plus1d_micro").eval()
+    torch.nn.init.normal_(detector.head.projection.bias)
+    batch = collate_clips([centre[0]])
+    with torch.no_grad():
+        logits = detector(batch.frames, batch.boxes, batch.clip_index).logits
+    assert torch.equal(logits[[0, 2]], detector.head.projection.bias.expand(2, -1))
+    assert not torch.allclose(logits[1], detector.head.projection.bias)

@@ -50,9 +50,14 @@ def run(installed, *words, cwd):
 def test_experiments_and_sweeps_come_with_the_package(installed, tmp_path):
     listed = run(installed, "list", "experiments", "--json", cwd=tmp_path)
     assert listed.returncode == 0, listed.stderr
-    names = {path.stem for path in (REPOSITORY / "experiments").glob("*.yaml")}
-    assert names
+    files = (path.relative_to(REPOSITORY / "experiments") for path in (REPOSITORY / "experiments").glob("**/*.yaml"))
+    names = {path.with_suffix("").as_posix() for path in files if not path.name.startswith("_")}
+    assert {"ava2microg", "microg4m/slow_r50_8x8"} <= names
     assert names == {entry["name"] for entry in json.loads(listed.stdout)["entries"]}
+    code = "from microg_da.config import load_config; print(load_config('microg4m/slow_r50_8x8').training.lr)"
+    environment = {**os.environ, "PYTHONPATH": str(installed)}
+    read = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, env=environment)
+    assert (read.returncode, read.stdout) == (0, "0.1\n"), read.stderr
     code = "from microg_da.config.experiments import find_sweep; import microg_da; print(find_sweep('dann'), microg_da.__file__)"
     found = subprocess.run(
         [sys.executable, "-c", code],

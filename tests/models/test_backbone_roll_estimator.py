@@ -37,9 +37,7 @@ def pictures(count, seed=0):
 def test_a_quarter_turn_shifts_the_density(estimator, quarter):
     crops = pictures(3)
     turned = torch.rot90(crops, -quarter, (-2, -1))  # clockwise
-    assert torch.allclose(
-        estimator.symmetric(turned), estimator.symmetric(crops).roll(quarter * R // 4, 1), atol=1e-4
-    )
+    assert torch.allclose(estimator.symmetric(turned), estimator.symmetric(crops).roll(quarter * R // 4, 1), atol=1e-4)
 
 
 def test_densities_sum_to_one(estimator):
@@ -100,7 +98,9 @@ def test_weights_are_taken_from_the_detector_as_trained(estimator, backbone):
     before = estimator.encode(pictures(1))
     estimator.take_weights(trained)
     assert not torch.equal(before, estimator.encode(pictures(1)))
-    assert all(torch.equal(value, estimator.backbone.state_dict()[name]) for name, value in trained.state_dict().items())
+    assert all(
+        torch.equal(value, estimator.backbone.state_dict()[name]) for name, value in trained.state_dict().items()
+    )
 
 
 @pytest.mark.parametrize("name", ["r2plus1d_tiny", "timm:test_efficientnet", "timm:test_vit"])

@@ -407,3 +407,33 @@ def test_command_reports(tmp_path, capsys):
     assert "missing from the file" in out
     assert main(["checkpoint", str(tmp_path / "none"), "--model", "slow_r50_8x8"]) == 2
     assert "there is no such checkpoint" in capsys.readouterr().err
+
+
+def test_weights_that_are_skipped_stay_random_and_the_rest_is_loaded(tmp_path):
+    given = tiny_state()
+    torch.save(given, tmp_path / "w.pth")
+    torch.manual_seed(7)
+    fresh = create_detector("r2plus1d_tiny").state_dict()
+    torch.manual_seed(7)
+    pattern = "backbone.res4.*.weight"
+    detector = create_detector("r2plus1d_tiny", checkpoint=tmp_path / "w.pth", skip_weights=[pattern])
+    skipped = {name for name in given if name.startswith("backbone.res4.") and name.endswith(".weight")}
+    assert skipped
+    for name, value in detector.state_dict().items():
+        assert torch.equal(value, (fresh if name in skipped else given)[name]), name
+    _, report = compare(detector, tmp_path / "w.pth", [pattern])
+    assert report.fits
+    assert any(f"{len(skipped)} weights stay random" in note for note in report.notes)
+
+
+def test_weights_that_are_skipped_may_be_missing_or_of_another_shape(tmp_path):
+    state = tiny_state()
+    name = "backbone.res4.branch.0.weight"
+    state[name] = state[name][:1]
+    del state["backbone.res3.branch.0.weight"]
+    torch.save(state, tmp_path / "w.pth")
+    with pytest.raises(InputError, match="does not fit"):
+        create_detector("r2plus1d_tiny", checkpoint=tmp_path / "w.pth")
+    create_detector("r2plus1d_tiny", checkpoint=tmp_path / "w.pth", skip_weights=["backbone.res[34].branch.0.weight"])
+    with pytest.raises(InputError, match=r"skip_weights.*res9"):
+        create_detector("r2plus1d_tiny", checkpoint=tmp_path / "w.pth", skip_weights=["backbone.res9.*"])

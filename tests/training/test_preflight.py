@@ -15,6 +15,7 @@ from microg_da.config import load_config
 from microg_da.errors import InputError
 from microg_da.models import create_detector
 from microg_da.training import preflight
+from microg_da.training.advice import start_advice
 
 SMALL = ["data.image_size=32", "model.num_frames=2", "synthetic.workers=0", "trainer.accelerator=cpu"]
 
@@ -193,7 +194,7 @@ def test_only_what_differs_is_checked_again(monkeypatch):
     assert done == ["check_config"]
     done.clear()
     preflight.check(load_config("ava2microg", [*SMALL, "model.dropout=0.25"]), checked=first)
-    assert {"check_model", "check_weights", "check_weight_files"} <= set(done)
+    assert {"check_model", "check_weights", "check_files"} <= set(done)
     assert not {"check_trainer", "check_loggers", "check_taxonomy"} & set(done)
 
 
@@ -261,3 +262,37 @@ def test_the_command_refuses_what_needs_torch_to_be_seen(files, tmp_path):
     assert done.stderr.count("\n") == 1
     assert not list((tmp_path / "work").iterdir())
     assert not (tmp_path / "cache").exists()
+
+
+def test_everything_that_is_missing_is_named_at_once_and_where_it_is(tmp_path, monkeypatch, nothing_is_done):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError) as caught:
+        preflight.check(load_config("microg4m/slow_r50_8x8"))
+    lines = str(caught.value).splitlines()
+    assert len(lines) == 3
+    for part in ("model.checkpoint", "weights/SLOWONLY_8x8_R50.pkl", "kinetics400/SLOWONLY_8x8_R50.pkl"):
+        assert part in lines[1]
+    for part in ("data.source and data.target", "data/microg4m", "huggingface.co/datasets/LEI-QI-233", "reproduce.md"):
+        assert part in lines[2]
+    with pytest.raises(InputError, match="fit --experiment ava/x3d_s_13x6 --name source"):
+        preflight.check(load_config("ava2microg/x3d_s_13x6"))
+
+
+@pytest.mark.parametrize(
+    ("words", "warned"),
+    [
+        (["data.source=microg4m:{files}/tree", "model=slow_r50_8x8"], True),
+        (["data.source=microg4m:{files}/tree", "model=timm:resnet18"], True),
+        (["data.source=microg4m:{files}/tree", "model=timm:resnet18", "model.options.pretrained=true"], False),
+        (["data.source=microg4m:{files}/tree", "model=r2plus1d_tiny"], False),
+        (["data.source=microg4m:{files}/tree", "model=slow_r50_8x8", "model.checkpoint=w.pkl"], False),
+        (["data.source=microg4m:{files}/tree", "model=slow_r50_8x8", "checkpoint=w.pkl"], False),
+        (["model=slow_r50_8x8"], False),
+    ],
+)
+def test_a_large_network_from_random_weights_on_real_data_is_warned_of(words, warned, files):
+    advice = start_advice(load_config("ava2microg", [word.format(files=files) for word in words]))
+    assert (advice is not None) == warned
+    if advice is not None:
+        assert "model.checkpoint" in advice
+        assert "microg4m/slow_r50_8x8" in advice

@@ -1,6 +1,8 @@
 """Learning rates, against the benchmark's own numbers."""
 
 import pytest
+import torch
+from torch.optim.lr_scheduler import ChainedScheduler, LinearLR, MultiStepLR
 
 from microg_da.config import TrainingConfig
 from microg_da.training.schedules import learning_rate
@@ -31,6 +33,22 @@ PUBLISHED = TrainingConfig(
 )
 def test_the_published_schedule(epoch, expected):
     assert learning_rate(PUBLISHED, epoch) == pytest.approx(expected, rel=1e-6)
+
+
+def test_the_published_schedule_is_torchs():
+    """A linear warm-up times steps, made of torch's schedulers, at every step of an epoch of seven."""
+    per_epoch = 7
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=PUBLISHED.lr)
+    schedule = ChainedScheduler(
+        [
+            LinearLR(optimizer, PUBLISHED.warmup_start, total_iters=5 * per_epoch),
+            MultiStepLR(optimizer, [epoch * per_epoch for epoch in (20, 30, 40, 50)], gamma=0.1),
+        ]
+    )
+    for step in range(60 * per_epoch):
+        assert learning_rate(PUBLISHED, step / per_epoch) == pytest.approx(optimizer.param_groups[0]["lr"], rel=1e-6)
+        optimizer.step()
+        schedule.step()
 
 
 def test_cosine_starts_at_the_top_and_ends_at_nothing():

@@ -83,7 +83,11 @@ def _print_table(found: list[dict[str, str]]) -> None:
         numeric = not any(isinstance(_value(column, entry.get(column, "")), str) for entry in found)
         justify: Literal["left", "right"] = "right" if numeric else "left"
         table.add_column(column, justify=justify, no_wrap=column != "summary", overflow="fold")
+    group = found[0]["name"].rpartition("/")[0] if found else ""
     for entry in found:
+        if entry["name"].rpartition("/")[0] != group:
+            table.add_row()
+            group = entry["name"].rpartition("/")[0]
         table.add_row(*(Text(entry.get(column, ""), style="bold" if column == "name" else "") for column in columns))
     print_table(table, output_console())
 

@@ -15,6 +15,7 @@ STARTS = ("source", "scratch")
 SCHEDULES = ("cosine", "constant", "steps")
 OPTIMIZERS = ("adamw", "sgd")
 PROTOCOLS = ("published", "corrected")
+SIZES = ("given", "published")
 LOOKS = ("real", "simulated", "any")
 ROLL_POOLINGS = ("c4", "c8")
 ROTATION_DISTRIBUTIONS = ("uniform", "von_mises", "fixed")
@@ -43,6 +44,9 @@ def check_config(config: Config, origins: Mapping[str, str] | None = None) -> No
     among("training.schedule", config.training.schedule, SCHEDULES)
     among("training.optimizer", config.training.optimizer, OPTIMIZERS)
     among("evaluation.protocol", config.evaluation.protocol, PROTOCOLS)
+    if config.protocol is not None:
+        among("protocol", config.protocol, PROTOCOLS)
+    among("data.sizes", config.data.sizes, SIZES)
     among("synthetic.look", config.synthetic.look, LOOKS)
     if config.model.roll_pooling is not None:
         among("model.roll_pooling", config.model.roll_pooling, ROLL_POOLINGS)
@@ -100,6 +104,11 @@ _LIMITS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "seed": _at_least(0),
     "data.image_size": _at_least(16),
     "data.num_workers": _at_least(0),
+    "data.train_sides": (
+        (lambda value: value is None or (len(value) == 2 and 0 < value[0] <= value[1])),
+        "[smallest, largest] in pixels, above 0, or null",
+    ),
+    "data.test_side": ((lambda value: value is None or value >= 16), "at least 16 pixels, or null"),
     "synthetic.seed": _at_least(0),
     "synthetic.train_clips": _at_least(1),
     "synthetic.val_clips": _at_least(1),
@@ -130,5 +139,13 @@ _LIMITS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "adaptation.cycles": _at_least(1),
     "adaptation.lr": _POSITIVE,
     "training.accumulate": _at_least(1),
+    "training.lr_batch_size": ((lambda value: value is None or value >= 1), "a whole number of at least 1, or null"),
+    "training.weight_decay": ((lambda value: 0 <= value < float("inf")), "a number of at least 0"),
+    "training.warmup_start": ((lambda value: 0 <= value < float("inf")), "a number of at least 0"),
+    "training.validate_every": _at_least(1),
+    "training.max_batches_per_epoch": (
+        (lambda value: value is None or value >= 1),
+        "a whole number of at least 1, or null",
+    ),
     "evaluation.batch_size": _at_least(1),
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,21 @@ from microg_da.errors import InputError, first_line, unknown_name
 COMMAND_LINE = "command line"
 YAML_ERRORS = (yaml.YAMLError, OmegaConfBaseException, ValueError, LookupError, AttributeError, RecursionError)
 """What reading YAML raises: `0x_`, `!!bool x` and a thousand brackets come out of PyYAML as errors of Python's own."""
+
+
+@dataclass(frozen=True)
+class Layer:
+    """Keys and values that one place sets.
+
+    Attributes:
+        where: a file or the command line, for messages.
+        values: by dotted key.
+        condition: a key and its value; the layer holds if the key has this value. None: it always holds.
+    """
+
+    where: str
+    values: dict[str, object]
+    condition: tuple[str, object] | None = None
 
 
 def parse_overrides(words: Sequence[str]) -> dict[str, object]:
@@ -76,18 +92,31 @@ def sweep_files() -> dict[str, Path]:
 
 
 def _named_files(folder: str, packaged: str) -> dict[str, Path]:
-    """YAML files by name: from the working folder, from a checkout, from the installed package."""
+    """YAML files by name: from the working folder, from a checkout, from the installed package.
+
+    A file in a subfolder is named with the subfolder, as in ``microg4m/slow_r50_8x8``. Files whose name begins with an
+    underscore are bases for others and have no name.
+    """
     package = Path(__file__).resolve().parents[1]
     found: dict[str, Path] = {}
     for place in (Path.cwd() / folder, package.parents[1] / folder, package / packaged):
-        for path in sorted(place.glob("*.yaml")):
-            found.setdefault(path.stem, path)
-    return dict(sorted(found.items()))
+        for path in sorted(place.glob("**/*.yaml")):
+            name = path.relative_to(place).with_suffix("")
+            if not any(part.startswith(("_", ".")) for part in name.parts):
+                found.setdefault(name.as_posix(), path)
+    # Those of a folder together, those of none first.
+    return dict(sorted(found.items(), key=lambda item: item[0].rpartition("/")))
 
 
 def find_experiment(name: str) -> Path:
     """The YAML file of an experiment, by name or by path."""
     return _find("experiment", name, experiment_files())
+
+
+def experiment_name(path: Path) -> str:
+    """The name under which an experiment's file is found; of a file elsewhere, its name without suffix."""
+    named = {file.resolve(): name for name, file in experiment_files().items()}
+    return named.get(path.resolve(), path.stem)
 
 
 def find_sweep(name: str) -> Path:
@@ -96,14 +125,14 @@ def find_sweep(name: str) -> Path:
 
 
 def _find(kind: str, name: str, files: dict[str, Path]) -> Path:
-    if name.endswith((".yaml", ".yml")) or "/" in name:
-        path = Path(name)
+    if name in files:
+        return files[name]
+    path = Path(name)
+    if name.endswith((".yaml", ".yml")) or ("/" in name and _is_file(path)):
         if not _is_file(path):
             raise InputError(f"no {kind} file at {path}. Give a path that exists, or a name: {', '.join(files)}.")
         return path
-    if name not in files:
-        raise unknown_name(kind, name, files)
-    return files[name]
+    raise unknown_name(kind, name, files)
 
 
 def _is_file(path: Path) -> bool:
@@ -113,10 +142,10 @@ def _is_file(path: Path) -> bool:
         return False
 
 
-def read_layers(
-    path: Path, is_free: Callable[[str], bool], seen: tuple[Path, ...] = ()
-) -> list[tuple[str, dict[str, object]]]:
-    """``(file, {dotted key: value})`` of an experiment, after that of the experiment its ``base:`` names.
+def read_layers(path: Path, is_free: Callable[[str], bool], seen: tuple[Path, ...] = ()) -> list[Layer]:
+    """The layers of an experiment, after those of the experiment its ``base:`` names.
+
+    A section under ``when:``, as in ``when: {protocol=published: {…}}``, is a layer of its own with a condition.
 
     Args:
         path: the YAML file.
@@ -143,7 +172,27 @@ def read_layers(
         below = read_layers(sibling if _is_file(sibling) else find_experiment(base), is_free, (*seen, path.resolve()))
     else:
         raise InputError(f"{path}: `base` must be the name or path of an experiment, got {base!r}.")
-    return [*below, (str(path), dict(_flatten(content, is_free)))]
+    conditional = _conditional_layers(path, content.pop("when", None), is_free)
+    return [*below, Layer(str(path), dict(_flatten(content, is_free))), *conditional]
+
+
+def _conditional_layers(path: Path, when: object, is_free: Callable[[str], bool]) -> list[Layer]:
+    """The layers under ``when:``."""
+    if when is None:
+        return []
+    if not isinstance(when, dict):
+        raise InputError(f"{path}: `when` must map conditions to sections, got {when!r}.")
+    layers = []
+    for condition, content in when.items():
+        if not isinstance(condition, str) or "=" not in condition or not isinstance(content, dict):
+            raise InputError(
+                f"{path}: when: {condition!r}: expected a condition key=value and the keys that it sets, as in "
+                f"`when: {{protocol=published: {{model: {{roi_stride: published}}}}}}`."
+            )
+        key, _, text = condition.partition("=")
+        (value,) = parse_overrides([f"value={text}"]).values()
+        layers.append(Layer(str(path), dict(_flatten(content, is_free)), (key.strip(), value)))
+    return layers
 
 
 def _flatten(content: dict[Any, Any], is_free: Callable[[str], bool], prefix: str = "") -> Iterator[tuple[str, Any]]:

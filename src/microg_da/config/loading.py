@@ -14,12 +14,19 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from microg_da.config.checks import check_config
-from microg_da.config.experiments import COMMAND_LINE, find_experiment, parse_overrides, read_layers
+from microg_da.config.experiments import (
+    COMMAND_LINE,
+    Layer,
+    experiment_name,
+    find_experiment,
+    parse_overrides,
+    read_layers,
+)
 from microg_da.config.schema import Config, DataConfig, ModelConfig, nested_schema, schema_keys, sections
 from microg_da.errors import InputError, first_line, nearest
 from microg_da.files import write_text
 from microg_da.taxonomy import own_taxonomy
-from microg_da.zoo import model_window
+from microg_da.zoo import model_sizes, model_window
 
 
 def load_config(
@@ -36,24 +43,67 @@ def load_config(
         InputError: naming the key, the file and the nearest valid name.
     """
     path = Path(config) if config is not None else find_experiment(experiment or "ava2microg")
-    layers = [*read_layers(path, _is_free), (COMMAND_LINE, parse_overrides(overrides))]
-    merged = deepcopy(_defaults())
-    _set(merged, "experiment", path.stem, str(path))
-    origins = {}
-    for where, flat in layers:
-        # Names first: an argument beside a name is meant for it, one of an earlier layer for another method.
-        layer = [(canonical_key(key, value, where), value) for key, value in flat.items()]
-        for key, value in sorted(layer, key=lambda item: _ORDER.get(item[0], len(_ORDER))):
-            if key in _OWNED and OmegaConf.select(merged, key) != value:
-                for owned, empty in _OWNED[key].items():
-                    OmegaConf.update(merged, owned, empty, merge=False)
-            _set(merged, key, value, where)
-            origins[key] = where
+    named = Layer(str(path), {"experiment": experiment_name(path) if config is None else path.stem})
+    layers, command = read_layers(path, _is_free), Layer(COMMAND_LINE, parse_overrides(overrides))
+    always = [named, *(layer for layer in layers if layer.condition is None)]
+    for layer in layers:
+        for key, value in layer.values.items():
+            canonical_key(key, value, layer.where)
+    decided, _ = _merged([*always, command])
+    _check_protocol(layers, always, command)
+    holding = [layer for layer in layers if _holds(layer, decided)]
+    merged, origins = _merged([named, *map(_with_condition, holding), command])
     resolved = _to_object(merged, str(path))
     _set_window(resolved.model, origins)
+    _set_sizes(resolved.data, resolved.model.name, origins)
     _set_taxonomy(resolved.data, origins)
     check_config(resolved, origins)
     return resolved
+
+
+def _merged(layers: Sequence[Layer]) -> tuple[DictConfig, dict[str, str]]:
+    """The defaults under all layers, and where each key was last set."""
+    merged = deepcopy(_defaults())
+    origins = {}
+    for layer in layers:
+        # Names first: an argument beside a name is meant for it, one of an earlier layer for another method.
+        values = [(canonical_key(key, value, layer.where), value) for key, value in layer.values.items()]
+        for key, value in sorted(values, key=lambda item: _ORDER.get(item[0], len(_ORDER))):
+            if key in _OWNED and OmegaConf.select(merged, key) != value:
+                for owned, empty in _OWNED[key].items():
+                    OmegaConf.update(merged, owned, empty, merge=False)
+            _set(merged, key, value, layer.where)
+            origins[key] = layer.where
+    return merged, origins
+
+
+def _holds(layer: Layer, decided: DictConfig) -> bool:
+    """Whether a layer has no condition, or one that the unconditional layers and the command line meet."""
+    if layer.condition is None:
+        return True
+    key, value = layer.condition
+    return bool(OmegaConf.select(decided, canonical_key(key, value, layer.where)) == value)
+
+
+def _with_condition(layer: Layer) -> Layer:
+    """The layer with its condition as its first value: what it sets for a method is not emptied by its name."""
+    if layer.condition is None:
+        return layer
+    key, value = layer.condition
+    return Layer(layer.where, {key: value, **layer.values}, layer.condition)
+
+
+def _check_protocol(layers: Sequence[Layer], always: Sequence[Layer], command: Layer) -> None:
+    """Refuse another protocol for an experiment that has none to choose from: it would change nothing."""
+    asked = command.values.get("protocol")
+    if asked is None or any(layer.condition is not None and layer.condition[0] == "protocol" for layer in layers):
+        return
+    said = next((layer.values["protocol"] for layer in reversed(always) if "protocol" in layer.values), None)
+    if asked != said:
+        raise InputError(
+            f"{COMMAND_LINE}: protocol={asked}: this experiment has no recipe for it. The key chooses between the "
+            f"recipes of experiments such as microg4m/slow_r50_8x8. How scores become numbers is evaluation.protocol."
+        )
 
 
 @cache
@@ -77,6 +127,19 @@ def _set_taxonomy(data: DataConfig, origins: Mapping[str, str]) -> None:
         data.taxonomy = own
 
 
+def _set_sizes(data: DataConfig, model: str, origins: Mapping[str, str]) -> None:
+    if data.sizes != "published":
+        return
+    sizes = model_sizes(model, origins.get("data.sizes", "configuration"))
+    for key, value in (
+        ("image_size", sizes.crop),
+        ("train_sides", [sizes.smallest, sizes.largest]),
+        ("test_side", sizes.test),
+    ):
+        if f"data.{key}" not in origins:
+            setattr(data, key, value)
+
+
 def save_config(config: Config, path: str | Path) -> Path:
     """Write the resolved configuration, so that ``fit --config`` repeats the run."""
     return write_text(path, OmegaConf.to_yaml(OmegaConf.structured(config)))
@@ -95,7 +158,10 @@ _OWNED: dict[str, dict[str, object]] = {
 """Names, and what an earlier layer may have set for what it named there, as it is without: another name empties it."""
 
 _ORDER = {name: place for place, name in enumerate(_OWNED)}
-_FREE = {key for owned in _OWNED.values() for key, empty in owned.items() if empty == {}}
+_FREE = {key for owned in _OWNED.values() for key, empty in owned.items() if empty == {}} | {
+    "data.source_options",
+    "data.target_options",
+}
 """Any key may stand in these: the model or method checks it."""
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, fields, is_dataclass, replace
 from functools import cache
 from typing import Any
 
-from microg_da.types import Split
+from microg_da.types import Domain, Split
 
 
 @dataclass
@@ -15,12 +15,24 @@ class DataConfig:
 
     ``taxonomy`` is a name, a label map file or a folder of clips; where it is not set, ``jhmdb:`` and ``folder:`` bring
     their own. ``decode`` and ``on_error`` hold for data read from files, unless a SOURCE says otherwise.
+    ``source_options`` and ``target_options`` are what may follow ``?`` in the SOURCE of a domain, for data read from
+    files; they stay when ``source`` or ``target`` is set to another folder.
+
+    ``image_size`` is the side in pixels of training crops, ``train_sides`` the smallest and largest short side of
+    frames before the crop, ``test_side`` the short side of frames that are validated and tested; null: by
+    ``augment.scale`` and 8/7 of ``image_size``. With ``sizes: published`` those of them that are not set are the ones
+    at which the benchmark trained and tested the named model; with ``sizes: given`` nothing is filled in.
     """
 
     source: str = "synthetic:earth"
     target: str = "synthetic:microgravity"
     taxonomy: str = "microg50"
+    source_options: dict[str, Any] = field(default_factory=dict)
+    target_options: dict[str, Any] = field(default_factory=dict)
+    sizes: str = "given"
     image_size: int = 96
+    train_sides: list[int] | None = None
+    test_side: int | None = None
     decode: str = "auto"
     on_error: str = "raise"
     num_workers: int = 0
@@ -52,14 +64,15 @@ class ModelConfig:
     A window that is not set is the one that the named model was made for; ``window: published`` takes the one that
     the benchmark gave it. One that is longer than the clips repeats their ends and the run says so
     (``impossible_window: clamp``), or is refused (``refuse``). ``roi_stride``, ``freeze``, ``adapters``,
-    ``roll_pooling`` and ``allow_missing`` are those of :func:`~microg_da.models.create_detector`. ``roi_stride: auto``
-    is the stride at which the head of ``checkpoint`` was trained, if the whole head is loaded, else the network's own;
-    a run's ``config.yaml`` holds which of them it is.
+    ``roll_pooling``, ``allow_missing`` and ``skip_weights`` are those of :func:`~microg_da.models.create_detector`.
+    ``roi_stride: auto`` is the stride at which the head of ``checkpoint`` was trained, if the whole head is loaded,
+    else the network's own; a run's ``config.yaml`` holds which of them it is.
     """
 
     name: str = "r2plus1d_tiny"
     checkpoint: str | None = None
     allow_missing: list[str] = field(default_factory=list)
+    skip_weights: list[str] = field(default_factory=list)
     window: str = "architecture"
     impossible_window: str = "clamp"
     num_frames: int = 8
@@ -119,13 +132,24 @@ class TrainingConfig:
 
     ``accumulate`` batches make one step of the optimiser. With ``activation_checkpointing`` the stages of the backbone
     keep their inputs alone and are computed once more in the backward pass: less memory, the same gradients.
+
+    With ``lr_batch_size`` the learning rate follows the clips that a step of the optimiser sees in all processes: it is
+    ``lr`` at that number and proportional to the number elsewhere (Goyal et al., "Accurate, large minibatch SGD",
+    2017). Null: it is ``lr`` whatever the number. ``weight_decay`` acts on matrices and kernels; with
+    ``decay_biases`` it also acts on biases and layer normalisation, as in PySlowFast. It never acts on batch
+    normalisation.
+
+    ``validate_every`` is the number of epochs between validations, from which ``selection`` chooses. An epoch is a pass
+    over the larger domain, or ``max_batches_per_epoch`` batches of each domain if they are fewer.
     """
 
     epochs: int = 12
     batch_size: int = 16
     optimizer: str = "adamw"
     lr: float = 2e-3
+    lr_batch_size: int | None = None
     weight_decay: float = 0.05
+    decay_biases: bool = False
     momentum: float = 0.9
     schedule: str = "cosine"
     cycles: int = 1
@@ -137,6 +161,8 @@ class TrainingConfig:
     layer_decay: float = 1.0
     accumulate: int = 1
     activation_checkpointing: bool = False
+    validate_every: int = 1
+    max_batches_per_epoch: int | None = None
 
 
 @dataclass
@@ -206,11 +232,13 @@ class Config:
     training. ``selection`` is ``last``, ``source`` (best source validation mAP), ``validator:NAME`` (best by a
     label-free score) or ``oracle`` (best target validation mAP, stamped on every output). ``bounds`` also trains the
     target-supervised upper bound. ``oracle: true`` declares that target labels chose some of these values, as a sweep
-    by a target metric does, and is stamped alike.
+    by a target metric does, and is stamped alike. ``protocol`` is ``published`` or ``corrected`` in experiments that
+    have a recipe for each, and null in others.
     """
 
     experiment: str = "custom"
     description: str = ""
+    protocol: str | None = None
     seed: int = 0
     bounds: bool = False
     selection: str = "last"
@@ -227,11 +255,24 @@ class Config:
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
 
-    def source_options(self, kind: str, split: Split) -> dict[str, Any]:
-        """What the configuration says of a SOURCE of a kind; the SOURCE's own options override it."""
+    def source_options(self, domain: Domain, kind: str, split: Split) -> dict[str, Any]:
+        """What the configuration says of a domain's SOURCE of a kind; the SOURCE's own options override it."""
         if kind == "synthetic":
             return self.synthetic.options(split)
-        return {"decode": self.data.decode, "on_error": self.data.on_error, "scale": self.augment.scale}
+        return {"scale": self.augment.scale, **self.file_options(domain)}
+
+    def file_options(self, domain: Domain) -> dict[str, Any]:
+        """Those of them that are options of a SOURCE that is read from files."""
+        data = self.data
+        smallest, largest = data.train_sides or (None, None)
+        return {
+            "decode": data.decode,
+            "on_error": data.on_error,
+            "min_side": smallest,
+            "max_side": largest,
+            "test_side": data.test_side,
+            **(data.source_options if domain == "source" else data.target_options),
+        }
 
 
 @cache

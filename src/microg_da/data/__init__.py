@@ -40,6 +40,12 @@ DATA = Registry(
     },
 )
 
+DOWNLOAD_PAGES = {
+    "microg4m": "https://huggingface.co/datasets/LEI-QI-233/MicroG-HAR-train-ready",
+    "ava": "https://github.com/facebookresearch/SlowFast/blob/main/slowfast/datasets/DATASET.md",
+}
+"""The page from which a data set can be downloaded, by its kind."""
+
 SCHEMES = Registry(
     "split scheme",
     {

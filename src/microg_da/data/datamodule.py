@@ -133,7 +133,7 @@ class DomainDatasets:
             labelled=labelled,
             train=split == "train",
             check_length=partial(self._check_window, source),
-            **{"seed": config.seed, **config.source_options(parse_source(source).kind, split)},
+            **{"seed": config.seed, **config.source_options(domain, parse_source(source).kind, split)},
         )
         if not len(dataset):
             raise InputError(

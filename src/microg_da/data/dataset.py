@@ -19,7 +19,7 @@ from microg_da.data.annotations import BOX, KEYFRAME, UP
 from microg_da.data.frames import FrameStore, window
 from microg_da.errors import InputError
 from microg_da.taxonomy import Taxonomy
-from microg_da.transforms.view import TEST_SIDE, RandomViews, View, WholeViews
+from microg_da.transforms.view import TEST_SIDE, CentreViews, RandomViews, View, WholeViews
 from microg_da.types import Clip, ClipKey, PersonKey
 
 # AVA's videos are cut to seconds 900 to 1801, so that the number of frames tells the frame rate.
@@ -117,7 +117,7 @@ class ClipDataset(Dataset[Clip]):
         timing: Timing,
         num_frames: int,
         sampling_rate: int,
-        views: RandomViews | WholeViews,
+        views: RandomViews | WholeViews | CentreViews,
         test_views: WholeViews | None = None,
         seed: int = 0,
         skip: bool = False,
@@ -261,6 +261,8 @@ class ClipDataset(Dataset[Clip]):
     def _frame_size(self, video: str) -> tuple[int, int]:
         if isinstance(self.views, RandomViews):
             return self.views.crop, self.views.crop
+        if isinstance(self.views, CentreViews):
+            return self.views.short_side, self.views.short_side
         try:
             return View(self.views.short_side).size(*self.frames.frame_size(video))
         except InputError:

@@ -97,6 +97,10 @@ class FileOptions:
         gravity: ``as-filmed``, or ``rolled`` to turn the camera of every video by a random angle.
         gravity_rolls: the distribution of that angle, see :meth:`~microg_da.transforms.camera.RollDistribution.parse`.
         gravity_seed: of those angles.
+        outside: what becomes of people outside a training crop: ``drop``, or ``keep`` with an empty box, as MicroG-4M's
+            authors have it.
+        val_view: what is shown of validation frames: the ``whole`` frame, or the ``centre`` square, as MicroG-4M's
+            authors have it. People outside the square keep an empty box.
     """
 
     scheme: str = "auto"
@@ -120,6 +124,8 @@ class FileOptions:
     gravity: str = "as-filmed"
     gravity_rolls: str = "uniform"
     gravity_seed: int = 0
+    outside: str = "drop"
+    val_view: str = "whole"
 
     KINDS: ClassVar[dict[str, tuple[str, ...]]] = {"keyframes": ("jhmdb",), "source_video": ("folder",)}
     """Options that some kinds of data have and others have not."""
@@ -131,6 +137,8 @@ class FileOptions:
         "window": ("centred", "published"),
         "gravity": ("as-filmed", "rolled"),
         "on_error": ("raise", "skip"),
+        "outside": ("drop", "keep"),
+        "val_view": ("whole", "centre"),
     }
 
 

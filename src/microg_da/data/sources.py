@@ -23,7 +23,7 @@ from microg_da.data.splits import Division
 from microg_da.errors import InputError, unknown_name
 from microg_da.taxonomy import AVA, Taxonomy, get_taxonomy, transfer
 from microg_da.transforms.camera import RollDistribution
-from microg_da.transforms.view import PUBLISHED_SCALE, TEST_SIDE, RandomViews, WholeViews
+from microg_da.transforms.view import PUBLISHED_SCALE, TEST_SIDE, CentreViews, RandomViews, WholeViews
 from microg_da.types import SPLITS, Clip, ClipSource, Split
 
 _log = logging.getLogger(__name__)
@@ -158,8 +158,6 @@ def open_files(
         rolled = _roll(files, frames, annotations, timing, chosen)
         frames, people, ground_truth = rolled, rolled.turn(people), rolled.turn(ground_truth)
     whole = WholeViews(chosen.test_side or int(image_size * TEST_SIDE))
-    smallest, largest = scale
-    crops = RandomViews(image_size, chosen.min_side, chosen.max_side, (smallest, largest)) if train else None
     return ClipDataset(
         people,
         labels,
@@ -167,7 +165,7 @@ def open_files(
         timing=timing,
         num_frames=num_frames,
         sampling_rate=sampling_rate,
-        views=crops or whole,
+        views=_views(chosen, whole, split, image_size, scale, train=train),
         test_views=whole,
         seed=seed,
         skip=chosen.on_error == "skip",
@@ -197,6 +195,19 @@ def _check_numbering(own: Taxonomy, asked: Taxonomy, source: Source) -> None:
         f"({'; '.join(only) or 'the same names in another order'}). Both domains of a run need the same classes: set "
         f"data.taxonomy={own.name}, or write the same classes.txt into folders of clips."
     )
+
+
+def _views(
+    options: FileOptions, whole: WholeViews, split: Split, image_size: int, scale: Sequence[float], *, train: bool
+) -> RandomViews | WholeViews | CentreViews:
+    """What is cut from the frames of a split."""
+    if train:
+        smallest, largest = scale
+        keeps = options.outside == "keep"
+        return RandomViews(image_size, options.min_side, options.max_side, (smallest, largest), keeps_everybody=keeps)
+    if split == "val" and options.val_view == "centre":
+        return CentreViews(whole.short_side)
+    return whole
 
 
 def _select(

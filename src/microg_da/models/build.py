@@ -58,4 +58,12 @@ def _build_backbone(name: str, options: Mapping[str, object]) -> Backbone:
     return builder(**options)
 
 
-_DETECTOR_OPTIONS = ("allow_missing", "roi_stride", "freeze", "adapters", "adapter_rank", "roll_pooling")
+_DETECTOR_OPTIONS = (
+    "allow_missing",
+    "skip_weights",
+    "roi_stride",
+    "freeze",
+    "adapters",
+    "adapter_rank",
+    "roll_pooling",
+)

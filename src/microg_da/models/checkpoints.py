@@ -115,7 +115,9 @@ def load_detector(path: str | Path) -> tuple[ActionDetector, DetectorDescription
     return detector.eval(), description
 
 
-def load_checkpoint(detector: ActionDetector, path: str | Path, allow_missing: Sequence[str] = ()) -> CheckpointReport:
+def load_checkpoint(
+    detector: ActionDetector, path: str | Path, allow_missing: Sequence[str] = (), skip: Sequence[str] = ()
+) -> CheckpointReport:
     """Put a file's weights into a detector.
 
     A classification head of another size is replaced by the new one, and the report says so; the head of an AVA
@@ -125,20 +127,21 @@ def load_checkpoint(detector: ActionDetector, path: str | Path, allow_missing: S
         detector: changed in place, and only if everything fits.
         path: see :func:`~microg_da.models.weight_files.read_weights`.
         allow_missing: shell-style patterns of names that need not fit.
+        skip: shell-style patterns of names of the network that keep their random values, whatever the file has.
 
     Raises:
-        InputError: if the file cannot be read or does not fit.
+        InputError: if the file cannot be read or does not fit, or a pattern of ``skip`` matches nothing.
     """
-    fitting, report = fitting_weights(detector, path, allow_missing)
+    fitting, report = fitting_weights(detector, path, allow_missing, skip)
     detector.load_state_dict(fitting, strict=False)
     return report
 
 
 def fitting_weights(
-    detector: ActionDetector, path: str | Path, allow_missing: Sequence[str] = ()
+    detector: ActionDetector, path: str | Path, allow_missing: Sequence[str] = (), skip: Sequence[str] = ()
 ) -> tuple[dict[str, Tensor], CheckpointReport]:
     """As :func:`compare`, for weights that have to fit; arguments and errors as :func:`load_checkpoint`."""
-    fitting, report = compare(detector, path)
+    fitting, report = compare(detector, path, skip)
     problems = report.without(allow_missing).problems()
     package = packaged(path)
     if problems and package and getattr(detector.backbone, "name", None) != package.encoder:
@@ -153,8 +156,15 @@ def fitting_weights(
     return fitting, report
 
 
-def compare(detector: ActionDetector, path: str | Path) -> tuple[dict[str, Tensor], CheckpointReport]:
+def compare(
+    detector: ActionDetector, path: str | Path, skip: Sequence[str] = ()
+) -> tuple[dict[str, Tensor], CheckpointReport]:
     """Find out how a file and a detector go together, changing nothing.
+
+    Args:
+        detector: it may be on the meta device.
+        path: the file.
+        skip: as in :func:`load_checkpoint`.
 
     Returns:
         The entries that fit, under the detector's names, and the report.
@@ -163,6 +173,10 @@ def compare(detector: ActionDetector, path: str | Path) -> tuple[dict[str, Tenso
     model = detector.state_dict()
     weights = read_weights(path)
     state = _fit_head(convert(weights, detector.backbone), model, report)
+    skipped = _skipped(model, skip)
+    if skipped:
+        report.notes.append(f"{len(skipped)} weights stay random, as skip_weights asks: {_some(sorted(skipped))}")
+        state = {name: value for name, value in state.items() if name not in skipped}
     fitting = {}
     for name, value in state.items():
         if name not in model:
@@ -171,7 +185,7 @@ def compare(detector: ActionDetector, path: str | Path) -> tuple[dict[str, Tenso
             report.mismatched.append(Mismatch(name, list(value.shape), list(model[name].shape)))
         else:
             fitting[name] = value
-    for name in model.keys() - state.keys():
+    for name in model.keys() - state.keys() - skipped:
         # Counters of batches change nothing that is computed, and older files have none.
         if not name.endswith("num_batches_tracked") and not (report.replaced and name.startswith("head.")):
             report.missing.append(name)
@@ -182,6 +196,23 @@ def compare(detector: ActionDetector, path: str | Path) -> tuple[dict[str, Tenso
     report.missing.sort()
     report.loaded = len(fitting)
     return fitting, report
+
+
+def _skipped(model: Mapping[str, Tensor], patterns: Sequence[str]) -> set[str]:
+    """The names of the network that match one of the patterns.
+
+    Raises:
+        InputError: for a pattern that matches nothing.
+    """
+    found: set[str] = set()
+    for pattern in patterns:
+        names = fnmatch.filter(model, pattern)
+        if not names:
+            raise InputError(
+                f"skip_weights: no weight of the network matches {pattern!r}. Its names are {_some(list(model), 2)}."
+            )
+        found.update(name for name in names if not name.endswith("num_batches_tracked"))
+    return found
 
 
 def _excuse_new_parts(detector: ActionDetector, fitting: dict[str, Tensor], report: CheckpointReport) -> None:

@@ -17,6 +17,7 @@ def create_detector(
     checkpoint: str | Path | None = None,
     *,
     allow_missing: Sequence[str] = (),
+    skip_weights: Sequence[str] = (),
     dropout: float = 0.5,
     roi_stride: str | bool | float = AUTO_STRIDE,
     freeze: int | str = 0,
@@ -46,6 +47,7 @@ def create_detector(
         num_classes: action classes.
         checkpoint: a weight file to start from; None starts from random weights.
         allow_missing: shell-style patterns of names that need not fit between the file and the network.
+        skip_weights: shell-style patterns of names of the network that keep their random values, whatever the file has.
         dropout: rate before the linear layer.
         roi_stride: see :class:`ActionDetector`. ``"auto"`` is the stride at which the head of ``checkpoint`` was
             trained, if the whole head is loaded; else ``"true"``.
@@ -75,7 +77,7 @@ def create_detector(
         **options,
     )
     if checkpoint is not None:
-        report = load_checkpoint(detector, checkpoint, allow_missing)
+        report = load_checkpoint(detector, checkpoint, allow_missing, skip_weights)
         if roi_stride == AUTO_STRIDE and report.head_stride is not None:
             detector.head.stride = report.head_stride
     return detector

@@ -110,6 +110,7 @@ def build_detector(config: Config, checkpoint: str | None = None) -> ActionDetec
         num_classes=len(get_taxonomy(config.data.taxonomy)),
         checkpoint=checkpoint,
         allow_missing=model.allow_missing,
+        skip_weights=model.skip_weights if checkpoint is not None else (),
         dropout=model.dropout,
         roi_stride=model.roi_stride,
         freeze=model.freeze,

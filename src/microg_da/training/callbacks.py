@@ -25,10 +25,16 @@ class EpochLines(Callback):
         self.console = console
         self.label = label
         self._start = 0.0
+        self._validated = False
 
     def on_train_epoch_start(self, trainer: pl.Trainer, *_: Any) -> None:
         """Start the clock."""
         self._start = time.perf_counter()
+        self._validated = False
+
+    def on_validation_epoch_end(self, *_: Any) -> None:
+        """Remember that the scores are those of this epoch."""
+        self._validated = True
 
     def on_train_epoch_end(self, trainer: pl.Trainer, *_: Any) -> None:
         """Say how the epoch went."""
@@ -38,7 +44,7 @@ class EpochLines(Callback):
         parts = [f"{self.label} epoch {trainer.current_epoch + 1}/{trainer.max_epochs}"]
         if "train/loss" in metrics:
             parts.append(f"loss {float(metrics['train/loss']):.4f}")
-        if "val/map" in metrics:
+        if self._validated and "val/map" in metrics:
             parts.append(f"val mAP {100 * float(metrics['val/map']):.1f}")
         parts.append(f"{time.perf_counter() - self._start:.1f} s")
         self.console.print("  " + "  ·  ".join(parts), highlight=False)

@@ -19,7 +19,7 @@ class StageCost:
         name: ``source``, ``target_supervised`` or ``adapt``.
         step_seconds: one step with its batches; 0 in a stage that does not train.
         steps: steps in an epoch.
-        validation_seconds: what follows each epoch.
+        validation_seconds: what follows each epoch, on average.
         epochs: how many there are.
         once_seconds: what the method looks at before training.
         test_seconds: test and validation passes of both domains with the finished detector.

@@ -17,6 +17,7 @@ from microg_da.models.cost import count_parameters
 from microg_da.models.detector import ActionDetector
 from microg_da.runs.detectors import build_test_time_method, build_training_method
 from microg_da.runs.folder import Run
+from microg_da.training.advice import start_advice
 from microg_da.training.cost import RunCost, StageCost
 from microg_da.training.experiment import Experiment, peak_memory_mib
 from microg_da.training.few_clips import FewClips
@@ -37,7 +38,10 @@ def dry_run(config: Config, console: Console | None = None) -> RunCost:
         InputError: for anything that would stop the run before or in its first step.
     """
     check(config)
-    return _DryRun(config, console or Console(quiet=True)).cost()
+    console = console or Console(quiet=True)
+    if advice := start_advice(config):
+        console.print(f"[yellow]{advice}[/yellow]", highlight=False, soft_wrap=True)
+    return _DryRun(config, console).cost()
 
 
 class _DryRun:
@@ -150,8 +154,9 @@ class _DryRun:
             return self._measured(plan.name, predictor, once=once)
         step = self.timer.step(plan, detector)
         validation = self._validation(Predictor(detector, method.companion), plan.data)
+        validation *= (epochs // min(plan.training.validate_every, epochs)) / epochs
         validation += self.timer.before_epochs(method, detector, plan.data, epochs)
-        steps = self.datasets.steps_per_epoch(plan.data, plan.training.batch_size)
+        steps = self.datasets.steps_per_epoch(plan.data, plan.training)
         return self._measured(plan.name, predictor, step, steps, validation, epochs, once)
 
     def _measured(

@@ -44,6 +44,7 @@ from microg_da.runs.record import ModelFacts
 from microg_da.runs.results import VariantResult
 from microg_da.taxonomy import get_taxonomy
 from microg_da.terminal import progress_bar
+from microg_da.training.advice import start_advice
 from microg_da.training.example_ups import write_example_ups
 from microg_da.training.examples import write_examples
 from microg_da.training.interruption import damage
@@ -73,6 +74,8 @@ class Experiment:
         self.run.update(lambda record: replace(record, status="running", **facts))
         for warning in facts["warnings"]:
             self._say(f"[yellow]note[/yellow] {warning}")
+        if advice := start_advice(self.config):
+            self._warn(advice)
         source, seconds = self._stage("source", self._train_source)
         detector = source.detector
         model = self._describe(detector)
@@ -280,7 +283,8 @@ class Experiment:
         path = self.config.checkpoint or self.config.model.checkpoint
         # A run that is resumed may have outlived the file.
         if path is not None and (packaged(path) or Path(path).exists()):
-            _, report = compare(detector, path)
+            skip = () if self.config.checkpoint else self.config.model.skip_weights
+            _, report = compare(detector, path, skip)
             for remark in (*report.problems(), *report.notes, *report.warnings):
                 self._warn(f"weights of {path}: {remark}")
 

@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 
-from microg_da.config import Config
+from microg_da.config import Config, TrainingConfig
 from microg_da.data.datamodule import DomainDatasets, StageData
 from microg_da.data.options import Source, parse_source
 from microg_da.synthetic.cache import cache_file
@@ -73,10 +73,11 @@ class FewClips(DomainDatasets):
         """The clips of a split that one process reads."""
         return math.ceil(self.count(domain, split) / self.processes)
 
-    def steps_per_epoch(self, data: StageData, batch_size: int) -> int:
-        """A pass over the larger domain; a batch that is not full is left out."""
+    def steps_per_epoch(self, data: StageData, training: TrainingConfig) -> int:
+        """A pass over the larger domain without a batch that is not full, or fewer steps where the stage says so."""
         domains = {domain for domain in (data.labelled, data.unlabelled, data.also_labelled) if domain is not None}
-        return max(max(self.share(domain, "train") // batch_size, 1) for domain in domains)
+        steps = max(max(self.share(domain, "train") // training.batch_size, 1) for domain in domains)
+        return min(steps, training.max_batches_per_epoch or steps)
 
     def drawing_seconds(self) -> float:
         """Drawing what is not in the cache yet, by as many processes as the run has."""

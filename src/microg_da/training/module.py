@@ -20,7 +20,7 @@ from microg_da.inference.display import BatchBar
 from microg_da.inference.module import PassModule
 from microg_da.inference.sinks import MixingSink, ScoreSink, Sink
 from microg_da.models.detector import ActionDetector
-from microg_da.training.optimizer import build_optimizer
+from microg_da.training.optimizer import build_optimizer, scaled_to_batch
 from microg_da.training.schedules import learning_rate
 from microg_da.transforms.augmentation import augment_training_batch
 from microg_da.types import ClipBatch, LabelledClipBatch, Split, Stage
@@ -113,11 +113,12 @@ class DetectorModule(PassModule):
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """The stage's optimiser, and its schedule step by step."""
-        optimizer = build_optimizer(self, self.training_config, {"method": self.method.own_lr_scale})
-        steps_per_epoch = max(self.trainer.estimated_stepping_batches / self.training_config.epochs, 1)
+        training = scaled_to_batch(self.training_config, self.trainer.world_size)
+        optimizer = build_optimizer(self, training, {"method": self.method.own_lr_scale})
+        steps_per_epoch = max(self.trainer.estimated_stepping_batches / training.epochs, 1)
 
         def factor(step: int) -> float:
-            return learning_rate(self.training_config, step / steps_per_epoch) / self.training_config.lr
+            return learning_rate(training, step / steps_per_epoch) / training.lr
 
         return {
             "optimizer": optimizer,

@@ -6,7 +6,7 @@ Each check is one function of the configuration. A check reads at most the heade
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -14,11 +14,14 @@ from typing import TYPE_CHECKING, Any
 
 from microg_da.adaptation import ADAPTATIONS
 from microg_da.config import SELECTIONS, VALIDATOR, Config, TrainerConfig, check_config
-from microg_da.data import DATA, SCHEMES
+from microg_da.data import DATA, DOWNLOAD_PAGES, SCHEMES
+from microg_da.data.options import Source, parse_options, parse_source
 from microg_da.errors import InputError, first_line, unknown_name
 from microg_da.models import MODELS
 from microg_da.taxonomy import get_taxonomy
+from microg_da.types import DOMAINS, Domain
 from microg_da.validation import VALIDATORS
+from microg_da.zoo import weight_address
 
 if TYPE_CHECKING:
     from microg_da.models.detector import ActionDetector
@@ -39,7 +42,7 @@ def check(config: Config, *, resumes: bool = False, checked: Config | None = Non
         InputError: naming the key, what was expected and what to do.
     """
     for sections, function in (*QUICK, *THOROUGH):
-        if resumes and function in (check_weight_files, check_weights):
+        if resumes and function in (check_files, check_weights):
             continue
         if checked is None or any(getattr(config, name) != getattr(checked, name) for name in sections):
             function(config)
@@ -77,8 +80,17 @@ def check_loggers(config: Config) -> None:
             raise InputError(f"logger={name} needs the package {name}: pip install 'microg_da[{name}]'.")
 
 
-def check_weight_files(config: Config) -> None:
-    """Whether the weight files are there."""
+def check_files(config: Config) -> None:
+    """Whether the weight files and the folders of the data are there. All that are missing are named at once."""
+    missing = [*_missing_weights(config), *_missing_folders(config)]
+    if len(missing) == 1:
+        raise InputError(missing[0])
+    if missing:
+        lines = "".join(f"\n  - {each}" for each in missing)
+        raise InputError(f"{len(missing)} things that the run reads are not there:{lines}")
+
+
+def _missing_weights(config: Config) -> Iterator[str]:
     from microg_da.models.packages import package_file, packaged
     from microg_da.models.weight_kinds import WHERE_PUBLISHED
 
@@ -90,32 +102,55 @@ def check_weight_files(config: Config) -> None:
             if package:
                 package_file(package)
         if package is None and not Path(path).exists():
-            raise InputError(
-                f"{key}={path}: there is no such file. Give the path of a weight file, or leave it out. "
-                f"{WHERE_PUBLISHED}"
-            )
+            address = weight_address(path)
+            get = f"Download it: {address}." if address else "Give the path of a weight file, or leave it out."
+            run = _made_by(path)
+            yield f"{key}={path}: there is no such file. {run or get} {WHERE_PUBLISHED if not (run or address) else ''}".rstrip()
+
+
+def _made_by(path: str) -> str | None:
+    """How a detector of a run that a recipe names is made; None for other files."""
+    parts = Path(path).parts
+    if len(parts) < 4 or parts[0] != "runs" or parts[-1] != "detector.pt":
+        return None
+    experiment, name = "/".join(parts[1:-4]), parts[-4]
+    return f"It is made by `fit --experiment {experiment} --name {name}`."
+
+
+def _missing_folders(config: Config) -> Iterator[str]:
+    keys: dict[str, list[str]] = {}
+    for key, text in (("data.source", config.data.source), ("data.target", config.data.target)):
+        with _Naming(key):
+            source = parse_source(text)
+        if not source.is_drawn and source.kind in DATA and not Path(source.path).expanduser().is_dir():
+            keys.setdefault(text, []).append(key)
+    for text, named in keys.items():
+        source = parse_source(text)
+        page = DOWNLOAD_PAGES.get(source.kind)
+        get = f" It can be downloaded: {page}; docs/reproduce.md shows how." if page else ""
+        yield (
+            f"{' and '.join(named)}={text}: there is no folder {Path(source.path).expanduser()}. "
+            f"Give the folder of the data set, as in {named[0]}={source.kind}:/PATH.{get}"
+        )
 
 
 def check_sources(config: Config) -> None:
     """Both SOURCEs: their form, their options, their folders, and whether the window fits drawn clips."""
     # The source trains the model, unless a finished source model is only tested.
     trains = config.checkpoint is None or config.adaptation.name != "source_only"
-    for key, text, labelled in (
-        ("data.source", config.data.source, trains),
-        ("data.target", config.data.target, config.bounds),
-    ):
-        with _Naming(key):
-            _check_source(text, config, labelled)
+    labelled: dict[Domain, bool] = {"source": trains, "target": config.bounds}
+    for domain in DOMAINS:
+        with _Naming(f"data.{domain}"):
+            _check_source(domain, config, labelled[domain])
 
 
-def _check_source(text: str, config: Config, labelled: bool) -> None:
-    from microg_da.data.options import parse_source
-
+def _check_source(domain: Domain, config: Config, labelled: bool) -> None:
+    text = config.data.source if domain == "source" else config.data.target
     source = parse_source(text)
     if source.is_drawn:
         _check_synthetic(source.path, source.options, config)
     elif source.kind in DATA:
-        _check_files(text, config, labelled)
+        _check_files(text, source, {**config.file_options(domain), **source.options}, labelled)
 
 
 def _check_synthetic(domain: str, options: dict[str, str], config: Config) -> None:
@@ -141,12 +176,8 @@ def _check_synthetic(domain: str, options: dict[str, str], config: Config) -> No
     window_problem(model, f"synthetic:{domain}", CLIP_FRAMES)
 
 
-def _check_files(text: str, config: Config, labelled: bool) -> None:
-    from microg_da.data.options import parse_options, parse_source
-
-    source = parse_source(text)
-    defaults = {"decode": config.data.decode, "on_error": config.data.on_error}
-    chosen = parse_options({**defaults, **source.options}, where=text, kind=source.kind)
+def _check_files(text: str, source: Source, options: dict[str, object], labelled: bool) -> None:
+    chosen = parse_options(options, where=text, kind=source.kind)
     root = Path(source.path).expanduser()
     if not root.is_dir():
         raise InputError(f"{text}: there is no folder {root}. Give the folder of the data set.")
@@ -225,7 +256,8 @@ def check_weights(config: Config) -> None:
     detector = _detector_without_memory(config)
     for key, path in files.items():
         with _Naming(key):
-            fitting_weights(detector, path, config.model.allow_missing)
+            skip = config.model.skip_weights if key == "model.checkpoint" else ()
+            fitting_weights(detector, path, config.model.allow_missing, skip)
 
 
 def check_trainer(config: Config) -> None:
@@ -272,9 +304,9 @@ QUICK: tuple[tuple[tuple[str, ...], Callable[[Config], None]], ...] = (
     (("training", "augment", "data", "synthetic", "model", "adaptation", "evaluation", "logger", "seed"), check_config),
     (("adaptation", "model", "selection"), check_names),
     (("data",), check_taxonomy),
+    (("data", "model", "checkpoint"), check_files),
     (("data", "synthetic", "model", "adaptation", "bounds", "checkpoint"), check_sources),
     (("logger",), check_loggers),
-    (("model", "checkpoint"), check_weight_files),
 )
 """The checks that need no torch, each with the sections of the configuration that it reads."""
 

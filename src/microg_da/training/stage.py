@@ -33,6 +33,7 @@ from microg_da.training.interruption import (
     checkpoint_to_continue,
 )
 from microg_da.training.module import DetectorModule
+from microg_da.training.optimizer import clips_per_step, scaled_to_batch
 from microg_da.training.trackers import loggers
 from microg_da.types import Stage
 from microg_da.validation.observations import Observations
@@ -67,6 +68,7 @@ def train_stage(run: Run, plan: StagePlan, detector: ActionDetector, console: Co
     """
     folder = run.stage_folder(plan.name)
     module = _stage_module(run, plan, detector)
+    _say_learning_rate(run, plan, console)
     best = _best_checkpoint(run, plan, folder)
     timer = Timer()
     trainer = _stage_trainer(run, plan, module, [*([best] if best else []), SaveLast(folder), timer], console)
@@ -90,6 +92,18 @@ def adaptation_training(config: Config, method: TrainingMethod) -> TrainingConfi
     epochs = settings.epochs if method.has_epochs else 0
     training = replace(config.training, epochs=epochs, lr=settings.lr, cycles=settings.cycles)
     return method.stage_training(training) if epochs else training
+
+
+def _say_learning_rate(run: Run, plan: StagePlan, console: Console) -> None:
+    """Say that the learning rate is another than the configured one, where it is."""
+    processes = make_trainer(run.config.trainer).world_size
+    lr = scaled_to_batch(plan.training, processes).lr
+    if lr != plan.training.lr:
+        console.print(
+            f"  {plan.name}: learning rate {lr:.3g} at {clips_per_step(plan.training, processes)} clips a step "
+            f"({plan.training.lr:.3g} at {plan.training.lr_batch_size})",
+            highlight=False,
+        )
 
 
 def save_detector(run: Run, stage: Stage, predictor: Predictor, seconds: float) -> None:
@@ -151,7 +165,10 @@ def _stage_trainer(
         plugins=[TwoCheckpoints()],
         gradient_clip_val=training.clip_gradient_norm,
         accumulate_grad_batches=training.accumulate,
+        limit_train_batches=training.max_batches_per_epoch or 1.0,
         limit_val_batches=1.0 if module.validates else 0,
+        # A stage of fewer epochs is validated after the last.
+        check_val_every_n_epoch=min(training.validate_every, training.epochs),
     )
 
 

@@ -27,11 +27,13 @@ class View:
         short_side: to which the short side of the frame is resized, in pixels.
         crop: the side of the square cut from it; None for the whole frame.
         offset: where the square is, down and right, as a fraction of the room there is.
+        keeps_everybody: whether people of whom nothing is inside the square keep their box, which is then empty.
     """
 
     short_side: int
     crop: int | None = None
     offset: tuple[float, float] = (0.5, 0.5)
+    keeps_everybody: bool = False
 
     def size(self, height: int, width: int) -> tuple[int, int]:
         """Height and width of what becomes of a frame."""
@@ -52,7 +54,7 @@ class View:
 
         Returns:
             frames ``(3, T, h, w)`` uint8 RGB; boxes ``(K', 4)`` in pixels, clipped to the frame; and ``(K,)`` bool,
-            which people are left: a crop drops those of whom nothing is inside it.
+            which people are left: a crop drops those of whom nothing is inside it, unless it keeps everybody.
         """
         count = int(places.max()) + 1
         H = W = 0
@@ -75,7 +77,8 @@ class View:
         image, corner, scale = np.array([[W, H] * 2, [left, top] * 2, [w / width, h / height] * 2], np.float32)
         moved = (boxes * image - corner) * scale
         moved = moved.clip(0, np.array([w, h] * 2, np.float32))
-        kept = np.full(len(moved), True) if self.crop is None else (moved[:, :2] < moved[:, 2:]).all(axis=1)
+        drops = self.crop is not None and not self.keeps_everybody
+        kept = (moved[:, :2] < moved[:, 2:]).all(axis=1) if drops else np.full(len(moved), True)
         return torch.from_numpy(moved[kept]), torch.from_numpy(kept)
 
     def _region(self, H: int, W: int) -> tuple[int, int, int, int, tuple[int, int]]:
@@ -101,6 +104,7 @@ class RandomViews:
         max_side: largest short side, likewise.
         scale: smallest and largest zoom (``augment.scale``); 1 is a short side of 8/7 of the crop, the default is the
             published jitter.
+        keeps_everybody: as in :class:`View`.
 
     Raises:
         InputError: if the smallest short side is below the crop or above the largest.
@@ -110,6 +114,7 @@ class RandomViews:
     min_side: int | None = None
     max_side: int | None = None
     scale: tuple[float, float] = PUBLISHED_SCALE
+    keeps_everybody: bool = False
 
     def __post_init__(self) -> None:
         low, high = self.sides
@@ -132,7 +137,7 @@ class RandomViews:
         low, high = self.sides
         short_side = round(1 / rng.uniform(1 / high, 1 / low))
         down, right = rng.random(2)
-        return View(short_side, self.crop, (down, right))
+        return View(short_side, self.crop, (down, right), self.keeps_everybody)
 
 
 @dataclass(frozen=True)
@@ -144,3 +149,17 @@ class WholeViews:
     def draw(self, rng: np.random.Generator) -> View:
         """The one view there is."""
         return View(self.short_side)
+
+
+@dataclass(frozen=True)
+class CentreViews:
+    """The published validation: the short side at ``short_side`` pixels and the square in the centre.
+
+    People outside the square keep their box, which is then empty.
+    """
+
+    short_side: int
+
+    def draw(self, rng: np.random.Generator) -> View:
+        """The one view there is."""
+        return View(self.short_side, self.short_side, keeps_everybody=True)

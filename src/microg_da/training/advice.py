@@ -1,0 +1,26 @@
+"""What a run should be told about its request, although nothing in it is wrong."""
+
+from __future__ import annotations
+
+from microg_da.config import Config
+from microg_da.data.options import parse_source
+from microg_da.zoo import ZOO
+
+_LARGE = 1_000_000
+"""Parameters from which on a network does not learn from the benchmark's 3,331 clips alone."""
+
+
+def start_advice(config: Config) -> str | None:
+    """Advice for a large network that begins with random weights on real clips; None for every other run."""
+    model = config.model
+    drawn = parse_source(config.data.source).is_drawn
+    if drawn or config.checkpoint is not None or model.checkpoint is not None or model.options.get("pretrained"):
+        return None
+    if model.name in ZOO and ZOO[model.name].parameters < _LARGE:
+        return None
+    recipe = model.name if model.name in ZOO else "slow_r50_8x8"
+    return (
+        f"{model.name} starts from random weights: model.checkpoint names no file. The benchmark started every model "
+        f"from Kinetics-400 weights, and its scores cannot be expected without. `fit --experiment microg4m/{recipe}` "
+        f"is a recipe with such weights; docs/reproduce.md says where they are."
+    )
