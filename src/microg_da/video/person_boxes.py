@@ -11,6 +11,12 @@ from torchvision.ops import box_iou, nms
 OVERLAP = 0.45
 """IoU above which two detections are one person's."""
 
+NEAR = 45.0
+"""Degrees within which another roll's box of a person is worth averaging."""
+
+SHARPNESS = 4
+"""Boxes are averaged by this power of their scores: of unequal looks the surer one decides."""
+
 PART = 0.65
 """Share of the smaller box above which two detections at different rolls are one person's."""
 
@@ -60,10 +66,11 @@ def suppress(found: PersonBoxes) -> PersonBoxes:
 
 
 def fuse(found: PersonBoxes, preference: np.ndarray) -> PersonBoxes:
-    """Make one box of detections that overlap: their mean, weighted by their scores.
+    """Make one detection of those that overlap.
 
-    The preferred detection of a person gives the score and the roll. The box that an upright detector puts around a
-    tilted person is off in a way that depends on the tilt, so that the mean over rolls fits better than any of them.
+    The preferred one gives the score and the roll. The box is the mean over the rolls within :data:`NEAR` of that roll,
+    weighted by a power of the scores: the box that an upright detector puts around a tilted person is off in a way that
+    depends on the tilt. Boxes found farther from the person's roll are left out, because they often miss the head.
 
     Solovyev et al., "Weighted boxes fusion", Image and Vision Computing 2021.
 
@@ -81,9 +88,10 @@ def fuse(found: PersonBoxes, preference: np.ndarray) -> PersonBoxes:
     overlap = box_iou(boxes, boxes[kept]).numpy()
     # A detection belongs to the first one that it overlaps, as in suppression, where that one removes it.
     group = (overlap > OVERLAP).argmax(axis=1)
-    weights = np.zeros((len(kept), len(boxes)))
-    weights[group, np.arange(len(boxes))] = np.maximum(found.scores, 1e-9)
     best = found.take(kept.numpy())
+    apart = np.abs((found.rolls - best.rolls[group] + 180) % 360 - 180)
+    weights = np.zeros((len(kept), len(boxes)))
+    weights[group, np.arange(len(boxes))] = np.where(apart <= NEAR, np.maximum(found.scores, 1e-9) ** SHARPNESS, 0.0)
     return best._replace(boxes=weights @ found.boxes / weights.sum(axis=1, keepdims=True))
 
 
