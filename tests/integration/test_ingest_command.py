@@ -100,7 +100,7 @@ def test_a_warning_of_the_tracker_names_the_file(tmp_path, caplog, capsys):
     from rich.console import Console
 
     from microg_da.video.ingest import ingest as ingest_videos
-    from microg_da.video.person_detector import PersonBoxes
+    from microg_da.video.person_boxes import PersonBoxes
     from microg_da.video.writer import Mp4Writer
 
     for name in ("shrinking", "still"):

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 from video_helpers import scene
 
-from microg_da.video.drawing import Label, _card, colour_of, draw_note, draw_people
+from microg_da.video.drawing import Label, _card, colour_of, draw_note, draw_people, up_arrow
 from microg_da.video.reader import Video
 from microg_da.video.writer import GIF_SECONDS, GIF_WIDTH, GifWriter, Mp4Writer
 
@@ -50,6 +50,39 @@ def test_the_dial_points_to_the_head():
     seen = {picture.tobytes() for picture in (*pictures.values(), none)}
     assert len(seen) == 5
     assert math.isnan(Label(1, ()).roll)
+
+
+@pytest.mark.parametrize("up", [0, 37, 90, 135, 180, 214, 270, 359])
+@pytest.mark.parametrize("box", [(0.3, 0.1, 0.7, 0.9), (0.1, 0.3, 0.9, 0.75)], ids=["tall", "wide"])
+def test_an_arrow_points_up(up, box):
+    """Read from the pixels: those of the arrow are what it adds to the same picture without it."""
+    size = (270, 480)
+    arrow = (drawn(box, size, actions=ACTIONS, up=float(up)) != drawn(box, size, actions=ACTIONS)).any(axis=2)
+    pixels = np.array(box) * [480, 270, 480, 270]
+    x1, y1, x2, y2 = pixels
+    rows, columns = np.nonzero(arrow[round(y1) + 4 : round(y2) - 4, round(x1) + 4 : round(x2) - 4])
+    offsets = np.stack([columns + round(x1) + 4 - (x1 + x2) / 2, rows + round(y1) + 4 - (y1 + y2) / 2], axis=1)
+    length = np.hypot(*offsets.T)
+    far = offsets[length > 0.85 * length.max()].mean(axis=0)
+    pointed = np.degrees(np.arctan2(far[0], -far[1]))
+    assert abs((pointed - up + 180) % 360 - 180) < 8
+    # It starts in the middle and ends inside the box.
+    (start, tip) = up_arrow(pixels, up)
+    np.testing.assert_allclose(start, [(x1 + x2) / 2, (y1 + y2) / 2], atol=1)
+    assert x1 < tip[0] < x2
+    assert y1 < tip[1] < y2
+
+
+def test_nobody_knows_up():
+    picture = drawn((0.3, 0.1, 0.7, 0.9), actions=ACTIONS, up=math.nan)
+    assert (picture == drawn((0.3, 0.1, 0.7, 0.9), actions=ACTIONS)).all()
+
+
+def test_panels_of_people_without_a_roll_are_drawn_once():
+    _card.cache_clear()
+    for _ in range(3):
+        drawn((0.3, 0.1, 0.7, 0.9), actions=ACTIONS, roll=float("nan"), up=float("nan"))
+    assert _card.cache_info().misses <= 2
 
 
 def test_no_action_is_said_in_full():

@@ -7,19 +7,9 @@ from hypothesis import strategies as st
 from video_helpers import find_red, scene
 
 from microg_da.errors import InputError
-from microg_da.video.person_detector import (
-    PersonBoxes,
-    RollSearch,
-    Yolox,
-    _grid,
-    create_person_detector,
-    decode,
-    drop_parts,
-    letterbox,
-    suppress,
-    turn,
-    turn_back,
-)
+from microg_da.video.person_boxes import PersonBoxes, drop_parts, fuse, inside_frame, suppress
+from microg_da.video.person_detector import ADAPTIVE, Yolox, _grid, create_person_detector, decode, letterbox
+from microg_da.video.roll_search import RollSearch, turn, turn_back
 
 
 def test_decoding_is_that_of_every_cell():
@@ -54,9 +44,44 @@ def test_the_letterbox_keeps_the_shape(shape):
 
 def test_of_overlapping_boxes_the_best_stays():
     boxes = np.array([[0, 0, 10, 10], [1, 0, 11, 10], [20, 0, 30, 10], [-5, -5, 0.5, 4], [95, 5, 140, 20]], float)
-    kept = suppress(boxes, np.array([0.5, 0.9, 0.6, 0.8, 0.7]), np.zeros(5), (50, 100))
+    found = PersonBoxes(boxes, np.array([0.5, 0.9, 0.6, 0.8, 0.7]), np.zeros(5))
+    kept = suppress(inside_frame(found, (50, 100)))
     assert kept.boxes.tolist() == [[1, 0, 11, 10], [95, 5, 100, 20], [20, 0, 30, 10]]
-    assert len(suppress(np.empty((0, 4)), np.empty(0), np.empty(0), (50, 100)).boxes) == 0
+    assert kept.scores.tolist() == [0.9, 0.7, 0.6]
+    nobody = PersonBoxes(np.empty((0, 4)), np.empty(0), np.empty(0))
+    assert len(suppress(inside_frame(nobody, (50, 100))).boxes) == 0
+
+
+class TestFusion:
+    """One box of several looks at one person."""
+
+    def test_the_mean_is_weighted_by_scores(self):
+        boxes = np.array([[0, 0, 10, 20], [50, 50, 60, 70], [2, 0, 12, 20], [0, 2, 10, 22], [0, 5, 10, 20]], float)
+        scores = np.array([0.6, 0.5, 0.3, 0.1, 0.55])
+        # The last one is found too far from the person's roll for its box to count.
+        fused = fuse(PersonBoxes(boxes, scores, np.array([0, 90, 45, 315, 180.0])), scores)
+        weights = np.array([0.6, 0.3, 0.1]) ** 4
+        mean = weights @ boxes[[0, 2, 3]] / weights.sum()
+        np.testing.assert_allclose(fused.boxes, [mean, boxes[1]])
+        assert fused.scores.tolist() == [0.6, 0.5]
+        assert fused.rolls.tolist() == [0, 90]
+
+    def test_the_preferred_gives_score_and_roll(self):
+        boxes = np.array([[0, 0, 10, 20], [1, 0, 11, 20]], float)
+        fused = fuse(PersonBoxes(boxes, np.array([0.5, 0.52]), np.array([0.0, 180.0])), np.array([0.55, 0.52]))
+        assert (fused.scores.tolist(), fused.rolls.tolist()) == ([0.5], [0.0])
+
+    @settings(max_examples=50, deadline=None)
+    @given(st.integers(0, 12), st.integers(0, 10**6))
+    def test_who_is_left_is_who_suppression_leaves(self, count, seed):
+        rng = np.random.default_rng(seed)
+        corners = rng.uniform(0, 60, (count, 2))
+        boxes = np.concatenate([corners, corners + rng.uniform(5, 40, (count, 2))], axis=1)
+        found = PersonBoxes(boxes, rng.uniform(0.1, 1, count), np.zeros(count))
+        fused, kept = fuse(found, found.scores), suppress(found)
+        np.testing.assert_array_equal(fused.scores, kept.scores)
+        if len(kept.scores) == count:
+            np.testing.assert_allclose(fused.boxes, kept.boxes)
 
 
 @settings(max_examples=60, deadline=None)
@@ -136,8 +161,38 @@ class TestPartsOfPeople:
         assert RollSearch(detector, 4)(image).rolls.tolist() == [0]
 
 
+def unsure_of_tilted(image):
+    """Finds red people; the further from upright their white head is, the less sure it is."""
+    found = find_red(image)
+    white = np.argwhere(image.min(axis=2) > 200)
+    if not len(found.boxes) or not len(white):
+        return found.take(np.zeros(len(found.boxes), bool))
+    x1, y1, x2, y2 = found.boxes[0]
+    dy, dx = white.mean(axis=0) - [(y1 + y2) / 2, (x1 + x2) / 2]
+    off = abs(np.degrees(np.arctan2(dx, -dy)))
+    return PersonBoxes(found.boxes[:1], np.array([0.95 - off / 100]), found.rolls[:1])
+
+
+@pytest.mark.parametrize(("roll", "passes"), [(0, 4), (90, 4), (135, 6), (315, 6)])
+def test_the_adaptive_search_looks_between_quarters_where_it_is_unsure(roll, passes):
+    image = turn(astronaut(0), 360.0 - roll)[0]
+    search = RollSearch(unsure_of_tilted)
+    found = search(image)
+    assert found.rolls.tolist() == [roll]
+    # At 135 and 315 degrees two quarter turns are equally far: one of them is the person's, with its two neighbours.
+    assert search.passes == passes
+    assert RollSearch(unsure_of_tilted, 8)(image).rolls.tolist() == [roll]
+
+
+def test_a_search_leaves_out_who_is_below_its_threshold():
+    image = turn(astronaut(0), 315.0)[0]  # 45 degrees clockwise: at quarter turns the score is 0.5
+    assert len(RollSearch(unsure_of_tilted, 4, threshold=0.4)(image).scores) == 1
+    assert len(RollSearch(unsure_of_tilted, 4, threshold=0.6)(image).scores) == 0
+    assert len(RollSearch(unsure_of_tilted, 8, threshold=0.6)(image).scores) == 1
+
+
 def test_nobody():
-    for search in (RollSearch(find_red, 4), RollSearch(find_red, 6)):
+    for search in (RollSearch(find_red), RollSearch(find_red, 4), RollSearch(find_red, 6)):
         found = search(scene())
         assert [len(part) for part in found] == [0, 0, 0]
         assert found.boxes.shape == (0, 4)
@@ -190,7 +245,11 @@ class TestYolox:
 
     @pytest.mark.parametrize(
         ("threshold", "rolls", "words"),
-        [(2, None, r"--person-threshold 2\b.*\[0, 1\]"), (0.5, 1, r"--roll-search 1\b.*\b2 to 36\b")],
+        [
+            (2, None, r"--person-threshold 2\b.*\[0, 1\]"),
+            (0.5, "1", r"--roll-search 1\b.*\b2 to 36\b"),
+            (0.5, "many", rf"--roll-search many\b.*{ADAPTIVE}"),
+        ],
     )
     def test_numbers_that_cannot_be(self, tmp_path, threshold, rolls, words):
         with pytest.raises(InputError, match=words):

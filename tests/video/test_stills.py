@@ -12,7 +12,7 @@ from microg_da.data.annotations import read_detections
 from microg_da.errors import InputError
 from microg_da.video.box_sources import StillBoxes, TableBoxes, boxes_of_still, read_box_table
 from microg_da.video.inputs import check_output, check_person_detector
-from microg_da.video.person_detector import PersonBoxes
+from microg_da.video.person_boxes import PersonBoxes
 from microg_da.video.predict import PredictOptions, predict_video
 from microg_da.video.stills import Still, open_input
 

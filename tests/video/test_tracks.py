@@ -9,6 +9,7 @@ from microg_da.video.tracks import (
     PersonTracker,
     Tracks,
     average_over_tracks,
+    average_ups,
     drop_glimpses,
     vote_on_rolls,
 )
@@ -117,3 +118,14 @@ class TestBetweenDetections:
 
     def test_nobody_at_all(self):
         assert list(Tracks(people(), reach=0.5).at(0.0)) == []
+
+
+def test_directions_are_averaged_on_the_circle():
+    ups, person = np.array([350.0, 10.0, 90.0]), np.array([1, 1, 2])
+    averaged = average_ups(ups, person, np.array([0.0, 0.5, 0.5]), 1.0)
+    # Each of the first two has weight 1 for itself and 1/2 for the other.
+    angles = np.deg2rad([350, 10])
+    first = np.degrees(np.angle(np.exp(1j * angles[0]) + np.exp(1j * angles[1]) / 2)) % 360
+    np.testing.assert_allclose(averaged, [first, 360 - first, 90.0])
+    np.testing.assert_allclose(average_ups(ups, person, np.zeros(3), 0), ups)
+    assert np.isnan(average_ups(np.full(3, np.nan), person, np.zeros(3), 1.0)).all()

@@ -13,7 +13,7 @@ from microg_da.adaptation.predictor import Predictor
 from microg_da.taxonomy import get_taxonomy
 from microg_da.types import Prediction
 from microg_da.video.action_scorer import ActionScorer
-from microg_da.video.person_detector import PersonBoxes
+from microg_da.video.person_boxes import PersonBoxes
 
 av = pytest.importorskip("av", reason="PyAV is not installed")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import ClassVar, NamedTuple
@@ -254,6 +254,16 @@ class GravityFrame(TestTimeMethod):
     def __init__(self, arguments: GravityFrameArguments, task: Task) -> None:
         super().__init__(arguments, task)
         self.finder = UpFinder(arguments)
+        self._listener: Callable[[Found], None] | None = None
+
+    @contextmanager
+    def telling(self, listener: Callable[[Found], None]) -> Iterator[None]:
+        """Within the block, hand what is found for each batch to a function, before it is predicted."""
+        self._listener = listener
+        try:
+            yield
+        finally:
+            self._listener = None
 
     def built_for(self, detector: ActionDetector) -> None:
         """Make the estimator that the settings ask for."""
@@ -278,4 +288,7 @@ class GravityFrame(TestTimeMethod):
 
     def predict(self, detector: ActionDetector, batch: ClipBatch) -> Prediction:
         """What the detector says in the gravity frame."""
-        return self.finder.find(detector, batch).prediction
+        found = self.finder.find(detector, batch)
+        if self._listener is not None:
+            self._listener(found)
+        return found.prediction

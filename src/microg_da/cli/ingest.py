@@ -13,10 +13,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--roll-search",
         nargs="?",
-        type=int,
-        const=4,
+        const="adaptive",
         metavar="N",
-        help="look for people under N rolls of the frame (4)",
+        help="look for people under N rolls of the frame (without N: 4 to 8, as needed)",
     )
     parser.add_argument("--domain", default="real", help="real (default: recordings) or simulated (films)")
     parser.add_argument("--labels", nargs="+", metavar="FILE", help="CVAT for video 1.1, XML or ZIP: take its labels")

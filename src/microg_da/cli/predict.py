@@ -13,8 +13,6 @@ if TYPE_CHECKING:
     from microg_da.video.box_sources import BoxSource
     from microg_da.video.reader import Video
 
-QUARTER_TURNS = 4
-
 _DECISIVE = ("boxes", "person_detector", "person_threshold", "roll_search", "taxonomy", "short_side")
 """Arguments that decide the results, besides those in the options and the detector's name."""
 
@@ -56,10 +54,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--roll-search",
         nargs="?",
-        type=int,
-        const=QUARTER_TURNS,
+        const="adaptive",
         metavar="N",
-        help="look for people in the frame turned by N rolls (4), and show how they lie",
+        help="look for people in the frame turned by N rolls, and show how they lie (without N: 4 to 8, as needed)",
     )
     parser.add_argument("--every", default="0.5s", metavar="SECONDS", help="from keyframe to keyframe (0.5s)")
     parser.add_argument("--threshold", type=float, default=0.2, help="least probability of an action (0.2)")

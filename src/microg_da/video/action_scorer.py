@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from itertools import islice
+from typing import NamedTuple
 
 import cv2
 import numpy as np
 import torch
 
+from microg_da.adaptation.gravity_frame import Found, GravityFrame
 from microg_da.adaptation.predictor import Predictor
 from microg_da.config import TrainerConfig
 from microg_da.inference.passes import run_pass
@@ -35,6 +38,19 @@ class Window:
     frames: np.ndarray
     boxes: np.ndarray
     key: ClipKey
+
+
+class Scored(NamedTuple):
+    """What a detector says of the people of one video.
+
+    Attributes:
+        probabilities: ``(K, C)`` in [0, 1].
+        ups: ``(K,)`` each person's estimated up, degrees clockwise from the top of the picture in [0, 360); NaN where
+            the test-time method does not estimate it.
+    """
+
+    probabilities: np.ndarray
+    ups: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -64,8 +80,8 @@ class ActionScorer:
     hardware: TrainerConfig = field(default_factory=lambda: one_process(TrainerConfig()))
     notes: tuple[str, ...] = ()
 
-    def score(self, windows: Iterable[Window]) -> np.ndarray:
-        """Probabilities of the actions of everybody in the windows of one video.
+    def score(self, windows: Iterable[Window]) -> Scored:
+        """Probabilities of the actions of everybody in the windows of one video, and their up.
 
         The windows are one pass: methods that adapt while they are tested begin with the first.
 
@@ -73,16 +89,35 @@ class ActionScorer:
             windows: in order; they are made as they are needed.
 
         Returns:
-            ``(K, C)`` in [0, 1], of the people of all windows.
+            of the people of all windows.
         """
         sink = ProbabilitySink(len(self.taxonomy))
-        run_pass(self.predictor, self._batches(windows), [sink], self.hardware)
-        return sink.probabilities()
+        method = self.predictor.method
+        ups = _UpRecord()
+        with method.telling(ups.add) if isinstance(method, GravityFrame) else nullcontext():
+            run_pass(self.predictor, self._batches(windows), [sink], self.hardware)
+        probabilities = sink.probabilities()
+        if not isinstance(method, GravityFrame):
+            return Scored(probabilities, np.full(len(probabilities), np.nan))
+        return Scored(probabilities, ups.degrees())
 
     def _batches(self, windows: Iterable[Window]) -> Iterator[ClipBatch]:
         remaining = iter(windows)
         while batch := list(islice(remaining, self.batch_size)):
             yield _as_batch(batch)
+
+
+class _UpRecord:
+    """The estimated up of the people of each batch, in the order of the pass."""
+
+    def __init__(self) -> None:
+        self._parts = [np.empty(0)]
+
+    def add(self, found: Found) -> None:
+        self._parts.append(found.degrees.double().cpu().numpy())
+
+    def degrees(self) -> np.ndarray:
+        return np.concatenate(self._parts)
 
 
 def _as_batch(windows: list[Window]) -> ClipBatch:

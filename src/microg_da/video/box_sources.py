@@ -14,7 +14,7 @@ from microg_da.errors import InputError, nearest
 from microg_da.video.tracks import PEOPLE_COLUMNS, PersonTracker, drop_glimpses, vote_on_rolls
 
 if TYPE_CHECKING:
-    from microg_da.video.person_detector import PersonDetector
+    from microg_da.video.person_boxes import PersonDetector
     from microg_da.video.reader import Frame, Video
 
 RATE = 30.0

@@ -14,7 +14,7 @@ import pandas as pd
 from microg_da.data.annotations import BOX, PERSON_BOX_COLUMNS
 from microg_da.files import replacing
 from microg_da.video.box_sources import RATE
-from microg_da.video.person_detector import PersonDetector
+from microg_da.video.person_boxes import PersonDetector
 from microg_da.video.reader import Frame, Video, at_rate
 from microg_da.video.shots import with_shots
 from microg_da.video.tracks import PersonTracker

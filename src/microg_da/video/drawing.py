@@ -34,12 +34,20 @@ class Label(NamedTuple):
         actions: names and whole percents, likeliest first.
         roll: degrees clockwise by which the person lies in the frame, NaN if nobody knows.
         score: the person detector's, in [0, 1]; NaN to leave it out.
+        up: the estimated direction from feet to head, degrees clockwise from the top of the picture; drawn as an
+            arrow. NaN to leave it out.
     """
 
     person_id: int
     actions: tuple[tuple[str, int], ...]
     roll: float = math.nan
     score: float = math.nan
+    up: float = math.nan
+
+    @property
+    def head(self) -> float:
+        """Where the head is, as well as it is known: degrees clockwise; NaN if nothing is known."""
+        return self.roll if math.isnan(self.up) else self.up
 
 
 def colour_of(person_id: int) -> tuple[int, int, int]:
@@ -66,12 +74,35 @@ def draw_people(
     for box, (_, label) in zip(boxes, people, strict=True):
         x1, y1, x2, y2 = box.tolist()
         cv2.rectangle(image, (x1, y1), (x2, y2), colour_of(label.person_id), thickness, cv2.LINE_AA)
-    layout = Layout((height, width), boxes, [label.roll for _, label in people], keep_free)
+    for box, (_, label) in zip(boxes, people, strict=True):
+        _draw_up(image, box, label, thickness)
+    layout = Layout((height, width), boxes, [label.head for _, label in people], keep_free)
     fullest = _fullest([label for _, label in people], size, height * width)
     for box, (_, label) in zip(boxes, people, strict=True):
         card, (left, top) = _fitting_card(layout, box, label, size, fullest)
         _lead(image, box, (left, top, left + card.shape[1], top + card.shape[0]), label, thickness)
         _blend(image, card, left, top)
+
+
+def up_arrow(box: np.ndarray, up: float) -> tuple[tuple[int, int], tuple[int, int]]:
+    """The ends of the arrow of a person: the middle of the box ``(4,)`` in pixels, and the tip that up points to.
+
+    The tip lies inside the box: the arrow is as long as there is room for in its direction, and a little shorter.
+    """
+    centre, half = (box[:2] + box[2:]) / 2, np.maximum((box[2:] - box[:2]) / 2, 1)
+    direction = np.array([math.sin(math.radians(up)), -math.cos(math.radians(up))])
+    room = (half / np.maximum(np.abs(direction), 1e-9)).min()
+    start, tip = (np.round(point).astype(int).tolist() for point in (centre, centre + 0.8 * room * direction))
+    return (start[0], start[1]), (tip[0], tip[1])
+
+
+def _draw_up(image: np.ndarray, box: np.ndarray, label: Label, thickness: int) -> None:
+    if math.isnan(label.up):
+        return
+    start, tip = up_arrow(box, label.up)
+    barbs = min(0.3, 6 * thickness / max(math.dist(start, tip), 1))
+    for colour, width in ((_PAPER, 2 * thickness), (colour_of(label.person_id), thickness)):
+        cv2.arrowedLine(image, start, tip, colour, width, cv2.LINE_AA, tipLength=barbs)
 
 
 def _fullest(labels: Sequence[Label], size: int, area: int) -> int:
@@ -85,8 +116,11 @@ def _fullest(labels: Sequence[Label], size: int, area: int) -> int:
 def _styled_card(label: Label, size: int, style: int) -> np.ndarray:
     scale, most = _STYLES[style]
     shown = label.actions[:most]
+    # Panels are cached: each NaN must be the same one, since two are never equal. The arrow is no part of a panel.
+    roll, score = (math.nan if math.isnan(value) else value for value in (label.roll, label.score))
+    plain = Label(label.person_id, shown, roll, score)
     # A panel without actions says nothing about them: that there are none is said only where it is true.
-    return _card(label._replace(actions=shown), max(round(scale * size), 9), brief=bool(label.actions) and not shown)
+    return _card(plain, max(round(scale * size), 9), brief=bool(label.actions) and not shown)
 
 
 def _fitting_card(

@@ -23,7 +23,7 @@ from microg_da.taxonomy import get_taxonomy
 from microg_da.terminal import print_table, progress_bar
 from microg_da.video.clipping import CLIP_FRAMES, cut_into_clips
 from microg_da.video.cvat import LabelledClip, read_tracks, write_labels, write_tracks
-from microg_da.video.person_detector import PersonDetector
+from microg_da.video.person_boxes import PersonDetector
 from microg_da.video.reader import Video
 from microg_da.video.tracks import collapses_as_faults
 

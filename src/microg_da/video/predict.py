@@ -6,6 +6,7 @@ what was found is drawn. What a finished video left is kept, so that work that w
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -23,7 +24,7 @@ from microg_da.video.box_sources import RATE, BoxSource, Look, join_looks
 from microg_da.video.drawing import Label, draw_note, draw_people
 from microg_da.video.reader import Video, at_rate
 from microg_da.video.stills import Still, write_picture
-from microg_da.video.tracks import Tracks, average_over_tracks, collapses_as_faults
+from microg_da.video.tracks import Seen, Tracks, average_over_tracks, average_ups, collapses_as_faults
 from microg_da.video.writer import GIF_SECONDS, GifWriter, Mp4Writer
 
 DECIMALS = 4
@@ -59,14 +60,25 @@ class Analysis:
     Attributes:
         people: :data:`~microg_da.video.tracks.PEOPLE_COLUMNS`, everybody at every moment looked at.
         scores: ``(K, C)`` probabilities, smoothed within tracks, of the ``K`` people that are at a keyframe.
+        ups: ``(K,)`` their estimated up, smoothed likewise: degrees clockwise from the top of the picture in
+            [0, 360); NaN where the detector does not estimate it.
         keyframes: moments at which actions were asked for.
         seconds: how much of the video could be read.
     """
 
     people: pd.DataFrame
     scores: np.ndarray
+    ups: np.ndarray
     keyframes: int
     seconds: float
+
+
+class PersonUp(TypedDict):
+    """The estimated up of one person at one keyframe, in degrees clockwise from the top of the picture."""
+
+    person_id: int
+    seconds: float
+    degrees: float
 
 
 class VideoFacts(TypedDict):
@@ -82,6 +94,7 @@ class VideoFacts(TypedDict):
     persons: int
     boxes: int
     detections: int
+    ups: list[PersonUp]
     rendered: str | None
     faults: list[str]
 
@@ -113,7 +126,7 @@ def predict_video(
     detections = detection_table(video.video_id, found, scorer, options.threshold)
     write_detections(detections, folder / "detections.csv", scores="probability")
     with replacing(folder / "people.csv") as temporary:
-        found.people.round(DECIMALS).to_csv(temporary, index=False)
+        _with_ups(found).round(DECIMALS).to_csv(temporary, index=False)
     rendered = render(video, found, scorer, options, folder, advance)
     facts: VideoFacts = {
         "video_id": video.video_id,
@@ -126,6 +139,7 @@ def predict_video(
         "persons": int(found.people.person_id.nunique()),
         "boxes": int(found.people.keyframe.sum()),
         "detections": len(detections),
+        "ups": _ups(found),
         "rendered": rendered.name if rendered else None,
         "faults": [*video.faults, *tracking_faults],
     }
@@ -138,16 +152,33 @@ def analyse(
 ) -> Analysis:
     """Read a video once: who is where, and what they do at keyframes."""
     looks: list[Look] = []
-    scores = scorer.score(_windows(video, boxes, WindowBuffer(scorer), looks, advance))
+    scored = scorer.score(_windows(video, boxes, WindowBuffer(scorer), looks, advance))
     everybody = join_looks(looks)
     kept = boxes.settle(everybody)
     at_keyframe = kept[kept.keyframe]
-    scores = scores[np.searchsorted(np.flatnonzero(everybody.keyframe), at_keyframe.index)]
-    scores = average_over_tracks(
-        scores, at_keyframe.person_id.to_numpy(), at_keyframe.seconds.to_numpy(), options.smooth
-    )
+    scored_rows = np.searchsorted(np.flatnonzero(everybody.keyframe), at_keyframe.index)
+    tracks = (at_keyframe.person_id.to_numpy(), at_keyframe.seconds.to_numpy(), options.smooth)
+    scores = average_over_tracks(scored.probabilities[scored_rows], *tracks)
+    ups = average_ups(scored.ups[scored_rows], *tracks)
     keyframes = sum(look.keyframe for look in looks)
-    return Analysis(kept.reset_index(drop=True), scores, keyframes, video.last_seconds)
+    return Analysis(kept.reset_index(drop=True), scores, ups, keyframes, video.last_seconds)
+
+
+def _with_ups(found: Analysis) -> pd.DataFrame:
+    """The people with a column ``up``, empty away from keyframes and where nothing estimates it."""
+    ups = np.full(len(found.people), np.nan)
+    ups[found.people.keyframe.to_numpy(bool)] = found.ups
+    return found.people.assign(up=ups)
+
+
+def _ups(found: Analysis) -> list[PersonUp]:
+    people = found.people[found.people.keyframe]
+    rows = zip(people.person_id.tolist(), people.seconds.tolist(), found.ups.tolist(), strict=True)
+    return [
+        {"person_id": person, "seconds": round(seconds, 3), "degrees": round(degrees, 1)}
+        for person, seconds, degrees in rows
+        if not math.isnan(degrees)
+    ]
 
 
 def _windows(
@@ -214,21 +245,25 @@ def render(
             if writer.wants(frame.seconds):
                 image = frame.image.copy()
                 note = draw_note(image, f"{frame.seconds:.1f} s")
-                people = [
-                    (seen.box, Label(seen.person_id, labels[seen.row] if seen.row >= 0 else (), seen.roll))
-                    for seen in tracks.at(frame.seconds)
-                ]
+                people = [(seen.box, _label(seen, labels, found.ups)) for seen in tracks.at(frame.seconds)]
                 draw_people(image, people, keep_free=[note])
                 writer.add(image, frame.seconds)
             advance(found.seconds + frame.seconds)
     return path
 
 
+def _label(seen: Seen, labels: list[tuple[tuple[str, int], ...]], ups: np.ndarray) -> Label:
+    """What is written beside somebody, and up, which are those of the nearest keyframe."""
+    if seen.row < 0:
+        return Label(seen.person_id, (), seen.roll)
+    return Label(seen.person_id, labels[seen.row], seen.roll, up=float(ups[seen.row]))
+
+
 def _render_still(still: Still, found: Analysis, scorer: ActionScorer, options: PredictOptions, path: Path) -> Path:
     image = next(still.frames()).image.copy()
     labels = _labels(found, scorer, options)
     table = found.people
-    columns = (table.person_id, labels, table.roll, table.score)
+    columns = (table.person_id, labels, table.roll, table.score, found.ups)
     people = [(box, Label(*values)) for box, *values in zip(table[BOX].to_numpy(), *columns, strict=True)]
     draw_people(image, people)
     write_picture(image, path)

@@ -157,6 +157,23 @@ def average_over_tracks(values: np.ndarray, person_id: np.ndarray, seconds: np.n
     return averaged
 
 
+def average_ups(ups: np.ndarray, person_id: np.ndarray, seconds: np.ndarray, width: float) -> np.ndarray:
+    """Average directions over tracks as :func:`average_over_tracks` does values, on the circle.
+
+    Args:
+        ups: ``(N,)`` degrees; NaN where unknown, and then all are.
+        person_id: ``(N,)``, whose each is.
+        seconds: ``(N,)``, when it was.
+        width: see :func:`average_over_tracks`.
+
+    Returns:
+        ``(N,)`` degrees in [0, 360).
+    """
+    angles = np.deg2rad(ups)
+    mean = average_over_tracks(np.stack([np.sin(angles), np.cos(angles)], axis=1), person_id, seconds, width)
+    return np.asarray(np.rad2deg(np.arctan2(mean[:, 0], mean[:, 1])) % 360)
+
+
 class Seen(NamedTuple):
     """One person at one moment.
 
