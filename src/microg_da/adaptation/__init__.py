@@ -1,7 +1,9 @@
 """Adaptation methods: one file each, and one line here.
 
-To add a method, write ``adaptation/my_method.py`` with a class derived from
-:class:`microg_da.adaptation.base.DomainAdaptation` or another class of that module, and add its line to the table.
+To add a method to the package, write ``adaptation/my_method.py`` with a class derived from
+:class:`microg_da.adaptation.base.DomainAdaptation` or another class of that module, and add its line to the table. A
+method of another package is named as ``package.module:Class`` or by an entry point of the group
+``microg_da.adaptations``.
 """
 
 from __future__ import annotations
@@ -117,6 +119,8 @@ ADAPTATIONS = Registry(
             "oracle: trained on labelled target, the upper bound",
         ),
     },
+    group="microg_da.adaptations",
+    check="microg_da.adaptation.base:check_outside_method",
 )
 
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, is_dataclass
 from typing import ClassVar
 
 from omegaconf import OmegaConf
@@ -336,7 +336,7 @@ def create_adaptation(
     """Build a method by name.
 
     Args:
-        name: a name in :data:`microg_da.adaptation.ADAPTATIONS`.
+        name: a name in :data:`microg_da.adaptation.ADAPTATIONS`, or ``package.module:Class``.
         arguments: values for the fields of its ``Arguments``.
         feature_dim: D, the length of a RoI feature.
         num_classes: C.
@@ -350,6 +350,25 @@ def create_adaptation(
     groups = tuple(class_groups) if class_groups is not None else (0,) * num_classes
     rates = tuple(class_rates) if class_rates is not None else None
     return method(method_arguments(name, arguments), Task(feature_dim, num_classes, groups, rates))
+
+
+def check_outside_method(what: str, found: object) -> None:
+    """Refuse an object from outside the package that is no method.
+
+    Args:
+        what: begins the message, e.g. ``"adaptation 'package.module:Name'"``.
+        found: the object.
+
+    Raises:
+        InputError: if it is no class that is derived from a class of this module.
+    """
+    if not (isinstance(found, type) and issubclass(found, (TrainingMethod, TestTimeMethod))):
+        raise InputError(
+            f"{what}: expected a class derived from DomainAdaptation, SourceFreeAdaptation, TrainingMethod or "
+            f"TestTimeMethod of microg_da, found {found!r}."
+        )
+    if not is_dataclass(found.Arguments):
+        raise InputError(f"{what}: its Arguments must be a dataclass, found {found.Arguments!r}.")
 
 
 def methods_of(kind: type[Method]) -> tuple[str, ...]:

@@ -1,7 +1,8 @@
 """Data: tables of annotations, splits, frames, clips, batches, and the sources they come from.
 
 A kind of data is a line in :data:`DATA` and a function ``(root, options) -> DatasetFiles`` that finds its tables. A
-way to divide clips into train, val and test is a line in :data:`SCHEMES` and a function.
+way to divide clips into train, val and test is a line in :data:`SCHEMES` and a function. Functions of other packages
+are named as ``package.module:function`` or by entry points of the groups ``microg_da.data`` and ``microg_da.splits``.
 """
 
 from microg_da.registry import Entry, Registry
@@ -28,6 +29,8 @@ DATA = Registry(
             {"options": "stamp, fps, start, boxes, score_threshold, scheme, …"},
         ),
     },
+    group="microg_da.data",
+    check="microg_da.data.outside:check_opener",
 )
 
 SCHEMES = Registry(
@@ -42,4 +45,6 @@ SCHEMES = Registry(
             "microg_da.data.splits:leave_one_film_out", "one film tests, every other source video trains"
         ),
     },
+    group="microg_da.splits",
+    check="microg_da.data.outside:check_split",
 )

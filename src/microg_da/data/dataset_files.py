@@ -60,7 +60,7 @@ class DatasetFiles:
 
     def split(self, options: FileOptions) -> Division:
         """The division that the options ask for."""
-        if options.scheme not in SCHEMES:
+        if not SCHEMES.knows(options.scheme):
             if not Path(options.scheme).is_file():
                 raise unknown_name("split scheme or split file", options.scheme, SCHEMES)
             return read_split(options.scheme)

@@ -15,6 +15,7 @@ from microg_da.data.annotations import BOX, KEYFRAME
 from microg_da.data.dataset import ClipDataset, Timing, multi_hot
 from microg_da.data.dataset_files import DatasetFiles
 from microg_da.data.options import FileOptions, Source, parse_options, parse_source
+from microg_da.data.outside import check_call, reads_files
 from microg_da.data.splits import Division
 from microg_da.errors import InputError, unknown_name
 from microg_da.taxonomy import Taxonomy, get_taxonomy, transfer
@@ -89,13 +90,20 @@ def open_source(
         "train": train,
     }
     chosen = {**options, **parsed.options}
-    if parsed.is_drawn:
+    if opens_clips(parsed):
         open_split: Callable[..., ClipSource[Clip]] = DATA.load(parsed.kind)
-        return open_split(parsed.path, **request, check_length=check_length, **{"seed": seed, **chosen})
+        named = {**request, "check_length": check_length, "seed": seed, **chosen}
+        check_call(str(parsed), open_split, parsed.path, **named)
+        return open_split(parsed.path, **named)
     dataset = open_files(parsed, **request, seed=seed, scale=scale, options=chosen)
     if check_length is not None:
         check_length(dataset.shortest_clip())
     return dataset
+
+
+def opens_clips(source: Source) -> bool:
+    """Whether what opens a source gives its clips, and not the tables of a folder."""
+    return source.is_drawn or (source.is_outside and not reads_files(DATA.load(source.kind)))
 
 
 def read_dataset_files(
@@ -114,11 +122,17 @@ def read_dataset_files(
     parsed = parse_source(source) if isinstance(source, str) else source
     if parsed.is_drawn:
         raise InputError(f"{parsed}: the synthetic data is drawn, not read; give ava:PATH or microg4m:PATH")
+    if opens_clips(parsed):
+        raise InputError(
+            f"{parsed}: its function opens clips and has no tables; give a SOURCE that is read from tables."
+        )
     chosen = parse_options({**(options or {}), **parsed.options}, where=str(parsed))
     root = Path(parsed.path).expanduser()
     if not root.is_dir():
         raise InputError(f"{parsed}: there is no folder {root}")
-    return DATA.load(parsed.kind)(root, chosen, check_boxes=check_boxes), chosen
+    read: Callable[..., DatasetFiles] = DATA.load(parsed.kind)
+    check_call(str(parsed), read, root, chosen, check_boxes=check_boxes)
+    return read(root, chosen, check_boxes=check_boxes), chosen
 
 
 def open_files(

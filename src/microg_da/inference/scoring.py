@@ -12,7 +12,7 @@ from microg_da.inference.feature_sample import FeatureSample
 from microg_da.inference.passes import as_configured, run_split_pass
 from microg_da.inference.sinks import ScoreSink, Sink
 from microg_da.types import DOMAINS, Domain, Split
-from microg_da.validation import validate
+from microg_da.validation import validate, validators_for
 from microg_da.validation.collapse_report import CollapseReport
 from microg_da.validation.observations import Observations
 
@@ -61,7 +61,8 @@ def validate_detector(
         callbacks = pass_display(console, f"val on {domain}")
         sinks: list[Sink] = [ScoreSink(metrics, "source"), observations]
         run_split_pass(predictor, datasets, domain, "val", sinks, callbacks=callbacks)
-    return validate(observations.observed(metrics.scores().map))
+    names = validators_for(datasets.config.selection)
+    return validate(observations.observed(metrics.scores().map), names)
 
 
 def split_metrics(datasets: DomainDatasets, domain: Domain, split: Split) -> DetectionMetrics:

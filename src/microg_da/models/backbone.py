@@ -30,7 +30,7 @@ class Backbone(nn.Module):
             learning-rate decay and adapters work on them.
         memory_format: the layout in which the network is fastest.
         published_names: whose names published weights of this network have: ``"residual"``, ``"x3d"``, ``"mvit"``,
-            ``"timm"``, or ``"none"``.
+            ``"timm"``, ``"torchvision"``, or ``"none"``.
         fresh: submodules that no published weights hold; they are new in every run.
     """
 

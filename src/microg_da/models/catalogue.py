@@ -20,4 +20,22 @@ def _entry(model: ZooModel) -> Entry:
     )
 
 
-MODELS = Registry("model", {name: _entry(model) for name, model in ZOO.items()})
+MODELS = Registry(
+    "model",
+    {name: _entry(model) for name, model in ZOO.items()},
+    group="microg_da.models",
+    check="microg_da.models.build:check_outside_builder",
+)
+
+LIBRARIES = ("timm:", "torchvision:")
+"""What the names of networks of other libraries begin with. The library knows the names."""
+
+
+def check_model_name(name: str, where: str) -> None:
+    """Refuse a name that no model has; the names of other libraries are not looked up.
+
+    Raises:
+        InputError: with the nearest valid name.
+    """
+    if not name.startswith(LIBRARIES):
+        MODELS.entry(name, where)

@@ -44,6 +44,7 @@ class DetectorModule(PassModule):
         stage: its name, part of the seed.
         scores: accumulates predictions of one domain, for scores against its annotation table.
         observations: accumulates predictions of both domains, for label-free validators.
+        validators: which of them score the observations; None for all that have a name.
         target_clips: all target training clips, for methods that read them every epoch.
     """
 
@@ -58,6 +59,7 @@ class DetectorModule(PassModule):
         stage: Stage = "source",
         scores: ScoreSink | None = None,
         observations: Observations | None = None,
+        validators: Sequence[str] | None = None,
         target_clips: Iterable[ClipBatch] = (),
     ) -> None:
         super().__init__()
@@ -69,6 +71,7 @@ class DetectorModule(PassModule):
         self.stage = stage
         self.scores = scores
         self.observations = observations
+        self.validators = validators
         self.target_clips = target_clips
 
     # ------------------------------------------------------------------------------------------------ training
@@ -193,7 +196,7 @@ class DetectorModule(PassModule):
         return found.map if self.scores.domain == "source" else None
 
     def _log_validators(self, observations: Observations, source_map: float | None) -> None:
-        scores, report = validate(observations.observed(source_map))
+        scores, report = validate(observations.observed(source_map), self.validators)
         self.log_dict({f"validator/{name}": value for name, value in scores.items()})
         is_known = report.verdict != "too_few_people"
         self.log("collapse", float(report.collapsed) if is_known else float("nan"))

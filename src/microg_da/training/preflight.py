@@ -14,13 +14,15 @@ from typing import TYPE_CHECKING, Any
 
 from microg_da.adaptation import ADAPTATIONS
 from microg_da.config import SELECTIONS, VALIDATOR, Config, TrainerConfig, check_config
-from microg_da.data import DATA, SCHEMES
+from microg_da.data import SCHEMES
 from microg_da.errors import InputError, first_line, unknown_name
-from microg_da.models import MODELS
+from microg_da.models import check_model_name
+from microg_da.registry import is_path
 from microg_da.taxonomy import get_taxonomy
 from microg_da.validation import VALIDATORS
 
 if TYPE_CHECKING:
+    from microg_da.data.options import Source
     from microg_da.models.detector import ActionDetector
 
 _PURE_HALF = ("bf16-true", "16-true")
@@ -56,12 +58,15 @@ def check_quickly(config: Config) -> None:
 
 def check_names(config: Config) -> None:
     """The names of the adaptations, the model and the selection."""
-    _among("adaptation.name", config.adaptation.name, ADAPTATIONS)
+    ADAPTATIONS.entry(config.adaptation.name, "adaptation.name")
     if config.adaptation.test_time is not None:
-        _among("adaptation.test_time", config.adaptation.test_time, ADAPTATIONS)
-    if ":" not in config.model.name:  # the library in `timm:NAME` knows its own names
-        _among("model.name", config.model.name, MODELS)
-    _among("selection", config.selection, [*SELECTIONS, *(f"{VALIDATOR}{name}" for name in VALIDATORS)])
+        ADAPTATIONS.entry(config.adaptation.test_time, "adaptation.test_time")
+    check_model_name(config.model.name, "model.name")
+    validator = config.selection.removeprefix(VALIDATOR)
+    if is_path(validator) and validator != config.selection:
+        VALIDATORS.load(validator, "selection")
+    elif config.selection not in SELECTIONS:
+        _among("selection", config.selection, [*SELECTIONS, *(f"{VALIDATOR}{name}" for name in VALIDATORS)])
 
 
 def check_taxonomy(config: Config) -> None:
@@ -102,8 +107,8 @@ def _check_source(text: str, config: Config, labelled: bool) -> None:
     source = parse_source(text)
     if source.is_drawn:
         _check_synthetic(source.path, source.options, config)
-    elif source.kind in DATA:
-        _check_files(text, source.path, source.options, config, labelled)
+    else:
+        _check_files(text, source, config, labelled)
 
 
 def _check_synthetic(domain: str, options: dict[str, str], config: Config) -> None:
@@ -129,20 +134,26 @@ def _check_synthetic(domain: str, options: dict[str, str], config: Config) -> No
     window_problem(model, f"synthetic:{domain}", CLIP_FRAMES)
 
 
-def _check_files(text: str, path: str, options: dict[str, str], config: Config, labelled: bool) -> None:
+def _check_files(text: str, source: Source, config: Config, labelled: bool) -> None:
     from microg_da.data.options import parse_options
 
-    chosen = parse_options({"decode": config.data.decode, "on_error": config.data.on_error, **options}, where=text)
-    root = Path(path).expanduser()
+    if source.is_outside:
+        from microg_da.data.sources import opens_clips
+
+        if opens_clips(source):  # its function alone knows its options
+            return
+    options: dict[str, object] = {"decode": config.data.decode, "on_error": config.data.on_error, **source.options}
+    chosen = parse_options(options, where=text)
+    root = Path(source.path).expanduser()
     if not root.is_dir():
         raise InputError(f"{text}: there is no folder {root}. Give the folder of the data set.")
-    if chosen.scheme not in SCHEMES and not Path(chosen.scheme).is_file():
+    if not SCHEMES.knows(chosen.scheme) and not Path(chosen.scheme).is_file():
         raise unknown_name("split scheme or split file", chosen.scheme, SCHEMES, text)
     if chosen.scheme == "by-source-kfold":
         from microg_da.data.splits import fold_number
 
         fold_number(chosen.fold, chosen.folds)
-    if not any((root / folder).is_dir() for folder in _FRAME_FOLDERS[chosen.decode]):
+    if not source.is_outside and not any((root / folder).is_dir() for folder in _FRAME_FOLDERS[chosen.decode]):
         needed = " or ".join(f"{folder}/" for folder in _FRAME_FOLDERS[chosen.decode])
         raise InputError(f"{text}: {root} has no folder {needed}, which decode={chosen.decode} reads.")
     if labelled and chosen.boxes == "detected":
@@ -306,11 +317,11 @@ def _detector_without_memory(config: Config) -> ActionDetector:
     """
     import torch
 
+    from microg_da.models.build import without_fetching
     from microg_da.runs.detectors import build_detector
 
-    options = config.model.options
-    fetched = {"pretrained": False} if "pretrained" in options else {}
-    plan = replace(config, model=replace(config.model, options={**options, **fetched}))
+    options = without_fetching(config.model.name, config.model.options)
+    plan = replace(config, model=replace(config.model, options=options))
     try:
         with torch.device("meta"):
             return build_detector(plan)

@@ -35,6 +35,7 @@ from microg_da.training.interruption import (
 from microg_da.training.module import DetectorModule
 from microg_da.training.trackers import loggers
 from microg_da.types import Stage
+from microg_da.validation import validators_for
 from microg_da.validation.observations import Observations
 
 
@@ -122,6 +123,7 @@ def _stage_module(run: Run, plan: StagePlan, detector: ActionDetector) -> Detect
         stage=plan.name,
         scores=scores,
         observations=observations,
+        validators=validators_for(run.config.selection),
         target_clips=data.unaugmented_clips("target") if data.unlabelled is not None else (),
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 import struct
 from dataclasses import dataclass
 
@@ -11,6 +12,7 @@ from torch import Tensor
 from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
 
+from microg_da.errors import InputError
 from microg_da.types import ClipBatch, PersonKey, Prediction
 
 
@@ -31,6 +33,24 @@ class Observed:
     source_features: Tensor
     target_logits: Tensor
     target_features: Tensor
+
+
+def check_outside_validator(what: str, found: object) -> None:
+    """Refuse an object from outside the package that cannot be called with what validators see.
+
+    Args:
+        what: begins the message, e.g. ``"validator 'package.module:function'"``.
+        found: the object.
+
+    Raises:
+        InputError: if it is no function of one :class:`Observed`.
+    """
+    try:
+        inspect.signature(found).bind(None)  # type: ignore[arg-type]
+    except (TypeError, ValueError) as error:
+        raise InputError(
+            f"{what}: expected a function of one Observed that returns a number, found {found!r}."
+        ) from error
 
 
 class Observations(Metric):
