@@ -219,6 +219,12 @@ def transfer(source: Taxonomy | str, target: Taxonomy | str) -> Transfer:
 def get_taxonomy(name: str | Path | Taxonomy) -> Taxonomy:
     """A taxonomy by name (``microg50``, ``ava80``, ``ava60``), or from a label map file by its path.
 
+    Example:
+        >>> from microg_da import get_taxonomy
+        >>> taxonomy = get_taxonomy("microg50")
+        >>> len(taxonomy), taxonomy.names[taxonomy.ids.index(12)]
+        (50, 'stand')
+
     Raises:
         InputError: for a name that is neither known nor a file.
     """

@@ -46,7 +46,11 @@ def command(site, *words, status=0):
     """A command in a process of its own, in which the package can be imported; returns what it prints."""
     environment = {**os.environ, "PYTHONPATH": f"{SOURCES}{os.pathsep}{site}"}
     done = subprocess.run(
-        [sys.executable, "-m", "microg_da", *map(str, words)], env=environment, capture_output=True, text=True, timeout=240
+        [sys.executable, "-m", "microg_da", *map(str, words)],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=240,
     )
     assert done.returncode == status, done.stdout + done.stderr
     return done.stdout + done.stderr

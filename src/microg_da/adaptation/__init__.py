@@ -124,6 +124,20 @@ ADAPTATIONS = Registry(
 )
 
 
+def list_adaptations(pattern: str = "*") -> list[str]:
+    """The names of the adaptation methods of this package and of installed packages with entry points.
+
+    Example:
+        >>> from microg_da import list_adaptations
+        >>> list_adaptations("gravity_*")
+        ['gravity_frame', 'gravity_self_training']
+
+    Args:
+        pattern: shell-style.
+    """
+    return ADAPTATIONS.names(pattern)
+
+
 def uses_target_labels(config: Config) -> bool:
     """Whether target labels take part in training or in choosing the adapted model: the run is an oracle.
 
@@ -138,4 +152,4 @@ def uses_target_labels(config: Config) -> bool:
     return any(ADAPTATIONS.load(name).uses_target_labels for name in names if name is not None)
 
 
-__all__ = ["ADAPTATIONS", "uses_target_labels"]
+__all__ = ["ADAPTATIONS", "list_adaptations", "uses_target_labels"]

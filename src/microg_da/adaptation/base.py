@@ -99,6 +99,19 @@ class Method(nn.Module):
 class TestTimeMethod(Method):
     """Turns a batch into a prediction with a trained detector.
 
+    Example:
+        >>> from dataclasses import replace
+        >>> from microg_da import Prediction, TestTimeMethod
+        >>> class FlipAverage(TestTimeMethod):
+        ...     def predict(self, detector, batch):
+        ...         boxes = batch.boxes.clone()
+        ...         boxes[:, [0, 2]] = batch.frames.shape[-1] - batch.boxes[:, [2, 0]]
+        ...         mirrored = replace(batch, frames=batch.frames.flip(-1), boxes=boxes)
+        ...         first, second = (super(FlipAverage, self).predict(detector, each) for each in (batch, mirrored))
+        ...         return Prediction((first.logits + second.logits) / 2, (first.features + second.features) / 2)
+        >>> FlipAverage.uses_target_labels
+        False
+
     :meth:`prepare` looks at training clips once. :meth:`predict` is called for each batch between :meth:`start_test`
     and :meth:`end_test`.
     """
@@ -209,6 +222,23 @@ class TrainingMethod(Method):
 class DomainAdaptation(TrainingMethod):
     """Trains on labelled source clips and unlabelled target clips.
 
+    Example:
+        >>> from dataclasses import dataclass
+        >>> import torch
+        >>> from microg_da import DomainAdaptation, Prediction
+        >>> @dataclass
+        ... class Arguments:
+        ...     weight: float = 1.0
+        >>> class MeanDifference(DomainAdaptation):
+        ...     Arguments = Arguments
+        ...     def losses(self, source, target, labels, progress):
+        ...         difference = source.features.mean(dim=0) - target.features.mean(dim=0)
+        ...         return {"mean_difference": self.arguments.weight * difference.square().sum()}
+        >>> method = MeanDifference(Arguments(0.5), task=None)
+        >>> source, target = (Prediction(torch.zeros(2, 50), torch.full((2, 3), value)) for value in (1.0, 3.0))
+        >>> method.losses(source, target, torch.zeros(2, 50), progress=0.0)
+        {'mean_difference': tensor(6.)}
+
     Override :meth:`losses` for losses on RoI features or logits. Override :meth:`training_losses` for more than one
     forward pass.
     """
@@ -243,6 +273,17 @@ class DomainAdaptation(TrainingMethod):
 
 class SourceFreeAdaptation(TrainingMethod):
     """Trains on unlabelled target clips alone.
+
+    Example:
+        >>> import torch
+        >>> from microg_da import Prediction, SourceFreeAdaptation
+        >>> class MinimumEntropy(SourceFreeAdaptation):
+        ...     def losses(self, target, progress):
+        ...         probabilities = target.logits.sigmoid()
+        ...         return {"entropy": torch.special.entr(probabilities).mean()}
+        >>> method = MinimumEntropy(MinimumEntropy.Arguments(), task=None)
+        >>> method.losses(Prediction(torch.zeros(2, 50), torch.zeros(2, 3)), progress=0.0)
+        {'entropy': tensor(0.3466)}
 
     Override :meth:`losses` for losses on RoI features or logits. Override :meth:`training_losses` for more than one
     forward pass.
@@ -334,6 +375,15 @@ def create_adaptation(
     class_rates: Sequence[float] | None = None,
 ) -> Method:
     """Build a method by name.
+
+    Example:
+        >>> from microg_da import create_adaptation, create_detector
+        >>> detector = create_detector("r2plus1d_micro")
+        >>> method = create_adaptation(
+        ...     "dann", {"weight": 0.5}, feature_dim=detector.feature_dim, num_classes=detector.num_classes
+        ... )
+        >>> method.arguments.weight
+        0.5
 
     Args:
         name: a name in :data:`microg_da.adaptation.ADAPTATIONS`, or ``package.module:Class``.

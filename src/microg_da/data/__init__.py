@@ -48,3 +48,31 @@ SCHEMES = Registry(
     group="microg_da.splits",
     check="microg_da.data.outside:check_split",
 )
+
+
+def list_data(pattern: str = "*") -> list[str]:
+    """The kinds of data, with which a SOURCE begins.
+
+    Example:
+        >>> from microg_da import list_data
+        >>> list_data("m*")
+        ['microg4m']
+
+    Args:
+        pattern: shell-style.
+    """
+    return DATA.names(pattern)
+
+
+def list_splits(pattern: str = "*") -> list[str]:
+    """The ways to divide clips into train, val and test, for ``SOURCE?scheme=NAME``.
+
+    Example:
+        >>> from microg_da import list_splits
+        >>> list_splits("by-*")
+        ['by-source', 'by-source-kfold']
+
+    Args:
+        pattern: shell-style.
+    """
+    return SCHEMES.names(pattern)

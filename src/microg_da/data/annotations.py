@@ -62,7 +62,14 @@ def read_annotations(
     duplicates: Duplicates = "keep",
     check_boxes: bool = True,
 ) -> pd.DataFrame:
-    """Read labelled people: AVA's CSV (7 or 8 columns) or MicroG-4M's ``ava_format_with_header.csv``.
+    r"""Read labelled people: AVA's CSV (7 or 8 columns) or MicroG-4M's ``ava_format_with_header.csv``.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from microg_da import read_annotations
+        >>> _ = Path("truth.csv").write_text("film_1,46,0.1,0.1,0.5,0.9,12,0\n")
+        >>> read_annotations("truth.csv").action_id.tolist()
+        [12]
 
     Args:
         path: the file.
@@ -90,10 +97,17 @@ def read_annotations(
 def read_detections(
     path: str | Path, *, taxonomy: Taxonomy | None = None, duplicates: Duplicates = "keep"
 ) -> pd.DataFrame:
-    """Read detections: AVA's CSV with a score in the eighth column; where it is missing, the score is 1.
+    r"""Read detections: AVA's CSV with a score in the eighth column; where it is missing, the score is 1.
 
     Scores may be logits or probabilities; any finite number is accepted. A file that :func:`write_detections` made
     may say which they are.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from microg_da import read_detections
+        >>> _ = Path("found.csv").write_text("film_1,46,0.1,0.1,0.5,0.9,12,0.75\n")
+        >>> read_detections("found.csv").score.tolist()
+        [0.75]
 
     Args:
         path: the file.

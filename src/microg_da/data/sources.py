@@ -101,6 +101,63 @@ def open_source(
     return dataset
 
 
+def open_dataset(
+    source: str,
+    split: Split = "test",
+    *,
+    taxonomy: Taxonomy | str = "microg50",
+    num_frames: int = 8,
+    sampling_rate: int = 2,
+    image_size: int = 96,
+    labelled: bool = False,
+    train: bool = False,
+    seed: int = 0,
+    **options: Any,
+) -> ClipSource[Clip]:
+    """Open one split of a data source, with the window and the size of the small networks by default.
+
+    Example:
+        >>> from microg_da import open_dataset
+        >>> clips = open_dataset("synthetic:microgravity?num_clips=2&workers=0", image_size=48)
+        >>> clip = clips[0]
+        >>> clip.frames.shape, len(clip.boxes) == len(clip.people)
+        (torch.Size([3, 8, 48, 48]), True)
+        >>> sorted(clips.annotations().columns)[:3]
+        ['action_id', 'frame_stamp', 'person_id']
+
+    Args:
+        source: e.g. ``synthetic:earth``, ``microg4m:ROOT?footage=simulated``, ``package.module:function:PATH``.
+        split: ``train``, ``val`` or ``test``.
+        taxonomy: the classes, in the order of the label columns.
+        num_frames: T, frames in a window.
+        sampling_rate: τ, how far apart they are.
+        image_size: side of the square training crop, in pixels.
+        labelled: whether clips carry labels.
+        train: draw random views, instead of the whole frame.
+        seed: of everything random.
+        options: as after ``?``.
+
+    Returns:
+        A data set for torch's ``DataLoader`` (``collate_fn`` is :func:`microg_da.data.batches.collate_clips`), with its
+        annotation table.
+
+    Raises:
+        InputError: if the source, an option or the data is wrong.
+    """
+    return open_source(
+        source,
+        split=split,
+        taxonomy=taxonomy,
+        num_frames=num_frames,
+        sampling_rate=sampling_rate,
+        image_size=image_size,
+        labelled=labelled,
+        train=train,
+        seed=seed,
+        **options,
+    )
+
+
 def opens_clips(source: Source) -> bool:
     """Whether what opens a source gives its clips, and not the tables of a folder."""
     return source.is_drawn or (source.is_outside and not reads_files(DATA.load(source.kind)))

@@ -31,6 +31,20 @@ LIBRARIES = ("timm:", "torchvision:")
 """What the names of networks of other libraries begin with. The library knows the names."""
 
 
+def list_models(pattern: str = "*") -> list[str]:
+    """The names of the detectors of this package and of installed packages with entry points.
+
+    Example:
+        >>> from microg_da import list_models
+        >>> list_models("slow_*")
+        ['slow_r50_8x8', 'slow_r50_4x16']
+
+    Args:
+        pattern: shell-style.
+    """
+    return MODELS.names(pattern)
+
+
 def check_model_name(name: str, where: str) -> None:
     """Refuse a name that no model has; the names of other libraries are not looked up.
 

@@ -54,6 +54,20 @@ VALIDATORS = Registry(
 )
 
 
+def list_validators(pattern: str = "*") -> list[str]:
+    """The names of the label-free scores, for ``selection: validator:NAME``.
+
+    Example:
+        >>> from microg_da import list_validators
+        >>> list_validators("*entropy*")
+        ['entropy']
+
+    Args:
+        pattern: shell-style.
+    """
+    return VALIDATORS.names(pattern)
+
+
 def validators_for(selection: str) -> tuple[str, ...]:
     """The validators of a run: all that have a name, and the one of another package that its ``selection`` names.
 
@@ -86,4 +100,4 @@ def validate(observed: Observed, names: Sequence[str] | None = None) -> tuple[di
     return score_all(observed, names), report
 
 
-__all__ = ["VALIDATORS", "score_all", "validate", "validators_for"]
+__all__ = ["VALIDATORS", "list_validators", "score_all", "validate", "validators_for"]
