@@ -159,6 +159,25 @@ def read_person_boxes(path: str | Path) -> pd.DataFrame:
     return _finish(table[PERSON_BOX_COLUMNS], where, None, "keep")
 
 
+def read_tubes(path: str | Path, *, scored: bool) -> pd.DataFrame:
+    """Read labelled people or detections frame by frame, with ``person_id`` where the file names people.
+
+    Args:
+        path: the file; one of detections with ``person_id`` has a header.
+        scored: whether it is of detections.
+
+    Raises:
+        InputError: with file and line, for anything that is not such a table.
+    """
+    path = Path(path)
+    table, where = _read(path, DETECTION_COLUMNS if scored else ANNOTATION_COLUMNS[:-1], optional="person_id")
+    table = _finish(table, where, None, "keep")
+    table.attrs["path"] = str(path)
+    if scored and (kind := declared_scores(path)):
+        table.attrs["scores"] = kind
+    return table
+
+
 def read_boxes(path: str | Path) -> pd.DataFrame:
     """Read boxes of people without actions: ``video_id, timestamp, x1, y1, x2, y2`` and perhaps ``person_id``.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import pandas as pd
@@ -67,8 +68,9 @@ def checked_tubes(table: pd.DataFrame, what: str, scores: ScoreKind | None = Non
 def tubes_of(table: pd.DataFrame) -> list[Tube]:
     """The tubes of a table of :func:`checked_tubes`, in the order in which it first names them."""
     tubes = []
-    for (video, action, _), rows in table.groupby(TUBE, sort=False):
-        rows = rows.sort_values("frame_stamp", kind="stable")
+    for _, group in table.groupby(TUBE, sort=False):
+        rows = group.sort_values("frame_stamp", kind="stable")
+        video, action = rows["video_id"].iloc[0], rows["action_id"].iloc[0]
         score = float(rows["score"].mean()) if "score" in rows else 0.0
         tubes.append(Tube(str(video), int(action), rows["frame_stamp"].to_numpy(), rows[BOX].to_numpy(float), score))
     return tubes
@@ -88,10 +90,10 @@ def link_tubes(
 ) -> pd.DataFrame:
     """Join detections of single frames into tubes.
 
-    For each video and action, the path through all frames is found by dynamic programming on which the sum of the
-    probabilities and of the IoUs of consecutive boxes is largest; its boxes become a tube and are removed, until a frame
-    has no box left (Gkioxari & Malik, "Finding Action Tubes", CVPR 2015). The frames are those in which the action has
-    a box. Where tracks of people are known, they are better tubes.
+    For each video and action, dynamic programming finds the path through all frames on which the sum of the
+    probabilities and of the IoUs of consecutive boxes is largest. Its boxes become a tube and are removed. This is
+    repeated until a frame has no box left (Gkioxari & Malik, "Finding Action Tubes", CVPR 2015). The frames are those
+    in which the action has a box. Where people are tracked, their tracks are better tubes.
 
     Example:
         >>> import pandas as pd
@@ -138,9 +140,7 @@ def _paths(frames: list[pd.DataFrame], overlap_weight: float) -> Iterator[list[i
     boxes = [frame[BOX].to_numpy(float) for frame in frames]
     weights = [frame["weight"].to_numpy(float) for frame in frames]
     rows = [frame.index.to_numpy() for frame in frames]
-    overlaps = [
-        overlap_weight * box_ious(before[:, None], after[None]) for before, after in zip(boxes, boxes[1:], strict=False)
-    ]
+    overlaps = [overlap_weight * box_ious(before[:, None], after[None]) for before, after in pairwise(boxes)]
     while frames and all(len(each) for each in rows):
         path = _best_path(weights, overlaps)
         yield [int(each[place]) for each, place in zip(rows, path, strict=True)]

@@ -75,9 +75,8 @@ def evaluate_tubes(
         >>> import pandas as pd
         >>> from microg_da import evaluate_tubes
         >>> box = {"x1": 0.1, "y1": 0.1, "x2": 0.5, "y2": 0.9}
-        >>> truth = pd.DataFrame([
-        ...     {"video_id": "film_1", "frame_stamp": frame, **box, "action_id": 12, "person_id": 0} for frame in range(4)
-        ... ])
+        >>> person = {"video_id": "film_1", **box, "action_id": 12, "person_id": 0}
+        >>> truth = pd.DataFrame([{**person, "frame_stamp": frame} for frame in range(4)])
         >>> found = truth[truth.frame_stamp > 0].assign(score=0.9)
         >>> scores = evaluate_tubes(found, truth)
         >>> scores.map_50, scores.map_50_95  # three of four frames: an IoU of 0.75

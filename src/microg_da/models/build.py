@@ -87,7 +87,8 @@ def check_outside_builder(what: str, found: Any) -> None:
     made: Any = found
     if not isinstance(found, type):
         try:
-            made = get_type_hints(found).get("return")
+            hints: dict[str, Any] = get_type_hints(found)
+            made = hints.get("return")
         except (NameError, TypeError, AttributeError):  # an annotation that names what is not imported, or no function
             made = None
     if not (isinstance(made, type) and issubclass(made, Backbone)):
@@ -104,8 +105,11 @@ def without_fetching(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
         name: of the model.
         options: arguments of its builder.
     """
-    off = {"timm": {"pretrained": False}, "torchvision": {"weights": None}}.get(name.partition(":")[0], {})
+    off = _FETCHING.get(name.partition(":")[0], {})
     return {key: off.get(key, value) for key, value in options.items()}
 
+
+_FETCHING: dict[str, dict[str, Any]] = {"timm": {"pretrained": False}, "torchvision": {"weights": None}}
+"""The options with which libraries fetch weights, switched off."""
 
 _DETECTOR_OPTIONS = ("allow_missing", "roi_stride", "freeze", "adapters", "adapter_rank", "roll_pooling")

@@ -18,6 +18,9 @@ from microg_da.video.predict import PredictOptions, analyse, detection_table
 from microg_da.video.reader import Video
 from microg_da.video.stills import Still, open_input
 
+_PERSON_THRESHOLD = 0.4
+"""The least score of a person that a person detector finds, as in the command."""
+
 
 def predict(
     video: str | Path,
@@ -91,7 +94,7 @@ def _box_source(video: Video, boxes: str | Path | pd.DataFrame, every: float) ->
             raise InputError(f"boxes: the table has no column {missing[0]!r}")
         table = boxes.assign(video_id=video.video_id)
     elif Path(boxes).suffix == ".onnx":
-        find = create_person_detector(boxes)
+        find = create_person_detector(boxes, _PERSON_THRESHOLD)
         return StillBoxes(find) if isinstance(video, Still) else DetectorBoxes(find, every)
     else:
         table = read_box_table(boxes, [video.video_id])
