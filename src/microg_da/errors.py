@@ -9,6 +9,14 @@ from collections.abc import Iterable
 class InputError(ValueError):
     """Something the user gave is wrong: a file, a key, a name, a checkpoint.
 
+    Example:
+        >>> from microg_da import InputError, create_detector
+        >>> try:
+        ...     create_detector("x3d_m")
+        ... except InputError as error:
+        ...     print(str(error).partition(" Valid")[0])
+        model.name: unknown model 'x3d_m'. Did you mean 'x3d_s_13x6'?
+
     The message names the file, line or key, says what was expected and what to do. The command line prints
     it without a traceback and exits with status 2; in Python it is an ordinary ``ValueError``.
     """

@@ -270,6 +270,12 @@ def get_taxonomy(name: str | Path | Taxonomy) -> Taxonomy:
 
     A folder is one of clips: its classes are those of :func:`class_names`, with ids from 1.
 
+    Example:
+        >>> from microg_da import get_taxonomy
+        >>> taxonomy = get_taxonomy("microg50")
+        >>> len(taxonomy), taxonomy.names[taxonomy.ids.index(12)]
+        (50, 'stand')
+
     Raises:
         InputError: for a name that is neither known nor a file or folder.
     """

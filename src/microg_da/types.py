@@ -45,6 +45,13 @@ STAGE_OF_VARIANT: dict[Variant, Stage] = {
 class Prediction(NamedTuple):
     """What a detector predicts for ``K`` people.
 
+    Example:
+        >>> import torch
+        >>> from microg_da import Prediction
+        >>> logits, features = Prediction(torch.zeros(2, 50), torch.zeros(2, 128))
+        >>> logits.sigmoid()[0, 0]
+        tensor(0.5000)
+
     Attributes:
         logits: ``(K, C)``, never probabilities.
         features: ``(K, D)``, the pooled RoI features before dropout and the linear layer.
@@ -120,6 +127,17 @@ class LabelledClip(Clip):
 @dataclass
 class ClipBatch:
     """``B`` clips and the ``K`` people in all of them. It has no place for labels: see :class:`LabelledClipBatch`.
+
+    Example:
+        >>> import torch
+        >>> from microg_da import ClipBatch
+        >>> boxes = torch.tensor([[8.0, 8, 40, 56], [0, 0, 32, 32]])
+        >>> batch = ClipBatch(
+        ...     frames=torch.zeros(1, 3, 8, 64, 64, dtype=torch.uint8), boxes=boxes, clip_index=torch.tensor([0, 0]),
+        ...     table_boxes=boxes / 64, keys=(("film_1", 46),),
+        ... )
+        >>> len(batch), batch.num_boxes, batch.take_people(torch.tensor([True, False])).num_boxes
+        (1, 2, 1)
 
     Attributes:
         frames: ``(B, 3, T, H, W)``, uint8 RGB or float already normalised.

@@ -27,6 +27,20 @@ def fit(
 ) -> Run:
     """Run an experiment, or continue one that was interrupted, and write its results and its report.
 
+    Example:
+        >>> from rich.console import Console
+        >>> from microg_da import fit, load_config
+        >>> config = load_config("ava2microg", [
+        ...     "adaptation=adabn", "training.epochs=1", "training.batch_size=4", "model.num_frames=2",
+        ...     "data.image_size=48", "synthetic.train_clips=8", "synthetic.val_clips=4", "synthetic.test_clips=4",
+        ...     "synthetic.workers=0",
+        ... ])
+        >>> run = fit(config, name="first", console=Console(quiet=True))
+        >>> run.path.as_posix()
+        'runs/ava2microg/first'
+        >>> 0 <= run.results.adapted.target.map <= 1
+        True
+
     Args:
         config: the experiment; not with ``resume``.
         resume: the folder of a run to continue, with its own configuration.

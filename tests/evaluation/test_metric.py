@@ -1,10 +1,13 @@
 """The metric against the function, whatever the batches, the order, the repeats and the number of processes."""
 
+import pickle
+
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 from gloo_pair import run_pair
+from torchmetrics import MetricCollection
 
 from microg_da.errors import InputError
 from microg_da.evaluation import evaluate
@@ -127,3 +130,71 @@ def test_two_processes_equal_one(make_tables, tmp_path):
     expected = _compute(*data, rows)
     assert np.isfinite(expected).all()
     assert pair == [[expected, expected]] * 2
+
+
+# ---------------------------------------------------------------------------------------- the habits of torchmetrics
+
+
+@pytest.fixture
+def filled(make_tables):
+    """A table, two batches of it, and the scores of both together."""
+    detections, truth = make_tables(4, ids=IDS)
+    keys, boxes, logits = as_batches(known(detections, truth))
+    half = len(keys) // 2
+    batches = [(keys[part], boxes[part], logits[part]) for part in (slice(half), slice(half, None))]
+    return truth, batches, evaluate(known(detections, truth), truth, taxonomy=TAXONOMY)
+
+
+def test_keyframes_may_be_named(filled):
+    truth, batches, expected = filled
+    metric = DetectionMetrics(truth, TAXONOMY)
+    for batch in batches:
+        metric.update(*batch)
+    assert metric.scores().map == pytest.approx(expected.map)
+    with pytest.raises(InputError, match="nowhere_1"):
+        metric.update([("nowhere_1", 3)], torch.zeros(1, 4), torch.zeros(1, len(IDS)))
+
+
+def test_forward_is_an_update_and_the_scores_of_its_batch(filled):
+    truth, batches, expected = filled
+    metric = DetectionMetrics(truth, TAXONOMY)
+    for batch in batches:
+        alone = DetectionMetrics(truth, TAXONOMY)
+        alone.update(*batch)
+        assert metric(*batch)["map"] == pytest.approx(alone.compute()["map"])
+    assert metric.compute()["map"] == pytest.approx(expected.map)
+    assert metric.update_count == 2
+
+
+def test_a_metric_is_pickled_and_cloned_with_what_it_has_seen(filled):
+    truth, batches, expected = filled
+    metric = DetectionMetrics(truth, TAXONOMY)
+    metric.update(*batches[0])
+    for copy in (pickle.loads(pickle.dumps(metric)), metric.clone()):
+        copy.update(*batches[1])
+        assert copy.scores().map == pytest.approx(expected.map)
+    assert len(metric.detections()) < len(copy.detections())
+
+
+def test_reset_forgets_and_computing_is_repeatable(filled):
+    truth, batches, expected = filled
+    metric = DetectionMetrics(truth, TAXONOMY)
+    metric.update(*batches[0])
+    metric.compute()
+    metric.reset()
+    assert metric.update_count == 0
+    for batch in reversed(batches):
+        metric.update(*batch)
+    first, second = metric.compute(), metric.compute()
+    assert first["map"] == second["map"] == pytest.approx(expected.map)
+    assert metric.state_dict() == {}  # states are not part of checkpoints
+
+
+def test_metrics_are_collected(filled):
+    truth, batches, expected = filled
+    both = {protocol: DetectionMetrics(truth, TAXONOMY, protocol) for protocol in ("published", "corrected")}
+    collection = MetricCollection(both, compute_groups=False)
+    for batch in batches:
+        collection.update(*batch)
+    values = [value for name, value in collection.compute().items() if name.endswith("map") and "corrected" in name]
+    assert values == [pytest.approx(expected.map)]

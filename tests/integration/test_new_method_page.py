@@ -1,9 +1,8 @@
-"""docs/new_method.md, followed to the letter in a copy of the source tree."""
+"""docs/new_method.md, followed to the letter in a folder outside the package."""
 
 import os
 import re
 import shlex
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -24,26 +23,20 @@ def blocks(language):
 
 @pytest.fixture(scope="module")
 def tree(tmp_path_factory):
-    """The repository as it is after steps 1 to 3 of the page."""
-    tree = tmp_path_factory.mktemp("repository")
-    for part in ("src", "experiments", "sweeps"):
-        shutil.copytree(ROOT / part, tree / part, ignore=shutil.ignore_patterns("__pycache__"))
-    method, line, test = blocks("python")
-    written = re.findall(r"^`((?:src|tests)/\S+\.py)`:$", PAGE, flags=re.MULTILINE)
+    """A folder of somebody else as it is after steps 1 and 2 of the page."""
+    tree = tmp_path_factory.mktemp("folder")
+    method, test, _ = blocks("python")
+    written = re.findall(r"^`((?:my_lab|tests)/\S+\.py)`:$", PAGE, flags=re.MULTILINE)
     for path, content in zip(written, (method, test), strict=True):
         (tree / path).parent.mkdir(parents=True, exist_ok=True)
         (tree / path).write_text(content, encoding="utf-8")
-    registry = tree / "src" / "microg_da" / "adaptation" / "__init__.py"
-    head, entry, rest = registry.read_text(encoding="utf-8").partition('        "source_only": Entry(')
-    assert entry
-    registry.write_text(head + line + entry + rest, encoding="utf-8")
     return tree
 
 
 def command(tree, words):
-    """A command of the page in that tree; its own package comes before the installed one."""
+    """A command of the page in that folder."""
     assert words[0] == "python"
-    environment = {**os.environ, "PYTHONPATH": str(tree / "src")}
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
     return subprocess.run(
         [sys.executable, *words[1:]], cwd=tree, env=environment, capture_output=True, text=True, check=False
     )
@@ -55,14 +48,13 @@ def commands():
 
 @pytest.mark.slow
 def test_the_page_leads_to_a_row_of_the_table(tree):
-    test, listing, fit, _ = commands()
+    test, fit, _ = commands()
     done = command(tree, test)
     assert "2 passed" in done.stdout, done.stdout + done.stderr
-    assert "feature_norm" in command(tree, listing).stdout
     done = command(tree, [*fit, *TINY])
     assert done.returncode == 0, done.stderr
     results = next((tree / "runs").glob("ava2microg/first/results.csv")).read_text(encoding="utf-8")
-    assert ",feature_norm,target," in results
+    assert ",my_lab.feature_norm:FeatureNorm,target," in results
 
 
 def test_the_benchmark_of_the_page_takes_the_row_of_the_page():
@@ -84,11 +76,26 @@ def test_the_page_names_files_that_exist():
     named = re.findall(r"`(\w+\.py)`", PAGE)
     folder = ROOT / "src" / "microg_da" / "adaptation"
     assert named
-    assert [name for name in named if not (folder / name).exists() and name != "feature_norm.py"] == []
+    assert [name for name in named if not (folder / name).exists()] == []
+
+
+def test_the_line_for_the_registry_is_one():
+    from microg_da.registry import Entry, Registry
+
+    *_, line = blocks("python")
+    registry = Registry("adaptation", eval(f"{{{line}}}", {"Entry": Entry}))
+    assert list(registry) == ["feature_norm"]
+
+
+def test_the_entry_point_of_the_page_names_the_method(tree):
+    (found,) = re.findall(r'^feature_norm = "([\w.]+):(\w+)"$', blocks("toml")[0], flags=re.MULTILINE)
+    assert (tree / f"{found[0].replace('.', '/')}.py").is_file()
+    assert f"adaptation.name={':'.join(found)}" in PAGE
+    assert f"class {found[1]}(DomainAdaptation)" in PAGE
 
 
 def test_the_method_of_the_page_is_checked_as_the_others_are(tree):
     for checker in (["ruff", "check", "--config", str(ROOT / "pyproject.toml")], ["ruff", "format", "--check"]):
-        files = ["src/microg_da/adaptation/feature_norm.py", "tests/adaptation/test_feature_norm.py"]
+        files = ["my_lab/feature_norm.py", "tests/test_feature_norm.py"]
         width = [] if checker[1] == "check" else ["--line-length", "120"]
         assert command(tree, ["python", "-m", *checker, *width, *files]).returncode == 0

@@ -1,7 +1,9 @@
 """Adaptation methods: one file each, and one line here.
 
-To add a method, write ``adaptation/my_method.py`` with a class derived from
-:class:`microg_da.adaptation.base.DomainAdaptation` or another class of that module, and add its line to the table.
+To add a method to the package, write ``adaptation/my_method.py`` with a class derived from
+:class:`microg_da.adaptation.base.DomainAdaptation` or another class of that module, and add its line to the table. A
+method of another package is named as ``package.module:Class`` or by an entry point of the group
+``microg_da.adaptations``.
 """
 
 from __future__ import annotations
@@ -193,6 +195,8 @@ ADAPTATIONS = Registry(
             {"knows": "–"},
         ),
     },
+    group="microg_da.adaptations",
+    check="microg_da.adaptation.base:check_outside_method",
 )
 
 
@@ -210,6 +214,20 @@ def knowledge(config: Config) -> frozenset[Knowledge]:
     return known.union(*(ADAPTATIONS.load(name).knowledge for name in names if name is not None))
 
 
+def list_adaptations(pattern: str = "*") -> list[str]:
+    """The names of the adaptation methods of this package and of installed packages with entry points.
+
+    Example:
+        >>> from microg_da import list_adaptations
+        >>> list_adaptations("gravity_*")
+        ['gravity_frame', 'gravity_self_training']
+
+    Args:
+        pattern: shell-style.
+    """
+    return ADAPTATIONS.names(pattern)
+
+
 def uses_target_labels(config: Config) -> bool:
     """Whether target labels take part in training or in choosing the adapted model: the run is an oracle.
 
@@ -224,4 +242,4 @@ def uses_target_labels(config: Config) -> bool:
     return any(ADAPTATIONS.load(name).uses_target_labels for name in names if name is not None)
 
 
-__all__ = ["ADAPTATIONS", "knowledge", "uses_target_labels"]
+__all__ = ["ADAPTATIONS", "knowledge", "list_adaptations", "uses_target_labels"]

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -137,6 +137,19 @@ class Method(nn.Module):
 
 class TestTimeMethod(Method):
     """Turns a batch into a prediction with a trained detector.
+
+    Example:
+        >>> from dataclasses import replace
+        >>> from microg_da import Prediction, TestTimeMethod
+        >>> class FlipAverage(TestTimeMethod):
+        ...     def predict(self, detector, batch):
+        ...         boxes = batch.boxes.clone()
+        ...         boxes[:, [0, 2]] = batch.frames.shape[-1] - batch.boxes[:, [2, 0]]
+        ...         mirrored = replace(batch, frames=batch.frames.flip(-1), boxes=boxes)
+        ...         first, second = (super(FlipAverage, self).predict(detector, each) for each in (batch, mirrored))
+        ...         return Prediction((first.logits + second.logits) / 2, (first.features + second.features) / 2)
+        >>> FlipAverage.uses_target_labels
+        False
 
     :meth:`prepare` looks at training clips once. :meth:`predict` is called for each batch between :meth:`start_test`
     and :meth:`end_test`. Its support is saved with it: when a finished detector is read back, no label is at hand.
@@ -270,6 +283,23 @@ class TrainingMethod(Method):
 class DomainAdaptation(TrainingMethod):
     """Trains on labelled source clips and unlabelled target clips.
 
+    Example:
+        >>> from dataclasses import dataclass
+        >>> import torch
+        >>> from microg_da import DomainAdaptation, Prediction
+        >>> @dataclass
+        ... class Arguments:
+        ...     weight: float = 1.0
+        >>> class MeanDifference(DomainAdaptation):
+        ...     Arguments = Arguments
+        ...     def losses(self, source, target, labels, progress):
+        ...         difference = source.features.mean(dim=0) - target.features.mean(dim=0)
+        ...         return {"mean_difference": self.arguments.weight * difference.square().sum()}
+        >>> method = MeanDifference(Arguments(0.5), task=None)
+        >>> source, target = (Prediction(torch.zeros(2, 50), torch.full((2, 3), value)) for value in (1.0, 3.0))
+        >>> method.losses(source, target, torch.zeros(2, 50), progress=0.0)
+        {'mean_difference': tensor(6.)}
+
     Override :meth:`losses` for losses on RoI features or logits. Override :meth:`training_losses` for more than one
     forward pass.
     """
@@ -304,6 +334,17 @@ class DomainAdaptation(TrainingMethod):
 
 class SourceFreeAdaptation(TrainingMethod):
     """Trains on unlabelled target clips alone.
+
+    Example:
+        >>> import torch
+        >>> from microg_da import Prediction, SourceFreeAdaptation
+        >>> class MinimumEntropy(SourceFreeAdaptation):
+        ...     def losses(self, target, progress):
+        ...         probabilities = target.logits.sigmoid()
+        ...         return {"entropy": torch.special.entr(probabilities).mean()}
+        >>> method = MinimumEntropy(MinimumEntropy.Arguments(), task=None)
+        >>> method.losses(Prediction(torch.zeros(2, 50), torch.zeros(2, 3)), progress=0.0)
+        {'entropy': tensor(0.3466)}
 
     Override :meth:`losses` for losses on RoI features or logits. Override :meth:`training_losses` for more than one
     forward pass.
@@ -412,8 +453,17 @@ def create_adaptation(
 ) -> Method:
     """Build a method by name.
 
+    Example:
+        >>> from microg_da import create_adaptation, create_detector
+        >>> detector = create_detector("r2plus1d_micro")
+        >>> method = create_adaptation(
+        ...     "dann", {"weight": 0.5}, feature_dim=detector.feature_dim, num_classes=detector.num_classes
+        ... )
+        >>> method.arguments.weight
+        0.5
+
     Args:
-        name: a name in :data:`microg_da.adaptation.ADAPTATIONS`.
+        name: a name in :data:`microg_da.adaptation.ADAPTATIONS`, or ``package.module:Class``.
         arguments: values for the fields of its ``Arguments``.
         feature_dim: D, the length of a RoI feature.
         num_classes: C.
@@ -427,6 +477,25 @@ def create_adaptation(
     groups = tuple(class_groups) if class_groups is not None else (0,) * num_classes
     rates = tuple(class_rates) if class_rates is not None else None
     return method(method_arguments(name, arguments), Task(feature_dim, num_classes, groups, rates))
+
+
+def check_outside_method(what: str, found: object) -> None:
+    """Refuse an object from outside the package that is no method.
+
+    Args:
+        what: begins the message, e.g. ``"adaptation 'package.module:Name'"``.
+        found: the object.
+
+    Raises:
+        InputError: if it is no class that is derived from a class of this module.
+    """
+    if not (isinstance(found, type) and issubclass(found, (TrainingMethod, TestTimeMethod))):
+        raise InputError(
+            f"{what}: expected a class derived from DomainAdaptation, SourceFreeAdaptation, TrainingMethod or "
+            f"TestTimeMethod of microg_da, found {found!r}."
+        )
+    if not is_dataclass(found.Arguments):
+        raise InputError(f"{what}: its Arguments must be a dataclass, found {found.Arguments!r}.")
 
 
 def methods_of(kind: type[Method]) -> tuple[str, ...]:

@@ -10,6 +10,14 @@ from torch import Tensor
 def multilabel_bce(logits: Tensor, labels: Tensor, support: Tensor | None = None) -> Tensor:
     """Binary cross-entropy with logits, mean over people and classes; 0 (with a gradient of 0) without people.
 
+    Example:
+        >>> import torch
+        >>> from microg_da import multilabel_bce
+        >>> multilabel_bce(torch.zeros(2, 50), torch.ones(2, 50))
+        tensor(0.6931)
+        >>> multilabel_bce(torch.zeros(0, 50), torch.ones(0, 50))
+        tensor(0.)
+
     Args:
         logits: ``(K, C)``.
         labels: ``(K, C)`` in [0, 1].

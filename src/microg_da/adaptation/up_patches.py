@@ -73,12 +73,12 @@ def collect_patches(
     people, half, backgrounds = [], [], []
     for batch in first_clips(source, max_clips):
         for frame in look_at(batch.frames.shape[2], looks):
-            seen = denormalise(batch.frames[:, :, frame])
-            people.append(as_bytes(person_patches(seen, batch.boxes, batch.clip_index, size)))
+            frames = denormalise(batch.frames[:, :, frame])
+            people.append(as_bytes(person_patches(frames, batch.boxes, batch.clip_index, size)))
             half.append(half_extents(batch.boxes))
     for batch in first_clips(target, max_clips):
-        for frame in look_at(batch.frames.shape[2], looks):
-            backgrounds.append(as_bytes(_pieces(denormalise(batch.frames[:, :, frame]), generator, size)))
+        seen = (denormalise(batch.frames[:, :, frame]) for frame in look_at(batch.frames.shape[2], looks))
+        backgrounds += [as_bytes(_pieces(frames, generator, size)) for frames in seen]
     if not sum(map(len, people)):
         raise InputError("up is learnt from people in source clips, and there is nobody in them. Check data.source.")
     if not backgrounds:

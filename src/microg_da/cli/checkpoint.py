@@ -22,13 +22,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Print what loads, what is new and what does not fit; 0 if a run could start from the file, else 1."""
     from microg_da.files import to_json
-    from microg_da.models import MODELS
+    from microg_da.models import check_model_name
     from microg_da.models.weight_kinds import weight_kind
 
     if not args.file.startswith("package:"):
         weight_kind(args.file)
-    if args.model is not None and ":" not in args.model:
-        MODELS.entry(args.model, where="--model")
+    if args.model is not None:
+        check_model_name(args.model, "--model")
 
     import torch
 

@@ -53,6 +53,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--ci", action="store_true", help="95%% intervals by bootstrap over source videos")
     parser.add_argument("--resamples", type=int, default=2000, help="of the bootstrap (default 2000)")
     parser.add_argument("--figure", metavar="FILE", help="draw published and corrected side by side (png, svg, pdf)")
+    parser.add_argument(
+        "--video-map",
+        action="store_true",
+        help="score tubes in place of boxes: mAP at spatio-temporal IoUs of 0.2, 0.5 and 0.5:0.95",
+    )
+    parser.add_argument(
+        "--tubes",
+        metavar="tracks|linked",
+        help="with --video-map: what makes tubes of detections (default: tracks if the file has a column person_id)",
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
 
 
@@ -64,6 +74,10 @@ def run(args: argparse.Namespace) -> int:
     from microg_da.evaluation.protocols import evaluate, evaluate_part, get_protocol
     from microg_da.taxonomy import get_taxonomy
 
+    if args.video_map or args.tubes is not None:
+        from microg_da.cli.evaluate_tubes import run_video_map
+
+        return run_video_map(args)
     if args.resamples < 1:
         raise InputError("evaluate: --resamples must be 1 or more")
     if args.by and args.by not in BREAKDOWNS:

@@ -105,7 +105,7 @@ def run(args: argparse.Namespace) -> int:
 def _check_options(args: argparse.Namespace) -> tuple[float, float]:
     """Refuse options that cannot be; returns the seconds of ``--every`` and ``--smooth``."""
     from microg_da.errors import InputError, unknown_name
-    from microg_da.models import MODELS
+    from microg_da.models import check_model_name
     from microg_da.taxonomy import get_taxonomy
     from microg_da.video.writer import VIDEO_FORMATS
 
@@ -127,8 +127,8 @@ def _check_options(args: argparse.Namespace) -> tuple[float, float]:
         for name, given in (("--model", args.model is not None), ("--roi-stride", args.roi_stride != "auto")):
             if given:
                 raise InputError(f"predict: a run knows its model; {name} goes with --checkpoint")
-    if args.model is not None and ":" not in args.model:
-        MODELS.entry(args.model, where="--model")
+    if args.model is not None:
+        check_model_name(args.model, "--model")
     get_taxonomy(args.taxonomy)
     args.roi_stride = _roi_stride(args.roi_stride)
     return _seconds(args.every, "--every", least=1 / 30), _seconds(args.smooth, "--smooth", least=0.0)

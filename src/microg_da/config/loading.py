@@ -34,6 +34,12 @@ def load_config(
 ) -> Config:
     """Read one experiment, apply overrides and check the result.
 
+    Example:
+        >>> from microg_da import load_config
+        >>> config = load_config("ava2microg", ["adaptation=dann", "training.epochs=3"])
+        >>> config.adaptation.name, config.training.epochs
+        ('dann', 3)
+
     Args:
         experiment: a name in ``experiments/`` or the path of a YAML file.
         overrides: ``key=value``, ``--key=value`` or ``--key``, ``value``, dotted keys; later ones win.

@@ -90,6 +90,11 @@ class ModelConfig:
 class AugmentConfig:
     """Train-time augmentation, frames and boxes together.
 
+    Example:
+        >>> from microg_da import AugmentConfig
+        >>> AugmentConfig(flip=0.0).with_rotation(180).rotation
+        180
+
     ``flip`` is a probability, ``scale`` the range of zoom relative to the size at which a clip is tested, ``colour``
     the largest relative change of brightness, contrast and saturation. Clips read from files are zoomed by their
     random crop on decoding, which drops people outside it, and not a second time; its smallest zoom is 7/8, and
@@ -125,6 +130,11 @@ class AugmentConfig:
 @dataclass
 class TrainingConfig:
     """One training stage: how long, with which optimiser and schedule.
+
+    Example:
+        >>> from microg_da import TrainingConfig
+        >>> TrainingConfig(optimizer="sgd", lr=0.1).schedule
+        'cosine'
 
     ``schedule`` is ``cosine``, ``constant`` or ``steps``; ``steps`` multiplies ``lr`` by ``relative_lrs[i]`` from
     epoch ``step_epochs[i]`` on. All begin with a linear warm-up from ``warmup_start * lr``. With ``cycles`` the whole
@@ -227,6 +237,13 @@ class TrainerConfig:
 @dataclass
 class Config:
     """Everything that decides the outcome of a run.
+
+    Example:
+        >>> from dataclasses import replace
+        >>> from microg_da import Config, TrainingConfig
+        >>> config = Config(seed=1, training=TrainingConfig(epochs=3))
+        >>> replace(config, seed=2).training.epochs
+        3
 
     ``checkpoint`` is a detector already trained on the source domain: with it the source stage loads instead of
     training. ``selection`` is ``last``, ``source`` (best source validation mAP), ``validator:NAME`` (best by a

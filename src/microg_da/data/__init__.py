@@ -1,7 +1,8 @@
 """Data: tables of annotations, splits, frames, clips, batches, and the sources they come from.
 
 A kind of data is a line in :data:`DATA` and a function ``(root, options) -> DatasetFiles`` that finds its tables. A
-way to divide clips into train, val and test is a line in :data:`SCHEMES` and a function.
+way to divide clips into train, val and test is a line in :data:`SCHEMES` and a function. Functions of other packages
+are named as ``package.module:function`` or by entry points of the groups ``microg_da.data`` and ``microg_da.splits``.
 """
 
 from microg_da.registry import Entry, Registry
@@ -38,6 +39,8 @@ DATA = Registry(
             {"options": "boxes, source_video, scheme, fold, decode, on_error, …"},
         ),
     },
+    group="microg_da.data",
+    check="microg_da.data.outside:check_opener",
 )
 
 DOWNLOAD_PAGES = {
@@ -58,4 +61,34 @@ SCHEMES = Registry(
             "microg_da.data.splits:leave_one_film_out", "one film tests, every other source video trains"
         ),
     },
+    group="microg_da.splits",
+    check="microg_da.data.outside:check_split",
 )
+
+
+def list_data(pattern: str = "*") -> list[str]:
+    """The kinds of data, with which a SOURCE begins.
+
+    Example:
+        >>> from microg_da import list_data
+        >>> list_data("m*")
+        ['microg4m']
+
+    Args:
+        pattern: shell-style.
+    """
+    return DATA.names(pattern)
+
+
+def list_splits(pattern: str = "*") -> list[str]:
+    """The ways to divide clips into train, val and test, for ``SOURCE?scheme=NAME``.
+
+    Example:
+        >>> from microg_da import list_splits
+        >>> list_splits("by-*")
+        ['by-source', 'by-source-kfold']
+
+    Args:
+        pattern: shell-style.
+    """
+    return SCHEMES.names(pattern)

@@ -69,7 +69,14 @@ def read_annotations(
     duplicates: Duplicates = "keep",
     check_boxes: bool = True,
 ) -> pd.DataFrame:
-    """Read labelled people: AVA's CSV (7 or 8 columns) or MicroG-4M's ``ava_format_with_header.csv``.
+    r"""Read labelled people: AVA's CSV (7 or 8 columns) or MicroG-4M's ``ava_format_with_header.csv``.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from microg_da import read_annotations
+        >>> _ = Path("truth.csv").write_text("film_1,46,0.1,0.1,0.5,0.9,12,0\n")
+        >>> read_annotations("truth.csv").action_id.tolist()
+        [12]
 
     Args:
         path: the file.
@@ -99,10 +106,17 @@ def read_annotations(
 def read_detections(
     path: str | Path, *, taxonomy: Taxonomy | None = None, duplicates: Duplicates = "keep"
 ) -> pd.DataFrame:
-    """Read detections: AVA's CSV with a score in the eighth column; where it is missing, the score is 1.
+    r"""Read detections: AVA's CSV with a score in the eighth column; where it is missing, the score is 1.
 
     Scores may be logits or probabilities; any finite number is accepted. A file that :func:`write_detections` made
     may say which they are.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from microg_da import read_detections
+        >>> _ = Path("found.csv").write_text("film_1,46,0.1,0.1,0.5,0.9,12,0.75\n")
+        >>> read_detections("found.csv").score.tolist()
+        [0.75]
 
     Args:
         path: the file.
@@ -152,6 +166,25 @@ def read_person_boxes(path: str | Path) -> pd.DataFrame:
     table, where = _read(path, required=PERSON_BOX_COLUMNS)
     check_boxes(table, where, largest=None)
     return _finish(table[PERSON_BOX_COLUMNS], where, None, "keep")
+
+
+def read_tubes(path: str | Path, *, scored: bool) -> pd.DataFrame:
+    """Read labelled people or detections frame by frame, with ``person_id`` where the file names people.
+
+    Args:
+        path: the file; one of detections with ``person_id`` has a header.
+        scored: whether it is of detections.
+
+    Raises:
+        InputError: with file and line, for anything that is not such a table.
+    """
+    path = Path(path)
+    table, where = _read(path, DETECTION_COLUMNS if scored else ANNOTATION_COLUMNS[:-1], optional="person_id")
+    table = _finish(table, where, None, "keep")
+    table.attrs["path"] = str(path)
+    if scored and (kind := declared_scores(path)):
+        table.attrs["scores"] = kind
+    return table
 
 
 def read_boxes(path: str | Path) -> pd.DataFrame:

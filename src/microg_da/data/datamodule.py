@@ -17,7 +17,7 @@ from microg_da.config import Config
 from microg_da.data.batches import SameSizeBatches, collate_clips
 from microg_da.data.dataset import multi_hot
 from microg_da.data.options import parse_source
-from microg_da.data.sources import open_source
+from microg_da.data.sources import open_source, opens_clips
 from microg_da.data.windows import window_problem
 from microg_da.errors import InputError
 from microg_da.taxonomy import get_taxonomy
@@ -123,6 +123,10 @@ class DomainDatasets:
     def _make(self, domain: Domain, split: Split, labelled: bool) -> ClipSource[Clip]:
         config = self.config
         source = self.source(domain)
+        parsed = parse_source(source)
+        # Code of another package that opens clips has options of its own.
+        own = parsed.is_drawn or not opens_clips(parsed)
+        options = config.source_options(domain, parsed.kind, split) if own else {}
         dataset = open_source(
             source,
             split=split,
@@ -133,7 +137,7 @@ class DomainDatasets:
             labelled=labelled,
             train=split == "train",
             check_length=partial(self._check_window, source),
-            **{"seed": config.seed, **config.source_options(domain, parse_source(source).kind, split)},
+            **{"seed": config.seed, **options},
         )
         if not len(dataset):
             raise InputError(

@@ -75,7 +75,7 @@ class DatasetFiles:
     def split(self, options: FileOptions) -> Division:
         """The division that the options ask for."""
         scheme = self.scheme_of(options)
-        if scheme not in SCHEMES:
+        if not SCHEMES.knows(scheme):
             if not Path(scheme).is_file():
                 raise unknown_name("split scheme or split file", scheme, SCHEMES)
             return read_split(scheme)

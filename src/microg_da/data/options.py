@@ -10,6 +10,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from microg_da.data import DATA, DRAWN
 from microg_da.errors import InputError, first_line, unknown_name
+from microg_da.registry import is_path
 from microg_da.types import FOOTAGE
 
 
@@ -18,7 +19,7 @@ class Source:
     """A SOURCE taken apart.
 
     Attributes:
-        kind: a name in :data:`microg_da.data.DATA`.
+        kind: a name in :data:`microg_da.data.DATA`, or ``package.module:function``.
         path: a folder, or for ``synthetic`` a domain.
         options: what follows ``?``, still text.
     """
@@ -31,6 +32,11 @@ class Source:
     def is_drawn(self) -> bool:
         """Whether clips are drawn by the simulator, not read from files."""
         return self.kind == DRAWN
+
+    @property
+    def is_outside(self) -> bool:
+        """Whether code of another package opens the data."""
+        return not DATA.is_own(self.kind)
 
     def __str__(self) -> str:
         options = "&".join(f"{key}={value}" for key, value in self.options.items())
@@ -45,15 +51,19 @@ def parse_source(text: str) -> Source:
     """Take a SOURCE apart.
 
     Raises:
-        InputError: if it is not of the form ``name:path?key=value&…``, or the name is unknown.
+        InputError: if it is neither of the form ``name:path?key=value`` nor ``package.module:function:path?key=value``,
+            or the name is unknown.
     """
     kind, colon, rest = text.strip().partition(":")
     if not colon or not kind:
         raise InputError(
             f"{text!r} is not a data source; write name:path, e.g. synthetic:earth or microg4m:/data/MicroG-4M"
         )
-    DATA.entry(kind, where=repr(text))
     path, question, query = rest.partition("?")
+    function, second_colon, after = path.partition(":")
+    if kind not in DATA and second_colon and is_path(f"{kind}:{function}"):
+        kind, path = f"{kind}:{function}", after
+    DATA.entry(kind, where=repr(text))
     if not path:
         raise InputError(f"{text!r}: nothing after '{kind}:'; write {kind}:PATH")
     options: dict[str, str] = {}
@@ -74,8 +84,8 @@ class FileOptions:
     """What may follow ``?`` in a SOURCE that is read from files.
 
     Attributes:
-        scheme: a split scheme (``python -m microg_da split --help``) or a split file; ``auto`` for the scheme of the
-            kind of data: ``published`` for AVA and MicroG-4M.
+        scheme: a split scheme (``python -m microg_da split --help``), ``package.module:function`` or a split file;
+            ``auto`` for the scheme of the kind of data: ``published`` for AVA and MicroG-4M.
         fold: the fold or film that tests, for the schemes that have folds.
         folds: how many folds.
         split_seed: seed of the stratification.

@@ -19,6 +19,7 @@ from microg_da.data.frames import FrameStore
 from microg_da.data.gravity import RolledVideos, RollPlan
 from microg_da.data.masks import MASKS, MaskFiles
 from microg_da.data.options import FileOptions, Source, parse_options, parse_source
+from microg_da.data.outside import check_call, reads_files
 from microg_da.data.splits import Division
 from microg_da.errors import InputError, unknown_name
 from microg_da.taxonomy import AVA, Taxonomy, get_taxonomy, transfer
@@ -94,13 +95,77 @@ def open_source(
         "train": train,
     }
     chosen = {**options, **parsed.options}
-    if parsed.is_drawn:
+    if opens_clips(parsed):
         open_split: Callable[..., ClipSource[Clip]] = DATA.load(parsed.kind)
-        return open_split(parsed.path, **request, check_length=check_length, **{"seed": seed, **chosen})
+        named = {**request, "check_length": check_length, "seed": seed, **chosen}
+        check_call(str(parsed), open_split, parsed.path, **named)
+        return open_split(parsed.path, **named)
     dataset = open_files(parsed, **request, seed=seed, scale=scale, options=chosen)
     if check_length is not None:
         check_length(dataset.shortest_clip())
     return dataset
+
+
+def open_dataset(
+    source: str,
+    split: Split = "test",
+    *,
+    taxonomy: Taxonomy | str = "microg50",
+    num_frames: int = 8,
+    sampling_rate: int = 2,
+    image_size: int = 96,
+    labelled: bool = False,
+    train: bool = False,
+    seed: int = 0,
+    **options: Any,
+) -> ClipSource[Clip]:
+    """Open one split of a data source, with the window and the size of the small networks by default.
+
+    Example:
+        >>> from microg_da import open_dataset
+        >>> clips = open_dataset("synthetic:microgravity?num_clips=2&workers=0", image_size=48)
+        >>> clip = clips[0]
+        >>> clip.frames.shape, len(clip.boxes) == len(clip.people)
+        (torch.Size([3, 8, 48, 48]), True)
+        >>> sorted(clips.annotations().columns)[:3]
+        ['action_id', 'frame_stamp', 'person_id']
+
+    Args:
+        source: e.g. ``synthetic:earth``, ``microg4m:ROOT?footage=simulated``, ``package.module:function:PATH``.
+        split: ``train``, ``val`` or ``test``.
+        taxonomy: the classes, in the order of the label columns.
+        num_frames: T, frames in a window.
+        sampling_rate: τ, how far apart they are.
+        image_size: side of the square training crop, in pixels.
+        labelled: whether clips carry labels.
+        train: draw random views, instead of the whole frame.
+        seed: of everything random.
+        options: as after ``?``.
+
+    Returns:
+        A data set for torch's ``DataLoader`` (``collate_fn`` is :func:`microg_da.data.batches.collate_clips`), with its
+        annotation table.
+
+    Raises:
+        InputError: if the source, an option or the data is wrong.
+    """
+    return open_source(
+        source,
+        split=split,
+        taxonomy=taxonomy,
+        num_frames=num_frames,
+        sampling_rate=sampling_rate,
+        image_size=image_size,
+        labelled=labelled,
+        train=train,
+        seed=seed,
+        **options,
+    )
+
+
+def opens_clips(source: Source) -> bool:
+    """Whether what opens a source gives its clips, and not the tables of a folder."""
+    return source.is_drawn or (source.is_outside and not reads_files(DATA.load(source.kind)))
 
 
 def read_dataset_files(
@@ -119,11 +184,17 @@ def read_dataset_files(
     parsed = parse_source(source) if isinstance(source, str) else source
     if parsed.is_drawn:
         raise InputError(f"{parsed}: the synthetic data is drawn, not read; give e.g. ava:PATH or microg4m:PATH")
+    if opens_clips(parsed):
+        raise InputError(
+            f"{parsed}: its function opens clips and has no tables; give a SOURCE that is read from tables."
+        )
     chosen = parse_options({**(options or {}), **parsed.options}, where=str(parsed), kind=parsed.kind)
     root = Path(parsed.path).expanduser()
     if not root.is_dir():
         raise InputError(f"{parsed}: there is no folder {root}")
-    return DATA.load(parsed.kind)(root, chosen, check_boxes=check_boxes), chosen
+    read: Callable[..., DatasetFiles] = DATA.load(parsed.kind)
+    check_call(str(parsed), read, root, chosen, check_boxes=check_boxes)
+    return read(root, chosen, check_boxes=check_boxes), chosen
 
 
 def open_files(

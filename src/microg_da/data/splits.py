@@ -116,7 +116,7 @@ def make_split(
     """Divide the clips of an annotation table.
 
     Args:
-        scheme: one of :data:`microg_da.data.SCHEMES`.
+        scheme: one of :data:`microg_da.data.SCHEMES`, or ``package.module:function``.
         annotations: one row per label, with ``video_id`` and ``action_id``.
         sources: the source video of each ``video_id``; None for the text before its last ``_``.
         footage: ``"real"`` or ``"simulated"`` for each ``video_id``; spread evenly where given.
@@ -130,7 +130,9 @@ def make_split(
     """
     make = SCHEMES.load(scheme)
     clips = _clip_table(annotations, sources, footage, published)
-    division: Division = make(clips=clips, annotations=annotations, seed=seed, folds=folds, fold=fold)
+    division = make(clips=clips, annotations=annotations, seed=seed, folds=folds, fold=fold)
+    if not isinstance(division, Division):
+        raise InputError(f"split scheme {scheme!r}: expected a Division, its function returned {division!r}.")
     return division
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,23 @@ class DetectionMetrics(Metric):
 
     The state is the detections themselves, so that any number of processes gives what one gives: the order in
     which they saw the keyframes does not matter, and boxes that a distributed sampler showed twice count once.
+
+    Example:
+        >>> import pandas as pd, torch
+        >>> from microg_da import DetectionMetrics
+        >>> truth = pd.DataFrame(
+        ...     [("film_1", 46, 0.1, 0.1, 0.5, 0.9, 12, 0), ("film_2", 46, 0.2, 0.1, 0.6, 0.9, 80, 0)],
+        ...     columns=["video_id", "frame_stamp", "x1", "y1", "x2", "y2", "action_id", "person_id"],
+        ... )
+        >>> metric = DetectionMetrics(truth, "microg50", scores="probability")
+        >>> scores = torch.full((2, 50), 0.01)
+        >>> scores[0, metric.taxonomy.ids.index(12)] = 0.9
+        >>> boxes = torch.tensor([[0.1, 0.1, 0.5, 0.8], [0.2, 0.1, 0.6, 0.9]])
+        >>> metric.update([("film_1", 46), ("film_2", 46)], boxes, scores)
+        >>> metric.compute()["map"]  # the one action is found, the other is as likely for both people
+        0.75
+        >>> metric.scores().f1_macro
+        0.5
 
     Args:
         ground_truth: annotation table of every keyframe that will be seen. Keyframes that are never seen count
@@ -74,14 +91,20 @@ class DetectionMetrics(Metric):
         except KeyError as error:
             raise InputError(f"keyframe {error.args[0]} is not in the ground truth of the metric") from None
 
-    def update(self, keyframe_index: Tensor, boxes: Tensor, logits: Tensor) -> None:
+    def update(self, keyframes: Tensor | Sequence[tuple[str, float]], boxes: Tensor, logits: Tensor) -> None:
         """Add the boxes of some keyframes.
 
         Args:
-            keyframe_index: (K,) int, the keyframe of each box: see :meth:`index_of`.
+            keyframes: the keyframe of each box: ``K`` pairs ``(video_id, frame_stamp)``, or (K,) int of
+                :meth:`index_of`.
             boxes: (K, 4) in [0, 1] of the original image, as the table has them.
-            logits: (K, C).
+            logits: (K, C) scores of every class; probabilities with ``scores="probability"``.
+
+        Raises:
+            InputError: if the ground truth has no such keyframe.
+            ValueError: if the shapes do not go together.
         """
+        keyframe_index = keyframes if isinstance(keyframes, Tensor) else self.index_of(keyframes).to(boxes.device)
         if not len(keyframe_index) == len(boxes) == len(logits) or logits.shape[1:] != (len(self.taxonomy),):
             raise ValueError(
                 f"expected (K,), (K, 4) and (K, {len(self.taxonomy)}), got "

@@ -212,6 +212,15 @@ def evaluate(
 
     Equal scores are ordered as the file first names their boxes.
 
+    Example:
+        >>> import pandas as pd
+        >>> from microg_da import evaluate
+        >>> box = {"x1": 0.1, "y1": 0.1, "x2": 0.5, "y2": 0.9}
+        >>> truth = pd.DataFrame([{"video_id": "film_1", "frame_stamp": 46, **box, "action_id": 12}])
+        >>> found = pd.DataFrame([{"video_id": "film_1", "frame_stamp": 46, **box, "action_id": 12, "score": 0.9}])
+        >>> evaluate(found, truth, scores="probability").map
+        1.0
+
     Args:
         detections: table with the columns of :data:`~microg_da.data.annotations.DETECTION_COLUMNS`.
         ground_truth: table with the columns of :data:`~microg_da.data.annotations.ANNOTATION_COLUMNS`; the

@@ -13,7 +13,7 @@ from microg_da.inference.feature_sample import FeatureSample
 from microg_da.inference.passes import as_configured, run_split_pass
 from microg_da.inference.sinks import MixingSink, ScoreSink, Sink
 from microg_da.types import DOMAINS, Domain, Split
-from microg_da.validation import validate
+from microg_da.validation import validate, validators_for
 from microg_da.validation.collapse_report import CollapseReport
 from microg_da.validation.observations import Observations
 
@@ -74,7 +74,8 @@ def validate_detector(
         sinks: list[Sink] = [ScoreSink(metrics, "source"), observations]
         run_split_pass(predictor, datasets, domain, "val", sinks, callbacks=callbacks)
     weights, mixed = detector.head.projection.weight, mixed_answers(predictor, datasets, console)
-    return validate(observations.observed(metrics.scores().map, weights, mixed), source_map_before)
+    observed = observations.observed(metrics.scores().map, weights, mixed)
+    return validate(observed, source_map_before, validators_for(datasets.config.selection))
 
 
 def mixed_answers(predictor: Predictor, datasets: DomainDatasets, console: Console | None = None) -> Tensor:

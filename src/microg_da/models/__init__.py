@@ -1,14 +1,16 @@
 """Detectors: a backbone, temporal pooling, RoIAlign and a linear head; logits out.
 
 To add a backbone, write a builder that returns a :class:`microg_da.models.backbone.Backbone`, and add its
-line to :data:`microg_da.zoo.ZOO`. ``timm:NAME`` makes a detector of any image encoder of timm.
+line to :data:`microg_da.zoo.ZOO`. ``timm:NAME`` makes a detector of any image encoder of timm, ``torchvision:NAME`` of
+a video network of torchvision. A builder of another package is named as ``package.module:function`` or by an entry
+point of the group ``microg_da.models``.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from microg_da.models.catalogue import MODELS
+from microg_da.models.catalogue import MODELS, check_model_name
 from microg_da.zoo import Window, model_window
 
 if TYPE_CHECKING:
@@ -16,7 +18,15 @@ if TYPE_CHECKING:
     from microg_da.models.detector import ActionDetector
     from microg_da.types import Prediction
 
-__all__ = ["MODELS", "ActionDetector", "Prediction", "Window", "create_detector", "model_window"]
+__all__ = [
+    "MODELS",
+    "ActionDetector",
+    "Prediction",
+    "Window",
+    "check_model_name",
+    "create_detector",
+    "model_window",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -21,7 +21,20 @@ MEAN, STD = 0.45, 0.225
 
 
 class Backbone(nn.Module):
-    """Base class of all backbones.
+    """Base class of all backbones: frames in, one feature map for each pathway out.
+
+    Example:
+        >>> import torch
+        >>> from microg_da import Backbone
+        >>> class Patches(Backbone):
+        ...     channels, stride, stages = (16,), 8, ("convolution",)
+        ...     def __init__(self):
+        ...         super().__init__()
+        ...         self.convolution = torch.nn.Conv3d(3, 16, (1, 8, 8), (1, 8, 8))
+        ...     def forward(self, frames):
+        ...         return (self.convolution(frames),)
+        >>> [maps.shape for maps in Patches()(torch.zeros(1, 3, 2, 64, 96))]
+        [torch.Size([1, 16, 2, 8, 12])]
 
     Attributes:
         channels: channels of each feature map; most backbones have one map, SlowFast has two (slow first).
@@ -30,7 +43,7 @@ class Backbone(nn.Module):
             learning-rate decay and adapters work on them.
         memory_format: the layout in which the network is fastest.
         published_names: whose names published weights of this network have: ``"residual"``, ``"x3d"``, ``"mvit"``,
-            ``"timm"``, or ``"none"``.
+            ``"timm"``, ``"torchvision"``, or ``"none"``.
         fresh: submodules that no published weights hold; they are new in every run.
         still_frames: how many copies of one picture make a clip that the network can see.
     """

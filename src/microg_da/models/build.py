@@ -5,8 +5,9 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping
 from functools import partial
+from typing import Any, get_type_hints
 
-from microg_da.errors import unknown_name
+from microg_da.errors import InputError, unknown_name
 from microg_da.models.adapters import add_adapters, freeze_stages
 from microg_da.models.backbone import Backbone
 from microg_da.models.catalogue import MODELS
@@ -44,19 +45,72 @@ def build_detector(
 
 
 def _build_backbone(name: str, options: Mapping[str, object]) -> Backbone:
-    if name.startswith("timm:"):
-        from microg_da.models.timm_encoder import TimmEncoder
-
-        builder: Callable[..., Backbone] = partial(TimmEncoder, name.removeprefix("timm:"))
-    else:
-        builder = MODELS.load(name, where="model.name")
+    builder = _builder(name)
     known = inspect.signature(builder).parameters
     for option in options:
         if option not in known:
             valid = [*known, *_DETECTOR_OPTIONS]
             raise unknown_name(f"option of {name}", option, valid, where="model.options")
-    return builder(**options)
+    backbone = builder(**options)
+    if not isinstance(backbone, Backbone):
+        raise InputError(f"model {name!r}: expected a Backbone, its builder returned {type(backbone).__name__}.")
+    return backbone
 
+
+def _builder(name: str) -> Callable[..., Backbone]:
+    library, _, network = name.partition(":")
+    if library == "timm":
+        from microg_da.models.timm_encoder import TimmEncoder
+
+        return partial(TimmEncoder, network)
+    if library == "torchvision":
+        from microg_da.models.torchvision_network import torchvision_network
+
+        return partial(torchvision_network, network)
+    builder: Callable[..., Backbone] = MODELS.load(name, where="model.name")
+    return builder
+
+
+def check_outside_builder(what: str, found: Any) -> None:
+    """Refuse an object from outside the package that does not say that it makes a backbone.
+
+    A file of weights or a configuration may name any function. Only one that is annotated as a builder is called.
+
+    Args:
+        what: begins the message, e.g. ``"model 'package.module:Name'"``.
+        found: the object.
+
+    Raises:
+        InputError: if it is neither a subclass of :class:`~microg_da.models.backbone.Backbone` nor a function that is
+            annotated to return one.
+    """
+    made: Any = found
+    if not isinstance(found, type):
+        try:
+            hints: dict[str, Any] = get_type_hints(found)
+            made = hints.get("return")
+        except (NameError, TypeError, AttributeError):  # an annotation that names what is not imported, or no function
+            made = None
+    if not (isinstance(made, type) and issubclass(made, Backbone)):
+        raise InputError(
+            f"{what}: expected a class derived from microg_da.models.backbone.Backbone, or a function that is "
+            f"annotated to return one (`-> Backbone`), found {found!r}."
+        )
+
+
+def without_fetching(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of a model, with those off that let a library fetch weights.
+
+    Args:
+        name: of the model.
+        options: arguments of its builder.
+    """
+    off = _FETCHING.get(name.partition(":")[0], {})
+    return {key: off.get(key, value) for key, value in options.items()}
+
+
+_FETCHING: dict[str, dict[str, Any]] = {"timm": {"pretrained": False}, "torchvision": {"weights": None}}
+"""The options with which libraries fetch weights, switched off."""
 
 _DETECTOR_OPTIONS = (
     "allow_missing",

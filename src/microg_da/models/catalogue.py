@@ -20,4 +20,36 @@ def _entry(model: ZooModel) -> Entry:
     )
 
 
-MODELS = Registry("model", {name: _entry(model) for name, model in ZOO.items()})
+MODELS = Registry(
+    "model",
+    {name: _entry(model) for name, model in ZOO.items()},
+    group="microg_da.models",
+    check="microg_da.models.build:check_outside_builder",
+)
+
+LIBRARIES = ("timm:", "torchvision:")
+"""What the names of networks of other libraries begin with. The library knows the names."""
+
+
+def list_models(pattern: str = "*") -> list[str]:
+    """The names of the detectors of this package and of installed packages with entry points.
+
+    Example:
+        >>> from microg_da import list_models
+        >>> list_models("slow_*")
+        ['slow_r50_8x8', 'slow_r50_4x16']
+
+    Args:
+        pattern: shell-style.
+    """
+    return MODELS.names(pattern)
+
+
+def check_model_name(name: str, where: str) -> None:
+    """Refuse a name that no model has; the names of other libraries are not looked up.
+
+    Raises:
+        InputError: with the nearest valid name.
+    """
+    if not name.startswith(LIBRARIES):
+        MODELS.entry(name, where)

@@ -97,8 +97,12 @@ class CheckpointReport:
         )
 
 
-def load_detector(path: str | Path) -> tuple[ActionDetector, DetectorDescription]:
+def load_detector(path: str | Path, model: str | None = None) -> tuple[ActionDetector, DetectorDescription]:
     """The detector in a file that says itself what it is: a run's ``detector.pt``, or a folder made by ``export``.
+
+    Args:
+        path: the file or folder.
+        model: the network, if it is ``package.module:function``. No file decides which code is imported.
 
     Returns:
         The detector, in evaluation mode, and what it is: window, taxonomy, size of the frames.
@@ -110,7 +114,10 @@ def load_detector(path: str | Path) -> tuple[ActionDetector, DetectorDescription
     if said is None:
         raise InputError(f"{path}: the file does not say which network it is of. Name the model, and give it the file.")
     description = DetectorDescription.from_dict(said, path)
-    detector = description.build()
+    try:
+        detector = description.build(model)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
     load_checkpoint(detector, path)
     return detector.eval(), description
 

@@ -43,7 +43,9 @@ def create_detector(
         torch.Size([3, 50])
 
     Args:
-        name: a name of ``python -m microg_da list models``, or ``timm:NAME`` for an image encoder of timm.
+        name: a name of ``python -m microg_da list models``, ``timm:NAME`` for an image encoder of timm,
+            ``torchvision:NAME`` for a video network of torchvision, or ``package.module:function`` for a builder of
+            another package.
         num_classes: action classes.
         checkpoint: a weight file to start from; None starts from random weights.
         allow_missing: shell-style patterns of names that need not fit between the file and the network.

@@ -12,10 +12,11 @@ from typing import Any
 import torch
 
 from microg_da.errors import InputError
-from microg_da.models.build import build_detector
+from microg_da.models.build import build_detector, without_fetching
 from microg_da.models.detector import ActionDetector
 from microg_da.models.packages import packaged
 from microg_da.models.weight_kinds import EXPORTED_WEIGHTS, weight_kind
+from microg_da.registry import is_path
 from microg_da.taxonomy import get_taxonomy
 
 FORMAT = "microg_da"
@@ -32,7 +33,8 @@ class DetectorDescription:
     """A detector without its weights, and how it wants to see clips.
 
     Attributes:
-        model: a name of ``python -m microg_da list models``, or ``timm:NAME``.
+        model: a name of ``python -m microg_da list models``, ``timm:NAME``, ``torchvision:NAME`` or
+            ``package.module:function``.
         num_classes: logits per person.
         taxonomy: the name of the list of classes that they mean.
         num_frames: T of the window.
@@ -70,10 +72,23 @@ class DetectorDescription:
         object.__setattr__(self, "action_ids", tuple(ids))
         object.__setattr__(self, "action_names", tuple(names))
 
-    def build(self) -> ActionDetector:
-        """The detector with random weights, none of them fetched."""
-        # Weights come from the file: timm must not look for others.
-        options = self.options | ({"pretrained": False} if "pretrained" in self.options else {})
+    def build(self, named: str | None = None) -> ActionDetector:
+        """The detector with random weights, none of them fetched.
+
+        Args:
+            named: the model as the user names it.
+
+        Raises:
+            InputError: if the model is ``package.module:function`` and the user does not name it: no file decides which
+                code is imported.
+        """
+        if is_path(self.model) and self.model != named:
+            raise InputError(
+                f"the detector's network is made by {self.model}, which is code of another package. If you trust it, "
+                f"name it: model {self.model}."
+            )
+        # Weights come from the file: libraries must not look for others.
+        options = without_fetching(self.model, self.options)
         return build_detector(
             self.model,
             self.num_classes,

@@ -20,6 +20,24 @@ AUTO_STRIDE = "auto"
 class ActionDetector(nn.Module):
     """Scores the actions of people whose boxes are given.
 
+    :func:`microg_da.create_detector` makes one of any named backbone.
+
+    Example:
+        >>> import torch
+        >>> from microg_da import ActionDetector, Backbone
+        >>> class Patches(Backbone):
+        ...     channels, stride, stages = (16,), 8, ("convolution",)
+        ...     def __init__(self):
+        ...         super().__init__()
+        ...         self.convolution = torch.nn.Conv3d(3, 16, (1, 8, 8), (1, 8, 8))
+        ...     def forward(self, frames):
+        ...         return (self.convolution(frames),)
+        >>> detector = ActionDetector(Patches(), num_classes=4).eval()
+        >>> frames, boxes = torch.zeros(1, 3, 2, 64, 64, dtype=torch.uint8), torch.tensor([[8.0, 8, 40, 56]])
+        >>> prediction = detector(frames, boxes, clip_index=torch.tensor([0]))
+        >>> prediction.logits.shape, prediction.features.shape
+        (torch.Size([1, 4]), torch.Size([1, 16]))
+
     Args:
         backbone: makes feature maps of the frames.
         num_classes: action classes, one logit each.

@@ -193,6 +193,7 @@ _RENAMERS: dict[str, Callable[[Backbone], Callable[[str], str]]] = {
     "x3d": _residual_renamer,
     "mvit": lambda _: lambda name: _apply(_MVIT, name),
     "timm": _timm_renamer,
+    "torchvision": lambda _: lambda name: re.sub(r"^(?:classifier\.1|head)\.(?!projection)", "head.projection.", name),
     "none": lambda _: lambda name: name,
 }
 _COMPLETIONS: dict[str, tuple[Callable[[dict[str, Tensor]], dict[str, Tensor]], ...]] = {

@@ -137,7 +137,7 @@ def settle_roi_stride(config: Config) -> tuple[Config, str | None]:
     note = None
     if path is not None:
         with torch.device("meta"):  # names and shapes are all that is compared
-            detector = describe_detector(config).build()
+            detector = describe_detector(config).build(config.model.name)
         stride, note = settled_stride(model.roi_stride, path, detector)
     return replace(config, model=replace(model, roi_stride=stride)), note and f"{note}. model.roi_stride changes it."
 

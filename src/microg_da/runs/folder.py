@@ -18,6 +18,7 @@ from microg_da.config.experiments import YAML_ERRORS
 from microg_da.errors import InputError
 from microg_da.files import write_json
 from microg_da.processes import is_leader
+from microg_da.registry import short_name
 from microg_da.runs.environment import flatten, write_environment
 from microg_da.runs.fields import Fields, read_json, read_text
 from microg_da.runs.layout import RunFolder
@@ -56,7 +57,7 @@ class Run(RunFolder):
         """
         check_name(name)
         stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
-        name = name or f"{config.adaptation.name}-seed{config.seed}-{stamp}"
+        name = name or f"{short_name(config.adaptation.name)}-seed{config.seed}-{stamp}"
         path = Path(root) / config.experiment / name
         if not is_leader():
             return cls(Path(os.environ.get(_FOLDER, path)), config)

@@ -11,13 +11,15 @@ from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR
 
-from microg_da.adaptation.base import Losses, TrainingMethod
+from microg_da.adaptation.base import Losses, NoArguments, Supervised, Task, TrainingMethod
 from microg_da.adaptation.predictor import Predictor
 from microg_da.config import AugmentConfig, TrainingConfig
+from microg_da.data.clip_module import ClipDataModule
 from microg_da.data.datamodule import UnaugmentedClips
 from microg_da.errors import InputError
 from microg_da.inference.display import BatchBar
 from microg_da.inference.module import PassModule
+from microg_da.inference.scoring import split_metrics
 from microg_da.inference.sinks import MixingSink, ScoreSink, Sink
 from microg_da.models.detector import ActionDetector
 from microg_da.training.optimizer import build_optimizer, scaled_to_batch
@@ -35,44 +37,113 @@ class DetectorModule(PassModule):
     label-free validators as ``validator/NAME``; ``test`` logs ``test/map`` and so on and leaves the predictions in
     ``scores``; ``predict`` returns a :class:`~microg_da.types.Prediction` for each batch.
 
+    With a :class:`~microg_da.data.clip_module.ClipDataModule` the module scores what that data module says, and the
+    method looks at training clips before training as in :func:`microg_da.fit`. Any other data needs ``scores``, and
+    methods that look at clips need ``target_clips`` and a call of their ``before_training``.
+
+    Example:
+        >>> import pytorch_lightning as pl
+        >>> from microg_da import ClipDataModule, DetectorModule, create_detector, load_config
+        >>> config = load_config("ava2microg", [
+        ...     "data.image_size=48", "training.batch_size=4", "synthetic.train_clips=8", "synthetic.val_clips=4",
+        ...     "synthetic.test_clips=4", "synthetic.workers=0",
+        ... ])
+        >>> data = ClipDataModule(config, unlabelled=None)
+        >>> module = DetectorModule(create_detector("r2plus1d_micro"), augment=config.augment)
+        >>> trainer = pl.Trainer(
+        ...     max_epochs=1, accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False
+        ... )
+        >>> trainer.fit(module, datamodule=data)
+        >>> (scores,) = trainer.test(module, datamodule=data, verbose=False)
+        >>> 0 <= scores["test/map"] <= 1
+        True
+        >>> [prediction] = trainer.predict(module, datamodule=data)
+        >>> prediction.logits.shape[1]
+        50
+
     Args:
         detector: the network.
-        method: what turns batches into losses; :class:`~microg_da.adaptation.base.Supervised` for plain training.
-        training: length, optimiser and schedule.
-        augment: train-time augmentation.
+        method: what turns batches into losses, e.g. of :func:`microg_da.create_adaptation`; None for plain training on
+            labels.
+        training: length, optimiser and schedule; None for the defaults.
+        augment: train-time augmentation; None for the defaults.
         seed: of everything random in the stage.
         stage: its name, part of the seed.
         scores: accumulates predictions of one domain, for scores against its annotation table.
         observations: accumulates predictions of both domains, for label-free validators.
         mixing: mixes target people for the validator that needs it.
+        validators: which of them score the observations; None for all that have a name.
         target_clips: all target training clips, for methods that read them every epoch.
     """
 
     def __init__(
         self,
         detector: ActionDetector,
-        method: TrainingMethod,
-        training: TrainingConfig,
-        augment: AugmentConfig,
+        method: TrainingMethod | None = None,
+        training: TrainingConfig | None = None,
+        augment: AugmentConfig | None = None,
         *,
         seed: int = 0,
         stage: Stage = "source",
         scores: ScoreSink | None = None,
         observations: Observations | None = None,
         mixing: MixingSink | None = None,
+        validators: Sequence[str] | None = None,
         target_clips: Iterable[ClipBatch] = (),
     ) -> None:
         super().__init__()
         self.detector = detector
-        self.method = method
-        self.training_config = training
-        self.augment = augment
+        self.method = method or _plain(detector)
+        self.training_config = training or TrainingConfig()
+        self.augment = augment or AugmentConfig()
         self.seed = seed
         self.stage = stage
         self.scores = scores
         self.observations = observations
         self.mixing = mixing
+        self.validators = validators
         self.target_clips = target_clips
+        self._scores_are_given = scores is not None
+
+    # ------------------------------------------------------------------------------------- a data module that says all
+
+    def setup(self, stage: str) -> None:
+        """Let the method look at the training clips of a ``ClipDataModule``, on the device, before it trains."""
+        data = self._clip_data()
+        if stage != "fit" or data is None:
+            return
+        device = self.trainer.strategy.root_device
+        self.to(device)
+        source, self.target_clips = data.training_clips(device)
+        self.detector.eval()
+        self.method.before_training(self.detector, source, self.target_clips)
+        self.detector.train()
+
+    def on_train_end(self) -> None:
+        """Leave in the detector of a ``ClipDataModule`` what is tested; runs do it with the epoch they choose."""
+        if self._clip_data() is not None:
+            self.method.after_training(self.detector)
+
+    def on_validation_epoch_start(self) -> None:
+        """Begin a pass with empty scores."""
+        self._take_scores("val")
+        super().on_validation_epoch_start()
+
+    def on_test_epoch_start(self) -> None:
+        """Begin a pass with empty scores."""
+        self._take_scores("test")
+        super().on_test_epoch_start()
+
+    def _clip_data(self) -> ClipDataModule | None:
+        data = getattr(self.trainer, "datamodule", None)
+        return data if isinstance(data, ClipDataModule) else None
+
+    def _take_scores(self, split: Split) -> None:
+        """Score a split against the annotations of a ``ClipDataModule``, unless ``scores`` were given."""
+        data = self._clip_data()
+        if data is not None and not self._scores_are_given:
+            domain = data.scored_domain(split)
+            self.scores = ScoreSink(split_metrics(data.datasets, domain, split), domain).to(self.device)
 
     # ------------------------------------------------------------------------------------------------ training
 
@@ -204,10 +275,16 @@ class DetectorModule(PassModule):
     def _log_validators(self, observations: Observations, source_map: float | None) -> None:
         classifier = self.method.network(self.detector).head.projection.weight
         mixed = None if self.mixing is None else self.mixing.mixed.compute()
-        scores, report = validate(observations.observed(source_map, classifier, mixed))
+        observed = observations.observed(source_map, classifier, mixed)
+        scores, report = validate(observed, names=self.validators)
         self.log_dict({f"validator/{name}": value for name, value in scores.items()})
         is_known = report.verdict != "too_few_people"
         self.log("collapse", float(report.collapsed) if is_known else float("nan"))
+
+
+def _plain(detector: ActionDetector) -> Supervised:
+    """Training on labels alone."""
+    return Supervised(NoArguments(), Task(detector.feature_dim, detector.num_classes, (0,) * detector.num_classes))
 
 
 def _not_finite(

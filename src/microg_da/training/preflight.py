@@ -17,7 +17,8 @@ from microg_da.config import SELECTIONS, VALIDATOR, Config, TrainerConfig, check
 from microg_da.data import DATA, DOWNLOAD_PAGES, SCHEMES
 from microg_da.data.options import Source, parse_options, parse_source
 from microg_da.errors import InputError, first_line, unknown_name
-from microg_da.models import MODELS
+from microg_da.models import check_model_name
+from microg_da.registry import is_path
 from microg_da.taxonomy import get_taxonomy
 from microg_da.types import DOMAINS, Domain
 from microg_da.validation import VALIDATORS
@@ -59,12 +60,15 @@ def check_quickly(config: Config) -> None:
 
 def check_names(config: Config) -> None:
     """The names of the adaptations, the model and the selection."""
-    _among("adaptation.name", config.adaptation.name, ADAPTATIONS)
+    ADAPTATIONS.entry(config.adaptation.name, "adaptation.name")
     if config.adaptation.test_time is not None:
-        _among("adaptation.test_time", config.adaptation.test_time, ADAPTATIONS)
-    if ":" not in config.model.name:  # the library in `timm:NAME` knows its own names
-        _among("model.name", config.model.name, MODELS)
-    _among("selection", config.selection, [*SELECTIONS, *(f"{VALIDATOR}{name}" for name in VALIDATORS)])
+        ADAPTATIONS.entry(config.adaptation.test_time, "adaptation.test_time")
+    check_model_name(config.model.name, "model.name")
+    validator = config.selection.removeprefix(VALIDATOR)
+    if is_path(validator) and validator != config.selection:
+        VALIDATORS.load(validator, "selection")
+    elif config.selection not in SELECTIONS:
+        _among("selection", config.selection, [*SELECTIONS, *(f"{VALIDATOR}{name}" for name in VALIDATORS)])
 
 
 def check_taxonomy(config: Config) -> None:
@@ -105,7 +109,8 @@ def _missing_weights(config: Config) -> Iterator[str]:
             address = weight_address(path)
             get = f"Download it: {address}." if address else "Give the path of a weight file, or leave it out."
             run = _made_by(path)
-            yield f"{key}={path}: there is no such file. {run or get} {WHERE_PUBLISHED if not (run or address) else ''}".rstrip()
+            where = "" if run or address else f" {WHERE_PUBLISHED}"
+            yield f"{key}={path}: there is no such file. {run or get}{where}"
 
 
 def _made_by(path: str) -> str | None:
@@ -149,7 +154,7 @@ def _check_source(domain: Domain, config: Config, labelled: bool) -> None:
     source = parse_source(text)
     if source.is_drawn:
         _check_synthetic(source.path, source.options, config)
-    elif source.kind in DATA:
+    else:
         _check_files(text, source, {**config.file_options(domain), **source.options}, labelled)
 
 
@@ -177,17 +182,23 @@ def _check_synthetic(domain: str, options: dict[str, str], config: Config) -> No
 
 
 def _check_files(text: str, source: Source, options: dict[str, object], labelled: bool) -> None:
+    if source.is_outside:
+        from microg_da.data.sources import opens_clips
+
+        if opens_clips(source):  # its function alone knows its options
+            return
     chosen = parse_options(options, where=text, kind=source.kind)
     root = Path(source.path).expanduser()
     if not root.is_dir():
         raise InputError(f"{text}: there is no folder {root}. Give the folder of the data set.")
-    if chosen.scheme != "auto" and chosen.scheme not in SCHEMES and not Path(chosen.scheme).is_file():
+    if chosen.scheme != "auto" and not SCHEMES.knows(chosen.scheme) and not Path(chosen.scheme).is_file():
         raise unknown_name("split scheme or split file", chosen.scheme, SCHEMES, text)
     if chosen.scheme == "by-source-kfold":
         from microg_da.data.splits import fold_number
 
         fold_number(chosen.fold, chosen.folds)
-    if source.kind != "folder" and not any((root / folder).is_dir() for folder in _FRAME_FOLDERS[chosen.decode]):
+    reads_frames = source.kind != "folder" and not source.is_outside
+    if reads_frames and not any((root / folder).is_dir() for folder in _FRAME_FOLDERS[chosen.decode]):
         needed = " or ".join(f"{folder}/" for folder in _FRAME_FOLDERS[chosen.decode])
         raise InputError(f"{text}: {root} has no folder {needed}, which decode={chosen.decode} reads.")
     if labelled and chosen.boxes == "detected" and source.kind != "folder":
@@ -352,11 +363,11 @@ def _detector_without_memory(config: Config) -> ActionDetector:
     """
     import torch
 
+    from microg_da.models.build import without_fetching
     from microg_da.runs.detectors import build_detector
 
-    options = config.model.options
-    fetched = {"pretrained": False} if "pretrained" in options else {}
-    plan = replace(config, model=replace(config.model, options={**options, **fetched}))
+    options = without_fetching(config.model.name, config.model.options)
+    plan = replace(config, model=replace(config.model, options=options))
     try:
         with torch.device("meta"):
             return build_detector(plan)

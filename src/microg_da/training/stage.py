@@ -36,6 +36,7 @@ from microg_da.training.module import DetectorModule
 from microg_da.training.optimizer import clips_per_step, scaled_to_batch
 from microg_da.training.trackers import loggers
 from microg_da.types import Stage
+from microg_da.validation import validators_for
 from microg_da.validation.observations import Observations
 
 
@@ -148,6 +149,7 @@ def _stage_module(run: Run, plan: StagePlan, detector: ActionDetector) -> Detect
         scores=scores,
         observations=observations,
         mixing=mixing,
+        validators=validators_for(run.config.selection),
         target_clips=data.unaugmented_clips("target") if data.unlabelled is not None else (),
     )
 

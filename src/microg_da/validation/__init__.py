@@ -8,9 +8,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from microg_da.registry import Entry, Registry
+from microg_da.config import VALIDATOR
+from microg_da.registry import Entry, Registry, is_path
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from microg_da.validation.collapse_report import CollapseReport
     from microg_da.validation.observations import Observed
 
@@ -54,29 +57,58 @@ VALIDATORS = Registry(
             "how near the domains' features are: minus their maximum mean discrepancy (Long et al. 2015)",
         ),
     },
+    group="microg_da.validators",
+    check="microg_da.validation.observations:check_outside_validator",
 )
 
 
-def score_all(observed: Observed) -> dict[str, float]:
-    """Every validator's score; NaN where one has nothing to look at."""
-    return {name: VALIDATORS.load(name)(observed) for name in VALIDATORS}
+def list_validators(pattern: str = "*") -> list[str]:
+    """The names of the label-free scores, for ``selection: validator:NAME``.
+
+    Example:
+        >>> from microg_da import list_validators
+        >>> list_validators("*entropy*")
+        ['entropy']
+
+    Args:
+        pattern: shell-style.
+    """
+    return VALIDATORS.names(pattern)
 
 
-def validate(observed: Observed, source_map_before: float | None = None) -> tuple[dict[str, float], CollapseReport]:
-    """Every validator's score and what the collapse guard says; for a collapsed detector all scores are -inf.
+def validators_for(selection: str) -> tuple[str, ...]:
+    """The validators of a run: all that have a name, and the one of another package that its ``selection`` names.
+
+    Args:
+        selection: of the configuration, e.g. ``"validator:entropy"`` or ``"validator:package.module:function"``.
+    """
+    chosen = selection.removeprefix(VALIDATOR)
+    return (*VALIDATORS, chosen) if is_path(chosen) else tuple(VALIDATORS)
+
+
+def score_all(observed: Observed, names: Sequence[str] | None = None) -> dict[str, float]:
+    """The score of each validator, of all by default; NaN where one has nothing to look at."""
+    return {name: float(VALIDATORS.load(name)(observed)) for name in names or VALIDATORS}
+
+
+def validate(
+    observed: Observed, source_map_before: float | None = None, names: Sequence[str] | None = None
+) -> tuple[dict[str, float], CollapseReport]:
+    """The score of each validator and what the collapse guard says; for a collapsed detector all scores are -inf.
 
     Validators that reward sure predictions prefer collapsed detectors; with -inf these never have the highest score.
 
     Args:
         observed: predictions for both domains.
         source_map_before: the source model's mAP on the same source clips; None if it is not known.
+        names: of the validators; None for all that have a name.
     """
     from microg_da.validation.collapse import collapse_report
 
     report = collapse_report(observed, source_map_before)
     if report.collapsed:
-        return dict.fromkeys(VALIDATORS, float("-inf")), report
-    return score_all(observed), report
+        return dict.fromkeys(names or VALIDATORS, float("-inf")), report
+    return score_all(observed, names), report
 
 
-__all__ = ["VALIDATORS", "score_all", "validate"]
+__all__ = ["VALIDATORS", "list_validators", "score_all", "validate", "validators_for"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
 
 from microg_da.adaptation.support import support_of_rates
+from microg_da.errors import InputError
 from microg_da.types import ClipBatch, PersonKey, Prediction
 
 
@@ -57,6 +59,24 @@ class Observed:
     def supported_target_logits(self) -> Tensor:
         """``(K_t, C')``, likewise."""
         return self.target_logits if self.support is None else self.target_logits[:, self.support]
+
+
+def check_outside_validator(what: str, found: object) -> None:
+    """Refuse an object from outside the package that cannot be called with what validators see.
+
+    Args:
+        what: begins the message, e.g. ``"validator 'package.module:function'"``.
+        found: the object.
+
+    Raises:
+        InputError: if it is no function of one :class:`Observed`.
+    """
+    try:
+        inspect.signature(found).bind(None)  # type: ignore[arg-type]
+    except (TypeError, ValueError) as error:
+        raise InputError(
+            f"{what}: expected a function of one Observed that returns a number, found {found!r}."
+        ) from error
 
 
 class Observations(Metric):

@@ -116,7 +116,7 @@ def _trained_view(path: Path, model: str) -> tuple[Window, int]:
 def _scorer_of_own(path: Path, model: str | None, said: Mapping[str, object]) -> ActionScorer:
     if model not in (None, said.get("model")):
         raise InputError(f"{path}: holds {said.get('model')}, not {model}. Leave --model out.")
-    detector, description = load_detector(path)
+    detector, description = load_detector(path, model)
     # Results are to say by what they were made, and by what they were not.
     left_out = f", without {said['test_time_method']}" if said.get("test_time_method") else ""
     return _scorer(

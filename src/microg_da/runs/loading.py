@@ -1,0 +1,72 @@
+"""A trained detector from wherever it lies: a run, a file of weights that describes itself, or an exported folder."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+
+from microg_da.adaptation.predictor import Predictor
+from microg_da.errors import InputError
+from microg_da.models import checkpoints
+from microg_da.models.create import create_detector
+from microg_da.models.description import read_description
+from microg_da.models.detector import ActionDetector
+from microg_da.runs.detectors import load_run_detector
+from microg_da.runs.layout import RunFolder
+
+
+def load_predictor(path: str | Path, variant: str | None = None, *, model: str | None = None) -> Predictor:
+    """A trained detector with its test-time method, as a run has tested it.
+
+    Example:
+        >>> import torch
+        >>> from microg_da import create_detector, load_predictor
+        >>> torch.save(create_detector("r2plus1d_micro").state_dict(), "weights.pt")
+        >>> predictor = load_predictor("weights.pt", model="r2plus1d_micro")
+        >>> predictor.is_plain  # a file of weights has no test-time method; the folder of a run may have one
+        True
+
+    Args:
+        path: the folder of a run, or what :func:`load_detector` takes.
+        variant: of a run: ``"source_only"``, ``"adapted"`` or ``"target_supervised"``; None for the adapted detector if
+            there is one.
+        model: the network of a file that does not say it, or of one whose network is ``package.module:function``.
+
+    Returns:
+        The predictor, on the CPU, in evaluation mode. Call it with a batch inside ``with predictor.testing():``.
+
+    Raises:
+        InputError: if nothing that can be read lies there, or the model has to be named.
+    """
+    if RunFolder(path).config_file.is_file():
+        return load_run_detector(path, variant).predictor
+    if variant is not None:
+        raise InputError(f"{path}: is no folder of a run, and a variant was asked for. Give runs/<experiment>/<name>.")
+    if read_description(path) is not None:
+        return Predictor(checkpoints.load_detector(path, model)[0])
+    if model is None:
+        raise InputError(f"{path}: the file does not say which network it is of. Give model=NAME; see list_models().")
+    return Predictor(create_detector(model, checkpoint=path).eval())
+
+
+def load_detector(path: str | Path, variant: str | None = None, *, model: str | None = None) -> ActionDetector:
+    """A trained detector, in evaluation mode; arguments and errors as :func:`load_predictor`.
+
+    A detector that the run has tested through a test-time method is less than what was tested; a warning says so.
+
+    Example:
+        >>> import torch
+        >>> from microg_da import create_detector, load_detector
+        >>> torch.save(create_detector("r2plus1d_micro").state_dict(), "weights.pt")
+        >>> detector = load_detector("weights.pt", model="r2plus1d_micro")
+        >>> detector.num_classes, detector.training
+        (50, False)
+    """
+    predictor = load_predictor(path, variant, model=model)
+    if predictor.method is not None:
+        warnings.warn(
+            f"{path}: the run has tested this detector through {type(predictor.method).__name__}. load_predictor "
+            f"returns both.",
+            stacklevel=2,
+        )
+    return predictor.detector
