@@ -36,7 +36,8 @@ COMMANDS = {
     "split": "divide clips into train, val and test, no source video in two splits",
     "prepare": "make a training tree from MicroG-4M as released",
     "fuse": "make one calibrated file of detections out of several models'",
-    "list": "show the models, adaptations, experiments, data sets, … there are",
+    "list": "show the models, adaptations, experiments, configuration keys, … there are",
+    "config": "print the configuration that an experiment and keys make, as YAML",
 }
 
 

@@ -68,9 +68,14 @@ def _set_window(model: ModelConfig, origins: Mapping[str, str]) -> None:
             setattr(model, key, getattr(window, key))
 
 
+def config_text(config: Config) -> str:
+    """The resolved configuration as YAML, which ``fit --config`` takes."""
+    return OmegaConf.to_yaml(OmegaConf.structured(config))
+
+
 def save_config(config: Config, path: str | Path) -> Path:
     """Write the resolved configuration, so that ``fit --config`` repeats the run."""
-    return write_text(path, OmegaConf.to_yaml(OmegaConf.structured(config)))
+    return write_text(path, config_text(config))
 
 
 _OWNED: dict[str, dict[str, object]] = {
