@@ -21,6 +21,7 @@ from microg_da.files import CANNOT_WRITE
 
 COMMANDS = {
     "fit": "train on source, test, adapt to the target, test again, report",
+    "test": "test a run's detectors or a checkpoint on any data, with test-time methods",
     "predict": "say what people do in any video or photograph, and draw it",
     "ingest": "cut new footage into clips with tracked people, ready for labelling",
     "checkpoint": "say what of a weight file a model can load, what is new and what does not fit",

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from microg_da.config.keys import Key, attribute_meanings, describe_keys
-from microg_da.config.schema import Config, nested_schema, sections
+from microg_da.config.schema import Config, sections
 
 SCHEMA_FILE = "experiment.schema.json"
 """Its name in the folder of experiments, beside the files that refer to it."""

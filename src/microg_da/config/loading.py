@@ -38,6 +38,37 @@ def load_config(
     layers = [*read_layers(path, _is_free), (COMMAND_LINE, parse_overrides(overrides))]
     merged = deepcopy(_defaults())
     _set(merged, "experiment", path.stem, str(path))
+    origins = _merge(merged, layers)
+    resolved = _to_object(merged, str(path))
+    _set_window(resolved.model, origins)
+    check_config(resolved, origins)
+    return resolved
+
+
+def override_config(config: Config, values: Mapping[str, object]) -> Config:
+    """A configuration with other values of some keys; it is not changed itself.
+
+    Args:
+        config: a resolved configuration.
+        values: by dotted key, e.g. what :func:`read_overrides` returns.
+
+    Raises:
+        InputError: naming the key and the nearest valid name.
+    """
+    merged: DictConfig = OmegaConf.structured(config)
+    origins = _merge(merged, [(COMMAND_LINE, values)])
+    changed = _to_object(merged, COMMAND_LINE)
+    check_config(changed, origins)
+    return changed
+
+
+def read_overrides(overrides: Sequence[str]) -> dict[str, object]:
+    """The values of a command line by the schema's keys; arguments and errors as :func:`load_config`."""
+    return {canonical_key(key, value, COMMAND_LINE): value for key, value in parse_overrides(overrides).items()}
+
+
+def _merge(merged: DictConfig, layers: Sequence[tuple[str, Mapping[str, object]]]) -> dict[str, str]:
+    """Set the keys of layers, later ones last; returns where each key was last set."""
     origins = {}
     for where, flat in layers:
         # Names first: an argument beside a name is meant for it, one of an earlier layer for another method.
@@ -48,10 +79,7 @@ def load_config(
                     OmegaConf.update(merged, owned, empty, merge=False)
             _set(merged, key, value, where)
             origins[key] = where
-    resolved = _to_object(merged, str(path))
-    _set_window(resolved.model, origins)
-    check_config(resolved, origins)
-    return resolved
+    return origins
 
 
 @cache

@@ -93,10 +93,11 @@ def check_sources(config: Config) -> None:
         ("data.target", config.data.target, config.bounds),
     ):
         with _Naming(key):
-            _check_source(text, config, labelled)
+            check_source(text, config, labelled)
 
 
-def _check_source(text: str, config: Config, labelled: bool) -> None:
+def check_source(text: str, config: Config, labelled: bool) -> None:
+    """One SOURCE: its form, its options and its folder; ``labelled`` says whether the run trains on its labels."""
     from microg_da.data.options import parse_source
 
     source = parse_source(text)
