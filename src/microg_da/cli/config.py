@@ -5,10 +5,6 @@ from __future__ import annotations
 import argparse
 
 ACCEPTS_OVERRIDES = True
-EXAMPLES = (
-    "config --experiment ava2microg adaptation=dann training.epochs=5 > mine.yaml",
-    "config --json-schema",
-)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

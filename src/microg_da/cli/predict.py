@@ -52,7 +52,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--person-detector", "--detector", metavar="ONNX", help="or find people with a YOLOX network, as an ONNX file"
     )
-    parser.add_argument("--person-threshold", type=float, default=0.4, help="least score of a person found (0.4)")
+    parser.add_argument(
+        "--person-threshold", type=float, metavar="PROBABILITY", default=0.4, help="least score of a person found (0.4)"
+    )
     parser.add_argument(
         "--roll-search",
         nargs="?",
@@ -62,13 +64,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="look for people in the frame turned by N rolls (4), and show how they lie",
     )
     parser.add_argument("--every", default="0.5s", metavar="SECONDS", help="from keyframe to keyframe (0.5s)")
-    parser.add_argument("--threshold", type=float, default=0.2, help="least probability of an action (0.2)")
+    parser.add_argument(
+        "--threshold", type=float, metavar="PROBABILITY", default=0.2, help="least probability of an action (0.2)"
+    )
     parser.add_argument("--smooth", default="1s", metavar="SECONDS", help="average a person's scores over it (1s)")
     parser.add_argument(
         "--video-format", default="mp4", help="mp4 (default), gif (first 20 seconds) or none; stills: JPEG or none"
     )
     parser.add_argument("--short-side", type=int, metavar="PIXELS", help="of the frames that the detector sees")
-    parser.add_argument("--batch-size", type=int, default=8, help="windows scored at once (8)")
+    parser.add_argument("--batch-size", type=int, metavar="N", default=8, help="windows scored at once (8)")
     parser.add_argument("--device", default="auto", help="auto (default: the run's own), cpu, cuda, cuda:1, …")
     parser.add_argument("--output", required=True, metavar="FOLDER", help="for detections.csv and a folder per file")
 

@@ -13,7 +13,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--to", dest="out", required=True, metavar="DIR", help="the training tree to make or complete")
     parser.add_argument("--scheme", default="by-source", help="a split scheme or a split file (by-source)")
     parser.add_argument("--on-error", choices=("raise", "skip"), default="raise", help="what to do with damaged videos")
-    parser.add_argument("--jobs", type=int, help="how many videos are decoded at once (the number of cores)")
+    parser.add_argument(
+        "--jobs", type=int, metavar="N", help="how many videos are decoded at once (the number of cores)"
+    )
 
 
 def run(args: argparse.Namespace) -> int:

@@ -11,10 +11,6 @@ if TYPE_CHECKING:
     from microg_da.adaptation.choice import MethodChoice
 
 ACCEPTS_OVERRIDES = True
-EXAMPLES = (
-    "test --run runs/ava2microg/dann-seed0 --data 'microg4m:/data/microg4m?footage=real' --method roll_tta tent",
-    "test --checkpoint SLOW_8x8_R50.pkl --model slow_r50_8x8 --data synthetic:microgravity --split val",
-)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -153,10 +153,27 @@ def compare(detector: ActionDetector, path: str | Path) -> tuple[dict[str, Tenso
     Returns:
         The entries that fit, under the detector's names, and the report.
     """
+    weights = read_weights(path)
+    fitting, report = match(detector, weights, path)
+    if _HEAD in fitting:
+        report.head_stride = _trained_stride(path, weights, detector.backbone.stride)
+    report.warnings = _unlike(detector, path, report.head_stride)
+    return fitting, report
+
+
+def match(
+    detector: ActionDetector, weights: Mapping[str, Tensor], path: str | Path
+) -> tuple[dict[str, Tensor], CheckpointReport]:
+    """As :func:`compare`, by names and shapes alone: the report has no stride and no warnings.
+
+    Args:
+        detector: it may be on the meta device.
+        weights: what :func:`~microg_da.models.weight_files.read_weights` returns; they may be on the meta device.
+        path: what the report calls them.
+    """
     report = CheckpointReport(str(path))
     model = detector.state_dict()
-    weights = read_weights(path)
-    state = _fit_head(convert(weights, detector.backbone), model, report)
+    state = _fit_head(convert(dict(weights), detector.backbone), model, report)
     fitting = {}
     for name, value in state.items():
         if name not in model:
@@ -170,9 +187,6 @@ def compare(detector: ActionDetector, path: str | Path) -> tuple[dict[str, Tenso
         if not name.endswith("num_batches_tracked") and not (report.replaced and name.startswith("head.")):
             report.missing.append(name)
     _excuse_new_parts(detector, fitting, report)
-    if _HEAD in fitting:
-        report.head_stride = _trained_stride(path, weights, detector.backbone.stride)
-    report.warnings = _unlike(detector, path, report.head_stride)
     report.missing.sort()
     report.loaded = len(fitting)
     return fitting, report
