@@ -46,8 +46,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="extend",
         required=True,
         metavar="FILE|FOLDER",
-        help="videos, photographs, or folders of them",
+        help="videos, photographs, or folders of them; or the number of a camera, or the URL of a stream",
     )
+    parser.add_argument("--live", action="store_true", help="play the video in real time, as a camera would send it")
     parser.add_argument("--boxes", metavar="CSV", help="video_id,seconds,x1,y1,x2,y2[,person_id], boxes in [0, 1]")
     parser.add_argument(
         "--person-detector", "--detector", metavar="ONNX", help="or find people with a YOLOX network, as an ONNX file"
@@ -81,9 +82,16 @@ def run(args: argparse.Namespace) -> int:
     """Predict, and say what was found."""
     from pathlib import Path
 
+    from microg_da.cli import predict_live
+    from microg_da.video.live_source import is_live
+
     every, smooth = _check_options(args)
+    if args.live or any(map(is_live, args.video)):
+        predict_live.check(args)
+        _check_files(args)
+        return predict_live.run(args, every, smooth, lambda: _scorer(args))
     paths = _input_files(args.video)
-    _check_files(args, paths)
+    _check_files(args)
 
     # Torch is imported from here on: what can be refused without it already is.
     from microg_da.allocator import keep_freed_memory
@@ -169,7 +177,7 @@ def _input_files(given: list[str]) -> list[Path]:
     return paths
 
 
-def _check_files(args: argparse.Namespace, paths: list[Path]) -> None:
+def _check_files(args: argparse.Namespace) -> None:
     """Refuse what is no weight file, run or person detector, and a folder of results that cannot be written."""
     from pathlib import Path
 

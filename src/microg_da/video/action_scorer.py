@@ -14,7 +14,7 @@ import torch
 from microg_da.adaptation.predictor import Predictor
 from microg_da.config import TrainerConfig
 from microg_da.inference.passes import run_pass
-from microg_da.inference.sinks import ProbabilitySink
+from microg_da.inference.sinks import ProbabilitySink, Sink
 from microg_da.inference.trainer import one_process
 from microg_da.taxonomy import Taxonomy
 from microg_da.transforms.view import View
@@ -76,13 +76,33 @@ class ActionScorer:
             ``(K, C)`` in [0, 1], of the people of all windows.
         """
         sink = ProbabilitySink(len(self.taxonomy))
-        run_pass(self.predictor, self._batches(windows), [sink], self.hardware)
+        self.predict(windows, sink)
         return sink.probabilities()
+
+    def predict(self, windows: Iterable[Window], sink: Sink) -> None:
+        """As :meth:`score`, but each batch is handed to a sink before the next window is asked for."""
+        run_pass(self.predictor, _Endless(self._batches(windows)), [sink], self.hardware)
 
     def _batches(self, windows: Iterable[Window]) -> Iterator[ClipBatch]:
         remaining = iter(windows)
         while batch := list(islice(remaining, self.batch_size)):
             yield _as_batch(batch)
+
+
+class _Endless:
+    """Batches that come to an end nobody knows.
+
+    Lightning reads one batch ahead of those that have no length; in a stream, every answer would come a window late.
+    """
+
+    def __init__(self, batches: Iterator[ClipBatch]) -> None:
+        self._batches = batches
+
+    def __iter__(self) -> Iterator[ClipBatch]:
+        return self._batches
+
+    def __len__(self) -> int:
+        return 10**12
 
 
 def _as_batch(windows: list[Window]) -> ClipBatch:
