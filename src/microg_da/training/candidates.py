@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from rich.console import Console
 
@@ -33,19 +33,19 @@ from microg_da.runs.detectors import (
 from microg_da.runs.folder import EMBEDDED_NOTICE, Run
 from microg_da.taxonomy import get_taxonomy
 from microg_da.training.preflight import check_model, check_source, check_trainer
-from microg_da.types import ClipSource, Domain, Split, Variant
+from microg_da.types import Clip, ClipSource, Domain, Split, Variant
 
 
 class _Datasets(DomainDatasets):
     """The data of a test; the source clips of a checkpoint are not known unless they are given."""
 
-    def get(self, domain: Domain, split: Split, *, labelled: bool) -> ClipSource[Any]:
+    def _make(self, domain: Domain, split: Split, labelled: bool) -> ClipSource[Clip]:
         if domain == "source" and not self.config.data.source:
             raise InputError(
                 "it looks at source training clips, and a weight file does not say which these are. Add "
                 "data.source=SOURCE."
             )
-        return super().get(domain, split, labelled=labelled)
+        return super()._make(domain, split, labelled)
 
 
 def score_run(

@@ -139,12 +139,12 @@ def predict_stream(
             live.detections += len(table)
             show(answer)
 
-        thread = source.read_into(queue, stop)
         try:
-            live.run(write)
+            live.run(write, lambda: source.read_into(queue, stop))
         finally:
             stop.set()
-            thread.join(timeout=1)  # a stream that sends nothing may hold it
+            if live.reader is not None:
+                live.reader.join(timeout=1)  # a stream that sends nothing may hold it
     facts = live.facts(source)
     write_json(folder / SUMMARY, asdict(facts))
     return facts
@@ -163,18 +163,23 @@ def detection_rows(video_id: str, answer: Answer, action_ids: tuple[int, ...], t
 
 @contextmanager
 def interrupt_stops(stop: threading.Event) -> Iterator[None]:
-    """Within the block the first Ctrl-C sets ``stop``, and the second one interrupts. In the main thread only."""
-    earlier = signal.getsignal(signal.SIGINT)
+    """Within the block Ctrl-C or SIGTERM sets ``stop``; the second one acts as before. In the main thread only."""
+    earlier = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def restore() -> None:
+        for number, handler in earlier.items():
+            signal.signal(number, handler)
 
     def handle(*_: object) -> None:
         stop.set()
-        signal.signal(signal.SIGINT, earlier)
+        restore()
 
-    signal.signal(signal.SIGINT, handle)
+    for number in earlier:
+        signal.signal(number, handle)
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, earlier)
+        restore()
 
 
 class _Keyframe(NamedTuple):
@@ -217,10 +222,11 @@ class _Live:
         self._newest: Arrived | None = None
         self._answers: list[tuple[float, float]] = []
         self.detections = 0
+        self.reader: threading.Thread | None = None
 
-    def run(self, write: Callable[[Answer], None]) -> None:
-        """Read the queue to its end."""
-        self._write = write
+    def run(self, write: Callable[[Answer], None], begin: Callable[[], threading.Thread]) -> None:
+        """Read the queue to its end; ``begin`` starts what fills it, once everything is ready."""
+        self._write, self._begin = write, begin
         self._scorer.predict(self._windows(), self)
 
     def facts(self, source: LiveSource) -> StreamFacts:
@@ -241,6 +247,7 @@ class _Live:
     # ------------------------------------------------------------------------------------------------- frames in
 
     def _windows(self) -> Iterator[Window]:
+        self.reader = self._begin()
         for frames in self._queue:
             ready = [window for arrived in frames for window in self._add(arrived)]
             self._look(frames[-1])
