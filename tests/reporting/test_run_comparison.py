@@ -237,3 +237,82 @@ def test_the_table_has_no_column_that_no_run_has_a_figure_for(make_setting):
     titles = [str(column.header) for column in comparison_table(compare_runs(runs)).columns]
     dropped = {str(column.header) for column in every.columns} - set(titles)
     assert {title.split("\n")[0] for title in dropped} == {"target-", "gap"}
+
+
+def names(runs, **options):
+    return [setting.name for setting in compare_runs(runs, **options).settings]
+
+
+def test_keys_that_are_not_read_name_no_setting(make_setting):
+    unread = "training: {momentum: 0.1, optimizer: adamw}\nmodel: {adapter_rank: 3}\nbounds: false"
+    runs = make_setting("dann", {0: 0.3}, unread)
+    runs += make_setting("dann", {1: 0.4}, "training: {momentum: 0.9, optimizer: adamw}\nmodel: {adapter_rank: 4}")
+    assert names(runs) == ["dann"]
+    read = [
+        make_setting("cdan", {seed: 0.3}, f"training: {{momentum: {momentum}, optimizer: sgd}}")[0]
+        for seed, momentum in enumerate((0.1, 0.9))
+    ]
+    assert names(read) == ["cdan, training.momentum=0.1", "cdan, training.momentum=0.9"]
+    assert names([runs[0], *read]) == [
+        "dann, training.optimizer=adamw",
+        "cdan, training.optimizer=sgd, training.momentum=0.1",
+        "cdan, training.optimizer=sgd, training.momentum=0.9",
+    ]
+
+
+def test_data_that_is_drawn_has_no_files_and_the_other_way_round(make_setting):
+    drawn = [
+        make_setting("dann", {seed: 0.3}, f"data: {{source: 'synthetic:earth', decode: {how}}}")[0]
+        for seed, how in enumerate(("auto", "frames"))
+    ]
+    assert names(drawn) == ["dann"]
+    files = "data: {{source: 'ava:/a', target: 'microg4m:/b'}}\nsynthetic: {{train_clips: {}}}"
+    read = [make_setting("cdan", {seed: 0.3}, files.format(10 + seed))[0] for seed in range(2)]
+    assert names(read) == ["cdan"]
+
+
+def test_labels_name_the_runs_of_each_folder(make_setting, tmp_path):
+    first = make_setting("dann", {0: 0.3, 1: 0.5}, "model: {dropout: 0.1}")
+    second = make_setting("dann", {0: 0.4}, "model: {dropout:  0.2, freeze: 0}")
+    (tmp_path / "first").mkdir()
+    for folder in first:
+        folder.rename(tmp_path / "first" / folder.name)
+    folders = [tmp_path / "first", *second]
+    found = compare_runs(folders, labels=["low", "high"])
+    assert [(setting.name, setting.seeds) for setting in found.settings] == [("low", 2), ("high", 1)]
+    assert found.settings[1].difference.mean == pytest.approx(0.1)
+    assert compare_runs(folders, baseline="high", labels=["low", "high"]).baseline == "high"
+    # Runs of one label that are no repeats of one another are told apart.
+    moved = tmp_path / "first" / first[0].name
+    same = names([moved, *second], labels=["mine", "mine"])
+    assert same == ["mine, model.dropout=0.1", "mine, model.dropout=0.2"]
+    with pytest.raises(InputError, match="1 --labels for 2 folders"):
+        compare_runs(folders, labels=["low"])
+
+
+def test_formats_hold_the_figures(make_setting, tmp_path, capsys):
+    import csv
+    import io
+
+    runs = [*make_setting("adabn", {0: 0.30, 1: 0.40}), *make_setting("dann_100%", {0: 0.37, 1: 0.46})]
+    words = ["compare", *map(str, runs), "--output", str(tmp_path / "page.html"), "--format"]
+    assert main([*words, "csv"]) == 0
+    printed = capsys.readouterr()
+    first, second = csv.DictReader(io.StringIO(printed.out))
+    assert (first["setting"], second["setting"]) == ("adabn", "dann_100%")
+    assert float(second["adapted"]) == pytest.approx(0.415)
+    assert float(second["adapted_std"]) == pytest.approx(statistics.stdev([0.37, 0.46]))
+    assert float(second["difference"]) == pytest.approx(0.065)
+    assert second["runs"].split() == [folder.name for folder in runs[2:]]
+    assert main([*words, "markdown"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert {line.count("|") for line in lines} == {lines[0].count("|")}
+    assert "41.5 ± 6.4" in lines[3]
+    assert main([*words, "latex"]) == 0
+    text = capsys.readouterr().out
+    assert r"dann\_100\%" in text
+    assert r"41.5 $\pm$ 6.4" in text
+    assert text.count(r"\\") == 3
+    assert text.isascii()
+    assert main([*words, "ltex"]) == 2
+    assert "'latex'" in capsys.readouterr().err

@@ -16,11 +16,14 @@ from types import ModuleType
 from typing import NoReturn
 
 from microg_da import __version__
+from microg_da.cli import completion
+from microg_da.cli.help import HelpFormatter, with_examples
 from microg_da.errors import InputError, nearest, unknown_name
 from microg_da.files import CANNOT_WRITE
 
 COMMANDS = {
     "fit": "train on source, test, adapt to the target, test again, report",
+    "test": "test a run's detectors or a checkpoint on any data, with test-time methods",
     "predict": "say what people do in any video or photograph, and draw it",
     "ingest": "cut new footage into clips with tracked people, ready for labelling",
     "checkpoint": "say what of a weight file a model can load, what is new and what does not fit",
@@ -37,13 +40,17 @@ COMMANDS = {
     "prepare": "make a training tree from MicroG-4M as released",
     "weightless": "take gravity out of footage from Earth: a data set with exact boxes and a known up",
     "fuse": "make one calibrated file of detections out of several models'",
-    "list": "show the models, adaptations, experiments, data sets, … there are",
+    "list": "show the models, adaptations, experiments, configuration keys, … there are",
+    "config": "print the configuration that an experiment and keys make, as YAML",
+    "completion": "print what makes bash, zsh or fish complete commands, keys and names",
 }
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status: 0 done, 2 bad input, 130 or 143 interrupted or terminated."""
     argv = list(sys.argv[1:] if argv is None else argv)
+    if completion.is_asked_by_shell():
+        _answer_shell()
     try:
         args = _parse(argv)
         return int(args.run(args))
@@ -77,30 +84,46 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _parse(argv: list[str]) -> argparse.Namespace:
-    parser = _Parser(prog="microg_da", description=_DESCRIPTION, allow_abbrev=False)
-    parser.add_argument("--version", action="version", version=f"microg_da {__version__}")
-    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     chosen = next((word for word in argv if not word.startswith("-")), None)
     if chosen is not None and chosen not in COMMANDS:
         raise unknown_name("command", chosen, COMMANDS)
+    parser, commands, module = _declare(chosen)
     if chosen is None and (unknown := [word for word in argv if word not in parser.options]):
         raise unknown_name("option", unknown[0], parser.options)
+    args, rest = parser.parse_known_args(argv)
+    args.overrides = rest
+    if rest and not getattr(module, "ACCEPTS_OVERRIDES", False):
+        guess = nearest(rest[0].split("=")[0], commands[args.command].options)
+        hint = f" Did you mean {guess}?" if guess else f" See `python -m microg_da {args.command} --help`."
+        raise InputError(f"{args.command}: unexpected argument {rest[0]!r}.{hint}")
+    return args
+
+
+def _declare(chosen: str | None) -> tuple[_Parser, dict[str, _Parser], ModuleType | None]:
+    """The parser, those of all commands, and the module of the chosen one, which alone declares its arguments."""
+    parser = _Parser(prog="microg_da", description=_DESCRIPTION, allow_abbrev=False)
+    parser.add_argument("--version", action="version", version=f"microg_da {__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     module: ModuleType | None = None
     for name, summary in COMMANDS.items():
+        description = summary[0].upper() + summary[1:] + "."
         sub = commands.add_parser(
-            name, help=summary, description=summary[0].upper() + summary[1:] + ".", allow_abbrev=False
+            name, help=summary, description=description, allow_abbrev=False, formatter_class=HelpFormatter
         )
         if name == chosen:
             module = import_module(f"microg_da.cli.{name.replace('-', '_')}")
             module.add_arguments(sub)
             sub.set_defaults(run=module.run)
-    args, rest = parser.parse_known_args(argv)
-    args.overrides = rest
-    if rest and not getattr(module, "ACCEPTS_OVERRIDES", False):
-        guess = nearest(rest[0].split("=")[0], commands.choices[args.command].options)
-        hint = f" Did you mean {guess}?" if guess else f" See `python -m microg_da {args.command} --help`."
-        raise InputError(f"{args.command}: unexpected argument {rest[0]!r}.{hint}")
-    return args
+            sub.epilog = with_examples(name, sub.epilog)
+    return parser, commands.choices, module
+
+
+def _answer_shell() -> None:
+    """Say how the line that a shell completes can go on; ends the process."""
+    chosen = completion.word_at(COMMANDS)
+    parser, commands, module = _declare(chosen)
+    accepts_keys = getattr(module, "ACCEPTS_OVERRIDES", False)
+    completion.answer(parser, None if chosen is None else commands[chosen], accepts_keys)
 
 
 _DESCRIPTION = "Earth-to-microgravity domain adaptation for human action detection."

@@ -145,6 +145,15 @@ def _taxonomies() -> list[dict[str, str]]:
     return found
 
 
+def _keys() -> list[dict[str, str]]:
+    from microg_da.config.keys import describe_keys
+
+    return [
+        {"name": key.name, "type": key.kind, "default": key.default_text, "summary": key.plain_meaning}
+        for key in describe_keys()
+    ]
+
+
 KINDS = {
     "models": Kind("detectors, for model.name", _registry("microg_da.models:MODELS")),
     "adaptations": Kind(
@@ -153,6 +162,7 @@ KINDS = {
     "validators": Kind(
         "label-free scores, for selection: validator:NAME", _registry("microg_da.validation:VALIDATORS")
     ),
+    "keys": Kind("keys of the configuration, with type, default and meaning", _keys),
     "experiments": Kind("experiments, for fit --experiment", _experiments),
     "sweeps": Kind("sweep files, for sweep and for wandb sweep", _sweeps),
     "data": Kind("data sources, for data.source and data.target", _registry("microg_da.data:DATA")),

@@ -6,7 +6,12 @@ import argparse
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from microg_da.models.description import DetectorDescription
+    from microg_da.models.detector import ActionDetector
+    from microg_da.models.identify import KnownNetwork
+
+SHOWN = 5
+LEAST_SHARE = 0.01
+"""Networks that share less with a file are not shown: biases of one length are in all of them."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -14,38 +19,51 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "file", help="a weight file: PyTorch, Caffe2 pickle or safetensors, a folder made by export, or package:NAME"
     )
-    parser.add_argument("--model", metavar="NAME", help="a name of `list models`; our own files say it themselves")
-    parser.add_argument("--num-classes", type=int, default=50, metavar="N", help="outputs of the head (default 50)")
+    parser.add_argument(
+        "--model",
+        metavar="NAME",
+        help="a name of `list models` (default: what the file says of itself; if it says nothing, all are tried)",
+    )
+    parser.add_argument("--num-classes", type=int, default=50, metavar="N", help="outputs of the head")
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of sentences")
 
 
 def run(args: argparse.Namespace) -> int:
     """Print what loads, what is new and what does not fit; 0 if a run could start from the file, else 1."""
-    from microg_da.files import to_json
     from microg_da.models import check_model_name
+    from microg_da.models.packages import package_file, packaged
     from microg_da.models.weight_kinds import weight_kind
 
-    if not args.file.startswith("package:"):
+    package = packaged(args.file)
+    if package is None:
         weight_kind(args.file)
+    else:
+        package_file(package)
     if args.model is not None:
         check_model_name(args.model, "--model")
 
     import torch
 
-    from microg_da.models.checkpoints import compare, settled_stride
     from microg_da.models.create import create_detector
-    from microg_da.models.detector import AUTO_STRIDE
-    from microg_da.models.packages import packaged
+    from microg_da.models.description import DetectorDescription, read_description
+    from microg_da.models.identify import known_networks
 
+    model = f"timm:{package.encoder}" if package is not None and args.model is None else args.model
+    said = read_description(args.file) if model is None else None
+    if model is None and said is None:
+        return _print_networks(args, known_networks(args.file, args.num_classes))
     with torch.device("meta"):  # names and shapes are all that is compared
-        if args.model is not None:
-            detector, name = create_detector(args.model, args.num_classes), args.model
-        elif package := packaged(args.file):
-            name = f"timm:{package.encoder}"
-            detector = create_detector(name, args.num_classes)
-        else:
-            description = _described(args.file)
-            detector, name = description.build(), description.model
+        if said is None:
+            return _print_report(args, create_detector(model, args.num_classes), model)
+        description = DetectorDescription.from_dict(said, args.file)
+        return _print_report(args, description.build(), description.model)
+
+
+def _print_report(args: argparse.Namespace, detector: ActionDetector, name: str) -> int:
+    from microg_da.files import to_json
+    from microg_da.models.checkpoints import compare, settled_stride
+    from microg_da.models.detector import AUTO_STRIDE
+
     stride, note = settled_stride(AUTO_STRIDE, args.file, detector)
     if note is not None:
         detector.head.stride = float(stride)
@@ -62,12 +80,33 @@ def run(args: argparse.Namespace) -> int:
     return 0 if report.fits else 1
 
 
-def _described(file: str) -> DetectorDescription:
-    """What one of our own files says of its detector."""
-    from microg_da.errors import InputError
-    from microg_da.models.description import DetectorDescription, read_description
+def _print_networks(args: argparse.Namespace, networks: list[KnownNetwork]) -> int:
+    """The networks that a file fits best; 0 if it fits one."""
+    from microg_da.files import to_json
 
-    said = read_description(file)
-    if said is None:
-        raise InputError(f"{file}: the file does not say which network it is of. Add --model NAME; see `list models`.")
-    return DetectorDescription.from_dict(said, file)
+    fits = [network for network in networks if network.fits]
+    if args.json:
+        print(to_json({"path": args.file, "networks": [network.as_dict() for network in networks]}))
+        return 0 if fits else 1
+    from rich.table import Table
+
+    from microg_da.terminal import output_console, print_table
+
+    console = output_console()
+    table = Table(box=None, header_style="dim", pad_edge=False, padding=(0, 2, 0, 0))
+    table.add_column("network")
+    for header in ("parameters that fit", "of the network", "of the file", "loads"):
+        table.add_column(header, justify="right", no_wrap=True)
+    likely = [network for network in networks if network.share >= LEAST_SHARE] or networks[:1]
+    for network in likely[: max(SHOWN, len(fits))]:
+        shares = (f"{100 * share:.1f} %" for share in (network.of_network, network.of_file))
+        loads = "yes" if network.fits else "no"
+        table.add_row("\n".join(network.models), f"{network.fitting:,}", *shares, loads)
+    if not fits:
+        console.print(f"{args.file} fits no known network. Nearest by name and shape of parameters:", soft_wrap=True)
+    print_table(table, console)
+    if fits:
+        console.print(f"\n`checkpoint {args.file} --model {fits[0].models[0]}` says what loads.", soft_wrap=True)
+    else:
+        console.print("\nAn encoder of timm is not tried by itself: --model timm:NAME.", soft_wrap=True)
+    return 0 if fits else 1

@@ -19,8 +19,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="microg50 (default), ava60, ava80, jhmdb21, a label map file or a folder of clips",
     )
     group.add_argument("--cluster", default="source", help="draw by source (default) or by keyframe")
-    group.add_argument("--resamples", type=int, default=2000, help="of bootstrap and permutation test (default 2000)")
-    group.add_argument("--seed", type=int, default=0, help="of both (default 0)")
+    group.add_argument(
+        "--resamples", type=int, metavar="N", default=2000, help="of bootstrap and permutation test (default 2000)"
+    )
+    group.add_argument("--seed", type=int, metavar="N", default=0, help="of both (default 0)")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -36,7 +38,9 @@ def run(args: argparse.Namespace) -> int:
         raise InputError("compare: --detections needs --ground-truth")
     if args.resamples < 1:
         raise InputError("compare: --resamples must be 1 or more")
-    names = [Path(path).name.removesuffix(".gz").removesuffix(".csv") for path in args.detections]
+    if args.labels is not None and len(args.labels) != len(args.detections):
+        raise InputError(f"compare: {len(args.labels)} --labels for {len(args.detections)} files of detections.")
+    names = args.labels or [Path(path).name.removesuffix(".gz").removesuffix(".csv") for path in args.detections]
     if len(set(names)) < len(names):
         names = list(args.detections)
     found = compare(

@@ -51,7 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--actions", metavar="CSV", help="MicroG-4M's actions.csv: says which clips are real")
     parser.add_argument("--exclude", metavar="CSV", help="keyframes to leave out, such as AVA's excluded timestamps")
     parser.add_argument("--ci", action="store_true", help="95%% intervals by bootstrap over source videos")
-    parser.add_argument("--resamples", type=int, default=2000, help="of the bootstrap (default 2000)")
+    parser.add_argument("--resamples", type=int, metavar="N", default=2000, help="of the bootstrap")
     parser.add_argument("--figure", metavar="FILE", help="draw published and corrected side by side (png, svg, pdf)")
     parser.add_argument(
         "--video-map",

@@ -9,7 +9,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command line of `ingest`."""
     parser.add_argument("videos", nargs="*", metavar="VIDEO", help="source videos, or folders of them")
     parser.add_argument("--detector", metavar="ONNX", help="finds people: a YOLOX network")
-    parser.add_argument("--person-threshold", type=float, default=0.4, help="least score of a person (0.4)")
+    parser.add_argument(
+        "--person-threshold", type=float, metavar="PROBABILITY", default=0.4, help="least score of a person (0.4)"
+    )
     parser.add_argument(
         "--roll-search",
         nargs="?",

@@ -44,13 +44,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="extend",
         required=True,
         metavar="FILE|FOLDER",
-        help="videos, photographs, or folders of them",
+        help="videos, photographs, or folders of them; or the number of a camera, or the URL of a stream",
     )
+    parser.add_argument("--live", action="store_true", help="play the video in real time, as a camera would send it")
     parser.add_argument("--boxes", metavar="CSV", help="video_id,seconds,x1,y1,x2,y2[,person_id], boxes in [0, 1]")
     parser.add_argument(
         "--person-detector", "--detector", metavar="ONNX", help="or find people with a YOLOX network, as an ONNX file"
     )
-    parser.add_argument("--person-threshold", type=float, default=0.4, help="least score of a person found (0.4)")
+    parser.add_argument(
+        "--person-threshold", type=float, metavar="PROBABILITY", default=0.4, help="least score of a person found (0.4)"
+    )
     parser.add_argument(
         "--roll-search",
         nargs="?",
@@ -59,13 +62,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="look for people in the frame turned by N rolls, and show how they lie (without N: 4 to 8, as needed)",
     )
     parser.add_argument("--every", default="0.5s", metavar="SECONDS", help="from keyframe to keyframe (0.5s)")
-    parser.add_argument("--threshold", type=float, default=0.2, help="least probability of an action (0.2)")
+    parser.add_argument(
+        "--threshold", type=float, metavar="PROBABILITY", default=0.2, help="least probability of an action (0.2)"
+    )
     parser.add_argument("--smooth", default="1s", metavar="SECONDS", help="average a person's scores over it (1s)")
     parser.add_argument(
         "--video-format", default="mp4", help="mp4 (default), gif (first 20 seconds) or none; stills: JPEG or none"
     )
     parser.add_argument("--short-side", type=int, metavar="PIXELS", help="of the frames that the detector sees")
-    parser.add_argument("--batch-size", type=int, default=8, help="windows scored at once (8)")
+    parser.add_argument("--batch-size", type=int, metavar="N", default=8, help="windows scored at once (8)")
     parser.add_argument("--device", default="auto", help="auto (default: the run's own), cpu, cuda, cuda:1, …")
     parser.add_argument("--output", required=True, metavar="FOLDER", help="for detections.csv and a folder per file")
 
@@ -74,9 +79,16 @@ def run(args: argparse.Namespace) -> int:
     """Predict, and say what was found."""
     from pathlib import Path
 
+    from microg_da.cli import predict_live
+    from microg_da.video.live_source import is_live
+
     every, smooth = _check_options(args)
+    if args.live or any(map(is_live, args.video)):
+        predict_live.check(args)
+        _check_files(args)
+        return predict_live.run(args, every, smooth, lambda: _scorer(args))
     paths = _input_files(args.video)
-    _check_files(args, paths)
+    _check_files(args)
 
     # Torch is imported from here on: what can be refused without it already is.
     from microg_da.allocator import keep_freed_memory
@@ -162,7 +174,7 @@ def _input_files(given: list[str]) -> list[Path]:
     return paths
 
 
-def _check_files(args: argparse.Namespace, paths: list[Path]) -> None:
+def _check_files(args: argparse.Namespace) -> None:
     """Refuse what is no weight file, run or person detector, and a folder of results that cannot be written."""
     from pathlib import Path
 

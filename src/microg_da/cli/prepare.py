@@ -21,9 +21,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--scheme", default="by-source", help="a split scheme or a split file (by-source)")
     parser.add_argument("--on-error", choices=("raise", "skip"), default="raise", help="what to do with damaged videos")
-    parser.add_argument("--jobs", type=int, help="how many videos are decoded at once (the number of cores)")
+    parser.add_argument(
+        "--jobs", type=int, metavar="N", help="how many videos are decoded at once (the number of cores)"
+    )
     parser.add_argument("--person-detector", metavar="ONNX", help=f"for {_FOLDER}: a YOLOX network that finds people")
-    parser.add_argument("--person-threshold", type=float, default=0.4, help="least score of a person found (0.4)")
+    parser.add_argument(
+        "--person-threshold", type=float, default=0.4, metavar="SCORE", help="least score of a person found"
+    )
 
 
 def run(args: argparse.Namespace) -> int:

@@ -13,8 +13,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", required=True, metavar="SOURCE", help="e.g. microg4m:/data/MicroG-4M")
     parser.add_argument("--scheme", required=True, help=schemes)
     parser.add_argument("--fold", help="the fold that tests, from 0, or the film for leave-one-film-out")
-    parser.add_argument("--folds", type=int, default=5, help="how many folds (5)")
-    parser.add_argument("--seed", type=int, default=0, help="of the stratification (0)")
+    parser.add_argument("--folds", type=int, metavar="N", default=5, help="how many folds (5)")
+    parser.add_argument("--seed", type=int, metavar="N", default=0, help="of the stratification (0)")
     parser.add_argument("--out", metavar="FILE", help="the split file; use it with SOURCE?scheme=FILE")
 
 

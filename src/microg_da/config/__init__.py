@@ -5,7 +5,14 @@ raises :class:`~microg_da.errors.InputError` that names the key, the file and th
 """
 
 from microg_da.config.checks import ROLL_POOLINGS, SELECTIONS, VALIDATOR, check_config
-from microg_da.config.loading import canonical_key, load_config, save_config
+from microg_da.config.loading import (
+    canonical_key,
+    config_text,
+    load_config,
+    override_config,
+    read_overrides,
+    save_config,
+)
 from microg_da.config.schema import (
     AdaptationConfig,
     AugmentConfig,
@@ -36,7 +43,10 @@ __all__ = [
     "TrainingConfig",
     "canonical_key",
     "check_config",
+    "config_text",
     "load_config",
+    "override_config",
+    "read_overrides",
     "save_config",
     "schema_keys",
 ]

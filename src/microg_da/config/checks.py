@@ -3,25 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from microg_da.config.schema import AugmentConfig, Config
 from microg_da.errors import InputError, unknown_name
 
 VALIDATOR = "validator:"
-IMPOSSIBLE_WINDOWS = ("clamp", "refuse")
 SELECTIONS = ("last", "source", "oracle")
-STARTS = ("source", "scratch")
-SCHEDULES = ("cosine", "constant", "steps")
-OPTIMIZERS = ("adamw", "sgd")
-PROTOCOLS = ("published", "corrected")
-SIZES = ("given", "published")
-LOOKS = ("real", "simulated", "any")
 ROLL_POOLINGS = ("c4", "c8")
-ROTATION_DISTRIBUTIONS = ("uniform", "von_mises", "fixed")
-ROTATION_BOXES = ("ellipse", "rectangle")
-ROTATION_FILLS = ("reflect", "edge", "circle")
 LOGGERS = ("csv", "wandb", "tensorboard")
+
+CHOICES: dict[str, tuple[str, ...]] = {
+    "protocol": ("published", "corrected"),
+    "data.sizes": ("given", "published"),
+    "synthetic.look": ("real", "simulated", "any"),
+    "model.window": ("architecture", "published"),
+    "model.impossible_window": ("clamp", "refuse"),
+    "model.roll_pooling": ROLL_POOLINGS,
+    "augment.rotation_distribution": ("uniform", "von_mises", "fixed"),
+    "augment.rotation_box": ("ellipse", "rectangle"),
+    "augment.rotation_fill": ("reflect", "edge", "circle"),
+    "training.optimizer": ("adamw", "sgd"),
+    "training.schedule": ("cosine", "constant", "steps"),
+    "target_supervised.start": ("source", "scratch"),
+    "evaluation.protocol": ("published", "corrected"),
+}
+"""The values of keys that have a few; a key whose type allows it may be null too."""
 
 
 def check_config(config: Config, origins: Mapping[str, str] | None = None) -> None:
@@ -39,27 +47,14 @@ def check_config(config: Config, origins: Mapping[str, str] | None = None) -> No
         if value not in (valid := list(valid)):
             raise unknown_name(key, value, valid, where(key))
 
-    among("model.impossible_window", config.model.impossible_window, IMPOSSIBLE_WINDOWS)
-    among("target_supervised.start", config.target_supervised.start, STARTS)
-    among("training.schedule", config.training.schedule, SCHEDULES)
-    among("training.optimizer", config.training.optimizer, OPTIMIZERS)
-    among("evaluation.protocol", config.evaluation.protocol, PROTOCOLS)
-    if config.protocol is not None:
-        among("protocol", config.protocol, PROTOCOLS)
-    among("data.sizes", config.data.sizes, SIZES)
-    among("synthetic.look", config.synthetic.look, LOOKS)
-    if config.model.roll_pooling is not None:
-        among("model.roll_pooling", config.model.roll_pooling, ROLL_POOLINGS)
-    among("augment.rotation_distribution", config.augment.rotation_distribution, ROTATION_DISTRIBUTIONS)
-    among("augment.rotation_box", config.augment.rotation_box, ROTATION_BOXES)
-    among("augment.rotation_fill", config.augment.rotation_fill, ROTATION_FILLS)
+    for key, choices in CHOICES.items():
+        if (value := value_of(config, key)) is not None:
+            among(key, value, choices)
     for name in config.logger.split(","):
         among("logger", name.strip(), LOGGERS)
-    for key, (possible, expected) in _LIMITS.items():
-        section, _, leaf = key.rpartition(".")
-        value = getattr(getattr(config, section) if section else config, leaf)
-        if not possible(value):
-            raise InputError(f"{where(key)}: {key}={value} cannot be: expected {expected}.")
+    for key, limit in LIMITS.items():
+        if not limit.allows(value := value_of(config, key)):
+            raise InputError(f"{where(key)}: {key}={value} cannot be: expected {limit.expected}.")
     steps, rates = config.training.step_epochs, config.training.relative_lrs
     if len(steps) != len(rates) or steps[:1] != [0] or sorted(steps) != steps:
         raise InputError(
@@ -84,31 +79,70 @@ def _check_rotation(augment: AugmentConfig, where: Callable[[str], str]) -> None
         )
 
 
+@dataclass(frozen=True)
+class Limit:
+    """Between which bounds a number, or each number of a list, is.
+
+    Attributes:
+        expected: the same for people.
+        low: the bound below; None for none.
+        high: the bound above; None for none but infinity, which no number is.
+        above_low: whether the bound below is excluded.
+        below_high: whether the bound above is excluded.
+        or_null: whether there may be no number.
+        pair: whether it is a list of two numbers, the first of them not larger than the second.
+    """
+
+    expected: str
+    low: float | None = None
+    high: float | None = None
+    above_low: bool = False
+    below_high: bool = False
+    or_null: bool = False
+    pair: bool = False
+
+    def allows(self, value: Any) -> bool:
+        """Whether a value of the key's type is within the bounds; NaN never is."""
+        if value is None:
+            return self.or_null
+        if self.pair:
+            return len(value) == 2 and value[0] <= value[1] and all(map(self._inside, value))
+        return self._inside(value)
+
+    def _inside(self, number: float) -> bool:
+        low, high = self.low, self.high
+        above = low is None or (number > low if self.above_low else number >= low)
+        below = number < float("inf") if high is None else (number < high if self.below_high else number <= high)
+        return above and below
+
+
+def value_of(config: Config, key: str) -> Any:
+    """The value of a dotted key."""
+    section, _, leaf = key.rpartition(".")
+    return getattr(getattr(config, section) if section else config, leaf)
+
+
 _LARGEST = 2**32
 """Seeds end here; nothing else that is counted comes close."""
 
 
-def _at_least(least: int) -> tuple[Callable[[Any], bool], str]:
-    return (lambda value: least <= value < _LARGEST), f"a whole number of at least {least}, below 2³²"
+def _at_least(least: int, *, or_null: bool = False) -> Limit:
+    expected = f"a whole number of at least {least}, below 2³²" + (", or null" if or_null else "")
+    return Limit(expected, least, _LARGEST, below_high=True, or_null=or_null)
 
 
-_POSITIVE: tuple[Callable[[Any], bool], str] = (lambda value: 0 < value < float("inf")), "a number above 0"
-_FRACTION: tuple[Callable[[Any], bool], str] = (lambda value: 0 <= value < 1), "a number in [0, 1)"
+_POSITIVE = Limit("a number above 0", 0, above_low=True)
+_NOT_NEGATIVE = Limit("a number of at least 0", 0)
+_FRACTION = Limit("a number in [0, 1)", 0, 1, below_high=True)
+_DEGREES = Limit("degrees in [0, 180]", 0, 180)
+_DEGREES_OR_NULL = Limit("degrees in [0, 180], or null", 0, 180, or_null=True)
 
-_DEGREES_OR_NONE: tuple[Callable[[Any], bool], str] = (
-    (lambda value: value is None or 0 <= value <= 180),
-    "degrees in [0, 180], or null",
-)
-
-_LIMITS: dict[str, tuple[Callable[[Any], bool], str]] = {
+LIMITS: dict[str, Limit] = {
     "seed": _at_least(0),
     "data.image_size": _at_least(16),
     "data.num_workers": _at_least(0),
-    "data.train_sides": (
-        (lambda value: value is None or (len(value) == 2 and 0 < value[0] <= value[1])),
-        "[smallest, largest] in pixels, above 0, or null",
-    ),
-    "data.test_side": ((lambda value: value is None or value >= 16), "at least 16 pixels, or null"),
+    "data.train_sides": Limit("[smallest, largest] in pixels, above 0, or null", 1, or_null=True, pair=True),
+    "data.test_side": _at_least(16, or_null=True),
     "synthetic.seed": _at_least(0),
     "synthetic.train_clips": _at_least(1),
     "synthetic.val_clips": _at_least(1),
@@ -117,35 +151,30 @@ _LIMITS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "model.num_frames": _at_least(1),
     "model.sampling_rate": _at_least(1),
     "model.dropout": _FRACTION,
-    "augment.flip": ((lambda value: 0 <= value <= 1), "a probability in [0, 1]"),
+    "augment.flip": Limit("a probability in [0, 1]", 0, 1),
     "augment.colour": _FRACTION,
-    "augment.rotation": ((lambda value: 0 <= value <= 180), "degrees in [0, 180]"),
-    "augment.rotation_concentration": ((lambda value: 0 <= value < float("inf")), "a number of at least 0"),
-    "augment.rotation_spin": ((lambda value: 0 <= value < float("inf")), "degrees of at least 0"),
-    "augment.min_visibility": ((lambda value: 0 <= value <= 1), "a fraction in [0, 1]"),
-    "augment.scale": (
-        (lambda value: len(value) == 2 and 0 < value[0] <= value[1]),
-        "[smallest, largest], above 0",
-    ),
+    "augment.rotation": _DEGREES,
+    "augment.rotation_concentration": _NOT_NEGATIVE,
+    "augment.rotation_spin": Limit("degrees of at least 0", 0),
+    "augment.min_visibility": Limit("a fraction in [0, 1]", 0, 1),
+    "augment.scale": Limit("[smallest, largest], above 0", 0, above_low=True, pair=True),
     "training.epochs": _at_least(1),
     "training.batch_size": _at_least(1),
     "training.cycles": _at_least(1),
     "training.lr": _POSITIVE,
-    "training.warmup_epochs": ((lambda value: 0 <= value < float("inf")), "a number of at least 0"),
-    "adaptation.rotation": _DEGREES_OR_NONE,
-    "target_supervised.rotation": _DEGREES_OR_NONE,
-    "target_supervised.epochs": ((lambda value: value is None or value >= 1), "a whole number of at least 1, or null"),
+    "training.warmup_epochs": _NOT_NEGATIVE,
+    "adaptation.rotation": _DEGREES_OR_NULL,
+    "target_supervised.rotation": _DEGREES_OR_NULL,
+    "target_supervised.epochs": _at_least(1, or_null=True),
     "adaptation.epochs": _at_least(0),
     "adaptation.cycles": _at_least(1),
     "adaptation.lr": _POSITIVE,
     "training.accumulate": _at_least(1),
-    "training.lr_batch_size": ((lambda value: value is None or value >= 1), "a whole number of at least 1, or null"),
-    "training.weight_decay": ((lambda value: 0 <= value < float("inf")), "a number of at least 0"),
-    "training.warmup_start": ((lambda value: 0 <= value < float("inf")), "a number of at least 0"),
+    "training.lr_batch_size": _at_least(1, or_null=True),
+    "training.weight_decay": _NOT_NEGATIVE,
+    "training.warmup_start": _NOT_NEGATIVE,
     "training.validate_every": _at_least(1),
-    "training.max_batches_per_epoch": (
-        (lambda value: value is None or value >= 1),
-        "a whole number of at least 1, or null",
-    ),
+    "training.max_batches_per_epoch": _at_least(1, or_null=True),
     "evaluation.batch_size": _at_least(1),
 }
+"""The bounds of numbers."""

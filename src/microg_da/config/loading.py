@@ -67,9 +67,30 @@ def load_config(
     return resolved
 
 
-def _merged(layers: Sequence[Layer]) -> tuple[DictConfig, dict[str, str]]:
-    """The defaults under all layers, and where each key was last set."""
-    merged = deepcopy(_defaults())
+def override_config(config: Config, values: Mapping[str, object]) -> Config:
+    """A configuration with other values of some keys; it is not changed itself.
+
+    Args:
+        config: a resolved configuration.
+        values: by dotted key, e.g. what :func:`read_overrides` returns.
+
+    Raises:
+        InputError: naming the key and the nearest valid name.
+    """
+    merged, origins = _merged([Layer(COMMAND_LINE, dict(values))], OmegaConf.structured(config))
+    changed = _to_object(merged, COMMAND_LINE)
+    check_config(changed, origins)
+    return changed
+
+
+def read_overrides(overrides: Sequence[str]) -> dict[str, object]:
+    """The values of a command line by the schema's keys; arguments and errors as :func:`load_config`."""
+    return {canonical_key(key, value, COMMAND_LINE): value for key, value in parse_overrides(overrides).items()}
+
+
+def _merged(layers: Sequence[Layer], below: DictConfig | None = None) -> tuple[DictConfig, dict[str, str]]:
+    """A configuration (None: the defaults) under all layers, and where each key was last set."""
+    merged = deepcopy(_defaults() if below is None else below)
     origins = {}
     for layer in layers:
         # Names first: an argument beside a name is meant for it, one of an earlier layer for another method.
@@ -146,9 +167,14 @@ def _set_sizes(data: DataConfig, model: str, origins: Mapping[str, str]) -> None
             setattr(data, key, value)
 
 
+def config_text(config: Config) -> str:
+    """The resolved configuration as YAML, which ``fit --config`` takes."""
+    return OmegaConf.to_yaml(OmegaConf.structured(config))
+
+
 def save_config(config: Config, path: str | Path) -> Path:
     """Write the resolved configuration, so that ``fit --config`` repeats the run."""
-    return write_text(path, OmegaConf.to_yaml(OmegaConf.structured(config)))
+    return write_text(path, config_text(config))
 
 
 _OWNED: dict[str, dict[str, object]] = {

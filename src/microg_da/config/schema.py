@@ -11,17 +11,29 @@ from microg_da.types import Domain, Split
 
 @dataclass
 class DataConfig:
-    """Where clips come from. A SOURCE reads ``synthetic:earth``, ``ava:/path``, ``microg4m:/path?footage=real``.
+    """Where clips come from, and how large they are.
 
-    ``taxonomy`` is a name, a label map file or a folder of clips; where it is not set, ``jhmdb:`` and ``folder:`` bring
-    their own. ``decode`` and ``on_error`` hold for data read from files, unless a SOURCE says otherwise.
-    ``source_options`` and ``target_options`` are what may follow ``?`` in the SOURCE of a domain, for data read from
-    files; they stay when ``source`` or ``target`` is set to another folder.
-
-    ``image_size`` is the side in pixels of training crops, ``train_sides`` the smallest and largest short side of
-    frames before the crop, ``test_side`` the short side of frames that are validated and tested; null: by
-    ``augment.scale`` and 8/7 of ``image_size``. With ``sizes: published`` those of them that are not set are the ones
-    at which the benchmark trained and tested the named model; with ``sizes: given`` nothing is filled in.
+    Attributes:
+        source: SOURCE of the source domain: ``synthetic:earth``, ``ava:/path``, ``microg4m:/path?footage=real`` or
+            another kind of ``list data``.
+        target: SOURCE of the target domain, whose labels train nothing but a bound or an oracle.
+        taxonomy: the action classes: a name of ``list taxonomies``, the path of a label map, or a folder of clips.
+            Where it is not set, ``jhmdb:`` and ``folder:`` bring their own.
+        source_options: what may follow ``?`` in the SOURCE of the source domain, for data read from files; the SOURCE's
+            own options override them. They stay when ``source`` is set to another folder.
+        target_options: likewise for the target domain.
+        sizes: ``published`` fills those of ``image_size``, ``train_sides`` and ``test_side`` that are not set with the
+            sizes at which the benchmark trained and tested the named model; ``given`` fills nothing.
+        image_size: side of the square training crop, in pixels.
+        train_sides: smallest and largest short side of training frames before the crop, in pixels; null: by
+            ``augment.scale``. Embedded data does not use it.
+        test_side: short side of frames that are validated and tested, in pixels; null: 8/7 of ``image_size``. Embedded
+            data does not use it.
+        decode: ``frames`` for folders of JPEG, ``video`` for video files, ``auto`` for what is there. A SOURCE's own
+            option overrides it; embedded data does not use it.
+        on_error: ``raise``, or ``skip`` clips that cannot be read. A SOURCE's own option overrides it; embedded data
+            does not use it.
+        num_workers: processes that load clips; 0 loads in the main process.
     """
 
     source: str = "synthetic:earth"
@@ -40,7 +52,17 @@ class DataConfig:
 
 @dataclass
 class SyntheticConfig:
-    """How much the embedded simulator draws, per domain; ``look`` is real, simulated or any."""
+    """How much the embedded simulator draws, for each domain.
+
+    Attributes:
+        train_clips: clips in the training split.
+        val_clips: clips in the validation split.
+        test_clips: clips in the test split.
+        look: what microgravity looks like: ``real`` (missions), ``simulated`` (films) or ``any``.
+        seed: seed of the drawn clips.
+        workers: processes that draw clips; 0 draws in the main process.
+        cache: whether drawn clips are kept on disk for the next run.
+    """
 
     train_clips: int = 1200
     val_clips: int = 200
@@ -59,14 +81,29 @@ class SyntheticConfig:
 
 @dataclass
 class ModelConfig:
-    """The detector, the weights it starts from, and its window: ``num_frames`` T, ``sampling_rate`` τ.
+    """The detector, the weights that it starts from, and its window.
 
-    A window that is not set is the one that the named model was made for; ``window: published`` takes the one that
-    the benchmark gave it. One that is longer than the clips repeats their ends and the run says so
-    (``impossible_window: clamp``), or is refused (``refuse``). ``roi_stride``, ``freeze``, ``adapters``,
-    ``roll_pooling``, ``allow_missing`` and ``skip_weights`` are those of :func:`~microg_da.models.create_detector`.
-    ``roi_stride: auto`` is the stride at which the head of ``checkpoint`` was trained, if the whole head is loaded,
-    else the network's own; a run's ``config.yaml`` holds which of them it is.
+    Attributes:
+        name: a name of ``list models``, or ``timm:NAME`` for an image encoder of timm.
+        checkpoint: weight file that training starts from; null starts from random weights.
+        allow_missing: shell-style patterns of weight names that need not fit between file and network.
+        skip_weights: shell-style patterns of names of the network's weights that stay random, whatever ``checkpoint``
+            has for them.
+        window: which window fills ``num_frames`` and ``sampling_rate`` where they are not set: ``architecture``, which
+            the named model was made for, or ``published``, which the benchmark gave it.
+        impossible_window: what happens to a window longer than the clips: ``clamp`` repeats their first and last
+            frames, and the run says so; ``refuse`` stops.
+        num_frames: T, frames in a window; not set, it is that of ``window``.
+        sampling_rate: τ, frames from one frame of a window to the next; not set, it is that of ``window``.
+        dropout: rate before the linear layer of the head.
+        roi_stride: input pixels per cell at which boxes are pooled: ``true`` (the network's own), ``published``, a
+            number, or ``auto`` for the stride at which the head of ``checkpoint`` was trained, if the whole head is
+            loaded, else ``true``. A run's ``config.yaml`` holds which of them it is.
+        freeze: how many stages of the backbone are not trained, from the input on; ``all`` trains the head alone.
+        adapters: ``lora`` or ``dual_path`` freezes the backbone and trains small additions to it; null for none.
+        adapter_rank: inner width of the adapters.
+        roll_pooling: ``c4`` or ``c8`` averages features over 4 or 8 rolls of the clip; null for none.
+        options: further arguments of the network's builder.
     """
 
     name: str = "r2plus1d_tiny"
@@ -88,25 +125,31 @@ class ModelConfig:
 
 @dataclass
 class AugmentConfig:
-    """Train-time augmentation, frames and boxes together.
+    """Augmentation in training, of frames and boxes together.
 
     Example:
         >>> from microg_da import AugmentConfig
         >>> AugmentConfig(flip=0.0).with_rotation(180).rotation
         180
 
-    ``flip`` is a probability, ``scale`` the range of zoom relative to the size at which a clip is tested, ``colour``
-    the largest relative change of brightness, contrast and saturation. Clips read from files are zoomed by their
-    random crop on decoding, which drops people outside it, and not a second time; its smallest zoom is 7/8, and
-    ``[1.0, 1.25]`` is the published jitter (short sides of 256 to 320 for crops of 224). Embedded clips are zoomed in
-    the batch. People of whose box less than ``min_visibility`` (a fraction of its area) is left inside the picture by
-    the transforms of the batch are dropped with their labels.
+    Clips read from files are zoomed by their random crop on decoding, which drops people outside it, and not a second
+    time; its smallest zoom is 7/8, and ``[1.0, 1.25]`` is the published jitter (short sides of 256 to 320 for crops of
+    224). Embedded clips are zoomed in the batch. Rotation: see ``docs/rotation.md``.
 
-    The roll of a clip is drawn by ``rotation_distribution``: ``uniform`` up to ``rotation`` degrees either way (180:
-    any), ``von_mises`` about ``rotation_mean`` with ``rotation_concentration`` κ, or ``fixed``, one of
-    ``rotation_angles``. ``rotation_spin`` is the largest further turn through the window, in degrees.
-    ``rotation_box`` is ``ellipse`` or ``rectangle``, ``rotation_fill`` ``reflect``, ``edge`` or ``circle``: see
-    ``docs/rotation.md``.
+    Attributes:
+        flip: probability of a horizontal flip.
+        scale: smallest and largest zoom, relative to the size at which a clip is tested.
+        colour: largest relative change of brightness, contrast and saturation.
+        rotation: largest roll of a clip in degrees, for ``uniform``; 180 for any roll, 0 for none.
+        rotation_distribution: how the roll of a clip is drawn: ``uniform`` up to ``rotation`` either way, ``von_mises``
+            about ``rotation_mean``, or ``fixed``, one of ``rotation_angles``.
+        rotation_mean: mean roll in degrees, for ``von_mises``.
+        rotation_concentration: κ of ``von_mises``; 0 for any roll alike.
+        rotation_angles: rolls in degrees, for ``fixed``.
+        rotation_spin: largest further turn through the window, in degrees.
+        rotation_box: what a box holds when it is turned: an ``ellipse`` or a ``rectangle``.
+        rotation_fill: what fills the corners of a turned frame: ``reflect``, ``edge`` or ``circle``.
+        min_visibility: people of whose box a smaller fraction is left inside the frame are dropped with their labels.
     """
 
     flip: float = 0.5
@@ -136,21 +179,30 @@ class TrainingConfig:
         >>> TrainingConfig(optimizer="sgd", lr=0.1).schedule
         'cosine'
 
-    ``schedule`` is ``cosine``, ``constant`` or ``steps``; ``steps`` multiplies ``lr`` by ``relative_lrs[i]`` from
-    epoch ``step_epochs[i]`` on. All begin with a linear warm-up from ``warmup_start * lr``. With ``cycles`` the whole
-    schedule is run through so many times (Loshchilov & Hutter, "SGDR", ICLR 2017).
-
-    ``accumulate`` batches make one step of the optimiser. With ``activation_checkpointing`` the stages of the backbone
-    keep their inputs alone and are computed once more in the backward pass: less memory, the same gradients.
-
-    With ``lr_batch_size`` the learning rate follows the clips that a step of the optimiser sees in all processes: it is
-    ``lr`` at that number and proportional to the number elsewhere (Goyal et al., "Accurate, large minibatch SGD",
-    2017). Null: it is ``lr`` whatever the number. ``weight_decay`` acts on matrices and kernels; with
-    ``decay_biases`` it also acts on biases and layer normalisation, as in PySlowFast. It never acts on batch
-    normalisation.
-
-    ``validate_every`` is the number of epochs between validations, from which ``selection`` chooses. An epoch is a pass
-    over the larger domain, or ``max_batches_per_epoch`` batches of each domain if they are fewer.
+    Attributes:
+        epochs: passes over the clips of the larger domain; ``max_batches_per_epoch`` may make them shorter.
+        batch_size: clips in a step, of each domain and in each process.
+        optimizer: the optimiser, ``adamw`` or ``sgd``.
+        lr: learning rate after the warm-up.
+        lr_batch_size: clips in a step of the optimiser, in all processes together, for which ``lr`` is meant; at
+            another number of clips the rate is in proportion (Goyal et al., "Accurate, large minibatch SGD", 2017).
+            Null: it is ``lr`` whatever the number.
+        weight_decay: weight decay of the optimiser. It acts on matrices and kernels, and never on batch normalisation.
+        decay_biases: whether it also acts on biases and layer normalisation, as in PySlowFast.
+        momentum: momentum of ``sgd``.
+        schedule: ``cosine``, ``constant``, or ``steps`` as in ``step_epochs``; all begin with a linear warm-up.
+        cycles: how often the whole schedule is run through (Loshchilov & Hutter, "SGDR", ICLR 2017).
+        warmup_epochs: length of the warm-up in epochs.
+        warmup_start: learning rate at the start of the warm-up, as a fraction of ``lr``.
+        step_epochs: for ``steps``: ascending epochs, from 0, from which each factor holds.
+        relative_lrs: for ``steps``: the factor of ``lr`` from each of ``step_epochs`` on.
+        clip_gradient_norm: largest norm of the gradient; null for no limit.
+        layer_decay: factor of the learning rate from one layer to the layer below it; 1 for one rate.
+        accumulate: batches that make one step of the optimiser.
+        activation_checkpointing: whether the stages of the backbone keep their inputs alone and are computed once more
+            in the backward pass: less memory, the same gradients.
+        validate_every: epochs from one validation to the next; ``selection`` chooses among validated epochs.
+        max_batches_per_epoch: most batches of each domain in an epoch; null for no limit.
     """
 
     epochs: int = 12
@@ -179,11 +231,19 @@ class TrainingConfig:
 class AdaptationConfig:
     """The adaptation, its own arguments, and how its stage differs from :class:`TrainingConfig`.
 
-    ``cycles`` is that of the stage's schedule, e.g. one for each round of self-training.
-    ``test_time`` names a second method that acts at test time on what the first has trained, e.g. ``roll_tta``.
     Another name empties the arguments, the rotation and the test-time method of an earlier layer.
-    ``rotation`` is the largest roll in degrees in the adaptation stage, in place of ``augment.rotation``: the source
-    model can stay upright while the adapted one sees every angle. It needs a method that trains.
+
+    Attributes:
+        name: a name of ``list adaptations``; ``source_only`` adapts nothing.
+        args: arguments of the method.
+        epochs: passes over the clips in the adaptation stage.
+        lr: learning rate of the adaptation stage.
+        cycles: how often the stage's schedule is run through, e.g. once for each round of self-training.
+        rotation: largest roll in degrees in the adaptation stage, in place of ``augment.rotation``; null changes
+            nothing. It needs a method that trains.
+        test_time: a second method, which acts at test time on what the first has trained, e.g. ``roll_tta``; null for
+            none.
+        test_time_args: arguments of the second method.
     """
 
     name: str = "dann"
@@ -198,11 +258,13 @@ class AdaptationConfig:
 
 @dataclass
 class TargetSupervisedConfig:
-    """How the upper bound's stage differs from :class:`TrainingConfig`; None: not at all.
+    """How the stage of the upper bound differs from :class:`TrainingConfig`; the bound shows what target labels give.
 
-    The bound shows what target labels could give. With ``start: source`` it is the source model, fine-tuned on
-    labelled target clips, as the benchmark's own models are fine-tuned from Kinetics; with ``start: scratch`` it has
-    seen no source label.
+    Attributes:
+        start: ``source`` fine-tunes the source model on labelled target clips, as the benchmark's own models are
+            fine-tuned from Kinetics; ``scratch`` has seen no source label.
+        epochs: passes over the target's training clips; null for ``training.epochs``.
+        rotation: largest roll in degrees, in place of ``augment.rotation``; null changes nothing.
     """
 
     start: str = "source"
@@ -214,8 +276,11 @@ class TargetSupervisedConfig:
 class EvaluationConfig:
     """How scores become numbers.
 
-    With ``fold_batch_norm`` detectors are tested with normalisation multiplied into their convolutions: faster, and
-    the same up to rounding. Methods with a way of their own to predict are tested as they are.
+    Attributes:
+        protocol: how scores are made: ``corrected``, or ``published`` for the benchmark's own way.
+        batch_size: clips that are tested at once.
+        fold_batch_norm: whether normalisation is multiplied into convolutions for tests: faster, and the same up to
+            rounding. Detectors with a test-time method are tested as they are.
     """
 
     protocol: str = "corrected"
@@ -225,7 +290,15 @@ class EvaluationConfig:
 
 @dataclass
 class TrainerConfig:
-    """Handed to ``pytorch_lightning.Trainer`` untouched."""
+    """Handed to ``pytorch_lightning.Trainer`` untouched.
+
+    Attributes:
+        accelerator: ``cpu``, ``gpu``, ``mps``, …, or ``auto``.
+        devices: how many devices, a list of their numbers, or ``auto``.
+        num_nodes: how many machines.
+        strategy: e.g. ``ddp``, or ``auto``.
+        precision: ``32-true``, ``bf16-mixed`` or ``16-mixed``.
+    """
 
     accelerator: str = "auto"
     devices: Any = "auto"
@@ -245,12 +318,30 @@ class Config:
         >>> replace(config, seed=2).training.epochs
         3
 
-    ``checkpoint`` is a detector already trained on the source domain: with it the source stage loads instead of
-    training. ``selection`` is ``last``, ``source`` (best source validation mAP), ``validator:NAME`` (best by a
-    label-free score) or ``oracle`` (best target validation mAP, stamped on every output). ``bounds`` also trains the
-    target-supervised upper bound. ``oracle: true`` declares that target labels chose some of these values, as a sweep
-    by a target metric does, and is stamped alike. ``protocol`` is ``published`` or ``corrected`` in experiments that
-    have a recipe for each, and null in others.
+    Attributes:
+        experiment: the name under which runs are kept: ``runs/<experiment>/``; by default that of the file.
+        description: one line for people.
+        protocol: which recipe is used in experiments that have one for each: ``published`` or ``corrected``; null in
+            the others. How scores become numbers is ``evaluation.protocol``.
+        seed: seed of the weights, the order of clips and everything random in a run.
+        bounds: whether the target-supervised upper bound is trained too.
+        selection: which epoch's model is kept: ``last``, ``source`` (best source validation mAP), ``validator:NAME``
+            (best by a label-free score of ``list validators``) or ``oracle`` (best target validation mAP, stamped on
+            every output).
+        oracle: declares that target labels chose some of these values, as a sweep by a target metric does; it is
+            stamped on every output.
+        logger: ``csv``, ``wandb``, ``tensorboard``, or several of them with commas.
+        checkpoint: weight file of a detector that is already trained on the source domain: the source stage loads it
+            and trains nothing; null trains.
+        data: the data of both domains.
+        synthetic: the embedded simulator.
+        model: the detector.
+        augment: augmentation in training.
+        training: the source stage, and what the other stages share with it.
+        adaptation: the adaptation stage.
+        target_supervised: the stage of the upper bound.
+        evaluation: tests.
+        trainer: device and precision.
     """
 
     experiment: str = "custom"

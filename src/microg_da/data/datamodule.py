@@ -266,6 +266,8 @@ class StageData(pl.LightningDataModule):
     def test_loader(self, domain: Domain, split: Split = "test") -> DataLoader[ClipBatch]:
         """Every clip of a split once, in order, without labels: scores are made from the annotation table."""
         dataset = self.datasets.get(domain, split, labelled=False)
+        if split == "train":
+            dataset = dataset.in_test_views()
         return self._loader(dataset, domain, self.datasets.config.evaluation.batch_size, shuffle=False)
 
     def unaugmented_clips(self, domain: Domain, device: torch.device | str = "cpu") -> UnaugmentedClips:

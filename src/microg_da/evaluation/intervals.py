@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -14,6 +14,9 @@ from microg_da.evaluation.protocols import get_protocol, prepare
 from microg_da.evaluation.uncertainty import Resampled, cluster, cluster_names, draw, interval, weighted_scores
 from microg_da.taxonomy import Taxonomy
 from microg_da.types import VARIANTS, Variant
+
+N = TypeVar("N", bound=str)
+"""The names of detectors that are compared: the variants of a run, or others."""
 
 RESAMPLES = 1000
 FEWEST_VIDEOS = 5
@@ -93,22 +96,22 @@ def paired_intervals(
 
 
 def resample(
-    truth: pd.DataFrame, detections: Mapping[Variant, pd.DataFrame], taxonomy: Taxonomy, protocol: str
-) -> dict[Variant, Resampled] | None:
-    """Target mAP of each variant, of the data themselves and then of each resample of source videos.
+    truth: pd.DataFrame, detections: Mapping[N, pd.DataFrame], taxonomy: Taxonomy, protocol: str
+) -> dict[N, Resampled] | None:
+    """The mAP of each detector, of the data themselves and then of each resample of source videos.
 
-    Arguments as in :func:`paired_intervals`. Resample number b holds the same source videos in every call for the
-    same truth.
+    Arguments as in :func:`paired_intervals`; the detectors may have any names. Resample number b holds the same source
+    videos in every call for the same truth.
 
     Returns:
-        ``(1 + B,)`` mAP and ``(1 + B, C)`` AP of each variant; None if there are too few source videos.
+        ``(1 + B,)`` mAP and ``(1 + B, C)`` AP of each detector; None if there are too few source videos.
     """
     names = cluster_names(truth, "source") if len(truth) else []
     if len(names) < FEWEST_VIDEOS or not detections:
         return None
     weights = np.concatenate([np.ones((1, len(names) + 1)), draw(len(names), RESAMPLES, seed=0)])
     rules = get_protocol(protocol)
-    found: dict[Variant, Resampled] = {}
+    found: dict[N, Resampled] = {}
     for name, table in detections.items():
         outcomes, _ = prepare(table, truth, rules, taxonomy, "logit")
         clustered = cluster(outcomes, rules.threshold("logit"), names, "source")

@@ -23,27 +23,29 @@ def score_detector(
     datasets: DomainDatasets,
     domain: Domain,
     *,
+    split: Split = "test",
     features: FeatureSample | None = None,
     console: Console | None = None,
 ) -> DetectionMetrics:
-    """Score a detector on a domain's test split, as the configuration of ``datasets`` says; nothing is written.
+    """Score a detector on a split of a domain, as the configuration of ``datasets`` says; nothing is written.
 
     Args:
         predictor: the detector and its test-time method.
         datasets: the clips and their configuration.
-        domain: whose test split.
+        domain: of which domain.
+        split: which split; clips of the training split are not augmented.
         features: keeps RoI features of some of the people.
         console: where a terminal shows a progress bar; None for none.
 
     Returns:
         The accumulated predictions: ``.scores()`` and ``.detections()``.
     """
-    metrics = split_metrics(datasets, domain, "test")
+    metrics = split_metrics(datasets, domain, split)
     sinks: list[Sink] = [ScoreSink(metrics, domain)]
     if features is not None:
         sinks.append(features)
     predictor = as_configured(predictor, datasets.config)
-    run_split_pass(predictor, datasets, domain, "test", sinks, callbacks=pass_display(console, f"test on {domain}"))
+    run_split_pass(predictor, datasets, domain, split, sinks, callbacks=pass_display(console, f"{split} on {domain}"))
     return metrics
 
 

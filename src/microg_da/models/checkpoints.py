@@ -176,10 +176,28 @@ def compare(
     Returns:
         The entries that fit, under the detector's names, and the report.
     """
+    weights = read_weights(path)
+    fitting, report = match(detector, weights, path, skip)
+    if _HEAD in fitting:
+        report.head_stride = _trained_stride(path, weights, detector.backbone.stride)
+    report.warnings = _unlike(detector, path, report.head_stride)
+    return fitting, report
+
+
+def match(
+    detector: ActionDetector, weights: Mapping[str, Tensor], path: str | Path, skip: Sequence[str] = ()
+) -> tuple[dict[str, Tensor], CheckpointReport]:
+    """As :func:`compare`, by names and shapes alone: the report has no stride and no warnings.
+
+    Args:
+        detector: it may be on the meta device.
+        weights: what :func:`~microg_da.models.weight_files.read_weights` returns; they may be on the meta device.
+        path: what the report calls them.
+        skip: as in :func:`load_checkpoint`.
+    """
     report = CheckpointReport(str(path))
     model = detector.state_dict()
-    weights = read_weights(path)
-    state = _fit_head(convert(weights, detector.backbone), model, report)
+    state = _fit_head(convert(dict(weights), detector.backbone), model, report)
     skipped = _skipped(model, skip)
     if skipped:
         report.notes.append(f"{len(skipped)} weights stay random, as skip_weights asks: {_some(sorted(skipped))}")
@@ -197,9 +215,6 @@ def compare(
         if not name.endswith("num_batches_tracked") and not (report.replaced and name.startswith("head.")):
             report.missing.append(name)
     _excuse_new_parts(detector, fitting, report)
-    if _HEAD in fitting:
-        report.head_stride = _trained_stride(path, weights, detector.backbone.stride)
-    report.warnings = _unlike(detector, path, report.head_stride)
     report.missing.sort()
     report.loaded = len(fitting)
     return fitting, report

@@ -18,7 +18,6 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from microg_da.config import Config
 from microg_da.errors import InputError
 from microg_da.evaluation.finding import Verdict, verdict_of
 from microg_da.evaluation.intervals import Interval
@@ -29,25 +28,10 @@ from microg_da.reporting.finding_text import ABSENT, few_boxes_text, same_data_t
 from microg_da.reporting.numbers import MISSING, percent
 from microg_da.reporting.paired import Draws, PairedIntervals
 from microg_da.reporting.report import environment
+from microg_da.reporting.setting_names import setting_names
 from microg_da.reporting.tables import VARIANT_TITLES
-from microg_da.runs.environment import flatten
 from microg_da.runs.layout import RunFolder
 from microg_da.types import VARIANTS
-
-_NO_OUTCOME = (
-    "experiment",
-    "adaptation.name",
-    "seed",
-    "description",
-    "bounds",
-    "logger",
-    "trainer.",
-    "data.num_workers",
-    "synthetic.workers",
-    "synthetic.cache",
-)
-"""Configuration keys (or their beginnings) that do not tell settings apart: the method is named anyway."""
-
 
 _STYLES = {"better": "green", "worse": "red"}
 
@@ -134,19 +118,26 @@ class Comparison:
         return {**about, "reference": self.reference, "changes": changes}
 
 
-def compare_runs(folders: Sequence[str | Path], baseline: str | None = None) -> Comparison:
+def compare_runs(
+    folders: Sequence[str | Path], baseline: str | None = None, labels: Sequence[str] | None = None
+) -> Comparison:
     """Read runs and sort them into settings.
 
     Args:
         folders: run folders, or folders that hold them.
         baseline: the setting to compare with, or its adaptation where only one setting has it; by default the
             setting of the first run.
+        labels: what to call the runs of each folder; None names settings by method and by the keys that differ.
 
     Raises:
-        InputError: if a folder holds no finished run, or ``baseline`` is none of the settings.
+        InputError: if a folder holds no finished run, the labels are not as many as the folders, or ``baseline`` is
+            none of the settings.
     """
-    runs = [RunAnalysis.read(path) for path in find_runs(folders)]
-    names = _names(runs)
+    if labels is not None and len(labels) != len(folders):
+        raise InputError(f"compare: {len(labels)} --labels for {len(folders)} folders of runs. Give one for each.")
+    paths = find_runs(folders)
+    runs = [RunAnalysis.read(path) for path in paths]
+    names = setting_names(runs, None if labels is None else _labels_of_runs(paths, folders, labels))
     baseline = _full_name(baseline, names) if baseline else names[0]
     if baseline not in names:
         raise InputError(
@@ -182,6 +173,15 @@ def _full_name(baseline: str, names: Sequence[str]) -> str:
     return of_method.pop() if len(of_method) == 1 else baseline
 
 
+def _labels_of_runs(paths: Sequence[Path], folders: Sequence[str | Path], labels: Sequence[str]) -> list[str]:
+    """The label of each run: that of the first folder which holds it."""
+    of_run: dict[Path, str] = {}
+    for folder, label in zip(folders, labels, strict=True):
+        for path in find_runs([folder]):
+            of_run.setdefault(path, label)
+    return [of_run[path] for path in paths]
+
+
 def find_runs(folders: Sequence[str | Path]) -> list[Path]:
     """The run folders given or inside the folders given, each once."""
     found: list[Path] = []
@@ -198,6 +198,10 @@ def comparison_table(comparison: Comparison) -> Table:
     """One line per setting for the terminal: target mAP ×100, mean ± standard deviation over seeds."""
     table = Table(box=box.SIMPLE_HEAD, header_style="bold", show_edge=False, pad_edge=False, collapse_padding=True)
     table.add_column("setting")
+    # With one run a setting, its name tells where to look.
+    named = all(len(setting.runs) == 1 for setting in comparison.settings)
+    if named:
+        table.add_column("run", no_wrap=True)
     headers = dict(
         zip(
             FIGURES,
@@ -211,7 +215,8 @@ def comparison_table(comparison: Comparison) -> Table:
         table.add_column(header, justify="right", no_wrap=True)
     for setting in comparison.settings:
         figures = [setting.text(name) for name in shown]
-        table.add_row(Text(setting.name), str(setting.seeds), *figures, _difference_cell(comparison, setting))
+        run = [Text(str(setting.runs["name"].iloc[0]))] if named else []
+        table.add_row(Text(setting.name), *run, str(setting.seeds), *figures, _difference_cell(comparison, setting))
     return table
 
 
@@ -266,31 +271,6 @@ def _mean_change(changes: Sequence[SettingChanges], action: int) -> float:
 def default_page(folders: Sequence[Path]) -> Path:
     """``compare.html`` in the folder that holds all the runs."""
     return Path(os.path.commonpath([folder.resolve().parent for folder in folders])) / "compare.html"
-
-
-def _names(runs: Sequence[RunAnalysis]) -> list[str]:
-    """The name of each run's setting: its method, and the keys in which the runs differ beyond that."""
-    # A run that is older than a key was made as the key's default makes it.
-    table = pd.DataFrame([flatten(asdict(Config())) | run.run.settings for run in runs]).fillna("")
-    methods = [_method(run) for run in runs]
-
-    def tells_apart(key: str) -> bool:
-        if key.startswith(_NO_OUTCOME) or table[key].nunique() == 1:
-            return False
-        return not key.startswith("adaptation.") or bool((table[key].groupby(methods).nunique() > 1).any())
-
-    keys = [str(key) for key in table if tells_apart(str(key))]
-    return [
-        ", ".join([method, *(f"{key}={value}" for key, value in zip(keys, table.loc[i, keys], strict=True))])
-        for i, method in enumerate(methods)
-    ]
-
-
-def _method(run: RunAnalysis) -> str:
-    """What the adapted variant says, e.g. ``dann + rotation 180°``, if it is about the run's adaptation; else that."""
-    adaptation = run.record.adaptation or "run"
-    label = run.results.adapted.method if run.results.adapted else ""
-    return label if label.split(" + ")[0] == adaptation else adaptation
 
 
 def _line(run: RunAnalysis) -> dict[str, object]:

@@ -27,6 +27,7 @@ from microg_da.models.create import create_detector
 from microg_da.models.description import DetectorDescription
 from microg_da.models.detector import AUTO_STRIDE, ActionDetector
 from microg_da.runs.folder import Run
+from microg_da.runs.layout import RunFolder
 from microg_da.taxonomy import get_taxonomy
 from microg_da.types import STAGE_OF_VARIANT, VARIANTS, Variant
 
@@ -78,7 +79,7 @@ def load_run_detector(run_folder: str | Path, variant: str | None = None) -> Run
         InputError: if this is no run folder, or the run has no such detector (yet).
     """
     run = Run.open(run_folder)
-    done = [name for name, stage in STAGE_OF_VARIANT.items() if run.detector_file(stage).exists()]
+    done = finished_variants(run)
     chosen = _known_variant(variant) if variant is not None else "adapted" if "adapted" in done else "source_only"
     if chosen not in done:
         raise InputError(
@@ -93,6 +94,11 @@ def load_run_detector(run_folder: str | Path, variant: str | None = None) -> Run
         method.load_state_dict(torch.load(run.method_file("adapt"), map_location="cpu", weights_only=True))
         method.eval()
     return RunDetector(run, chosen, Predictor(detector.eval(), method), file)
+
+
+def finished_variants(run: RunFolder) -> list[Variant]:
+    """The variants whose detectors are in the folder of a run."""
+    return [variant for variant, stage in STAGE_OF_VARIANT.items() if run.detector_file(stage).exists()]
 
 
 def _known_variant(given: str) -> Variant:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import resource
 import sys
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -24,6 +23,7 @@ from microg_da.data.datamodule import DomainDatasets, StageData
 from microg_da.evaluation.protocols import Scores
 from microg_da.files import replacing
 from microg_da.inference.feature_sample import FeatureSample
+from microg_da.inference.preparation import show_training_clips
 from microg_da.inference.scoring import score_detector, validate_detector
 from microg_da.inference.trainer import resolve_device
 from microg_da.inference.up_errors import up_errors
@@ -43,7 +43,6 @@ from microg_da.runs.folder import Run
 from microg_da.runs.record import ModelFacts
 from microg_da.runs.results import VariantResult
 from microg_da.taxonomy import get_taxonomy
-from microg_da.terminal import progress_bar
 from microg_da.training.advice import start_advice
 from microg_da.training.example_ups import write_example_ups
 from microg_da.training.examples import write_examples
@@ -168,7 +167,7 @@ class Experiment:
         seconds = 0.0
         if training is not None:
             data = self.adaptation_data(training)
-            seconds += self._show_training_clips(detector, training, training.before_training, data)
+            seconds += self._show_clips(detector, training, training.before_training, data)
             if settings.epochs and training.has_epochs:
                 stage = adaptation_training(self.config, training)
                 seconds += self._train("adapt", detector, training, data, stage, settings.rotation)
@@ -177,22 +176,16 @@ class Experiment:
         test_time = build_test_time_method(self.config, detector, training)
         if test_time is not None and (training is None or test_time is not training.companion):
             data = self.stage_data("source", unlabelled="target")
-            seconds += self._show_training_clips(detector, test_time, test_time.prepare, data)
+            seconds += self._show_clips(detector, test_time, test_time.prepare, data)
         return Predictor(detector, test_time), seconds
 
-    def _show_training_clips(
+    def _show_clips(
         self, detector: ActionDetector, method: Method, hook: Callable[..., None], data: StageData
     ) -> float:
-        """Call a method's hook with the training clips of both domains; returns the seconds that it takes."""
-        device = resolve_device(self.config.trainer)
-        start = time.perf_counter()
-        detector.to(device).eval()
-        method.to(device)
-        with progress_bar(self.console) as bar:
-            hook(detector, *(data.unaugmented_clips(domain, device).shown_in(bar) for domain in DOMAINS))
-        detector.cpu().train()
-        method.cpu()
-        return time.perf_counter() - start
+        """See :func:`~microg_da.inference.preparation.show_training_clips`."""
+        seconds = show_training_clips(detector, method, hook, data, console=self.console)
+        detector.train()
+        return seconds
 
     def _train(
         self,

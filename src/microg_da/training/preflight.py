@@ -146,10 +146,17 @@ def check_sources(config: Config) -> None:
     labelled: dict[Domain, bool] = {"source": trains, "target": config.bounds}
     for domain in DOMAINS:
         with _Naming(f"data.{domain}"):
-            _check_source(domain, config, labelled[domain])
+            check_source(domain, config, labelled[domain])
 
 
-def _check_source(domain: Domain, config: Config, labelled: bool) -> None:
+def check_source(domain: Domain, config: Config, labelled: bool) -> None:
+    """The SOURCE of a domain: its form, its options and its folder.
+
+    Args:
+        domain: which of the two.
+        config: names the SOURCE, and options that the SOURCE's own override.
+        labelled: whether the run trains on its labels.
+    """
     text = config.data.source if domain == "source" else config.data.target
     source = parse_source(text)
     if source.is_drawn:

@@ -17,7 +17,7 @@ from microg_da.adaptation.gravity_frame import Found, GravityFrame
 from microg_da.adaptation.predictor import Predictor
 from microg_da.config import TrainerConfig
 from microg_da.inference.passes import run_pass
-from microg_da.inference.sinks import ProbabilitySink
+from microg_da.inference.sinks import ProbabilitySink, Sink
 from microg_da.inference.trainer import one_process
 from microg_da.taxonomy import Taxonomy
 from microg_da.transforms.view import View
@@ -95,11 +95,15 @@ class ActionScorer:
         method = self.predictor.method
         ups = _UpRecord()
         with method.telling(ups.add) if isinstance(method, GravityFrame) else nullcontext():
-            run_pass(self.predictor, self._batches(windows), [sink], self.hardware)
+            self.predict(windows, sink)
         probabilities = sink.probabilities()
         if not isinstance(method, GravityFrame):
             return Scored(probabilities, np.full(len(probabilities), np.nan))
         return Scored(probabilities, ups.degrees())
+
+    def predict(self, windows: Iterable[Window], sink: Sink) -> None:
+        """As :meth:`score`, but each batch is handed to a sink before the next window is asked for."""
+        run_pass(self.predictor, _Endless(self._batches(windows)), [sink], self.hardware)
 
     def _batches(self, windows: Iterable[Window]) -> Iterator[ClipBatch]:
         remaining = iter(windows)
@@ -118,6 +122,22 @@ class _UpRecord:
 
     def degrees(self) -> np.ndarray:
         return np.concatenate(self._parts)
+
+
+class _Endless:
+    """Batches whose number is not known.
+
+    Lightning reads one batch ahead of those that have no length; in a stream, every answer would come a window late.
+    """
+
+    def __init__(self, batches: Iterator[ClipBatch]) -> None:
+        self._batches = batches
+
+    def __iter__(self) -> Iterator[ClipBatch]:
+        return self._batches
+
+    def __len__(self) -> int:
+        return 10**12
 
 
 def _as_batch(windows: list[Window]) -> ClipBatch:

@@ -86,11 +86,11 @@ class Video:
             what = "is a folder, not a video file" if self.path.is_dir() else "there is no such video file"
             raise InputError(f"{self.path}: {what}")
         with _open(self.path) as container:
-            stream = _video_stream(container, self.path)
+            stream = video_stream(container, self.path)
             rate = float(stream.average_rate or 0)
             self.rate = rate if rate > 1 / _LONGEST_STILL else None
             self.seconds = _announced_seconds(container, stream)
-            first = next(self._decode(container, stream), None)
+            first = next(decode_frames(container, stream, self.faults), None)
         if first is None:
             raise InputError(f"{self.path}: holds no video frame that can be decoded. Download or copy it again.")
         # A phone films lying down and says in the file how the frames are to be turned.
@@ -103,12 +103,12 @@ class Video:
         """Every frame that can be decoded, in the order in which they are shown."""
         self.faults.clear()
         with _open(self.path) as container:
-            stream = _video_stream(container, self.path)
+            stream = video_stream(container, self.path)
             step = 1 / (self.rate or 30.0)
             first = math.nan
             seconds = -step
             leaps = resized = 0
-            for decoded in self._decode(container, stream):
+            for decoded in decode_frames(container, stream, self.faults):
                 pts, unit = decoded.pts, decoded.time_base
                 shown = math.nan if pts is None or unit is None else float(pts * unit)
                 if math.isnan(first):
@@ -129,30 +129,32 @@ class Video:
         if self.seconds is not None and end < self.seconds - max(_TOLERATED_SECONDS, 0.01 * self.seconds):
             self.faults.append(f"ends after {end:.1f} s of the {self.seconds:.1f} s that it announces")
 
-    def _decode(self, container: InputContainer, stream: VideoStream) -> Iterator[av.VideoFrame]:
-        import av
 
-        broken = in_a_row = 0
-        packets = container.demux(stream)
-        while True:
-            try:
-                packet = next(packets)
-            except StopIteration:
+def decode_frames(container: InputContainer, stream: VideoStream, faults: list[str]) -> Iterator[av.VideoFrame]:
+    """The frames of a stream that can be decoded; what is wrong with it is added to ``faults`` at its end."""
+    import av
+
+    broken = in_a_row = 0
+    packets = container.demux(stream)
+    while True:
+        try:
+            packet = next(packets)
+        except StopIteration:
+            break
+        except (av.FFmpegError, OSError) as error:
+            faults.append(f"cannot be read to its end ({first_line(error)})")
+            break
+        try:
+            decoded = packet.decode()
+        except av.FFmpegError:
+            broken, in_a_row = broken + 1, in_a_row + 1
+            if in_a_row > _GIVE_UP_AFTER:
                 break
-            except (av.FFmpegError, OSError) as error:
-                self.faults.append(f"cannot be read to its end ({first_line(error)})")
-                break
-            try:
-                decoded = packet.decode()
-            except av.FFmpegError:
-                broken, in_a_row = broken + 1, in_a_row + 1
-                if in_a_row > _GIVE_UP_AFTER:
-                    break
-                continue
-            in_a_row = 0 if decoded else in_a_row
-            yield from decoded
-        if broken:
-            self.faults.append(f"{broken} pieces of it are damaged and were left out")
+            continue
+        in_a_row = 0 if decoded else in_a_row
+        yield from decoded
+    if broken:
+        faults.append(f"{broken} pieces of it are damaged and were left out")
 
 
 def at_rate(frames: Iterable[Frame], rate: float) -> Iterator[tuple[int, Frame]]:
@@ -223,7 +225,12 @@ def _reason(error: Exception) -> str:
     return getattr(error, "strerror", None) or first_line(error)
 
 
-def _video_stream(container: InputContainer, path: Path) -> VideoStream:
+def video_stream(container: InputContainer, path: Path | str) -> VideoStream:
+    """The moving pictures of a container.
+
+    Raises:
+        InputError: if it has none; ``path`` names it.
+    """
     import av
 
     pictures = av.stream.Disposition.attached_pic

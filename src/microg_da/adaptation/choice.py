@@ -1,0 +1,43 @@
+"""A method and its arguments, as one text: ``roll_tta``, or ``roll_tta?rolls=4&combine=logits``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from microg_da.adaptation import ADAPTATIONS
+from microg_da.config.experiments import parse_overrides
+from microg_da.errors import InputError
+
+
+@dataclass(frozen=True)
+class MethodChoice:
+    """A method with some of its arguments.
+
+    Attributes:
+        name: a name of ``list adaptations``.
+        args: its arguments; the others have their defaults.
+    """
+
+    name: str
+    args: dict[str, object] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        return " ".join([self.name, *(f"{key}={value}" for key, value in self.args.items())])
+
+
+def parse_method(text: str, where: str = "") -> MethodChoice:
+    """Read a method and its arguments; the values are YAML. The arguments' names are not checked.
+
+    Raises:
+        InputError: if there is no such method, or an argument is no ``key=value``.
+    """
+    name, question, query = text.partition("?")
+    ADAPTATIONS.entry(name, where=where)
+    pairs = query.split("&") if question else []
+    for pair in pairs:
+        key, equals, _ = pair.partition("=")
+        if not key or not equals:
+            raise InputError(
+                f"{where} {text}: {pair!r} is not key=value; arguments are written ?key=value&key=value".strip()
+            )
+    return MethodChoice(name, parse_overrides(pairs))

@@ -1,0 +1,50 @@
+"""`config`: the configuration that an experiment and keys make."""
+
+from __future__ import annotations
+
+import argparse
+
+ACCEPTS_OVERRIDES = True
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command line of `config`."""
+    parser.add_argument(
+        "--experiment", metavar="NAME|FILE", help="an experiment by name or by path (default: ava2microg)"
+    )
+    parser.add_argument("--config", metavar="FILE", help="a resolved config.yaml, e.g. of a run, instead")
+    parser.add_argument(
+        "--json-schema", action="store_true", help="print the JSON schema of experiment files, for editors, instead"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print YAML that `fit --config` takes, or the JSON schema."""
+    from microg_da.config import config_text, load_config
+    from microg_da.errors import InputError
+
+    if args.json_schema:
+        if args.experiment or args.config or args.overrides:
+            raise InputError("config: --json-schema goes alone; leave --experiment, --config and keys out.")
+        print(schema_text(), end="")
+        return 0
+    if args.experiment and args.config:
+        raise InputError("give either --experiment or --config, not both.")
+    config = load_config(args.experiment, args.overrides, config=args.config)
+    from microg_da.training.preflight import check_names
+
+    check_names(config)
+    print(config_text(config), end="")
+    return 0
+
+
+def schema_text() -> str:
+    """The JSON schema of experiment files, with the names of the registries."""
+    import json
+
+    from microg_da.adaptation import ADAPTATIONS
+    from microg_da.config.json_schema import json_schema
+    from microg_da.models import MODELS
+
+    names = {"model.name": MODELS, "adaptation.name": ADAPTATIONS, "adaptation.test_time": ADAPTATIONS}
+    return json.dumps(json_schema(names), indent=1, ensure_ascii=False) + "\n"

@@ -1,0 +1,126 @@
+"""Which known networks a weight file fits, by the names and shapes of its entries."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from functools import cache
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from microg_da.models.build import build_detector
+from microg_da.models.checkpoints import CheckpointReport, match
+from microg_da.models.detector import ActionDetector
+from microg_da.models.weight_files import read_weights, training_setting
+from microg_da.models.weight_names import convert
+from microg_da.zoo import ZOO, Window
+
+
+@dataclass(frozen=True)
+class KnownNetwork:
+    """How one network of the zoo, or several that have the same weights, goes together with a file.
+
+    The head of a file is counted where it loads; one of another size is not missed.
+
+    Attributes:
+        models: the names; several differ in their window alone, the likeliest first.
+        fitting: parameters that have the same name and shape in both.
+        of_network: their share of the network's parameters.
+        of_file: their share of the file's parameters.
+        fits: whether everything but a head of another size finds its place.
+        window: the window that the file says it was trained with; None if it does not say.
+    """
+
+    models: tuple[str, ...]
+    fitting: int
+    of_network: float
+    of_file: float
+    fits: bool
+    window: Window | None
+
+    @property
+    def share(self) -> float:
+        """The smaller of both shares: 1 only if neither has anything that the other lacks."""
+        return min(self.of_network, self.of_file)
+
+    def as_dict(self) -> dict[str, object]:
+        """Plain containers, for JSON."""
+        window = None if self.window is None else self.window._asdict()
+        return asdict(self) | {"share": self.share, "window": window}
+
+
+def known_networks(path: str | Path, num_classes: int = 50) -> list[KnownNetwork]:
+    """The networks of the zoo by how well a weight file fits them, the best first.
+
+    Networks that differ in their window alone are built once, without memory for their weights.
+
+    Args:
+        path: as :func:`~microg_da.models.weight_files.read_weights` takes it.
+        num_classes: outputs of the head.
+
+    Raises:
+        InputError: if the file cannot be read.
+    """
+    # Joining entries, as for MViT, costs nothing where there is no memory.
+    weights = {name: value.to("meta") for name, value in read_weights(path).items()}
+    window = _trained_window(path)
+    by_builder: dict[str, list[str]] = {}
+    for name, facts in ZOO.items():
+        by_builder.setdefault(facts.builder, []).append(name)
+    found = []
+    for names in by_builder.values():
+        detector = _without_memory(names[0], num_classes)
+        fitting, report = match(detector, weights, path)
+        likeliest = sorted(names, key=lambda name: window not in (ZOO[name].window, ZOO[name].published_window))
+        found.append(_network(tuple(likeliest), detector, fitting, report, weights, window))
+    return sorted(found, key=lambda network: -network.share)
+
+
+@cache
+def _without_memory(name: str, num_classes: int) -> ActionDetector:
+    """A network on the meta device, built once in a process."""
+    with torch.device("meta"):
+        return build_detector(name, num_classes)
+
+
+def _network(
+    names: tuple[str, ...],
+    detector: ActionDetector,
+    fitting: dict[str, Tensor],
+    report: CheckpointReport,
+    weights: dict[str, Tensor],
+    window: Window | None,
+) -> KnownNetwork:
+    state = detector.state_dict()
+    wanted = {name: value for name, value in state.items() if not (report.replaced and name.startswith("head."))}
+    count = _parameters(fitting)
+    # Without a head of another size, and without the rows of classes that this head does not have.
+    converted = convert(weights, detector.backbone)
+    body = {name: value for name, value in converted.items() if not name.startswith("head.")}
+    head = {name: value for name, value in fitting.items() if name.startswith("head.")}
+    given = _parameters(body | head)
+    return KnownNetwork(
+        models=names,
+        fitting=count,
+        of_network=count / max(1, _parameters(wanted)),
+        of_file=count / max(1, given),
+        fits=report.fits,
+        window=window,
+    )
+
+
+def _parameters(entries: Mapping[str, Tensor]) -> int:
+    """How many parameters there are; statistics of batch normalisation are none."""
+    return sum(value.numel() for name, value in entries.items() if not name.endswith(_STATISTICS))
+
+
+_STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
+
+
+def _trained_window(path: str | Path) -> Window | None:
+    said = [training_setting(path, "DATA", key) for key in ("NUM_FRAMES", "SAMPLING_RATE")]
+    if said[0] is None or said[1] is None:
+        return None
+    return Window(int(said[0]), int(said[1]))
