@@ -113,6 +113,9 @@ VALID = [
     "training: {lr: 4e-3, warmup_epochs: 0}",
     "target_supervised: {epochs: null}",
     "base: ava2microg",
+    "when: {protocol=published: {model: {roi_stride: published}, training.epochs: 3}}",
+    "data: {target_options: {footage: real}, sizes: published, train_sides: [256, 320]}\nmodel: slow_r50_8x8",
+    "training: {lr_batch_size: 64, max_batches_per_epoch: null}",
 ]
 INVALID = [
     "adaptation: dan",
@@ -129,6 +132,13 @@ INVALID = [
     "augment: {scale: [0, 1]}",
     "adaptation: {rotation: 181}",
     "seed: 4294967296",
+    "protocol: publish",
+    "when: {protocol: {seed: 1}}",
+    "when: {protocol=published: {sed: 1}}",
+    "when: {protocol=published: {when: {seed=1: {bounds: true}}}}",
+    "data: {train_sides: [320, 256, 1]}",
+    "data: {test_side: 15}",
+    "training: {lr_batch_size: 0}",
 ]
 
 

@@ -78,7 +78,7 @@ def roll(config: Config, predictor: Predictor, folder: Path) -> None:
 def predict(config: Config, predictor: Predictor, folder: Path) -> None:
     scorer = ActionScorer(predictor, get_taxonomy("microg50"), 2, 2, 32, "probe", hardware=config.trainer)
     frames, boxes = np.zeros((2, 32, 32, 3), np.uint8), np.array([[0.1, 0.1, 0.9, 0.9]])
-    assert scorer.score([Window(frames, boxes, ClipKey("v", 1))]).shape == (1, 50)
+    assert scorer.score([Window(frames, boxes, ClipKey("v", 1))]).probabilities.shape == (1, 50)
 
 
 @pytest.mark.parametrize("make", [score, validate, roll, predict])

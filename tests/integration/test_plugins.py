@@ -1,6 +1,7 @@
 """`fit` with a method, a backbone, data, a validator and a split of another package, and what follows a run."""
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -100,6 +101,25 @@ def test_no_file_of_weights_decides_what_is_imported(run, importable):
     detector, _ = load_detector(file, "outside_lab.networks:small")
     expected = torch.load(file, weights_only=True)["state_dict"]
     assert all(torch.equal(value, expected[name]) for name, value in detector.state_dict().items())
+
+
+def test_no_command_imports_what_a_file_names_unless_the_user_does(run, importable, tmp_path, capsys):
+    (file,) = run.rglob("adapt/detector.pt")
+    file = shutil.copy(file, tmp_path / "mine.pt")
+    tests = ["test", "--checkpoint", file, "--data", "synthetic:microgravity", "--output", tmp_path / "out"]
+    tests += [key for key in TINY if key.startswith(("synthetic", "trainer"))]
+    for words in (["checkpoint", file], tests):
+        assert main([str(word) for word in words]) == 2
+        message = capsys.readouterr().err
+        assert "outside_lab.networks:small" in message
+        assert "another package" in message
+        assert "outside_lab" not in sys.modules
+        assert not (tmp_path / "out").exists()
+        assert main([*map(str, words), "--model", "outside_lab.networks:small"]) == 0
+        for name in [name for name in sys.modules if name.partition(".")[0] == "outside_lab"]:
+            del sys.modules[name]
+        capsys.readouterr()
+    assert (tmp_path / "out" / "test.json").is_file()
 
 
 def test_entry_points_are_names_of_the_command(importable, tmp_path, capsys):

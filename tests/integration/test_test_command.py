@@ -195,6 +195,17 @@ def test_an_oracle_is_stamped(run_folder, tmp_path, capsys):
     assert all("oracle" in name for name in maps(tmp_path / "out"))
 
 
+def test_options_of_the_run_s_data_are_not_those_of_other_data():
+    from microg_da.training.candidates import _tested
+
+    config = load_config("ava2microg", ["data.target=microg4m:/one", "data.target_options={footage: real}"])
+    assert _tested(config, "microg4m:/other", {}).data.target_options == {"footage": "real"}
+    assert _tested(config, "ava:/other", {}).data.target_options == {}
+    asked = _tested(config, "ava:/other", {"data.target_options": {"gravity": "rolled"}})
+    assert asked.data.target_options == {"gravity": "rolled"}
+    assert config.data.target_options == {"footage": "real"}
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

@@ -88,6 +88,8 @@ def test_the_command_names_the_network(tiny, tmp_path, capsys):
     networks = json.loads(capsys.readouterr().out)["networks"]
     assert networks[0]["models"] == ["r2plus1d_tiny"]
     assert sum(len(network["models"]) for network in networks) == len(ZOO)
+    assert main(["checkpoint", str(tiny), "--model", "r2plus1d_tin"]) == 2
+    assert "'r2plus1d_tiny'" in capsys.readouterr().err
     torch.save({"layer.weight": torch.zeros(3, 3)}, tmp_path / "other.pth")
     assert main(["checkpoint", str(tmp_path / "other.pth")]) == 1
     assert "fits no known network" in capsys.readouterr().out

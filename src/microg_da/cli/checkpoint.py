@@ -33,6 +33,7 @@ def run(args: argparse.Namespace) -> int:
     from microg_da.models import check_model_name
     from microg_da.models.packages import package_file, packaged
     from microg_da.models.weight_kinds import weight_kind
+    from microg_da.registry import is_path
 
     package = packaged(args.file)
     if package is None:
@@ -49,14 +50,14 @@ def run(args: argparse.Namespace) -> int:
     from microg_da.models.identify import known_networks
 
     model = f"timm:{package.encoder}" if package is not None and args.model is None else args.model
-    said = read_description(args.file) if model is None else None
+    said = read_description(args.file) if model is None or is_path(model) else None
     if model is None and said is None:
         return _print_networks(args, known_networks(args.file, args.num_classes))
     with torch.device("meta"):  # names and shapes are all that is compared
-        if said is None:
+        if said is None or model not in (None, said.get("model")):
             return _print_report(args, create_detector(model, args.num_classes), model)
         description = DetectorDescription.from_dict(said, args.file)
-        return _print_report(args, description.build(), description.model)
+        return _print_report(args, description.build(model), description.model)
 
 
 def _print_report(args: argparse.Namespace, detector: ActionDetector, name: str) -> int:

@@ -23,9 +23,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print the code that a shell is to run."""
-    import argcomplete
+    from argcomplete.shell_integration import shellcode
 
-    print(argcomplete.shellcode([PROGRAM], shell=args.shell), end="")
+    print(shellcode([PROGRAM], shell=args.shell), end="")
     return 0
 
 
@@ -67,7 +67,7 @@ def complete_key(prefix: str, **_: Any) -> list[str]:
     from microg_da.config.keys import describe_keys
     from microg_da.config.schema import sections
 
-    name, equals, _ = prefix.partition("=")
+    name, equals, _value = prefix.partition("=")
     short = {section: f"{section}.name" for section in sections() if f"{section}.name" in schema_keys()}
     if not equals:
         return [f"{key}=" for key in (*schema_keys(), *short)]

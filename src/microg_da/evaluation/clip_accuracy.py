@@ -52,7 +52,7 @@ def _log_probability(scores: np.ndarray, kind: ScoreKind) -> np.ndarray:
         logarithms: np.ndarray = np.where(np.isfinite(scores), -np.logaddexp(0, -scores), -np.inf)
         return logarithms
     with np.errstate(divide="ignore"):
-        return np.log(np.clip(scores, 0, None))
+        return np.asarray(np.log(np.clip(scores, 0, None)))
 
 
 def _summed(clip: np.ndarray, logarithms: np.ndarray, num_clips: int) -> np.ndarray:

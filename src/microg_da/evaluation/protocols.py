@@ -335,7 +335,8 @@ def summarise(
         num_ignored=num_ignored,
         num_duplicates=outcomes.num_duplicates,
         per_class=per_class,
-        **({} if accuracy is None else {"top1": accuracy.top1, "num_clips": accuracy.num_clips}),
+        top1=float("nan") if accuracy is None else accuracy.top1,
+        num_clips=0 if accuracy is None else accuracy.num_clips,
     )
 
 

@@ -45,7 +45,7 @@ def setting_names(runs: Sequence[RunAnalysis], labels: Sequence[str] | None = No
     first = list(labels) if labels is not None else [method_name(run) for run in runs]
     if labels is None:
         keys = _telling(settings, pd.Series(first))
-        return [_name(name, settings.loc[i, keys]) for i, name in enumerate(first)]
+        return [_name(name, settings[keys].iloc[i]) for i, name in enumerate(first)]
     names = [""] * len(runs)
     for label, group in settings.groupby(pd.Series(first), sort=False):
         keys = _telling(group, pd.Series([method_name(runs[i]) for i in group.index], index=group.index))

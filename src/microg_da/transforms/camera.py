@@ -78,7 +78,8 @@ class RollDistribution:
             mean, concentration = self.parameters
             angle = math.degrees(rng.vonmises(math.radians(mean), concentration))
         elif self.kind == "normal":
-            angle = rng.normal(*self.parameters)
+            mean, deviation = self.parameters
+            angle = rng.normal(mean, deviation)
         elif self.kind == "fixed":
             angle = self.parameters[int(rng.integers(len(self.parameters)))]
         else:
@@ -207,7 +208,7 @@ def view_frame(image: np.ndarray, matrix: np.ndarray, fill: Fill = "reflect") ->
     reach = max(height // 6, 1)
     flat = warp(cv2.blur(image, (reach, reach), borderType=cv2.BORDER_REFLECT), matrix, (height, width))
     edge = max(height // 40, 1)
-    inside = cv2.copyMakeBorder(np.full((height, width), 255, np.uint8), *[1] * 4, cv2.BORDER_CONSTANT, value=0)
+    inside = np.pad(np.full((height, width), 255, np.uint8), 1)
     depth = np.minimum(cv2.distanceTransform(inside, cv2.DIST_L2, 3)[1:-1, 1:-1] / edge, 1.0)
     weight = warp(depth.astype(np.float32), matrix, (height, width), border=cv2.BORDER_CONSTANT)[..., None]
     return np.asarray(np.rint(seen * weight + flat * (1 - weight)).astype(np.uint8))

@@ -25,7 +25,7 @@ from microg_da.types import ClipBatch, ClipKey, Prediction
 from microg_da.video.action_scorer import ActionScorer, Window, WindowBuffer
 from microg_da.video.box_sources import LOOKS_PER_SECOND, RATE
 from microg_da.video.live_source import Arrived, LatestFrames, LiveSource
-from microg_da.video.person_detector import PersonDetector
+from microg_da.video.person_boxes import PersonDetector
 from microg_da.video.predict import DECIMALS, PredictOptions
 from microg_da.video.reader import Frame
 from microg_da.video.tracks import PersonTracker, average_over_tracks
@@ -292,7 +292,7 @@ class _Live:
 
     def _find(self, frame: Frame) -> np.ndarray:
         height, width = frame.image.shape[:2]
-        return self._detector(frame.image).boxes / np.array([width, height] * 2)
+        return np.asarray(self._detector(frame.image).boxes / np.array([width, height] * 2))
 
     # ------------------------------------------------------------------------------------------------ answers out
 
