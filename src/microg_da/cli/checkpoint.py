@@ -109,5 +109,8 @@ def _print_networks(args: argparse.Namespace, networks: list[KnownNetwork]) -> i
     if fits:
         console.print(f"\n`checkpoint {args.file} --model {fits[0].models[0]}` says what loads.", soft_wrap=True)
     else:
-        console.print("\nAn encoder of timm is not tried by itself: --model timm:NAME.", soft_wrap=True)
+        console.print(
+            "\nNetworks of timm, torchvision and other packages are not tried by themselves: --model timm:NAME.",
+            soft_wrap=True,
+        )
     return 0 if fits else 1

@@ -84,8 +84,10 @@ class ModelConfig:
     """The detector, the weights that it starts from, and its window.
 
     Attributes:
-        name: a name of ``list models``, or ``timm:NAME`` for an image encoder of timm.
-        checkpoint: weight file that training starts from; null starts from random weights.
+        name: a name of ``list models``, ``timm:NAME`` for an image encoder of timm, ``torchvision:NAME`` for a video
+            network of torchvision, or ``package.module:function`` of another package.
+        checkpoint: weight file that training starts from, or ``package:NAME`` for one in an installed package; null
+            starts from random weights.
         allow_missing: shell-style patterns of weight names that need not fit between file and network.
         skip_weights: shell-style patterns of names of the network's weights that stay random, whatever ``checkpoint``
             has for them.
@@ -234,7 +236,8 @@ class AdaptationConfig:
     Another name empties the arguments, the rotation and the test-time method of an earlier layer.
 
     Attributes:
-        name: a name of ``list adaptations``; ``source_only`` adapts nothing.
+        name: a name of ``list adaptations``, or ``package.module:Class`` of another package; ``source_only`` adapts
+            nothing.
         args: arguments of the method.
         epochs: passes over the clips in the adaptation stage.
         lr: learning rate of the adaptation stage.
