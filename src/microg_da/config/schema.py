@@ -21,7 +21,7 @@ class DataConfig:
             Where it is not set, ``jhmdb:`` and ``folder:`` bring their own.
         source_options: what may follow ``?`` in the SOURCE of the source domain, for data read from files; the SOURCE's
             own options override them. They stay when ``source`` is set to another folder.
-        target_options: likewise for the target domain.
+        target_options: what may follow ``?`` in the SOURCE of the target domain, as ``source_options``.
         sizes: ``published`` fills those of ``image_size``, ``train_sides`` and ``test_side`` that are not set with the
             sizes at which the benchmark trained and tested the named model; ``given`` fills nothing.
         image_size: side of the square training crop, in pixels.
