@@ -10,6 +10,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from microg_da.data import DATA, DRAWN
 from microg_da.errors import InputError, first_line, unknown_name
+from microg_da.taxonomy import AVA, Taxonomy
 from microg_da.types import FOOTAGE
 
 
@@ -67,6 +68,19 @@ def parse_source(text: str) -> Source:
             raise InputError(f"{text!r}: option {key!r} is given twice")
         options[key] = value
     return Source(kind, path, options)
+
+
+def check_drawn(source: str, taxonomy: Taxonomy) -> None:
+    """Refuse classes that embedded clips cannot have: their ids are AVA's.
+
+    Raises:
+        InputError: if the taxonomy numbers its actions in another way.
+    """
+    if taxonomy.numbering != AVA:
+        raise InputError(
+            f"{source}: embedded clips have AVA's action ids; those of taxonomy {taxonomy.name} mean something else. "
+            f"Give both domains data with the same classes."
+        )
 
 
 @dataclass

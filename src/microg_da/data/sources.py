@@ -14,7 +14,7 @@ from microg_da.data import DATA
 from microg_da.data.annotations import BOX, KEYFRAME
 from microg_da.data.dataset import ClipDataset, Timing, multi_hot
 from microg_da.data.dataset_files import DatasetFiles
-from microg_da.data.options import FileOptions, Source, parse_options, parse_source
+from microg_da.data.options import FileOptions, Source, check_drawn, parse_options, parse_source
 from microg_da.data.splits import Division
 from microg_da.errors import InputError, unknown_name
 from microg_da.taxonomy import AVA, Taxonomy, get_taxonomy, transfer
@@ -90,6 +90,7 @@ def open_source(
     }
     chosen = {**options, **parsed.options}
     if parsed.is_drawn:
+        check_drawn(source, request["taxonomy"])
         open_split: Callable[..., ClipSource[Clip]] = DATA.load(parsed.kind)
         return open_split(parsed.path, **request, check_length=check_length, **{"seed": seed, **chosen})
     dataset = open_files(parsed, **request, seed=seed, scale=scale, options=chosen)
