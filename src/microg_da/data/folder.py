@@ -186,7 +186,7 @@ def _people(clips: pd.DataFrame, table: Path | None) -> tuple[pd.DataFrame, tupl
     known = known[[*KEYFRAME, *BOX, "person_id"]].merge(clips[["video_id", "action_id", SOURCE_VIDEO]], on="video_id")
     without = whole[~whole.video_id.isin(known.video_id)]
     people = pd.concat([known[columns], without[columns]], ignore_index=True)
-    notes = (f"boxes of {table}",)
+    notes: tuple[str, ...] = (f"boxes of {table}",)
     if len(without):
         notes += (f"{len(without)} of {len(clips)} clips have no box in {table.name}: the whole frame is their box",)
     return people.sort_values(["video_id", "frame_stamp"], kind="stable", ignore_index=True), notes

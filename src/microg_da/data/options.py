@@ -141,6 +141,10 @@ class FileOptions:
     }
 
 
+_BOXES: dict[str, tuple[str, ...]] = {"jhmdb": ("auto", "ground-truth"), "folder": ()}
+"""The values of ``boxes`` for some kinds of data; a folder's may be any file."""
+
+
 def parse_options(values: dict[str, object], where: str, kind: str) -> FileOptions:
     """Options from text or typed values.
 
@@ -168,9 +172,11 @@ def parse_options(values: dict[str, object], where: str, kind: str) -> FileOptio
         key = str(error.key)
         raise InputError(f"{where}: {key}={values.get(key)!r}: {first_line(error)}") from error
     assert isinstance(options, FileOptions)
-    boxes = {"jhmdb": ("auto", "ground-truth"), "folder": None}.get(kind, ("auto", "ground-truth", "detected"))
-    for name, choices in {**FileOptions.CHOICES, **({"boxes": boxes} if boxes else {})}.items():
-        if getattr(options, name) not in choices:
+    for name, choices in {
+        **FileOptions.CHOICES,
+        "boxes": _BOXES.get(kind, ("auto", "ground-truth", "detected")),
+    }.items():
+        if choices and getattr(options, name) not in choices:
             raise unknown_name(f"value of {name}", getattr(options, name), choices, where)
     if options.keyframes < 1:
         raise InputError(f"{where}: keyframes={options.keyframes}: expected 1 or more.")

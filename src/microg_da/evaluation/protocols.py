@@ -326,7 +326,8 @@ def summarise(
         num_ignored=num_ignored,
         num_duplicates=outcomes.num_duplicates,
         per_class=per_class,
-        **({} if accuracy is None else {"top1": accuracy.top1, "num_clips": accuracy.num_clips}),
+        top1=accuracy.top1 if accuracy else float("nan"),
+        num_clips=accuracy.num_clips if accuracy else 0,
     )
 
 
