@@ -15,6 +15,7 @@ from pathlib import Path
 
 from microg_da.errors import InputError, unknown_name
 from microg_da.types import SPLITS
+from microg_da.files import write_text
 
 MAX_AVA_ID = 80
 MAX_ACTION_ID = 1000
@@ -356,7 +357,22 @@ def _read_label_map(path: Path) -> Taxonomy:
     if not found:
         raise InputError(f'{path}: no item {{ name: "…" id: 1 }} in it; a label map in AVA\'s pbtxt format is needed')
     ids = tuple(sorted(found))
-    return Taxonomy(path.stem, ids, tuple(found[i] for i in ids))
+    names = tuple(found[i] for i in ids)
+    # A copy of a known taxonomy is that taxonomy.
+    known = (each for each in TAXONOMIES.values() if (each.ids, each.names) == (ids, names))
+    return next(known, None) or (
+        Taxonomy(path.stem, ids, names) if ids[-1] <= MAX_AVA_ID else taxonomy_of_classes(names, path.stem)
+    )
+
+
+def write_label_map(taxonomy: Taxonomy, path: Path) -> None:
+    """Write a label map that :func:`get_taxonomy` reads back.
+
+    Raises:
+        InputError: if the file cannot be written.
+    """
+    named = zip(taxonomy.names, taxonomy.ids, strict=True)
+    write_text(path, "".join(f'item {{\n  name: "{name}"\n  id: {number}\n}}\n' for name, number in named))
 
 
 def _taxonomy(name: str, ids: tuple[int, ...], renamed: dict[int, str] | None = None) -> Taxonomy:

@@ -35,6 +35,7 @@ COMMANDS = {
     "audit": "say what is wrong or leaking in a data set, and what is in it",
     "split": "divide clips into train, val and test, no source video in two splits",
     "prepare": "make a training tree from MicroG-4M as released",
+    "weightless": "take gravity out of footage from Earth: a data set with exact boxes and a known up",
     "fuse": "make one calibrated file of detections out of several models'",
     "list": "show the models, adaptations, experiments, data sets, … there are",
 }

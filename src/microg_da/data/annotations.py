@@ -29,6 +29,10 @@ from microg_da.taxonomy import Taxonomy
 
 SOURCE_VIDEO = "source_video"
 """The column of annotations that names the source video of a clip, where its name does not tell."""
+UP = "up"
+"""The column with a person's true up, in degrees clockwise from the top of the picture. For evaluation only."""
+NAMED_COLUMNS = [SOURCE_VIDEO, UP]
+"""Columns that annotations may have further, if a header names them."""
 
 Duplicates = Literal["keep", "drop", "error"]
 
@@ -76,17 +80,17 @@ def read_annotations(
     Returns:
         A table with :data:`ANNOTATION_COLUMNS`, rows in the order of the file; boxes in [0, 1]. ``frame_stamp``
         is int64 if every one of the file is a whole number, else float64. Where the file names no persons,
-        the distinct boxes of each keyframe are numbered from 0. Where a header names the column ``source_video``,
-        the table has it too.
+        the distinct boxes of each keyframe are numbered from 0. Where a header names the column ``source_video``
+        or ``up`` (degrees), the table has it too.
 
     Raises:
         InputError: with file and line, for anything that is not such a table.
     """
     path = Path(path)
-    table, where = _read(path, required=ANNOTATION_COLUMNS[:-1], optional="person_id", by_header=(SOURCE_VIDEO,))
+    table, where = _read(path, required=ANNOTATION_COLUMNS[:-1], optional="person_id", by_header=(*NAMED_COLUMNS,))
     if "person_id" not in table:
         table["person_id"] = _number_boxes(table)
-    columns = [*ANNOTATION_COLUMNS, *table.columns.intersection([SOURCE_VIDEO])]
+    columns = [*ANNOTATION_COLUMNS, *(name for name in NAMED_COLUMNS if name in table)]
     table = _finish(table[columns], where, taxonomy, duplicates, check_boxes)
     table.attrs["path"] = str(path)
     return table
@@ -181,12 +185,12 @@ def read_keyframes(path: str | Path) -> pd.DataFrame:
 def write_annotations(table: pd.DataFrame, path: str | Path, *, header: bool = True) -> Path:
     """Write annotations so that :func:`read_annotations` gives the same table back; ``.gz`` compresses.
 
-    A file without a header has no column ``source_video``.
+    A file without a header has no column ``source_video`` or ``up``.
 
     Raises:
         InputError: if the table could not be read back, or the file cannot be written.
     """
-    named = [SOURCE_VIDEO] if header and SOURCE_VIDEO in table else []
+    named = [name for name in NAMED_COLUMNS if header and name in table]
     return _write(table, path, [*ANNOTATION_COLUMNS, *named], header)
 
 

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from microg_da.data.annotations import BOX, KEYFRAME, read_annotations, read_keyframes
-from microg_da.data.dataset_files import DatasetFiles, find_table, published_splits
+from microg_da.data.dataset_files import DatasetFiles, Stamp, find_table, published_splits
 from microg_da.data.options import FileOptions
 from microg_da.data.splits import hold_out
 from microg_da.errors import InputError
+from microg_da.files import write_json
 from microg_da.taxonomy import get_taxonomy
 from microg_da.types import SPLITS, Split
 
 # AVA annotates minutes 15 to 30, and its videos are stored cut to them.
 START = 900.0
+FACTS = "dataset.json"
 
 
 def read_ava(root: Path, options: FileOptions, *, check_boxes: bool = True) -> DatasetFiles:
@@ -24,9 +28,9 @@ def read_ava(root: Path, options: FileOptions, *, check_boxes: bool = True) -> D
 
     Annotations are ``annotations/ava_{train,val,test}_v2.2.csv`` or ``…_v2.1.csv``, ``ava_….csv``, ``train.csv`` …;
     ``label_map.pbtxt`` beside them gives the action ids if they are not AVA's. Keyframes listed in
-    ``ava_…_excluded_timestamps….csv`` are left out.
+    ``ava_…_excluded_timestamps….csv`` are left out. ``dataset.json`` beside them may say what keyframes count.
     """
-    label_map = find_table(root, "label_map.pbtxt")
+    label_map, facts = find_table(root, "label_map.pbtxt"), _read_facts(root)
     taxonomy = get_taxonomy(label_map or "ava80")
     paths = {split: find_table(root, *_names("ava_{}{}.csv", split), f"{split}.csv") for split in SPLITS}
     tables = {
@@ -47,12 +51,52 @@ def read_ava(root: Path, options: FileOptions, *, check_boxes: bool = True) -> D
         taxonomy=taxonomy,
         published=published,
         footage=None,
-        stamp="frames" if options.stamp == "frames" else "seconds",
-        start=START if options.start is None else options.start,
+        stamp=facts.stamp if options.stamp == "auto" else "frames" if options.stamp == "frames" else "seconds",
+        start=facts.start if options.start is None else options.start,
+        fps=facts.fps,
         cut=False,
         read_detected=lambda: without(read_predicted_boxes(root), excluded),
         notes=(note,) if note else (),
     )
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What ``annotations/dataset.json`` says; the defaults are AVA's.
+
+    Attributes:
+        stamp: what keyframes count, ``"seconds"`` or ``"frames"`` from 1.
+        start: the second at which stored frames begin.
+        fps: frames per second, where all videos have the same.
+    """
+
+    stamp: Stamp = "seconds"
+    start: float = START
+    fps: float | None = None
+
+
+def write_facts(facts: Facts, root: Path) -> None:
+    """Write ``annotations/dataset.json``.
+
+    Raises:
+        InputError: if it cannot be written.
+    """
+    write_json(root / "annotations" / FACTS, asdict(facts))
+
+
+def _read_facts(root: Path) -> Facts:
+    path = find_table(root, FACTS)
+    if path is None:
+        return Facts()
+    try:
+        facts = Facts(**json.loads(path.read_text(encoding="utf-8-sig")))
+        numbers = [facts.start, 1.0 if facts.fps is None else facts.fps]
+        right = facts.stamp in ("seconds", "frames") and bool(np.isfinite(numbers).all()) and numbers[1] > 0
+    except (OSError, ValueError, TypeError, RecursionError) as error:
+        raise InputError(f"{path}: cannot be read ({error!r}). Expected JSON with stamp, start and fps.") from error
+    if not right:
+        raise InputError(f"{path}: expected a stamp of 'seconds' or 'frames', a number start, and fps above 0 or null.")
+    return facts
 
 
 def read_predicted_boxes(root: Path) -> pd.DataFrame:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, get_worker_info
 
-from microg_da.data.annotations import BOX, KEYFRAME
+from microg_da.data.annotations import BOX, KEYFRAME, UP
 from microg_da.data.frames import FrameStore, window
 from microg_da.errors import InputError
 from microg_da.taxonomy import Taxonomy
@@ -89,7 +89,8 @@ class ClipDataset(Dataset[Clip]):
     so that any number of workers gives the same clips.
 
     Args:
-        people: one row per box: ``video_id, frame_stamp, x1, y1, x2, y2``, grouped by keyframe.
+        people: one row per box: ``video_id, frame_stamp, x1, y1, x2, y2``, grouped by keyframe; with the column ``up``
+            where the true up of people is known.
         labels: ``(len(people), C)`` uint8, or None.
         frames: where frames come from.
         timing: which frame a ``frame_stamp`` is.
@@ -149,6 +150,7 @@ class ClipDataset(Dataset[Clip]):
         self._stamps = first.frame_stamp.to_numpy()
         self._boxes = people[BOX].to_numpy(np.float32)[order]
         self._labels = None if labels is None else labels[order]
+        self._ups = people[UP].to_numpy(float)[order] if UP in people else np.full(len(people), np.nan)
         self._first_box = np.concatenate([[0], np.cumsum(np.bincount(keyframe, minlength=len(first)))])
         # Shared memory: workers see the epoch change, and the main process sees what they could not read.
         self._epoch = _shared(torch.zeros((), dtype=torch.int64))
@@ -228,9 +230,15 @@ class ClipDataset(Dataset[Clip]):
         rows += [(*self.keys[place], self._problem(place)) for place in torch.nonzero(self._unreadable)[:, 0].tolist()]
         return pd.DataFrame(rows, columns=[*KEYFRAME, "reason"])
 
-    def ups(self) -> None:
-        """Annotation tables do not hold the up of people."""
-        return
+    def ups(self) -> dict[PersonKey, float] | None:
+        """The true up of each person in degrees; None where the annotation table does not hold it for everybody."""
+        if not np.isfinite(self._ups).all():
+            return None
+        return {
+            PersonKey(key, place): up
+            for index, key in enumerate(self.keys)
+            for place, up in enumerate(self._ups[self._first_box[index] : self._first_box[index + 1]].tolist())
+        }
 
     def _candidates(self, index: int) -> Iterator[int]:
         """The index itself, then those after it whose frames have the same size, but none known to be unreadable."""
@@ -300,15 +308,16 @@ def multi_hot(annotations: pd.DataFrame, taxonomy: Taxonomy) -> tuple[pd.DataFra
     """One row per box and its labels; a label that the taxonomy has not is no label.
 
     Returns:
-        the distinct boxes ``video_id, frame_stamp, x1, y1, x2, y2`` in order of appearance, and ``(K, C)`` uint8.
+        the distinct boxes ``video_id, frame_stamp, x1, y1, x2, y2`` in order of appearance, with ``up`` where the table
+        has it, and ``(K, C)`` uint8.
     """
-    people = annotations[[*KEYFRAME, *BOX]]
+    people = annotations[[*KEYFRAME, *BOX, *([UP] if UP in annotations else [])]]
     person = people.groupby([*KEYFRAME, *BOX], sort=False).ngroup().to_numpy()
     column = pd.Index(taxonomy.ids).get_indexer(pd.Index(annotations.action_id))
     known = column >= 0
     labels = np.zeros((person.max(initial=-1) + 1, len(taxonomy)), np.uint8)
     labels[person[known], column[known]] = 1
-    return people.drop_duplicates().reset_index(drop=True), labels
+    return people.drop_duplicates([*KEYFRAME, *BOX]).reset_index(drop=True), labels
 
 
 def _shared(values: Tensor) -> Tensor:

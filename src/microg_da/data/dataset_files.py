@@ -35,6 +35,7 @@ class DatasetFiles:
         footage: ``"real"`` or ``"simulated"`` for each ``video_id``, where the data set tells.
         stamp: what ``frame_stamp`` counts: frames from 1, or seconds; ``clips`` is frames from 1, and 0 for the middle.
         start: the second at which stored frames begin.
+        fps: frames per second where the data set says so and its frames do not.
         cut: whether videos are clips cut from source videos, which their names then tell where no column does.
         actions: who does what in which clip, with or without a box, where the data set has such a table.
         read_detected: reads the boxes that a person detector found, which have no labels; None if there are none.
@@ -56,6 +57,7 @@ class DatasetFiles:
     notes: tuple[str, ...] = ()
     scheme: str = "published"
     open_frames: Callable[[str], FrameStore] | None = None
+    fps: float | None = None
 
     @cached_property
     def sources(self) -> pd.Series:

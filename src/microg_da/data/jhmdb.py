@@ -6,8 +6,6 @@ A folder holds ``clips.csv`` (video_id, action, source_video, frames), ``people.
 
 from __future__ import annotations
 
-import zipfile
-import zlib
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +13,7 @@ import pandas as pd
 
 from microg_da.data.annotations import ANNOTATION_COLUMNS, SOURCE_VIDEO, read_boxes
 from microg_da.data.dataset_files import DatasetFiles, find_table
+from microg_da.data.masks import MASKS, read_mask_file
 from microg_da.data.options import FileOptions
 from microg_da.data.table_checks import Place, reject
 from microg_da.errors import InputError, unknown_name
@@ -117,25 +116,7 @@ def read_masks(root: Path, video_id: str) -> np.ndarray:
     Raises:
         InputError: if the file is missing, damaged, or of another shape than it says.
     """
-    path = inside(Path(root) / "masks", f"{video_id}.npz")
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            bits, shape = file["bits"], file["shape"]
-    except FileNotFoundError as error:
-        raise InputError(f"{path}: there is no such file of masks. Give the folder that holds masks/.") from error
-    except KeyError as error:
-        raise InputError(f"{path}: has no array {error}; expected bits and shape. Copy it again.") from error
-    except (OSError, ValueError, EOFError, TypeError, zipfile.BadZipFile, zlib.error, MemoryError) as error:
-        raise InputError(f"{path}: not a readable file of masks ({error}). Copy it again.") from error
-    sizes = shape.tolist() if shape.shape == (3,) and np.issubdtype(shape.dtype, np.integer) else []
-    if len(sizes) != 3 or min(sizes) < 1:
-        raise InputError(f"{path}: shape is {shape.tolist()}; expected frames, height and width in pixels")
-    packed = (sizes[0], sizes[1], -(-sizes[2] // 8))
-    if bits.dtype != np.uint8 or bits.shape != packed:
-        raise InputError(
-            f"{path}: bits are {bits.dtype} {bits.shape}; expected uint8 {packed} for masks of shape {tuple(sizes)}"
-        )
-    return np.unpackbits(bits, axis=-1, count=sizes[2]).astype(bool)
+    return read_mask_file(inside(Path(root) / MASKS, f"{video_id}.npz"))
 
 
 def _keyframes(boxes: pd.DataFrame, count: int) -> pd.DataFrame:

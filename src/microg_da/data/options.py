@@ -108,6 +108,9 @@ class FileOptions:
         test_side: short side of test frames; by default 8/7 of ``image_size``.
         keyframes: how many keyframes each clip of ``jhmdb:`` has.
         source_video: a regular expression that finds the source video in the name of each clip of ``folder:``.
+        gravity: ``as-filmed``, or ``rolled`` to turn the camera of every video by a random angle.
+        gravity_rolls: the distribution of that angle, see :meth:`~microg_da.transforms.camera.RollDistribution.parse`.
+        gravity_seed: of those angles.
     """
 
     scheme: str = "auto"
@@ -128,6 +131,9 @@ class FileOptions:
     test_side: int | None = None
     keyframes: int = 1
     source_video: str | None = None
+    gravity: str = "as-filmed"
+    gravity_rolls: str = "uniform"
+    gravity_seed: int = 0
 
     KINDS: ClassVar[dict[str, tuple[str, ...]]] = {"keyframes": ("jhmdb",), "source_video": ("folder",)}
     """Options that some kinds of data have and others have not."""
@@ -137,6 +143,7 @@ class FileOptions:
         "decode": ("auto", "frames", "video"),
         "stamp": ("auto", "frames", "seconds"),
         "window": ("centred", "published"),
+        "gravity": ("as-filmed", "rolled"),
         "on_error": ("raise", "skip"),
     }
 

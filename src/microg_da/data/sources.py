@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -14,10 +15,14 @@ from microg_da.data import DATA
 from microg_da.data.annotations import BOX, KEYFRAME
 from microg_da.data.dataset import ClipDataset, Timing, multi_hot
 from microg_da.data.dataset_files import DatasetFiles
+from microg_da.data.frames import FrameStore
+from microg_da.data.gravity import RolledVideos, RollPlan
+from microg_da.data.masks import MASKS, MaskFiles
 from microg_da.data.options import FileOptions, Source, check_drawn, parse_options, parse_source
 from microg_da.data.splits import Division
 from microg_da.errors import InputError, unknown_name
 from microg_da.taxonomy import AVA, Taxonomy, get_taxonomy, transfer
+from microg_da.transforms.camera import RollDistribution
 from microg_da.transforms.view import PUBLISHED_SCALE, TEST_SIDE, RandomViews, WholeViews
 from microg_da.types import SPLITS, Clip, ClipSource, Split
 
@@ -144,11 +149,15 @@ def open_files(
     people, labels = _people(files, annotations, split, chosen, taxonomy, labelled=labelled)
     frames = files.frames(chosen.decode)
     left_out = _check_frames(frames.missing(sorted(set(people.video_id))), chosen, source)
+    timing = Timing(files.stamp, files.start, chosen.fps or files.fps, late=chosen.window == "published")
     readable = ~people.video_id.isin(left_out).to_numpy()
     people, labels = people[readable], None if labels is None else labels[readable]
     if people.empty:
         raise InputError(f"{source}: no clip of the {split} split can be read: {next(iter(left_out.values()))}")
     ground_truth = annotations[annotations.action_id.isin(taxonomy.ids) & ~annotations.video_id.isin(left_out)]
+    if chosen.gravity == "rolled":
+        rolled = _roll(files, frames, annotations, timing, chosen)
+        frames, people, ground_truth = rolled, rolled.turn(people), rolled.turn(ground_truth)
     whole = WholeViews(chosen.test_side or int(image_size * TEST_SIDE))
     smallest, largest = scale
     crops = RandomViews(image_size, chosen.min_side, chosen.max_side, (smallest, largest)) if train else None
@@ -156,7 +165,7 @@ def open_files(
         people,
         labels,
         frames=frames,
-        timing=Timing(files.stamp, files.start, chosen.fps, late=chosen.window == "published"),
+        timing=timing,
         num_frames=num_frames,
         sampling_rate=sampling_rate,
         views=crops or whole,
@@ -233,6 +242,15 @@ def _people(
     if not labels.any():
         raise InputError(f"no label of the {split} split is in taxonomy {taxonomy.name!r}: is it the right one?")
     return people, labels if labelled else None
+
+
+def _roll(
+    files: DatasetFiles, frames: FrameStore, annotations: pd.DataFrame, timing: Timing, options: FileOptions
+) -> RolledVideos:
+    """The videos of a split as rolled cameras see them."""
+    plan = RollPlan(RollDistribution.parse(options.gravity_rolls, "gravity_rolls"), options.gravity_seed)
+    masks = MaskFiles(files.root / MASKS) if (files.root / MASKS).is_dir() else None
+    return RolledVideos(frames, annotations, replace(timing, late=False), plan, masks)
 
 
 def _check_frames(missing: dict[str, str], options: FileOptions, source: Source) -> dict[str, str]:

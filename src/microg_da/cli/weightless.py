@@ -1,0 +1,85 @@
+"""`weightless`: make a data set without gravity of one that was filmed on Earth."""
+
+from __future__ import annotations
+
+import argparse
+
+_EXAMPLES = """\
+examples:
+  python -m microg_da weightless --data jhmdb:data/jhmdb --to data/jhmdb_rolled
+  python -m microg_da weightless --data jhmdb:data/jhmdb --to data/jhmdb_floating --mode floating \\
+      --backgrounds data/walls --people 2
+
+The made data set is opened as ava:DIR. To roll any data set without writing: ava:ROOT?gravity=rolled
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command line of `weightless`."""
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.epilog = _EXAMPLES
+    add = parser.add_argument
+    add("--data", required=True, metavar="SOURCE", help="what to read, e.g. jhmdb:ROOT; its split is kept")
+    add("--to", dest="out", required=True, metavar="DIR", help="the data set to make or to complete")
+    add("--mode", default="rolled", help="rolled (default): the camera turns; floating: people are cut out and float")
+    add(
+        "--rolls",
+        default="uniform",
+        metavar="DISTRIBUTION",
+        help="rolls in degrees: uniform (default), von-mises:MEAN,CONCENTRATION, normal:MEAN,DEVIATION, fixed:90,180,…",
+    )
+    add("--spin", type=float, help="largest speed of turning, degrees per second (rolled 0, floating 10)")
+    add("--drift", type=float, help="largest speed of moving, frame heights per second (rolled 0, floating 0.08)")
+    add("--fill", default="reflect", help="what is beyond the frame, for rolled: reflect (default) or blur")
+    add("--backgrounds", metavar="DIR", help="pictures of walls, for floating (default: drawn station modules)")
+    add("--masks", metavar="DIR", help="<video_id>.npz with the pixels of people (default: masks/ of the data set)")
+    add("--segmenter", metavar="ONNX", help="a network that finds the pixels of people, in place of masks")
+    add("--people", type=int, default=1, help="most people of a clip, for floating; more come from other clips (1)")
+    add("--format", default="frames", help="frames (default): folders of JPEG; mp4: videos")
+    add("--short-side", type=int, metavar="PIXELS", help="shrink larger frames to this short side (as they are)")
+    add(
+        "--max-frames",
+        type=int,
+        default=150,
+        metavar="N",
+        help="a longer video becomes a clip of N frames for each keyframe (150)",
+    )
+    add("--seed", type=int, default=0, help="of everything random (0)")
+    add("--workers", type=int, help="how many processes (the number of cores); the result does not depend on it")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Make the data set, and say what was made."""
+    from pathlib import Path
+
+    from microg_da.transforms.camera import RollDistribution
+    from microg_da.weightless.making import make_data_set
+    from microg_da.weightless.request import Request
+
+    def path(text: str | None) -> Path | None:
+        return None if text is None else Path(text).expanduser()
+
+    request = Request(
+        mode=args.mode,
+        rolls=RollDistribution.parse(args.rolls, "--rolls"),
+        spin=args.spin,
+        drift=args.drift,
+        fill=args.fill,
+        backgrounds=path(args.backgrounds),
+        masks=path(args.masks),
+        segmenter=path(args.segmenter),
+        people=args.people,
+        format=args.format,
+        short_side=args.short_side,
+        max_frames=args.max_frames,
+        seed=args.seed,
+    )
+    done = make_data_set(args.data, Path(args.out).expanduser(), request, workers=args.workers)
+    print(
+        f"{done.made:,} clips made, {done.present:,} were there, {len(done.skipped):,} skipped; {done.people:,} people"
+    )
+    for reason in done.skipped.values():
+        print(f"  {reason}")
+    print(f"some of them: {done.contact_sheet}")
+    print(f"split {done.division.hash}; use it with data.target=ava:{args.out}")
+    return 0

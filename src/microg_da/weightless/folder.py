@@ -1,0 +1,232 @@
+"""The folder of a made data set: its clips, whole or not there, its tables and where it comes from."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pandas as pd
+
+from microg_da import __version__
+from microg_da.data.annotations import BOX, write_annotations
+from microg_da.data.ava import Facts, write_facts
+from microg_da.data.frames import index_video
+from microg_da.data.splits import Division, write_split
+from microg_da.errors import InputError
+from microg_da.files import inside, replacing, write_json
+from microg_da.taxonomy import Taxonomy, write_label_map
+from microg_da.types import SPLITS, Split
+from microg_da.video.writer import Mp4Writer
+from microg_da.weightless.clips import Made, Row
+from microg_da.weightless.plan import ClipPlan
+from microg_da.weightless.request import Format, short_hash
+
+PROVENANCE = "weightless.json"
+PEOPLE = "people.csv"
+JPEG_QUALITY = 95
+VIDEO_QUALITY = 16
+FORMAT = 1
+
+_PARTIAL = ".partial-"
+_CLIPS = "clips"
+
+
+@dataclass(frozen=True)
+class Folder:
+    """A data set that is being made.
+
+    ``clips/<name>.json`` is written last: a clip without it does not count.
+
+    Attributes:
+        root: the folder.
+    """
+
+    root: Path
+
+    def begin(self, record: dict[str, object]) -> None:
+        """Make the folder, or check that it is of the same request and may be completed.
+
+        Args:
+            record: what decides every byte of the data set.
+
+        Raises:
+            InputError: if it holds anything else, or cannot be written.
+        """
+        value = {"format": FORMAT, "version": __version__, "hash": short_hash(record), **record}
+        path = self.root / PROVENANCE
+        if path.is_file():
+            self._check_same(path, value)
+            return
+        if self.root.exists() and (not self.root.is_dir() or any(self.root.iterdir())):
+            raise InputError(f"{self.root}: is not empty and was not made by this command. Choose another folder.")
+        write_json(path, {**value, "complete": False})
+
+    def has_clip(self, name: str) -> bool:
+        """Whether a clip is there and whole."""
+        return self._clip_path(name).is_file()
+
+    def write_clip(self, plan: ClipPlan, made: Made, form: Format) -> None:
+        """Write a clip's frames, all of them or nothing, and then its people.
+
+        Raises:
+            InputError: if it cannot be written.
+        """
+        if form == "frames":
+            self._write_frames(plan.name, made.frames)
+        else:
+            self._write_video(plan, made.frames)
+        write_json(
+            self._clip_path(plan.name),
+            {
+                "made_of": plan.video_id,
+                "first_frame": plan.first + 1,
+                "background": made.background,
+                "people": [row._asdict() for row in made.rows],
+            },
+        )
+
+    def read_rows(self, name: str) -> list[Row]:
+        """The people of a clip.
+
+        Raises:
+            InputError: if the file is damaged.
+        """
+        path = self._clip_path(name)
+        try:
+            value = json.loads(path.read_text(encoding="utf-8"))
+            rows = [Row(**row) for row in value["people"]]
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise InputError(f"{path}: damaged ({error!r}). Remove the file; its clip is made again.") from error
+        return [row._replace(box=tuple(row.box), actions=tuple(row.actions)) for row in rows]
+
+    def read_frames(self, name: str, numbers: Sequence[int]) -> list[np.ndarray]:
+        """Some frames of a clip, counted from 0, ascending and distinct; channels blue, green, red."""
+        folder = self.root / "frames" / name
+        if folder.is_dir():
+            return [cv2.imread(str(folder / _frame_name(name, number))) for number in numbers]
+        video = index_video(str(self.root / "videos" / f"{name}.mp4"))
+        return list(video.decode(np.array(numbers)))
+
+    def finish(self, plans: Sequence[ClipPlan], taxonomy: Taxonomy, skipped: dict[str, str]) -> tuple[Division, int]:
+        """Write the tables, once all clips are there.
+
+        Returns:
+            the split, and how many people are labelled.
+        """
+        table = pd.concat([pd.DataFrame(self._table(plan)) for plan in plans], ignore_index=True)
+        splits = {plan.name: plan.split for plan in plans}
+        annotations = self.root / "annotations"
+        for split in SPLITS:
+            rows = table[table.video_id.map(splits) == split]
+            if len(rows):
+                write_annotations(rows, annotations / f"ava_{split}.csv")
+        write_label_map(taxonomy, annotations / "label_map.pbtxt")
+        rates = {round(plan.fps, 3) for plan in plans}
+        write_facts(Facts("frames", 0.0, rates.pop() if len(rates) == 1 else None), self.root)
+        clips: dict[Split, tuple[str, ...]] = {
+            split: tuple(sorted(name for name, of in splits.items() if of == split)) for split in SPLITS
+        }
+        division = Division("published", clips)
+        write_split(division, annotations / "split.json")
+        people = self._write_people(plans)
+        path = self.root / PROVENANCE
+        facts = {"clips": len(plans), "people": people, "skipped": skipped, "split_hash": division.hash}
+        write_json(path, {**_read_provenance(path), **facts, "versions": _versions(), "complete": True})
+        return division, people
+
+    def _table(self, plan: ClipPlan) -> Iterator[dict[str, object]]:
+        for row in self.read_rows(plan.name):
+            for action in dict.fromkeys(row.actions):
+                yield {
+                    "video_id": plan.name,
+                    "frame_stamp": row.frame + 1,
+                    **dict(zip(BOX, row.box, strict=True)),
+                    "action_id": action,
+                    "person_id": row.person,
+                    "source_video": plan.source_video,
+                    "up": row.up,
+                }
+
+    def _write_people(self, plans: Sequence[ClipPlan]) -> int:
+        """Where everybody comes from."""
+        rows = [
+            (plan.name, row.frame + 1, row.person, round(row.up, 3), row.video, row.number)
+            for plan in plans
+            for row in self.read_rows(plan.name)
+        ]
+        columns = ["video_id", "frame_stamp", "person_id", "up", "from_video_id", "from_person_id"]
+        with replacing(self.root / PEOPLE) as temporary:
+            pd.DataFrame(rows, columns=columns).to_csv(temporary, index=False, lineterminator="\n")
+        return len(rows)
+
+    def _write_frames(self, name: str, frames: Iterator[np.ndarray]) -> None:
+        folder = inside(self.root / "frames", name)
+        partial = folder.with_name(f"{_PARTIAL}{folder.name}")
+        shutil.rmtree(partial, ignore_errors=True)
+        shutil.rmtree(folder, ignore_errors=True)  # without its people it does not count
+        partial.mkdir(parents=True)
+        try:
+            for number, image in enumerate(frames):
+                path = partial / _frame_name(name, number)
+                if not cv2.imwrite(str(path), image, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY]):
+                    raise InputError(f"{path}: cannot be written. Is the disk full?")
+            partial.replace(folder)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+
+    def _write_video(self, plan: ClipPlan, frames: Iterator[np.ndarray]) -> None:
+        path = inside(self.root / "videos", f"{plan.name}.mp4")
+        with replacing(path) as temporary:
+            first = next(frames)
+            with Mp4Writer(temporary, first.shape[:2], plan.fps, VIDEO_QUALITY) as writer:
+                for number, image in enumerate(_chain(first, frames)):
+                    writer.add(image, number / plan.fps)
+
+    def _clip_path(self, name: str) -> Path:
+        return inside(self.root / _CLIPS, f"{name}.json")
+
+    def _check_same(self, path: Path, value: dict[str, object]) -> None:
+        found = _read_provenance(path)
+        if found.get("hash") != value["hash"] or found.get("format") != FORMAT:
+            raise InputError(
+                f"{self.root}: holds a data set of another request: {_difference(found, value)}. Choose another "
+                f"folder, or repeat that request to complete it."
+            )
+
+
+def _read_provenance(path: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: cannot be read ({error}). Choose another folder.") from error
+    if not isinstance(value, dict):
+        raise InputError(f"{path}: is not the record of a data set. Choose another folder.")
+    return value
+
+
+def _difference(found: dict[str, Any], asked: dict[str, Any]) -> str:
+    """The first of what differs between two records."""
+    mine, theirs = (({**value, **(value.get("options") or {})}) for value in (asked, found))
+    for name in mine:
+        if name not in ("options", "hash", "version") and mine[name] != theirs.get(name):
+            return f"{name} is {theirs.get(name)!r} there and {mine[name]!r} here"
+    return "its record is of another form"
+
+
+def _versions() -> dict[str, str]:
+    return {"microg_da": __version__, "numpy": np.__version__, "opencv": cv2.__version__}
+
+
+def _frame_name(name: str, number: int) -> str:
+    return f"{name}_{number + 1:06d}.jpg"
+
+
+def _chain(first: np.ndarray, rest: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
+    yield first
+    yield from rest

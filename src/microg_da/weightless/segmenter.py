@@ -1,0 +1,129 @@
+"""Finding the pixels of people with an ONNX network, in place of masks.
+
+The network has one input ``[1, 3, height, width]`` of float32, red, green, blue in [0, 1], and one output of the same
+height and width: ``[1, 1, height, width]`` or ``[1, height, width]`` for the probability of a person, or
+``[1, classes, height, width]`` for the scores of classes, class 0 being the background and the class ``person`` the one
+that the metadata ``person_class`` names (15 without it, as in PASCAL VOC; 1 of two classes).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Protocol
+
+import cv2
+import numpy as np
+
+from microg_da.errors import InputError, first_line
+
+FREE_SIDE = 320
+"""Short side of the picture for a network whose input has no fixed size, in pixels."""
+
+_VOC_PERSON = 15
+_MULTIPLE = 32
+
+
+class Segmenter:
+    """A network that says which pixels are people's.
+
+    Args:
+        path: the ONNX file.
+
+    Raises:
+        InputError: if onnxruntime is not installed, or the file is no such network.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self._session = _open_session(self.path)
+        inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
+        shape = list(inputs[0].shape)
+        if len(inputs) != 1 or len(shape) != 4 or shape[1] != 3:
+            raise self._unlike(
+                f"its inputs are {[list(each.shape) for each in inputs]}, expected one [1, 3, height, width]"
+            )
+        self._fixed = (shape[2], shape[3]) if all(isinstance(side, int) for side in shape[2:]) else None
+        self._names = (inputs[0].name, outputs[0].name)
+        named = self._session.get_modelmeta().custom_metadata_map.get("person_class")
+        self._person = int(named) if named and named.isdecimal() else None
+        self(np.zeros((64, 64, 3), np.uint8))
+
+    def __call__(self, image: np.ndarray) -> np.ndarray:
+        """The pixels of people ``(H, W)`` bool in a uint8 ``(H, W, 3)`` image, channels blue, green, red."""
+        height, width = image.shape[:2]
+        rows, columns = self._fixed or _free_size(height, width)
+        pixels = cv2.resize(image, (int(columns), int(rows)), interpolation=cv2.INTER_AREA)[:, :, ::-1]
+        batch = np.ascontiguousarray(pixels.transpose(2, 0, 1)[None], np.float32) / 255
+        try:
+            output = np.asarray(self._session.run([self._names[1]], {self._names[0]: batch})[0], np.float32)
+        except Exception as error:  # onnxruntime raises types of its own
+            raise self._unlike(f"it cannot be run on {list(batch.shape)} ({first_line(error)})") from error
+        if output.shape[-2:] != (rows, columns) or output.ndim not in (3, 4) or len(output) != 1:
+            raise self._unlike(f"its output is {list(output.shape)}, expected [1, classes, {rows}, {columns}]")
+        share = cv2.resize(self._probability(output.reshape(-1, rows, columns)), (width, height))
+        return np.asarray(share >= 0.5)
+
+    def _probability(self, scores: np.ndarray) -> np.ndarray:
+        if len(scores) == 1:
+            if scores.min() < -1e-3 or scores.max() > 1 + 1e-3:
+                raise self._unlike("its one output is not a probability in [0, 1]. Export it with its sigmoid")
+            return np.asarray(scores[0])
+        person = self._person if self._person is not None else (1 if len(scores) == 2 else _VOC_PERSON)
+        if not 0 <= person < len(scores):
+            raise self._unlike(f"it has {len(scores)} classes, and the person is class {person}. Set person_class")
+        return np.asarray((scores.argmax(axis=0) == person).astype(np.float32))
+
+    def _unlike(self, problem: str) -> InputError:
+        return InputError(f"{self.path}: not a network that finds people: {problem}. See docs/weightless.md.")
+
+
+@lru_cache(maxsize=2)
+def open_segmenter(path: str) -> Segmenter:
+    """The network of a file, opened once in each process."""
+    return Segmenter(path)
+
+
+def _free_size(height: int, width: int) -> tuple[int, int]:
+    factor = FREE_SIDE / min(height, width)
+    rows, columns = (max(round(side * factor / _MULTIPLE), 1) * _MULTIPLE for side in (height, width))
+    return rows, columns
+
+
+class _Place(Protocol):
+    name: str
+    shape: Sequence[int | str]
+
+
+class _Facts(Protocol):
+    custom_metadata_map: Mapping[str, str]
+
+
+class _Session(Protocol):
+    """What is used of ``onnxruntime.InferenceSession``."""
+
+    def get_inputs(self) -> Sequence[_Place]: ...
+
+    def get_outputs(self) -> Sequence[_Place]: ...
+
+    def get_modelmeta(self) -> _Facts: ...
+
+    def run(self, outputs: Sequence[str], inputs: Mapping[str, np.ndarray]) -> Sequence[np.ndarray]: ...
+
+
+def _open_session(path: Path) -> _Session:
+    if not path.is_file():
+        raise InputError(f"{path}: no such file. Give an ONNX network that finds the pixels of people.")
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise InputError("finding the pixels of people needs onnxruntime: pip install 'microg_da[detect]'") from error
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1  # processes are the parallelism, and sums keep their order
+    options.log_severity_level = 3
+    try:
+        session: _Session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        return session
+    except Exception as error:  # onnxruntime raises types of its own, one per fault
+        raise InputError(f"{path}: not an ONNX network that can be run ({first_line(error)})") from error
