@@ -14,8 +14,8 @@ from functools import cache, cached_property
 from pathlib import Path
 
 from microg_da.errors import InputError, unknown_name
-from microg_da.types import SPLITS
 from microg_da.files import write_text
+from microg_da.types import SPLITS
 
 MAX_AVA_ID = 80
 MAX_ACTION_ID = 1000

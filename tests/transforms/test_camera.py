@@ -88,7 +88,8 @@ class TestFrames:
         assert np.abs(there.astype(int) - picture)[disc].mean() > 20
 
     def test_fills_differ_only_beyond_the_frame(self):
-        picture, matrix = smooth_picture(), CameraMotion(30.0, zoom=0.6).matrix(0.0, SIZE)
+        picture = np.random.default_rng(0).integers(0, 256, (*SIZE, 3), np.uint8)
+        matrix = CameraMotion(30.0, zoom=0.6).matrix(0.0, SIZE)
         reflected, blurred = (view_frame(picture, matrix, fill).astype(int) for fill in ("reflect", "blur"))
         depth = warp(np.ones(SIZE, np.float32), matrix, SIZE, border=cv2.BORDER_CONSTANT)
         deep = cv2.erode(depth, np.ones((9, 9)), borderValue=0) == 1
@@ -98,7 +99,7 @@ class TestFrames:
         assert (blurred[beyond] > 0).any()
 
     def test_an_unknown_fill_is_refused(self):
-        with pytest.raises(InputError, match="'relfect'.*reflect"):
+        with pytest.raises(InputError, match=r"'relfect'.*reflect"):
             view_frame(smooth_picture(), MOTION.matrix(0, SIZE), "relfect")
 
 
@@ -129,7 +130,9 @@ class TestBoxesAndMasks:
         turned = view_mask(mask, CameraMotion(61.0).matrix(0.0, SIZE), SIZE)
         y, x = np.nonzero(turned)
         assert mask_box(turned).tolist() == [x.min(), y.min(), x.max() + 1, y.max() + 1]
-        exact = mask_outline(mask) @ CameraMotion(61.0).matrix(0, SIZE)[:, :2].T + CameraMotion(61.0).matrix(0, SIZE)[:, 2]
+        exact = (
+            mask_outline(mask) @ CameraMotion(61.0).matrix(0, SIZE)[:, :2].T + CameraMotion(61.0).matrix(0, SIZE)[:, 2]
+        )
         assert np.abs(mask_box(turned) - [*exact.min(axis=0), *exact.max(axis=0)]).max() <= 1.5
 
     def test_an_empty_mask_has_neither_box_nor_outline(self):

@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import json
+from itertools import pairwise
 from pathlib import Path
 
 import cv2
@@ -29,7 +30,9 @@ def make(earth, out, workers=1, options="", **request):
 
 
 def open_made(root, split, labelled=True):
-    return open_source(f"ava:{root}", split=split, taxonomy=root / "annotations" / "label_map.pbtxt", labelled=labelled, **OPEN)
+    return open_source(
+        f"ava:{root}", split=split, taxonomy=root / "annotations" / "label_map.pbtxt", labelled=labelled, **OPEN
+    )
 
 
 def digests(root: Path) -> dict[str, str]:
@@ -41,12 +44,16 @@ def digests(root: Path) -> dict[str, str]:
     }
 
 
+def strong(image, channel):
+    """Which pixels are red (2) or blue (0)."""
+    others = [other for other in range(3) if other != channel]
+    return image[..., channel].astype(int) - image[..., others].max(axis=-1) > 70
+
+
 def coloured_points(image, channel):
     """The middle of the pixels that are red (2) or blue (0), in pixels."""
-    others = [other for other in range(3) if other != channel]
-    strong = image[..., channel].astype(int) - image[..., others].max(axis=-1) > 70
-    assert strong.sum() > 20
-    rows, columns = np.nonzero(strong)
+    rows, columns = np.nonzero(strong(image, channel))
+    assert len(rows) > 20
     return np.array([columns.mean(), rows.mean()])
 
 
@@ -101,7 +108,9 @@ class TestBothModes:
             for row in table.drop_duplicates("video_id").itertuples():
                 (image,) = store.read(row.video_id, np.array([row.frame_stamp - 1]))
                 box = np.array([row.x1, row.y1, row.x2, row.y2]) * [WIDTH, HEIGHT, WIDTH, HEIGHT]
-                red, blue = (image[..., c].astype(int) - image[..., [o for o in range(3) if o != c]].max(-1) > 70 for c in (2, 0))
+                red, blue = (
+                    image[..., c].astype(int) - image[..., [o for o in range(3) if o != c]].max(-1) > 70 for c in (2, 0)
+                )
                 rows, columns = np.nonzero(red | blue)
                 seen = [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
                 # The reflection of a person beyond the frame has the same colours: the person is inside the box.
@@ -152,7 +161,7 @@ class TestRolled:
         store = JpegFolders(tmp_path / "made" / "frames")
         name = "filmC_001"
         ups = [up_of(image) for image in store.read(name, np.arange(FRAMES))]
-        speeds = [(after - before + 180) % 360 - 180 for before, after in zip(ups, ups[1:], strict=False)]
+        speeds = [(after - before + 180) % 360 - 180 for before, after in pairwise(ups)]
         assert np.std(speeds) < 3
         assert apart(ups[KEYFRAME - 1], annotations(tmp_path / "made")["val"].up.iloc[0]) < 5
         assert 0 < abs(np.mean(speeds)) <= 20.5
@@ -357,7 +366,9 @@ def test_jhmdb_rolls_with_boxes_of_its_masks(test_data, tmp_path):
     (source / "clips.csv").write_text("\n".join([lines[0], *chosen]) + "\n")
     names = {line.split(",")[0] for line in chosen}
     people = (test_data / "jhmdb" / "people.csv").read_text().splitlines()
-    (source / "people.csv").write_text("\n".join([people[0], *(row for row in people if row.split(",")[0] in names)]) + "\n")
+    (source / "people.csv").write_text(
+        "\n".join([people[0], *(row for row in people if row.split(",")[0] in names)]) + "\n"
+    )
     for folder in ("videos", "masks"):
         (source / folder).symlink_to(test_data / "jhmdb" / folder)
     rolls = RollDistribution.parse("fixed:180")
