@@ -177,7 +177,7 @@ def check_masks(masks: np.ndarray, video_id: str, count: int, size: tuple[int, i
     """
     if masks.shape != (count, *size):
         raise InputError(
-            f"{video_id}: its masks are of {masks.shape[0]} frames of {masks.shape[2]}×{masks.shape[1]} pixels, but the "
+            f"{video_id}: its masks are of {masks.shape[0]} frames of {masks.shape[2]}×{masks.shape[1]} pixels, the "
             f"video has {count} frames of {size[1]}×{size[0]}. Make the masks from this video."
         )
 
