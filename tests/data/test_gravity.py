@@ -105,7 +105,7 @@ def test_impossible_options_are_refused(tree, options, message):
 
 
 def test_an_unknown_gravity_is_refused(tree):
-    with pytest.raises(InputError, match="'roled'.*'rolled'"):
+    with pytest.raises(InputError, match=r"'roled'.*'rolled'"):
         open_source(f"microg4m:{tree}?gravity=roled", **REQUEST)
 
 
