@@ -131,8 +131,9 @@ def _source_videos(clips: pd.DataFrame, pattern: str | None, root: str) -> tuple
     if pattern is not None:
         return _matched(clips, pattern, f"folder:{root}"), f"source videos: by source_video={pattern}"
     for name, known in _KNOWN_NAMES.items():
-        patterns = {action: known.format(action=re.escape(action)) for action in clips.action.unique()}
-        found = [re.search(patterns[row.action], row.stem) for row in clips.itertuples()]
+        patterns = {action: known.format(action=re.escape(action)) for action in map(str, clips.action.unique())}
+        pairs = zip(clips.action.tolist(), clips.stem.tolist(), strict=True)
+        found = [re.search(patterns[action], stem) for action, stem in pairs]
         if all(found):
             videos = pd.Series([match[0] for match in found if match], index=clips.index, dtype=object)
             return videos, f"source videos: {videos.nunique()} of {len(clips)} clips, by {name}"
@@ -186,7 +187,7 @@ def _people(clips: pd.DataFrame, table: Path | None) -> tuple[pd.DataFrame, tupl
     known = known[[*KEYFRAME, *BOX, "person_id"]].merge(clips[["video_id", "action_id", SOURCE_VIDEO]], on="video_id")
     without = whole[~whole.video_id.isin(known.video_id)]
     people = pd.concat([known[columns], without[columns]], ignore_index=True)
-    notes = (f"boxes of {table}",)
+    notes: tuple[str, ...] = (f"boxes of {table}",)
     if len(without):
         notes += (f"{len(without)} of {len(clips)} clips have no box in {table.name}: the whole frame is their box",)
     return people.sort_values(["video_id", "frame_stamp"], kind="stable", ignore_index=True), notes
