@@ -114,7 +114,7 @@ class BackboneRollEstimator(UpEstimator):
     def encode(self, crops: Tensor) -> Tensor:
         """Feature maps ``(N, C, 6, 6)`` of crops ``(N, 3, 96, 96)`` in 0…255; channels of all pathways together."""
         self.backbone.train(False)
-        return torch.cat([self._maps(part) for part in crops.split(CHUNK)])
+        return torch.cat([self._maps(part) for part in torch.split(crops, CHUNK)])
 
     def decode(self, encoded: Tensor) -> Tensor:
         """Log-densities ``(N, R)`` of feature maps."""

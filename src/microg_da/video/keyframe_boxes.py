@@ -14,7 +14,7 @@ from microg_da.data.frames import FrameStore
 from microg_da.errors import InputError
 from microg_da.files import replacing
 from microg_da.terminal import message_console, progress_bar
-from microg_da.video.person_detector import PersonDetector
+from microg_da.video.person_boxes import PersonDetector
 
 DECIMALS = 4
 _SAVE_EVERY = 200

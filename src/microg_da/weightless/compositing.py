@@ -124,7 +124,7 @@ def light_on_people(background: np.ndarray) -> np.ndarray:
     small = cv2.resize(background, (max(width // 8, 1), max(height // 8, 1)), interpolation=cv2.INTER_AREA)
     smooth = cv2.GaussianBlur(small.mean(axis=2), (0, 0), max(small.shape[0] / 6, 0.5), borderType=cv2.BORDER_REFLECT)
     relative = smooth / max(float(smooth.mean()), 1.0)
-    return cv2.resize(np.clip(1 + SHADE * (relative - 1), 0.6, 1.4).astype(np.float32), (width, height))
+    return np.asarray(cv2.resize(np.clip(1 + SHADE * (relative - 1), 0.6, 1.4).astype(np.float32), (width, height)))
 
 
 def place(layer: np.ndarray, matrix: np.ndarray, size: tuple[int, int]) -> np.ndarray:

@@ -152,7 +152,7 @@ def without_gaps(masks: np.ndarray) -> np.ndarray | None:
     if not len(there):
         return None
     nearest = np.abs(np.arange(len(masks))[:, None] - there).argmin(axis=1)
-    return masks[there[nearest]]
+    return np.asarray(masks[there[nearest]])
 
 
 def _actors(plan: ClipPlan, guests: Sequence[Guest], footage: Footage) -> list[_Actor]:

@@ -103,13 +103,13 @@ class Folder:
             rows = [Row(**row) for row in value["people"]]
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise InputError(f"{path}: damaged ({error!r}). Remove the file; its clip is made again.") from error
-        return [row._replace(box=tuple(row.box), actions=tuple(row.actions)) for row in rows]
+        return [row._replace(box=_four(row.box), actions=tuple(row.actions)) for row in rows]
 
     def read_frames(self, name: str, numbers: Sequence[int]) -> list[np.ndarray]:
         """Some frames of a clip, counted from 0, ascending and distinct; channels blue, green, red."""
         folder = self.root / "frames" / name
         if folder.is_dir():
-            return [cv2.imread(str(folder / _frame_name(name, number))) for number in numbers]
+            return [_read_picture(folder / _frame_name(name, number)) for number in numbers]
         video = index_video(str(self.root / "videos" / f"{name}.mp4"))
         return list(video.decode(np.array(numbers)))
 
@@ -221,6 +221,20 @@ def _difference(found: dict[str, Any], asked: dict[str, Any]) -> str:
 
 def _versions() -> dict[str, str]:
     return {"microg_da": __version__, "numpy": np.__version__, "opencv": cv2.__version__}
+
+
+def _four(box: Sequence[float]) -> tuple[float, float, float, float]:
+    x1, y1, x2, y2 = box
+    return x1, y1, x2, y2
+
+
+def _read_picture(path: Path) -> np.ndarray:
+    picture = cv2.imread(str(path))
+    if picture is None:
+        raise InputError(
+            f"{path}: cannot be read as a picture. Remove the clip's file in clips/; the clip is made again."
+        )
+    return picture
 
 
 def _frame_name(name: str, number: int) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -109,7 +109,7 @@ def plan_clips(
     return plans, faults
 
 
-def group_by_split(plans: list[ClipPlan]) -> dict[Split, list[ClipPlan]]:
+def group_by_split(plans: Sequence[ClipPlan]) -> dict[Split, list[ClipPlan]]:
     """The clips of each split, in order."""
     return {split: [plan for plan in plans if plan.split == split] for split in SPLITS}
 
@@ -145,7 +145,7 @@ def _people(rows: pd.DataFrame, first: int) -> tuple[Person, ...]:
     same_box = rows.groupby(["frame", *BOX], sort=False).ngroup()
     rank = same_box.groupby([rows.frame, rows.person_id]).rank("dense").astype(int)
     for (number, _), of_person in rows.groupby([rows.person_id, rank], sort=False):
-        person = Person(int(number), {}, {}, {})
+        person = Person(int(str(number)), {}, {}, {})
         for frame, here in of_person.groupby("frame"):
             place = int(str(frame)) - first
             box = here[BOX].to_numpy(float)[0].tolist()

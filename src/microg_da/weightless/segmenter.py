@@ -62,7 +62,7 @@ class Segmenter:
             raise self._unlike(f"it cannot be run on {list(batch.shape)} ({first_line(error)})") from error
         if output.shape[-2:] != (rows, columns) or output.ndim not in (3, 4) or len(output) != 1:
             raise self._unlike(f"its output is {list(output.shape)}, expected [1, classes, {rows}, {columns}]")
-        share = cv2.resize(self._probability(output.reshape(-1, rows, columns)), (width, height))
+        share = cv2.resize(self._probability(output.reshape(-1, *output.shape[-2:])), (width, height))
         return np.asarray(share >= 0.5)
 
     def _probability(self, scores: np.ndarray) -> np.ndarray:
