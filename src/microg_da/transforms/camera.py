@@ -161,7 +161,7 @@ def keep_inside(motion: CameraMotion, seen: Sequence[tuple[float, np.ndarray]], 
     points = [(seconds, cloud) for seconds, cloud in seen if len(cloud)]
     if not points:
         return centred
-    for _ in range(8):  # drift does not scale with the zoom, so that one step may not be enough
+    for _ in range(200):  # drift does not scale with the zoom: each step leaves a part of what sticks out
         low, high = _extent(replace(centred, zoom=zoom), points, size)
         ratio = float(min(1.0, (free / np.maximum(high - low, 1e-9)).min()))
         if ratio >= 1.0 - 1e-9:
