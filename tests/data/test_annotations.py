@@ -20,6 +20,7 @@ from microg_da.data.annotations import (
     write_annotations,
     write_detections,
 )
+from microg_da.data.source_videos import source_videos_of
 from microg_da.errors import InputError
 from microg_da.taxonomy import get_taxonomy
 
@@ -261,3 +262,33 @@ def test_garbage_is_read_or_refused_with_an_input_error(tmp_path, content):
     for reader in (read_annotations, read_detections, read_actions, read_person_boxes, read_keyframes):
         with suppress(InputError):
             assert not reader(path).isna().any().any()
+
+
+class TestSourceVideo:
+    HEADER = "video_id,frame_stamp,x1,y1,x2,y2,action_id,person_id,source_video\n"
+
+    def test_a_column_of_the_header_is_kept_and_written(self, write, tmp_path):
+        rows = "a_1,1,0.1,0.1,0.2,0.2,12,0,film\nb_1,1,0.1,0.1,0.2,0.2,12,0,film\n"
+        table = read_annotations(write(self.HEADER + rows))
+        assert table.source_video.tolist() == ["film", "film"]
+        again = read_annotations(write_annotations(table, tmp_path / "again.csv"))
+        assert again.source_video.tolist() == ["film", "film"]
+        bare = read_annotations(write_annotations(table, tmp_path / "bare.csv", header=False))
+        assert "source_video" not in bare
+
+    def test_what_the_table_names_goes_before_the_name_of_the_clip(self):
+        truth = pd.DataFrame({"video_id": ["a_1", "b_1"], "source_video": ["film", "film"]})
+        seen = pd.DataFrame({"video_id": ["b_1", "c_1", "a_1"]})
+        assert source_videos_of(seen, truth).tolist() == ["film", "c", "film"]
+        assert source_videos_of(seen, seen).tolist() == ["b", "c", "a"]
+
+    @pytest.mark.parametrize(
+        ("rows", "message"),
+        [
+            ("a,1,0.1,0.1,0.2,0.2,12,0,\n", "line 2: source_video is empty"),
+            ("a,1,0.1,0.1,0.2,0.2,12,0,x\na,2,0.1,0.1,0.2,0.2,12,0,y\n", "line 3: source_video"),
+        ],
+    )
+    def test_values_that_cannot_be(self, write, rows: str, message: str):
+        with pytest.raises(InputError, match=message):
+            read_annotations(write(self.HEADER + rows))

@@ -123,6 +123,19 @@ def test_score_table_equals_results_json(run_folder):
     assert [row[6] for row in rows] == ["–", f"{100 * results['gap_recovered']:.1f} %", "–"]
 
 
+def test_top1_is_a_column_of_the_score_table_where_clips_have_one_label(run_folder):
+    assert "top-1" not in {cell for row in render(run_folder).table("Model", "AUROC") for cell in row}
+
+    def one_label(results: dict) -> None:
+        for result in results["variants"].values():
+            result["target"] |= {"top1": 0.625, "num_clips": 101}
+
+    edit(run_folder / "results.json", one_label)
+    rows = render(run_folder).table("Model", "AUROC")
+    assert "top-1" in {cell for row in rows[:2] for cell in row}
+    assert all("62.5" in row for row in rows[2:])
+
+
 def test_class_table_equals_results_json_and_is_sorted_by_change(run_folder):
     results = json.loads((run_folder / "results.json").read_text())
     page = render(run_folder)

@@ -128,3 +128,25 @@ def test_results_csv_into_an_impossible_folder(results, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match=r"file/results\.csv"):
         write_results_csv(typed(results), tmp_path / "file" / "results.csv")
+
+
+def with_top1(results: dict) -> dict:
+    """The results, as if every target clip had one label."""
+    for place, result in enumerate(results["variants"].values()):
+        result["target"] |= {"top1": 0.4125 + place / 10, "num_clips": 101}
+    return results
+
+
+def test_top1_stands_beside_map_where_clips_have_one_label(results, tmp_path):
+    assert not any("top-1" in line for line in printed(results))
+    lines = printed(with_top1(results))
+    assert any("top-1" in line for line in lines)
+    assert any("51.2" in line or "51.3" in line for line in lines if "adapted" in line)
+    table = pd.read_csv(write_results_csv(typed(results), tmp_path / "results.csv"))
+    target = table[table.domain == "target"].set_index("variant")
+    assert target.top1["source_only"] == 0.4125
+    assert table[table.domain == "source"].top1.isna().all()
+
+
+def test_other_data_have_no_column_of_top1(results, tmp_path):
+    assert "top1" not in pd.read_csv(write_results_csv(typed(results), tmp_path / "results.csv"))

@@ -21,6 +21,7 @@ from microg_da.transforms.camera import (
     view_frame,
     view_mask,
     warp,
+    without_bars,
 )
 from microg_da.transforms.rotation import roll_batch, roll_map
 from microg_da.types import ClipBatch, ClipKey
@@ -204,3 +205,20 @@ class TestDistributions:
         assert 0.28 < max(np.hypot(*motion.drift) for motion in motions) <= 0.3
         still = draw_motion(rng, RollDistribution(), 0.0, 0.0)
         assert (still.spin, still.drift) == (0.0, (0.0, 0.0))
+
+
+def test_black_bars_become_the_mirror_image_of_the_picture():
+    rng = np.random.default_rng(4)
+    picture = rng.integers(60, 250, (40, 60, 3), dtype=np.uint8)
+    framed = np.zeros((50, 64, 3), np.uint8)
+    framed[6:46, 2:62] = picture
+    mended = without_bars(framed)
+    assert (mended[6:46, 2:62] == picture).all()
+    assert (mended[:6, 2:62] == picture[:6][::-1]).all()
+    assert (mended[:, 62:] == mended[:, 60:62][:, ::-1]).all()
+
+
+def test_a_frame_without_bars_and_a_black_frame_are_left_alone():
+    rng = np.random.default_rng(4)
+    for frame in (rng.integers(60, 250, (40, 60, 3), dtype=np.uint8), np.zeros((40, 60, 3), np.uint8)):
+        assert without_bars(frame) is frame

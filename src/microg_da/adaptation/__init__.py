@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 from microg_da.registry import Entry, Registry
 
 if TYPE_CHECKING:
-    from microg_da.adaptation.base import Knowledge
     from microg_da.config import Config
 
 ADAPTATIONS = Registry(
@@ -200,17 +199,18 @@ ADAPTATIONS = Registry(
 )
 
 
-def knowledge(config: Config) -> frozenset[Knowledge]:
+def knowledge(config: Config) -> frozenset[str]:
     """What a run knows of the shift between the domains, by its methods and by the rolls of its adaptation stage.
 
-    Figures of a run that knows something are to be compared with those of runs that know the same.
+    The words are those of :data:`microg_da.adaptation.base.Knowledge`. Figures of a run that knows
+    something are to be compared with those of runs that know the same.
 
     Raises:
         InputError: if there is no such method.
     """
     settings = config.adaptation
     names = (settings.name, settings.test_time)
-    known: frozenset[Knowledge] = frozenset({"rolls"}) if settings.rotation else frozenset()
+    known: frozenset[str] = frozenset({"rolls"}) if settings.rotation else frozenset()
     return known.union(*(ADAPTATIONS.load(name).knowledge for name in names if name is not None))
 
 

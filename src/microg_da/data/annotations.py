@@ -256,15 +256,6 @@ def source_videos(video_ids: pd.Series) -> pd.Series:
     return video_ids.str.replace(r"_[^_]*$", "", regex=True)
 
 
-def source_videos_of(table: pd.DataFrame, truth: pd.DataFrame) -> pd.Series:
-    """The source video of each row of a table: as the annotations ``truth`` name it, else as the clip's name tells."""
-    told = source_videos(table["video_id"].astype(str))
-    if SOURCE_VIDEO not in truth:
-        return told
-    named = dict(zip(truth["video_id"].astype(str), truth[SOURCE_VIDEO], strict=True))
-    return table["video_id"].astype(str).map(named).fillna(told)
-
-
 def _read(
     path: Path, required: list[str], optional: str | None = None, by_header: tuple[str, ...] = ()
 ) -> tuple[pd.DataFrame, Place]:

@@ -131,8 +131,9 @@ def _source_videos(clips: pd.DataFrame, pattern: str | None, root: str) -> tuple
     if pattern is not None:
         return _matched(clips, pattern, f"folder:{root}"), f"source videos: by source_video={pattern}"
     for name, known in _KNOWN_NAMES.items():
-        patterns = {action: known.format(action=re.escape(action)) for action in clips.action.unique()}
-        found = [re.search(patterns[action], stem) for action, stem in zip(clips.action, clips.stem, strict=True)]
+        patterns = {action: known.format(action=re.escape(action)) for action in map(str, clips.action.unique())}
+        pairs = zip(clips.action.tolist(), clips.stem.tolist(), strict=True)
+        found = [re.search(patterns[action], stem) for action, stem in pairs]
         if all(found):
             videos = pd.Series([match[0] for match in found if match], index=clips.index, dtype=object)
             return videos, f"source videos: {videos.nunique()} of {len(clips)} clips, by {name}"

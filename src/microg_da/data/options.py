@@ -11,6 +11,7 @@ from omegaconf.errors import OmegaConfBaseException
 from microg_da.data import DATA, DRAWN
 from microg_da.errors import InputError, first_line, unknown_name
 from microg_da.registry import is_path
+from microg_da.taxonomy import AVA, Taxonomy
 from microg_da.types import FOOTAGE
 
 
@@ -77,6 +78,19 @@ def parse_source(text: str) -> Source:
             raise InputError(f"{text!r}: option {key!r} is given twice")
         options[key] = value
     return Source(kind, path, options)
+
+
+def check_drawn(source: str, taxonomy: Taxonomy) -> None:
+    """Refuse classes that embedded clips cannot have: their ids are AVA's.
+
+    Raises:
+        InputError: if the taxonomy numbers its actions in another way.
+    """
+    if taxonomy.numbering != AVA:
+        raise InputError(
+            f"{source}: embedded clips have AVA's action ids; those of taxonomy {taxonomy.name} mean something else. "
+            f"Give both domains data with the same classes."
+        )
 
 
 @dataclass
@@ -152,6 +166,10 @@ class FileOptions:
     }
 
 
+_BOXES: dict[str, tuple[str, ...]] = {"jhmdb": ("auto", "ground-truth"), "folder": ()}
+"""The values of ``boxes`` for some kinds of data; a folder's may be any file."""
+
+
 def parse_options(values: dict[str, object], where: str, kind: str) -> FileOptions:
     """Options from text or typed values.
 
@@ -179,9 +197,11 @@ def parse_options(values: dict[str, object], where: str, kind: str) -> FileOptio
         key = str(error.key)
         raise InputError(f"{where}: {key}={values.get(key)!r}: {first_line(error)}") from error
     assert isinstance(options, FileOptions)
-    boxes = {"jhmdb": ("auto", "ground-truth"), "folder": None}.get(kind, ("auto", "ground-truth", "detected"))
-    for name, choices in {**FileOptions.CHOICES, **({"boxes": boxes} if boxes else {})}.items():
-        if getattr(options, name) not in choices:
+    for name, choices in {
+        **FileOptions.CHOICES,
+        "boxes": _BOXES.get(kind, ("auto", "ground-truth", "detected")),
+    }.items():
+        if choices and getattr(options, name) not in choices:
             raise unknown_name(f"value of {name}", getattr(options, name), choices, where)
     if options.keyframes < 1:
         raise InputError(f"{where}: keyframes={options.keyframes}: expected 1 or more.")

@@ -18,7 +18,7 @@ from microg_da.data.dataset_files import DatasetFiles
 from microg_da.data.frames import FrameStore
 from microg_da.data.gravity import RolledVideos, RollPlan
 from microg_da.data.masks import MASKS, MaskFiles
-from microg_da.data.options import FileOptions, Source, parse_options, parse_source
+from microg_da.data.options import FileOptions, Source, check_drawn, parse_options, parse_source
 from microg_da.data.outside import check_call, reads_files
 from microg_da.data.splits import Division
 from microg_da.errors import InputError, unknown_name
@@ -96,6 +96,8 @@ def open_source(
     }
     chosen = {**options, **parsed.options}
     if opens_clips(parsed):
+        if parsed.is_drawn:
+            check_drawn(source, request["taxonomy"])
         open_split: Callable[..., ClipSource[Clip]] = DATA.load(parsed.kind)
         named = {**request, "check_length": check_length, "seed": seed, **chosen}
         check_call(str(parsed), open_split, parsed.path, **named)

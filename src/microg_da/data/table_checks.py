@@ -63,7 +63,7 @@ def check_values(table: pd.DataFrame, where: Place, taxonomy: Taxonomy | None) -
         blank = [name for name in table[text].unique() if not str(name).strip()]
         reject(table[text].isin(blank), where, f"{text} is empty")
     if "source_video" in table:
-        other = table.groupby("video_id").source_video.transform("first") != table.source_video
+        other = table.groupby("video_id")["source_video"].transform("first") != table["source_video"]
         reject(other, where, "source_video is not that of an earlier row of the same video_id")
     for name in table.columns.difference(list(TEXT)):
         reject(~np.isfinite(table[name].to_numpy(np.float64)), where, f"{name} is not a finite number")

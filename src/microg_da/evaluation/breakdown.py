@@ -7,8 +7,9 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 
-from microg_da.data.annotations import BOX, KEYFRAME, source_videos_of
+from microg_da.data.annotations import BOX, KEYFRAME
 from microg_da.data.score_kinds import ScoreKind
+from microg_da.data.source_videos import source_videos_of
 from microg_da.errors import InputError, unknown_name
 from microg_da.evaluation.outcomes import overlaps
 from microg_da.evaluation.protocols import Protocol, Scores, evaluate_part

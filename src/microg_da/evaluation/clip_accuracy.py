@@ -48,11 +48,10 @@ def clip_accuracy(outcomes: Outcomes, kind: ScoreKind) -> ClipAccuracy | None:
 
 def _log_probability(scores: np.ndarray, kind: ScoreKind) -> np.ndarray:
     """Logarithms tell large logits apart whose probabilities are rounded to 1; −inf where nothing was said."""
-    if kind == "logit":
-        logarithms: np.ndarray = np.where(np.isfinite(scores), -np.logaddexp(0, -scores), -np.inf)
-        return logarithms
     with np.errstate(divide="ignore"):
-        return np.asarray(np.log(np.clip(scores, 0, None)))
+        values = -np.logaddexp(0, -scores) if kind == "logit" else np.log(np.clip(scores, 0, None))
+    logarithms: np.ndarray = np.where(np.isfinite(scores), values, -np.inf)
+    return logarithms
 
 
 def _summed(clip: np.ndarray, logarithms: np.ndarray, num_clips: int) -> np.ndarray:

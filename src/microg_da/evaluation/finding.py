@@ -14,7 +14,8 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
-from microg_da.data.annotations import BOX, KEYFRAME, source_videos_of
+from microg_da.data.annotations import BOX, KEYFRAME
+from microg_da.data.source_videos import source_videos_of
 from microg_da.evaluation.intervals import Interval, Intervals, gap_recovered
 from microg_da.types import VARIANTS, Variant
 

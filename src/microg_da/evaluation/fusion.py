@@ -9,8 +9,9 @@ from typing import TypedDict
 import numpy as np
 import pandas as pd
 
-from microg_da.data.annotations import KEYFRAME, source_videos_of
+from microg_da.data.annotations import KEYFRAME
 from microg_da.data.score_kinds import ScoreKind
+from microg_da.data.source_videos import source_videos_of
 from microg_da.errors import InputError
 from microg_da.evaluation.alignment import Aligned, BoxCounts, align, to_table
 from microg_da.evaluation.calibration import Calibration, fit_calibration

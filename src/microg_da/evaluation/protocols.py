@@ -14,8 +14,9 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
-from microg_da.data.annotations import SOURCE_VIDEO, source_videos_of
+from microg_da.data.annotations import SOURCE_VIDEO
 from microg_da.data.score_kinds import ScoreKind
+from microg_da.data.source_videos import source_videos_of
 from microg_da.errors import unknown_name
 from microg_da.evaluation import classwise
 from microg_da.evaluation.checks import (
@@ -335,8 +336,8 @@ def summarise(
         num_ignored=num_ignored,
         num_duplicates=outcomes.num_duplicates,
         per_class=per_class,
-        top1=float("nan") if accuracy is None else accuracy.top1,
-        num_clips=0 if accuracy is None else accuracy.num_clips,
+        top1=accuracy.top1 if accuracy else float("nan"),
+        num_clips=accuracy.num_clips if accuracy else 0,
     )
 
 

@@ -15,8 +15,8 @@ from typing import Literal, NamedTuple
 import numpy as np
 import pandas as pd
 
-from microg_da.data.annotations import source_videos_of
 from microg_da.data.score_kinds import ScoreKind
+from microg_da.data.source_videos import source_videos_of
 from microg_da.errors import InputError, unknown_name
 from microg_da.evaluation.checks import score_kind
 from microg_da.evaluation.classwise import divide, divide_or_zero

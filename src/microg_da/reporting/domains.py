@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from microg_da.data.annotations import BOX, KEYFRAME, read_annotations, source_videos_of
+from microg_da.data.annotations import BOX, KEYFRAME, read_annotations
+from microg_da.data.source_videos import source_videos_of
 from microg_da.errors import InputError
 from microg_da.evaluation.logistic import fit_deviations
 from microg_da.reporting.content import Content

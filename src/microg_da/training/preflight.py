@@ -166,10 +166,12 @@ def check_source(domain: Domain, config: Config, labelled: bool) -> None:
 
 
 def _check_synthetic(domain: str, options: dict[str, str], config: Config) -> None:
+    from microg_da.data.options import check_drawn
     from microg_da.data.windows import window_problem
     from microg_da.synthetic.source import plan_split
     from microg_da.synthetic.spec import CLIP_FRAMES, SCENES, SMALLEST_SIZE
 
+    check_drawn(f"synthetic:{domain}", get_taxonomy(config.data.taxonomy))
     size = config.data.image_size
     if size < SMALLEST_SIZE:
         raise InputError(f"data.image_size={size} is too small for synthetic clips: expected {SMALLEST_SIZE} or more.")

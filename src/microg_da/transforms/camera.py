@@ -24,6 +24,10 @@ FILLS: tuple[Fill, ...] = get_args(Fill)
 MARGIN = 0.01
 """Share of the view that people keep free at each of its sides."""
 
+BLACK = 24
+"""A pixel is black whose brightest colour is no more."""
+BAR_LIGHT = 0.02
+"""The share of pixels of a row or column of a bar that may be brighter, for compression."""
 _OUTLINE = 48
 """Points that stand for the ellipse in a box."""
 
@@ -157,7 +161,7 @@ def keep_inside(motion: CameraMotion, seen: Sequence[tuple[float, np.ndarray]], 
     points = [(seconds, cloud) for seconds, cloud in seen if len(cloud)]
     if not points:
         return centred
-    for _ in range(8):  # drift does not scale with the zoom, so that one step may not be enough
+    for _ in range(200):  # drift does not scale with the zoom: each step leaves a part of what sticks out
         low, high = _extent(replace(centred, zoom=zoom), points, size)
         ratio = float(min(1.0, (free / np.maximum(high - low, 1e-9)).min()))
         if ratio >= 1.0 - 1e-9:
@@ -188,6 +192,24 @@ def mask_outline(mask: np.ndarray) -> np.ndarray:
     return np.asarray((hull[:, None] + corners).reshape(-1, 2))
 
 
+def without_bars(image: np.ndarray) -> np.ndarray:
+    """A frame uint8 ``(H, W, 3)`` whose black bars are replaced by the mirror image of the picture between them.
+
+    The bars would turn with the picture and would tell the roll. A frame without bars is returned as it is, and so is
+    one that is black everywhere.
+    """
+    bright = image.max(axis=2) > BLACK
+    rows, columns = (np.flatnonzero(bright.mean(axis=axis) > BAR_LIGHT) for axis in (1, 0))
+    if not len(rows) or not len(columns):
+        return image
+    (height, width), top, left = image.shape[:2], int(rows[0]), int(columns[0])
+    bottom, right = height - 1 - int(rows[-1]), width - 1 - int(columns[-1])
+    if not any((top, bottom, left, right)):
+        return image
+    inside = np.ascontiguousarray(image[top : height - bottom, left : width - right])
+    return np.asarray(cv2.copyMakeBorder(inside, top, bottom, left, right, cv2.BORDER_REFLECT))
+
+
 def view_frame(image: np.ndarray, matrix: np.ndarray, fill: Fill = "reflect") -> np.ndarray:
     """A frame uint8 ``(H, W, 3)`` as the camera sees it.
 
@@ -201,6 +223,7 @@ def view_frame(image: np.ndarray, matrix: np.ndarray, fill: Fill = "reflect") ->
     """
     if fill not in FILLS:
         raise unknown_name("fill", fill, FILLS)
+    image = without_bars(image)
     seen = warp(image, matrix, image.shape[:2])
     if fill == "reflect":
         return seen
@@ -208,7 +231,7 @@ def view_frame(image: np.ndarray, matrix: np.ndarray, fill: Fill = "reflect") ->
     reach = max(height // 6, 1)
     flat = warp(cv2.blur(image, (reach, reach), borderType=cv2.BORDER_REFLECT), matrix, (height, width))
     edge = max(height // 40, 1)
-    inside = np.pad(np.full((height, width), 255, np.uint8), 1)
+    inside = cv2.copyMakeBorder(np.full((height, width), 255, np.uint8), 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=0)
     depth = np.minimum(cv2.distanceTransform(inside, cv2.DIST_L2, 3)[1:-1, 1:-1] / edge, 1.0)
     weight = warp(depth.astype(np.float32), matrix, (height, width), border=cv2.BORDER_CONSTANT)[..., None]
     return np.asarray(np.rint(seen * weight + flat * (1 - weight)).astype(np.uint8))

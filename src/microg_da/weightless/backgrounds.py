@@ -200,4 +200,5 @@ def _flat_share(sums: np.ndarray, middle: np.ndarray, reach: float) -> float:
     left, top = np.maximum(middle - 0.8 * reach, 0).astype(int)
     right, bottom = np.minimum((middle + 0.8 * reach).astype(int), [sums.shape[1] - 1, sums.shape[0] - 1])
     area = max((right - left) * (bottom - top), 1)
-    return float((sums[bottom, right] - sums[top, right] - sums[bottom, left] + sums[top, left]) / area)
+    inside = sums[bottom, right] - sums[top, right] - sums[bottom, left] + sums[top, left]
+    return float(inside) / float(area)

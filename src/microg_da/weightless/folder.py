@@ -100,19 +100,16 @@ class Folder:
         path = self._clip_path(name)
         try:
             value = json.loads(path.read_text(encoding="utf-8"))
-            return [_row(person) for person in value["people"]]
+            rows = [Row(**row) for row in value["people"]]
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise InputError(f"{path}: damaged ({error!r}). Remove the file; its clip is made again.") from error
+        return [row._replace(box=_four(row.box), actions=tuple(row.actions)) for row in rows]
 
     def read_frames(self, name: str, numbers: Sequence[int]) -> list[np.ndarray]:
-        """Some frames of a clip, counted from 0, ascending and distinct; channels blue, green, red.
-
-        Raises:
-            InputError: if a frame is damaged.
-        """
+        """Some frames of a clip, counted from 0, ascending and distinct; channels blue, green, red."""
         folder = self.root / "frames" / name
         if folder.is_dir():
-            return [_read_frame(folder / _frame_name(name, number)) for number in numbers]
+            return [_read_picture(folder / _frame_name(name, number)) for number in numbers]
         video = index_video(str(self.root / "videos" / f"{name}.mp4"))
         return list(video.decode(np.array(numbers)))
 
@@ -226,17 +223,18 @@ def _versions() -> dict[str, str]:
     return {"microg_da": __version__, "numpy": np.__version__, "opencv": cv2.__version__}
 
 
-def _row(person: dict[str, Any]) -> Row:
-    """A person as JSON has kept it."""
-    x1, y1, x2, y2 = person["box"]
-    return Row(**person | {"box": (x1, y1, x2, y2), "actions": tuple(person["actions"])})
+def _four(box: Sequence[float]) -> tuple[float, float, float, float]:
+    x1, y1, x2, y2 = box
+    return x1, y1, x2, y2
 
 
-def _read_frame(path: Path) -> np.ndarray:
-    frame = cv2.imread(str(path))
-    if frame is None:
-        raise InputError(f"{path}: damaged. Remove the file of its clip in {_CLIPS}/; the clip is made again.")
-    return np.asarray(frame)
+def _read_picture(path: Path) -> np.ndarray:
+    picture = cv2.imread(str(path))
+    if picture is None:
+        raise InputError(
+            f"{path}: cannot be read as a picture. Remove the clip's file in clips/; the clip is made again."
+        )
+    return picture
 
 
 def _frame_name(name: str, number: int) -> str:

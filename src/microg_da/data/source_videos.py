@@ -1,0 +1,16 @@
+"""Which source video each row of a table comes from."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from microg_da.data.annotations import SOURCE_VIDEO, source_videos
+
+
+def source_videos_of(table: pd.DataFrame, truth: pd.DataFrame) -> pd.Series:
+    """The source video of each row of a table: as the annotations ``truth`` name it, else as the clip's name tells."""
+    told = source_videos(table["video_id"].astype(str))
+    if SOURCE_VIDEO not in truth:
+        return told
+    named = dict(zip(truth["video_id"].astype(str), truth[SOURCE_VIDEO], strict=True))
+    return table["video_id"].astype(str).map(named).fillna(told)
