@@ -9,6 +9,7 @@ import torch
 from rich.console import Console
 
 import microg_da as mg
+from microg_da.adaptation.base import Task
 
 SMALL = [
     *("data.image_size=48", "training.batch_size=4", "model.num_frames=2", "synthetic.train_clips=8"),
@@ -64,7 +65,8 @@ def make_trainer(tmp_path):
 def test_an_own_backbone_and_method_are_trained_and_tested(tmp_path):
     data = mg.ClipDataModule(mg.load_config("ava2microg", SMALL))
     detector = mg.ActionDetector(Patches(), num_classes=50)
-    method = MeanDifference(MeanArguments(0.5), task=None)
+    task = Task(detector.feature_dim, 50, class_groups=(0,) * 50)
+    method = MeanDifference(MeanArguments(0.5), task)
     module = mg.DetectorModule(
         detector, method, training=mg.TrainingConfig(lr=1e-3), augment=mg.AugmentConfig(flip=0.0)
     )

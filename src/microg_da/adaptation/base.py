@@ -287,6 +287,7 @@ class DomainAdaptation(TrainingMethod):
         >>> from dataclasses import dataclass
         >>> import torch
         >>> from microg_da import DomainAdaptation, Prediction
+        >>> from microg_da.adaptation.base import Task
         >>> @dataclass
         ... class Arguments:
         ...     weight: float = 1.0
@@ -295,7 +296,7 @@ class DomainAdaptation(TrainingMethod):
         ...     def losses(self, source, target, labels, progress):
         ...         difference = source.features.mean(dim=0) - target.features.mean(dim=0)
         ...         return {"mean_difference": self.arguments.weight * difference.square().sum()}
-        >>> method = MeanDifference(Arguments(0.5), task=None)
+        >>> method = MeanDifference(Arguments(0.5), Task(feature_dim=3, num_classes=50, class_groups=(0,) * 50))
         >>> source, target = (Prediction(torch.zeros(2, 50), torch.full((2, 3), value)) for value in (1.0, 3.0))
         >>> method.losses(source, target, torch.zeros(2, 50), progress=0.0)
         {'mean_difference': tensor(6.)}
@@ -338,11 +339,13 @@ class SourceFreeAdaptation(TrainingMethod):
     Example:
         >>> import torch
         >>> from microg_da import Prediction, SourceFreeAdaptation
+        >>> from microg_da.adaptation.base import Task
         >>> class MinimumEntropy(SourceFreeAdaptation):
         ...     def losses(self, target, progress):
         ...         probabilities = target.logits.sigmoid()
         ...         return {"entropy": torch.special.entr(probabilities).mean()}
-        >>> method = MinimumEntropy(MinimumEntropy.Arguments(), task=None)
+        >>> task = Task(feature_dim=3, num_classes=50, class_groups=(0,) * 50)
+        >>> method = MinimumEntropy(MinimumEntropy.Arguments(), task)
         >>> method.losses(Prediction(torch.zeros(2, 50), torch.zeros(2, 3)), progress=0.0)
         {'entropy': tensor(0.3466)}
 

@@ -51,7 +51,8 @@ class DetectorModule(PassModule):
         >>> data = ClipDataModule(config, unlabelled=None)
         >>> module = DetectorModule(create_detector("r2plus1d_micro"), augment=config.augment)
         >>> trainer = pl.Trainer(
-        ...     max_epochs=1, accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False
+        ...     max_epochs=1, accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False,
+        ...     enable_model_summary=False,
         ... )
         >>> trainer.fit(module, datamodule=data)
         >>> (scores,) = trainer.test(module, datamodule=data, verbose=False)
