@@ -48,7 +48,8 @@ COMMANDS = {
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status: 0 done, 2 bad input, 130 or 143 interrupted or terminated."""
-    argv = list(sys.argv[1:] if argv is None else argv)
+    # Not list(…): once the command of this name is imported, `list` is its module here.
+    argv = [*(sys.argv[1:] if argv is None else argv)]
     if completion.is_asked_by_shell():
         _answer_shell()
     try:
