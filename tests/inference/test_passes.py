@@ -56,6 +56,8 @@ class Probe(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.layer = nn.Linear(1, 1)
+        self.head = nn.Module()
+        self.head.projection = nn.Linear(1, 50)
         self.types: set[torch.dtype] = set()
 
     def forward(self, frames: torch.Tensor, boxes: torch.Tensor, clip_index: torch.Tensor) -> Prediction:
