@@ -85,7 +85,7 @@ def test_the_statistics_of_a_shifted_domain_come_nearer_to_the_source(detector):
     vitta.start_test(detector)
     shifted = [batch((1, 1, 1), seed=seed, low=240) for seed in range(3)]
     before = distance(detector, vitta, shifted[0])
-    for _ in range(8):
+    for _ in range(24):
         for clips in shifted:
             vitta.predict(detector, clips)
     assert distance(detector, vitta, shifted[0]) < 0.6 * before
