@@ -38,4 +38,8 @@ def method(name, detector, **arguments):
     if name == "sar":
         made.uninformed.fill_(1e3)  # everybody is reliable
         made.arguments.recovery = 0.0
+    if name == "eata" and "margin" not in arguments:
+        made.uninformed.fill_(10.0)  # everybody is sure: five classes have at most 3.5 nats
+    if name == "cotta":
+        made.source_entropy.fill_(-1.0)  # nobody is sure: the teacher averages views, and its answer is another
     return made
