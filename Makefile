@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # Two processes; what a file's tests share is made once.
 PYTEST_ARGS ?= -n 2 --dist loadfile
 
-.PHONY: demo test lint format notebooks fuzz lowest vulnerabilities clean
+.PHONY: demo test lint format coverage docs notebooks fuzz lowest vulnerabilities clean
 .DELETE_ON_ERROR:
 
 $(VENV)/bin/python:
@@ -21,6 +21,10 @@ $(VENV)/.installed-dev: pyproject.toml | $(VENV)/bin/python
 	$(BIN)/python -m pip install --quiet --no-deps sweeps jsonref
 	touch $@ $(VENV)/.installed
 
+$(VENV)/.installed-docs: pyproject.toml | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --editable ".[docs]"
+	touch $@ $(VENV)/.installed
+
 demo: $(VENV)/.installed
 	$(BIN)/python -m microg_da fit --experiment ava2microg
 
@@ -30,12 +34,22 @@ test: $(VENV)/.installed-dev
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/codespell
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
 format: $(VENV)/.installed-dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# Branch coverage; the floor is `fail_under` in pyproject.toml.
+coverage: $(VENV)/.installed-dev
+	$(BIN)/python -m pip install --quiet "coverage>=7.10" pytest-cov
+	$(BIN)/python -m pytest $(PYTEST_ARGS) --cov --cov-report=term --cov-report=xml
+
+# The documentation into site/; warnings are errors.
+docs: $(VENV)/.installed-docs
+	$(BIN)/python -m mkdocs build --strict
 
 # Each from its text, executed, outputs kept, and what changes without meaning stripped.
 notebooks: $(VENV)/.installed-dev
@@ -60,4 +74,4 @@ vulnerabilities: $(VENV)/.installed-dev
 	  | $(BIN)/python -m pip_audit --strict --no-deps --disable-pip --progress-spinner off --requirement /dev/stdin
 
 clean:
-	rm -rf $(VENV) .venv-lowest build dist
+	rm -rf $(VENV) .venv-lowest build dist site

@@ -72,6 +72,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
 
 
+def command_parser(name: str) -> argparse.ArgumentParser:
+    """The parser of one command with its arguments, for pages that show them.
+
+    Args:
+        name: one of :data:`COMMANDS`.
+    """
+    return _declare(name)[1][name]
+
+
 class _Parser(argparse.ArgumentParser):
     """Says what is wrong in one line, as every other error of the input."""
 

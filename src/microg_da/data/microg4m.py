@@ -1,4 +1,4 @@
-"""MicroG-4M (Wen et al., 2025): as released, as a training tree, or its tables alone."""
+"""MicroG-4M (Wen et al., ICLR 2026): as released, as a training tree, or its tables alone."""
 
 from __future__ import annotations
 
