@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # Two processes; what a file's tests share is made once.
 PYTEST_ARGS ?= -n 2 --dist loadfile
 
-.PHONY: demo test lint format coverage docs notebooks fuzz lowest vulnerabilities clean
+.PHONY: demo test lint format coverage docs notebooks fuzz recipes lowest vulnerabilities clean
 .DELETE_ON_ERROR:
 
 $(VENV)/bin/python:
@@ -59,6 +59,10 @@ notebooks: $(VENV)/.installed-dev
 N ?= 10000
 fuzz: $(VENV)/.installed-dev
 	FUZZ_EXAMPLES=$(N) $(BIN)/python -m pytest -n 0 --timeout 0 --durations 0 tests/robustness/test_fuzzing.py
+
+# Two steps of every recipe on a made-up tree with made-up weights; a quarter of an hour.
+recipes: $(VENV)/.installed-dev
+	EVERY_RECIPE=1 $(BIN)/python -m pytest -n 0 --timeout 0 tests/integration/test_recipes.py
 
 # The lowest versions that pyproject.toml allows, in an environment of their own (6 GB), and the fast tests on them.
 lowest: $(VENV)/.installed-dev

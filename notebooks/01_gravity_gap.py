@@ -1,14 +1,14 @@
 # %% [markdown]
 # # The gravity gap
 #
-# An action detector that learned on Earth has never seen a person upside down, a floor on the side, or somebody who
-# "sits" without a seat. This notebook trains a small one on clips from Earth, tests it there and in microgravity, and
-# puts the difference between two bounds: what it reaches without adaptation, and what it would reach if the target
-# clips had been labelled.
+# An action detector that was trained on Earth has never seen a person upside down, a floor at the side of the frame, or
+# a person who "sits" without a seat. This notebook trains a small detector on clips from Earth and tests it on Earth
+# and in microgravity. It then reports two bounds: the score without adaptation, and the score that labelled target
+# clips would give.
 #
-# The data is embedded: the package draws people who act with and without gravity. Training is kept to a minute or
-# two on a laptop, so the levels are low. What is shown is how the gap is measured; `make demo` and the README have
-# longer runs.
+# The data is embedded: the package draws people who act with and without gravity. Training takes a minute or two on a
+# laptop, so that the scores are low. The notebook shows how to measure the gap; `make demo` and the README have longer
+# runs.
 
 # %%
 import tempfile
@@ -26,15 +26,15 @@ from microg_da.synthetic.contact_sheet import contact_sheet
 contact_sheet(rows=3, size=104).quantize(128)
 
 # %% [markdown]
-# Left: Earth. Right: microgravity. Each row is a clip, four of its frames, with the people's boxes at the keyframe and
-# what each person does. The actions are the same on both sides; what changes is which way is up, how bodies hold
-# themselves and move, and the room.
+# Left: Earth. Right: microgravity. Each row is a clip and shows four of its frames, with the boxes of people at the
+# keyframe and the actions of each person. The actions are the same on both sides. The direction of up, the posture and
+# motion of bodies, and the room differ.
 #
 # ## One run
 #
-# A configuration is an experiment's YAML with a few keys changed. `bounds=true` also trains the target-supervised
-# detector, which starts from the source model and sees target labels that no adaptation may see. `adabn` is the
-# cheapest adaptation there is: a look at unlabelled target clips, to re-estimate the statistics of batch norm.
+# A configuration is the YAML file of an experiment with a few changed keys. `bounds=true` also trains the
+# target-supervised detector. It starts from the source model and uses target labels, which adaptation methods must not
+# use. `adabn` is the cheapest adaptation: it re-estimates the statistics of batch norm on unlabelled target clips.
 
 # %%
 SMALL = [
@@ -53,7 +53,7 @@ print(run.record.notice)
 # %% [markdown]
 # ## Three detectors, two test sets
 #
-# mAP × 100 (a detection counts if it names the action of that person; boxes are given):
+# mAP × 100 (a detection is correct if it names the action of that person; boxes are given):
 
 # %%
 results = run.results
@@ -85,16 +85,16 @@ print(f"adabn takes the detector from {there:.1f} to {adapted:.1f}:", end=" ")
 print("there is no gap to recover." if recovered is None else f"{100 * recovered:.0f} % of the gap.")
 
 # %% [markdown]
-# Two different drops are easily confused. For the source-only detector, the change from Earth to microgravity mixes the
-# shift of domain with how hard each test set is in itself. The *gap* is measured in one column, on one test set:
-# from the source-only to the target-supervised detector. "Gap recovered" is the share of it that an adaptation gains,
-# and it may be negative.
+# Do not confuse two different drops. For the source-only detector, the change from Earth to microgravity mixes the
+# domain shift with the difficulty of each test set. The *gap* is measured in one column, on one test set: from the
+# source-only to the target-supervised detector. "Gap recovered" is the share of the gap that an adaptation gains. It
+# may be negative.
 #
-# ## Which actions fall
+# ## Per-class AP
 #
-# The average hides that actions depend on gravity to different degrees. Each line is an action, from its average
-# precision on Earth (grey) to that in microgravity (blue), of the source-only detector. Only actions with five or more
-# labels in both test sets are shown: below that one person moves the figure by many points.
+# The mean hides that actions depend on gravity to different degrees. Each line is an action. It goes from the average
+# precision on Earth (grey) to the one in microgravity (blue), both of the source-only detector. Only actions with five
+# or more labels in both test sets are shown: with fewer labels, one person changes the value by many points.
 
 # %%
 per_class = {domain: results.source_only.scores(domain).per_class.set_index("name") for domain in domains}
@@ -117,8 +117,8 @@ print("falls most:", ", ".join(change.index[:-4:-1]))
 # %% [markdown]
 # ## One keyframe of each kind
 #
-# A run keeps a few annotated keyframes. For the first person of each: what they do, and what the two detectors would
-# have said first.
+# A run keeps a few annotated keyframes. For the first person of each keyframe, the cell shows the true actions and the
+# top prediction of the two detectors.
 
 # %%
 examples = read_example_list(run.examples_file)
@@ -153,11 +153,11 @@ for axes, example in zip(both, shown, strict=True):
 plt.show()
 
 # %% [markdown]
-# ## What to take from it
+# ## Conclusions
 #
-# - Report three rows, not one: without the two bounds a score after adaptation says nothing about adaptation.
-# - Report both columns: an adapted detector that has forgotten Earth is another kind of result.
-# - Look at classes, and at how many labels each has, before explaining an average.
+# - Report three rows, not one: a score after adaptation is not interpretable without the two bounds.
+# - Report both columns: an adapted detector that has forgotten Earth is a different result.
+# - Check the classes and their numbers of labels before you explain a mean.
 # - This was one seed and a small budget. `python -m microg_da compare` averages seeds and pairs the differences.
 #
-# Everything shown was read from the run's folder; its `report.html` holds the same and more.
+# All values come from the run's folder. Its `report.html` contains the same and more.

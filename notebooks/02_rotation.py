@@ -1,9 +1,9 @@
 # %% [markdown]
-# # What a rolled camera costs
+# # The cost of a rolled camera
 #
-# In orbit nobody is upright, or everybody is: it depends on how the camera is held. This notebook turns the test clips
-# of Earth round the clock and watches what a detector makes of them. One detector was trained on upright clips, the
-# other on the same clips under every roll.
+# In orbit the roll of people in the picture depends on how the camera is held. This notebook rotates the test clips of
+# Earth by a full turn and measures the scores of a detector. One detector was trained on upright clips, the other on
+# the same clips under every roll.
 
 # %%
 import tempfile
@@ -24,11 +24,11 @@ from microg_da.runs.detectors import load_run_detector
 from microg_da.transforms.rotation import roll_batch
 
 # %% [markdown]
-# ## A roll turns pictures and boxes together
+# ## A roll rotates pictures and boxes together
 #
-# One clip at several rolls. The corners are filled by reflection: black ones would tell a network the angle. The box
-# of a turned person (yellow) is that of the ellipse inside the upright box, since a body does not reach into the
-# corners of its box.
+# The figure shows one clip at several rolls. The corners are filled by reflection, since black corners would reveal the
+# angle to a network. The box of a rotated person (yellow) is that of the ellipse inside the upright box, since a body
+# does not reach into the corners of its box.
 
 # %%
 window = {"num_frames": 1, "sampling_rate": 1, "image_size": 128}
@@ -49,8 +49,8 @@ plt.show()
 # %% [markdown]
 # ## Two detectors, one difference
 #
-# Same clips, same number of steps, same weights to begin with; `augment.rotation=180` is all that differs. Neither
-# has seen a clip from microgravity.
+# Both detectors use the same clips, the same number of steps and the same initial weights. They differ only in
+# `augment.rotation=180`. Neither has seen a clip from microgravity.
 
 # %%
 SMALL = [
@@ -70,10 +70,11 @@ runs = {
 }
 
 # %% [markdown]
-# ## mAP round the clock
+# ## mAP by roll
 #
 # `measure_roll_response` tests a run's detector once for each angle, on the test clips of its source domain. Upright is
-# at the top, and the distance from the centre is mAP × 100. (Eight angles here; the command `roll-response` takes 24.)
+# at the top, and the distance from the centre is mAP × 100. (The notebook uses eight angles; the command
+# `roll-response` uses 24.)
 
 # %%
 responses = {}
@@ -101,15 +102,15 @@ table = pd.DataFrame(
 table.round(1)
 
 # %% [markdown]
-# **Gravity bias** is the part of the upright mAP that is lost in the mean over all rolls: 0 % for a detector to which
-# all directions are alike, negative for one that is by chance better elsewhere. It is a statement about the detector,
-# measured without any clip from microgravity. A long, narrow shape is a detector that works one way up; a round shape
-# one that does not care. A round but small shape is a reminder that not caring has its price: what a network learns in
-# the same number of steps must serve every direction.
+# **Gravity bias** is the part of the upright mAP that is lost in the mean over all rolls. It is 0 % for a detector that
+# scores equally at all rolls. It is negative if a detector is by chance better at other rolls. It describes the
+# detector and is measured without any clip from microgravity. A long, narrow shape is a detector that works at one
+# roll. A round shape is a detector that is invariant to roll. A round but small shape shows the cost of invariance: the
+# same number of training steps must cover every direction.
 #
-# ## Which groups lean on gravity
+# ## Gravity bias by group
 #
-# `PM` is how a person moves or stands, `OM` what they do with an object, `PI` what they do with others.
+# `PM` is how a person moves or stands, `OM` is what they do with an object, `PI` is what they do with others.
 
 # %%
 groups = {name: response.summary().query("kind == 'group'")["gravity_bias"] for name, response in responses.items()}
@@ -129,12 +130,12 @@ print(f"Training under every roll changes gravity bias by {change['gravity bias,
 print(f"upright mAP by {change['mAP × 100, upright']:+.1f}, and mAP in microgravity by {change['microgravity']:+.1f}.")
 
 # %% [markdown]
-# ## What to take from it
+# ## Conclusions
 #
-# - Roll is the one part of the shift that is known beforehand, and it costs nothing to draw. It is the baseline that
-#   any cleverer adaptation has to beat.
-# - If less gravity bias brings little in microgravity, then roll is not what is left of the gap: posture, motion and
-#   the look of the cabin are.
+# - Roll is the one part of the shift that is known in advance, and it is free to simulate. It is the baseline for more
+#   complex adaptation methods.
+# - If a lower gravity bias brings little in microgravity, roll does not cause the rest of the gap. Posture, motion and
+#   the look of the cabin cause it.
 # - A network can also be invariant by design: `model.roll_pooling=c4` averages features over quarter turns.
 #
 # More: [docs/rotation.md](../docs/rotation.md).

@@ -1,9 +1,10 @@
 # %% [markdown]
-# # How long to look
+# # The length of the window
 #
-# A clip detector sees T frames, τ apart: T·τ / fps seconds. Without gravity people move otherwise, and mostly slower.
-# Does a longer look help, and does it help equally for postures and for what hands do? This notebook trains the same
-# network with several windows, the same number of optimiser steps each, and puts the results on a map.
+# The input of a clip detector is T frames, τ apart: T·τ / fps seconds. Without gravity people move differently, and
+# mostly more slowly. Does a longer window help, and does it help postures and hand actions equally? This notebook
+# trains the same network with several windows and the same number of optimiser steps each, and draws the results as a
+# map.
 
 # %%
 import tempfile
@@ -20,10 +21,10 @@ from microg_da.reporting.temporal_window import read_windows
 from microg_da.synthetic import SyntheticSpec, render_clip
 
 # %% [markdown]
-# ## What a window sees
+# ## The frames of a window
 #
-# The same clip through the shortest and the longest of the windows below. Both show the keyframe; what differs is how
-# far the frames around it reach.
+# The figure shows the same clip through the shortest and the longest of the windows below. Both include the keyframe.
+# They differ in the time that the frames around it cover.
 
 # %%
 FRAMES, RATES = (4, 8), (1, 6)
@@ -39,8 +40,9 @@ plt.show()
 # %% [markdown]
 # ## A grid of runs
 #
-# The experiment `temporal_window` fixes what must not differ between windows: clips, batches, epochs. (The sweep file
-# of the same name has the whole grid, T up to 32 and τ up to 16; here it is a corner of it, with small frames.)
+# The experiment `temporal_window` fixes the settings that must not differ between windows: clips, batches, epochs. The
+# sweep file of the same name has the whole grid, T up to 32 and τ up to 16. The notebook runs a corner of the grid with
+# small frames.
 
 # %%
 SMALL = [
@@ -79,8 +81,8 @@ best = grid.stack().idxmax()
 print(f"Best of these windows: T = {best[0]}, τ = {best[1]}.")
 
 # %% [markdown]
-# Read the map by rows and by columns. Along a row the number of frames, and so the cost, is the same: what changes is
-# how much time they cover. Down a column more frames come at the same pace, so both cost and span grow.
+# Read the map by rows and by columns. Along a row the number of frames, and so the cost, is constant, and the time that
+# they cover changes. Down a column the number of frames grows at the same frame rate, so that both cost and span grow.
 #
 # ## By group, over the span
 
@@ -96,14 +98,15 @@ gain = {titles[group]: 100 * np.ptp(found.curve("source_only", group)) for group
 pd.Series(gain, name="highest − lowest, points").round(1).to_frame()
 
 # %% [markdown]
-# The table says how much the choice of window moves each group. A group that hardly moves can be told from a single
-# moment. With one seed, few clips and few steps, differences of a few points are noise: before believing an order, run
-# each window with several seeds and let `compare` pair them.
+# The table shows how much the choice of the window changes each group. A group with a small change can be recognised
+# from a single moment. With one seed, few clips and few steps, differences of a few points are noise. Before you rank
+# windows, run each window with several seeds and pair them with `compare`.
 #
-# ## Windows that cannot be
+# ## Impossible windows
 #
-# A window longer than the clip would repeat its first and last frame. This experiment refuses it, so that no cell of
-# the map means something else than its label says (`model.impossible_window=clamp` allows it, and the run says so):
+# A window longer than the clip would repeat its first and last frame. This experiment refuses such a window, so that
+# every cell of the map has the window of its label. (`model.impossible_window=clamp` allows it, and the run reports
+# it.)
 
 # %%
 try:
@@ -112,5 +115,5 @@ except InputError as error:
     print(error)
 
 # %% [markdown]
-# The whole grid, on either engine and for any model or adaptation, is one command:
-# `python -m microg_da sweep temporal_window`, drawn by `python -m microg_da temporal-window --sweep temporal_window`.
+# One command runs the whole grid, on either engine and for any model or adaptation:
+# `python -m microg_da sweep temporal_window`. `python -m microg_da temporal-window --sweep temporal_window` draws it.

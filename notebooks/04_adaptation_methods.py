@@ -1,9 +1,9 @@
 # %% [markdown]
-# # Adaptation methods side by side
+# # Comparing adaptation methods
 #
-# All methods answer the same question: a detector trained on Earth, clips from microgravity without labels, what now?
-# They differ in what they cost and in what they assume. Here one source detector is trained, several methods start from
-# its weights, and the last part asks how anybody without target labels could have chosen between them.
+# All methods solve the same problem: a detector is trained on Earth, and clips from microgravity have no labels. The
+# methods differ in their cost and in their assumptions. This notebook trains one source detector and starts several
+# methods from its weights. The last part shows how to choose between them without target labels.
 
 # %%
 import tempfile
@@ -22,8 +22,8 @@ pd.set_option("display.max_colwidth", None)
 pd.Series({name: ADAPTATIONS.entry(name).summary for name in ADAPTATIONS}, name="what it does").to_frame()
 
 # %% [markdown]
-# The first names act at test time or by one look at the target clips; then come those that train, some of them without
-# any source clip; the last ones are oracles, which see target labels and serve as bounds.
+# The first names act at test time or process the target clips once. The next ones train, some of them without source
+# clips. The last ones are oracles, which use target labels and serve as bounds.
 #
 # ## One source detector
 
@@ -44,11 +44,11 @@ detector = source.detector_file("source")
 # %% [markdown]
 # ## Methods that start from it
 #
-# `checkpoint=` loads the source detector in place of training it, so every difference below comes from adaptation.
-# Those that train have one short epoch each. `source_finetune` is no adaptation but a control: the same steps, on
-# source clips alone; a method is worth what it adds to that. With `rotation=180` clips are seen under every roll in
-# training, with `roll_tta` at test time. The default of the experiment, `gravity_self_training`, is not in this table:
-# see `docs/gravity_frame.md`.
+# `checkpoint=` loads the source detector instead of training it, so that every difference below comes from adaptation.
+# Training methods have one short epoch each. `source_finetune` is a control and no adaptation: it makes the same steps
+# on source clips alone. The value of a method is its gain over this control. `rotation=180` shows clips under every
+# roll in training, `roll_tta` at test time. The default of the experiment, `gravity_self_training`, is not in this
+# table: see `docs/gravity_frame.md`.
 
 # %%
 METHODS = {
@@ -94,14 +94,14 @@ plt.show()
 print(f"Highest in microgravity: {table['microgravity'].idxmax()}. Highest on Earth: {table['Earth'].idxmax()}.")
 
 # %% [markdown]
-# The lines cross at the source-only detector. Above the horizontal one a method has gained; left of the vertical one it
-# has paid for it on Earth. Up and to the right would be free. Such small budgets and one seed decide no ranking: the
-# same code with three seeds and ten times the clips is `benchmarks/adaptation.py`.
+# The lines cross at the source-only detector. Methods above the horizontal line gain on the target. Methods left of the
+# vertical line lose on Earth. Methods up and to the right gain on both. Small budgets and one seed do not support a
+# ranking. `benchmarks/adaptation.py` runs the same code with three seeds and ten times the clips.
 #
 # ## Choosing without target labels
 #
-# In microgravity there is no labelled set to choose on. Validators score a detector from unlabelled target clips (one
-# of them from source labels). Each run holds them; what they would have chosen:
+# In microgravity there is no labelled set for model selection. Validators score a detector from unlabelled target clips
+# (one of them from source labels). Each run stores their scores. The table shows the choice of each validator:
 
 # %%
 scores = pd.DataFrame({name: result.validators for name, result in results.items()}).astype(float)
@@ -118,15 +118,15 @@ choices = pd.DataFrame(
 choices.round(2)
 
 # %% [markdown]
-# A correlation of 1 would order the methods as the hidden labels do, 0 is no better than chance, and a negative one
-# prefers what is worse. Over a handful of candidates these figures swing from seed to seed; that a validator was right
-# here is no proof that it will be. Choosing by target scores instead is possible (`selection=oracle`), and everything
-# that run writes then says so. More: [docs/selection.md](../docs/selection.md).
+# A correlation of 1 ranks the methods as the hidden labels do, 0 is no better than chance, and a negative one prefers
+# worse methods. With a handful of candidates these values vary from seed to seed. A validator that is correct here may
+# fail on other data. Selection by target scores is possible (`selection=oracle`), and all outputs of that run then
+# state it. More: [docs/selection.md](../docs/selection.md).
 #
 # ## The same from run folders
 #
-# `compare` needs only the folders. It names settings by what differs and, once there are several seeds, pairs the
-# differences seed by seed. Its notes say what would make figures incomparable.
+# `compare` needs only the folders. It names settings by the keys that differ. With several seeds, it pairs the
+# differences seed by seed. Its notes list everything that makes scores incomparable.
 
 # %%
 comparison = compare_runs([source.path, *(run.path for run in runs.values())])
@@ -140,5 +140,5 @@ pd.Series(
 ).round(1).to_frame()
 
 # %% [markdown]
-# A method of your own is one file and one line in a registry, and then appears in all of this:
+# A method of your own is one file and one line in a registry. It is then available in all of these tools:
 # [docs/new_method.md](../docs/new_method.md).

@@ -1,9 +1,9 @@
 # %% [markdown]
 # # Missions and films
 #
-# MicroG-4M mixes recordings of missions with films. Both show microgravity, but films have actors on wires, other
-# lenses, other light. If films are cheap training data for missions, how much is lost on the way, and is the way back
-# as long? The embedded data has both looks, so the question can be put in full: train on each, test on each.
+# MicroG-4M contains recordings of missions and films. Both show microgravity, but films have actors on wires, other
+# lenses and other light. If films are cheap training data for missions, how large is the loss, and is the loss in the
+# other direction the same? The embedded data has both looks. The notebook therefore trains on each and tests on each.
 
 # %%
 import tempfile
@@ -22,8 +22,8 @@ from microg_da.types import Variant
 # %% [markdown]
 # ## Two looks
 #
-# Above, clips as a mission's camera records them; below, clips as a film shows them. Rooms, lenses, noise and colours
-# differ; the actions and the way bodies float do not.
+# Top: clips as a mission's camera records them. Bottom: clips as a film shows them. Rooms, lenses, noise and colours
+# differ. The actions and the way bodies float do not.
 
 # %%
 LOOKS = ("real", "simulated")
@@ -39,9 +39,9 @@ plt.show()
 # %% [markdown]
 # ## Both directions
 #
-# `sim2real` and `real2sim` are two experiments of the same shape. Each run tests its detector on both looks before and
-# after adaptation; `adabn` only re-estimates batch-norm statistics on unlabelled clips of the other look. All clips are
-# rolled in training, in both directions alike, since both looks float.
+# `sim2real` and `real2sim` are two experiments with the same settings. Each run tests its detector on both looks before
+# and after adaptation. `adabn` only re-estimates batch-norm statistics on unlabelled clips of the other look. In both
+# directions all training clips are rolled, since people float in both looks.
 
 # %%
 SMALL = [
@@ -87,9 +87,9 @@ for axes, (title, table) in zip(panels, {"source-only": before, "adabn": after}.
 plt.show()
 
 # %% [markdown]
-# On the diagonal a detector meets the look it was trained on, off it the other one. Read down a column: the test set is
-# the same, so the difference is what the other look's training costs. Reading along a row compares two test sets, of
-# which one may simply be harder.
+# The diagonal is the detector on the look of its training data; the other cells are the other look. Compare within a
+# column: the test set is the same, so that the difference is the cost of training on the other look. A comparison along
+# a row uses two test sets, and one of them may be harder.
 
 # %%
 transfer = pd.DataFrame(
@@ -114,13 +114,14 @@ gains = transfer["adabn gains"]
 print(f"adabn helps in {(gains > 0).sum()} of 2 directions: {', '.join(f'{k} {v:+.1f}' for k, v in gains.items())}.")
 
 # %% [markdown]
-# The two costs need not be equal: a look with more variety teaches what the other needs, and not the other way round.
-# Both detectors see the same number of clips, so what differs is what the clips hold. With 120 test clips a point or
+# The two costs can differ: a look with more variety may teach what the other look needs, but not the reverse. Both
+# detectors use the same number of clips, so that only the content of the clips differs. With 120 test clips a point or
 # two is noise.
 #
-# ## Which groups of actions cross over
+# ## Transfer by group of actions
 #
-# Mean average precision of the source-only detectors on the look they have not seen, for each group of classes.
+# Mean average precision of the source-only detectors on the look that is not in their training data, for each group of
+# classes.
 
 
 # %%
@@ -142,7 +143,8 @@ plt.show()
 # %% [markdown]
 # ## On MicroG-4M
 #
-# The same two experiments run on the real clips: `'data.source=microg4m:/path?footage=simulated'
-# 'data.target=microg4m:/path?footage=real'`. Two cautions, both from the audit in `06_microg4m_audit`: there are far
-# more mission clips than film clips, so give both directions equally many; and the published split shares source
-# videos between train and test, which flatters the diagonal only. Use `scheme=by-source` there.
+# The same two experiments run on the real clips:
+# `'data.source=microg4m:/path?footage=simulated' 'data.target=microg4m:/path?footage=real'`. The audit in
+# `06_microg4m_audit` shows two problems. First, there are far more mission clips than film clips: use equally many
+# clips in both directions. Second, the published split shares source videos between train and test, which inflates only
+# the diagonal: use `scheme=by-source`.

@@ -1,13 +1,13 @@
 # %% [markdown]
-# # What is in the data, and what leaks
+# # Contents and leakage of the data
 #
-# Before any model is compared, three questions decide whether the comparison means anything: is the table sound, is
-# the test set a test, and are there enough examples of each class to measure it? `audit` answers them from the
-# annotations alone, without a frame and without a network.
+# Three questions decide whether a comparison of models is valid. Is the table correct? Is the test set independent of
+# the training set? Does each class have enough examples? `audit` answers them from the annotations alone, without a
+# frame and without a network.
 #
-# The notebook reads MicroG-4M's published tables where it finds them (`MICROG_DA_TEST_DATA`, a folder that holds
-# `microg4m/`), and otherwise the annotations of the embedded data, written out as files of the same layout. Only
-# counts are shown, no rows.
+# The notebook reads MicroG-4M's published tables if it finds them (`MICROG_DA_TEST_DATA`, a folder that contains
+# `microg4m/`). Otherwise it reads the annotations of the embedded data, written as files of the same layout. It shows
+# counts only, no rows.
 
 # %%
 import os
@@ -52,11 +52,11 @@ result = audit(files, division, source=data)
 print(f"audited: {data}; split {result.split}")
 
 # %% [markdown]
-# From a terminal the same is `python -m microg_da audit --data microg4m:/path`, with `--html` for a page to keep.
+# The command for the terminal is `python -m microg_da audit --data microg4m:/path`. `--html` writes a page.
 #
 # ## Findings
 #
-# What was looked for and found. Zero is also an answer, so the checks that found nothing are listed below the table.
+# The table lists the findings of the checks. The checks that found nothing are listed below the table.
 
 # %%
 print("not found:", ", ".join(finding.name for finding in result.findings if not finding.count) or "(nothing)")
@@ -65,10 +65,10 @@ columns = {"found": [each.count for each in result.problems], "in words": [each.
 pd.DataFrame(columns, index=[each.name for each in result.problems])
 
 # %% [markdown]
-# A row that repeats counts a detection twice. A label without a box cannot be tested. A class with a handful of test
-# examples has an average precision that one box can move by tens of points. And the first lines, if there are any
-# about source videos, say that test clips were cut from videos that training has seen: the number measured there is
-# how well a network recognises a room again, not how well it does on a new mission.
+# A duplicate row counts a detection twice. A label without a box cannot be tested. In a class with a handful of test
+# examples, one box can change the average precision by tens of points. The first lines, if there are any about source
+# videos, mean that test clips and training clips come from the same videos. The score on such clips measures how well a
+# network recognises a known room, not how well it generalises to a new mission.
 #
 # ## Contents
 
@@ -82,7 +82,7 @@ result.splits
 group_table(result.classes)
 
 # %% [markdown]
-# A mean over classes hides how unevenly labels are spread; the next picture shows it. Each bar is one class of the test
+# A mean over classes hides the imbalance of the labels. The next figure shows it. Each bar is one class of the test
 # split, on a logarithmic scale. A bar that ends left of the dashed line is a class with fewer than five examples.
 
 # %%
@@ -97,10 +97,10 @@ plt.show()
 print(f"{len(tested) - len(seen)} of {len(tested)} classes have no test example, {(seen < 5).sum()} have one to four.")
 
 # %% [markdown]
-# ## A split without neighbours
+# ## A split by source video
 #
-# The published division cuts by clip. `by-source` keeps every source video in one split, and among such divisions
-# takes the one whose classes are spread most evenly. What each has in common with training:
+# The published split divides by clip. `by-source` keeps every source video in one split. Among such splits it takes the
+# one with the most even distribution of classes. The table shows the overlap of each split with training:
 
 # %%
 fair = files.split(parse_options({"scheme": "by-source"}, where="this notebook"))
@@ -117,14 +117,14 @@ columns = {
 pd.DataFrame({title: {name: getattr(share, key) for name, share in shares.items()} for title, key in columns.items()})
 
 # %% [markdown]
-# By construction nothing is shared in the lower half. Where the upper half is not zero, compare models with both: the
-# difference between the two scores is the part that was memory. (`microg4m:/path?scheme=by-source` is all it takes in
-# `fit`.)
+# By construction nothing is shared in the lower half. If the upper half is not zero, compare models on both splits: the
+# difference between the two scores is the part that is due to memorisation. (In `fit`, use
+# `microg4m:/path?scheme=by-source`.)
 #
-# ## Does the audit see what is there?
+# ## Validating the audit
 #
-# An audit that finds nothing proves nothing unless it would have found something. So faults are planted in a copy of
-# the table, in memory, a known number of each, and counted again.
+# An audit without findings is evidence only if it detects existing faults. The cell inserts a known number of each
+# fault into a copy of the table, in memory, and counts them again.
 
 # %%
 planted, rows = files.annotations.copy(), len(files.annotations)
@@ -141,7 +141,7 @@ counts = {
 pd.DataFrame(counts).loc[names].assign(planted=[3, 4, 2])
 
 # %% [markdown]
-# Each count has risen by what was planted. What the audit cannot see: whether a label is right. For that, somebody
-# has to look at clips; `python -m microg_da audit` with frames at hand at least says which clips are near-identical.
+# Each count increases by the number of inserted faults. The audit cannot check whether a label is correct: a person
+# must inspect the clips. If frames are available, `python -m microg_da audit` also reports near-identical clips.
 #
 # More on this benchmark, with the commands that show each finding: [docs/microg4m.md](../docs/microg4m.md).
