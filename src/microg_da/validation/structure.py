@@ -1,4 +1,4 @@
-"""How target people lie to each other, and to those of the source."""
+"""Structure of target features: their distances to one another and to source features."""
 
 from __future__ import annotations
 
