@@ -1,4 +1,4 @@
-"""How this process asks the system for memory."""
+"""Memory allocation settings of this process."""
 
 from __future__ import annotations
 

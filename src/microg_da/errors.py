@@ -1,4 +1,4 @@
-"""The one exception a user is meant to read, and the messages that are worded alike everywhere."""
+"""The exception for errors that a user can correct, and messages that have the same wording everywhere."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Writing files so that a reader never meets a half-written one."""
+"""Atomic writing of files: a reader never sees a half-written file."""
 
 from __future__ import annotations
 

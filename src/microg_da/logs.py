@@ -1,4 +1,4 @@
-"""What libraries log, turned down for a while."""
+"""Temporary reduction of what libraries log."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which of several processes of one run this is."""
+"""Role of this process among the processes of one run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Names for things that live in one file each: one registry line says where, and what it is.
+"""Registries of named objects, one file each: one registry line says where an object is and what it is.
 
 A registry is a table of text, so that listing it imports nothing; the object behind a name is imported when
 it is first asked for. Code outside the package is named by an entry point of its package, or as

@@ -1,4 +1,4 @@
-"""What people see: consoles, progress bars, and tables that fit a terminal and stay whole in a file."""
+"""Terminal output: consoles, progress bars, and tables that fit a terminal and are complete in a file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Adaptation methods: one file each, and one line here.
+"""Adaptation methods: one file and one registry line each.
 
 To add a method to the package, write ``adaptation/my_method.py`` with a class derived from
 :class:`microg_da.adaptation.base.DomainAdaptation` or another class of that module, and add its line to the table. A

@@ -1,4 +1,4 @@
-"""A method and its arguments, as one text: ``roll_tta``, or ``roll_tta?rolls=4&combine=logits``."""
+"""Text form of a method and its arguments: ``roll_tta``, or ``roll_tta?rolls=4&combine=logits``."""
 
 from __future__ import annotations
 

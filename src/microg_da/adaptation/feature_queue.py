@@ -1,4 +1,4 @@
-"""Features of people met lately, so that statistics of a domain rest on more people than a step has."""
+"""Queue of the features of recent people, so that domain statistics use more people than one step has."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Two Gaussians fitted to the low and the high values of a sample, and the distance between two such fits."""
+"""Fit of two Gaussians to the low and the high values of a sample, and the distance between two such fits."""
 
 from __future__ import annotations
 

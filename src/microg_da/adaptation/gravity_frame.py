@@ -1,4 +1,4 @@
-"""Canonicalise, then detect: every clip is turned until its people are upright."""
+"""Detection in the gravity frame: every clip is rotated until its people are upright."""
 
 from __future__ import annotations
 

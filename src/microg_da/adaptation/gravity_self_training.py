@@ -1,4 +1,4 @@
-"""Self-training in the gravity frame: in rounds, up is estimated, the world is turned, and people are learnt there."""
+"""Self-training in the gravity frame: each round estimates up, and training rotates target clips accordingly."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What methods share that change a detector while it is tested, and give it back as they found it."""
+"""Base of the methods that change a detector during a test and restore it afterwards."""
 
 from __future__ import annotations
 

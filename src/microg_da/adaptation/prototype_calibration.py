@@ -1,4 +1,4 @@
-"""Ambiguous people, calibrated by prototypes."""
+"""Calibration of ambiguous people by prototypes."""
 
 from __future__ import annotations
 

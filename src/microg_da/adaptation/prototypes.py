@@ -1,4 +1,4 @@
-"""Prototypes of classes in feature space, for multi-label predictions: one of having a class, one of not having it."""
+"""Prototypes of classes in feature space, for multi-label predictions: presence and absence of each class."""
 
 from __future__ import annotations
 

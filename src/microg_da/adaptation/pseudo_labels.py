@@ -1,4 +1,4 @@
-"""Pseudo-labels of multi-label people: which entries of a teacher's answer are taken for labels."""
+"""Pseudo-labels of multi-label people: selection of the entries of a teacher's predictions that become labels."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The same answers for the same person under different camera rolls."""
+"""Consistency of the predictions for one person under different camera rolls."""
 
 from __future__ import annotations
 

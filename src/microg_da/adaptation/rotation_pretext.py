@@ -1,4 +1,4 @@
-"""By which turn do two views of a clip differ? A question that needs no labels."""
+"""Self-supervised pretext task: predict the quarter turn between two views of a clip."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a round of self-training holds of target people, found by identity and never by position."""
+"""Values that a round of self-training keeps for target people, looked up by identity and never by position."""
 
 from __future__ import annotations
 

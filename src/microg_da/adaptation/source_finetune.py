@@ -1,4 +1,4 @@
-"""The control: the same training on source clips alone."""
+"""The control experiment: the same training on source clips alone."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the methods without source clips share: a frozen classifier, class rates, pseudo-labels of every epoch."""
+"""Common parts of source-free methods: a frozen classifier, class rates, pseudo-labels for each epoch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The support: the classes that the source gives any mass, which alone take part in what is learnt of the target.
+"""The support: the classes to which the source gives mass; only these take part in learning on the target.
 
 A taxonomy may have many classes that a data set never shows: of the 50 classes of ``microg50`` the embedded source has
 14. Nothing can be learnt about the others from unlabelled clips. In a mean over classes they are most of the terms.

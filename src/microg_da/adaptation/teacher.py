@@ -1,4 +1,4 @@
-"""A teacher: the moving average of a detector in training, and what methods that learn from one share."""
+"""The teacher, a moving average of the detector in training, and the base of the methods that use one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Motion without the still picture, at test time."""
+"""Subtraction of the prediction for a still picture, at test time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Learning which way is up from Earth alone: people there are upright, so a turn by a known angle is a free label.
+"""Training of an up estimator on Earth clips: people there are upright, so a known rotation is a free label.
 
 A network that sees whole Earth clips reads the angle from floors and walls, and does not transfer to orbit. This one
 sees people only: an ellipse in each box is pasted over a random piece of an unlabelled target clip, and the composed

@@ -1,4 +1,4 @@
-"""Densities of up on the circle: their mass around an angle, their product over people, and their likeliest angles.
+"""Densities of up on the circle: mass around an angle, product over people, most likely angles.
 
 Densities are log-probabilities ``(K, R)`` at R angles that are evenly spaced from 0, in degrees, clockwise.
 """

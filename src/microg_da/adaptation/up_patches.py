@@ -1,4 +1,4 @@
-"""Training crops for an estimator of up: people of one domain over pieces of the other, turned by known angles."""
+"""Training crops for an estimator of up: people of one domain over pieces of the other, rotated by known angles."""
 
 from __future__ import annotations
 

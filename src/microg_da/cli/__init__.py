@@ -1,4 +1,4 @@
-"""The commands. Each is a module here of a few lines that calls one room of the house.
+"""The commands. Each is a short module here that calls one package.
 
 A command module has ``add_arguments(parser)`` and ``run(args) -> int`` and imports what it needs inside
 ``run``, so that ``--help`` is instant. With ``ACCEPTS_OVERRIDES = True`` everything the parser does not know

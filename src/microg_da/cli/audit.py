@@ -1,4 +1,4 @@
-"""`audit`: what is wrong or leaking in a data set, and what is in it."""
+"""`audit`: report the errors, leaks and contents of a data set."""
 
 from __future__ import annotations
 

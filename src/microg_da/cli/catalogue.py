@@ -1,4 +1,4 @@
-"""What there is to choose from, read from the registries without importing what they name."""
+"""Lists of available names, read from the registries without importing the named objects."""
 
 from __future__ import annotations
 

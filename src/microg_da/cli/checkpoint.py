@@ -1,4 +1,4 @@
-"""`checkpoint`: how a weight file and a network go together."""
+"""`checkpoint`: compare a weight file with a network."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`compare --detections`: sets of detections side by side on the same ground truth."""
+"""`compare --detections`: compare sets of detections on the same ground truth."""
 
 from __future__ import annotations
 

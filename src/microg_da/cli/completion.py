@@ -1,4 +1,4 @@
-"""`completion`: what makes a shell complete commands, options, configuration keys and names."""
+"""`completion`: shell completion of commands, options, configuration keys and names."""
 
 from __future__ import annotations
 

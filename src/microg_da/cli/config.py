@@ -1,4 +1,4 @@
-"""`config`: the configuration that an experiment and keys make."""
+"""`config`: the configuration that results from an experiment and overrides."""
 
 from __future__ import annotations
 

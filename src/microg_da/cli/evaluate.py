@@ -1,4 +1,4 @@
-"""`evaluate`: detections and ground truth in, scores out."""
+"""`evaluate`: compute scores from detections and ground truth."""
 
 from __future__ import annotations
 

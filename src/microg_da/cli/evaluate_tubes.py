@@ -1,4 +1,4 @@
-"""`evaluate --video-map`: tubes in, video mAP out."""
+"""`evaluate --video-map`: compute video mAP from tubes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`export`: a run's detector as a folder for the Hugging Face hub, and as ONNX."""
+"""`export`: write a run's detector as a folder for the Hugging Face hub, and as ONNX."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`fit`: one experiment from beginning to end."""
+"""`fit`: run one experiment from beginning to end."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`fuse`: several models' detections in, one calibrated file out."""
+"""`fuse`: combine the detections of several models into one calibrated file."""
 
 from __future__ import annotations
 

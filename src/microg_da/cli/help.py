@@ -1,4 +1,4 @@
-"""How help is written: with every default, and two examples at the end."""
+"""Format of help texts: every default is shown, and two examples are at the end."""
 
 from __future__ import annotations
 

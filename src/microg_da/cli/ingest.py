@@ -1,4 +1,4 @@
-"""`ingest`: new footage in, clips with tracked people out, ready for labelling; and the labels back."""
+"""`ingest`: turn new footage into clips with tracked people, ready for labelling, and import the labels."""
 
 from __future__ import annotations
 

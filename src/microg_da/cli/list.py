@@ -1,4 +1,4 @@
-"""`list`: what there is to choose from."""
+"""`list`: list the available names."""
 
 from __future__ import annotations
 

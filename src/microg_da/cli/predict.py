@@ -1,4 +1,4 @@
-"""`predict`: videos or stills in, detections and pictures with what was found drawn on them out."""
+"""`predict`: write detections of videos or stills, and pictures with the detections drawn on them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`predict` of a camera or a stream."""
+"""`predict` for a camera or a stream."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`report`: make a run's page again from its files."""
+"""`report`: write a run's page again from its files."""
 
 from __future__ import annotations
 

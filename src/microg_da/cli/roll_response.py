@@ -1,4 +1,4 @@
-"""`roll-response`: how mAP falls when the camera rolls."""
+"""`roll-response`: measure mAP as a function of camera roll."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`test`: the detectors of a run, or the one in a file, on any data, with test-time methods."""
+"""`test`: test the detectors of a run, or the detector in a file, on any data, with test-time methods."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`text-eval`: captions or answers in, the benchmark's metrics out, blind baselines beside them."""
+"""`text-eval`: score captions or answers with the benchmark's metrics, next to blind baselines."""
 
 from __future__ import annotations
 

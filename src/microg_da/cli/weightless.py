@@ -1,4 +1,4 @@
-"""`weightless`: make a data set without gravity of one that was filmed on Earth."""
+"""`weightless`: make a data set without gravity from a data set that was filmed on Earth."""
 
 from __future__ import annotations
 

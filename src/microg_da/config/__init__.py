@@ -1,4 +1,4 @@
-"""The configuration of an experiment: its schema, how it is read, and what its values may be.
+"""The configuration of an experiment: its schema, its loading, and the allowed values.
 
 One YAML file is one experiment. A key that does not exist, a value of the wrong type or an impossible number
 raises :class:`~microg_da.errors.InputError` that names the key, the file and the nearest valid name.

@@ -1,4 +1,4 @@
-"""What the values of a configuration may be."""
+"""Checks of the values of a configuration."""
 
 from __future__ import annotations
 

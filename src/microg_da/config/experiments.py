@@ -1,4 +1,4 @@
-"""Finding experiments, and reading what a file or a command line says into dotted keys."""
+"""Search for experiments, and parsing of files and command lines into dotted keys."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The JSON schema of experiment files, by which editors complete keys and mark mistakes."""
+"""The JSON schema of experiment files, with which editors complete keys and mark mistakes."""
 
 from __future__ import annotations
 

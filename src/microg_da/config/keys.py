@@ -1,4 +1,4 @@
-"""Every key of the configuration, as people and editors read it: its type, its default and its meaning.
+"""Every key of the configuration with its type, its default and its meaning, for people and editors.
 
 The schema is the only place where these are written: types and defaults are those of the dataclasses' fields, meanings
 stand under ``Attributes`` in the dataclasses' docstrings.

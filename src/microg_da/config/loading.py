@@ -1,4 +1,4 @@
-"""An experiment's file and overrides become a checked :class:`Config`, and a file again."""
+"""Loading of a checked :class:`Config` from an experiment's file and overrides, and writing it to a file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which keys of a configuration are not read, because of the values of others."""
+"""Keys of a configuration that are not read because of the values of other keys."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is wrong or leaking in a data set on disk, and what is in it."""
+"""Errors, leaks and contents of a data set on disk."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An audit for people: a few tables on a terminal, or one HTML page."""
+"""Presentation of an audit: a few tables on a terminal, or one HTML page."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A LightningDataModule that is made of a configuration alone."""
+"""A LightningDataModule that is built from a configuration alone."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a data set on disk says about itself, whatever its layout: labels, splits, footage, frames."""
+"""Facts about a data set on disk, independent of its layout: labels, splits, footage, frames."""
 
 from __future__ import annotations
 

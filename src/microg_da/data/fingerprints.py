@@ -1,4 +1,4 @@
-"""Which clips look alike: perceptual hashes of a few of their frames."""
+"""Search for clips that look alike: perceptual hashes of a few of their frames."""
 
 from __future__ import annotations
 

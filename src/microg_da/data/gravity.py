@@ -1,4 +1,4 @@
-"""Taking gravity out of a data set while it is read: ``?gravity=rolled`` turns the camera of every video.
+"""Removal of gravity from a data set while it is read: ``?gravity=rolled`` rolls the camera of every video.
 
 Nothing is written. A video's roll depends on the seed and on the video's name alone. Boxes follow: from the turned mask
 where the data set has masks and the video one person, else from the turned ellipse inside the box.

@@ -1,4 +1,4 @@
-"""Masks of people: which pixels of each frame are theirs, from a folder of ``<video_id>.npz``.
+"""Masks of people: the pixels of each person in each frame, from a folder of ``<video_id>.npz``.
 
 A file holds ``bits`` (frames, height, ⌈width/8⌉) as :func:`numpy.packbits` packs rows, and ``shape`` (frames, height,
 width).

@@ -1,4 +1,4 @@
-"""SOURCE: the one text that says where data comes from, ``name:path?key=value&key=value``, and its options."""
+"""SOURCE: the text that says where data comes from, ``name:path?key=value&key=value``, and its options."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What functions of other packages have to be that open data or divide it."""
+"""Requirements for functions of other packages that open or split data."""
 
 from __future__ import annotations
 

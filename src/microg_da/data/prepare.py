@@ -1,4 +1,4 @@
-"""From MicroG-4M as released to a training tree: frames as JPEG, one keyframe per person, splits, frame lists."""
+"""Conversion of MicroG-4M as released to a training tree: JPEG frames, one keyframe per person, splits, frame lists."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the scores of a file of detections are: logits or probabilities, kept in a small JSON file next to the CSV.
+"""Kind of the scores in a file of detections: logits or probabilities, stored in a small JSON file next to the CSV.
 
 ``detections.csv`` has ``detections.csv.json``. The CSV itself stays as it is, since readers of AVA's format and
 plain ``pandas.read_csv`` know no comments. The JSON file holds a hash of the CSV, so that a statement about an

@@ -1,4 +1,4 @@
-"""Which source video each row of a table comes from."""
+"""Source video of each row of a table."""
 
 from __future__ import annotations
 

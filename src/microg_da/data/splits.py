@@ -1,4 +1,4 @@
-"""Which clips train, validate and test: as published, or with every source video in one split only.
+"""Division of clips into train, val and test: as published, or with every source video in one split only.
 
 MicroG-4M's published 7:1:2 split shuffles clips, so that every test clip has neighbours from the same source
 video in train. The ``by-source`` schemes never divide a source video; among the splits that do not, they look for

@@ -1,4 +1,4 @@
-"""Whether the window of a model fits into the clips of a data source."""
+"""Check of whether the window of a model fits into the clips of a data source."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What detections are worth: protocols, metrics, fusion, calibration and uncertainty; knows no network."""
+"""Evaluation of detections: protocols, metrics, fusion, calibration and uncertainty, independent of any network."""
 
 from microg_da.evaluation.protocols import PROTOCOLS, Scores, evaluate
 

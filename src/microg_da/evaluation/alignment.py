@@ -1,4 +1,4 @@
-"""Detections of several models brought to the same rows: same keyframes, same boxes, same classes."""
+"""Alignment of the detections of several models to the same rows: same keyframes, boxes and classes."""
 
 from __future__ import annotations
 

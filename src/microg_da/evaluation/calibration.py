@@ -1,4 +1,4 @@
-"""Logits made into probabilities whose 0.5 is the decision, monotonically per class, so that no AP changes.
+"""Calibration: logits become probabilities with the decision at 0.5, monotonically per class, so that no AP changes.
 
 Every calibration is ``p = σ(scale · (logit − threshold_c))``: they differ in what they fit it to.
 """

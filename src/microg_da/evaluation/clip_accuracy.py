@@ -1,4 +1,4 @@
-"""Top-1 accuracy of clips, for data with one label a clip, so that figures stand beside those of clip-level papers."""
+"""Top-1 accuracy of clips, for data with one label a clip, comparable with the figures of clip-level papers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a run found, and how sure that is: the change by the adaptation, the gap, and how much of it is recovered.
+"""Findings of a run and their uncertainty: the change by the adaptation, the gap, and the recovered share of it.
 
 A difference whose interval holds 0 is no measurable change. A gap recovered is given only for a measurable gap,
 because a share of noise says nothing.

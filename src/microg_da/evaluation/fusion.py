@@ -1,4 +1,4 @@
-"""The whole way from several models' detections to one table of calibrated probabilities."""
+"""Complete fusion of the detections of several models into one table of calibrated probabilities."""
 
 from __future__ import annotations
 

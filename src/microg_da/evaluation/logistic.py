@@ -1,4 +1,4 @@
-"""Logistic regression for many classes that share their weights: the one fit behind fusion and calibration."""
+"""Logistic regression for many classes that share their weights: the fit behind fusion and calibration."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Several models' logits made into one: plain mean, learned weights, or weights that a class may bend.
+"""Fusion of the logits of several models: plain mean, learned weights, or learned weights with changes per class.
 
 What is learned is learned on a fit set with labels, by cross-validation whose folds share no source video.
 """

@@ -1,4 +1,4 @@
-"""Detections laid beside the ground truth: dense arrays that every metric is computed from.
+"""Comparison of detections with the ground truth: dense arrays from which every metric is computed.
 
 Rows are boxes, columns the classes of a taxonomy. Nothing here loops over detections.
 """

@@ -1,4 +1,4 @@
-"""Which of several sets of detections is better, and whether the data can tell."""
+"""Comparison of several sets of detections, and whether the data can tell them apart."""
 
 from __future__ import annotations
 

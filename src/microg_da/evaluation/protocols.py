@@ -1,4 +1,4 @@
-"""From detections and ground truth to scores, by one of two protocols.
+"""Scores from detections and ground truth, by one of two protocols.
 
 ``published`` computes what the MicroG-4M benchmark (Wen et al., ICLR 2026) printed, ``corrected`` what the same words
 are generally taken to mean. ``docs/evaluation.md`` says where they differ and what the difference is worth.

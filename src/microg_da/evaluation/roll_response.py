@@ -1,4 +1,4 @@
-"""mAP as a function of camera roll, and how much of it hangs on gravity pointing down."""
+"""mAP as a function of camera roll, and how much of it depends on gravity pointing down."""
 
 from __future__ import annotations
 

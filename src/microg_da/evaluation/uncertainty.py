@@ -1,4 +1,4 @@
-"""How sure a score is: bootstrap over source videos, for one set of detections or for many at once.
+"""Uncertainty of scores: bootstrap over source videos, for one set of detections or for many at once.
 
 Clips of one source video show the same people in the same place, so they are drawn together; drawing keyframes
 one by one pretends that they are independent and makes intervals too narrow. Every score is linear or nearly so

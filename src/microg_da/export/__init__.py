@@ -1,4 +1,4 @@
-"""A run's detector for others: weights with everything that is needed to build it again, a model card, ONNX."""
+"""Export of a run's detector: weights with everything that is needed to build it again, a model card, ONNX."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The folder that `export` makes of a run: weights, what they are, how good they are, and ONNX on request."""
+"""The folder that `export` makes of a run: weights, their description, their scores, and ONNX on request."""
 
 from __future__ import annotations
 

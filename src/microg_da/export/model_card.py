@@ -1,4 +1,4 @@
-"""The model card: the run's honest numbers, in words and in the hub's format."""
+"""The model card: the run's scores and their limits, in words and in the hub's format."""
 
 from __future__ import annotations
 

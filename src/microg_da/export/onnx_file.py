@@ -1,4 +1,4 @@
-"""A detector as ONNX: a clip and boxes in, logits out, and never without having been compared with torch."""
+"""A detector as ONNX: the inputs are a clip and boxes, the outputs are logits, always compared with those of torch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One pass over clips: tests, validation, the response to camera roll and the prediction of videos are all made of it.
+"""One pass over clips, used by tests, validation, the response to camera roll and the prediction of videos.
 
 A pass predicts batches one after another and hands each prediction to its sinks. Device and precision are those of the
 configuration.

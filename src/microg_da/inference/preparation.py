@@ -1,4 +1,4 @@
-"""What methods look at before a test: the training clips of both domains."""
+"""Data that methods read before a test: the training clips of both domains."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Sinks: what accumulates the predictions of a pass over clips."""
+"""Sinks: objects that accumulate the predictions of a pass over clips."""
 
 from __future__ import annotations
 

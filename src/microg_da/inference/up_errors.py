@@ -1,4 +1,4 @@
-"""How well a method estimates up, where the truth is known: the simulator's own, and Earth clips rolled by hand."""
+"""Errors of a method's estimated up where the truth is known: simulated clips, and artificially rolled Earth clips."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Activation checkpointing: a stage keeps its input alone and computes the rest once more in the backward pass."""
+"""Activation checkpointing: a stage keeps only its input and computes the rest again in the backward pass."""
 
 from __future__ import annotations
 

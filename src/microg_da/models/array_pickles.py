@@ -1,4 +1,4 @@
-"""Pickles of NumPy arrays, read without NumPy's own reconstruction: a damaged state leads that one astray in memory."""
+"""Pickles of NumPy arrays, read without NumPy's own reconstruction, which is not memory-safe for a damaged state."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every backbone is: frames in, one feature map per pathway out, and a stride that is told truthfully."""
+"""Interface of backbones: frames in, one feature map per pathway out, and a stride that must be correct."""
 
 from __future__ import annotations
 

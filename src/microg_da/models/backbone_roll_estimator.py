@@ -1,4 +1,4 @@
-"""Which way is up for a person, from the feature maps of a detector's own backbone.
+"""Estimator of a person's up from the feature maps of a detector's own backbone.
 
 A backbone that has seen many pictures, such as one with ImageNet weights, tells a head from feet better than a small
 network can learn from a few hundred people. Its weights stay as they are; a small head on them is trained.

@@ -1,4 +1,4 @@
-"""A detector of a name and options, with random weights."""
+"""Construction of a detector from a name and options, with random weights."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The registry of detectors, made of the table of facts."""
+"""The registry of detectors, built from the table of facts."""
 
 from microg_da.registry import Entry, Registry
 from microg_da.zoo import ZOO, ZooModel

@@ -1,4 +1,4 @@
-"""Starting a detector from a weight file: what loads, what is new, what does not fit, and nothing silently."""
+"""Initialisation of a detector from a weight file, with a report of loaded, new and mismatched weights."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The same convolutions, computed the way a CPU is fast at.
+"""Convolutions with the same results, computed in a way that is fast on a CPU.
 
 Layers keep their parameters, their names and their results; only the arithmetic is arranged differently. On other
 devices, and for whatever the arrangement does not cover, they are ``nn.Conv3d``.

@@ -1,4 +1,4 @@
-"""What a detector costs: parameters, trainable parameters, multiply-adds."""
+"""Cost of a detector: parameters, trainable parameters, multiply-adds."""
 
 from __future__ import annotations
 

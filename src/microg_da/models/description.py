@@ -1,4 +1,4 @@
-"""What has to be known of a detector to build it again; it travels with the weights in every file that a run leaves."""
+"""Description from which a detector can be built again, stored with the weights in every file that a run leaves."""
 
 from __future__ import annotations
 

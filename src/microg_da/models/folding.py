@@ -1,4 +1,4 @@
-"""Batch normalisation that no longer changes, multiplied into the convolution before it."""
+"""Folding of batch normalisation that no longer changes into the preceding convolution."""
 
 from __future__ import annotations
 

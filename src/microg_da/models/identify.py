@@ -1,4 +1,4 @@
-"""Which known networks a weight file fits, by the names and shapes of its entries."""
+"""Identification of the known networks that a weight file fits, by the names and shapes of its entries."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a detector may be given: shapes and types are always checked, values without making a GPU wait."""
+"""Checks of a detector's inputs: shapes and types always, values without making a GPU wait."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From feature maps and boxes to one feature vector and one row of logits per person."""
+"""The RoI head: one feature vector and one row of logits per person, from feature maps and boxes."""
 
 from __future__ import annotations
 

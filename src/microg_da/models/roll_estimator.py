@@ -1,4 +1,4 @@
-"""Which way is up for a person: a density over angles, from a crop that is sampled in polar coordinates.
+"""Estimator of a person's up: a density over angles, from a crop that is sampled in polar coordinates.
 
 A turn of the picture about the crop's centre is a cyclic shift of the polar crop, and convolutions that wrap around
 the circle turn a shift of their input into a shift of their output. The network is equivariant by construction: if the

@@ -1,4 +1,4 @@
-"""Invariance to camera roll by design: the same network looks at a clip from several angles, and features are averaged.
+"""Invariance to camera roll by design: the network sees a clip from several angles, and the features are averaged.
 
 Averaging over a group of rotations makes any network invariant to it, with no weight more and a multiple of the work:
 Puny et al., Frame Averaging for Invariant and Equivariant Network Design, ICLR 2022, with a fixed frame.

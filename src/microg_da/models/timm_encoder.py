@@ -1,4 +1,4 @@
-"""Any image encoder of timm as a backbone: frames are encoded one by one, then they meet along time."""
+"""Any image encoder of timm as a backbone: it encodes frames one by one, and their features are combined over time."""
 
 from __future__ import annotations
 

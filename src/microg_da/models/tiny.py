@@ -1,4 +1,4 @@
-"""Residual (2+1)D networks small enough to train on two CPU cores while one waits."""
+"""Residual (2+1)D networks that are small enough for quick training on two CPU cores."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every estimator of a person's up is: patches of people in, a log-density over angles out.
+"""Interface of estimators of a person's up: patches of people in, a log-density over angles out.
 
 Angles are in degrees, clockwise as seen. 0 is the top of the picture.
 """

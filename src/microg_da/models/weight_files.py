@@ -1,4 +1,4 @@
-"""Reading weight files of every kind that detectors are published in, without running what is in them.
+"""Reading of weight files of every kind in which detectors are published, without running code in them.
 
 The kind is told by the content, never by the extension. Nothing but tensors and plain containers comes out.
 """

@@ -1,4 +1,4 @@
-"""What kind of weight file a path leads to, told from its first bytes, without torch and before it is read."""
+"""Kind of a weight file, determined from its first bytes, without torch and before the file is read."""
 
 from __future__ import annotations
 

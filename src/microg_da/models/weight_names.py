@@ -1,4 +1,4 @@
-"""The names that other code bases give the weights of our networks, turned into ours by rules.
+"""Rules that translate the weight names of other code bases into ours.
 
 Ours are ``backbone.…`` with the names of pytorchvideo's or torchvision's modules, and ``head.projection.…``.
 """

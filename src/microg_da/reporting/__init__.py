@@ -1,4 +1,4 @@
-"""From the files of a run to something people read: one table, one CSV, one HTML page.
+"""Presentation of the files of a run: one table, one CSV, one HTML page.
 
 Everything here reads run folders and writes into them; nothing knows a network or a data set.
 """

@@ -1,4 +1,4 @@
-"""A run as reports read it: what is in its folder, and what follows from its tables."""
+"""The data of a run for reports: the contents of its folder, and the results computed from its tables."""
 
 from __future__ import annotations
 

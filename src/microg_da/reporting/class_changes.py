@@ -1,4 +1,4 @@
-"""Runs side by side, class by class: how AP differs, seed by seed."""
+"""Comparison of runs class by class: differences in AP for each seed."""
 
 from __future__ import annotations
 

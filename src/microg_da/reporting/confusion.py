@@ -1,4 +1,4 @@
-"""What a label is taken for: a confusion matrix for people who do several things at once."""
+"""Confusion matrix for people who do several things at once."""
 
 from __future__ import annotations
 

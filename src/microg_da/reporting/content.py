@@ -1,4 +1,4 @@
-"""What a section hands to its template."""
+"""Content that a section passes to its template."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What `test` shows and writes: the scores of several detectors on one split."""
+"""Output of `test`, shown and written: the scores of several detectors on one split."""
 
 from __future__ import annotations
 

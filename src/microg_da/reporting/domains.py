@@ -1,4 +1,4 @@
-"""How far apart the domains lie in a detector's features: a picture, and a number that no projection can spoil."""
+"""Distance between the domains in a detector's features: a picture, and a number that needs no projection."""
 
 from __future__ import annotations
 

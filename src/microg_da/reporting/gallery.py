@@ -1,4 +1,4 @@
-"""The example keyframes of a run: who is where, what is true, what was predicted before and after."""
+"""The example keyframes of a run: people, ground truth, and the predictions before and after adaptation."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Figures as people read them: times 100, with one decimal and a true minus sign."""
+"""Format of figures: times 100, with one decimal and a true minus sign."""
 
 from __future__ import annotations
 

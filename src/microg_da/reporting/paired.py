@@ -1,4 +1,4 @@
-"""Intervals of differences between settings: source videos drawn alike for all their runs, seeds averaged."""
+"""Intervals of differences between settings: the same source videos are drawn for all runs, seeds are averaged."""
 
 from __future__ import annotations
 

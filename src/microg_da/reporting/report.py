@@ -1,4 +1,4 @@
-"""`report.html`: what a run was, how well it did and what it looked like, in one self-contained file."""
+"""`report.html`: the settings, scores and pictures of a run in one self-contained file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""mAP against camera roll: a picture that reads on light and on dark paper, and a table."""
+"""mAP against camera roll: a picture for light and dark backgrounds, and a table."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What each part of a run's page shows.
+"""Contents of each part of a run's page.
 
 A section is one function here, one template in ``templates/`` and one line in :data:`SECTIONS`.
 """

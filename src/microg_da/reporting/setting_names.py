@@ -1,4 +1,4 @@
-"""What the settings of a comparison are called: by label, or by their method and the keys in which they differ."""
+"""Names of the settings of a comparison: the label, or the method and the keys in which the settings differ."""
 
 from __future__ import annotations
 

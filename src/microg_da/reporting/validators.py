@@ -1,4 +1,4 @@
-"""What every label-free validator says of a run's detectors, beside what target labels say."""
+"""Values of every label-free validator for a run's detectors, next to the scores with target labels."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which code a run was made with: enough to tell two versions apart, and to find the one that was used."""
+"""State of the code that made a run: enough to tell two versions apart, and to find the version that was used."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the variants of a finished run say together."""
+"""The finding of a finished run, computed from its variants."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``examples/examples.json``: annotated keyframes, and what each variant predicts of the people in them."""
+"""``examples/examples.json``: annotated keyframes, and the predictions of each variant for the people in them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where each file of a run is."""
+"""Paths of the files of a run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A trained detector from wherever it lies: a run, a file of weights that describes itself, or an exported folder."""
+"""Loading of a trained detector from a run, a weight file that describes itself, or an exported folder."""
 
 from __future__ import annotations
 

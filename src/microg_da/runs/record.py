@@ -1,4 +1,4 @@
-"""``run.json``: what a run is."""
+"""``run.json``: the record of a run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``results.json``: how well each variant of a run does, and what the run found."""
+"""``results.json``: the scores of each variant of a run, and the finding of the run."""
 
 from __future__ import annotations
 

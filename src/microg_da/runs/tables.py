@@ -1,4 +1,4 @@
-"""The tables of a run's test: ground truth, and what each variant detected."""
+"""The tables of a run's test: ground truth, and the detections of each variant."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The metric of a sweep: what it is called under W&B, and where a run's folder has it.
+"""The metric of a sweep: its name under W&B, and its place in a run's folder.
 
 - ``STAGE-COLUMN``, e.g. ``adapt-val/map``: logged every epoch of a stage; the last value counts.
 - ``VARIANT/DOMAIN_map``, e.g. ``adapted/source_map``: a score of the results.

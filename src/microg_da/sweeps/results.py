@@ -1,4 +1,4 @@
-"""What a sweep found: its trials as a table and as JSON, and the best configuration as an experiment."""
+"""The results of a sweep: its trials as a table and as JSON, and the best configuration as an experiment."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The study behind a sweep: where it is stored, how it searches, and which of its trials count."""
+"""The study behind a sweep: its storage, its search method, and the trials that count."""
 
 from __future__ import annotations
 

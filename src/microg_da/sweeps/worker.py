@@ -1,4 +1,4 @@
-"""Workers: processes, on one machine or several, that take trials from one study until there are no more."""
+"""Workers: processes, on one machine or several, that take trials from one study until none is left."""
 
 from __future__ import annotations
 

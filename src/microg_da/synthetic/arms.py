@@ -1,4 +1,4 @@
-"""A body that waits for its arms, and arms that do nothing in particular.
+"""A body whose arms are not posed yet, and idle arms.
 
 A gesture is drawn once and then tells, at any time, where the wrists should be and which solids belong to
 it.  Everything is in the body's frame, so an object that is carried stays in the hand whichever way up the

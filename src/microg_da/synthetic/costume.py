@@ -1,4 +1,4 @@
-"""What people look like: skin, hair and clothes, and the solids they are put on stage with."""
+"""Appearance of people: skin, hair and clothes, and the solids that represent them on stage."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The human figure: its joints, and how angles and hand positions become joints.
+"""The human figure: its joints, and their computation from angles and hand positions.
 
 In the body's own frame x points forward, y to the left and z from pelvis to head; the pelvis is the origin.
 Sides are ordered left, right.

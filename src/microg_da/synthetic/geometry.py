@@ -1,4 +1,4 @@
-"""Rotations, a pinhole camera and the small linear algebra that everything else is drawn with.
+"""Rotations, a pinhole camera and the linear algebra that the drawing code uses.
 
 Lengths are metres, angles radians. The world's z axis points up; ``T`` is the number of frames drawn.
 """

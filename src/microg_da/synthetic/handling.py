@@ -1,4 +1,4 @@
-"""Object manipulation (OM): what hands hold, touch, use and point to, and what bodies hold on to or sit on."""
+"""Object manipulation (OM): objects to hold, touch, use and point to, and supports to hold on to or sit on."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who is where, doing what: one clip's people as functions of time.
+"""Positions and actions of a clip's people as functions of time.
 
 The group's frame is the world's frame: x to the camera's right, y away from it, z up.
 """

@@ -1,4 +1,4 @@
-"""Person movement (PM): what trunk and legs do, with and without a floor.
+"""Person movement (PM): movements of trunk and legs, with and without a floor.
 
 An action is its joint angles: ``sit`` is bent hips and knees whether or not there is a chair, ``stand`` is
 long legs whether or not there is a floor.  Without weight the muscles rest in the neutral body posture:

@@ -1,4 +1,4 @@
-"""Things nobody handles: they rest or fall on Earth and float about in microgravity."""
+"""Objects that no person handles: they rest or fall on Earth and float about in microgravity."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From a clip's name to its frames, boxes and labels."""
+"""Rendering of a clip's frames, boxes and labels from its name."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which clips there are: names, splits and the seed of every clip.
+"""The clips of the simulator: names, splits and the seed of every clip.
 
 A clip is decided by (seed, domain, look, scene, number in the scene) and by nothing else, so the same name
 always stands for the same clip, in whatever order and in however many processes clips are drawn.

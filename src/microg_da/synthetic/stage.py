@@ -1,4 +1,4 @@
-"""What stands in front of the scenery: chains of capsules, hulls and cuboids, drawn from back to front.
+"""Objects in front of the scenery: chains of capsules, hulls and cuboids, drawn from back to front.
 
 Every solid is projected for all frames at once; OpenCV then fills a handful of convex polygons for each: a
 dark outline, the shaded side, the lit side and, on large parts, a highlight towards the light.

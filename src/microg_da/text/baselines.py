@@ -1,4 +1,4 @@
-"""Answers and captions made without looking at the video: how far the references alone carry.
+"""Answers and captions made without looking at the video: the scores that references alone reach.
 
 Each baseline says what it saw. One that has seen references of the same source video knows its cast, its rooms
 and its annotator's phrases; it measures the benchmark, and no zero-shot model should be ranked against it.

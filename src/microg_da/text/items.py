@@ -1,4 +1,4 @@
-"""Reading captions and answers, and setting predictions beside their references: one row per item.
+"""Reading of captions and answers, and matching of predictions with their references: one row per item.
 
 An item is a clip (task ``caption``) or one question of a clip (task ``vqa``). Tables are DataFrames with the
 columns ``video_id, question, text``; ``question`` is empty for captions.

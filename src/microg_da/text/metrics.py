@@ -1,4 +1,4 @@
-"""The metrics, each as counts that can be added up: of any set of items, the sum gives the metric of that set.
+"""The metrics as counts that can be added: the sum over any set of items gives the metric of that set.
 
 Means of item scores (CIDEr, ROUGE-L, cosines) add score and one; BLEU and METEOR are no means, and add the counts
 of n-grams and matches. So one pass over the items serves the whole set, its parts and every bootstrap sample.

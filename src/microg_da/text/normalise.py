@@ -1,4 +1,4 @@
-"""Text that one line of a pipe can carry, and the words by which a missing answer is known."""
+"""Conversion of text to one line of a pipe, and the words that mark a missing answer."""
 
 from __future__ import annotations
 

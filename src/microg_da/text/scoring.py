@@ -1,4 +1,4 @@
-"""From texts to figures: the whole set, its parts, the mean over source videos, and how sure one can be."""
+"""Scores of texts: the whole set, its parts, the mean over source videos, and the uncertainty."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a run should be told about its request, although nothing in it is wrong."""
+"""Advice about a valid request for a run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a person sees while a stage trains."""
+"""Display of the progress of a training stage."""
 
 from __future__ import annotations
 

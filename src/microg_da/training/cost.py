@@ -1,4 +1,4 @@
-"""What a run costs, as `fit --dry-run` estimates it."""
+"""Cost estimates of a run for `fit --dry-run`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The curves of a stage, whole across interruptions."""
+"""The curves of a stage, complete across interruptions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`fit --dry-run`: one batch of each domain and one step of each stage, and what the whole run would cost."""
+"""`fit --dry-run`: one batch of each domain and one step of each stage, and the estimated cost of the whole run."""
 
 from __future__ import annotations
 

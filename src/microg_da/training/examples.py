@@ -1,4 +1,4 @@
-"""Keyframes for the report: pictures, people, truth, and what each detector said."""
+"""Keyframes for the report: pictures, people, ground truth, and the predictions of each detector."""
 
 from __future__ import annotations
 

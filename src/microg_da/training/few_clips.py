@@ -1,4 +1,4 @@
-"""The data of a run, of which only one batch of a split is drawn."""
+"""The data of a run, with only one batch drawn from each split."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a run does when it is told to stop or when the machine fails it: save, say how to go on, lose nothing."""
+"""Reaction of a run to a request to stop or a machine failure: save, say how to continue, lose nothing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Everything a run asks for, checked before a clip is drawn, a table is read or a folder is made.
+"""Checks of everything that a run asks for, before a clip is drawn, a table is read or a folder is made.
 
 Each check is one function of the configuration. A check reads at most the header of a file. The checks in
 :data:`QUICK` come first and need no torch, so that most mistakes are reported at once.

@@ -1,4 +1,4 @@
-"""From a request to a run: check it, open its data, make its folder, and do its steps."""
+"""Execution of a request for a run: check it, open its data, make its folder, and do its steps."""
 
 from __future__ import annotations
 

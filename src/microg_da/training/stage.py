@@ -1,4 +1,4 @@
-"""One stage of training: run it to its end, from wherever it stands, and leave the chosen detector."""
+"""One stage of training: continue it from its current state to its end, and leave the chosen detector."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is logged to experiment trackers. All use the same names; nothing is uploaded unless the user asks for it.
+"""Logging to experiment trackers. All use the same names; nothing is uploaded unless the user asks for it.
 
 - ``STAGE-METRIC``, e.g. ``adapt-val/map``, every epoch. On disk that is the column ``val/map`` of
   ``metrics/adapt/metrics.csv``.

@@ -1,4 +1,4 @@
-"""Linear maps of the image plane: what they do to frames, in one resampling a batch, and to the boxes in them.
+"""Linear maps of the image plane, applied to frames, in one resampling a batch, and to the boxes in them.
 
 On an accelerator all clips are resampled in one call; on the CPU, where that call would cost more than the training
 step of a small network, OpenCV does it.

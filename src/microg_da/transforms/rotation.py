@@ -1,4 +1,4 @@
-"""Camera roll: the picture turned about its centre, frames and boxes together.
+"""Camera roll: rotation of the picture about its centre, frames and boxes together.
 
 Roll is the one nuisance that microgravity adds to every clip: nobody is upright there. Corners are never left black,
 since a network would read the angle from them.

@@ -1,4 +1,4 @@
-"""What part of the frames a network sees, and where the people then are: frames and boxes together, in uint8."""
+"""The part of the frames that a network sees, and the boxes of the people in it: both computed together, in uint8."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Label-free validators: one function each, and one line here.
+"""Label-free validators: one function and one registry line each.
 
 To add a validator, write a function from :class:`~microg_da.validation.observations.Observed` to a number, higher
 is better, and add its line to the table.

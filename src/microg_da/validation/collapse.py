@@ -1,4 +1,4 @@
-"""The collapse guard: whether a detector still tells target people apart."""
+"""The collapse guard: whether a detector still distinguishes target people from each other."""
 
 from __future__ import annotations
 

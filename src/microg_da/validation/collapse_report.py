@@ -1,4 +1,4 @@
-"""What the collapse guard says. Importing this module does not import torch."""
+"""The report of the collapse guard. Importing this module does not import torch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How sure and how varied target predictions are.
+"""Confidence and variety of target predictions.
 
 Each class is a Bernoulli variable of its own: where a paper has the softmax over classes, there is one sigmoid a
 class here, and classes are averaged.

@@ -1,4 +1,4 @@
-"""Choosing among candidates by how well each agrees with all of them."""
+"""Selection among candidates by the agreement of each candidate with all of them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""MixVal: whether the answers to mixed target people are those that their parts got."""
+"""MixVal: whether predictions for mixed target people agree with the predictions for their parts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a label-free validator may look at: predictions and features of both domains' validation clips."""
+"""Data that a label-free validator may use: predictions and features of both domains' validation clips."""
 
 from __future__ import annotations
 

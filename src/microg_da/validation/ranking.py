@@ -1,4 +1,4 @@
-"""How well a label-free score ranks candidates, and what choosing by it costs. Importing this does not import torch."""
+"""Ranking of candidates by a label-free score, and the cost of choosing by it. Importing this does not import torch."""
 
 from __future__ import annotations
 

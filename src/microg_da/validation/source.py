@@ -1,4 +1,4 @@
-"""What labelled source clips say."""
+"""Validator that uses labelled source clips."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The Transfer Score: how even the classifier is, how clustered features are, how sure and varied answers are."""
+"""The Transfer Score: evenness of the classifier, clustering of features, confidence and variety of predictions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Windows around keyframes, and a detector that says what the people in them do."""
+"""Windows around keyframes, and a detector that predicts the actions of the people in them."""
 
 from __future__ import annotations
 

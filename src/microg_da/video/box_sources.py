@@ -1,4 +1,4 @@
-"""Where a video's people come from: a person detector that looks at it, or a table of boxes."""
+"""Sources of the boxes of a video's people: a person detector, or a table of boxes."""
 
 from __future__ import annotations
 

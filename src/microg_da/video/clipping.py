@@ -1,4 +1,4 @@
-"""Cutting a video into clips of three seconds that hold no cut, and following the people in them."""
+"""Division of a video into clips of three seconds without cuts, and tracking of the people in them."""
 
 from __future__ import annotations
 

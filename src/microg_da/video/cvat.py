@@ -1,4 +1,4 @@
-"""CVAT: tracks of people for its importer ("CVAT 1.1"), and what labellers made of them back again.
+"""CVAT: tracks of people for its importer ("CVAT 1.1"), and import of the labels that labellers made.
 
 The format is that of https://docs.cvat.ai/docs/dataset_management/formats/xml_format, "CVAT for video": a task is one
 clip, a track one person, and every action a checkbox that holds for the whole track.

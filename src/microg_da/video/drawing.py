@@ -1,4 +1,4 @@
-"""Boxes, what people do and how they lie, drawn into the frames of a video."""
+"""Drawing of the boxes, actions and orientations of people into the frames of a video."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What `predict` is given, checked before anything is read for long: which files, and what they are."""
+"""Checks of the inputs of `predict`, before any long reading: which files there are, and their kinds."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where the panels beside people go: near their box, off each other, and off faces."""
+"""Placement of the panels next to people: near their box, away from each other, and away from faces."""
 
 from __future__ import annotations
 

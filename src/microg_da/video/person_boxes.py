@@ -1,4 +1,4 @@
-"""Boxes of people in one frame, and how several detections of one person become one."""
+"""Boxes of people in one frame, and merging of several detections of one person."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Shots: where a film cuts, told while it is read, by PySceneDetect."""
+"""Detection of the cuts of a film while it is read, by PySceneDetect."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Stills: photographs, each a video of one frame in which nobody can be seen twice."""
+"""Stills: photographs, each a video of one frame in which each person can be seen only once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Prediction while a camera or a stream runs: what people do is said as soon as a window has arrived.
+"""Prediction while a camera or a stream runs: actions are reported as soon as a window has arrived.
 
 Each frame enters the buffer of windows. Finding people and scoring a window take longer than a frame: they act on the
 newest frame there is, so that nothing waits behind them. Only frames that arrive while the queue is full are lost.

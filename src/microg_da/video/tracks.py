@@ -1,4 +1,4 @@
-"""Persons over time: detections joined into tracks, and where somebody is between two detections."""
+"""Tracks of people: detections joined over time, and positions of people between two detections."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What people float in front of: pictures of walls, turned, or a drawn station module; both move slowly."""
+"""Backgrounds behind floating people: pictures of walls, rotated, or a drawn station module; both move slowly."""
 
 from __future__ import annotations
 

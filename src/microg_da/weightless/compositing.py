@@ -1,4 +1,4 @@
-"""Putting people in front of another background: soft edges, matched colours, common light. Functions of pixels."""
+"""Compositing of people onto another background: soft edges, matched colours, common light. Functions of pixels."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A clip of people who float: cut out of their clips, each at their own roll, in front of a background."""
+"""A clip of floating people: cut out of their clips, each at their own roll, in front of a background."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where people float: the map of each person's frame to the picture at every moment, and the choice of a place."""
+"""Motion of floating people: the map of each person's frame to the picture over time, and the choice of a place."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The folder of a made data set: its clips, whole or not there, its tables and where it comes from."""
+"""The folder of a made data set: its clips, each complete or absent, its tables and its provenance."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Making a data set: every clip in one of several processes, resumable, and the tables when all are there."""
+"""Creation of a data set: every clip in one of several processes, resumable, and the tables after all clips."""
 
 from __future__ import annotations
 

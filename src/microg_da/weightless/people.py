@@ -1,4 +1,4 @@
-"""From the pixels of all people to those of each: by boxes at keyframes, and by nearness from frame to frame."""
+"""Assignment of the pixels of people to each person: by boxes at keyframes, and by nearness from frame to frame."""
 
 from __future__ import annotations
 

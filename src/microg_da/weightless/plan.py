@@ -1,4 +1,4 @@
-"""Which clips are made of a data set: each with its frames, its people and their labels, before anything is decoded."""
+"""Plan of the clips of a data set: the frames, the people and the labels of each clip, before anything is decoded."""
 
 from __future__ import annotations
 

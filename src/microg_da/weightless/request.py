@@ -1,4 +1,4 @@
-"""What is asked for: the options of a made data set, checked before anything is read or written."""
+"""Request for a made data set: its options, checked before anything is read or written."""
 
 from __future__ import annotations
 
