@@ -19,7 +19,7 @@ CANNOT_WRITE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES,
 
 @contextmanager
 def replacing(path: str | Path) -> Iterator[Path]:
-    """Yield a temporary path beside ``path``; it takes the name ``path`` if the block ends well, else it goes.
+    """Yield a temporary path next to ``path``; it takes the name ``path`` if the block ends well, else it goes.
 
     Raises:
         InputError: if the folder cannot be made or written.

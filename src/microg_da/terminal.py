@@ -82,7 +82,7 @@ def tracked(items: Iterable[T], progress: Progress, description: str, total: flo
         items: what to walk.
         progress: a bar that has been started.
         description: what is being done.
-        total: how many items there are; None if nobody knows.
+        total: how many items there are; None if unknown.
     """
     walk = iter(items)
     task = progress.add_task(description, total=total)

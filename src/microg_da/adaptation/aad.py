@@ -39,7 +39,7 @@ class AaD(SourceFreeAdaptation):
     """Without source clips: the answers of neighbours in feature space agree, those of a batch disperse.
 
     Features and answers of all target people are kept in a bank, each as of when the person was met last. A person is
-    attracted to the answers of the nearest in the bank, and dispersed from everybody else in the batch. The paper
+    attracted to the answers of the nearest in the bank, and dispersed from all other people in the batch. The paper
     measures agreement by the dot product of softmax answers. Here each class has two answers, and a class that few
     people have would agree by "no" alone and be dispersed towards one half; so probabilities are measured from the
     class's rate, that of the source model on the target, over its variance: ``(p - r)(q - r) / 2 r (1 - r)``, mean
@@ -88,7 +88,7 @@ class AaD(SourceFreeAdaptation):
         return {"attract": self.arguments.weight * attract, "disperse": self.arguments.weight * fading * disperse}
 
     def after_training(self, detector: ActionDetector) -> None:
-        """Forget everybody."""
+        """Forget all people."""
         self.bank = PeopleBank(self.task.feature_dim, self.task.num_classes)
 
     def get_extra_state(self) -> BankState:

@@ -28,7 +28,7 @@ class AdaBNArguments:
 
 
 class AdaBN(TrainingMethod):
-    """Running statistics of every batch-norm layer, taken anew over unlabelled target clips; no weight changes.
+    """Running statistics of every batch-norm layer, recomputed over unlabelled target clips; no weight changes.
 
     Li et al., "Adaptive Batch Normalization for practical domain adaptation", Pattern Recognition 80, 2018.
     """

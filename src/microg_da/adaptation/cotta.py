@@ -82,7 +82,7 @@ class CoTTA(Online):
         """Take the mean entropy of people in source clips.
 
         Raises:
-            InputError: if there is nobody in them.
+            InputError: if there are no people in them.
         """
         super().prepare(detector, source, target)
         looked_at = islice(source, self.arguments.source_batches)
@@ -106,7 +106,7 @@ class CoTTA(Online):
         self._tested = copy.deepcopy(detector).requires_grad_(False).eval()
 
     def forget(self) -> None:
-        """The teacher starts anew."""
+        """Reset the teacher."""
         if hasattr(self, "_teacher"):
             self._teacher.load_state_dict(self._tested.state_dict())
 

@@ -28,7 +28,7 @@ from microg_da.models.detector import ActionDetector
 from microg_da.types import ClipBatch, Prediction
 
 MEMORY = 0.9
-"""What is left of the mean answer after a batch."""
+"""The share of the mean answer that remains after a batch."""
 
 
 @dataclass
@@ -92,7 +92,7 @@ class EATA(Online):
         """Take class rates, similarities and Fisher information of source clips; the detector comes back as it was.
 
         Raises:
-            InputError: if there is nobody in them, or the detector has no batch normalisation.
+            InputError: if there are no people in them, or the detector has no batch normalisation.
         """
         super().prepare(detector, source, target)
         before = Snapshot(detector)
@@ -134,11 +134,11 @@ class EATA(Online):
         self._anchor = nn.utils.parameters_to_vector(self._chosen).detach().clone()
 
     def forget(self) -> None:
-        """The mean answer starts anew."""
+        """Reset the mean answer."""
         self._mean_answer: Tensor | None = None
 
     def adapt(self, detector: ActionDetector, batch: ClipBatch, optimizer: Optimizer) -> Prediction:
-        """One step; none if nobody is selected."""
+        """One step; none if no person is selected."""
         prediction = detect(detector, batch)
         logits = self.supported(prediction.logits.float())
         bound = self.arguments.similarity * float(self.usual_similarity)

@@ -48,7 +48,7 @@ class FeatureQueue(nn.Module):
         return everyone
 
     def clear(self) -> None:
-        """Forget everybody."""
+        """Forget all people."""
         self.count.zero_()
 
 
@@ -79,7 +79,7 @@ class DomainQueues(nn.Module):
         return self.source.extend(source), self.target.extend(target)
 
     def clear(self) -> None:
-        """Forget everybody."""
+        """Forget all people."""
         self.source.clear()
         self.target.clear()
 

@@ -42,7 +42,7 @@ class UpSettings(UpLearning):
         bins: R, angles of the density.
         width: of the polar estimator.
         views: the most rolls of a clip that the detector decides between. With ``spread`` it looks at two more.
-        least: a further roll is looked at while somebody's density has at least this much mass around it.
+        least: a further roll is looked at while the density of some person has at least this much mass around it.
         upright: degrees. A roll nearer to 0 than this is taken as 0: what is nearly upright stays as it was filmed.
         spread: degrees. The likeliest roll is averaged with the rolls so far on either side of it, unless it is 0. 0
             leaves these two views out.
@@ -134,13 +134,13 @@ class UpFinder(nn.Module):
 
     @torch.no_grad()
     def densities(self, batch: ClipBatch) -> tuple[Tensor, Tensor]:
-        """Log-densities ``(K, R)`` of everybody's up, pooled where a clip's people agree, and who agrees ``(K,)``."""
+        """Log-densities ``(K, R)`` of each person's up, pooled where a clip's people agree, and who agrees ``(K,)``."""
         own = self.estimator.log_density(batch.frames, batch.boxes, batch.clip_index)
         return pool_agreeing(own, batch.clip_index, len(batch))
 
     @torch.no_grad()
     def find(self, detector: ActionDetector, batch: ClipBatch) -> Found:
-        """Estimate everybody's up and what they do.
+        """Estimate each person's up and actions.
 
         The posterior of a roll is the estimator's density there times ``exp(-H / temperature)``, H being the entropy
         of the detector's predictions under it. Predictions are averaged by the posterior; up is where it is largest.

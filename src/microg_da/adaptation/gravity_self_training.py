@@ -88,7 +88,7 @@ class GravitySelfTraining(TeacherMethod):
 
     @torch.no_grad()
     def before_epoch(self, detector: ActionDetector, target: Iterable[ClipBatch], epoch: int) -> None:
-        """Begin a round: estimate up and label everybody, by the teacher."""
+        """Begin a round: estimate up and label all people, by the teacher."""
         if epoch % self.arguments.every:
             return
         people: list[PersonKey] = []

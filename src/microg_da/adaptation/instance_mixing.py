@@ -76,7 +76,7 @@ class InstanceMixing(TeacherMethod):
     def training_losses(
         self, detector: ActionDetector, source: LabelledClipBatch, target: ClipBatch, progress: float
     ) -> Losses:
-        """The supervised loss of the source, and that of everyone in the mixed clips."""
+        """The supervised loss of the source, and that of all people in the mixed clips."""
         labels = source.labels
         seen = self.current_teacher(target, self.arguments.teacher_rolls).sigmoid()
         pseudo = self.thresholds.label(seen, labels, self.support)

@@ -37,7 +37,7 @@ class MCC(DomainAdaptation):
     does several things at once, and two classes that go together are no confusion. So each class is a problem of
     its own with two answers, present (p) and absent (1 - p), to which the paper's loss is applied; the confusion is
     a mean over the classes in the support. With two answers it is ``(1 - Var(p) / (E(p) (1 - E(p)))) / 2`` over people:
-    largest where all are told the same, nothing included, so to predict nothing for anyone is no way out.
+    largest where all are told the same, nothing included, so predicting nothing for all people does not minimise it.
 
     Jin et al., "Minimum class confusion for versatile domain adaptation", ECCV 2020.
 

@@ -98,7 +98,7 @@ class Online(TestTimeMethod):
         """Learn from a batch, and say what it shows.
 
         The answer is the one given before the last step, which costs no further pass, as in the papers. Where the
-        next batch starts anew, a step would be vain, and the batch is looked at once more.
+        detector is reset before the next batch, that step alone has no effect, so the batch is predicted once more.
         """
         # In float32: autocast keeps rounded copies of weights, which would be stale after a step.
         with torch.autocast(batch.frames.device.type, enabled=False):

@@ -77,7 +77,7 @@ class PrototypeCalibration(SourceFree):
         present = self.group_prototypes.scores(features.detach()) > 0
         class_scores = self.prototypes.scores(features.detach())
         positive, negative = ambiguous(probabilities > 0.5, present, class_scores, self.groups)
-        # Before the prototypes follow the batch, so that nobody is compared with a part of itself.
+        # Before the prototypes follow the batch, so that no person is compared with their own contribution.
         margins = self.prototypes.margins(features)
         losses, sums = self.information_losses(target, labels)
         self.group_prototypes.update(features.detach(), group_probabilities(probabilities.detach(), self.groups))

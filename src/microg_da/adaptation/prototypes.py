@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 THRESHOLD_STEP = 0.5
-"""Spreads by which a threshold moves in a step in which everybody is on the wrong side of it."""
+"""Spreads by which a threshold moves in a step in which all people are on the wrong side of it."""
 
 
 class Prototypes(nn.Module):

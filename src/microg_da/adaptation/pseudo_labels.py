@@ -51,7 +51,7 @@ class ClassThresholds(nn.Module):
     """Two thresholds a class, so that pseudo-labels have the label rates of the source domain.
 
     A class that a fraction π of source people carries is given to the ``positive`` · π of target people with the
-    highest probabilities, and denied to those below the ``negative`` · π highest; between them nobody is trusted. Rates
+    highest probabilities, and denied to those below the ``negative`` · π highest; between them no label is set. Rates
     are those of all source people met so far, ranks those among the target people met last. So a class that
     the teacher seldom dares to name, as a rare one, has a lower threshold than one it names too often.
 

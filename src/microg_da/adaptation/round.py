@@ -37,11 +37,11 @@ class Round:
         return len(self._rows)
 
     def all(self, name: str) -> Tensor:
-        """The values ``(M, …)`` of everybody, each person once."""
+        """The values ``(M, …)`` of all people, each person once."""
         return self._values[name]
 
     def put(self, name: str, values: Tensor) -> None:
-        """Set the values of everybody, in the order of :meth:`all`."""
+        """Set the values of all people, in the order of :meth:`all`."""
         self._values[name] = values
 
     def of(self, name: str, people: Sequence[PersonKey]) -> Tensor:

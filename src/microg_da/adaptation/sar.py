@@ -32,7 +32,7 @@ class SARArguments(OnlineArguments):
     Attributes:
         margin: people of a higher entropy are left out.
         radius: how far, in the space of parameters, the entropy is asked to be low.
-        recovery: the detector starts anew when the moving average of the entropy falls below.
+        recovery: the detector is reset when the moving average of the entropy falls below.
         source_batches: how many source batches are looked at for the class rates.
     """
 
@@ -44,7 +44,7 @@ class SARArguments(OnlineArguments):
 
 
 class SAR(Online):
-    """Entropy minimised over reliable people only, at a flat minimum, and begun anew when it collapses.
+    """Entropy minimised over reliable people only, at a flat minimum, and reset when it collapses.
 
     The parameters are scales and shifts of normalisation layers of any kind, those of the last stage excepted. An
     uninformed softmax answers uniformly, with entropy ln C; an uninformed multi-label detector answers with the
@@ -72,7 +72,7 @@ class SAR(Online):
         """Take the class rates of source clips.
 
         Raises:
-            InputError: if there is nobody in them.
+            InputError: if there are no people in them.
         """
         super().prepare(detector, source, target)
         looked_at = islice(source, self.arguments.source_batches)
@@ -100,11 +100,11 @@ class SAR(Online):
         return SGD(parameters, lr=self.arguments.lr, momentum=0.9)
 
     def forget(self) -> None:
-        """The moving average starts anew."""
+        """Reset the moving average."""
         self._average: float | None = None
 
     def adapt(self, detector: ActionDetector, batch: ClipBatch, optimizer: Optimizer) -> Prediction:
-        """One sharpness-aware step; none if nobody is reliable."""
+        """One sharpness-aware step; none if no person is reliable."""
         margin = self.arguments.margin * self.uninformed
         prediction = detect(detector, batch)
         entropy = person_entropy(self.supported(prediction.logits))

@@ -111,7 +111,7 @@ def match_rates(logits: Tensor, rates: Tensor | Sequence[float]) -> Tensor:
 
     Args:
         logits: ``(K, C)``.
-        rates: ``(C,)`` numbers in [0, 1]; a class of rate 0 is 0 for everybody, one of rate 1 is 1.
+        rates: ``(C,)`` numbers in [0, 1]; a class of rate 0 is 0 for each person, one of rate 1 is 1.
     """
     if not len(logits):
         return logits.sigmoid()

@@ -53,7 +53,7 @@ class SourceFree(SourceFreeAdaptation):
     """Base of the methods that train on unlabelled target clips with the source model's classifier as it is.
 
     Before training the source model looks at the target once: the mean of its predictions is the class prior, and says
-    which classes have support. At the beginning of every epoch all target people are labelled anew.
+    which classes have support. At the beginning of every epoch all target people are labelled again.
     """
 
     Arguments: ClassVar[type] = SourceFreeArguments
@@ -83,7 +83,7 @@ class SourceFree(SourceFreeAdaptation):
             self.find_support(probabilities)
             self.start(prediction.features, probabilities)
         else:
-            # Of nobody seen the classifier's own bias is the best guess.
+            # Without people, the classifier's own bias is the best guess.
             self.prototypes.rate.copy_(torch.sigmoid(detector.head.projection.bias.detach()))
 
     def start(self, features: Tensor, probabilities: Tensor) -> None:

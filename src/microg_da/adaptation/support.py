@@ -25,7 +25,7 @@ def support_of_rates(rates: Sequence[float] | None, num_classes: int) -> tuple[b
         num_classes: C.
 
     Returns:
-        ``(C,)``; True for every class where the rates are not known, or are of nobody.
+        ``(C,)``; True for every class where the rates are not known, or there are no people.
     """
     occurs = tuple(rate > 0 for rate in rates) if rates is not None else ()
     return occurs if any(occurs) else (True,) * num_classes
@@ -34,7 +34,7 @@ def support_of_rates(rates: Sequence[float] | None, num_classes: int) -> tuple[b
 def support_of_predictions(probabilities: Tensor) -> Tensor:
     """The classes to which a source model gives mass, for methods that see no source label.
 
-    A class without a source label is improbable for everybody, but never impossible: a sigmoid is not 0. It has mass
+    A class without a source label is improbable for each person, but never impossible: a sigmoid is not 0. It has mass
     if its mean probability is at least a tenth of the mean over all classes, or if it is more probable than not for one
     person, which keeps the classes of a long tail.
 
@@ -42,7 +42,7 @@ def support_of_predictions(probabilities: Tensor) -> Tensor:
         probabilities: ``(N, C)`` of the source model for all people that it is asked about.
 
     Returns:
-        ``(C,)`` bool; True for every class where there is nobody.
+        ``(C,)`` bool; True for every class where there are no people.
     """
     if not len(probabilities):
         return torch.ones(probabilities.shape[1], dtype=torch.bool, device=probabilities.device)

@@ -75,7 +75,7 @@ def learn_up(
         generator: a CPU generator, of everything random.
 
     Raises:
-        InputError: if there is nobody in the source clips, or no target clip.
+        InputError: if there are no people in the source clips, or no target clip.
     """
     upright = collect_patches(
         source, target, generator, looks=settings.looks, max_clips=settings.max_clips, size=estimator.patch

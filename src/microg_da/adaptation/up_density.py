@@ -13,7 +13,7 @@ from torch import Tensor
 COVERED = 60.0
 """Degrees on either side of a roll that it speaks for: rolls of one clip are farther apart."""
 AGREES = 0.1
-"""What somebody's density at the common mode is at least, in parts of a uniform density."""
+"""The least density of each person at the common mode, in parts of a uniform density."""
 _CONCENTRATION = 12.0
 """Of the von Mises window that a density is averaged over, about 17°: what a roll is right for."""
 
@@ -21,8 +21,9 @@ _CONCENTRATION = 12.0
 def pool_agreeing(log_density: Tensor, clip_index: Tensor, count: int) -> tuple[Tensor, Tensor]:
     """Densities of people who share an up, multiplied.
 
-    People of a clip agree if nobody's own density excludes the mode of the product: a tenth of a uniform density is
-    enough, so that one who may be upside down follows the others. Where somebody's does, everybody keeps their own.
+    People of a clip agree if no person's own density excludes the mode of the product: a tenth of a uniform density is
+    enough, so that a person who may be upside down follows the others. If one density excludes it, all people of the
+    clip keep their own.
 
     Args:
         log_density: ``(K, R)``.
@@ -49,14 +50,14 @@ def candidate_rolls(
     """The rolls of each clip that are worth a look, in degrees: ``(B, views)``, NaN where there is none.
 
     Greedily: the roll that is likeliest for the clip's people together, then the likeliest one beyond what the first
-    covers, as long as somebody's density has enough mass there.
+    covers, as long as the density of some person has enough mass there.
 
     Args:
         log_density: ``(K, R)``.
         clip_index: ``(K,)``.
         count: B.
         views: the most rolls of a clip.
-        least: a further roll is wanted while somebody's density has at least this much mass around it.
+        least: a further roll is wanted while the density of some person has at least this much mass around it.
         upright: degrees. A roll nearer to 0 than this is taken as 0.
     """
     bins = log_density.shape[1]

@@ -68,7 +68,7 @@ def collect_patches(
         size: side of a patch in pixels.
 
     Raises:
-        InputError: if there is nobody in the source clips, or no target clip.
+        InputError: if there are no people in the source clips, or no target clip.
     """
     people, half, backgrounds = [], [], []
     for batch in first_clips(source, max_clips):

@@ -54,7 +54,7 @@ class Pasted(NamedTuple):
     """Clips with people of other clips in them.
 
     Attributes:
-        batch: the mixed clips and everyone who can be seen in them; no labels.
+        batch: the mixed clips and all people who can be seen in them; no labels.
         origin: ``(K,)`` where they come from: an index into the background's people followed by the foreground's.
     """
 
@@ -63,7 +63,7 @@ class Pasted(NamedTuple):
 
 
 def paste_people(foreground: ClipBatch, background: ClipBatch, margin: float, max_covered: float) -> Pasted:
-    """Paste everyone of each foreground clip, where they are, into the background clip of the same place.
+    """Paste all people of each foreground clip, where they are, into the background clip of the same place.
 
     The same window of the picture is pasted in all frames: the box widened by a margin, over which it fades.
 

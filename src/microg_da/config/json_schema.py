@@ -9,7 +9,7 @@ from microg_da.config.keys import Key, attribute_meanings, describe_keys
 from microg_da.config.schema import Config, sections
 
 SCHEMA_FILE = "experiment.schema.json"
-"""Its name in the folder of experiments, beside the files that refer to it."""
+"""Its name in the folder of experiments, next to the files that refer to it."""
 
 JsonObject = dict[str, object]
 

@@ -93,7 +93,7 @@ def _merged(layers: Sequence[Layer], below: DictConfig | None = None) -> tuple[D
     merged = deepcopy(_defaults() if below is None else below)
     origins = {}
     for layer in layers:
-        # Names first: an argument beside a name is meant for it, one of an earlier layer for another method.
+        # Names first: an argument next to a name belongs to it, one of an earlier layer to another method.
         values = [(canonical_key(key, value, layer.where), value) for key, value in layer.values.items()]
         for key, value in sorted(values, key=lambda item: _ORDER.get(item[0], len(_ORDER))):
             if key in _OWNED and OmegaConf.select(merged, key) != value:

@@ -157,7 +157,7 @@ def read_actions(path: str | Path, *, duplicates: Duplicates = "keep") -> pd.Dat
 
 
 def read_person_boxes(path: str | Path) -> pd.DataFrame:
-    """Read MicroG-4M's ``bounding_boxes.csv``: boxes in pixels for every frame in which somebody was found.
+    """Read MicroG-4M's ``bounding_boxes.csv``: boxes in pixels for every frame in which a person was found.
 
     Returns:
         A table with :data:`PERSON_BOX_COLUMNS`; ``frame_stamp`` is the file's ``frame_id``.

@@ -27,8 +27,8 @@ def read_ava(root: Path, options: FileOptions, *, check_boxes: bool = True) -> D
     """Find the tables of AVA, or of a data set in its format, in a folder.
 
     Annotations are ``annotations/ava_{train,val,test}_v2.2.csv`` or ``…_v2.1.csv``, ``ava_….csv``, ``train.csv`` …;
-    ``label_map.pbtxt`` beside them gives the action ids if they are not AVA's. Keyframes listed in
-    ``ava_…_excluded_timestamps….csv`` are left out. ``dataset.json`` beside them may say what keyframes count.
+    ``label_map.pbtxt`` next to them gives the action ids if they are not AVA's. Keyframes listed in
+    ``ava_…_excluded_timestamps….csv`` are left out. ``dataset.json`` next to them may say which keyframes count.
     """
     label_map, facts = find_table(root, "label_map.pbtxt"), _read_facts(root)
     taxonomy = get_taxonomy(label_map or "ava80")

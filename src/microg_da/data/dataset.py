@@ -231,7 +231,7 @@ class ClipDataset(Dataset[Clip]):
         return pd.DataFrame(rows, columns=[*KEYFRAME, "reason"])
 
     def ups(self) -> dict[PersonKey, float] | None:
-        """The true up of each person in degrees; None where the annotation table does not hold it for everybody."""
+        """The true up of each person in degrees; None where the annotation table does not hold it for all people."""
         if not np.isfinite(self._ups).all():
             return None
         return {

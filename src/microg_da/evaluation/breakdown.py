@@ -112,7 +112,7 @@ def _persons(
 def _box_size(
     detections: pd.DataFrame, ground_truth: pd.DataFrame, _: dict[str, str] | None
 ) -> tuple[pd.Series, pd.Series]:
-    """A detection is as large as the person it covers; where it covers nobody, as itself."""
+    """A detection is as large as the person it covers; where it covers no person, its own size counts."""
     own = pd.concat([ground_truth[[*KEYFRAME, *BOX]], detections[[*KEYFRAME, *BOX]]], ignore_index=True)
     boxes = own[BOX].to_numpy(np.float64)
     area = (boxes[:, 2:] - boxes[:, :2]).prod(axis=1)

@@ -29,7 +29,7 @@ def clip_accuracy(outcomes: Outcomes, kind: ScoreKind) -> ClipAccuracy | None:
     detections counts as wrong; of two classes with the same score the first counts.
 
     Args:
-        outcomes: detections beside ground truth.
+        outcomes: detections next to the ground truth.
         kind: what the scores are.
 
     Returns:

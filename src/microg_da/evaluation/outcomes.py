@@ -64,7 +64,7 @@ class Outcomes:
                 must be of the taxonomy.
             ground_truth: table of annotations, likewise.
             taxonomy: names the columns.
-            truth: ``"frame"``: a box is positive for every action of anybody in its keyframe; ``"box"``: for the
+            truth: ``"frame"``: a box is positive for every action of any person in its keyframe; ``"box"``: for the
                 actions of the one person it covers.
             drop_duplicates: count a repeated row once, the first time; else as often as it stands there.
         """

@@ -122,7 +122,7 @@ def link_tubes(
     kind = score_kind(detections, scores)
     table = checked_detections(detections, kind).reset_index(drop=True)
     values = table["score"].to_numpy(float)
-    # Beside IoUs in [0, 1] scores count as probabilities. The logistic function of a large negative logit is 0.
+    # To combine with IoUs in [0, 1], scores become probabilities. The logistic function of a large negative logit is 0.
     table["weight"] = values if kind == "probability" else 0.5 * (1 + np.tanh(values / 2))
     numbers = pd.Series(-1, index=table.index)
     for _, rows in table.groupby(["video_id", "action_id"], sort=False):

@@ -27,7 +27,7 @@ def write_model_card(path: Path, loaded: RunDetector, test_time_method: str | No
         path: the file.
         loaded: the detector and its run.
         test_time_method: what the variant was tested through, where that is not in the weights.
-        onnx: the ONNX file beside it.
+        onnx: the ONNX file next to it.
     """
     run = loaded.run
     results = run.results

@@ -34,7 +34,7 @@ _TRACED = (2, 3)
 """Clips and boxes of the example: export takes a 0 or a 1 for a number that never changes."""
 
 _CHECKED = ((1, 1), (2, 5), (3, 0), (1, 4))
-"""Clips and boxes with which the file is compared; nobody may be in any of the clips."""
+"""Clips and boxes with which the file is compared; a clip may be without people."""
 
 Inputs = tuple[Tensor, Tensor, Tensor]
 

@@ -55,7 +55,7 @@ class ScoreSink(nn.Module):
 
 
 class ProbabilitySink:
-    """Keeps the probability of every class for everybody, in the order of the pass.
+    """Keeps the probability of every class for each person, in the order of the pass.
 
     Args:
         num_classes: C.

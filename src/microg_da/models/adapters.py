@@ -119,7 +119,7 @@ def add_low_rank(module: nn.Module, rank: int) -> None:
 
 
 class DualPathAdapter(nn.Module):
-    """Two light residual paths beside a stage, one along time and one along space, mixed channel by channel.
+    """Two light residual paths parallel to a stage, one along time and one along space, mixed channel by channel.
 
     Args:
         channels: of the stage's output.

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 Adapter = Callable[[Tensor], Tensor]
-"""Something small beside a stage that maps a feature map to one of the same shape."""
+"""A small module parallel to a stage that maps a feature map to one of the same shape."""
 
 Grid = tuple[int, int, int]
 """Tokens along time, height and width."""

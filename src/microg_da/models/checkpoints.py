@@ -238,7 +238,7 @@ def _skipped(model: Mapping[str, Tensor], patterns: Sequence[str]) -> set[str]:
 
 
 def _excuse_new_parts(detector: ActionDetector, fitting: dict[str, Tensor], report: CheckpointReport) -> None:
-    """Adapters and temporal modules are put beside published networks: no published file has them."""
+    """Adapters and temporal modules are added to published networks: no published file has them."""
     for kind in (*(f"backbone.{part}." for part in (*detector.backbone.fresh, "adapters")), ".low_rank_"):
         new = [name for name in report.missing if kind in name]
         if new and not any(kind in name for name in fitting):
@@ -278,7 +278,7 @@ def stride_note(path: str | Path, learned: float, detector: ActionDetector) -> s
 def _trained_stride(path: str | Path, weights: Mapping[str, Tensor], true_stride: float) -> float | None:
     """The RoI stride at which the head of a file was trained, as far as the file tells.
 
-    Our own files say it, or are weights alone and do not. PySlowFast stores its configuration beside the weights;
+    Our own files say it, or are weights alone and do not. PySlowFast stores its configuration next to the weights;
     files of the same networks without one are taken for published, which all pool at 1/16.
     """
     said = read_description(path)

@@ -133,7 +133,7 @@ def read_description(path: str | Path) -> dict[str, object] | None:
 
     Args:
         path: a run's ``detector.pt``, an exported folder or the ``model.safetensors`` in it, or anything else, which
-            is read and judged by whoever loads it.
+            is read and checked by the code that loads it.
 
     Raises:
         InputError: if there is no such weight file, or the folder's ``config.json`` cannot be read.

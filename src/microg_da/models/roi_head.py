@@ -78,7 +78,7 @@ class RoIHead(nn.Module):
         starts = [index * T // slices for index in range(slices)]
         ends = [-(-(index + 1) * T // slices) for index in range(slices)]
         parts = [pathway[:, :, start:end].mean(dim=2) for start, end in zip(starts, ends, strict=True)]
-        # Slices stand beside each other as channels: where to sample is worked out once for all of them.
+        # Slices are concatenated as channels, so that sampling positions are computed once for all of them.
         grid = self._align(torch.cat(parts, dim=1), boxes, clip_index)
         return torch.unflatten(grid, 1, (slices, -1))
 

@@ -48,7 +48,7 @@ def read_weights(path: str | Path) -> StateDict:
 
 
 def training_setting(path: str | Path, section: str, key: str) -> float | None:
-    """A positive number of the configuration that PySlowFast stores beside the weights; None where there is none.
+    """A positive number of the configuration that PySlowFast stores next to the weights; None where there is none.
 
     Raises:
         InputError: as :func:`read_weights`.

@@ -39,10 +39,10 @@ def confusion(scores: np.ndarray, truth: np.ndarray, taxonomy: Taxonomy) -> Conf
     A person carries several labels, of one group or of several, so "the predicted class" needs a question that has
     one answer: for a person with label a, which class scores highest among a and those classes of a's group that the
     person does **not** carry? Where it is a, the label was read right; where it is b, a was read as b. The person's
-    other labels take no part, since saying them is no mistake, and neither do other groups: nobody touches an object
-    *instead of* standing. Where people carry one label of a group, as all do of the movements, this is the ordinary
+    other labels take no part, since saying them is no mistake, and neither do other groups: touching an object does
+    not replace standing. Where people carry one label of a group, as all do of the movements, this is the ordinary
     confusion matrix. Only the order of scores within a person counts, so that a detector that is surer of everything
-    is not a better or a worse one; no threshold is involved. A class that scores high for everybody is read
+    is not a better or a worse one; no threshold is involved. A class that scores high for all people is read
     everywhere, which AP cannot see: it orders people within a class. Equal scores share a person equally.
 
     Args:
@@ -76,7 +76,7 @@ def confusions(test: TargetTest) -> dict[Variant, Confusion]:
 
 
 def confusion_content(test: TargetTest) -> Content | None:
-    """What the page shows: a line per class, and a matrix per group, before and after beside each other."""
+    """The page's content: a line per class, and a matrix per group, before and after side by side."""
     found: dict[Variant, Confusion] = {
         v: matrix for v, matrix in confusions(test).items() if v in ("source_only", "adapted")
     }

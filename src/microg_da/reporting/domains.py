@@ -96,7 +96,7 @@ def principal_components(features: np.ndarray, most: int) -> Projection:
 
 
 def separability(points: np.ndarray, is_target: np.ndarray, videos: np.ndarray) -> float | None:
-    """How often a linear classifier names the domain of somebody from a source video that it has not seen.
+    """How often a linear classifier names the domain of a person from a source video that it has not seen.
 
     Logistic regression (penalty ½‖w‖², standardised inputs), cross-validated over source videos, since people of one
     video look alike. The mean of both domains' accuracies: 0.5 where the domains cannot be told apart, 1 where they

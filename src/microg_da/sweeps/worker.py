@@ -211,7 +211,7 @@ class _Messages(io.TextIOBase):
         self._connection = connection
 
     def write(self, text: str) -> int:
-        with contextlib.suppress(BrokenPipeError):  # nobody is left to read
+        with contextlib.suppress(BrokenPipeError):  # the reader has ended
             self._connection.send(text.removesuffix("\n"))
         return len(text)
 

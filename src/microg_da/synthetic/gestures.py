@@ -13,7 +13,7 @@ GRAB, WAVE, TALK, WATCH = 66, 69, 79, 80
 
 
 class Wave(Gesture):
-    """One hand swings to and fro beside the head."""
+    """One hand swings to and fro next to the head."""
 
     labels = frozenset({WAVE})
     poles = OUT
@@ -31,7 +31,7 @@ class Wave(Gesture):
 
 
 class Talk(Gesture):
-    """Hands that beat before the chest while facing somebody."""
+    """Hands that beat before the chest while facing another person."""
 
     labels = frozenset({TALK})
 
@@ -50,7 +50,7 @@ class Talk(Gesture):
 
 
 class Watch(Gesture):
-    """Arms at rest, face towards somebody."""
+    """Arms at rest, face towards another person."""
 
     labels = frozenset({WATCH})
 

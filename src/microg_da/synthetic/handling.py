@@ -247,7 +247,7 @@ class Compute(Gesture):
 
 
 def seat(rig: Rig, colour: Colour) -> list[Solid]:
-    """What somebody sits on: a chair, or in microgravity the board that people strap themselves to."""
+    """The seat of a person: a chair, or in microgravity the board that people strap themselves to."""
     upright = np.eye(3)
 
     def board(x: float, z: float, half: tuple[float, float, float], nearer: float) -> Solid:

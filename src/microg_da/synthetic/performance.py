@@ -102,14 +102,14 @@ class Actor:
     holds: int | None = None
 
     def perform(self, times: Array, partner: Array | None) -> Body:
-        """This person at ``T`` moments, the keyframe first; ``partner`` is the joints of the one who is grabbed."""
+        """This person at ``T`` moments, the keyframe first; ``partner``: the joints of the person who is grabbed."""
         posture = self.moves(times)
         posture.nod = posture.nod + self.gesture.nod
         joints = torso_and_legs(posture)
         forward, up = chest_axes(posture)
         position = self.place + np.outer(times, self.velocity)
         if self.floor is not None:
-            # Somebody who walks rises and sinks so that the lower foot is on the floor.
+            # A person who walks rises and sinks so that the lower foot is on the floor.
             position[:, 2] = SOLE - joints[:, [*ANKLES, *TOES], 2].min(1)
         axes = rotation_about(self.spin, times) @ self.facing
         rig = Rig(joints, forward, up, None if self.floor is None else -float(position[0, 2]))
@@ -152,7 +152,7 @@ class Performance:
     _latest: tuple[bytes, list[Body]] | None = field(default=None, repr=False)
 
     def at(self, times: Array) -> list[Body]:
-        """Everybody at ``T`` moments, in seconds from the keyframe, which must come first: fixtures stand by it."""
+        """All people at ``T`` moments, in seconds from the keyframe, which must come first: fixtures stand by it."""
         bodies = self._before_drift(times)
         if not self.weightless:
             return bodies
@@ -161,7 +161,7 @@ class Performance:
         return [body.moved(turn, offset) for body in bodies]
 
     def _before_drift(self, times: Array) -> list[Body]:
-        """Everybody as if the group stayed in place; the latest is kept, for the camera and then for the frames."""
+        """All people as if the group stayed in place; the latest is kept, for the camera and then for the frames."""
         moments = times.tobytes()
         if self._latest is None or self._latest[0] != moments:
             bodies: list[Body] = []
@@ -214,7 +214,7 @@ def _draw_pair(rng: np.random.Generator, weightless: bool) -> list[Actor]:
         posture = _draw(rng, {STAND: 1.0} if kind == "grab" else {STAND: 0.6, SIT: 0.4})
         facing = rotation("z", heading + (np.pi if side > 0 else 0.0)) @ rotation("x", roll * side)
         place = rotation("z", heading) @ np.array([side * distance / 2, 0.0, 0.0])
-        # Whoever sits has knees between the chest and the other person.
+        # A person who sits has knees between the chest and the other person.
         place = place - 0.18 * facing[:, 0] * (posture == SIT)
         actors.append(_actor(rng, weightless, posture, gesture, place, facing, still=True))
     actors[1].holds = 0 if kind == "grab" else None
@@ -222,7 +222,7 @@ def _draw_pair(rng: np.random.Generator, weightless: bool) -> list[Actor]:
 
 
 def _draw_solo(rng: np.random.Generator, weightless: bool, place: Array, number: int) -> Actor:
-    """Somebody who minds a business of their own; the third person of a group is at any roll in microgravity."""
+    """A person who acts independently of the others; the third person of a group is at any roll in microgravity."""
     posture = _draw(rng, POSTURE_WEIGHTS)
     gesture = _draw(rng, SOLO_GESTURES[posture])
     # Mostly seen from the side, where a posture shows, and rather from the front than from behind.

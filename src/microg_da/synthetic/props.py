@@ -14,7 +14,7 @@ GRAVITY = 9.81
 
 
 def surround(stage: Stage, rng: np.random.Generator, performance: Performance, eye: Array, times: Array) -> None:
-    """A few loose objects beside and behind the people, seen from ``eye`` ``(3,)``."""
+    """A few loose objects next to and behind the people, seen from ``eye`` ``(3,)``."""
     for _ in range(int(rng.integers(3))):
         length, width, height = rng.uniform(0.06, 0.16, 3).tolist()
         red, green, blue = (rng.uniform(70, 170) * (1 + 0.15 * rng.uniform(-1, 1, 3))).tolist()
@@ -43,7 +43,7 @@ def rest_or_fall(stage: Stage, rng: np.random.Generator, centre: Array, thing: _
 
 
 def float_about(stage: Stage, rng: np.random.Generator, centre: Array, eye: Array, thing: _Thing, times: Array) -> None:
-    """Something that drifts and tumbles beside the people's line of sight."""
+    """An object that drifts and tumbles next to the line of sight to the people."""
     view = unit(centre - eye)
     anywhere = rng.normal(0.0, 1.0, 3)
     aside = unit(anywhere - (anywhere @ view) * view)

@@ -140,7 +140,7 @@ def stage_clip(spec: SyntheticSpec, index: int, times: Array = KEYFRAME_ALONE) -
 
 
 def key_masks(staging: Staging, size: int) -> np.ndarray:
-    """The pixels of each person at the keyframe, ``(P, size, size)`` bool, as if nobody stood in front."""
+    """The pixels of each person at the keyframe, ``(P, size, size)`` bool, as if no other person stood in front."""
     picture = _shoot(staging, np.zeros(1), size).picture
     return np.stack([picture.mask(0, person) for person in range(len(staging.performance.actors))])
 
@@ -167,7 +167,7 @@ def _scene(seed: int, name: ClipName) -> Scene:
 
 
 def _place_camera(rng: np.random.Generator, performance: Performance, room: Room) -> CameraRig:
-    """A camera that sees everybody at the keyframe, and the room around it."""
+    """A camera that sees all people at the keyframe, and the room around it."""
     weightless = performance.weightless
     aim = performance.centre + rng.normal(0.0, 0.05, 3)
     if weightless:
@@ -193,7 +193,7 @@ def _distance(offsets: Array, back: Array, roll: float) -> float:
 
 def _room_pose(rng: np.random.Generator, position: Array, aim: Array, room: Room) -> tuple[Array, Array]:
     axes = rotation("z", rng.choice(4) * np.pi / 2 + rng.uniform(-0.5, 0.5))
-    # People and camera share the floor's middle; whoever is nearer to a wall is nobody in particular.
+    # People and camera share the floor's middle; neither is systematically nearer to a wall.
     middle = (0.45 * position + 0.55 * aim) * np.array([1.0, 1.0, 0.0])
     return axes, middle + axes @ np.array([*rng.uniform(-0.5, 0.5, 2), 0.0])
 

@@ -32,7 +32,7 @@ class References:
         table: ``video_id, question, text`` and what follows from them: ``source`` (the source video), ``number``
             (the clip's place in it), ``answerable`` (the answer is not "Not mentioned"), ``qtype``.
         task: ``"caption"`` or ``"vqa"``.
-        notes: what the file held beside plain items, in sentences.
+        notes: what the file held in addition to plain items, in sentences.
     """
 
     table: pd.DataFrame
@@ -88,7 +88,7 @@ def read_references(path: str | Path, task: str) -> References:
 
 
 def question_type(question: str) -> str:
-    """The interrogative a question asks with, be it its first word (*who*) or not (*in which*); else ``yes/no``."""
+    """The interrogative a question asks with, which need not be its first word (*who*, *in which*); else ``yes/no``."""
     if not question:
         return ""
     words = [word.strip(",.?'\"").partition("'")[0] for word in question.lower().split()]

@@ -37,7 +37,7 @@ class Meteor(Metric):
         """Per pair the program's 23 counts, and one."""
         pairs = list(zip(candidates, references, strict=True))
         lines = [f"SCORE ||| {_field(reference)} ||| {_field(candidate)}\n" for candidate, reference in pairs]
-        # Written beside the reading: both pipes are short, and each side would wait for the other.
+        # Written in parallel to the reading: both pipes are short, and each side would wait for the other.
         Thread(target=_write, args=(self._program.stdin, "".join(lines)), daemon=True).start()
         counts = np.array([self._counts(index) for index in range(len(pairs))]).reshape(-1, COUNTS + 1)
         # A pair that is equal word for word is one chunk and pays no penalty; nor does its chunk count in a sum.
@@ -79,7 +79,7 @@ def _field(text: str) -> str:
 
 
 def _write(pipe: IO[bytes], text: str) -> None:
-    # A program that has died is noticed by whoever reads from it.
+    # A program that has died is noticed by the code that reads from it.
     try:
         pipe.write(text.encode(errors="replace"))
         pipe.flush()

@@ -184,7 +184,7 @@ class TwoCheckpoints(TorchCheckpointIO):
     """Writes a checkpoint whole or not at all, and keeps the last one's predecessor as ``previous.ckpt``."""
 
     def save_checkpoint(self, checkpoint: dict[str, object], path: Any, storage_options: Any = None) -> None:
-        """Write beside the old one, then take its place."""
+        """Write next to the old checkpoint, then replace it."""
         path = Path(path)
         with replacing(path) as temporary:
             torch.save(checkpoint, temporary)
@@ -193,7 +193,7 @@ class TwoCheckpoints(TorchCheckpointIO):
 
 
 def checkpoint_to_continue(folder: Path, console: Console) -> Path | None:
-    """The newest sound checkpoint of a stage that was interrupted; None if it has to begin anew.
+    """The newest sound checkpoint of a stage that was interrupted; None if it has to start from the beginning.
 
     A damaged one is set aside as ``….damaged``, and said to be.
     """

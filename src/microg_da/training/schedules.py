@@ -12,7 +12,7 @@ def learning_rate(config: TrainingConfig, epoch: float) -> float:
     """The learning rate at a point of a stage.
 
     The warm-up rises linearly from ``warmup_start * lr`` to what the schedule asks for at its end, as the
-    benchmark's does. With several ``cycles`` all of it begins anew so many times.
+    benchmark's does. With several ``cycles`` the whole schedule is repeated that many times.
 
     Args:
         config: the stage.

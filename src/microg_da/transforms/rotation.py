@@ -1,7 +1,7 @@
 """Camera roll: rotation of the picture about its centre, frames and boxes together.
 
-Roll is the one nuisance that microgravity adds to every clip: nobody is upright there. Corners are never left black,
-since a network would read the angle from them.
+Roll is the one nuisance that microgravity adds to every clip: people are not upright there. Corners are never left
+black, since a network would read the angle from them.
 """
 
 from __future__ import annotations

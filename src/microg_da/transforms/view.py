@@ -54,7 +54,7 @@ class View:
 
         Returns:
             frames ``(3, T, h, w)`` uint8 RGB; boxes ``(K', 4)`` in pixels, clipped to the frame; and ``(K,)`` bool,
-            which people are left: a crop drops those of whom nothing is inside it, unless it keeps everybody.
+            which people are left: a crop drops those of whom nothing is inside it, unless it keeps all people.
         """
         count = int(places.max()) + 1
         H = W = 0

@@ -34,7 +34,7 @@ def collapse_report(observed: Observed, source_map_before: float | None = None) 
 
     With fewer than ten target people there is no verdict. A detector has collapsed on the target if
 
-    - 90% of them get one and the same answer (nothing, everything, one class for everybody), or
+    - 90% of them get one and the same answer (nothing, everything, one class for all people), or
     - labels are predicted four times as often as on the source, or a quarter as often.
 
     The first needs no source, and so finds a collapse that both domains share. A detector that has not collapsed has

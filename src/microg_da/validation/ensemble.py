@@ -20,7 +20,7 @@ def ensv(candidates: Sequence[np.ndarray]) -> np.ndarray:
     Multi-label form: the paper counts people whose likeliest class is the ensemble's. Here each class is counted by
     itself, and "no" to a rare class is nearly always right. So the accuracy is balanced, the mean of the share of
     positives and the share of negatives that are found, mean over the classes that the ensemble gives to some people
-    and not to all. A class that it gives to nobody says nothing; NaN where that is true of all classes.
+    and not to all. A class that it gives to no person says nothing; NaN where that is true of all classes.
 
     Hu et al., "Towards reliable model selection for unsupervised domain adaptation: An empirical study and a certified
     baseline", NeurIPS 2024 (Datasets and Benchmarks).

@@ -32,7 +32,7 @@ def mixval(observed: Observed) -> float:
     Multi-label form: the paper compares the likeliest class, here each class in the support is compared by itself, and
     all classes are pooled. The paper ranks candidates by each of the two kinds and takes the mean rank; a number that
     one candidate gets by itself must be the mean of the two. People, not pictures, are mixed: the second is moved and
-    zoomed until their box is that of the first. NaN also where nobody is mixed with somebody who got another answer.
+    zoomed until their box is that of the first. NaN also where no person is mixed with a person of another answer.
 
     Hu et al., "Mixed samples as probes for unsupervised model selection in domain adaptation", NeurIPS 2023.
     """
@@ -100,7 +100,7 @@ def pairs(batch: ClipBatch) -> Tensor:
 
 
 def mix_people(batch: ClipBatch, pair: Tensor, share: float = SHARE) -> ClipBatch:
-    """One clip for each pair: the clip of the first person, with that of the second laid over it, box upon box.
+    """One clip for each pair: the clip of the first person, with that of the second laid over it, box on box.
 
     Args:
         batch: frames ``(B, 3, T, H, W)``.

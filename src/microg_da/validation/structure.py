@@ -18,7 +18,7 @@ def snd(observed: Observed) -> float:
     """Soft neighbourhood density of target predictions; NaN with fewer than three people or without classes.
 
     The mean entropy (nats) of each person's softmax, at temperature 0.05, over the cosines of their predictions to
-    all others: high where everybody has many near neighbours, as in dense clusters. Rows of probabilities of the
+    all others: high where all people have many near neighbours, as in dense clusters. Rows of probabilities of the
     classes in the support take the place of the paper's softmax; for rows that sum to 1 the score is the paper's. A
     person of whom little is predicted still has a direction, that of the classes nearest to it.
 

@@ -81,7 +81,7 @@ class ActionScorer:
     notes: tuple[str, ...] = ()
 
     def score(self, windows: Iterable[Window]) -> Scored:
-        """Probabilities of the actions of everybody in the windows of one video, and their up.
+        """Probabilities of the actions of all people in the windows of one video, and their up.
 
         The windows are one pass: methods that adapt while they are tested begin with the first.
 

@@ -21,7 +21,7 @@ RATE = 30.0
 """Frames per second in which windows and moments are counted: that of MicroG-4M, whatever the video's own."""
 
 LOOKS_PER_SECOND = 6.0
-"""How often at least a detector looks: a tracker must not lose somebody who walks."""
+"""The least rate at which a detector looks: a tracker must not lose a person who walks."""
 
 
 class Look(NamedTuple):
@@ -51,7 +51,7 @@ class BoxSource(Protocol):
         """The people of the ``number``-th frame at :data:`RATE`, None if it is not looked at. Frames come in order."""
 
     def settle(self, people: pd.DataFrame) -> pd.DataFrame:
-        """The final rows, once everybody has been seen; the index tells which rows they were."""
+        """The final rows, once all people have been seen; the index tells which rows they were."""
 
 
 class DetectorBoxes:
@@ -124,7 +124,7 @@ class TableBoxes:
         return Look(number / RATE, number in self._keyframes, boxes, person_id, scores, rolls)
 
     def settle(self, people: pd.DataFrame) -> pd.DataFrame:
-        """The table as it is: whoever made it decided who is in it."""
+        """The table as it is: its author decided which people are in it."""
         return people
 
 

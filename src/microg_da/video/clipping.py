@@ -33,10 +33,10 @@ FIRST_STEP, LEAST_STEP, LARGEST_STEP = 5, 2, 12
 """Frames from look to look: at the beginning of a clip, where people move fast, where they hardly move."""
 
 MOVE = 0.1
-"""How far, in diagonals of their box, somebody may move between two looks."""
+"""The farthest a person may move between two looks, in diagonals of the box."""
 
 LEAST_LOOKS = 3
-"""Looks at which somebody must have been found, to be taken for a person."""
+"""Looks at which a track must have been found, to be taken for a person."""
 
 
 @dataclass

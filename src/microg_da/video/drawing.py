@@ -27,12 +27,12 @@ _MOST_COVERED = 0.3
 
 
 class Label(NamedTuple):
-    """What stands beside a person.
+    """The text next to a person.
 
     Attributes:
         person_id: who; decides the colour.
         actions: names and whole percents, likeliest first.
-        roll: degrees clockwise by which the person lies in the frame, NaN if nobody knows.
+        roll: degrees clockwise by which the person lies in the frame, NaN if unknown.
         score: the person detector's, in [0, 1]; NaN to leave it out.
         up: the estimated direction from feet to head, degrees clockwise from the top of the picture; drawn as an
             arrow. NaN to leave it out.

@@ -102,7 +102,7 @@ def join_tables(parts: Iterable[Path], path: Path) -> None:
 
 
 def print_summary(done: list[VideoFacts], console: Console, hint: str = "") -> None:
-    """One line for each file, and what a reader should know; ``hint`` where nobody was found in one of them."""
+    """One line for each file, and what a reader should know; ``hint`` where no person was found in one of them."""
     table = Table("file", "seconds", "keyframes", "persons", "detections")
     table.columns[0].overflow = "fold"  # names tell the rows apart
     for column in table.columns[1:]:

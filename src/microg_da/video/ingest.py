@@ -1,7 +1,7 @@
 """Ingest: new footage becomes clips with tracked people, in the layout of MicroG-4M's release, ready for labelling.
 
 ``DIR/sources/`` and ``DIR/labels/`` keep what was found and what was labelled, one folder or file for each video and
-clip; the tables under ``DIR/annotation_files/`` are made of them anew each time.
+clip; the tables under ``DIR/annotation_files/`` are made of them again each time.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def ingest(
         detector: finds people.
         output: the folder of the data set.
         domain: ``real`` for recordings of missions, ``simulated`` for films.
-        settings: what else decides the results, kept beside them.
+        settings: what else decides the results, kept next to them.
         console: where to show progress.
 
     Returns:

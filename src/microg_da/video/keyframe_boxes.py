@@ -29,7 +29,7 @@ class FoundBoxes:
         clips: how many clips the table has a box of.
         boxes: how many boxes.
         looked_at: clips that were looked at now; the table had boxes of the others already.
-        empty: clips in which nobody was found.
+        empty: clips in which no person was found.
     """
 
     clips: int

@@ -38,7 +38,7 @@ class Arrived(NamedTuple):
 
 
 class LatestFrames:
-    """A queue between one who reads and one who is slower at times; a full one loses its oldest frame.
+    """A queue between a reader and a consumer that is slower at times; a full queue loses its oldest frame.
 
     Args:
         size: how many frames wait at most.
@@ -128,7 +128,7 @@ class LiveSource:
                     break
                 queue.put(Arrived(frame, time.monotonic()))
             self._container.close()
-        except Exception as error:  # nobody sees an error that ends a thread
+        except Exception as error:  # an error that ends a thread is not shown
             self.faults.append(f"stopped: {first_line(error)}")
         finally:
             queue.close()

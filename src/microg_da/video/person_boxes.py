@@ -27,7 +27,7 @@ class PersonBoxes(NamedTuple):
     Attributes:
         boxes: ``(K, 4)`` float, pixels ``x1 y1 x2 y2`` inside the frame.
         scores: ``(K,)`` float in [0, 1].
-        rolls: ``(K,)`` float, degrees clockwise by which the person lies in the frame; NaN where nobody looked.
+        rolls: ``(K,)`` float, degrees clockwise by which the person lies in the frame; NaN where no roll was searched.
     """
 
     boxes: np.ndarray
@@ -96,7 +96,7 @@ def fuse(found: PersonBoxes, preference: np.ndarray) -> PersonBoxes:
 
 
 def drop_parts(found: PersonBoxes) -> PersonBoxes:
-    """Without those who are a part of somebody found surer at another roll.
+    """Without boxes that are a part of a person found with a higher score at another roll.
 
     A face or a torso often looks like a whole person once the frame is turned. Its box lies inside the person's and is
     so much smaller that :func:`suppress` keeps both. People found at the same roll are all kept: one may stand before

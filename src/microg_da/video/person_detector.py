@@ -21,7 +21,7 @@ PERSON = 0
 STRIDES = (8, 16, 32)
 
 ADAPTIVE = "adaptive"
-"""The roll search that looks at quarter turns, and between them where somebody is found unsure."""
+"""The roll search that looks at quarter turns, and between them where a person is found with an uncertain score."""
 
 
 class Yolox:

@@ -43,7 +43,7 @@ class PredictOptions:
         threshold: probability below which an action is left out.
         smooth: seconds over which a person's scores are averaged; 0 for none.
         video_format: ``mp4``, ``gif`` or ``none``.
-        top: how many actions stand beside a person.
+        top: how many actions are written next to a person.
     """
 
     every: float = 0.5
@@ -58,7 +58,7 @@ class Analysis:
     """What was found in a video.
 
     Attributes:
-        people: :data:`~microg_da.video.tracks.PEOPLE_COLUMNS`, everybody at every moment looked at.
+        people: :data:`~microg_da.video.tracks.PEOPLE_COLUMNS`, all people at every moment looked at.
         scores: ``(K, C)`` probabilities, smoothed within tracks, of the ``K`` people that are at a keyframe.
         ups: ``(K,)`` their estimated up, smoothed likewise: degrees clockwise from the top of the picture in
             [0, 360); NaN where the detector does not estimate it.
@@ -253,7 +253,7 @@ def render(
 
 
 def _label(seen: Seen, labels: list[tuple[tuple[str, int], ...]], ups: np.ndarray) -> Label:
-    """What is written beside somebody, and up, which are those of the nearest keyframe."""
+    """The text next to a person, and up, both those of the nearest keyframe."""
     if seen.row < 0:
         return Label(seen.person_id, (), seen.roll)
     return Label(seen.person_id, labels[seen.row], seen.roll, up=float(ups[seen.row]))
@@ -271,7 +271,7 @@ def _render_still(still: Still, found: Analysis, scorer: ActionScorer, options: 
 
 
 def _labels(found: Analysis, scorer: ActionScorer, options: PredictOptions) -> list[tuple[tuple[str, int], ...]]:
-    """What stands beside each person at each keyframe."""
+    """The actions written next to each person at each keyframe."""
     best = np.argsort(-found.scores, axis=1, kind="stable")[:, : options.top]
     names = [name.split(" (")[0] for name in scorer.taxonomy.names]
     return [

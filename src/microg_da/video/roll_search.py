@@ -8,7 +8,7 @@ import numpy as np
 from microg_da.video.person_boxes import PersonBoxes, PersonDetector, concatenate, drop_parts, fuse, inside_frame
 
 GREY = 114
-"""What YOLOX was trained to see beside the image."""
+"""The grey level that YOLOX was trained to see around the image."""
 
 UPRIGHT_BONUS = 0.05
 """By how much a turned detection must be surer to replace an upright one of the same person."""
@@ -17,7 +17,7 @@ FAINT = 0.1
 """Detections down to this score take part in the mean box of a person."""
 
 UNSURE = (0.3, 0.7)
-"""Scores at quarter turns between which somebody is looked at again at the rolls between them."""
+"""Scores at quarter turns between which a person is looked at again at the rolls between them."""
 
 QUARTERS = (0.0, 90.0, 180.0, 270.0)
 
@@ -70,14 +70,14 @@ def _one_box_each(found: PersonBoxes) -> PersonBoxes:
 
 
 def _rolls_between(people: PersonBoxes) -> tuple[float, ...]:
-    """The eighths next to the quarter turns at which somebody was found and the detector was not sure."""
+    """The eighths next to the quarter turns at which a person was found and the detector was not sure."""
     least, most = UNSURE
     unsure = people.rolls[(people.scores >= least) & (people.scores < most)]
     return tuple(sorted({float((roll + side) % 360) for roll in unsure for side in (-45, 45)}))
 
 
 def turn(image: np.ndarray, roll: float) -> tuple[np.ndarray, np.ndarray]:
-    """Turn an image so that somebody who lies ``roll`` degrees clockwise stands upright; nothing is cut off.
+    """Turn an image so that a person who lies ``roll`` degrees clockwise stands upright; nothing is cut off.
 
     Returns:
         the turned image and the ``(2, 3)`` matrix from pixels of the image to pixels of the turned one.

@@ -183,7 +183,7 @@ def interrupt_stops(stop: threading.Event) -> Iterator[None]:
 
 
 class _Keyframe(NamedTuple):
-    """Who is at a keyframe whose window is not answered yet."""
+    """The people at a keyframe whose window has no prediction yet."""
 
     number: int
     arrived: Arrived
@@ -300,7 +300,7 @@ class _Live:
         """Answer one window."""
         keyframe, window_arrived = self._asked.popleft()
         probabilities = prediction.logits.float().sigmoid().cpu().numpy()
-        # Whoever was found once is a glimpse, as in DetectorBoxes.
+        # A person who was found only once is left out, as in DetectorBoxes.
         seen = np.array([self._looks[person] > 1 for person in keyframe.person_id.tolist()], bool)
         person_id = keyframe.person_id[seen]
         averaged = self._average(keyframe.arrived.frame.seconds, person_id, probabilities[seen])

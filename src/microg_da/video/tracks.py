@@ -17,7 +17,7 @@ PEOPLE_COLUMNS = ["seconds", *BOX, "person_id", "score", "roll", "keyframe"]
 """What is known of a video's people: one row per person and moment looked at; boxes in [0, 1]."""
 
 LONGEST_GAP = 1.0
-"""Seconds without a detection after which somebody who comes back is somebody new."""
+"""Seconds without a detection after which a person who comes back is a new person."""
 
 _LEAST_OVERLAP = 0.15
 _UNITS = 1000.0
@@ -42,7 +42,7 @@ class PersonTracker:
                 "joining boxes into tracks needs Norfair: pip install 'microg_da[detect]', or give boxes with person_id"
             ) from error
         self._norfair = norfair
-        # Frames for which somebody is waited for; each detection begins the time anew, the first one too.
+        # Frames for which a missing person is kept; each detection restarts the count, the first one too.
         self._patience = max(2, round(LONGEST_GAP * rate))
         self._tracker = norfair.Tracker(
             "iou",
@@ -60,7 +60,7 @@ class PersonTracker:
         """The numbers of the people in the next frame.
 
         Args:
-            boxes: ``(K, 4)`` in [0, 1]; call also for a frame without anybody.
+            boxes: ``(K, 4)`` in [0, 1]; call also for a frame without people.
 
         Returns:
             ``(K,)`` int64, counted from 1; one number is one person.
@@ -72,7 +72,7 @@ class PersonTracker:
         for tracked in self._tracker.update(detections, period=self._patience):
             step, place = tracked.last_detection.data
             if step == self._step:
-                ids[place] = tracked.id or 0  # never None: nobody waits to be confirmed
+                ids[place] = tracked.id or 0  # never None: no person waits to be confirmed
         return ids
 
 
@@ -111,7 +111,7 @@ class _CollapseCounter(logging.Filter):
 
 
 def drop_glimpses(people: pd.DataFrame) -> pd.DataFrame:
-    """Without those whom a detector saw only once: most of them are no people."""
+    """Without tracks that a detector saw only once: most of them are not people."""
     seen = people.groupby("person_id").person_id.transform("size")
     return people[seen > 1]
 
@@ -132,7 +132,7 @@ def average_over_tracks(values: np.ndarray, person_id: np.ndarray, seconds: np.n
 
     Args:
         values: ``(N, C)``.
-        person_id: ``(N,)``, whose each is.
+        person_id: ``(N,)``, the person of each row.
         seconds: ``(N,)``, when it was.
         width: seconds at which the weight has fallen to 0; 0 leaves the values as they are.
 
@@ -162,7 +162,7 @@ def average_ups(ups: np.ndarray, person_id: np.ndarray, seconds: np.ndarray, wid
 
     Args:
         ups: ``(N,)`` degrees; NaN where unknown, and then all are.
-        person_id: ``(N,)``, whose each is.
+        person_id: ``(N,)``, the person of each row.
         seconds: ``(N,)``, when it was.
         width: see :func:`average_over_tracks`.
 
@@ -212,7 +212,7 @@ class Tracks:
                 self._of_second.setdefault(second, []).append(person)
 
     def at(self, seconds: float) -> Iterator[Seen]:
-        """Everybody who is there at a moment."""
+        """All people who are there at a moment."""
         for person in self._of_second.get(int(np.floor(seconds)), ()):
             seen = self._tracks[person].at(person, seconds, self._reach)
             if seen is not None:

@@ -18,7 +18,7 @@ VIDEO_FORMATS = ("mp4", "gif", "none")
 GIF_RATE = 10.0
 GIF_SECONDS = 20.0
 GIF_WIDTH = 480
-"""A GIF is held in memory while it is written, and nobody wants a large one."""
+"""A GIF is held in memory while it is written, and a large one is of little use."""
 
 _TICKS = 60_000
 """Of a second: 24, 25, 30 and 60 frames per second and their NTSC neighbours are all whole numbers of them."""

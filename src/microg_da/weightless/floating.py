@@ -183,7 +183,7 @@ def _actor(number: int, person: Person, own: ClipPlan, plan: ClipPlan, footage: 
 def _let_float(
     plan: ClipPlan, actors: list[_Actor], behind: np.ndarray, request: Request, size: tuple[int, int]
 ) -> list[_Floater]:
-    """A motion and colours for everybody; the clip's own people choose their places first."""
+    """A motion and colours for each person; the clip's own people choose their places first."""
     floaters: dict[int, _Floater] = {}
     taken: list[np.ndarray] = []
     key, mean = plan.middle, behind.reshape(-1, 3).mean(axis=0)

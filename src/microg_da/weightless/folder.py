@@ -154,7 +154,7 @@ class Folder:
                 }
 
     def _write_people(self, plans: Sequence[ClipPlan]) -> int:
-        """Where everybody comes from."""
+        """Write the origin of each person."""
         rows = [
             (plan.name, row.frame + 1, row.person, round(row.up, 3), row.video, row.number)
             for plan in plans

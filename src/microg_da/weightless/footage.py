@@ -35,7 +35,7 @@ class Footage:
 
     @property
     def knows_people(self) -> bool:
-        """Whether it can say which pixels are whose."""
+        """Whether it can assign pixels to people."""
         return self.masks is not None or self.segmenter is not None
 
     def size(self, plan: ClipPlan) -> tuple[int, int]:

@@ -17,8 +17,8 @@ def separate_people(found: np.ndarray, boxes: Sequence[Boxes]) -> list[np.ndarra
     """Give every pixel of people to one of them.
 
     At a keyframe, a pixel inside a box belongs to the person whose box's centre is nearest, measured in half sides of
-    the box. Pixels outside all boxes belong to nobody. From there, the pixels of the frame before and after go to the
-    person whose nearest pixel in the neighbouring frame is closest, within :data:`REACH`.
+    the box. Pixels outside all boxes belong to no person. From there, the pixels of the frames before and after go to
+    the person whose nearest pixel in the neighbouring frame is closest, within :data:`REACH`.
 
     Args:
         found: ``(frames, H, W)`` bool, the pixels of all people.
