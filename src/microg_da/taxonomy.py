@@ -218,7 +218,7 @@ class Taxonomy:
 
 @dataclass(frozen=True)
 class Transfer:
-    """What happens to the classes of one taxonomy in another.
+    """Differences between the classes of two taxonomies.
 
     Attributes:
         carried: ids that mean the same in both.

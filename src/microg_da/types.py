@@ -69,7 +69,7 @@ class ClipKey(NamedTuple):
 
 
 class PersonKey(NamedTuple):
-    """Who a box belongs to: the keyframe, and the place of the person in the table of that keyframe (from 0).
+    """The person of a box: the keyframe, and the place of the person in the table of that keyframe (from 0).
 
     The key stays with the box through crops, drops, flips, rolls and concatenation. Whatever is remembered of a
     person is looked up by it, never by position in a batch.
@@ -234,7 +234,7 @@ AnyBatch = TypeVar("AnyBatch", bound=ClipBatch)
 
 
 class ClipSource(Protocol[AnyClip]):
-    """What a data set offers: clips of one split, by index, and what is known of them.
+    """Interface of a data set: clips of one split, by index, and what is known of them.
 
     A data set opened without labels yields :class:`Clip`, one opened with labels :class:`LabelledClip`.
     """
@@ -264,7 +264,7 @@ class ClipSource(Protocol[AnyClip]):
 
     @property
     def warnings(self) -> Sequence[str]:
-        """What a reader of results should know about the data, a line each."""
+        """Notes on the data for readers of results, a line each."""
         ...
 
     @property

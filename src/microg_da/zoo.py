@@ -202,14 +202,14 @@ WEIGHT_FILES = {
     "x3d_s.pyth": "https://dl.fbaipublicfiles.com/pyslowfast/x3d_models/x3d_s.pyth",
     "x3d_l.pyth": "https://dl.fbaipublicfiles.com/pyslowfast/x3d_models/x3d_l.pyth",
 }
-"""Where the weight files of the recipes are, by their path below ``weights/``.
+"""Locations of the weight files of the recipes, by their path below ``weights/``.
 
 Two files of PySlowFast have the name ``C2D_8x8_R50.pkl``: that below ``ava/`` is trained on AVA.
 """
 
 
 def weight_address(path: str) -> str | None:
-    """Where a file of this path can be downloaded; None for a file that the recipes do not name."""
+    """Download address of a file of this path; None for a file that the recipes do not name."""
     parts = path.replace("\\", "/").split("/")
     for length in (2, 1):
         known = WEIGHT_FILES.get("/".join(parts[-length:]))

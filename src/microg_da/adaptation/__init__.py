@@ -200,7 +200,7 @@ ADAPTATIONS = Registry(
 
 
 def knowledge(config: Config) -> frozenset[str]:
-    """What a run knows of the shift between the domains, by its methods and by the rolls of its adaptation stage.
+    """Knowledge of a run about the shift between the domains, from its methods and the rolls of its adaptation stage.
 
     The words are those of :data:`microg_da.adaptation.base.Knowledge`. Figures of a run that knows
     something are to be compared with those of runs that know the same.

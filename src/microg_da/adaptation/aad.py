@@ -165,7 +165,7 @@ class PeopleBank:
 
     @classmethod
     def from_state(cls, state: BankState) -> PeopleBank:
-        """What :meth:`state` has put away."""
+        """Restore the result of :meth:`state`."""
         bank = cls(state["features"].shape[1], state["answers"].shape[1])
         people = [PersonKey(ClipKey(video_id, stamp), place) for video_id, stamp, place in state["people"]]
         bank._rows = {person: row for row, person in enumerate(people)}

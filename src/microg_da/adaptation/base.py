@@ -35,7 +35,7 @@ Losses = dict[str, Tensor]
 """Named, weighted losses; their sum is minimised."""
 
 Knowledge = Literal["rolls", "class_rates"]
-"""What a method knows of the shift: that the camera rolls, or that classes are as common as in the source."""
+"""Knowledge of a method about the shift: the camera rolls, or classes are as common as in the source."""
 
 
 @dataclass
@@ -45,7 +45,7 @@ class NoArguments:
 
 @dataclass(frozen=True)
 class Task:
-    """What a method knows about the detector and the labels.
+    """Facts about the detector and the labels that a method receives.
 
     Attributes:
         feature_dim: D, the length of a RoI feature.
@@ -66,7 +66,7 @@ class Task:
 
 
 class Method(nn.Module):
-    """What training methods and test-time methods have in common.
+    """Base class of training methods and test-time methods.
 
     Args:
         arguments: an instance of the class's ``Arguments``.

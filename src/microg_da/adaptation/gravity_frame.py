@@ -200,7 +200,7 @@ class UpFinder(nn.Module):
 
 
 class _Look(NamedTuple):
-    """What the detector says under one roll of each clip.
+    """Predictions of the detector under one roll of each clip.
 
     Attributes:
         logits: ``(K, C)``, 0 for those who were not seen.
@@ -287,7 +287,7 @@ class GravityFrame(TestTimeMethod):
         self.finder.learn(source, target)
 
     def predict(self, detector: ActionDetector, batch: ClipBatch) -> Prediction:
-        """What the detector says in the gravity frame."""
+        """Predict in the gravity frame."""
         found = self.finder.find(detector, batch)
         if self._listener is not None:
             self._listener(found)

@@ -69,7 +69,7 @@ class Online(TestTimeMethod):
         self.begin(detector)
 
     def optimizer(self, parameters: list[nn.Parameter]) -> Optimizer:
-        """What makes a step; Adam, unless a method says otherwise."""
+        """The optimiser of the steps; Adam, unless a method overrides it."""
         return torch.optim.Adam(parameters, lr=self.arguments.lr)
 
     def adapt(self, detector: ActionDetector, batch: ClipBatch, optimizer: Optimizer) -> Prediction | None:

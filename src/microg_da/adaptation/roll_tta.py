@@ -85,7 +85,7 @@ class RollTTA(TestTimeMethod):
 def predict_over_rolls(
     detector: ActionDetector, batch: ClipBatch, rolls: int, temperature: float = 1.0, combine: str = "confident"
 ) -> Prediction:
-    """What a detector says of a batch's people, averaged over evenly spaced camera rolls; float32.
+    """Predictions of a detector for a batch's people, averaged over evenly spaced camera rolls; float32.
 
     Args:
         detector: called once a roll.

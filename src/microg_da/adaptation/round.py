@@ -67,6 +67,6 @@ class Round:
 
     @classmethod
     def from_state(cls, state: RoundState) -> Round:
-        """What :meth:`state` has put away."""
+        """Restore the result of :meth:`state`."""
         people = [PersonKey(ClipKey(video_id, stamp), place) for video_id, stamp, place in state["people"]]
         return cls(people, **state["values"])

@@ -159,7 +159,7 @@ class SourceFree(SourceFreeAdaptation):
 
 
 class Seen(NamedTuple):
-    """What a detector says of all people of some clips.
+    """Predictions of a detector for all people of some clips.
 
     Attributes:
         people: ``N`` people.
@@ -171,7 +171,7 @@ class Seen(NamedTuple):
 
 
 def predict_all(detector: ActionDetector, clips: Iterable[ClipBatch]) -> Prediction:
-    """What a detector says of all people of all clips, in float32."""
+    """Predictions of a detector for all people of all clips, in float32."""
     return predict_people(detector, clips).prediction
 
 

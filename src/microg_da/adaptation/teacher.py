@@ -80,12 +80,12 @@ class Teacher(nn.Module):
 
 
 def newest_share(decay: float, steps: int) -> float:
-    """What the newest of ``steps + 1`` models weighs in their mean, each weighing ``decay`` times the one after it."""
+    """Weight of the newest of ``steps + 1`` models in their mean; each weighs ``decay`` times the next one."""
     return 1 / (steps + 1) if decay == 1 else (1 - decay) / (1 - decay ** (steps + 1))
 
 
 class TeacherArguments(Protocol):
-    """What the arguments of every method with a teacher have.
+    """Arguments that all methods with a teacher share.
 
     Attributes:
         decay: of the moving average, see :class:`Teacher`.
@@ -129,7 +129,7 @@ class TeacherMethod(DomainAdaptation):
         self.teacher = None
 
     def network(self, detector: ActionDetector) -> ActionDetector:
-        """What is handed over: the detector, or the teacher as long as there is one."""
+        """The model to hand over: the detector, or the teacher as long as there is one."""
         if self.teacher is None or self.arguments.hand_over == "student":
             return detector
         return self.teacher.network

@@ -30,7 +30,7 @@ class TemporalStaticArguments:
 
 
 class TemporalStatic(TestTimeMethod):
-    """What a clip says less what its keyframe alone says, so that cabins and furniture count less than motion.
+    """The prediction for a clip minus that for its keyframe alone, so that cabins and furniture count less than motion.
 
     The detector sees each clip twice: as it is, and with its middle frame repeated. Logits and features become
     ``clip - weight (still - usual)``, where ``usual`` is the mean answer to stills of target clips, so that class rates

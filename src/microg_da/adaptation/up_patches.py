@@ -32,7 +32,7 @@ GREY_SHARE, NEGATIVE_SHARE = 0.15, 0.3
 
 @dataclass
 class PeoplePatches:
-    """What an estimator learns from.
+    """Training data of an estimator.
 
     Attributes:
         people: ``(N, 3, S, S)`` uint8, patches of upright people.
@@ -171,7 +171,7 @@ def _ellipse(points: Tensor, half: Tensor) -> Tensor:
 
 
 def _disc(points: Tensor, half: Tensor, where: Tensor, radius: Tensor) -> Tensor:
-    """What a disc near the person hides, ``(N, 1, a, b)``; none where its radius is not above 0."""
+    """The area that a disc near the person hides, ``(N, 1, a, b)``; none where its radius is not above 0."""
     middle = 0.6 * where * half
     radius = (radius * half.amax(dim=1))[:, None, None]
     distance: Tensor = torch.linalg.vector_norm(points - middle[:, None, None], dim=-1)

@@ -37,7 +37,7 @@ def take_clips(batch: ClipBatch, chosen: Tensor) -> tuple[ClipBatch, Tensor]:
 
 
 def in_view(before: Tensor, after: Tensor, least: float = 0.5) -> Tensor:
-    """Who is still in the picture after a roll: ``(K,)``, 1 for yes.
+    """The people who are still in the picture after a roll: ``(K,)``, 1 for yes.
 
     A roll by itself never makes the box of an ellipse smaller, so whatever is missing was cut at the border.
 

@@ -168,4 +168,4 @@ KINDS = {
     "data": Kind("data sources, for data.source and data.target", _registry("microg_da.data:DATA")),
     "taxonomies": Kind("sets of action classes, for data.taxonomy", _taxonomies),
 }
-"""What can be listed; a new registry is one line here."""
+"""Everything that can be listed; a new registry is one line here."""

@@ -29,7 +29,7 @@ class _Options(TypedDict):
 
 @dataclass(frozen=True)
 class _Resamples:
-    """What the bootstrap drew: by source video, by keyframe as if these were independent, and by part of the data."""
+    """Draws of the bootstrap: by source video, by keyframe as if these were independent, and by part of the data."""
 
     source: Bootstrap
     keyframe: Bootstrap

@@ -112,7 +112,7 @@ class HelpFormatter(argparse.HelpFormatter):
 
 
 def with_examples(command: str, epilog: str | None) -> str:
-    """What stands below the options of a command: its own words and its examples."""
+    """Text below the options of a command: its own text and its examples."""
     lines = "\n".join(f"  python -m microg_da {example}" for example in EXAMPLES[command])
     # Help is formatted with `%`: an example may hold one.
     examples = f"examples:\n{lines}".replace("%", "%%")

@@ -32,7 +32,7 @@ class _Scored:
 
 @dataclass(frozen=True)
 class _About:
-    """What was scored and how; keys of the JSON output."""
+    """Inputs and settings of the scores; keys of the JSON output."""
 
     task: str
     protocol: str

@@ -16,7 +16,7 @@ from microg_da.errors import InputError, first_line, unknown_name
 
 COMMAND_LINE = "command line"
 YAML_ERRORS = (yaml.YAMLError, OmegaConfBaseException, ValueError, LookupError, AttributeError, RecursionError)
-"""What reading YAML raises: `0x_`, `!!bool x` and a thousand brackets come out of PyYAML as errors of Python's own."""
+"""Errors that reading YAML raises: for `0x_`, `!!bool x` or a thousand brackets PyYAML raises Python's own errors."""
 
 
 @dataclass(frozen=True)

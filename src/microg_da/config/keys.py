@@ -86,7 +86,7 @@ def describe_keys() -> tuple[Key, ...]:
 
 
 def attribute_meanings(described: type) -> dict[str, str]:
-    """What the docstring of a class says under ``Attributes``, a text for each attribute.
+    """The entries under ``Attributes`` in the docstring of a class, a text for each attribute.
 
     Args:
         described: a class with a docstring in Google's style.

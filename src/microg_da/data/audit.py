@@ -276,7 +276,7 @@ def _rare(files: DatasetFiles, division: Division | None) -> list[Finding]:
 def _pictures(
     files: DatasetFiles, division: Division | None, frames: FrameStore | None, progress: Progress | None
 ) -> tuple[list[Finding], tuple[AlikePair, ...]]:
-    """What only the frames can tell."""
+    """Findings that need the frames."""
     if frames is None:
         return [], ()
     clips = files.sources.index.tolist()

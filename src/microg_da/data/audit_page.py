@@ -35,7 +35,7 @@ class ShownPair(NamedTuple):
 
 
 def print_audit(audit: Audit, console: Console) -> None:
-    """What is wrong first, then what there is."""
+    """Print errors first, then contents."""
     console.print(f"[bold]{audit.source}[/bold]", soft_wrap=True)
     console.print(_split(audit))
     problems = Table("found", "what", "detail", title="Findings", title_justify="left")

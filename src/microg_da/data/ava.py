@@ -62,7 +62,7 @@ def read_ava(root: Path, options: FileOptions, *, check_boxes: bool = True) -> D
 
 @dataclass(frozen=True)
 class Facts:
-    """What ``annotations/dataset.json`` says; the defaults are AVA's.
+    """Contents of ``annotations/dataset.json``; the defaults are AVA's.
 
     Attributes:
         stamp: what keyframes count, ``"seconds"`` or ``"frames"`` from 1.

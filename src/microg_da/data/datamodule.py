@@ -26,7 +26,7 @@ from microg_da.types import DOMAINS, Clip, ClipBatch, ClipSource, Domain, Labell
 
 
 class DataFacts(TypedDict):
-    """What a run's record says of its data; ``data`` and ``fps`` are by ``domain/split``."""
+    """Entries about the data in a run's record; ``data`` and ``fps`` are by ``domain/split``."""
 
     data: dict[str, str]
     split_hash: str | None
@@ -208,7 +208,7 @@ class UnaugmentedClips:
 
 
 class StageData(pl.LightningDataModule):
-    """What one training stage reads.
+    """The data that one training stage reads.
 
     Args:
         datasets: the experiment's data.

@@ -31,7 +31,7 @@ _USUAL_RATES = np.array([24000 / 1001, 24, 25, 30000 / 1001, 30, 50, 60000 / 100
 
 @dataclass(frozen=True)
 class Timing:
-    """Which frame a ``frame_stamp`` is.
+    """The frame that a ``frame_stamp`` means.
 
     Attributes:
         stamp: ``"frames"`` counted from 1, ``"seconds"``, or ``"clips"``: frames, and 0 for the middle one.
@@ -225,7 +225,7 @@ class ClipDataset(Dataset[Clip]):
         self._epoch.fill_(epoch)
 
     def skipped(self) -> pd.DataFrame:
-        """What was left out because it could not be read: ``video_id, frame_stamp, reason``."""
+        """Keyframes that were left out because they could not be read: ``video_id, frame_stamp, reason``."""
         rows = [(video, None, reason) for video, reason in self._left_out.items()]
         rows += [(*self.keys[place], self._problem(place)) for place in torch.nonzero(self._unreadable)[:, 0].tolist()]
         return pd.DataFrame(rows, columns=[*KEYFRAME, "reason"])

@@ -34,7 +34,7 @@ _PADDING = 1024
 
 
 class FrameStore(Protocol):
-    """Where the frames of a data set's videos come from. Frames are counted from 0."""
+    """Source of the frames of a data set's videos. Frames are counted from 0."""
 
     def num_frames(self, video_id: str) -> int:
         """How many frames a video has."""
@@ -229,7 +229,7 @@ class VideoFiles:
 
 @dataclass(frozen=True)
 class VideoIndex:
-    """What a video file says about itself without decoding a frame.
+    """Properties of a video file, read without decoding a frame.
 
     Attributes:
         path: the file.

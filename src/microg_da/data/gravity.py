@@ -112,7 +112,7 @@ class RolledVideos:
             yield view_frame(image, motion.matrix(0.0, image.shape[:2]), self._plan.fill)
 
     def motion(self, video_id: str) -> CameraMotion:
-        """What the camera of a video does, people kept inside."""
+        """Movement of the camera of a video, with people kept inside."""
         if video_id not in self._motions:
             size = self.frame_size(video_id)
             height, width = size

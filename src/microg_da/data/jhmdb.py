@@ -53,7 +53,7 @@ def read_jhmdb(root: Path, options: FileOptions, *, check_boxes: bool = True) ->
 
 
 def read_clips(root: Path) -> pd.DataFrame:
-    """What ``clips.csv`` says of each clip.
+    """Entries of ``clips.csv`` for each clip.
 
     Returns:
         ``video_id, action, source_video, frames``, one row a clip; ``frames`` is how many it has.

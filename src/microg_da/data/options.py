@@ -95,7 +95,7 @@ def check_drawn(source: str, taxonomy: Taxonomy) -> None:
 
 @dataclass
 class FileOptions:
-    """What may follow ``?`` in a SOURCE that is read from files.
+    """Options after ``?`` in a SOURCE that is read from files.
 
     Attributes:
         scheme: a split scheme (``python -m microg_da split --help``), ``package.module:function`` or a split file;

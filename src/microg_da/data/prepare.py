@@ -29,7 +29,7 @@ _PARTIAL = ".partial-"
 
 @dataclass(frozen=True)
 class Prepared:
-    """What :func:`prepare` did.
+    """Result of :func:`prepare`.
 
     Attributes:
         division: which clips train, validate and test.

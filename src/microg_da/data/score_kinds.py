@@ -49,7 +49,7 @@ def declare_scores(path: str | Path, kind: ScoreKind | None) -> None:
 
 
 def declared_scores(path: str | Path) -> ScoreKind | None:
-    """What a file of detections says of its scores; None if it says nothing, or if it has changed since."""
+    """The stored kind of a file's scores; None if nothing is stored, or if the file has changed since."""
     statement = _statement(path)
     if statement is None:
         return None

@@ -31,7 +31,7 @@ _log = logging.getLogger(__name__)
 
 
 class _Request(TypedDict):
-    """What is asked of every kind of data."""
+    """Request that every kind of data receives."""
 
     split: Split
     taxonomy: Taxonomy
@@ -273,7 +273,7 @@ def _check_numbering(own: Taxonomy, asked: Taxonomy, source: Source) -> None:
 def _views(
     options: FileOptions, whole: WholeViews, split: Split, image_size: int, scale: Sequence[float], *, train: bool
 ) -> RandomViews | WholeViews | CentreViews:
-    """What is cut from the frames of a split."""
+    """The part that is cut from the frames of a split."""
     if train:
         smallest, largest = scale
         keeps = options.outside == "keep"

@@ -65,7 +65,7 @@ class Division:
         return pd.Series(pairs, name="split", dtype=object)
 
     def shared_source_videos(self, evaluated: Split, sources: pd.Series) -> Shared:
-        """What the split ``evaluated`` has in common with train.
+        """Overlap of the split ``evaluated`` with train.
 
         Args:
             evaluated: ``"val"`` or ``"test"``.

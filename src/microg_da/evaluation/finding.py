@@ -66,7 +66,7 @@ class Difference:
 
 
 def verdict_of(interval: Interval | None) -> Verdict:
-    """What can be said of a difference with this interval."""
+    """Conclusion from a difference with this interval."""
     if interval is None or math.isnan(interval.low):
         return "unknown"
     if not interval.excludes_zero:
@@ -76,7 +76,7 @@ def verdict_of(interval: Interval | None) -> Verdict:
 
 @dataclass(frozen=True)
 class Finding:
-    """What a run found on its target test set.
+    """The finding of a run on its target test set.
 
     Attributes:
         change: adapted minus source-only mAP; None if one of them is missing.
@@ -109,7 +109,7 @@ def find(
     source: pd.DataFrame | None = None,
     target: pd.DataFrame | None = None,
 ) -> Finding:
-    """What the scores of a finished run say.
+    """Conclusion from the scores of a finished run.
 
     Args:
         maps: target mAP of each variant of the run; NaN where it is not defined.

@@ -32,7 +32,7 @@ class ModelReport(BoxCounts):
 
 
 class FitReport(TypedDict):
-    """What the fit set holds, and macro scores (fractions) of the cross-validation on it."""
+    """Contents of the fit set, and macro scores (fractions) of the cross-validation on it."""
 
     num_boxes: int
     num_folds: int
@@ -42,7 +42,7 @@ class FitReport(TypedDict):
 
 
 class FusionReport(TypedDict, total=False):
-    """What a fusion did, for JSON: ``fit`` is absent where nothing was fitted.
+    """Report of a fusion, for JSON: ``fit`` is absent where nothing was fitted.
 
     ``weights`` are by model name, ``thresholds`` by action id.
     """
@@ -173,7 +173,7 @@ def _describe_learned(
 def _describe_fit(
     fit: _FitSet, ground_truth: pd.DataFrame, held_out: np.ndarray, calibrate: str, taxonomy: Taxonomy
 ) -> FitReport:
-    """What cross-validation on the fit set lets one expect, with calibration learned out of fold as well.
+    """Expected scores by cross-validation on the fit set, with calibration learned out of fold as well.
 
     mAP and AUROC are those of the fused logits: a calibration changes neither, but one per fold would, since
     folds are pooled.

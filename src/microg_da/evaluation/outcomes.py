@@ -19,7 +19,7 @@ IOU_THRESHOLD = 0.5
 
 @dataclass(frozen=True)
 class Outcomes:
-    """What was said of R boxes about C classes, and what is true.
+    """Scores of R boxes for C classes, and the ground truth.
 
     A row is a detected box; under per-box truth, a person whom no detected box covers is a row as well, of
     whom nothing was said. Rows stand in the order in which the detections first name them.
@@ -338,7 +338,7 @@ def _match_for_ap(scores: np.ndarray, labels: np.ndarray, rows: np.ndarray, peop
 
 
 def _first_of(keys: np.ndarray) -> np.ndarray:
-    """Where each distinct key first stands, in the order of the keys."""
+    """Index of the first occurrence of each distinct key, in the order of the keys."""
     return np.unique(keys, return_index=True)[1]
 
 

@@ -84,7 +84,7 @@ PROTOCOLS = {
 
 @dataclass(frozen=True)
 class Scores:
-    """What a set of detections is worth; fractions, not percent.
+    """Scores of a set of detections; fractions, not percent.
 
     Attributes:
         map: mean average precision at IoU 0.5 over classes with ground truth.
@@ -149,7 +149,7 @@ class Scores:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, object]) -> Scores:
-        """What :meth:`as_dict` wrote, after JSON turned NaN into null.
+        """Read the output of :meth:`as_dict`, after JSON turned NaN into null.
 
         Raises:
             KeyError: if a value is missing.
@@ -176,7 +176,7 @@ class Scores:
 
 
 _OF_CLIPS = ("top1", "num_clips")
-"""What is known only of data with one label a clip."""
+"""Values that exist only for data with one label a clip."""
 
 
 def _read_figure(value: object, kind: str) -> float | int | str:

@@ -27,7 +27,7 @@ THRESHOLDS = tuple(np.round(np.arange(0.5, 1.0, 0.05), 2).tolist())
 
 @dataclass(frozen=True)
 class VideoScores:
-    """What a set of tubes is worth; fractions, not percent.
+    """Scores of a set of tubes; fractions, not percent.
 
     Attributes:
         map_20: mAP at an IoU of 0.2, over classes with ground truth.

@@ -27,7 +27,7 @@ ONNX_FILE = "model.onnx"
 
 @dataclass(frozen=True)
 class ExportedRun:
-    """What has been exported.
+    """Result of an export.
 
     Attributes:
         path: the folder.

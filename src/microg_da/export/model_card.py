@@ -60,7 +60,7 @@ def _name(loaded: RunDetector) -> str:
 
 
 def _cautions(loaded: RunDetector, test_time_method: str | None) -> list[str]:
-    """What a reader must know before a number is believed, most serious first."""
+    """Limitations of the scores, most serious first."""
     record = loaded.run.record
     cautions = []
     # The source-only detector has seen no target label, whatever was done with them afterwards.

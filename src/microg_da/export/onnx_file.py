@@ -28,7 +28,7 @@ TOLERANCE = 1e-3
 """The largest difference of a logit from torch's with which a file is kept."""
 
 _ONE_SIZE = (MViT, TimmEncoder)
-"""What resizes its positions to the size of the frames: that is arithmetic on sizes, which is fixed at export."""
+"""Backbones that resize their positions to the frame size: this arithmetic on sizes is fixed at export."""
 
 _TRACED = (2, 3)
 """Clips and boxes of the example: export takes a 0 or a 1 for a number that never changes."""

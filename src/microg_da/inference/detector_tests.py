@@ -45,14 +45,14 @@ class Candidate:
 
     @property
     def name(self) -> str:
-        """What tells it apart from the other candidates, e.g. ``source_only + roll_tta``."""
+        """Name that distinguishes it from the other candidates, e.g. ``source_only + roll_tta``."""
         made = f"{self.variant} ({self.made_by})" if self.made_by else self.variant
         return made if self.test_time is None else f"{made} + {self.test_time}"
 
 
 @dataclass(frozen=True)
 class TriedDetector:
-    """What a candidate is worth.
+    """Scores of a candidate.
 
     Attributes:
         variant: as in :class:`Candidate`.

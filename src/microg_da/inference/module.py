@@ -26,11 +26,11 @@ class PassModule(pl.LightningModule):
         self._predictor: Predictor | None = None
 
     def current_predictor(self) -> Predictor:
-        """What predicts in the pass that begins."""
+        """The predictor of the pass that begins."""
         raise NotImplementedError
 
     def sinks(self) -> Sequence[Sink]:
-        """What accumulates the predictions."""
+        """The sinks that accumulate the predictions."""
         return ()
 
     def begin_pass(self) -> None:

@@ -27,7 +27,7 @@ from microg_da.transforms.rotation import roll_batch
 from microg_da.types import Domain
 
 Facts = dict[str, str | None]
-"""What a file of responses says of the detector, the data and the protocol."""
+"""Keys of a file of responses for the detector, the data and the protocol."""
 
 
 def even_angles(count: int) -> list[float]:
@@ -129,7 +129,7 @@ def _plain(measured: dict[float, Scores]) -> list[dict[str, object]]:
 
 
 def _read(file: Path, facts: Facts) -> dict[float, Scores]:
-    """What an earlier call has measured, if it measured the same."""
+    """The responses of an earlier call, if it measured the same."""
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError:

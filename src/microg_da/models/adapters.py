@@ -43,7 +43,7 @@ def add_adapters(backbone: Backbone, kind: str, rank: int = 8) -> None:
 
 
 class _LowRank(nn.Module):
-    """What the low-rank layers share: a frozen weight and a trained update ``up @ down`` of it."""
+    """Base of the low-rank layers: a frozen weight and a trained update ``up @ down`` of it."""
 
     weight: Tensor
     low_rank_down: nn.Parameter

@@ -57,12 +57,12 @@ def _scalar(kind: _Type, content: object) -> object:
 
 
 def _from_buffer(content: object, kind: _Type, shape: Any, order: str) -> np.ndarray | None:
-    """What pickles of protocol 5 call to make arrays."""
+    """Function that pickles of protocol 5 call to make arrays."""
     return kind.array(content, shape, order)
 
 
 def _encode(text: str, encoding: str = "latin1") -> bytes:
-    """What pickles of protocol 2 call to make bytes."""
+    """Function that pickles of protocol 2 call to make bytes."""
     return text.encode(encoding)
 
 
@@ -94,7 +94,7 @@ class _Unpickler(pickle._Unpickler):
 
 
 def load_arrays(file: BinaryIO) -> object:
-    """What a pickle holds, with arrays of numbers where they stand in mappings, and None for other arrays.
+    """Contents of a pickle, with arrays of numbers where they stand in mappings, and None for other arrays.
 
     Raises:
         RefusedError: if it wants anything but arrays and plain containers.

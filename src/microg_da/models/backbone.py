@@ -14,7 +14,7 @@ Grid = tuple[int, int, int]
 """Tokens along time, height and width."""
 
 StageOutput = Tensor | list[Tensor] | tuple[Tensor, Grid]
-"""What a stage puts out: a feature map ``(B, C, T, H, W)``, one for each pathway, or tokens and their grid."""
+"""The output of a stage: a feature map ``(B, C, T, H, W)``, one for each pathway, or tokens and their grid."""
 
 MEAN, STD = 0.45, 0.225
 """The normalisation of every published detector, the same for the three colours (frames in [0, 1], RGB)."""

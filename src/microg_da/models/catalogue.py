@@ -28,7 +28,7 @@ MODELS = Registry(
 )
 
 LIBRARIES = ("timm:", "torchvision:")
-"""What the names of networks of other libraries begin with. The library knows the names."""
+"""Prefixes of the names of networks of other libraries. The library knows the names."""
 
 
 def list_models(pattern: str = "*") -> list[str]:

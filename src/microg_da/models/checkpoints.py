@@ -249,7 +249,7 @@ def _excuse_new_parts(detector: ActionDetector, fitting: dict[str, Tensor], repo
 def settled_stride(
     roi_stride: str | bool | float, path: str | Path, detector: ActionDetector
 ) -> tuple[str | bool | float, str | None]:
-    """What ``"auto"`` means for a file, and a sentence about it if it is not the network's own stride.
+    """The meaning of ``"auto"`` for a file, and a sentence about it if it is not the network's own stride.
 
     Args:
         roi_stride: as configured; all but ``"auto"`` is returned as it is.

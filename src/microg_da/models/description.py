@@ -20,12 +20,12 @@ from microg_da.registry import is_path
 from microg_da.taxonomy import get_taxonomy
 
 FORMAT = "microg_da"
-"""What our own files say they are."""
+"""The format name in our own files."""
 
 EXPORTED_CONFIG = "config.json"
 
 _SINCE = ("action_ids", "action_names")
-"""What files of older versions may lack, since the taxonomy says it."""
+"""Entries that files of older versions may lack, since the taxonomy has them."""
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,7 @@ class DetectorDescription:
 
     @classmethod
     def from_dict(cls, content: Mapping[str, Any], where: str | Path) -> DetectorDescription:
-        """What :meth:`as_dict` made; other keys are left alone.
+        """Read the output of :meth:`as_dict`; other keys are ignored.
 
         Raises:
             InputError: if something is missing, as in files of older versions, or the taxonomy has changed since.
@@ -129,7 +129,7 @@ class DetectorDescription:
 
 
 def read_description(path: str | Path) -> dict[str, object] | None:
-    """What a file or folder that this package wrote says about its detector; None for those of others.
+    """The description in a file or folder that this package wrote; None for files of others.
 
     Args:
         path: a run's ``detector.pt``, an exported folder or the ``model.safetensors`` in it, or anything else, which

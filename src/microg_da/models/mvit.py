@@ -108,7 +108,7 @@ class AnySizeAttention(MultiscaleAttention):  # type: ignore[misc]
         return self.project(x.transpose(1, 2).reshape(B, -1, self.output_dim)), q_grid
 
     def _position_bias(self, q: Tensor, q_grid: Grid, k_grid: Grid) -> Tensor:
-        """What decomposed relative positions add to the attention logits, ``(B, heads, 1 + Nq, 1 + Nk)``."""
+        """The terms that decomposed relative positions add to the attention logits, ``(B, heads, 1 + Nq, 1 + Nk)``."""
         tables = (self.rel_pos_t, self.rel_pos_h, self.rel_pos_w)
         time, height, width = (
             _relative_embedding(table, *sizes) for table, *sizes in zip(tables, q_grid, k_grid, strict=True)

@@ -67,7 +67,7 @@ PACKAGES = {
 
 
 def packaged(path: str | Path) -> PackagedWeights | None:
-    """What ``package:NAME`` names; None for the path of a file.
+    """The object that ``package:NAME`` names; None for the path of a file.
 
     Raises:
         InputError: if no such weights are known.

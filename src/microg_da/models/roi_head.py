@@ -54,7 +54,7 @@ class RoIHead(nn.Module):
         return self.projection(self.dropout(features)), features
 
     def local_grids(self, maps: Sequence[Tensor], boxes: Tensor, clip_index: Tensor, slices: int) -> Tensor:
-        """What RoIAlign sees of each box in each temporal slice; arguments as in :meth:`forward`.
+        """Features of each box in each temporal slice by RoIAlign; arguments as in :meth:`forward`.
 
         Args:
             maps: one ``(B, C, T, H, W)`` per pathway.

@@ -75,7 +75,7 @@ class SlowFast(Backbone):
         return tuple(pathways)
 
     def pathways(self, frames: Tensor) -> list[Tensor]:
-        """What each pathway sees of the frames.
+        """The frames that each pathway sees.
 
         Raises:
             InputError: if the number of frames is not a multiple of ``alpha``.

@@ -17,7 +17,7 @@ from microg_da.models.mvit import AnySizeBlock, MViT
 PREFIX = "torchvision:"
 
 _CLASSIFIERS = ("avgpool", "fc", "classifier", "head")
-"""What networks have after their last feature map."""
+"""Names of the modules after the last feature map."""
 
 _MEASURED = (16, 224, 224)
 """Frames, height and width of the clip that shows a network's stride; every network takes it."""

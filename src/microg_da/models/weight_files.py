@@ -23,7 +23,7 @@ from microg_da.models.weight_kinds import Kind, weight_kind
 StateDict = dict[str, Tensor]
 
 _NESTED_UNDER = ("model_state", "state_dict", "blobs", "model", "model_state_dict", "module")
-"""Where the weights are inside a checkpoint: PySlowFast and pytorchvideo, Lightning, Caffe2, others."""
+"""Keys of the weights inside a checkpoint: PySlowFast and pytorchvideo, Lightning, Caffe2, others."""
 
 
 def read_weights(path: str | Path) -> StateDict:

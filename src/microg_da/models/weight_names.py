@@ -17,7 +17,7 @@ Rule = tuple[str, str]
 """A regular expression and what replaces it; the rules of a table apply one after another."""
 
 _WRAPPERS = re.compile(r"^(?:(?:module|_orig_mod|detector|model)\.)+")
-"""What DDP, torch.compile, our Lightning module and pytorchvideo's detection network put in front."""
+"""Prefixes of DDP, torch.compile, our Lightning module and pytorchvideo's detection network."""
 
 _CAFFE2: tuple[Rule, ...] = (
     (r"^t_pool1_subsample_", "s1_fuse."),
@@ -64,7 +64,7 @@ _X3D: tuple[Rule, ...] = (
     (r"\.se\.fc1\.", ".norm_b.1.block.0."),
     (r"\.se\.fc2\.", ".norm_b.1.block.2."),
 )
-"""What X3D has besides. Pytorchvideo calls the spatial convolution of the stem ``conv_t``."""
+"""Additional rules for X3D. Pytorchvideo calls the spatial convolution of the stem ``conv_t``."""
 
 _MVIT: tuple[Rule, ...] = (
     (r"^patch_embed\.(proj|patch_model)\.", "conv_proj."),

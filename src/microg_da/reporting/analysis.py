@@ -81,5 +81,5 @@ class RunAnalysis:
 
     @cached_property
     def finding(self) -> Finding:
-        """What the run found: as its results say or, where they hold no finding, worked out from its tables."""
+        """The finding of the run: from its results or, where they hold none, computed from its tables."""
         return self.results.finding or find_in_tables(self.run, self.results, self.target_test, self.intervals)

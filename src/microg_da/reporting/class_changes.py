@@ -39,7 +39,7 @@ class Change:
 
 @dataclass(frozen=True)
 class SettingChanges:
-    """What a setting changes, by action id and by group.
+    """Changes by a setting, by action id and by group.
 
     ``intervals`` are over source videos; None where there are none, or the runs are not comparable.
     """
@@ -103,7 +103,7 @@ def class_changes(runs: Sequence[RunAnalysis], names: Sequence[str], baseline: s
 
 
 def _gain(table: pd.DataFrame) -> pd.Series | None:
-    """What adaptation changes within a run, if it has both detectors."""
+    """Changes by adaptation within a run, if it has both detectors."""
     return table["adapted"] - table["source_only"] if {"adapted", "source_only"} <= set(table) else None
 
 

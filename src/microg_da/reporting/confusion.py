@@ -34,7 +34,7 @@ class Confusion:
 
 
 def confusion(scores: np.ndarray, truth: np.ndarray, taxonomy: Taxonomy) -> Confusion:
-    """What people with each label are read as.
+    """Confusion of each label: the classes that people with this label are taken for.
 
     A person carries several labels, of one group or of several, so "the predicted class" needs a question that has
     one answer: for a person with label a, which class scores highest among a and those classes of a's group that the

@@ -137,7 +137,7 @@ def separability(points: np.ndarray, is_target: np.ndarray, videos: np.ndarray) 
 
 @dataclass(frozen=True)
 class Scatter:
-    """What the template ``scatter.html.j2`` draws: (number of the group, path) and (number, name, people)."""
+    """Data of the template ``scatter.html.j2``: (number of the group, path) and (number, name, people)."""
 
     title: str
     layers: list[tuple[int, str]]
@@ -175,7 +175,7 @@ def activities(people: People, truth: pd.DataFrame, taxonomy: Taxonomy) -> np.nd
 
 
 def domains_content(run: RunFolder, taxonomy: Taxonomy) -> Content | None:
-    """What the page shows: for each variant whose features were kept, pictures and how separable they are."""
+    """The page's content: for each variant whose features were kept, pictures and how separable they are."""
     shown = []
     for variant in VARIANTS:
         files = [run.features_file(variant, domain) for domain in DOMAINS]

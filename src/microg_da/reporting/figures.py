@@ -36,7 +36,7 @@ class Line:
 
 @dataclass(frozen=True)
 class LineChart:
-    """What the template ``line_chart.html.j2`` draws; ticks are (pixel, text)."""
+    """Data of the template ``line_chart.html.j2``; ticks are (pixel, text)."""
 
     title: str
     width: int

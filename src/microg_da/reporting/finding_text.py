@@ -50,7 +50,7 @@ def same_data_text(finding: Finding) -> str | None:
 
 
 def finding_lines(finding: Finding) -> list[str]:
-    """What stands below the scores, a line each."""
+    """Notes below the scores, a line each."""
     lines = [same_data_text(finding), few_boxes_text(finding)]
     if change := change_text(finding):
         lines.append(f"change: {change}")

@@ -66,7 +66,7 @@ class Example:
 
     @property
     def outcomes(self) -> list[str]:
-        """What became of every label that is shown."""
+        """Outcome of every label that is shown."""
         return [label.outcome for person in self.people for label in person.labels]
 
 

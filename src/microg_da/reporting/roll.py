@@ -102,7 +102,7 @@ def roll_table(response: RollResponse, title: str, most: int = 5) -> Table:
 
 
 def roll_responses(folder: Path) -> list[Content]:
-    """What the files of a run's ``roll_response/`` hold, finished ones only, each with its ``picture`` as a data URI.
+    """Contents of the files of a run's ``roll_response/``, finished ones only, each with its ``picture`` as a data URI.
 
     Raises:
         InputError: if a file cannot be read or is not one of `roll-response`.

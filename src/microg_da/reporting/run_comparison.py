@@ -96,7 +96,7 @@ class Setting:
 
 @dataclass(frozen=True)
 class Comparison:
-    """What :func:`compare_runs` found: settings in the order given, and why they may not be comparable.
+    """Result of :func:`compare_runs`: settings in the order given, and why they may not be comparable.
 
     ``changes`` says for each class how each setting differs from ``reference``, which is the baseline or, where there
     is nothing but the baseline, the source-only model of each run. Runs that are not ``comparable`` have differences
@@ -231,7 +231,7 @@ def _difference_cell(comparison: Comparison, setting: Setting) -> Text:
 
 
 def verdict_text(comparison: Comparison, setting: Setting) -> str:
-    """What can be said of a setting's difference to the baseline."""
+    """Conclusion about a setting's difference to the baseline."""
     if setting.difference is None:
         return "baseline"
     if not comparison.comparable:
@@ -298,7 +298,7 @@ def _setting(
 
 
 def incomparabilities(runs: Sequence[RunAnalysis]) -> list[str]:
-    """What makes figures incomparable: another protocol, target or test set."""
+    """Reasons that make figures incomparable: another protocol, target or test set."""
     notes = []
     kinds = {
         "protocols": {run.record.protocol for run in runs},
@@ -315,7 +315,7 @@ def incomparabilities(runs: Sequence[RunAnalysis]) -> list[str]:
 
 
 def comparability_notes(runs: Sequence[RunAnalysis]) -> list[str]:
-    """What a reader of the figures must know: what makes them incomparable, how small the test set is, oracles."""
+    """Notes on the figures: reasons that make them incomparable, a small test set, oracles."""
     notes = [*incomparabilities(runs), *_finding_notes(runs)]
     oracles = [run.run.path.name for run in runs if run.record.oracle]
     if oracles:

@@ -84,7 +84,7 @@ def print_groups(groups: pd.DataFrame, console: Console) -> None:
 
 
 def print_fusion(report: FusionReport, output: str | Path) -> None:
-    """What `fuse` fitted: a row per model, and what cross-validation lets one expect."""
+    """Fit of `fuse`: a row per model, and the scores expected by cross-validation."""
     console = output_console()
     console.print(f"{report['method']} of {len(report['models'])} models, calibration: {report['calibrate']}")
     table = _table("model", "weight (%)", "boxes", "missing", "extra", "blind")

@@ -171,7 +171,7 @@ def examples(run: RunAnalysis) -> Content | None:
 
 
 def confusion(run: RunAnalysis) -> Content | None:
-    """What each label is taken for, before and after adaptation."""
+    """Confusion of each label, before and after adaptation."""
     return None if run.target_test is None else confusion_content(run.target_test)
 
 
@@ -181,12 +181,12 @@ def domains(run: RunAnalysis) -> Content | None:
 
 
 def validators(run: RunAnalysis) -> Content | None:
-    """What could have been said of the detectors without target labels."""
+    """Values of the label-free validators for the detectors."""
     return validators_content(run.results, run.finding)
 
 
 def roll(run: RunAnalysis) -> Content | None:
-    """What `roll-response` measured and drew, if it was asked."""
+    """Measurements and pictures of `roll-response`, if it was run."""
     responses = roll_responses(run.run.roll_response_folder)
     return {"responses": responses} if responses else None
 

@@ -55,7 +55,7 @@ def setting_names(runs: Sequence[RunAnalysis], labels: Sequence[str] | None = No
 
 
 def method_name(run: RunAnalysis) -> str:
-    """What the adapted variant says, e.g. ``dann + rotation 180°``, if it is about the run's adaptation; else that."""
+    """Label of the adapted variant, e.g. ``dann + rotation 180°``, if it is of the adaptation; else the adaptation."""
     adaptation = run.record.adaptation or "run"
     label = run.results.adapted.method if run.results.adapted else ""
     return label if label.split(" + ")[0] == adaptation else adaptation

@@ -31,7 +31,7 @@ _BUDGET = ("training.epochs", "training.batch_size", "adaptation.epochs", "synth
 
 @dataclass(frozen=True)
 class TemporalWindows:
-    """What runs with different windows reached on the target.
+    """Scores of runs with different windows on the target.
 
     Attributes:
         table: one line per variant, group of classes and window: ``variant``, ``group`` (``all`` or a group's key),
@@ -60,7 +60,7 @@ class TemporalWindows:
         return chosen.pivot(index="num_frames", columns="sampling_rate", values="map")
 
     def curve(self, variant: Variant, group: str) -> pd.Series:
-        """What mAP does over the span; windows of the same span are averaged."""
+        """The mAP over the span; windows of the same span are averaged."""
         chosen = self.table[(self.table["variant"] == variant) & (self.table["group"] == group)]
         return chosen.groupby("span")["map"].mean().rename_axis(f"T·τ, {self.unit}")
 

@@ -14,7 +14,7 @@ _PACKAGE = Path(__file__).resolve().parents[1]
 
 @dataclass(frozen=True)
 class CodeState:
-    """What this package is at one moment.
+    """State of this package at one moment.
 
     Attributes:
         version: of the package.
@@ -44,7 +44,7 @@ def code_state(package: Path = _PACKAGE) -> CodeState:
 
 
 def _git(folder: Path, *words: str) -> str | None:
-    """What git says; None if it is not there or refuses."""
+    """Output of git; None if it is not there or refuses."""
     try:
         done = subprocess.run(["git", "-C", str(folder), *words], capture_output=True, text=True, timeout=30)
     except (OSError, subprocess.TimeoutExpired):

@@ -28,7 +28,7 @@ def conclude(run: Run) -> None:
 def find_in_tables(
     run: RunFolder, results: RunResults, target: TargetTest | None, intervals: Intervals | None
 ) -> Finding:
-    """What a run found, by its scores and its tables.
+    """The finding of a run, from its scores and its tables.
 
     Args:
         run: the folder.

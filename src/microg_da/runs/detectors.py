@@ -149,7 +149,7 @@ def settle_roi_stride(config: Config) -> tuple[Config, str | None]:
 
 
 def describe_detector(config: Config) -> DetectorDescription:
-    """What has to be known of the configured detector to build it without the configuration."""
+    """Description from which the configured detector can be built without the configuration."""
     model = config.model
     return DetectorDescription(
         model=model.name,

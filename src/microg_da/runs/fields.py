@@ -31,7 +31,7 @@ def read_text(path: Path) -> str | None:
 
 
 def read_json(path: Path) -> object:
-    """What a JSON file holds; None if there is no such file.
+    """Contents of a JSON file; None if there is no such file.
 
     Raises:
         InputError: if it cannot be read, or is not JSON.
@@ -133,7 +133,7 @@ class Fields:
         return self._take(key, list, "a list")
 
     def optional(self, read: Callable[[str], T], key: str) -> T | None:
-        """What ``read``, a method of this object, returns; None where the field is missing or null."""
+        """The return value of ``read``, a method of this object; None where the field is missing or null."""
         return read(key) if self.has(key) else None
 
     def fields(self, key: str) -> Fields:

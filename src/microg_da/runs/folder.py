@@ -217,7 +217,7 @@ def _processes_from_outside() -> int:
 
 
 def embedded_notice(config: Config) -> str | None:
-    """What a reader must know about a run on the embedded data; None for other data."""
+    """Notice about a run on the embedded data; None for other data."""
     if any(source.startswith("synthetic:") for source in (config.data.source, config.data.target)):
         return EMBEDDED_NOTICE
     return None

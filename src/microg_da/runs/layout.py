@@ -24,7 +24,7 @@ class RunFolder:
 
     @property
     def record_file(self) -> Path:
-        """What the run is: :class:`~microg_da.runs.record.RunRecord`."""
+        """The record of the run: :class:`~microg_da.runs.record.RunRecord`."""
         return self.path / "run.json"
 
     @property
@@ -59,11 +59,11 @@ class RunFolder:
 
     @property
     def metrics_folder(self) -> Path:
-        """What the stages logged, a folder each."""
+        """Logs of the stages, a folder each."""
         return self.path / "metrics"
 
     def metrics_file(self, stage: str) -> Path:
-        """What a stage logged."""
+        """Log of a stage."""
         return self.metrics_folder / stage / "metrics.csv"
 
     @property
@@ -83,11 +83,11 @@ class RunFolder:
 
     @property
     def roll_response_folder(self) -> Path:
-        """What `roll-response` measured."""
+        """Measurements of `roll-response`."""
         return self.path / "roll_response"
 
     def stage_folder(self, stage: Stage) -> Path:
-        """Where the checkpoints of a stage are."""
+        """Folder of the checkpoints of a stage."""
         return self.path / "checkpoints" / stage
 
     def stage_file(self, stage: Stage) -> Path:
@@ -99,7 +99,7 @@ class RunFolder:
         return self.stage_folder(stage) / "detector.pt"
 
     def method_file(self, stage: Stage) -> Path:
-        """What the stage's method learnt besides the detector, e.g. statistics that it needs at test time."""
+        """State that the stage's method learnt besides the detector, e.g. statistics that it needs at test time."""
         return self.stage_folder(stage) / "method.pt"
 
     def detections_file(self, variant: Variant, domain: Domain) -> Path:

@@ -25,7 +25,7 @@ T = TypeVar("T", bound=str)
 
 @dataclass(frozen=True)
 class VariantResult:
-    """What one variant of a run is worth.
+    """Scores of one variant of a run.
 
     Attributes:
         variant: which detector.
@@ -80,7 +80,7 @@ class RunResults:
 
     @property
     def final(self) -> VariantResult | None:
-        """What the run ends with: the adapted detector, or the source-only one where nothing was adapted."""
+        """The final variant of the run: the adapted detector, or the source-only one where nothing was adapted."""
         return self.adapted or self.source_only
 
     @property
@@ -177,7 +177,7 @@ def read_results(path: Path) -> RunResults:
 
 
 def parse_results(value: object, where: str) -> RunResults:
-    """What a JSON value of either format holds; ``where`` names its file in errors.
+    """Contents of a JSON value of either format; ``where`` names its file in errors.
 
     Raises:
         InputError: if it is damaged, or written by a newer version.

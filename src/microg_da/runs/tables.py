@@ -16,7 +16,7 @@ from microg_da.types import Domain, Variant
 
 @dataclass(frozen=True)
 class TargetTest:
-    """What is true of the target test set, and what each variant of the run detected.
+    """Ground truth of the target test set, and the detections of each variant of the run.
 
     Attributes:
         truth: table of annotations.

@@ -54,7 +54,7 @@ class Choice:
 
     @property
     def labels(self) -> list[Any]:
-        """What Optuna stores: the values themselves, or as JSON where it could not tell them apart or keep them."""
+        """Choices that Optuna stores: the values, or their JSON where it cannot tell the values apart or store them."""
         scalar = all(value is None or isinstance(value, (bool, int, float, str)) for value in self.values)
         distinct = len(set(self.values)) == len(self.values) if scalar else False
         return list(self.values) if distinct else [json.dumps(value, sort_keys=True) for value in self.values]

@@ -114,7 +114,7 @@ class SweepFile:
         return [*words, *self.overrides]
 
     def request(self, values: Mapping[str, object]) -> Request:
-        """What `fit` is asked to do in one trial.
+        """Request for `fit` in one trial.
 
         Raises:
             InputError: if the command does not start `fit`.

@@ -29,7 +29,7 @@ _TESTS = [(variant, domain) for variant in VARIANTS for domain in DOMAINS]
 
 @dataclass(frozen=True)
 class Metric:
-    """What a sweep optimises.
+    """The value that a sweep optimises.
 
     Attributes:
         name: as W&B has it.

@@ -59,7 +59,7 @@ class JournalWithHeartbeat(JournalStorage, BaseHeartbeat):
         return self._interval
 
     def get_heartbeat_stale_trial_callback(self) -> Any:
-        """What becomes of a trial that lost its worker."""
+        """Callback for a trial that lost its worker."""
         with _experimental():
             return RetryHeartbeatStaleTrialCallback(MAX_RETRIES)
 
@@ -148,7 +148,7 @@ def open_study(sweep: SweepFile, name: str, storage: BaseStorage, seed: int) -> 
 
 
 def _mark(sweep: SweepFile, seed: int) -> dict[str, object]:
-    """What makes a sweep the same sweep when it is run again."""
+    """Values that identify a sweep when it is run again."""
     keys = ("method", "metric", "parameters", "program", "command", "early_terminate")
     content = {key: sweep.content.get(key) for key in keys} | {"overrides": list(sweep.overrides), "seed": seed}
     mark: dict[str, object] = json.loads(json.dumps(content, default=str))

@@ -143,7 +143,7 @@ def _process(command: list[str], output: Any) -> Iterator[subprocess.Popen[bytes
 
 
 def _die_with_parent() -> Callable[[], object] | None:
-    """What a child calls so that it ends with a worker that was killed; Linux alone has it."""
+    """Function with which a child ends together with a killed worker; only Linux has it."""
     if sys.platform != "linux":
         return None
     libc, set_death_signal = ctypes.CDLL(None), 1

@@ -53,7 +53,7 @@ REFRESH_SECONDS = 1.0
 
 @dataclass(frozen=True)
 class Plan:
-    """What to run; the same in every worker.
+    """Settings of the trials; the same in every worker.
 
     Attributes:
         file: the sweep file.

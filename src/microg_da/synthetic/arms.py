@@ -20,7 +20,7 @@ OUT = np.array([[-0.2, 1.0, -0.35], [-0.2, -1.0, -0.35]])
 
 
 class Rig(NamedTuple):
-    """A body that waits for its arms, in its own frame.
+    """A body whose arms are not posed yet, in its own frame.
 
     Attributes:
         joints: ``(T, 21, 3)``.
@@ -96,11 +96,11 @@ class Gesture:
         """Draw what is peculiar to this gesture."""
 
     def wrists(self, times: Array, rig: Rig) -> Array:
-        """Where the wrists should be, ``(T, 2, 3)``."""
+        """Positions of the wrists, ``(T, 2, 3)``."""
         return self.resting(times, rig)
 
     def solids(self, times: Array, rig: Rig) -> list[Solid]:
-        """What is held, touched or used; called when the arms are in place."""
+        """Objects that are held, touched or used; called when the arms are in place."""
         return []
 
     def resting(self, times: Array, rig: Rig) -> Array:

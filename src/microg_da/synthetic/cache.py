@@ -34,7 +34,7 @@ def cache_folder() -> Path:
 
 
 def cache_file(spec: SyntheticSpec) -> Path:
-    """Where the clips of a specification are kept."""
+    """Path of the stored clips of a specification."""
     text = repr((RENDERER_VERSION, sorted(asdict(spec).items())))
     return cache_folder() / f"{spec.domain}-{spec.split}-{hashlib.sha256(text.encode()).hexdigest()[:16]}.npz"
 

@@ -108,6 +108,6 @@ def _light(height: int, width: int, vignette: float, slope_across: float, slope_
 
 
 def _compress(frame: np.ndarray, quality: int) -> None:
-    """What a video's compression leaves of a frame ``(H, W, 3)``, in place."""
+    """Apply a video's compression to a frame ``(H, W, 3)``, in place."""
     _, data = cv2.imencode(".jpg", cv2.cvtColor(frame, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, quality])
     cv2.cvtColor(np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR)), cv2.COLOR_BGR2RGB, dst=frame)

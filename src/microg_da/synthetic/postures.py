@@ -76,7 +76,7 @@ def _gait(rng: np.random.Generator) -> Moves:
 
 
 def gait_phase(times: Array, phase: float) -> Array:
-    """Where in a double step a walker is, in radians."""
+    """Phase of a walker in a double step, in radians."""
     return 2 * np.pi * STRIDES_PER_SECOND * times + phase
 
 

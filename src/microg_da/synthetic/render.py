@@ -48,7 +48,7 @@ class RenderedClip:
 
 @dataclass(frozen=True)
 class Scene:
-    """What all clips of a source video share."""
+    """Settings that all clips of a source video share."""
 
     room: Room
     look: Look
@@ -77,7 +77,7 @@ class Staging:
 
 @dataclass(frozen=True)
 class CameraRig:
-    """Where camera and room are, as functions of time.
+    """Positions of camera and room as functions of time.
 
     Attributes:
         position, aim: ``(3,)`` at the keyframe.

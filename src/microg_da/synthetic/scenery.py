@@ -34,7 +34,7 @@ class Room:
     high: Array
 
     def background(self, camera: Camera, axes: Array, origin: Array, size: int) -> np.ndarray:
-        """What the camera sees of the room, ``(T, size, size, 3)`` uint8.
+        """The camera's view of the room, ``(T, size, size, 3)`` uint8.
 
         Args:
             camera: in world coordinates.

@@ -16,7 +16,7 @@ from microg_da.types import Clip, ClipSource, Split
 
 @dataclass
 class SyntheticOptions:
-    """What may follow ``?`` in a synthetic source.
+    """Options after ``?`` in a synthetic source.
 
     Attributes:
         num_clips: how many clips the split has.

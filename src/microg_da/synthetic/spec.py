@@ -27,7 +27,7 @@ CLIP_FRAMES, FRAMES_PER_SECOND, KEYFRAME = 90, 30, 46
 
 
 class ClipName(NamedTuple):
-    """What decides a clip besides the seed."""
+    """Values that determine a clip in addition to the seed."""
 
     domain: str
     look: str

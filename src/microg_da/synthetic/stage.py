@@ -36,7 +36,7 @@ FACES = np.array([[0, 1, 3, 2], [4, 6, 7, 5], [0, 4, 5, 1], [2, 3, 7, 6], [0, 2,
 
 
 class _Part(NamedTuple):
-    """What sorting and masks need of a solid: its polygons ``first … last - 1`` and whose they are."""
+    """Data of a solid for sorting and masks: its polygons ``first … last - 1`` and the person they belong to."""
 
     first: int
     last: int
@@ -229,7 +229,7 @@ class Picture:
                 fill(canvas, polygons[number], colour, cv2.LINE_8, SUBPIXEL_BITS)
 
     def mask(self, frame: int, person: int) -> np.ndarray:
-        """Where one person would be drawn if nothing stood in front, ``(size, size)`` bool."""
+        """Pixels of one person if nothing stood in front, ``(size, size)`` bool."""
         canvas = np.zeros((self.size, self.size), np.uint8)
         for polygon in self._of(frame, person):
             cv2.fillConvexPoly(canvas, polygon, 1, cv2.LINE_8, SUBPIXEL_BITS)

@@ -27,7 +27,7 @@ RESAMPLES = 2000
 
 @dataclass(frozen=True)
 class TextScores:
-    """What a system reached; every metric times 100, as the paper prints them.
+    """Scores of a system; every metric times 100, as the paper prints them.
 
     Attributes:
         overall: every metric over all items.

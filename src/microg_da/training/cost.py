@@ -13,7 +13,7 @@ from microg_da.reporting.tables import duration
 
 @dataclass(frozen=True)
 class StageCost:
-    """What one stage of a run costs.
+    """Cost of one stage of a run.
 
     Attributes:
         name: ``source``, ``target_supervised`` or ``adapt``.
@@ -48,7 +48,7 @@ class StageCost:
 
 @dataclass(frozen=True)
 class RunCost:
-    """What a run would cost.
+    """Estimated cost of a run.
 
     Attributes:
         parameters: of the detector.

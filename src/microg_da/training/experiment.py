@@ -301,7 +301,7 @@ class Experiment:
         return plain_training(self.config, detector)
 
     def class_rates(self) -> tuple[float, ...] | None:
-        """What the source's labels say, for methods that may see them."""
+        """Class rates of the source's labels, for methods that may see them."""
         method = ADAPTATIONS.load(self.config.adaptation.name)
         reads_source = issubclass(method, TrainingMethod) and method.uses_source
         return self.datasets.class_rates if reads_source else None
@@ -314,7 +314,7 @@ class Experiment:
         return self.stage_data(labelled, unlabelled="target", observe=True)
 
     def stage_data(self, labelled: Domain | None, unlabelled: Domain | None = None, **options: Any) -> StageData:
-        """What a stage reads; ``options`` as :class:`~microg_da.data.datamodule.StageData` takes them."""
+        """The data that a stage reads; ``options`` as :class:`~microg_da.data.datamodule.StageData` takes them."""
         config = self.config
         # Target labels enter selection only when the user asked for an oracle, or in the bound, which is one.
         validate_on: Domain = "target" if config.selection == "oracle" or labelled == "target" else "source"

@@ -214,7 +214,7 @@ def checkpoint_to_continue(folder: Path, console: Console) -> Path | None:
 
 
 def damage(file: Path) -> str | None:
-    """What is wrong with a file that ``torch.save`` wrote, by the check sums in it; None if nothing is."""
+    """The fault of a file that ``torch.save`` wrote, by its check sums; None if there is none."""
     try:
         with zipfile.ZipFile(file) as archive:
             broken = archive.testzip()

@@ -42,7 +42,7 @@ from microg_da.validation.observations import Observations
 
 @dataclass(frozen=True)
 class StagePlan:
-    """What one stage trains, and with what.
+    """Inputs of one training stage.
 
     Attributes:
         name: of the stage.

@@ -143,7 +143,7 @@ class StageTimer:
         return {domain: _Counted(data.unaugmented_clips(domain, self.device)) for domain in DOMAINS}
 
     def _extrapolated(self, seconds: float, clips: dict[Domain, _Counted], method: Method) -> float:
-        """What reading some clips would take for all clips that the method reads."""
+        """Estimated time of reading all clips that the method reads, from some clips."""
         read = sum(each.count for each in clips.values())
         if not read:
             return seconds

@@ -48,7 +48,7 @@ def loggers(run: Run, stage: Stage) -> list[Logger]:
 
 
 def tracker_names(run: Run) -> list[str]:
-    """What ``logger=`` names."""
+    """The logger that ``logger=`` names."""
     return [name.strip() for name in run.config.logger.split(",")]
 
 
@@ -87,7 +87,7 @@ def final_scores(run: Run) -> dict[str, float]:
 
 @dataclass(frozen=True)
 class RunFacts:
-    """What explains the scores besides the configuration; attributes as in :class:`~microg_da.runs.record.RunRecord`.
+    """Facts beyond the configuration that explain scores; attributes as in :class:`~microg_da.runs.record.RunRecord`.
 
     ``code`` is what the run was made with.
     """
@@ -126,7 +126,7 @@ def _likeliest(probabilities: Mapping[int, float]) -> list[tuple[int, float]]:
 
 
 def _caption(example: ExampleKeyframe, taxonomy: Taxonomy) -> str:
-    """Who does what in a picture, and what each variant predicts."""
+    """The people and actions in a picture, and the predictions of each variant."""
     lines = [f"{example.domain} {example.video_id}, {example.frame_stamp}"]
     for number, person in enumerate(example.people, 1):
         lines.append(f"person {number}, true: " + ", ".join(_name(action, taxonomy) for action in person.true))

@@ -93,7 +93,7 @@ class RollDistribution:
 
 @dataclass(frozen=True)
 class CameraMotion:
-    """What a camera does during a clip.
+    """Movement of a camera during a clip.
 
     Attributes:
         roll: by how much the picture is turned at the moment 0, in degrees clockwise.

@@ -7,12 +7,12 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 CollapseVerdict = Literal["sound", "collapsed", "source_forgotten", "too_few_people", "unknown"]
-"""What the collapse guard says of a detector; ``unknown`` comes only from runs that older versions wrote."""
+"""Verdict of the collapse guard on a detector; ``unknown`` comes only from runs that older versions wrote."""
 
 
 @dataclass(frozen=True)
 class CollapseReport:
-    """What the guard saw.
+    """Observations of the guard.
 
     Attributes:
         verdict: ``too_few_people`` with fewer target people than

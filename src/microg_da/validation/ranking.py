@@ -64,7 +64,7 @@ def advantage_over_default(
     truth: str,
     is_default: Callable[[pd.DataFrame], pd.Series],
 ) -> tuple[float, int]:
-    """What choosing by a score gains over choosing nothing, mean over groups; negative where it loses.
+    """Gain of choosing by a score over choosing nothing, mean over groups; negative for a loss.
 
     Args:
         table: one candidate a line.

@@ -41,7 +41,7 @@ class Window:
 
 
 class Scored(NamedTuple):
-    """What a detector says of the people of one video.
+    """Predictions of a detector for the people of one video.
 
     Attributes:
         probabilities: ``(K, C)`` in [0, 1].

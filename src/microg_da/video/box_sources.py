@@ -25,7 +25,7 @@ LOOKS_PER_SECOND = 6.0
 
 
 class Look(NamedTuple):
-    """Who was seen at one moment; arrays, since a long video has many such moments.
+    """The people seen at one moment; arrays, since a long video has many such moments.
 
     Attributes:
         seconds: when.

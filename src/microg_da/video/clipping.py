@@ -27,7 +27,7 @@ SHORT_SIDE = 480
 QUALITY = 18
 
 CLIP_COLUMNS = ["video_id", "start", "end", "kept", "reason", "persons", "looks", "height", "width"]
-"""What is said of every piece of a source video, kept or not; ``start`` and ``end`` in seconds."""
+"""Columns for every piece of a source video, kept or not; ``start`` and ``end`` in seconds."""
 
 FIRST_STEP, LEAST_STEP, LARGEST_STEP = 5, 2, 12
 """Frames from look to look: at the beginning of a clip, where people move fast, where they hardly move."""
@@ -41,7 +41,7 @@ LEAST_LOOKS = 3
 
 @dataclass
 class Clipped:
-    """What became of a source video.
+    """Result of clipping a source video.
 
     Attributes:
         clips: :data:`CLIP_COLUMNS`, in the order of the video.

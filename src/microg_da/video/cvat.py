@@ -24,7 +24,7 @@ PERSON = "person"
 
 @dataclass(frozen=True)
 class LabelledClip:
-    """What a CVAT file says of one clip.
+    """Contents of a CVAT file for one clip.
 
     Attributes:
         video_id: the clip.
@@ -77,7 +77,7 @@ def write_tracks(
 
 
 def read_tracks(path: str | Path, taxonomy: Taxonomy) -> list[LabelledClip]:
-    """What labellers made: an XML file that CVAT exported as "CVAT for video 1.1", or its ZIP.
+    """The labellers' result: an XML file that CVAT exported as "CVAT for video 1.1", or its ZIP.
 
     Raises:
         InputError: if it is no such file, or names an action that the taxonomy has not.
@@ -87,7 +87,7 @@ def read_tracks(path: str | Path, taxonomy: Taxonomy) -> list[LabelledClip]:
 
 
 def attribute_names(taxonomy: Taxonomy) -> list[str]:
-    """What the checkboxes are called: action id and name."""
+    """Names of the checkboxes: action id and name."""
     return [f"{action} {name}" for action, name in zip(taxonomy.ids, taxonomy.names, strict=True)]
 
 

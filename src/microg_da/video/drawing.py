@@ -46,7 +46,7 @@ class Label(NamedTuple):
 
     @property
     def head(self) -> float:
-        """Where the head is, as well as it is known: degrees clockwise; NaN if nothing is known."""
+        """Best known direction of the head: degrees clockwise; NaN if nothing is known."""
         return self.roll if math.isnan(self.up) else self.up
 
 

@@ -27,7 +27,7 @@ _SUMMARISED: dict[str, type | tuple[type, ...]] = {
     **{"video_id": str, "faults": list, "seconds": (int, float)},
     **dict.fromkeys(("keyframes", "persons", "detections"), int),
 }
-"""What a finished video's summary must hold to be used."""
+"""Keys that a finished video's summary must have to be used."""
 
 
 def predict_videos(
@@ -152,7 +152,7 @@ def _predict(
 
 
 def _finished(folder: Path) -> VideoFacts | None:
-    """What was said of a video when it was finished; None if it was not, or the file is damaged: it is done again."""
+    """Stored summary of a finished video; None if it is not finished, or the file is damaged: it is done again."""
     try:
         facts: object = json.loads((folder / SUMMARY).read_text(encoding="utf-8"))
     except (FileNotFoundError, ValueError, RecursionError):

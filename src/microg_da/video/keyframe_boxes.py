@@ -23,7 +23,7 @@ _SAVE_EVERY = 200
 
 @dataclass(frozen=True)
 class FoundBoxes:
-    """What :func:`find_keyframe_boxes` did.
+    """Result of :func:`find_keyframe_boxes`.
 
     Attributes:
         clips: how many clips the table has a box of.

@@ -79,7 +79,7 @@ class Layout:
 
 
 def _head(box: np.ndarray, roll: float) -> np.ndarray:
-    """Where the head of a person is likely: the half of the box to which the roll points."""
+    """Likely place of a person's head: the half of the box to which the roll points."""
     angle = math.radians(0 if math.isnan(roll) else roll)
     centre, half = (box[:2] + box[2:]) / 2, (box[2:] - box[:2]) / 2
     middle = centre + half * [0.6 * math.sin(angle), -0.6 * math.cos(angle)]

@@ -134,14 +134,14 @@ def _grid(height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 class _Place(Protocol):
-    """What onnxruntime says of an input or output."""
+    """Description of an input or output by onnxruntime."""
 
     name: str
     shape: Sequence[int | str]
 
 
 class _Session(Protocol):
-    """What is used of ``onnxruntime.InferenceSession``."""
+    """The used part of ``onnxruntime.InferenceSession``."""
 
     def get_inputs(self) -> Sequence[_Place]: ...
 

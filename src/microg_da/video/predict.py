@@ -36,7 +36,7 @@ Advance = Callable[[float], None]
 
 @dataclass(frozen=True)
 class PredictOptions:
-    """What :func:`predict_video` is asked for.
+    """Options of :func:`predict_video`.
 
     Attributes:
         every: seconds from keyframe to keyframe.
@@ -55,7 +55,7 @@ class PredictOptions:
 
 @dataclass(frozen=True)
 class Analysis:
-    """What was found in a video.
+    """Result of the analysis of a video.
 
     Attributes:
         people: :data:`~microg_da.video.tracks.PEOPLE_COLUMNS`, all people at every moment looked at.
@@ -82,7 +82,7 @@ class PersonUp(TypedDict):
 
 
 class VideoFacts(TypedDict):
-    """What ``video.json`` holds: the video, and how much was found in it."""
+    """Contents of ``video.json``: the video, and the amount of detections in it."""
 
     video_id: str
     path: str

@@ -221,7 +221,7 @@ def _open(path: Path) -> InputContainer:
 
 
 def _reason(error: Exception) -> str:
-    """What a library says, without number and path."""
+    """Message of a library, without number and path."""
     return getattr(error, "strerror", None) or first_line(error)
 
 

@@ -37,7 +37,7 @@ _LONGEST_GAP = 2 * RATE
 
 
 class Answer(NamedTuple):
-    """What is said of the people at a keyframe.
+    """Predictions for the people at a keyframe.
 
     Attributes:
         seconds: the keyframe, from the beginning of the stream.
@@ -77,7 +77,7 @@ class Latency:
 
 @dataclass(frozen=True)
 class StreamFacts:
-    """What ``stream.json`` holds.
+    """Contents of ``stream.json``.
 
     Attributes:
         source: without a password.
@@ -230,7 +230,7 @@ class _Live:
         self._scorer.predict(self._windows(), self)
 
     def facts(self, source: LiveSource) -> StreamFacts:
-        """What is known at the end."""
+        """Summary at the end."""
         return StreamFacts(
             source=source.name,
             seconds=round(self._newest.frame.seconds, 3) if self._newest else 0.0,

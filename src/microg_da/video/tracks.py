@@ -14,7 +14,7 @@ from microg_da.data.annotations import BOX
 from microg_da.errors import InputError
 
 PEOPLE_COLUMNS = ["seconds", *BOX, "person_id", "score", "roll", "keyframe"]
-"""What is known of a video's people: one row per person and moment looked at; boxes in [0, 1]."""
+"""Columns of a video's people: one row per person and moment looked at; boxes in [0, 1]."""
 
 LONGEST_GAP = 1.0
 """Seconds without a detection after which a person who comes back is a new person."""
@@ -191,7 +191,7 @@ class Seen(NamedTuple):
 
 
 class Tracks:
-    """Where people are at any moment, boxes moving evenly between two detections.
+    """Positions of people at any moment; boxes move evenly between two detections.
 
     Args:
         people: a table with :data:`PEOPLE_COLUMNS`.

@@ -32,11 +32,11 @@ _FOCAL = 0.9
 
 
 class Background(Protocol):
-    """What is behind people."""
+    """The background behind people."""
 
     @property
     def name(self) -> str:
-        """What it is, for the provenance."""
+        """Its description for the provenance."""
         ...
 
     def frame(self, seconds: float) -> np.ndarray:

@@ -120,7 +120,7 @@ def make_floating(
 
 
 def choose_guests(plan: ClipPlan, others: Sequence[ClipPlan], request: Request) -> list[Guest]:
-    """Who joins a floating clip: people of other source videos of the same split, as many as chance says.
+    """People who join a floating clip, from other source videos of the same split, in random number.
 
     Args:
         plan: the clip.

@@ -58,7 +58,7 @@ class Float:
 
 @dataclass(frozen=True)
 class Looks:
-    """What of a person should be seen, and what should not.
+    """The parts of a person that should be visible, and those that should not.
 
     Attributes:
         body: ``(N, 2)`` points of the masks of some frames, relative to the path and turned and drifted as they float.

@@ -19,7 +19,7 @@ from microg_da.weightless.segmenter import open_segmenter
 
 @dataclass(frozen=True)
 class Footage:
-    """Where pixels come from.
+    """Source of pixels.
 
     Attributes:
         frames: the frames.

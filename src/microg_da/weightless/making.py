@@ -32,7 +32,7 @@ from microg_da.weightless.segmenter import open_segmenter
 
 @dataclass(frozen=True)
 class Summary:
-    """What was done.
+    """Result of making a data set.
 
     Attributes:
         made: clips that were made now.
@@ -165,7 +165,7 @@ def _with_masks(plans: list[ClipPlan], footage: Footage, skipped: dict[str, str]
 
 
 def _record(source: str, files: DatasetFiles, division: Division, request: Request) -> dict[str, object]:
-    """What decides every byte of the data set."""
+    """Values that determine every byte of the data set."""
     table = files.annotations.sort_values(list(files.annotations.columns)).to_csv(index=False)
     return {
         "source": source,

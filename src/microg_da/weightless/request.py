@@ -26,7 +26,7 @@ LEAST_SIDE = 32
 
 @dataclass(frozen=True)
 class Request:
-    """What to make of a data set.
+    """Options of a made data set.
 
     Attributes:
         mode: ``rolled`` turns the camera, ``floating`` cuts people out and lets them float.

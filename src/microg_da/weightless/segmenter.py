@@ -101,7 +101,7 @@ class _Facts(Protocol):
 
 
 class _Session(Protocol):
-    """What is used of ``onnxruntime.InferenceSession``."""
+    """The used part of ``onnxruntime.InferenceSession``."""
 
     def get_inputs(self) -> Sequence[_Place]: ...
 
