@@ -144,7 +144,9 @@ def explaining_failures(folder: Path) -> Iterator[None]:
         if error.errno not in CANNOT_WRITE:
             raise
         where = f" {error.filename}" if error.filename else ""
-        raise InputError(f"cannot write{where}: {error.strerror}. Free disk space or grant write permission. {_go_on(folder)}") from error
+        raise InputError(
+            f"cannot write{where}: {error.strerror}. Free disk space or grant write permission. {_go_on(folder)}"
+        ) from error
     except RuntimeError as error:
         if _DEAD_WORKER.search(str(error)):
             raise InputError(
