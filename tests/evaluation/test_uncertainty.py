@@ -115,8 +115,10 @@ def test_bad_arguments(make_tables):
 
 def test_source_videos_of_a_column_are_drawn_as_those_of_names(make_tables):
     detections, truth = make_tables(0)
-    clips = {name: f"clip{number}" for number, name in enumerate(truth.video_id.unique())}
-    named = [table.assign(video_id=table.video_id.map(clips).fillna("none")) for table in (detections, truth)]
+    # Only the truth has the column: a clip without truth would have no source video.
+    detections = detections[detections.video_id.isin(truth.video_id)]
+    clips = {name: f"clip{number:03d}" for number, name in enumerate(sorted(truth.video_id.unique()))}
+    named = [table.assign(video_id=table.video_id.map(clips)) for table in (detections, truth)]
     named[1]["source_video"] = truth.video_id.str.split("_").str[0]
     expected, found = bootstrap(detections, truth, resamples=20), bootstrap(*named, resamples=20)
     assert found.num_clusters == expected.num_clusters == truth.video_id.str.split("_").str[0].nunique()
