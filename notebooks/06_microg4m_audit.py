@@ -103,7 +103,7 @@ print(f"{len(tested) - len(seen)} of {len(tested)} classes have no test example,
 # one with the most even distribution of classes. The table shows the overlap of each split with training:
 
 # %%
-fair = files.split(parse_options({"scheme": "by-source"}, where="this notebook"))
+fair = files.split(parse_options({"scheme": "by-source"}, where="this notebook", kind="microg4m"))
 shares = {
     f"{name}, {split}": each.shared_source_videos(split, files.sources)
     for name, each in (("published", division), ("by-source", fair))
