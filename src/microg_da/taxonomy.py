@@ -366,9 +366,8 @@ def _read_label_map(path: Path) -> Taxonomy:
     names = tuple(found[i] for i in ids)
     # A copy of a known taxonomy is that taxonomy.
     known = (each for each in TAXONOMIES.values() if (each.ids, each.names) == (ids, names))
-    return next(known, None) or (
-        Taxonomy(path.stem, ids, names) if ids[-1] <= MAX_AVA_ID else taxonomy_of_classes(names, path.stem)
-    )
+    counted = ids[-1] > MAX_AVA_ID and ids == tuple(range(1, len(ids) + 1))
+    return next(known, None) or (taxonomy_of_classes(names, path.stem) if counted else Taxonomy(path.stem, ids, names))
 
 
 def write_label_map(taxonomy: Taxonomy, path: Path) -> None:

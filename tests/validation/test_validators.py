@@ -150,6 +150,8 @@ def test_hopkins_tells_clusters_from_evenly_spread_points():
 
 def test_hopkins_measures_the_distances_that_sklearn_finds():
     points = torch.randn(40, 3, generator=torch.Generator().manual_seed(6), dtype=torch.float64)
+    shuffled = points
+    points = points[points.sum(dim=1).argsort()]
     generator = torch.Generator().manual_seed(0)
     low, high = points.numpy().min(0), points.numpy().max(0)
     places = low + (high - low) * torch.rand(20, 3, generator=generator, dtype=torch.float64).numpy()
@@ -157,7 +159,7 @@ def test_hopkins_measures_the_distances_that_sklearn_finds():
     index = NearestNeighbors().fit(points.numpy())
     outside = index.kneighbors(places, n_neighbors=1)[0].sum()
     inside = index.kneighbors(n_neighbors=1)[0][chosen].sum()  # leaves each point itself out
-    assert hopkins(points) == pytest.approx(outside / (outside + inside), rel=1e-9)
+    assert hopkins(shuffled) == pytest.approx(outside / (outside + inside), rel=1e-9)
 
 
 @pytest.mark.parametrize("people", [0, 3])

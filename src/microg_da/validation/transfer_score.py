@@ -54,6 +54,7 @@ def hopkins(points: Tensor, probes: int = PROBES) -> float:
     points to their nearest neighbours. Places and points are drawn with a fixed seed, so that a score is repeated
     exactly. 1/2 where all points are one.
     """
+    points = points[points.sum(dim=1).argsort()]  # the draw does not depend on the order of the points
     generator = torch.Generator().manual_seed(0)
     count = min(probes, max(len(points) // 2, 1))
     low, high = points.amin(dim=0), points.amax(dim=0)
