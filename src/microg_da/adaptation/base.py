@@ -380,7 +380,7 @@ class Supervised(TrainingMethod):
         return supervised_losses(detector, required(source, "source"))
 
 
-def first_clips(clips: Iterable[ClipBatch], most: int | None) -> Iterator[ClipBatch]:
+def limit_clips(clips: Iterable[ClipBatch], most: int | None) -> Iterator[ClipBatch]:
     """Whole batches until there are at least ``most`` clips; all of them for None."""
     seen = 0
     for batch in clips:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterable
 from dataclasses import dataclass
-from itertools import islice
 from typing import ClassVar
 
 import torch
@@ -16,7 +15,7 @@ from torch.optim import Optimizer
 
 from microg_da.adaptation.base import Task, detect
 from microg_da.adaptation.memo import trainable_parameters
-from microg_da.adaptation.online import Online, OnlineArguments, person_entropy, use_batch_statistics
+from microg_da.adaptation.online import Online, OnlineArguments, person_entropy, source_logits, use_batch_statistics
 from microg_da.adaptation.roll_tta import combine_views
 from microg_da.config import AugmentConfig
 from microg_da.errors import InputError
@@ -85,12 +84,7 @@ class CoTTA(Online):
             InputError: if there are no people in them.
         """
         super().prepare(detector, source, target)
-        looked_at = islice(source, self.arguments.source_batches)
-        logits = torch.cat(
-            [detect(detector, batch).logits.float() for batch in looked_at] or [torch.zeros(0, self.task.num_classes)]
-        )
-        if not len(logits):
-            raise InputError("adaptation 'cotta' found nobody in the source clips to take the entropy from.")
+        logits = source_logits("cotta", "the entropy", detector, source, self.arguments.source_batches)
         self.source_entropy.copy_(person_entropy(self.supported(logits)).mean())
 
     def begin(self, detector: ActionDetector) -> list[nn.Parameter]:

@@ -186,3 +186,22 @@ def person_entropy(logits: Tensor) -> Tensor:
         logits: ``(K, C)``.
     """
     return bernoulli_entropy(logits.float()).sum(dim=1)
+
+
+def source_logits(name: str, what: str, detector: ActionDetector, source: Iterable[ClipBatch], batches: int) -> Tensor:
+    """Logits ``(K, C)``, float32, of the people in the first batches of source clips.
+
+    Args:
+        name: of the method, for the message.
+        what: the method takes from them, for the message.
+        detector: in evaluation mode.
+        source: the clips.
+        batches: how many of them.
+
+    Raises:
+        InputError: if there are no people in them.
+    """
+    logits = [detect(detector, batch).logits.float() for batch in islice(source, batches)]
+    if not sum(map(len, logits)):
+        raise InputError(f"adaptation {name!r} found nobody in the source clips to take {what} from.")
+    return torch.cat(logits)

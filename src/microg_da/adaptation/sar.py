@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from itertools import islice
 from typing import ClassVar
 
 import torch
@@ -14,7 +13,14 @@ from torch.optim import SGD, Optimizer
 
 from microg_da.adaptation.base import Task, detect
 from microg_da.adaptation.losses import bernoulli_entropy
-from microg_da.adaptation.online import Online, OnlineArguments, affine_parameters, person_entropy, use_batch_statistics
+from microg_da.adaptation.online import (
+    Online,
+    OnlineArguments,
+    affine_parameters,
+    person_entropy,
+    source_logits,
+    use_batch_statistics,
+)
 from microg_da.errors import InputError
 from microg_da.models.detector import ActionDetector
 from microg_da.types import ClipBatch, Prediction
@@ -75,11 +81,8 @@ class SAR(Online):
             InputError: if there are no people in them.
         """
         super().prepare(detector, source, target)
-        looked_at = islice(source, self.arguments.source_batches)
-        predictions = [detect(detector, batch) for batch in looked_at]
-        if not sum(len(prediction.logits) for prediction in predictions):
-            raise InputError("adaptation 'sar' found nobody in the source clips to take class rates from.")
-        rates = torch.cat([prediction.logits.float().sigmoid() for prediction in predictions]).mean(dim=0)
+        logits = source_logits("sar", "class rates", detector, source, self.arguments.source_batches)
+        rates = logits.sigmoid().mean(dim=0)
         self.uninformed.copy_(bernoulli_entropy(torch.logit(self.supported(rates), eps=1e-6)).sum())
 
     def begin(self, detector: ActionDetector) -> list[nn.Parameter]:

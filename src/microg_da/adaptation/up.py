@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from microg_da.adaptation.base import first_clips
+from microg_da.adaptation.base import limit_clips
 from microg_da.adaptation.up_density import mass_at, pool_agreeing
 from microg_da.adaptation.up_patches import PeoplePatches, as_bytes, collect_patches, compose, half_extents
 from microg_da.models.backbone import denormalise
@@ -140,7 +140,7 @@ def _one_cycle(optimizer: torch.optim.Optimizer, lr: float, steps: int) -> torch
 def collect_estimated(estimator: UpEstimator, target: Iterable[ClipBatch], settings: UpLearning) -> PeoplePatches:
     """Target people and the up that an estimator is sure of, pooled over the people of a clip who agree."""
     people, up, half = [], [], []
-    for batch in first_clips(target, settings.max_clips):
+    for batch in limit_clips(target, settings.max_clips):
         own = estimator.log_density(batch.frames, batch.boxes, batch.clip_index)
         density, _ = pool_agreeing(own, batch.clip_index, len(batch))
         mode = density.argmax(dim=1) * (360 / estimator.bins)

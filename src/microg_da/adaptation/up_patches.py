@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from microg_da.adaptation.base import first_clips
+from microg_da.adaptation.base import limit_clips
 from microg_da.errors import InputError
 from microg_da.models.backbone import denormalise
 from microg_da.models.person_patches import LEAST_RADIUS, MARGIN, PATCH, look_at, person_patches, square_patches
@@ -71,12 +71,12 @@ def collect_patches(
         InputError: if there are no people in the source clips, or no target clip.
     """
     people, half, backgrounds = [], [], []
-    for batch in first_clips(source, max_clips):
+    for batch in limit_clips(source, max_clips):
         for frame in look_at(batch.frames.shape[2], looks):
             frames = denormalise(batch.frames[:, :, frame])
             people.append(as_bytes(person_patches(frames, batch.boxes, batch.clip_index, size)))
             half.append(half_extents(batch.boxes))
-    for batch in first_clips(target, max_clips):
+    for batch in limit_clips(target, max_clips):
         seen = (denormalise(batch.frames[:, :, frame]) for frame in look_at(batch.frames.shape[2], looks))
         backgrounds += [as_bytes(_pieces(frames, generator, size)) for frames in seen]
     if not sum(map(len, people)):
