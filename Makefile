@@ -62,7 +62,7 @@ fuzz: $(VENV)/.installed-dev
 
 # Two steps of every recipe on a made-up tree with made-up weights; a quarter of an hour.
 recipes: $(VENV)/.installed-dev
-	EVERY_RECIPE=1 $(BIN)/python -m pytest -n 0 --timeout 0 tests/integration/test_recipes.py
+	EVERY_RECIPE=1 $(BIN)/python -m pytest -n 0 --timeout 0 tests/integration/test_every_recipe.py
 
 # The lowest versions that pyproject.toml allows, in an environment of their own (6 GB), and the fast tests on them.
 lowest: $(VENV)/.installed-dev

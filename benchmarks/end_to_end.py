@@ -31,7 +31,7 @@ from rich.table import Table
 PARTS = (
     ("microg_da.data.datamodule:open_source", "draw clips"),
     ("microg_da.training.experiment:train_stage", "train: {1.name}"),
-    ("microg_da.training.experiment:Experiment._show_training_clips", "adapt: clips that methods read"),
+    ("microg_da.training.experiment:Experiment._show_clips", "adapt: clips that methods read"),
     ("microg_da.training.module:augment_training_batch", "augment"),
     ("microg_da.training.module:DetectorModule.validation_step", "validate"),
     ("microg_da.training.module:DetectorModule.on_validation_epoch_end", "validate"),

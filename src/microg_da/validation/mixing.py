@@ -33,6 +33,8 @@ def mixval(observed: Observed) -> float:
     all classes are pooled. The paper ranks candidates by each of the two kinds and takes the mean rank; a number that
     one candidate gets by itself must be the mean of the two. People, not pictures, are mixed: the second is moved and
     zoomed until their box is that of the first. NaN also where no person is mixed with a person of another answer.
+    Only people of one batch are mixed, so the score depends on the batch size and on the number of processes: compare
+    candidates that were scored with the same of both.
 
     Hu et al., "Mixed samples as probes for unsupervised model selection in domain adaptation", NeurIPS 2023.
     """
