@@ -2,8 +2,8 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-# Two processes; what a file's tests share is made once.
-PYTEST_ARGS ?= -n 2 --dist loadfile
+# Two processes; what a file's tests share is made once. Long files come first.
+PYTEST_ARGS ?= -n 2 --dist loadfile --no-loadscope-reorder
 
 .PHONY: demo test lint format coverage docs notebooks fuzz recipes lowest vulnerabilities clean
 .DELETE_ON_ERROR:

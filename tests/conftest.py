@@ -13,6 +13,12 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 REPOSITORY = Path(__file__).resolve().parents[1]
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Long files first: with two processes, neither waits at the end for the other's long file."""
+    long = {item.path for item in items if item.get_closest_marker("slow") or "integration" in item.path.parts}
+    items.sort(key=lambda item: item.path not in long)
+
+
 @pytest.fixture(scope="session")
 def test_data() -> Path:
     """The folder of real annotations, detections and weights; the test is skipped where it is absent."""

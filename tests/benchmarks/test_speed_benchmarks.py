@@ -10,6 +10,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import quick
 import torch
 
 ROOT = Path(__file__).parents[2]
@@ -58,7 +59,7 @@ def test_parts_of_a_run_add_up(tmp_path):
     start = time.perf_counter()
     tiny = [
         "training.epochs=1", "adaptation.epochs=1", "training.batch_size=4", "data.image_size=48",
-        "synthetic.workers=0", "synthetic.train_clips=8", "synthetic.val_clips=4", "synthetic.test_clips=6",
+        "synthetic.workers=0", "synthetic.train_clips=8", "synthetic.val_clips=4", "synthetic.test_clips=6", *quick.UP,
     ]  # fmt: skip
     content = end_to_end.main([*tiny, "--json", str(tmp_path / "parts.json")])
     elapsed = time.perf_counter() - start

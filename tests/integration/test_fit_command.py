@@ -10,6 +10,7 @@ import time
 
 import pandas as pd
 import pytest
+import quick
 import torch
 
 from microg_da.cli import main
@@ -20,6 +21,7 @@ from microg_da.runs.folder import Run
 TINY = [
     "training.epochs=2",
     "adaptation.epochs=2",
+    "target_supervised.epochs=2",
     "training.batch_size=8",
     "evaluation.batch_size=8",
     "data.image_size=48",
@@ -49,7 +51,17 @@ def finished(environment, tmp_path_factory):
     """A whole run with bounds, from a working folder that is not the repository."""
     folder = tmp_path_factory.mktemp("work")
     done = run(
-        environment, "fit", "--experiment", "ava2microg", "--name", "whole", *TINY, "--bounds", "true", cwd=folder
+        environment,
+        "fit",
+        "--experiment",
+        "ava2microg",
+        "--name",
+        "whole",
+        *TINY,
+        *quick.UP,
+        "--bounds",
+        "true",
+        cwd=folder,
     )
     assert done.returncode == 0, done.stderr
     return folder / "runs" / "ava2microg" / "whole", done
@@ -129,7 +141,7 @@ def test_a_run_killed_in_a_stage_continues_to_the_same_result(finished, environm
     whole, _ = finished
     folder = whole.parent / f"killed-{stage}"
     # Enough epochs that the kill falls into the stage; the comparison below is with a run of the same length.
-    words = ["fit", "--experiment", "ava2microg", "--runs", whole.parents[1], "--name", folder.name, *TINY]
+    words = ["fit", "--experiment", "ava2microg", "--runs", whole.parents[1], "--name", folder.name, *TINY, *quick.UP]
     process = subprocess.Popen(command(*words), env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     checkpoint = folder / "checkpoints" / stage / "last.ckpt"
     while not checkpoint.exists() and process.poll() is None:

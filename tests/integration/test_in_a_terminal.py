@@ -169,8 +169,7 @@ def start(files, tmp_path):
     return start_command
 
 
-@pytest.mark.parametrize("width", [100, 60])
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize(("command", "width"), [*((name, 100) for name in COMMANDS), ("fit", 60), ("predict", 60)])
 def test_bars_move_and_go(start, command, width):
     seen = start(command, width=width)
     assert seen.status == 0, seen.raw
@@ -183,7 +182,7 @@ def test_bars_move_and_go(start, command, width):
     assert seen.raw.count("\x1b[?25l") == seen.raw.count("\x1b[?25h")  # the cursor is back
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("command", ["fit", "prepare"])
 def test_without_color(start, command):
     seen = start(command, NO_COLOR="1")
     assert seen.status == 0
@@ -191,7 +190,7 @@ def test_without_color(start, command):
     assert all(seen.moved(*words) for words in BARS[command])
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("command", ["fit", "predict", "prepare"])
 def test_on_a_dumb_terminal(start, command):
     seen = start(command, width=60, term="dumb")
     assert seen.status == 0
@@ -200,8 +199,9 @@ def test_on_a_dumb_terminal(start, command):
     assert LINES[command] in seen.text
 
 
-@pytest.mark.parametrize("color", [False, True], ids=["plain", "forced color"])
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize(
+    ("command", "color"), [*((name, False) for name in COMMANDS), ("fit", True), ("prepare", True)]
+)
 def test_in_a_file(start, tmp_path, command, color):
     file = tmp_path / "log.txt"
     seen = start(command, into=file, **({"FORCE_COLOR": "1"} if color else {}))
