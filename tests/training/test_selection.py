@@ -14,7 +14,7 @@ from microg_da.validation import VALIDATORS
 
 WORDS = [
     "training.epochs=1", "adaptation.epochs=3", "training.batch_size=8", "data.image_size=48", "synthetic.train_clips=8",
-    "synthetic.val_clips=16", "synthetic.test_clips=6", "synthetic.workers=0", "adaptation=collapsing",
+    "synthetic.val_clips=16", "synthetic.test_clips=6", "synthetic.workers=0", "adaptation=collapsing", "adaptation.match_rates=false",
 ]  # fmt: skip
 
 

@@ -247,6 +247,8 @@ class AdaptationConfig:
         test_time: a second method, which acts at test time on what the first has trained, e.g. ``roll_tta``; null for
             none.
         test_time_args: arguments of the second method.
+        match_rates: shift each class's logits at the end, so that the share of unlabelled target people with a logit
+            above 0 is the share of source people who have the class. It changes decisions and hardly the order.
     """
 
     name: str = "dann"
@@ -257,6 +259,7 @@ class AdaptationConfig:
     rotation: float | None = None
     test_time: str | None = None
     test_time_args: dict[str, Any] = field(default_factory=dict)
+    match_rates: bool = False
 
 
 @dataclass

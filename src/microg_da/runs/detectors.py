@@ -20,6 +20,7 @@ from microg_da.adaptation.base import (
     create_adaptation,
 )
 from microg_da.adaptation.predictor import Predictor
+from microg_da.adaptation.source_only import SourceOnly
 from microg_da.config import Config
 from microg_da.errors import InputError, unknown_name
 from microg_da.models.checkpoints import settled_stride
@@ -218,7 +219,14 @@ def method_label(config: Config) -> str:
     method = ADAPTATIONS.load(settings.name)
     trains = issubclass(method, TrainingMethod) and method.has_epochs and settings.epochs
     rotation = f"rotation {settings.rotation:g}°" if trains and settings.rotation else None
-    return " + ".join(part for part in (settings.name, rotation, settings.test_time) if part)
+    rates = "class rates" if matches_rates(config) else None
+    return " + ".join(part for part in (settings.name, rotation, settings.test_time, rates) if part)
+
+
+def matches_rates(config: Config) -> bool:
+    """Whether the adapted detector decides at the class rates of the source; oracles know the rates of the target."""
+    method = ADAPTATIONS.load(config.adaptation.name)
+    return config.adaptation.match_rates and method is not SourceOnly and not method.uses_target_labels
 
 
 def plain_training(config: Config, detector: ActionDetector) -> Supervised:

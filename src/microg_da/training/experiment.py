@@ -24,6 +24,7 @@ from microg_da.evaluation.protocols import Scores
 from microg_da.files import replacing
 from microg_da.inference.feature_sample import FeatureSample
 from microg_da.inference.preparation import show_training_clips
+from microg_da.inference.rate_matching import match_class_rates
 from microg_da.inference.scoring import score_detector, validate_detector
 from microg_da.inference.trainer import resolve_device
 from microg_da.inference.up_errors import up_errors
@@ -36,6 +37,7 @@ from microg_da.runs.detectors import (
     build_test_time_method,
     build_training_method,
     has_test_time_method,
+    matches_rates,
     method_label,
     plain_training,
 )
@@ -177,7 +179,11 @@ class Experiment:
         if test_time is not None and (training is None or test_time is not training.companion):
             data = self.stage_data("source", unlabelled="target")
             seconds += self._show_clips(detector, test_time, test_time.prepare, data)
-        return Predictor(detector, test_time), seconds
+        predictor = Predictor(detector, test_time)
+        if matches_rates(self.config):
+            data = self.stage_data("source", unlabelled="target")
+            seconds += match_class_rates(predictor, data, self.datasets.class_rates, console=self.console)
+        return predictor, seconds
 
     def _show_clips(
         self, detector: ActionDetector, method: Method, hook: Callable[..., None], data: StageData

@@ -1,0 +1,60 @@
+"""Decisions of a detector at the class rates of the source."""
+
+import numpy as np
+import pytest
+import torch
+
+from microg_da.adaptation.base import create_adaptation
+from microg_da.adaptation.predictor import Predictor
+from microg_da.config import load_config
+from microg_da.data.datamodule import DomainDatasets, StageData
+from microg_da.inference.rate_matching import match_class_rates
+from microg_da.models import create_detector
+from microg_da.runs.detectors import matches_rates, method_label
+
+TINY = ["data.image_size=32", "model.num_frames=2", "synthetic.train_clips=24", "synthetic.workers=0"]
+
+
+@pytest.fixture(scope="module")
+def datasets():
+    return DomainDatasets(load_config("ava2microg", [*TINY, "trainer.accelerator=cpu"]))
+
+
+@pytest.fixture
+def detector():
+    torch.manual_seed(0)
+    detector = create_detector("r2plus1d_micro", num_classes=50).eval()
+    torch.nn.init.normal_(detector.head.projection.weight, std=0.5)
+    torch.nn.init.constant_(detector.head.projection.bias, -60)  # as one that says no to everything
+    return detector
+
+
+def logits(predictor, data):
+    with torch.no_grad(), predictor.testing():
+        return torch.cat([predictor(batch).logits for batch in data.unaugmented_clips("target")])
+
+
+@pytest.mark.parametrize("name", [None, "roll_tta"])
+def test_target_people_have_the_classes_as_often_as_source_people(datasets, detector, name):
+    method = None if name is None else create_adaptation(name, feature_dim=detector.feature_dim, num_classes=50)
+    predictor = Predictor(detector, method)
+    data = StageData(datasets, labelled=None, unlabelled="target", batch_size=8)
+    before = logits(predictor, data)
+    assert (before < 0).all()
+    match_class_rates(predictor, data, datasets.class_rates)
+    after = logits(predictor, data)
+    wanted = np.round(np.float32(datasets.class_rates) * len(after))
+    found = (after > 0).sum(dim=0).numpy()
+    if predictor.is_plain:
+        assert (found == wanted).all()
+        np.testing.assert_array_equal(before.argsort(dim=0), after.argsort(dim=0))
+    else:  # averages of probabilities move with the bias, and not by as much
+        assert np.abs(found - wanted).sum() <= 0.25 * wanted.sum()
+
+
+def test_it_is_part_of_a_methods_name_and_not_for_oracles():
+    on, off = (load_config("ava2microg", ["adaptation=cdan", f"adaptation.match_rates={on}"]) for on in (True, False))
+    assert matches_rates(on)
+    assert (method_label(on), method_label(off)) == ("cdan + class rates", "cdan")
+    for name in ("source_only", "target_supervised", "joint"):
+        assert not matches_rates(load_config("ava2microg", [f"adaptation={name}", "adaptation.match_rates=true"]))
