@@ -1,4 +1,4 @@
-"""What a training step of each adaptation method costs, as a multiple of a step on source clips alone.
+"""What each adaptation method costs: a training step over one on source clips alone, a prediction over a forward pass.
 
     python benchmarks/adaptation_cost.py [--repeats 15] [--threads 2] [--json FILE] [METHOD …]
 
@@ -7,6 +7,9 @@ all methods take turns, so that whatever else the machine does meets all of them
 needs source clips sees 32 clips a step where the reference sees 16; one that does not sees 16, as the reference does.
 What a method does once an epoch (labelling all target clips) is timed apart, per target clip of the epoch, and is
 counted in the last column.
+
+A test-time method is measured on a batch of target clips, after it has looked at one batch of each domain. How many
+passes a method takes can depend on the clips; of random pixels, `gravity_frame` and the gates see no clip as upright.
 """
 
 from __future__ import annotations
@@ -15,24 +18,26 @@ import argparse
 import json
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from rich.console import Console
 from rich.table import Table
 
 from microg_da.adaptation import ADAPTATIONS
-from microg_da.adaptation.base import TrainingMethod, create_adaptation, methods_of
+from microg_da.adaptation.base import Method, TestTimeMethod, TrainingMethod, create_adaptation, detect, methods_of
 from microg_da.config import AugmentConfig, TrainingConfig
 from microg_da.data.batches import collate_clips
 from microg_da.models import create_detector
+from microg_da.models.detector import ActionDetector
 from microg_da.training.optimizer import build_optimizer
 from microg_da.transforms.augmentation import augment_batch
 from microg_da.types import Clip, ClipBatch, ClipKey
 
 CLIPS, SIZE, FRAMES, CLASSES = 16, 96, 8, 50
-REFERENCE = "source_only"
+REFERENCE = "source_finetune"
 
 
 def clips(domain: str, seed: int) -> ClipBatch:
@@ -49,19 +54,27 @@ def clips(domain: str, seed: int) -> ClipBatch:
     return collate_clips(made, domain)
 
 
+def create(name: str) -> tuple[ActionDetector, Method]:
+    """A detector and the method for it."""
+    detector = create_detector("r2plus1d_tiny", num_classes=CLASSES, dropout=0.1)
+    task = {"feature_dim": detector.feature_dim, "num_classes": CLASSES}
+    method = create_adaptation(name, **task, class_rates=[0.05] * CLASSES)
+    method.built_for(detector)
+    return detector, method
+
+
 class Step:
     """The training step of one method."""
 
     def __init__(self, name: str, source: ClipBatch, target: ClipBatch, rotation: float) -> None:
-        self.detector = create_detector("r2plus1d_tiny", num_classes=CLASSES, dropout=0.1)
-        task = {"feature_dim": self.detector.feature_dim, "num_classes": CLASSES}
-        method = create_adaptation(name, **task, class_rates=[0.05] * CLASSES)
+        self.detector, method = create(name)
         assert isinstance(method, TrainingMethod)
         self.method = method
         self.source = source if self.method.uses_source else None
         self.target = None if name == REFERENCE else target
         self.augment = AugmentConfig(rotation=rotation)
-        self.method.before_training(self.detector.eval(), [source], [target])
+        with self.method.rehearsing():
+            self.method.before_training(self.detector.eval(), [source], [target])
         self.epoch_seconds = timed(lambda: self.method.before_epoch(self.detector.eval(), [target], 0))
         self.detector.train()
         both = torch.nn.ModuleList([self.detector, self.method])
@@ -79,6 +92,59 @@ class Step:
         self.method.after_step(self.detector)
 
 
+class Look:
+    """The prediction of one batch through a test-time method; without a name, of the detector alone."""
+
+    def __init__(self, name: str | None, source: ClipBatch, target: ClipBatch) -> None:
+        self.target = target
+        if name is None:
+            self.detector, self.method = create(REFERENCE)[0].eval(), None
+            return
+        self.detector, method = create(name)
+        assert isinstance(method, TestTimeMethod)
+        self.method = method.eval()
+        with self.method.rehearsing():
+            self.method.prepare(self.detector.eval(), [source], [target])
+        self.method.start_test(self.detector)
+
+    @torch.no_grad()
+    def __call__(self) -> None:
+        """One batch."""
+        if self.method is None:
+            detect(self.detector, self.target)
+        else:
+            self.method.predict(self.detector, self.target)
+
+
+def measure_tests(names: list[str], repeats: int) -> list[dict[str, float | str]]:
+    """Seconds of a batch and ratios to the detector alone, methods taking turns."""
+    source, target = clips("source", 0), clips("target", 1)
+    looks = {name: Look(name, source, target) for name in (None, *names)}
+    seconds = in_turns(looks, repeats)
+    return [
+        {
+            "method": str(name),
+            "ms": 1e3 * statistics.median(seconds[name]),
+            "ratio": statistics.median(a / b for a, b in zip(seconds[name], seconds[None], strict=True)),
+        }
+        for name in names
+    ]
+
+
+Name = TypeVar("Name")
+
+
+def in_turns(works: Mapping[Name, Callable[[], object]], repeats: int) -> dict[Name, list[float]]:
+    """Seconds of each piece of work, all taking turns."""
+    seconds: dict[Name, list[float]] = {name: [] for name in works}
+    for repeat in range(repeats + 2):
+        for name, work in works.items():
+            elapsed = timed(work)
+            if repeat >= 2:  # the first two warm up
+                seconds[name].append(elapsed)
+    return seconds
+
+
 def timed(work: Callable[[], object]) -> float:
     start = time.perf_counter()
     work()
@@ -89,12 +155,7 @@ def measure(names: list[str], repeats: int, rotation: float) -> list[dict[str, f
     """Seconds and ratios, methods taking turns."""
     source, target = clips("source", 0), clips("target", 1)
     steps = {name: Step(name, source, target, rotation) for name in dict.fromkeys([REFERENCE, *names])}
-    seconds: dict[str, list[float]] = {name: [] for name in steps}
-    for repeat in range(repeats + 2):
-        for name, step in steps.items():
-            elapsed = timed(step)
-            if repeat >= 2:  # the first two warm up
-                seconds[name].append(elapsed)
+    seconds = in_turns(steps, repeats)
     rows: list[dict[str, float | str | bool]] = []
     for name, step in steps.items():
         ratio = statistics.median(a / b for a, b in zip(seconds[name], seconds[REFERENCE], strict=True))
@@ -110,7 +171,7 @@ def measure(names: list[str], repeats: int, rotation: float) -> list[dict[str, f
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("methods", nargs="*", help="default: all that train and use no target labels")
+    parser.add_argument("methods", nargs="*", help="default: all, but those that use target labels")
     parser.add_argument("--repeats", type=int, default=15)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--rotation", type=float, default=180.0, help="the stage's augmentation, for all alike")
@@ -118,18 +179,46 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     torch.manual_seed(0)
+    unknown = [name for name in args.methods if name not in (*trained(), *methods_of(TestTimeMethod))]
+    if unknown:
+        parser.error(f"{', '.join(unknown)}: expected a method that trains without target labels or acts at test time.")
+    steps = [name for name in trained() if name in args.methods or not args.methods]
+    tests = [name for name in methods_of(TestTimeMethod) if name in args.methods or not args.methods]
+    measured = {
+        "steps": measure(steps, args.repeats, args.rotation) if steps else [],
+        "tests": measure_tests(tests, args.repeats) if tests else [],
+    }
+    show_steps(measured["steps"], args.threads)
+    show_tests(measured["tests"], args.threads)
+    if args.json:
+        args.json.write_text(json.dumps(measured, indent=1), encoding="utf-8")
+
+
+def trained() -> list[str]:
+    """The methods that train and use no target labels."""
     classes = {name: ADAPTATIONS.load(name) for name in methods_of(TrainingMethod)}
-    trained = [name for name, method in classes.items() if method.has_epochs and not method.uses_target_labels]
-    rows = measure(args.methods or trained, args.repeats, args.rotation)
-    table = Table(title=f"a training step, {CLIPS} clips a domain, {args.threads} threads", title_justify="left")
+    return [name for name, method in classes.items() if method.has_epochs and not method.uses_target_labels]
+
+
+def show_steps(rows: list[dict[str, float | str | bool]], threads: int) -> None:
+    table = Table(title=f"a training step, {CLIPS} clips a domain, {threads} threads", title_justify="left")
     for heading in ("method", "source clips", "ms", "× source-only", "with what it does each epoch"):
         table.add_column(heading, justify="left" if heading in ("method", "source clips") else "right")
     for row in rows:
         figures = [f"{row['ms']:.0f}", f"{row['ratio']:.2f}", f"{row['all']:.2f}"]
         table.add_row(str(row["method"]), "yes" if row["source"] else "no", *figures)
-    Console().print(table)
-    if args.json:
-        args.json.write_text(json.dumps(rows, indent=1), encoding="utf-8")
+    if rows:
+        Console().print(table)
+
+
+def show_tests(rows: list[dict[str, float | str]], threads: int) -> None:
+    table = Table(title=f"a prediction at test time, {CLIPS} clips, {threads} threads", title_justify="left")
+    for heading in ("method", "ms", "× one forward pass"):
+        table.add_column(heading, justify="left" if heading == "method" else "right")
+    for row in rows:
+        table.add_row(str(row["method"]), f"{row['ms']:.0f}", f"{row['ratio']:.2f}")
+    if rows:
+        Console().print(table)
 
 
 if __name__ == "__main__":

@@ -1,12 +1,16 @@
 """What finding up is worth: the default of ava2microg, its parts, other ways and oracles, from one source model a seed.
 
-    python benchmarks/gravity_frame.py [--experiment ava2microg] [--seeds 0 1 2] [--rows 'oracle*']
+    python benchmarks/gravity_frame.py [--experiment ava2microg] [--seeds 0 1 2] [--rows 'oracle*' 'in the frame*']
                                        [--runs runs/gravity] [--table-only] [KEY=VALUE …]
 
 A seed is both `seed` and `synthetic.seed`: other clips and another network. The first run of a seed is the experiment
 as it stands, with its target-supervised bound. The others adapt its source model. A finished run is not run again, so
 that the command can be stopped and started. Prints a table with means and standard deviations over seeds, and writes
 it to RUNS/EXPERIMENT.md and, one line a run, to RUNS/EXPERIMENT.json.
+
+Rows `in the frame` train by another method on target clips that are turned upright, and are tested so. They show what
+is left of the gap after turning, and which method closes it. Their control is the row with `source_finetune`, which
+takes the same steps on source clips alone.
 
 The oracles know the simulator's true up of each person. They show how much of what is left is due to angles.
 """
@@ -29,6 +33,7 @@ from rich.console import Console
 from microg_da.adaptation import ADAPTATIONS
 from microg_da.adaptation.gravity_frame import GravityFrame, UpFinder
 from microg_da.adaptation.gravity_self_training import GravitySelfTraining
+from microg_da.adaptation.gravity_training import GravityTraining
 from microg_da.adaptation.up_density import pool_agreeing
 from microg_da.config import Config, load_config
 from microg_da.data.datamodule import DomainDatasets
@@ -38,6 +43,16 @@ from microg_da.types import ClipBatch, PersonKey
 from microg_da.workflow import fit
 
 DEFAULT = "as it stands"
+
+
+def in_the_frame(method: str, name: str = "gravity_training") -> list[str]:
+    """Training by a method in the frame, with the estimator and the jitter of the experiment's default."""
+    settings = f"{{method: {method}, steps: 400, target_steps: 200, spread: 0}}"
+    return [f"adaptation={name}", f"adaptation.args={settings}", "adaptation.rotation=30"]
+
+
+INNER = ("source_finetune", "cdan", "mmd", "coral", "mcc", "mean_teacher", "self_training")
+"""Methods that train in the frame; the first is the control of the others."""
 ROWS: dict[str, list[str]] = {
     "roll_tta": ["adaptation=roll_tta"],
     "roll_tta, four rolls": ["adaptation=roll_tta", "adaptation.args.rolls=4"],
@@ -45,8 +60,20 @@ ROWS: dict[str, list[str]] = {
         "adaptation=cdan", "adaptation.epochs=3", "adaptation.test_time=roll_tta",
         "adaptation.test_time_args={adabn: true}",
     ],
+    "learned_canonicalization": ["adaptation=learned_canonicalization"],
+    "energy_canonicalization": ["adaptation=energy_canonicalization"],
+    "energy_canonicalization, no gate": ["adaptation=energy_canonicalization", "adaptation.args.gate=0"],
+    "energy_canonicalization, distance": ["adaptation=energy_canonicalization", "adaptation.args.score=distance"],
+    "energy_canonicalization, distance, no gate": [
+        "adaptation=energy_canonicalization", "adaptation.args={score: distance, gate: 0}",
+    ],
     "gravity_frame": ["adaptation=gravity_frame"],
+    "gravity_frame, adabn": ["adaptation=gravity_frame", "adaptation.args.adabn=true"],
+    "cdan, tested by gravity_frame": ["adaptation=cdan", "adaptation.test_time=gravity_frame"],
+    **{f"in the frame: {method}": in_the_frame(method) for method in INNER},
     "oracle: gravity_frame, true up": ["adaptation=true_up_frame"],
+    "oracle: gravity_frame, adabn, true up": ["adaptation=true_up_frame", "adaptation.args.adabn=true"],
+    **{f"oracle: in the frame: {method}, true up": in_the_frame(method, "true_up_training") for method in INNER},
     "oracle: as it stands, true up": ["adaptation=true_up_self_training", "adaptation.rotation=30"],
 }  # fmt: skip
 """What each row overrides. Those with the true up keep the experiment's epochs and learning rate."""
@@ -84,9 +111,36 @@ class TrueUpSelfTraining(GravitySelfTraining):
         self.frame = TrueUpFrame(arguments, task)
 
 
+class TrueUpTraining(GravityTraining):
+    """:class:`GravityTraining` with the true up."""
+
+    def __init__(self, arguments: Any, task: Any) -> None:
+        super().__init__(arguments, task)
+        self.frame = TrueUpFrame(arguments, task)
+
+
+ORACLES = {
+    "true_up_frame": TrueUpFrame,
+    "true_up_self_training": TrueUpSelfTraining,
+    "true_up_training": TrueUpTraining,
+}
+
+
 def run_folder(args: argparse.Namespace, row: str, seed: int) -> Path:
     name = "".join(letter if letter.isalnum() or letter == "_" else "-" for letter in row)
     return args.runs / args.experiment / f"{name}-seed{seed}"
+
+
+def chosen_rows(patterns: list[str]) -> list[str]:
+    """The rows that a pattern matches, in the order of :data:`ROWS`.
+
+    Raises:
+        InputError: for a pattern that matches none.
+    """
+    for pattern in patterns:
+        if not fnmatch.filter(ROWS, pattern):
+            raise InputError(f"--rows {pattern!r}: no such row. Rows: {', '.join(ROWS)}.")
+    return [row for row in ROWS if any(fnmatch.fnmatch(row, pattern) for pattern in patterns)]
 
 
 def finished(folder: Path) -> bool:
@@ -115,7 +169,8 @@ def run_here(args: argparse.Namespace, row: str, seed: int) -> None:
     else:
         source = run_folder(args, DEFAULT, seed) / "checkpoints" / "source" / "detector.pt"
         words += [f"checkpoint={source}", *ROWS[row]]
-    register_oracles(load_config(args.experiment, [f"synthetic.seed={seed}", *args.overrides]))
+    if row.startswith("oracle"):  # the truth of all clips takes longer than a row without training
+        register_oracles(load_config(args.experiment, [f"synthetic.seed={seed}", *args.overrides]))
     if (folder / "config.yaml").exists():
         fit(resume=folder)
     else:
@@ -131,7 +186,7 @@ def register_oracles(config: Config) -> None:
         for split in ("train", "val", "test")
         for person, degrees in datasets.get(domain, split, labelled=False).ups().items()  # type: ignore[arg-type]
     }
-    for name, method in (("true_up_frame", TrueUpFrame), ("true_up_self_training", TrueUpSelfTraining)):
+    for name, method in ORACLES.items():
         ADAPTATIONS.register(name, f"__main__:{method.__name__}", "oracle of benchmarks/gravity_frame.py")
 
 
@@ -185,20 +240,24 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--experiment", default="ava2microg")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--rows", default="*", help="shell-style pattern of rows besides the first")
+    parser.add_argument("--rows", nargs="+", default=["*"], help="shell-style patterns of rows besides the first")
     parser.add_argument("--runs", type=Path, default=Path("runs/gravity"))
     parser.add_argument("--table-only", action="store_true", help="print what is finished, run nothing")
     parser.add_argument("--one", help=argparse.SUPPRESS)
     parser.add_argument("overrides", nargs="*", help="keys of the configuration for all runs")
     args = parser.parse_intermixed_args()
     args.runs = args.runs.absolute()
+    try:
+        rows = (DEFAULT, *chosen_rows(args.rows))
+    except InputError as error:
+        parser.error(str(error))
     if args.one:
         run_here(args, args.one, args.seeds[0])
         return 0
     os.environ.setdefault("OMP_NUM_THREADS", str(os.cpu_count() or 1))
     console = Console()
     for seed in args.seeds if not args.table_only else []:
-        for row in (DEFAULT, *(row for row in ROWS if fnmatch.fnmatch(row, args.rows))):
+        for row in rows:
             seconds = run(args, row, seed)
             console.print(f"seed {seed}, {row}: {'done before' if seconds is None else f'{seconds:.0f} s'}")
     table = collect(args)

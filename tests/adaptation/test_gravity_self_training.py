@@ -6,8 +6,9 @@ import torch
 from stick_figures import clips
 
 from microg_da.adaptation.base import create_adaptation
-from microg_da.adaptation.gravity_frame import Found, GravityFrame
+from microg_da.adaptation.gravity_frame import GravityFrame
 from microg_da.adaptation.round import Round
+from microg_da.adaptation.up_method import Found
 from microg_da.config import AugmentConfig
 from microg_da.data.batches import concatenate_batches
 from microg_da.errors import InputError

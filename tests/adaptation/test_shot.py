@@ -22,6 +22,8 @@ from microg_da.types import Clip, ClipKey, Prediction
 
 D, C = 6, 4
 
+LABELS = {"pseudo_label_weight": 0.3}
+
 
 def shot(**arguments):
     return create_adaptation("shot", arguments, feature_dim=D, num_classes=C)
@@ -78,7 +80,7 @@ def test_losses_equal_an_independent_computation(survey):
 
 def test_gradients_equal_explicit_ones(survey):
     features, logits = survey
-    method = shot(memory=0.9)
+    method = shot(memory=0.9, **LABELS)
     method.start(features, torch.sigmoid(logits))
     rate = method.prototypes.rate.clone()
     labels = (torch.rand(6, C, generator=torch.Generator().manual_seed(2)) < 0.4).float()
@@ -222,7 +224,7 @@ def test_exactly_the_share_of_the_prior_gets_a_label_and_a_class_of_rate_zero_go
 def test_labels_do_not_run_away_over_epochs(detector):
     """However often people are labelled by a detector that has drifted, the number of labels is the source model's."""
     detector = copy.deepcopy(detector)
-    method = create_adaptation("shot", feature_dim=detector.feature_dim, num_classes=C)
+    method = create_adaptation("shot", LABELS, feature_dim=detector.feature_dim, num_classes=C)
     target = [clips((3, 2, 4)), clips((1, 2))]
     method.before_training(detector, [], target)
     counts = []
@@ -235,7 +237,9 @@ def test_labels_do_not_run_away_over_epochs(detector):
 
 def test_labels_of_an_epoch_are_kept_by_identity_and_with_the_state(detector):
     detector = copy.deepcopy(detector)
-    method, other = (create_adaptation("shot", feature_dim=detector.feature_dim, num_classes=C) for _ in range(2))
+    method, other = (
+        create_adaptation("shot", LABELS, feature_dim=detector.feature_dim, num_classes=C) for _ in range(2)
+    )
     target = clips((3, 2, 4))
     method.before_training(detector, [], [target])
     method.before_epoch(detector, [target], 0)

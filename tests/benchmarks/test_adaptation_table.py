@@ -7,6 +7,11 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from omegaconf import OmegaConf
+
+from microg_da.adaptation import ADAPTATIONS
+from microg_da.adaptation.base import create_adaptation
+from microg_da.config import load_config
 
 FILE = Path(__file__).parents[2] / "benchmarks" / "adaptation.py"
 
@@ -65,3 +70,25 @@ def test_without_settings_to_choose_among_nothing_is_said_of_them(benchmark):
     assert math.isnan(line.within)
     assert math.isnan(line.over_default)
     assert "| – | – |" in benchmark.markdown(pd.DataFrame(), benchmark.choices(table))
+
+
+def described(benchmark, pair):
+    return [benchmark.Row(**line) for line in OmegaConf.to_container(OmegaConf.load(benchmark.ROWS))["pairs"][pair]]
+
+
+def test_every_method_without_target_labels_has_a_row(benchmark):
+    rows = described(benchmark, "ava2microg")
+    methods = {name for name in ADAPTATIONS if not ADAPTATIONS.load(name).uses_target_labels} - {"source_only"}
+    assert {row.method for row in rows} == methods
+
+
+@pytest.mark.parametrize("pair", ["ava2microg", "sim2real"])
+def test_rows_have_labels_of_their_own_and_configurations_that_can_be(benchmark, pair):
+    rows = described(benchmark, pair)
+    assert len({row.folder for row in rows}) == len({row.label for row in rows}) == len(rows)
+    assert {row.after for row in rows if row.after} <= {row.label for row in rows}
+    for row in rows:
+        config = load_config(pair, row.overrides())
+        create_adaptation(row.method, config.adaptation.args, feature_dim=8, num_classes=3)
+        if row.test_time:
+            create_adaptation(row.test_time, config.adaptation.test_time_args, feature_dim=8, num_classes=3)

@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from microg_da.adaptation.base import create_adaptation
-from microg_da.adaptation.gravity_frame import Found
 from microg_da.adaptation.predictor import Predictor
+from microg_da.adaptation.up_method import Found
 from microg_da.config import load_config
 from microg_da.data.datamodule import DomainDatasets
 from microg_da.evaluation.up_errors import AngleErrors

@@ -11,8 +11,9 @@ from torch import nn
 from video_helpers import brightness_scorer, find_red, scene, write_video
 
 from microg_da.adaptation.base import Task, detect
-from microg_da.adaptation.gravity_frame import Found, GravityFrame, GravityFrameArguments
+from microg_da.adaptation.gravity_frame import GravityFrame, GravityFrameArguments
 from microg_da.adaptation.predictor import Predictor
+from microg_da.adaptation.up_method import Found
 from microg_da.video.action_scorer import ActionScorer
 from microg_da.video.box_sources import DetectorBoxes, StillBoxes
 from microg_da.video.predict import PredictOptions, predict_video

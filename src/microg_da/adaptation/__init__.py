@@ -38,6 +38,16 @@ ADAPTATIONS = Registry(
             "at test time: each person's up is estimated, and clips are turned upright (Kaba et al. 2023)",
             {"knows": "rolls"},
         ),
+        "learned_canonicalization": Entry(
+            "microg_da.adaptation.learned_canonicalization:LearnedCanonicalization",
+            "at test time: a small equivariant network turns whole clips (Kaba et al. 2023, Mondal et al. 2023)",
+            {"knows": "rolls"},
+        ),
+        "energy_canonicalization": Entry(
+            "microg_da.adaptation.energy_canonicalization:EnergyCanonicalization",
+            "at test time: the roll of least energy, behind a gate (Singhal et al. 2025, Schmidt et al. 2026)",
+            {"knows": "rolls"},
+        ),
         "tent": Entry(
             "microg_da.adaptation.tent:Tent",
             "at test time: batch norm on the batch's statistics, made surer by entropy (Wang et al. 2021)",
@@ -138,6 +148,11 @@ ADAPTATIONS = Registry(
             "ours: self-training on target clips that are turned upright, angles and labels made in rounds",
             {"knows": "rolls, class rates"},
         ),
+        "gravity_training": Entry(
+            "microg_da.adaptation.gravity_training:GravityTraining",
+            "ours: any training method, on target clips that are turned upright",
+            {"knows": "rolls"},
+        ),
         "shot": Entry(
             "microg_da.adaptation.shot:SHOT",
             "without source clips: sure predictions at unchanged class rates, and pseudo-labels (Liang et al. 2020)",
@@ -209,9 +224,9 @@ def knowledge(config: Config) -> frozenset[str]:
         InputError: if there is no such method.
     """
     settings = config.adaptation
-    names = (settings.name, settings.test_time)
+    parts = ((settings.name, settings.args), (settings.test_time, settings.test_time_args))
     known: frozenset[str] = frozenset({"rolls"}) if settings.rotation else frozenset()
-    return known.union(*(ADAPTATIONS.load(name).knowledge for name in names if name is not None))
+    return known.union(*(ADAPTATIONS.load(name).knowledge_with(args) for name, args in parts if name is not None))
 
 
 def list_adaptations(pattern: str = "*") -> list[str]:
@@ -220,7 +235,7 @@ def list_adaptations(pattern: str = "*") -> list[str]:
     Example:
         >>> from microg_da import list_adaptations
         >>> list_adaptations("gravity_*")
-        ['gravity_frame', 'gravity_self_training']
+        ['gravity_frame', 'gravity_self_training', 'gravity_training']
 
     Args:
         pattern: shell-style.

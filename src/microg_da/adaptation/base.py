@@ -94,6 +94,15 @@ class Method(nn.Module):
         self.task = task
         self.register_buffer("support", torch.tensor(task.support), persistent=False)
 
+    @classmethod
+    def knowledge_with(cls, arguments: Mapping[str, object]) -> frozenset[Knowledge]:
+        """What the method knows of the shift with these arguments: :attr:`knowledge`, unless it holds another method.
+
+        Args:
+            arguments: as in ``adaptation.args``.
+        """
+        return cls.knowledge
+
     def supported(self, values: Tensor) -> Tensor:
         """``(…, C')`` of ``(…, C)``: the columns of the classes in :attr:`support`, which are at least one."""
         return values[..., self.support]

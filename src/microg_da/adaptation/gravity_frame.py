@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import ClassVar, NamedTuple
@@ -12,10 +13,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from microg_da.adaptation.base import Knowledge, Task, TestTimeMethod, detect
+from microg_da.adaptation.adabn import layers_with_statistics, reestimate_batch_norm
+from microg_da.adaptation.base import Knowledge, Task, detect
 from microg_da.adaptation.roll_tta import combine_views
 from microg_da.adaptation.up import UpLearning, learn_up
 from microg_da.adaptation.up_density import candidate_rolls, mass_at, pool_agreeing
+from microg_da.adaptation.up_method import Found, UpMethod, upright_turns
 from microg_da.adaptation.views import take_clips
 from microg_da.errors import InputError, unknown_name
 from microg_da.models.backbone_roll_estimator import BackboneRollEstimator
@@ -84,22 +87,6 @@ def _check(settings: UpSettings) -> None:
         raise unknown_name("estimator", settings.estimator, ESTIMATORS, "adaptation.args.estimator")
     if settings.width % 4:
         raise InputError(f"width={settings.width}: expected a multiple of 4.")
-
-
-class Found(NamedTuple):
-    """Up, and what the detector says of people who are upright.
-
-    Attributes:
-        degrees: ``(K,)`` each person's up, clockwise from the top of the picture.
-        log_density: ``(K, R)`` the estimator's density, pooled over the people of a clip who agree.
-        prediction: of the K people.
-        passes: clips that went through the detector, all views counted.
-    """
-
-    degrees: Tensor
-    log_density: Tensor
-    prediction: Prediction
-    passes: int
 
 
 class UpFinder(nn.Module):
@@ -230,10 +217,17 @@ def _combine(looks: list[_Look], weights: Tensor) -> Prediction:
 
 @dataclass
 class GravityFrameArguments(UpSettings):
-    """Settings of :class:`GravityFrame`: those of :class:`UpSettings`."""
+    """Settings of :class:`GravityFrame`, besides those of :class:`UpSettings`.
+
+    Attributes:
+        adabn: whether to re-estimate the batch-norm statistics on target clips that are turned upright, as
+            :class:`~microg_da.adaptation.adabn.AdaBN` does on clips as filmed.
+    """
+
+    adabn: bool = False
 
 
-class GravityFrame(TestTimeMethod):
+class GravityFrame(UpMethod):
     """At test time: up is estimated, and the detector sees every clip turned until its people are upright.
 
     In microgravity up belongs to the body, not to the room, so that one clip has any roll. A detector that learned on
@@ -249,21 +243,12 @@ class GravityFrame(TestTimeMethod):
     """
 
     Arguments: ClassVar[type] = GravityFrameArguments
+    arguments: GravityFrameArguments
     knowledge: ClassVar[frozenset[Knowledge]] = frozenset({"rolls"})
 
     def __init__(self, arguments: GravityFrameArguments, task: Task) -> None:
         super().__init__(arguments, task)
         self.finder = UpFinder(arguments)
-        self._listener: Callable[[Found], None] | None = None
-
-    @contextmanager
-    def telling(self, listener: Callable[[Found], None]) -> Iterator[None]:
-        """Within the block, hand what is found for each batch to a function, before it is predicted."""
-        self._listener = listener
-        try:
-            yield
-        finally:
-            self._listener = None
 
     def built_for(self, detector: ActionDetector) -> None:
         """Make the estimator that the settings ask for."""
@@ -282,13 +267,22 @@ class GravityFrame(TestTimeMethod):
             self.finder.settings = settings
 
     def prepare(self, detector: ActionDetector, source: Iterable[ClipBatch], target: Iterable[ClipBatch]) -> None:
-        """Train the estimator of up."""
+        """Train the estimator of up; then take the statistics of turned target clips, if that was asked for."""
         self.finder.take_weights(detector)
         self.finder.learn(source, target)
+        if self.arguments.adabn:
+            # Up is found by the detector as it was: its statistics change in the course of the pass.
+            before = copy.deepcopy(detector)
+            reestimate_batch_norm(detector, (self._turned(before, batch) for batch in target))
 
-    def predict(self, detector: ActionDetector, batch: ClipBatch) -> Prediction:
-        """Predict in the gravity frame."""
-        found = self.finder.find(detector, batch)
-        if self._listener is not None:
-            self._listener(found)
-        return found.prediction
+    def _turned(self, detector: ActionDetector, batch: ClipBatch) -> ClipBatch:
+        return roll_batch(batch, upright_turns(batch, self.finder.find(detector, batch).degrees))
+
+    def check_detector(self, detector: ActionDetector) -> None:
+        """With ``adabn`` the detector has batch normalisation."""
+        if self.arguments.adabn:
+            layers_with_statistics(detector)
+
+    def find(self, detector: ActionDetector, batch: ClipBatch) -> Found:
+        """See :meth:`UpFinder.find`."""
+        return self.finder.find(detector, batch)

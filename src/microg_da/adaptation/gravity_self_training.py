@@ -16,6 +16,7 @@ from microg_da.adaptation.losses import multilabel_bce
 from microg_da.adaptation.round import Round, RoundState
 from microg_da.adaptation.self_training import at_source_rates
 from microg_da.adaptation.teacher import TeacherMethod
+from microg_da.adaptation.up_method import upright_turns
 from microg_da.models.detector import ActionDetector
 from microg_da.types import ClipBatch, LabelledClipBatch, PersonKey
 
@@ -103,12 +104,7 @@ class GravitySelfTraining(TeacherMethod):
 
     def turns(self, target: ClipBatch) -> Tensor:
         """Degrees ``(B,)`` that turn each clip upright: the opposite of the up of its first person."""
-        turns = torch.zeros(len(target))
-        up = self.beliefs.of("degrees", target.people)
-        clips = target.clip_index.cpu()
-        first = clips.diff(prepend=torch.tensor([-1])) > 0
-        turns[clips[first]] = -up[first]
-        return turns
+        return upright_turns(target, self.beliefs.of("degrees", target.people))
 
     def after_training(self, detector: ActionDetector) -> None:
         """Hand the teacher over, and forget the round."""

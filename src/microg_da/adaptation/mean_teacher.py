@@ -44,8 +44,8 @@ class MeanTeacher(TeacherMethod):
     - Where a softmax teacher's largest probability passes one threshold, each of C sigmoids has here two thresholds of
       its own, by rank, at the label rates of the source; entries between them are left out.
     - The teacher averages its probabilities over rolls of the clip.
-    - The student is handed over, not the teacher: in the few steps of a stage an average of 1,000 steps is still near
-      the source model. ``hand_over: teacher`` is the papers' way.
+    - The student is handed over, not the teacher: in a stage of a few hundred steps the average lags behind by up to a
+      third of the stage. ``hand_over: teacher`` is the papers' way.
     - Labels are hard, and the weak view is no second view of the same clip for a consistency of probabilities.
 
     Tarvainen & Valpola, "Mean teachers are better role models", NeurIPS 2017; weak and strong views after Sohn et al.,

@@ -19,7 +19,10 @@ class PseudoLabelArguments:
     Attributes:
         weight: of the loss with pseudo-labels, once it has ramped up.
         ramp_up: part of the stage over which the weight rises.
-        decay: of the teacher's moving average.
+        decay: of the teacher's moving average, whose models are on average about ``1 / (1 - decay)`` steps old. The
+            default is that of Tarvainen & Valpola for the steep part of training. Their 0.999 for later steps is for
+            stages of many thousands. In one of 200 to 600 steps, such an average gives the source model more than half
+            the weight of the newest one, and its labels are those of a model from the middle of the stage.
         hand_over: the network that is validated and handed over, ``student`` or ``teacher``.
         positive: see :class:`ClassThresholds`.
         negative: likewise.
@@ -28,7 +31,7 @@ class PseudoLabelArguments:
 
     weight: float = 1.0
     ramp_up: float = 0.3
-    decay: float = 0.999
+    decay: float = 0.99
     hand_over: str = "student"
     positive: float = 0.5
     negative: float = 2.0

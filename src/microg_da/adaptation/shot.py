@@ -14,14 +14,15 @@ from microg_da.types import Prediction
 class SHOT(SourceFree):
     """The source model's classifier stays, and the backbone learns target features that it is sure of.
 
-    Single predictions are made sure (low entropy) while the classes keep their rates, and all target people get
-    pseudo-labels by the nearest prototype at the beginning of every epoch.
+    Single predictions are made sure (low entropy) while the classes keep their rates. With ``pseudo_label_weight`` all
+    target people get pseudo-labels by the nearest prototype at the beginning of every epoch.
 
     Liang et al., "Do we really need to access the source data? Source hypothesis transfer for unsupervised domain
     adaptation", ICML 2020.
 
     Deviations from the paper:
 
+    - Pseudo-labels are off by default (the paper's SHOT-IM), for the reason given in :class:`SourceFreeArguments`.
     - The softmax is a Bernoulli distribution for each class in the support, and losses are means over these classes.
     - The diversity term of the paper would pull the rate of every class to one half. Here the running rates are held to
       the prior, those that the source model saw on the target, by KL(prior ‖ rate).

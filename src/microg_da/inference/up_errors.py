@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from microg_da.adaptation.gravity_frame import GravityFrame
 from microg_da.adaptation.predictor import Predictor
+from microg_da.adaptation.up_method import UpMethod
 from microg_da.data.datamodule import DomainDatasets, StageData
 from microg_da.evaluation.up_errors import AngleErrors, UpErrors
 from microg_da.models.up_estimator import angular_distance
@@ -24,7 +24,7 @@ def up_errors(
     ``rolled_source`` is the source's validation split, each clip rolled by a known random angle: people are taken as
     upright before. ``target`` is the target's test split, where its data set knows up (the simulator's does).
     """
-    if not isinstance(predictor.method, GravityFrame):
+    if not isinstance(predictor.method, UpMethod):
         return {}
     predictor.to(device).detector.eval()
     data = StageData(datasets)
@@ -47,11 +47,11 @@ def _rolled(data: StageData, seed: int) -> Iterator[tuple[ClipBatch, Tensor]]:
 @torch.no_grad()
 def _errors(predictor: Predictor, clips: Iterator[tuple[ClipBatch, Tensor]], device: torch.device | str) -> UpErrors:
     method = predictor.method
-    assert isinstance(method, GravityFrame)
+    assert isinstance(method, UpMethod)
     by_estimator, decided = [torch.zeros(0)], [torch.zeros(0)]
     passes = clips_seen = 0
     for batch, true in clips:
-        found = method.finder.find(predictor.detector, batch.to(device))
+        found = method.find(predictor.detector, batch.to(device))
         modes = found.log_density.argmax(dim=1) * (360 / found.log_density.shape[1])
         passes, clips_seen = passes + found.passes, clips_seen + len(batch)
         by_estimator.append(angular_distance(modes.cpu(), true))

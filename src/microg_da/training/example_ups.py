@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from microg_da.adaptation.gravity_frame import GravityFrame
 from microg_da.adaptation.predictor import Predictor
+from microg_da.adaptation.up_method import UpMethod
 from microg_da.data.batches import collate_clips
 from microg_da.data.datamodule import DomainDatasets
 from microg_da.runs.example_ups import KeyframeUps, PersonUp, write_ups
@@ -20,7 +20,7 @@ def write_example_ups(run: Run, datasets: DomainDatasets, predictor: Predictor) 
     There is one entry for each example that has people.
     """
     method = predictor.method
-    if not isinstance(method, GravityFrame) or run.example_ups_file.exists():
+    if not isinstance(method, UpMethod) or run.example_ups_file.exists():
         return
     predictor.detector.eval()
     ups = []
@@ -34,9 +34,9 @@ def write_example_ups(run: Run, datasets: DomainDatasets, predictor: Predictor) 
 
 
 @torch.no_grad()
-def _people(predictor: Predictor, method: GravityFrame, clip: Clip) -> tuple[PersonUp, ...]:
+def _people(predictor: Predictor, method: UpMethod, clip: Clip) -> tuple[PersonUp, ...]:
     batch = collate_clips([clip])
-    found = method.finder.find(predictor.detector, batch)
+    found = method.find(predictor.detector, batch)
     rows = zip(batch.table_boxes.tolist(), found.degrees.tolist(), found.log_density.exp().tolist(), strict=True)
     return tuple(
         PersonUp(tuple(box), round(degrees, 1), tuple(round(value, 4) for value in density))

@@ -13,8 +13,8 @@ import cv2
 import numpy as np
 import torch
 
-from microg_da.adaptation.gravity_frame import Found, GravityFrame
 from microg_da.adaptation.predictor import Predictor
+from microg_da.adaptation.up_method import Found, UpMethod
 from microg_da.config import TrainerConfig
 from microg_da.inference.passes import run_pass
 from microg_da.inference.sinks import ProbabilitySink, Sink
@@ -94,10 +94,10 @@ class ActionScorer:
         sink = ProbabilitySink(len(self.taxonomy))
         method = self.predictor.method
         ups = _UpRecord()
-        with method.telling(ups.add) if isinstance(method, GravityFrame) else nullcontext():
+        with method.telling(ups.add) if isinstance(method, UpMethod) else nullcontext():
             self.predict(windows, sink)
         probabilities = sink.probabilities()
-        if not isinstance(method, GravityFrame):
+        if not isinstance(method, UpMethod):
             return Scored(probabilities, np.full(len(probabilities), np.nan))
         return Scored(probabilities, ups.degrees())
 
