@@ -65,7 +65,7 @@ def test_steps_of_frozen_encoders(threads, capsys):
     rows = step.main([*words.split(), "--variants", "default", "attentive", "frozen+attentive", "frozen+bf16"])
     kept = {row.variant: row.kept for row in rows}
     assert kept["frozen+attentive"] < 0.5 * kept["attentive"]
-    assert kept["frozen+bf16"] < 0.1 * kept["default"]
+    assert kept["frozen+bf16"] < 0.3 * kept["default"]  # frames meet in a part that is trained
     # Of a frozen backbone the forward pass alone is counted.
     work = {row.variant: row.gflops * row.seconds for row in rows}
     assert work["default"] == pytest.approx(3 * work["frozen+attentive"])
