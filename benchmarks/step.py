@@ -15,10 +15,16 @@ are compared. Variants:
     folded          default with normalisation folded into convolutions (inference)
     frames          default with frame-by-frame convolutions on every device, not the CPU alone
     fused           default with the optimiser's fused kernel (training)
+    frozen          default with a backbone that is not trained
+    attentive       default with the attentive head in place of RoIAlign
+
+`+` joins them: `frozen+attentive+bf16+compile`. Networks of timm, torchvision and transformers need `--frames` and
+`--side`. `--options` is JSON for their builders: `--models hf:videomae --options '{"config": {"hidden_size": 384}}'`.
 
 `kept` is the memory of what the forward pass leaves for the backward pass, `peak` that of the device. A large matrix
 product takes turns with the steps, in bf16 on a GPU and in fp32 on a CPU: the share of its rate that a step reaches
-(model FLOPs utilisation, a training step counted as three forward passes) says how much there is left to gain. With
+(model FLOPs utilisation) says how much there is left to gain. A training step is counted as three forward passes, that
+of a frozen backbone as one. With
 `--loader SOURCE` the steps are also fed by a loader, and the share of a step spent waiting for it is told.
 
 The commands keep the memory that they free (`microg_da.allocator`); `--keep-memory` does so here. What it
@@ -38,7 +44,7 @@ import platform
 import statistics
 import time
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -55,6 +61,8 @@ from microg_da.data.batches import collate_clips
 from microg_da.data.sources import open_source
 from microg_da.models import create_detector, model_window
 from microg_da.models.activation_checkpointing import checkpoint_stages
+from microg_da.models.build import without_fetching
+from microg_da.models.compilation import compile_backbone
 from microg_da.models.convolutions import FrameConv3d
 from microg_da.models.cost import count_multiply_adds
 from microg_da.models.folding import fold_batch_norm
@@ -63,6 +71,7 @@ from microg_da.zoo import ZOO
 
 VARIANTS = (
     "plain", "channels_last", "default", "bf16", "fp16", "compile", "checkpointing", "folded", "frames", "fused",
+    "frozen", "attentive",
 )  # fmt: skip
 NOT_FOR = {"train": ("folded",), "inference": ("checkpointing", "fused")}
 AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
@@ -95,37 +104,42 @@ class Row:
 class Step:
     """One step of one variant, to be called again and again."""
 
-    def __init__(self, name: str, mode: str, variant: str, batch: Batch, device: str, optimizer: str) -> None:
+    def __init__(
+        self, name: str, mode: str, variant: str, batch: Batch, device: str, optimizer: str, options: dict[str, Any]
+    ) -> None:
         torch.manual_seed(0)
-        self.variant, self.batch, self.device = variant, batch, device
+        self.batch, self.device = batch, device
         self.train = mode == "train"
-        detector = create_detector(name).to(device).train(self.train)
-        if variant in ("plain", "channels_last"):
-            make_plain(detector, torch.channels_last_3d if variant == "channels_last" else torch.contiguous_format)
-        if variant == "checkpointing":
+        parts = variant.split("+")
+        self.dtype = next((AUTOCAST[part] for part in parts if part in AUTOCAST), None)
+        freeze, head = "all" if "frozen" in parts else 0, "attentive" if "attentive" in parts else "roi"
+        detector = create_detector(name, freeze=freeze, head=head, **options).to(device).train(self.train)
+        if "plain" in parts or "channels_last" in parts:
+            make_plain(detector, torch.channels_last_3d if "channels_last" in parts else torch.contiguous_format)
+        if "checkpointing" in parts:
             checkpoint_stages(detector.backbone)
-        if variant == "frames":
+        if "frames" in parts:
             for layer in detector.modules():
                 if isinstance(layer, FrameConv3d):
                     layer.devices = frozenset({"cpu", device})
-        if variant == "folded":
+        if "folded" in parts:
             detector = fold_batch_norm(detector, *batch.frames.shape[2:4])
         # The learning rate is too small to change anything: a step's cost must not depend on what is learnt.
         config = TrainingConfig(optimizer=optimizer, lr=1e-12)
         self.optimizer = build_optimizer(detector, config) if self.train else None
-        if variant == "fused":
+        if "fused" in parts:
             kind = type(self.optimizer)
             self.optimizer = kind(self.optimizer.param_groups, lr=config.lr, fused=True)
+        if "compile" in parts:
+            compile_backbone(detector.backbone)
         self.detector = detector
-        self.run: Callable[..., Any] = torch.compile(detector) if variant == "compile" else detector
-        self.scaler = torch.amp.GradScaler(device, enabled=variant == "fp16" and self.train and device == "cuda")
+        self.scaler = torch.amp.GradScaler(device, enabled="fp16" in parts and self.train and device == "cuda")
 
     def __call__(self, frames: Tensor | None = None) -> None:
         """Forward, and in training backward and optimiser."""
         frames = self.batch.frames if frames is None else frames
-        dtype = AUTOCAST.get(self.variant)
-        with torch.autocast(self.device, dtype) if dtype else nullcontext(), torch.set_grad_enabled(self.train):
-            logits = self.run(frames, self.batch.boxes, self.batch.clip_index).logits
+        with self.precision(), torch.set_grad_enabled(self.train):
+            logits = self.detector(frames, self.batch.boxes, self.batch.clip_index).logits
         if self.optimizer is not None:
             loss = nn.functional.binary_cross_entropy_with_logits(logits.float(), self.batch.labels)
             self.optimizer.zero_grad()
@@ -134,6 +148,10 @@ class Step:
             self.scaler.update()
         if self.device == "cuda":
             torch.cuda.synchronize()
+
+    def precision(self) -> AbstractContextManager[object]:
+        """Autocast, where the variant has it."""
+        return torch.autocast(self.device, self.dtype) if self.dtype else nullcontext()
 
     def kept(self) -> float:
         """MiB that the forward pass of training leaves for the backward pass, parameters aside."""
@@ -146,10 +164,8 @@ class Step:
                 storages[storage.data_ptr()] = storage.nbytes()
             return tensor
 
-        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-            dtype = AUTOCAST.get(self.variant)
-            with torch.autocast(self.device, dtype) if dtype else nullcontext():
-                output = self.detector(self.batch.frames, self.batch.boxes, self.batch.clip_index)
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor), self.precision():
+            output = self.detector(self.batch.frames, self.batch.boxes, self.batch.clip_index)
         del output
         return sum(storages.values()) / MIB
 
@@ -203,19 +219,24 @@ def matrix_product(device: str) -> tuple[Callable[[], object], float]:
     return multiply, 2.0 * size**3
 
 
-def forward_flops(name: str, num_frames: int, side: int) -> float:
+def forward_flops(name: str, num_frames: int, side: int, options: dict[str, Any]) -> float:
     """FLOPs of one clip: two for each multiply-add of the backbone."""
     with torch.device("meta"):
-        return 2 * count_multiply_adds(create_detector(name).backbone, num_frames, side)
+        backbone = create_detector(name, **without_fetching(name, options)).backbone
+        return 2 * count_multiply_adds(backbone, num_frames, side)
 
 
 def measure(name: str, mode: str, args: argparse.Namespace) -> list[Row]:
     """The rows of one model in one mode; variants, thread counts and a matrix product take turns."""
+    if name not in ZOO and not (args.frames and args.side):
+        raise SystemExit(f"{name}: no window and no crop are known; give --frames and --side")
     num_frames = args.frames or model_window(name).num_frames
     side = args.side or (ZOO[name].crop if mode == "inference" else args.train_side)
     batch = Batch.make(args.batch, num_frames, side, args.device)
-    variants = [variant for variant in args.variants if variant not in NOT_FOR[mode]]
-    steps = {variant: Step(name, mode, variant, batch, args.device, args.optimizer) for variant in variants}
+    variants = [variant for variant in args.variants if not {*variant.split("+")} & {*NOT_FOR[mode]}]
+    steps = {
+        variant: Step(name, mode, variant, batch, args.device, args.optimizer, args.options) for variant in variants
+    }
     times: dict[tuple[str, int], list[tuple[float, float]]] = {}
     multiply, product = matrix_product(args.device)
     rates: dict[int, list[float]] = {threads: [] for threads in args.threads}
@@ -228,20 +249,21 @@ def measure(name: str, mode: str, args: argparse.Namespace) -> list[Row]:
                     times.setdefault((variant, threads), []).append(seconds_of(step))
                 elif threads == args.threads[0]:
                     step()
-    flops = forward_flops(name, num_frames, side) * args.batch * (3 if mode == "train" else 1)
+    forward = forward_flops(name, num_frames, side, args.options) * args.batch
     rows = []
     for (variant, threads), measured in times.items():
         seconds, processor = (statistics.median(column) for column in zip(*measured, strict=True))
         reference = times[variants[0], args.threads[0]]
         speedup = statistics.median(theirs[0] / own[0] for own, theirs in zip(measured, reference, strict=True))
         rate = statistics.median(rates[threads])
+        flops = forward * (3 if mode == "train" and "frozen" not in variant.split("+") else 1)
         rows.append(Row(
             name, mode, variant, args.batch, num_frames, side, threads, seconds, processor, args.batch / seconds,
             speedup, flops / seconds / 1e9, rate / 1e9, flops / seconds / rate,
         ))  # fmt: skip
     for row in rows:
         step = steps[row.variant]
-        if mode == "train" and row.threads == args.threads[0] and row.variant != "compile":
+        if mode == "train" and row.threads == args.threads[0] and "compile" not in row.variant.split("+"):
             row.kept = step.kept()
         if args.device == "cuda":
             torch.cuda.reset_peak_memory_stats()
@@ -316,11 +338,18 @@ def cells(row: Row) -> list[str]:
     ]  # fmt: skip
 
 
+def variant_name(text: str) -> str:
+    """A variant, or several joined by ``+``."""
+    if unknown := [part for part in text.split("+") if part not in VARIANTS]:
+        raise argparse.ArgumentTypeError(f"{unknown[0]!r} is none of {', '.join(VARIANTS)}")
+    return text
+
+
 def main(words: list[str] | None = None) -> list[Row]:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models", nargs="+", default=["slow_r50_8x8", "x3d_s_13x6"])
     parser.add_argument("--modes", nargs="+", choices=tuple(NOT_FOR), default=list(NOT_FOR))
-    parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=["plain", "default"], help="first: the 1×")
+    parser.add_argument("--variants", nargs="+", type=variant_name, default=["plain", "default"], help="first: the 1×")
     parser.add_argument("--batch", type=int, default=2)
     parser.add_argument("--frames", type=int, help="default: the model's window")
     parser.add_argument("--side", type=int, help="default: the model's test crop, and --train-side in training")
@@ -330,6 +359,7 @@ def main(words: list[str] | None = None) -> list[Row]:
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--warmup", type=int, default=1)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--options", type=json.loads, default={}, metavar="JSON", help="for the builders of the models")
     parser.add_argument("--keep-memory", action="store_true", help="keep what is freed, as the commands do")
     parser.add_argument("--loader", metavar="SOURCE", help="also feed the steps from this data")
     parser.add_argument("--loader-clips", type=int, default=64, help="how many, of embedded data")

@@ -39,7 +39,13 @@ def test_steps(tmp_path, threads, capsys):
     rows = step.main([*words.split(), "--json", str(tmp_path / "rows.json")])
     assert "r2plus1d_tiny, inference" in capsys.readouterr().out
     named = {(row.mode, row.variant) for row in rows}
-    assert {variant for mode, variant in named if mode == "train"} == {*step.VARIANTS} - {"folded", "fp16", "compile"}
+    assert {variant for mode, variant in named if mode == "train"} == {*step.VARIANTS} - {
+        "folded",
+        "fp16",
+        "compile",
+        "frozen",
+        "attentive",
+    }
     assert ("inference", "folded") in named
     assert ("inference", "fused") not in named
     for row in rows:
@@ -52,6 +58,22 @@ def test_steps(tmp_path, threads, capsys):
     work = {row.mode: row.gflops * row.seconds for row in rows}
     assert work["train"] == pytest.approx(3 * work["inference"])
     assert len(json.loads((tmp_path / "rows.json").read_text())["rows"]) == len(rows)
+
+
+def test_steps_of_frozen_encoders(threads, capsys):
+    step = load("step")
+    words = "--models timm:test_vit --frames 2 --side 32 --repeats 1 --device cpu --threads 1 --modes train"
+    rows = step.main([*words.split(), "--variants", "default", "attentive", "frozen+attentive", "frozen+bf16"])
+    kept = {row.variant: row.kept for row in rows}
+    assert kept["frozen+attentive"] < 0.5 * kept["attentive"]
+    assert kept["frozen+bf16"] < 0.3 * kept["default"]  # frames meet in a part that is trained
+    # Of a frozen backbone the forward pass alone is counted.
+    work = {row.variant: row.gflops * row.seconds for row in rows}
+    assert work["default"] == pytest.approx(3 * work["frozen+attentive"])
+    with pytest.raises(SystemExit):
+        step.main(["--models", "timm:test_vit", "--device", "cpu"])
+    with pytest.raises(SystemExit):
+        step.main(["--variants", "frozen+froze"])
 
 
 def test_parts_of_a_run_add_up(tmp_path):

@@ -17,6 +17,7 @@ from microg_da.cli import main
 from microg_da.config import Config, load_config
 from microg_da.config.experiments import experiment_files
 from microg_da.models import create_detector
+from microg_da.models.checkpoints import load_detector
 from microg_da.models.cost import count_parameters
 from microg_da.runs.detectors import build_detector
 from microg_da.runs.folder import Run
@@ -30,7 +31,14 @@ SMALL = [
     *("adaptation.epochs=1", "evaluation.batch_size=2", "trainer.accelerator=cpu", "trainer.precision=32-true"),
 ]
 FEW_FRAMES = ["model.num_frames=4"]
-RECIPES = [name for name in experiment_files() if name.startswith(("microg4m/", "ava/", "ava2microg/"))]
+EVERY = [name for name in experiment_files() if name.startswith(("microg4m/", "ava/", "ava2microg/"))]
+FROZEN = [name for name in EVERY if "/frozen_" in name]
+RECIPES = [name for name in EVERY if name not in FROZEN]
+TINY_ENCODERS = {
+    "hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2, "patch_size": 16, "intermediate_size": 32,
+    "pred_hidden_size": 12, "pred_num_attention_heads": 2, "pred_num_hidden_layers": 1,
+}  # fmt: skip
+"""What makes a network of any family of transformers tiny."""
 
 
 def write_tree(root: Path, splits: dict[str, list[str]]) -> Path:
@@ -162,6 +170,41 @@ def test_a_dry_run_says_what_the_row_costs(trees, tmp_path, capsys, monkeypatch)
     ):
         assert part in said
     assert sorted(tmp_path.rglob("*")) == before
+
+
+def tiny_encoder(recipe: str, folder: Path) -> list[str]:
+    """Words that name a tiny network of the same family, with random weights, in place of a recipe's."""
+    name = load_config(recipe).model.name
+    if name.startswith("timm:"):
+        return ["model.name=timm:test_vit", "model.options.temporal=none"]
+    transformers = pytest.importorskip("transformers")
+    kind = next(kind for kind in ("VideoMAE", "VJEPA2", "Timesformer") if kind.lower() in name)
+    config_class = getattr(transformers, f"{kind}Config")
+    known = config_class().to_dict()
+    config = config_class(**{key: value for key, value in TINY_ENCODERS.items() if key in known})
+    getattr(transformers, f"{kind}Model")(config).save_pretrained(folder)
+    return [f"model.name=hf:{folder}"]
+
+
+@pytest.mark.parametrize("recipe", FROZEN if os.environ.get("EVERY_RECIPE") else ["ava2microg/frozen_vjepa2_l"])
+def test_a_frozen_encoder_and_its_adaptation(recipe, trees, tmp_path):
+    words = [*SMALL, *FEW_FRAMES, *data_words(recipe, trees), *tiny_encoder(recipe, tmp_path / "encoder")]
+    few = ["adaptation.args.steps=2", "adaptation.args.target_steps=1", "trainer.precision=bf16-mixed"]
+    done = run(recipe, [*words, *few], tmp_path)
+    assert [result.variant for result in done.results.variants] == ["source_only", "adapted"]
+    source, adapted = (torch.load(done.detector_file(stage), weights_only=True) for stage in ("source", "adapt"))
+    before, after = source["state_dict"], adapted["state_dict"]
+    backbone = [name for name in before if name.startswith("backbone.")]
+    assert all(torch.equal(before[name], after[name]) for name in backbone)
+    assert not torch.equal(before["head.poolers.0.queries"], after["head.poolers.0.queries"])
+    assert done.record.model.trainable_parameters < done.record.model.parameters
+    # The file alone is enough to predict, wherever the encoder came from.
+    for file in (tmp_path / "encoder").glob("*"):
+        file.unlink()
+    detector, description = load_detector(done.detector_file("adapt"))
+    assert (description.head, description.num_frames) == ("attentive", 4)
+    for name, value in detector.state_dict().items():
+        assert torch.equal(value, after[name])
 
 
 # All recipes take a quarter of an hour: `make recipes`.

@@ -22,7 +22,9 @@ from microg_da.zoo import ZOO, weight_address
 ROWS = {
     theirs: ours for theirs, ours in PYSLOWFAST.items() if theirs not in ("SLOW_8x8_R50", "SLOWFAST_32x2_R101_50_50")
 }
-RECIPES = [name for name in experiment_files() if name.startswith(("microg4m/", "ava/", "ava2microg/"))]
+EVERY = [name for name in experiment_files() if name.startswith(("microg4m/", "ava/", "ava2microg/"))]
+FROZEN = [name for name in EVERY if "/frozen_" in name]
+RECIPES = [name for name in EVERY if name not in FROZEN]
 
 
 @pytest.fixture(scope="module")
@@ -164,7 +166,21 @@ def test_every_file_that_a_recipe_reads_can_be_had(name):
             assert weight_address(path) is not None
 
 
-@pytest.mark.parametrize("name", [name for name in RECIPES if name.startswith("ava2microg/")])
+@pytest.mark.parametrize("name", FROZEN)
+def test_a_frozen_encoder_has_a_probe_and_a_window_that_it_reads(name):
+    config = load_config(name)
+    assert (config.model.freeze, config.model.head, config.experiment) == ("all", "attentive", name)
+    assert config.checkpoint is None  # its source stage trains the probe
+    library, _, network = config.model.name.partition(":")
+    if library == "hf":
+        assert network.count("/") == 1  # a repository of the hub
+    else:
+        timm = pytest.importorskip("timm")
+        assert network in timm.list_pretrained()
+        assert config.model.options == {"pretrained": True, "temporal": "none"}
+
+
+@pytest.mark.parametrize("name", [name for name in EVERY if name.startswith("ava2microg/")])
 def test_the_ways_to_adapt(name):
     default = load_config(name)
     assert default.adaptation.name == "gravity_self_training"

@@ -14,20 +14,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, fields, is_dataclass, replace
+from dataclasses import dataclass, is_dataclass, replace
 from typing import Any, ClassVar, Literal
 
 import torch
-from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 from torch import Tensor, nn
 
 from microg_da.adaptation import ADAPTATIONS
 from microg_da.adaptation.losses import multilabel_bce
 from microg_da.adaptation.support import support_of_predictions, support_of_rates
-from microg_da.config import TrainingConfig
+from microg_da.config import TrainingConfig, typed_arguments
 from microg_da.data.batches import concatenate_batches
-from microg_da.errors import InputError, unknown_name
+from microg_da.errors import InputError
 from microg_da.models.detector import ActionDetector
 from microg_da.types import AnyBatch, ClipBatch, Domain, LabelledClipBatch, Prediction
 
@@ -520,13 +518,4 @@ def method_arguments(
 ) -> object:
     """The ``Arguments`` of a method, filled and checked; errors as :func:`create_adaptation`."""
     method: type[Method] = ADAPTATIONS.load(name, "adaptation.name")
-    schema = OmegaConf.structured(method.Arguments)
-    for argument, value in (arguments or {}).items():
-        if argument not in schema:
-            raise unknown_name(f"argument of adaptation {name!r}", str(argument), list(schema), key)
-        try:
-            OmegaConf.update(schema, argument, value, merge=False)  # converts a whole number to a float silently
-        except OmegaConfBaseException as error:
-            kind = next(field.type for field in fields(method.Arguments) if field.name == argument)
-            raise InputError(f"{key}.{argument}={value!r} does not fit: expected {kind}.") from error
-    return OmegaConf.to_object(schema)
+    return typed_arguments(method.Arguments, arguments or {}, f"adaptation {name!r}", key)

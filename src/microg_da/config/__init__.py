@@ -4,6 +4,7 @@ One YAML file is one experiment. A key that does not exist, a value of the wrong
 raises :class:`~microg_da.errors.InputError` that names the key, the file and the nearest valid name.
 """
 
+from microg_da.config.arguments import typed_arguments
 from microg_da.config.checks import ROLL_POOLINGS, SELECTIONS, VALIDATOR, check_config
 from microg_da.config.loading import (
     canonical_key,
@@ -49,4 +50,5 @@ __all__ = [
     "read_overrides",
     "save_config",
     "schema_keys",
+    "typed_arguments",
 ]

@@ -12,6 +12,7 @@ from microg_da.errors import InputError, unknown_name
 VALIDATOR = "validator:"
 SELECTIONS = ("last", "source", "oracle")
 ROLL_POOLINGS = ("c4", "c8")
+HEADS = ("roi", "attentive")
 LOGGERS = ("csv", "wandb", "tensorboard")
 
 CHOICES: dict[str, tuple[str, ...]] = {
@@ -21,6 +22,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "model.window": ("architecture", "published"),
     "model.impossible_window": ("clamp", "refuse"),
     "model.roll_pooling": ROLL_POOLINGS,
+    "model.head": HEADS,
     "augment.rotation_distribution": ("uniform", "von_mises", "fixed"),
     "augment.rotation_box": ("ellipse", "rectangle"),
     "augment.rotation_fill": ("reflect", "edge", "circle"),
@@ -60,6 +62,11 @@ def check_config(config: Config, origins: Mapping[str, str] | None = None) -> No
         raise InputError(
             f"{where('training.step_epochs')}: training.step_epochs={steps} cannot be: expected ascending "
             f"epochs from 0, one for each of training.relative_lrs={rates}."
+        )
+    if config.model.compile and config.training.activation_checkpointing:
+        raise InputError(
+            f"{where('model.compile')}: model.compile=true: a compiled network decides itself what it keeps and "
+            "what it computes twice. Set training.activation_checkpointing=false."
         )
     _check_rotation(config.augment, where)
 

@@ -179,6 +179,7 @@ def save_config(config: Config, path: str | Path) -> Path:
 
 _OWNED: dict[str, dict[str, object]] = {
     "model.name": {"model.options": {}},
+    "model.head": {"model.head_args": {}},
     "adaptation.name": {
         "adaptation.args": {},
         "adaptation.rotation": None,

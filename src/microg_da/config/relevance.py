@@ -54,6 +54,8 @@ _READ_IF: tuple[tuple[str, Callable[[Settings], bool]], ...] = (
     ("model.window", lambda _: False),  # it fills num_frames and sampling_rate, which are read
     ("model.allow_missing", _is_given("model.checkpoint", "checkpoint")),
     ("model.skip_weights", _is_given("model.checkpoint")),
+    ("model.head_args", _equals("model.head", "attentive")),
+    ("model.compile", lambda _: False),  # it changes how long a run takes
     ("model.adapter_rank", _is_given("model.adapters")),
     ("augment.rotation_mean", _equals("augment.rotation_distribution", "von_mises")),
     ("augment.rotation_concentration", _equals("augment.rotation_distribution", "von_mises")),

@@ -85,7 +85,8 @@ class ModelConfig:
 
     Attributes:
         name: a name of ``list models``, ``timm:NAME`` for an image encoder of timm, ``torchvision:NAME`` for a video
-            network of torchvision, or ``package.module:function`` of another package.
+            network of torchvision, ``hf:NAME`` for a video encoder of transformers, or ``package.module:function`` of
+            another package.
         checkpoint: weight file that training starts from, or ``package:NAME`` for one in an installed package; null
             starts from random weights.
         allow_missing: shell-style patterns of weight names that need not fit between file and network.
@@ -102,9 +103,15 @@ class ModelConfig:
             number, or ``auto`` for the stride at which the head of ``checkpoint`` was trained, if the whole head is
             loaded, else ``true``. A run's ``config.yaml`` holds which of them it is.
         freeze: how many stages of the backbone are not trained, from the input on; ``all`` trains the head alone.
+            What is not trained has no gradients, is not in the optimiser, and stays in evaluation mode.
         adapters: ``lora`` or ``dual_path`` freezes the backbone and trains small additions to it; null for none.
         adapter_rank: inner width of the adapters.
         roll_pooling: ``c4`` or ``c8`` averages features over 4 or 8 rolls of the clip; null for none.
+        head: what pools the features of a person: ``roi``, RoIAlign in the box, or ``attentive``, queries that look at
+            the whole clip.
+        head_args: arguments of the head.
+        compile: whether the backbone is compiled by ``torch.compile``: the first steps of each size of frames take
+            minutes, the others less time.
         options: further arguments of the network's builder.
     """
 
@@ -122,6 +129,9 @@ class ModelConfig:
     adapters: str | None = None
     adapter_rank: int = 8
     roll_pooling: str | None = None
+    head: str = "roi"
+    head_args: dict[str, Any] = field(default_factory=dict)
+    compile: bool = False
     options: dict[str, Any] = field(default_factory=dict)
 
 

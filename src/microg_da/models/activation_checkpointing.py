@@ -47,6 +47,11 @@ def checkpoint_stages(backbone: Backbone) -> None:
             stage.__class__ = _checkpointed(type(stage))  # type: ignore[arg-type]
 
 
+def has_checkpoints(backbone: Backbone) -> bool:
+    """Whether :func:`checkpoint_stages` was called for this backbone."""
+    return any(isinstance(backbone.get_submodule(name), _Checkpointed) for name in backbone.stages)
+
+
 @contextmanager
 def _statistics_kept(stage: nn.Module) -> Iterator[None]:
     """The second pass sees the same clips: it must not count in the running statistics again."""

@@ -189,9 +189,9 @@ def stage_channels(backbone: Backbone) -> dict[str, tuple[int, ...]]:
         for stage in backbone.stages
     ]
     state = {name: x.to("meta") for name, x in (*backbone.named_parameters(), *backbone.named_buffers())}
-    training = backbone.training
+    training, frames = backbone.training, 8 * backbone.frame_multiple
     try:
-        torch.func.functional_call(backbone.eval(), state, torch.empty(1, 3, 8, 224, 224, device="meta"))
+        torch.func.functional_call(backbone.eval(), state, torch.empty(1, 3, frames, 224, 224, device="meta"))
     finally:
         backbone.train(training)
         for handle in handles:

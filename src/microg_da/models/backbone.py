@@ -7,6 +7,8 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
+from microg_da.errors import InputError
+
 Adapter = Callable[[Tensor], Tensor]
 """A small module parallel to a stage that maps a feature map to one of the same shape."""
 
@@ -43,9 +45,10 @@ class Backbone(nn.Module):
             learning-rate decay and adapters work on them.
         memory_format: the layout in which the network is fastest.
         published_names: whose names published weights of this network have: ``"residual"``, ``"x3d"``, ``"mvit"``,
-            ``"timm"``, ``"torchvision"``, or ``"none"``.
+            ``"timm"``, ``"torchvision"``, ``"transformers"``, or ``"none"``.
         fresh: submodules that no published weights hold; they are new in every run.
         still_frames: how many copies of one picture make a clip that the network can see.
+        frame_multiple: windows have a multiple of so many frames, which are read together.
     """
 
     channels: tuple[int, ...]
@@ -55,10 +58,23 @@ class Backbone(nn.Module):
     published_names: str = "none"
     fresh: tuple[str, ...] = ()
     still_frames: int = 4
+    frame_multiple: int = 1
 
     def forward(self, frames: Tensor) -> tuple[Tensor, ...]:
         """Map normalised frames ``(B, 3, T, H, W)`` to feature maps ``(B, C, T', H', W')``."""
         raise NotImplementedError
+
+    def check_frames(self, num_frames: int) -> None:
+        """Refuse a window that the network cannot read.
+
+        Raises:
+            InputError: if its number of frames is no multiple of ``frame_multiple``.
+        """
+        if num_frames % self.frame_multiple:
+            raise InputError(
+                f"model.num_frames={num_frames}: {type(self).__name__} reads {self.frame_multiple} frames together. "
+                f"Choose a multiple of {self.frame_multiple}."
+            )
 
     def adapt(self, output: StageOutput, adapters: Sequence[Adapter]) -> StageOutput:
         """Pass what a stage puts out through an adapter for each pathway.

@@ -11,7 +11,8 @@ from microg_da.errors import InputError, unknown_name
 from microg_da.models.adapters import add_adapters, freeze_stages
 from microg_da.models.backbone import Backbone
 from microg_da.models.catalogue import MODELS
-from microg_da.models.detector import AUTO_STRIDE, ActionDetector
+from microg_da.models.detector import AUTO_STRIDE, ActionDetector, resolve_stride
+from microg_da.models.heads import head_arguments, make_head
 from microg_da.models.roll_pooling import RollPooledDetector
 
 
@@ -25,6 +26,8 @@ def build_detector(
     adapters: str | None = None,
     adapter_rank: int = 8,
     roll_pooling: str | None = None,
+    head: str = "roi",
+    head_args: Mapping[str, Any] | None = None,
     **options: object,
 ) -> ActionDetector:
     """The detector with random weights, in training mode; arguments as :func:`~microg_da.models.create_detector`.
@@ -32,11 +35,13 @@ def build_detector(
     Raises:
         InputError: for an unknown name or option.
     """
+    arguments = head_arguments(head, head_args or {})  # a mistake in them is found before weights are read
     backbone = _build_backbone(name, options)
+    made = make_head(arguments, backbone.channels, num_classes, resolve_stride(roi_stride, backbone.stride), dropout)
     if roll_pooling is None:
-        detector = ActionDetector(backbone, num_classes, dropout, roi_stride)
+        detector = ActionDetector(backbone, num_classes, head=made)
     else:
-        detector = RollPooledDetector(backbone, num_classes, dropout, roi_stride, group=roll_pooling)
+        detector = RollPooledDetector(backbone, num_classes, head=made, group=roll_pooling)
     freeze_stages(detector.backbone, freeze)
     if adapters is not None:
         add_adapters(detector.backbone, adapters, adapter_rank)
@@ -67,6 +72,10 @@ def _builder(name: str) -> Callable[..., Backbone]:
         from microg_da.models.torchvision_network import torchvision_network
 
         return partial(torchvision_network, network)
+    if library == "hf":
+        from microg_da.models.transformers_network import transformers_network
+
+        return partial(transformers_network, network)
     builder: Callable[..., Backbone] = MODELS.load(name, where="model.name")
     return builder
 
@@ -105,11 +114,17 @@ def without_fetching(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
         name: of the model.
         options: arguments of its builder.
     """
-    off = _FETCHING.get(name.partition(":")[0], {})
-    return {key: off.get(key, value) for key, value in options.items()}
+    library = name.partition(":")[0]
+    off = _FETCHING.get(library, {})
+    # Where weights are fetched unless an option says otherwise, it has to say so.
+    return {**(off if library == "hf" else {}), **{key: off.get(key, value) for key, value in options.items()}}
 
 
-_FETCHING: dict[str, dict[str, Any]] = {"timm": {"pretrained": False}, "torchvision": {"weights": None}}
+_FETCHING: dict[str, dict[str, Any]] = {
+    "timm": {"pretrained": False},
+    "torchvision": {"weights": None},
+    "hf": {"pretrained": False},
+}
 """The options with which libraries fetch weights, switched off."""
 
 _DETECTOR_OPTIONS = (
@@ -120,4 +135,6 @@ _DETECTOR_OPTIONS = (
     "adapters",
     "adapter_rank",
     "roll_pooling",
+    "head",
+    "head_args",
 )

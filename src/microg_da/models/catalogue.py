@@ -1,5 +1,6 @@
 """The registry of detectors, built from the table of facts."""
 
+from microg_da.models.transformers_files import PREFIX, check_network_name
 from microg_da.registry import Entry, Registry
 from microg_da.zoo import ZOO, ZooModel
 
@@ -27,7 +28,7 @@ MODELS = Registry(
     check="microg_da.models.build:check_outside_builder",
 )
 
-LIBRARIES = ("timm:", "torchvision:")
+LIBRARIES = ("timm:", "torchvision:", "hf:")
 """Prefixes of the names of networks of other libraries. The library knows the names."""
 
 
@@ -51,5 +52,7 @@ def check_model_name(name: str, where: str) -> None:
     Raises:
         InputError: with the nearest valid name.
     """
-    if not name.startswith(LIBRARIES):
+    if name.startswith(PREFIX):
+        check_network_name(name.removeprefix(PREFIX), where)
+    elif not name.startswith(LIBRARIES):
         MODELS.entry(name, where)

@@ -198,6 +198,7 @@ def match(
     report = CheckpointReport(str(path))
     model = detector.state_dict()
     state = _fit_head(convert(dict(weights), detector.backbone), model, report)
+    has_new_head = bool(report.replaced) or _is_encoder_alone(detector, state, report)
     skipped = _skipped(model, skip)
     if skipped:
         report.notes.append(f"{len(skipped)} weights stay random, as skip_weights asks: {_some(sorted(skipped))}")
@@ -212,7 +213,7 @@ def match(
             fitting[name] = value
     for name in model.keys() - state.keys() - skipped:
         # Counters of batches change nothing that is computed, and older files have none.
-        if not name.endswith("num_batches_tracked") and not (report.replaced and name.startswith("head.")):
+        if not name.endswith("num_batches_tracked") and not (has_new_head and name.startswith("head.")):
             report.missing.append(name)
     _excuse_new_parts(detector, fitting, report)
     report.missing.sort()
@@ -312,6 +313,8 @@ def _shown(value: object) -> str:
 def _fit_head(state: dict[str, Tensor], model: dict[str, Tensor], report: CheckpointReport) -> dict[str, Tensor]:
     """Take the file's head out if it is of another size, or its rows if they are AVA's."""
     head, wanted = state.get(_HEAD), model[_HEAD]
+    given, needed = ({name for name in names if name.startswith("head.")} for names in (state, model))
+    head = head if given == needed else None  # of another kind
     if head is not None and head.shape == wanted.shape:
         return state
     if head is not None and head.shape[1:] == wanted.shape[1:]:
@@ -321,11 +324,20 @@ def _fit_head(state: dict[str, Tensor], model: dict[str, Tensor], report: Checkp
             return state | {name: x[rows] for name, x in state.items() if name.startswith("head.projection")}
     report.replaced = [name for name in state if name.startswith("head.")]
     if report.replaced:
-        given = f"{_shape(head.shape)} in the file" if head is not None else "another in the file"
+        kind = f"{_shape(head.shape)} in the file" if head is not None else "another in the file"
         report.notes.append(
-            f"head: {given}, {_shape(wanted.shape)} in the network; it is new and knows nothing until it is trained"
+            f"head: {kind}, {_shape(wanted.shape)} in the network; it is new and knows nothing until it is trained"
         )
     return {name: x for name, x in state.items() if name not in report.replaced}
+
+
+def _is_encoder_alone(detector: ActionDetector, state: Mapping[str, Tensor], report: CheckpointReport) -> bool:
+    """Whether a file of timm or transformers has no head, as those of self-supervised encoders."""
+    names = detector.backbone.published_names
+    alone = names in ("timm", "transformers") and not any(name.startswith("head.") for name in state)
+    if alone:
+        report.notes.append("head: none in the file; it is new and knows nothing until it is trained")
+    return alone
 
 
 def _taxonomy_rows(given: int, wanted: int) -> Tensor | None:

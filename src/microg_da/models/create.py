@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,8 @@ def create_detector(
     adapters: str | None = None,
     adapter_rank: int = 8,
     roll_pooling: str | None = None,
+    head: str = "roi",
+    head_args: Mapping[str, Any] | None = None,
     **options: Any,
 ) -> ActionDetector:
     """Build a detector by the name of its backbone.
@@ -44,8 +46,8 @@ def create_detector(
 
     Args:
         name: a name of ``python -m microg_da list models``, ``timm:NAME`` for an image encoder of timm,
-            ``torchvision:NAME`` for a video network of torchvision, or ``package.module:function`` for a builder of
-            another package.
+            ``torchvision:NAME`` for a video network of torchvision, ``hf:NAME`` for an encoder of transformers, or
+            ``package.module:function`` for a builder of another package.
         num_classes: action classes.
         checkpoint: a weight file to start from; None starts from random weights.
         allow_missing: shell-style patterns of names that need not fit between the file and the network.
@@ -59,6 +61,9 @@ def create_detector(
         adapter_rank: the inner width of the additions.
         roll_pooling: ``"c4"`` or ``"c8"`` averages features over rolls of the clip: see
             :class:`~microg_da.models.roll_pooling.RollPooledDetector`.
+        head: what pools the features of a person: ``"roi"`` (RoIAlign) or ``"attentive"``
+            (:class:`~microg_da.models.attentive_head.AttentiveHead`).
+        head_args: arguments of the head.
         **options: arguments of the backbone's builder.
 
     Returns:
@@ -76,6 +81,8 @@ def create_detector(
         adapters=adapters,
         adapter_rank=adapter_rank,
         roll_pooling=roll_pooling,
+        head=head,
+        head_args=head_args,
         **options,
     )
     if checkpoint is not None:

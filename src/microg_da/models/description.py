@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import pickle
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +13,10 @@ import torch
 
 from microg_da.errors import InputError
 from microg_da.models.build import build_detector, without_fetching
+from microg_da.models.catalogue import LIBRARIES
 from microg_da.models.detector import ActionDetector
 from microg_da.models.packages import packaged
+from microg_da.models.transformers_files import PREFIX
 from microg_da.models.weight_kinds import EXPORTED_WEIGHTS, weight_kind
 from microg_da.registry import is_path
 from microg_da.taxonomy import get_taxonomy
@@ -24,8 +26,8 @@ FORMAT = "microg_da"
 
 EXPORTED_CONFIG = "config.json"
 
-_SINCE = ("action_ids", "action_names")
-"""Entries that files of older versions may lack, since the taxonomy has them."""
+_SINCE = ("action_ids", "action_names", "head", "head_args")
+"""Entries that files of older versions may lack: the taxonomy has them, or there was one kind."""
 
 
 @dataclass(frozen=True)
@@ -33,8 +35,8 @@ class DetectorDescription:
     """A detector without its weights, and how it wants to see clips.
 
     Attributes:
-        model: a name of ``python -m microg_da list models``, ``timm:NAME``, ``torchvision:NAME`` or
-            ``package.module:function``.
+        model: a name of ``python -m microg_da list models``, ``timm:NAME``, ``torchvision:NAME``,
+            ``hf:NAME`` or ``package.module:function``.
         num_classes: logits per person.
         taxonomy: the name of the list of classes that they mean.
         num_frames: T of the window.
@@ -48,6 +50,8 @@ class DetectorDescription:
         options: arguments of the backbone's builder.
         action_ids: the action id of each output, in the order of the logits.
         action_names: its name.
+        head: what pools a person's features: a key of :data:`~microg_da.models.heads.HEADS`.
+        head_args: arguments of the head.
     """
 
     model: str
@@ -64,6 +68,8 @@ class DetectorDescription:
     options: dict[str, Any] = field(default_factory=dict)
     action_ids: tuple[int, ...] = ()
     action_names: tuple[str, ...] = ()
+    head: str = "roi"
+    head_args: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         # Files of older versions name the taxonomy alone; lists are what JSON makes of tuples.
@@ -82,7 +88,7 @@ class DetectorDescription:
             InputError: if the model is ``package.module:function`` and the user does not name it: no file decides which
                 code is imported.
         """
-        if is_path(self.model) and self.model != named:
+        if is_path(self.model) and not self.model.startswith(LIBRARIES) and self.model != named:
             raise InputError(
                 f"the detector's network is made by {self.model}, which is code of another package. If you trust it, "
                 f"name it: model {self.model}."
@@ -97,8 +103,23 @@ class DetectorDescription:
             adapters=self.adapters,
             adapter_rank=self.adapter_rank,
             roll_pooling=self.roll_pooling,
+            head=self.head,
+            head_args=self.head_args,
             **options,
         )
+
+    def self_contained(self) -> DetectorDescription:
+        """The same detector, where its network is in a folder or on the hub, without needing them to be built.
+
+        Raises:
+            InputError: if the folder is not there.
+        """
+        if not self.model.startswith(PREFIX):
+            return self
+        from microg_da.models.transformers_network import described_network
+
+        family, options = described_network(self.model.removeprefix(PREFIX), self.options)
+        return replace(self, model=f"{PREFIX}{family}", options=options)
 
     def as_dict(self) -> dict[str, object]:
         """Plain containers, for JSON and for weight files."""

@@ -1,4 +1,4 @@
-"""The action detector: a backbone, temporal pooling, RoIAlign and a linear head."""
+"""The action detector: a backbone, and a head that makes features and logits of each person."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from microg_da.errors import InputError
 from microg_da.models.backbone import Backbone, normalise
 from microg_da.models.inputs import check_inputs
+from microg_da.models.person_head import PersonHead
 from microg_da.models.roi_head import RoIHead
 from microg_da.types import Prediction
 
@@ -44,6 +45,8 @@ class ActionDetector(nn.Module):
         dropout: rate before the linear layer.
         roi_stride: ``"true"`` pools with the stride that the backbone has, ``"published"`` with the 16 that the
             benchmark assumed; a number is taken as it is. ``"auto"`` is ``"true"`` where no weights are loaded.
+        head: makes features and logits of the maps; None for RoIAlign and a linear layer, of ``dropout`` and
+            ``roi_stride``.
     """
 
     def __init__(
@@ -52,11 +55,12 @@ class ActionDetector(nn.Module):
         num_classes: int,
         dropout: float = 0.5,
         roi_stride: str | bool | float = AUTO_STRIDE,
+        head: PersonHead | None = None,
     ) -> None:
         super().__init__()
         self.backbone = backbone
         stride = resolve_stride(roi_stride, backbone.stride)
-        self.head = RoIHead(backbone.channels, num_classes, stride, dropout)
+        self.head = head or RoIHead(backbone.channels, num_classes, stride, dropout)
 
     @property
     def num_classes(self) -> int:
@@ -69,12 +73,18 @@ class ActionDetector(nn.Module):
         return self.head.projection.in_features
 
     def train(self, mode: bool = True) -> ActionDetector:
-        """As ``nn.Module.train``; batch normalisation that is not trained keeps its statistics too."""
+        """As ``nn.Module.train``, but parts of the backbone that are not trained stay in evaluation mode.
+
+        They keep their statistics, and drop nothing at random.
+        """
         super().train(mode)
-        for module in self.backbone.modules():
-            if isinstance(module, nn.modules.batchnorm._BatchNorm) and not module.weight.requires_grad:
-                module.eval()
+        _keep_frozen(self.backbone)
         return self
+
+    @property
+    def is_frozen(self) -> bool:
+        """Whether no weight of the backbone is trained: its maps of a clip are the same in every epoch."""
+        return not any(parameter.requires_grad for parameter in self.backbone.parameters())
 
     def forward(self, frames: Tensor, boxes: Tensor, clip_index: Tensor) -> Prediction:
         """Score every box.
@@ -112,6 +122,15 @@ class ActionDetector(nn.Module):
             self.backbone(normalise(frames, self.backbone.memory_format)), boxes, clip_index, slices
         )
         return Prediction(*self.head.classify(grids)), grids
+
+
+def _keep_frozen(module: nn.Module) -> None:
+    parameters = list(module.parameters())
+    if parameters and not any(parameter.requires_grad for parameter in parameters):
+        module.eval()
+        return
+    for child in module.children():
+        _keep_frozen(child)
 
 
 def resolve_stride(roi_stride: object, true_stride: float) -> float:

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 from torchvision.ops import roi_align
 
+from microg_da.models.person_head import PersonHead, time_slices
 
-class RoIHead(nn.Module):
+
+class RoIHead(PersonHead):
     """Temporal average pool → RoIAlign → max pool → dropout → linear, for each pathway and concatenated.
 
     Args:
@@ -31,53 +33,22 @@ class RoIHead(nn.Module):
         dropout: float = 0.5,
         resolution: int = 7,
     ) -> None:
-        super().__init__()
-        self.stride = stride
+        super().__init__(sum(channels), num_classes, stride, dropout)
         self.resolution = resolution
-        self.dropout = nn.Dropout(dropout)
-        self.projection = nn.Linear(sum(channels), num_classes)
-        nn.init.normal_(self.projection.weight, std=0.01)
-        nn.init.zeros_(self.projection.bias)
 
-    def forward(self, maps: Sequence[Tensor], boxes: Tensor, clip_index: Tensor) -> tuple[Tensor, Tensor]:
-        """Pool one vector per box.
-
-        Args:
-            maps: one ``(B, C, T, H, W)`` per pathway.
-            boxes: ``(K, 4)`` pixels ``x1 y1 x2 y2`` in the frames.
-            clip_index: ``(K,)`` the clip that each box belongs to.
-
-        Returns:
-            Logits ``(K, num_classes)`` and features ``(K, D)``, the latter before dropout.
-        """
-        features = torch.cat([self._pool(pathway, boxes, clip_index) for pathway in maps], dim=1)
-        return self.projection(self.dropout(features)), features
+    def features(self, maps: Sequence[Tensor], boxes: Tensor, clip_index: Tensor) -> Tensor:
+        """As in the base class: what RoIAlign finds in the box alone."""
+        return torch.cat([self._pool(pathway, boxes, clip_index) for pathway in maps], dim=1)
 
     def local_grids(self, maps: Sequence[Tensor], boxes: Tensor, clip_index: Tensor, slices: int) -> Tensor:
-        """Features of each box in each temporal slice by RoIAlign; arguments as in :meth:`forward`.
+        """As in the base class, with ``R = resolution``.
 
-        Args:
-            maps: one ``(B, C, T, H, W)`` per pathway.
-            boxes: ``(K, 4)``.
-            clip_index: ``(K,)``.
-            slices: S, parts of equal length that each map's time is cut into. They overlap where S does not divide
-                T, and repeat themselves where T is smaller than S.
-
-        Returns:
-            ``(K, S, D, resolution, resolution)``. Where S divides every T, the mean over slices is the whole clip.
+        Where S divides every T, the mean over slices is the whole clip.
         """
         return torch.cat([self._local_grid(pathway, boxes, clip_index, slices) for pathway in maps], dim=2)
 
-    def classify(self, grids: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits ``(…, num_classes)`` and features ``(…, D)`` of grids ``(…, D, resolution, resolution)``."""
-        features = grids.amax(dim=(-2, -1))
-        return self.projection(self.dropout(features)), features
-
     def _local_grid(self, pathway: Tensor, boxes: Tensor, clip_index: Tensor, slices: int) -> Tensor:
-        T = pathway.shape[2]
-        starts = [index * T // slices for index in range(slices)]
-        ends = [-(-(index + 1) * T // slices) for index in range(slices)]
-        parts = [pathway[:, :, start:end].mean(dim=2) for start, end in zip(starts, ends, strict=True)]
+        parts = [part.mean(dim=2) for part in time_slices(pathway, slices)]
         # Slices are concatenated as channels, so that sampling positions are computed once for all of them.
         grid = self._align(torch.cat(parts, dim=1), boxes, clip_index)
         return torch.unflatten(grid, 1, (slices, -1))

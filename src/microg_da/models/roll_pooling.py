@@ -15,6 +15,7 @@ from microg_da.config import ROLL_POOLINGS
 from microg_da.errors import InputError, unknown_name
 from microg_da.models.backbone import Backbone
 from microg_da.models.detector import AUTO_STRIDE, ActionDetector
+from microg_da.models.person_head import PersonHead
 from microg_da.transforms.affine import clip_boxes, move_boxes
 from microg_da.transforms.rotation import roll_frames, roll_map
 from microg_da.types import Prediction
@@ -33,6 +34,7 @@ class RollPooledDetector(ActionDetector):
         num_classes: likewise.
         dropout: likewise.
         roi_stride: likewise.
+        head: likewise.
         group: ``"c4"`` or ``"c8"``.
 
     Raises:
@@ -45,10 +47,11 @@ class RollPooledDetector(ActionDetector):
         num_classes: int,
         dropout: float = 0.5,
         roi_stride: str | bool | float = AUTO_STRIDE,
+        head: PersonHead | None = None,
         *,
         group: str,
     ) -> None:
-        super().__init__(backbone, num_classes, dropout, roi_stride)
+        super().__init__(backbone, num_classes, dropout, roi_stride, head)
         if group not in ROLL_POOLINGS:
             raise unknown_name("group of rolls", group, ROLL_POOLINGS, where="model.roll_pooling")
         self.group = group

@@ -47,7 +47,8 @@ class TimmEncoder(Backbone):
         self.channels = (info["num_chs"],)
         self.stride = info["reduction"]
         self.stages = tuple(f"encoder.{stage['module']}" for stage in self.encoder.feature_info)
-        self.patch: int = info["reduction"] if hasattr(self.encoder, "patch_embed") else 1
+        patches = any(hasattr(self.encoder, part) for part in ("patch_embed", "embeds"))
+        self.patch: int = info["reduction"] if patches else 1
         # What classifiers have after the last feature map is no part of a detector.
         names = self.encoder.state_dict().keys()
         self.encoder.prune_intermediate_layers(1, prune_norm=False, prune_head=True)
@@ -55,7 +56,7 @@ class TimmEncoder(Backbone):
         if gradient_checkpointing:
             self.encoder.set_grad_checkpointing(True)
         self._clips = (1, 1, 1)
-        self.temporal = _temporal_module(temporal, info["num_chs"])
+        self.temporal = temporal_module(temporal, info["num_chs"])
         config = self.encoder.pretrained_cfg
         mean, std = (torch.tensor(config.get(key) or [default]) for key, default in (("mean", MEAN), ("std", STD)))
         self.register_buffer("scale", (STD / std)[:, None, None], persistent=False)
@@ -130,7 +131,12 @@ def _time_encoding(T: int, C: int) -> Tensor:
     return torch.cat([phases.sin(), phases.cos()], dim=1)[:, :C]
 
 
-def _temporal_module(kind: str, channels: int) -> nn.Module:
+def temporal_module(kind: str, channels: int) -> nn.Module:
+    """How frames that were encoded one by one meet: ``"attention"``, ``"convolution"`` or ``"none"``.
+
+    Raises:
+        InputError: for another kind.
+    """
     if kind == "attention":
         return TemporalAttention(channels)
     if kind == "convolution":

@@ -105,7 +105,7 @@ def convert(state: dict[str, Tensor], backbone: Backbone) -> dict[str, Tensor]:
     if any(_CAFFE2_NAME.match(name) for name in state):
         state = {_apply(_CAFFE2, name): x for name, x in state.items() if not _CAFFE2_SOLVER.match(name)}
     rename = _RENAMERS[backbone.published_names](backbone)
-    heads = () if backbone.published_names == "timm" else _HEADS
+    heads = () if backbone.published_names in ("timm", "transformers") else _HEADS
     state = {rename(_apply(heads, name)): x for name, x in state.items()}
     for complete in _COMPLETIONS.get(backbone.published_names, ()):
         state = complete(state)
@@ -193,6 +193,7 @@ _RENAMERS: dict[str, Callable[[Backbone], Callable[[str], str]]] = {
     "x3d": _residual_renamer,
     "mvit": lambda _: lambda name: _apply(_MVIT, name),
     "timm": _timm_renamer,
+    "transformers": lambda backbone: backbone.published_name,  # type: ignore[dict-item, return-value]
     "torchvision": lambda _: lambda name: re.sub(r"^(?:classifier\.1|head)\.(?!projection)", "head.projection.", name),
     "none": lambda _: lambda name: name,
 }

@@ -23,7 +23,9 @@ from microg_da.adaptation.predictor import Predictor
 from microg_da.adaptation.source_only import SourceOnly
 from microg_da.config import Config
 from microg_da.errors import InputError, unknown_name
+from microg_da.models.build import without_fetching
 from microg_da.models.checkpoints import settled_stride
+from microg_da.models.compilation import compile_backbone
 from microg_da.models.create import create_detector
 from microg_da.models.description import DetectorDescription
 from microg_da.models.detector import AUTO_STRIDE, ActionDetector
@@ -88,7 +90,7 @@ def load_run_detector(run_folder: str | Path, variant: str | None = None) -> Run
             f"Finish the run with `fit --resume {run.path}`, or choose another variant."
         )
     file = run.detector_file(STAGE_OF_VARIANT[chosen])
-    detector = build_detector(run.config)
+    detector = build_detector(run.config, fetch=False)
     detector.load_state_dict(torch.load(file, map_location="cpu", weights_only=True)["state_dict"])
     method = build_test_time_method(run.config, detector) if chosen == "adapted" else None
     if method is not None:
@@ -109,10 +111,20 @@ def _known_variant(given: str) -> Variant:
     raise unknown_name("variant", given, VARIANTS)
 
 
-def build_detector(config: Config, checkpoint: str | None = None) -> ActionDetector:
-    """The configured detector, with random weights or those of ``checkpoint``."""
+def build_detector(config: Config, checkpoint: str | None = None, *, fetch: bool = True) -> ActionDetector:
+    """The configured detector, with random weights or those of ``checkpoint``.
+
+    Args:
+        config: of the run.
+        checkpoint: a weight file.
+        fetch: whether libraries load the weights that ``model.options`` ask for; not where all weights follow.
+
+    Raises:
+        InputError: for a model that cannot be, or that cannot read the configured number of frames.
+    """
     model = config.model
-    return create_detector(
+    options = model.options if fetch else without_fetching(model.name, model.options)
+    detector = create_detector(
         model.name,
         num_classes=len(get_taxonomy(config.data.taxonomy)),
         checkpoint=checkpoint,
@@ -124,8 +136,14 @@ def build_detector(config: Config, checkpoint: str | None = None) -> ActionDetec
         adapters=model.adapters,
         adapter_rank=model.adapter_rank,
         roll_pooling=model.roll_pooling,
-        **model.options,
+        head=model.head,
+        head_args=model.head_args,
+        **options,
     )
+    detector.backbone.check_frames(model.num_frames)
+    if model.compile and fetch:
+        compile_backbone(detector.backbone)
+    return detector
 
 
 def settle_roi_stride(config: Config) -> tuple[Config, str | None]:
@@ -152,7 +170,7 @@ def settle_roi_stride(config: Config) -> tuple[Config, str | None]:
 def describe_detector(config: Config) -> DetectorDescription:
     """Description from which the configured detector can be built without the configuration."""
     model = config.model
-    return DetectorDescription(
+    description = DetectorDescription(
         model=model.name,
         num_classes=len(get_taxonomy(config.data.taxonomy)),
         taxonomy=config.data.taxonomy,
@@ -165,7 +183,10 @@ def describe_detector(config: Config) -> DetectorDescription:
         adapter_rank=model.adapter_rank,
         roll_pooling=model.roll_pooling,
         options=dict(model.options),
+        head=model.head,
+        head_args=dict(model.head_args),
     )
+    return description.self_contained()
 
 
 def test_time_method(config: Config, method: TestTimeMethod | None) -> str | None:

@@ -179,6 +179,8 @@ def _config_of(loaded: FileDetector) -> Config:
         adapters=said.adapters,
         adapter_rank=said.adapter_rank,
         roll_pooling=said.roll_pooling,
+        head=said.head,
+        head_args=dict(said.head_args),
         options=dict(said.options),
     )
     data = DataConfig(source="", taxonomy=said.taxonomy, image_size=said.image_size)

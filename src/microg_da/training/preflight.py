@@ -300,6 +300,15 @@ def check_trainer(config: Config) -> None:
     raise InputError(f"trainer: {problem}")
 
 
+def check_compile(config: Config) -> None:
+    """Whether this machine can compile for the device of the run."""
+    if config.model.compile:
+        from microg_da.inference.trainer import resolve_device
+        from microg_da.models.compilation import check_can_compile
+
+        check_can_compile(resolve_device(config.trainer).type)
+
+
 def _trainer_problem(trainer: TrainerConfig) -> str | None:
     import pytorch_lightning as pl
 
@@ -335,6 +344,7 @@ THOROUGH: tuple[tuple[tuple[str, ...], Callable[[Config], None]], ...] = (
     (("model", "data", "adaptation"), check_model),
     (("model", "data", "checkpoint"), check_weights),
     (("trainer",), check_trainer),
+    (("trainer", "model"), check_compile),
 )
 """The checks that need torch, likewise."""
 

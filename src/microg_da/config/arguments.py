@@ -1,0 +1,36 @@
+"""Arguments of methods and heads: a mapping from a configuration, checked against a dataclass."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import fields
+from typing import Any
+
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from microg_da.errors import InputError, unknown_name
+
+
+def typed_arguments(schema: type, given: Mapping[str, Any], owner: str, key: str) -> Any:
+    """An object of a dataclass, with the given values in place of its defaults.
+
+    Args:
+        schema: the dataclass.
+        given: values by the name of the field.
+        owner: whose arguments they are, for the message.
+        key: where they stand in the configuration.
+
+    Raises:
+        InputError: for an unknown name, or a value of another type.
+    """
+    made = OmegaConf.structured(schema)
+    for name, value in given.items():
+        if name not in made:
+            raise unknown_name(f"argument of {owner}", str(name), list(made), key)
+        try:
+            OmegaConf.update(made, name, value, merge=False)  # converts a whole number to a float silently
+        except OmegaConfBaseException as error:
+            kind = next(field.type for field in fields(schema) if field.name == name)
+            raise InputError(f"{key}.{name}={value!r} does not fit: expected {kind}.") from error
+    return OmegaConf.to_object(made)

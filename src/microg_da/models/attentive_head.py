@@ -1,0 +1,223 @@
+"""The attentive head: queries of each person look at all tokens of the clip, in the box and outside it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from microg_da.errors import InputError, unknown_name
+from microg_da.models.person_head import PersonHead, time_slices
+
+BOX_KINDS = ("bias", "mask", "query")
+"""How a person's box enters the attention."""
+
+
+@dataclass
+class AttentiveArguments:
+    """Arguments of the attentive head.
+
+    Attributes:
+        box: how a person's box enters: ``bias`` lowers the attention to what lies outside it, by a strength that each
+            attention head learns; ``mask`` allows what lies in the box alone; ``query`` adds the box to the queries,
+            and places to the keys.
+        queries: learned queries per person; their outputs are concatenated.
+        width: inner width, and length of a query's output; null for the channels of the map.
+        heads: attention heads; null for one per 64 of the width.
+        mlp_ratio: width of the hidden layer after the attention, relative to ``width``.
+    """
+
+    box: str = "bias"
+    queries: int = 1
+    width: int | None = None
+    heads: int | None = None
+    mlp_ratio: float = 4.0
+
+
+class AttentiveHead(PersonHead):
+    """Cross-attention from each person to the clip → residual MLP → dropout → linear, for each pathway.
+
+    It is the attentive probe of V-JEPA, one block of cross-attention from learned queries to the tokens of a frozen
+    encoder, with a person's box in it. RoIAlign sees the box alone, and an action is often known by what is around it:
+    the thing that is held, the person who is spoken to.
+
+    By default the box is an additive bias on the attention. The bias is ``-strength · (1 − coverage)``: coverage is the
+    part of a token's cell that lies in the box, and each attention head has a strength. They begin between 0, a
+    head that sees the whole clip, and 6, a head that sees the box, and they are learned. So the probe separates people
+    from the first step on, needs no positions in the tokens, and may still look anywhere. With ``query`` it has to
+    learn first what places mean, and with ``mask`` there is no context.
+
+    Args:
+        channels: channels of each feature map.
+        num_classes: outputs of the linear layer.
+        stride: input pixels per cell of the feature maps.
+        dropout: rate before the linear layer.
+        arguments: the rest.
+
+    Raises:
+        InputError: for an argument that cannot be.
+
+    Bardes et al., "Revisiting Feature Prediction for Learning Visual Representations from Video", TMLR 2024 (the
+    probe); Press et al., "Train Short, Test Long", ICLR 2022 (biases that differ between heads).
+    """
+
+    def __init__(
+        self,
+        channels: Sequence[int],
+        num_classes: int,
+        stride: float,
+        dropout: float = 0.5,
+        arguments: AttentiveArguments | None = None,
+    ) -> None:
+        chosen = arguments or AttentiveArguments()
+        _check(chosen)
+        widths = [chosen.width or count for count in channels]
+        super().__init__(chosen.queries * sum(widths), num_classes, stride, dropout)
+        self.poolers = nn.ModuleList(
+            AttentivePool(count, width, chosen) for count, width in zip(channels, widths, strict=True)
+        )
+
+    def features(self, maps: Sequence[Tensor], boxes: Tensor, clip_index: Tensor) -> Tensor:
+        """As in the base class: what the queries of a person find in the clip."""
+        pooled = [
+            pooler(pathway, boxes, clip_index, self.stride) for pooler, pathway in zip(self.poolers, maps, strict=True)
+        ]
+        return torch.cat(pooled, dim=1)
+
+    def local_grids(self, maps: Sequence[Tensor], boxes: Tensor, clip_index: Tensor, slices: int) -> Tensor:
+        """As in the base class, with ``R = 1``: queries look at one slice at a time."""
+        parts = zip(*(time_slices(pathway, slices) for pathway in maps), strict=True)
+        return torch.stack([self.features(part, boxes, clip_index) for part in parts], dim=1)[..., None, None]
+
+
+class AttentivePool(nn.Module):
+    """One block of cross-attention from the queries of each person to the tokens of a map.
+
+    Args:
+        channels: of the map.
+        width: of the queries.
+        arguments: of the head.
+    """
+
+    def __init__(self, channels: int, width: int, arguments: AttentiveArguments) -> None:
+        super().__init__()
+        self.box = arguments.box
+        self.heads = _heads(width, arguments.heads)
+        self.queries = nn.Parameter(torch.empty(arguments.queries, width))
+        self.norm = nn.LayerNorm(channels)
+        self.query = nn.Linear(width, width)
+        self.key = nn.Linear(channels, width)
+        self.value = nn.Linear(channels, width)
+        self.output = nn.Linear(width, width)
+        self.mlp_norm = nn.LayerNorm(width)
+        hidden = int(width * arguments.mlp_ratio)
+        self.mlp = nn.Sequential(nn.Linear(width, hidden), nn.GELU(), nn.Linear(hidden, width))
+        if self.box == "bias":
+            self.strength = nn.Parameter(torch.linspace(0, 6, self.heads))
+        if self.box == "query":
+            self.box_query = nn.Linear(4 * _WAVES, width)
+            self.place_key = nn.Linear(2 * _WAVES, width, bias=False)
+        self.apply(_initialise)
+        nn.init.trunc_normal_(self.queries, std=0.02)
+
+    def forward(self, maps: Tensor, boxes: Tensor, clip_index: Tensor, stride: float) -> Tensor:
+        """``(B, C, T, H, W)``, ``(K, 4)`` and ``(K,)`` → ``(K, queries · width)``."""
+        T, H, W = maps.shape[2:]
+        tokens = self.norm(maps.flatten(2).transpose(1, 2))
+        keys, values = self.key(tokens), self.value(tokens)
+        queries = self.queries.expand(len(boxes), -1, -1)
+        asked, allowed = queries, None
+        if self.box == "query":
+            places, people = (x.to(queries.dtype) for x in _places(boxes.float() / stride, H, W))
+            keys = keys + self.place_key(places).repeat(T, 1)
+            asked = asked + self.box_query(people)[:, None]
+        else:
+            allowed = self._allowed(box_coverage(boxes / stride, H, W).repeat(1, T))
+        keys, values = (x.index_select(0, clip_index) for x in (keys, values))
+        found = self._attend(self.query(asked), keys, values, allowed)
+        pooled = queries + self.output(found)
+        changed: Tensor = pooled + self.mlp(self.mlp_norm(pooled))
+        return changed.flatten(1)
+
+    def _attend(self, queries: Tensor, keys: Tensor, values: Tensor, allowed: Tensor | None) -> Tensor:
+        q, k, v = (torch.unflatten(x, -1, (self.heads, -1)).transpose(1, 2) for x in (queries, keys, values))
+        if allowed is not None and allowed.is_floating_point():
+            allowed = allowed.to(q.dtype)
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=allowed).transpose(1, 2).flatten(2)
+
+    def _allowed(self, coverage: Tensor) -> Tensor:
+        """Bias ``(K, heads, 1, N)`` or mask ``(K, 1, 1, N)`` of the attention."""
+        if self.box == "mask":
+            return (coverage > 0)[:, None, None]
+        return (coverage[:, None] - 1)[:, :, None] * self.strength[:, None, None]
+
+
+def box_coverage(boxes: Tensor, height: int, width: int) -> Tensor:
+    """The part of each cell of a map that lies in each box, ``(K, height · width)`` in [0, 1].
+
+    A box that is narrower than a cell, or outside the map, counts as one cell around its middle, in the map: something
+    is always covered.
+
+    Args:
+        boxes: ``(K, 4)`` in cells, ``x1 y1 x2 y2``.
+        height: cells.
+        width: cells.
+    """
+    x1, y1, x2, y2 = boxes.float().unbind(dim=1)
+    down, across = _overlap(y1, y2, height), _overlap(x1, x2, width)
+    return (down[:, :, None] * across[:, None]).flatten(1)
+
+
+def _overlap(low: Tensor, high: Tensor, cells: int) -> Tensor:
+    middle = ((low + high) / 2).clamp(0.5, cells - 0.5)
+    low, high = torch.minimum(low, middle - 0.5)[:, None], torch.maximum(high, middle + 0.5)[:, None]
+    starts = torch.arange(cells, device=low.device)
+    return (torch.minimum(high, starts + 1) - torch.maximum(low, starts)).clamp(0, 1)
+
+
+_WAVES = 32
+"""Sines and cosines of each coordinate of a place."""
+
+
+def _places(boxes: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
+    """Places of all cells ``(H · W, 2 · waves)`` and of all boxes ``(K, 4 · waves)``, relative to the map."""
+    y, x = ((torch.arange(size, device=boxes.device) + 0.5) / size for size in (height, width))
+    cells = torch.stack([x.repeat(height), y.repeat_interleave(width)], dim=1)
+    low, high = boxes[:, :2], boxes[:, 2:]
+    size = boxes.new_tensor([width, height])
+    return _waves(cells), _waves(torch.cat([(low + high) / 2 / size, (high - low) / size], dim=1))
+
+
+def _waves(numbers: Tensor) -> Tensor:
+    """Sines and cosines ``(…, n · waves)`` of numbers in [0, 1], from half a turn on."""
+    rates = math.pi * 2 ** torch.arange(_WAVES // 2, device=numbers.device).div(4)
+    phases = numbers[..., None] * rates
+    return torch.cat([phases.sin(), phases.cos()], dim=-1).flatten(-2)
+
+
+def _initialise(module: nn.Module) -> None:
+    if isinstance(module, nn.Linear):
+        nn.init.trunc_normal_(module.weight, std=0.02)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
+
+
+def _heads(width: int, heads: int | None) -> int:
+    if heads is None:
+        return math.gcd(max(1, width // 64), width)
+    if width % heads:
+        raise InputError(f"model.head_args.heads={heads}: expected a divisor of the width {width}.")
+    return heads
+
+
+def _check(arguments: AttentiveArguments) -> None:
+    if arguments.box not in BOX_KINDS:
+        raise unknown_name("way for the box", arguments.box, BOX_KINDS, where="model.head_args.box")
+    for key in ("queries", "width", "heads", "mlp_ratio"):
+        value = getattr(arguments, key)
+        if value is not None and not 0 < value < math.inf:
+            raise InputError(f"model.head_args.{key}={value}: expected a number above 0.")

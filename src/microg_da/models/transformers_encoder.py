@@ -1,0 +1,137 @@
+"""Base class of the backbones that are built on encoders of Hugging Face's transformers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from microg_da.errors import InputError
+from microg_da.models.backbone import MEAN, STD, Adapter, Backbone, Grid, StageOutput
+from microg_da.models.transformers_files import PREFIX, Pixels
+
+
+class TransformersEncoder(Backbone):
+    """An encoder of transformers, layer by layer: tokens in, tokens out, folded to one map at the end.
+
+    Subclasses say how clips become tokens with positions for any size, and how tokens fold to maps.
+
+    Args:
+        encoder: the network of transformers, without heads.
+        pixels: how it wants its pixels; None for what its family is published with.
+
+    Attributes:
+        family: ``model_type`` of transformers.
+        classes: names of its configuration and its network in transformers.
+        beside: what files of the family hold beside the encoder; it is no part of a detector.
+        usual_pixels: the normalisation of published weights.
+        patch: what height and width are padded to a multiple of, pixels.
+        native: the grid of tokens that the network was made for.
+    """
+
+    family: ClassVar[str]
+    classes: ClassVar[tuple[str, str]]
+    beside: ClassVar[tuple[str, ...]]
+    usual_pixels: ClassVar[Pixels] = Pixels((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+    published_names = "transformers"
+
+    scale: Tensor
+    shift: Tensor
+    patch: int
+    native: Grid
+
+    def __init__(self, encoder: Any, pixels: Pixels | None) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.grid: Grid = (1, 1, 1)
+        pixels = pixels or self.usual_pixels
+        mean, std = torch.tensor(pixels.mean), torch.tensor(pixels.std)
+        unit = 255 * pixels.rescale
+        self.register_buffer("scale", (STD * unit / std)[:, None, None, None], persistent=False)
+        self.register_buffer("shift", ((MEAN * unit - mean) / std)[:, None, None, None], persistent=False)
+
+    def forward(self, frames: Tensor) -> tuple[Tensor, ...]:
+        """``(B, 3, T, H, W)`` → one map ``(B, C, T', ⌈H/stride⌉, ⌈W/stride⌉)``.
+
+        Raises:
+            InputError: if tubelets do not divide the number of frames.
+        """
+        self.check_frames(frames.shape[2])
+        height, width = frames.shape[-2:]
+        clips = F.pad(frames * self.scale + self.shift, (0, -width % self.patch, 0, -height % self.patch))
+        tokens, self.grid = self.embed(clips)
+        for layer in self.layers():
+            output = layer(tokens)
+            tokens = output[0] if isinstance(output, tuple) else output
+        return (self.fold(self.normalise(tokens)),)
+
+    def layers(self) -> Sequence[nn.Module]:
+        """The layers that tokens pass through, first to last."""
+        raise NotImplementedError
+
+    def embed(self, clips: Tensor) -> tuple[Tensor, Grid]:
+        """Tokens ``(B, N, C)`` of normalised, padded clips, with positions, and their grid."""
+        raise NotImplementedError
+
+    def normalise(self, tokens: Tensor) -> Tensor:
+        """The tokens after the last layer, as the network of transformers puts them out."""
+        return tokens
+
+    def fold(self, tokens: Tensor) -> Tensor:
+        """``(B, N, C)`` → ``(B, C, T, H, W)`` of the current grid, without class tokens."""
+        return torch.unflatten(tokens.transpose(1, 2), 2, self.grid)
+
+    def unfold(self, maps: Tensor, tokens: Tensor) -> Tensor:
+        """What :meth:`fold` made a map of ``tokens``; what the map does not hold is taken from them."""
+        return maps.flatten(2).transpose(1, 2)
+
+    def adapt(self, output: StageOutput, adapters: Sequence[Adapter]) -> StageOutput:
+        """As in the base class; layers put out tokens, some of them in a tuple with attention weights."""
+        if isinstance(output, tuple):
+            tokens, *rest = output
+            return (self._adapt(tokens, adapters[0]), *rest)  # type: ignore[return-value]
+        assert isinstance(output, Tensor)
+        return self._adapt(output, adapters[0])
+
+    def published_name(self, name: str) -> str:
+        """Name here of an entry of a file of transformers; what is beside the encoder belongs to the file's head."""
+        name = name.removeprefix(f"{self.family}.")
+        return f"head.{name}" if name.startswith(self.beside) else f"encoder.{name}"
+
+    def _adapt(self, tokens: Tensor, adapter: Adapter) -> Tensor:
+        return self.unfold(adapter(self.fold(tokens)), tokens)
+
+
+def single_number(value: int | Sequence[int], what: str) -> int:
+    """A size of a configuration that may be a pair of equal numbers.
+
+    Raises:
+        InputError: if the numbers differ: boxes are pooled with one stride.
+    """
+    sizes = {value} if isinstance(value, int) else set(value)
+    if len(sizes) != 1:
+        raise InputError(f"{PREFIX}: {what}={value} of the configuration: expected the same height and width.")
+    return sizes.pop()
+
+
+def pair(value: int | Sequence[int]) -> tuple[int, int]:
+    """Height and width of a configuration's size, which may be one number for both."""
+    if isinstance(value, int):
+        return value, value
+    height, width = value
+    return height, width
+
+
+def interpolate_positions(table: Tensor, native: Grid, grid: Grid) -> Tensor:
+    """Embeddings ``(N, C)`` of the places of one grid, linearly interpolated to the places of another, ``(M, C)``.
+
+    The grids cover the same clip. The table itself is returned where they are equal.
+    """
+    if native == grid:
+        return table
+    maps = torch.unflatten(table.float().T, 1, native)[None]
+    resized = F.interpolate(maps, size=grid, mode="trilinear", align_corners=False)
+    return resized[0].flatten(1).T.to(table.dtype)

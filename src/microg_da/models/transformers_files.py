@@ -1,0 +1,181 @@
+"""Configuration, normalisation and weights of a network of transformers, from a folder, the hub or a name alone.
+
+Nothing here imports torch or transformers before weights are read.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from microg_da.errors import InputError, first_line, unknown_name
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+PREFIX = "hf:"
+
+FAMILIES = ("videomae", "vjepa2", "timesformer", "hiera")
+"""The kinds of networks, as ``model_type`` of a ``config.json`` names them; each is a name of its own too."""
+
+WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
+
+_CONFIG = "config.json"
+_PROCESSORS = ("preprocessor_config.json", "video_preprocessor_config.json", "processor_config.json")
+_NESTED = ("video_processor", "image_processor")
+
+
+@dataclass(frozen=True)
+class Pixels:
+    """How a network wants its pixels: ``(value · rescale − mean) / std`` of values in 0…255, RGB.
+
+    Attributes:
+        mean: of each colour.
+        std: of each colour.
+        rescale: what values are multiplied by first.
+    """
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    rescale: float = 1 / 255
+
+
+@dataclass(frozen=True)
+class NetworkFiles:
+    """A network without its weights, and where they are.
+
+    Attributes:
+        family: one of :data:`FAMILIES`.
+        config: the content of ``config.json``.
+        pixels: the normalisation in the folder; None if it does not say.
+        folder: the folder of the weights; None if the network is named by its family alone.
+    """
+
+    family: str
+    config: Mapping[str, Any]
+    pixels: Pixels | None = None
+    folder: Path | None = None
+
+
+def check_network_name(name: str, where: str) -> None:
+    """Refuse a network that cannot be opened, as far as one can tell without a network connection.
+
+    Raises:
+        InputError: if transformers is not installed, or the name is the path of a folder without ``config.json``.
+    """
+    if find_spec("transformers") is None:
+        raise InputError(
+            f"{where}: {PREFIX}{name} needs the package transformers: pip install 'microg_da[transformers]'."
+        )
+    folder = Path(name).expanduser()
+    if name not in FAMILIES and (folder.is_dir() or name.startswith((".", "/", "~"))):
+        _read_json(folder / _CONFIG, required=True)
+
+
+def open_network(name: str, revision: str | None = None, weights: bool = True) -> NetworkFiles:
+    """The files of a network.
+
+    Args:
+        name: a folder as ``save_pretrained`` writes it, the name of a repository of the hub, or one of
+            :data:`FAMILIES` for the standard configuration of a family.
+        revision: branch, tag or commit of the repository.
+        weights: whether weights are fetched from the hub too.
+
+    Raises:
+        InputError: if there is no such folder or repository, or its network is of another kind.
+    """
+    if name in FAMILIES:
+        return NetworkFiles(name, {})
+    folder = Path(name).expanduser()
+    if not folder.is_dir():
+        folder = _fetch(name, revision, weights)
+    config = _read_json(folder / _CONFIG, required=True)
+    family = config.get("model_type")
+    if family not in FAMILIES:
+        raise unknown_name("kind of network of transformers (model_type)", str(family), FAMILIES, str(folder / _CONFIG))
+    return NetworkFiles(family, config, _pixels(folder), folder)
+
+
+def folder_weights(folder: Path) -> dict[str, Tensor]:
+    """The tensors of a folder's safetensors, in one file or several; no other format is read.
+
+    Raises:
+        InputError: if there are none, or a file is damaged.
+    """
+    from microg_da.models.weight_files import read_weights
+
+    if (folder / WEIGHTS).is_file():
+        return read_weights(folder / WEIGHTS)
+    if not (folder / INDEX).is_file():
+        others = sorted(file.name for file in folder.glob("*.bin"))
+        instead = (
+            f" Its {others[0]} is read without running code in it if you name it: model.options.pretrained=false "
+            f"model.checkpoint={folder / others[0]}."
+            if others
+            else " Give a folder with weights, or set model.options.pretrained=false for random ones."
+        )
+        raise InputError(f"{folder}: has no {WEIGHTS}, the format of weights that is read.{instead}")
+    names = _read_json(folder / INDEX, required=True).get("weight_map")
+    if not isinstance(names, dict) or any(Path(str(file)).name != file for file in names.values()):
+        raise InputError(f"{folder / INDEX}: expected `weight_map`, from names of weights to files of this folder.")
+    tensors: dict[str, Tensor] = {}
+    for file in sorted(set(names.values())):
+        tensors |= read_weights(folder / file)
+    return tensors
+
+
+def _fetch(name: str, revision: str | None, weights: bool) -> Path:
+    """The folder of a repository of the hub in the cache of this machine."""
+    from huggingface_hub import snapshot_download
+
+    patterns = [_CONFIG, *_PROCESSORS, *([WEIGHTS, INDEX, "model-*.safetensors"] if weights else [])]
+    try:
+        return Path(snapshot_download(name, revision=revision, allow_patterns=patterns))
+    except Exception as error:  # the client raises those of its transport too
+        raise InputError(
+            f"model.name={PREFIX}{name}: there is no folder {name}, and no such repository could be read from the hub "
+            f"({first_line(error)[:200]}). Give a folder with {_CONFIG} and {WEIGHTS}, or one of "
+            f"{', '.join(FAMILIES)} for random weights."
+        ) from error
+
+
+def _pixels(folder: Path) -> Pixels | None:
+    for file in _PROCESSORS:
+        said = _read_json(folder / file)
+        said = next((said[key] for key in _NESTED if isinstance(said.get(key), dict)), said)
+        if "image_mean" in said or "do_normalize" in said:
+            return _read_pixels(said, folder / file)
+    return None
+
+
+def _read_pixels(said: Mapping[str, Any], file: Path) -> Pixels | None:
+    rescale = float(said.get("rescale_factor", 1 / 255)) if said.get("do_rescale", True) else 1.0
+    if not said.get("do_normalize", True):
+        return Pixels((0.0,) * 3, (1.0,) * 3, rescale)
+    try:
+        mean, std = (tuple(float(value) for value in said[key]) for key in ("image_mean", "image_std"))
+    except (KeyError, TypeError, ValueError):
+        mean = std = ()
+    if len(mean) != 3 or len(std) != 3 or min(std) <= 0:
+        raise InputError(f"{file}: expected image_mean and image_std, three numbers each, the latter above 0.")
+    return Pixels(mean, std, rescale)
+
+
+def _read_json(file: Path, *, required: bool = False) -> dict[str, Any]:
+    if not file.is_file():
+        if required:
+            raise InputError(
+                f"{file}: there is no such file. Give a folder as save_pretrained of transformers writes it."
+            )
+        return {}
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise InputError(f"{file}: cannot be read as JSON ({first_line(error)}).") from error
+    if not isinstance(content, dict):
+        raise InputError(f"{file}: expected a JSON object.")
+    return content
