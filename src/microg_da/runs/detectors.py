@@ -21,6 +21,7 @@ from microg_da.adaptation.base import (
 )
 from microg_da.adaptation.predictor import Predictor
 from microg_da.config import Config
+from microg_da.data.options import target_test_side
 from microg_da.errors import InputError, unknown_name
 from microg_da.models.checkpoints import settled_stride
 from microg_da.models.create import create_detector
@@ -164,6 +165,7 @@ def describe_detector(config: Config) -> DetectorDescription:
         adapter_rank=model.adapter_rank,
         roll_pooling=model.roll_pooling,
         options=dict(model.options),
+        test_short_side=target_test_side(config),
     )
 
 

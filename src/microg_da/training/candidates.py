@@ -181,7 +181,7 @@ def _config_of(loaded: FileDetector) -> Config:
         roll_pooling=said.roll_pooling,
         options=dict(said.options),
     )
-    data = DataConfig(source="", taxonomy=said.taxonomy, image_size=said.image_size)
+    data = DataConfig(source="", taxonomy=said.taxonomy, image_size=said.image_size, test_side=said.test_short_side)
     return replace(Config(), experiment="test", data=data, model=model)
 
 
