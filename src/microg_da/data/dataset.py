@@ -19,8 +19,9 @@ from microg_da.data.annotations import BOX, KEYFRAME, UP
 from microg_da.data.frames import FrameStore, window
 from microg_da.errors import InputError
 from microg_da.taxonomy import Taxonomy
-from microg_da.transforms.view import CentreViews, RandomViews, View, WholeViews, usual_test_side
+from microg_da.transforms.view import CentreViews, RandomViews, View, WholeViews
 from microg_da.types import Clip, ClipKey, PersonKey
+from microg_da.zoo import usual_test_side
 
 # AVA's videos are cut to seconds 900 to 1801, so that the number of frames tells the frame rate.
 _AVA_SECONDS = 901

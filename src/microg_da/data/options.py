@@ -13,8 +13,8 @@ from microg_da.data import DATA, DRAWN
 from microg_da.errors import InputError, first_line, unknown_name
 from microg_da.registry import is_path
 from microg_da.taxonomy import AVA, Taxonomy
-from microg_da.transforms.view import usual_test_side
 from microg_da.types import FOOTAGE
+from microg_da.zoo import usual_test_side
 
 
 @dataclass(frozen=True)

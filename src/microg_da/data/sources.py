@@ -24,8 +24,9 @@ from microg_da.data.splits import Division
 from microg_da.errors import InputError, unknown_name
 from microg_da.taxonomy import AVA, Taxonomy, get_taxonomy, transfer
 from microg_da.transforms.camera import RollDistribution
-from microg_da.transforms.view import PUBLISHED_SCALE, CentreViews, RandomViews, WholeViews, usual_test_side
+from microg_da.transforms.view import PUBLISHED_SCALE, CentreViews, RandomViews, WholeViews
 from microg_da.types import SPLITS, Clip, ClipSource, Split
+from microg_da.zoo import usual_test_side
 
 _log = logging.getLogger(__name__)
 

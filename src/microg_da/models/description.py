@@ -18,7 +18,7 @@ from microg_da.models.packages import packaged
 from microg_da.models.weight_kinds import EXPORTED_WEIGHTS, weight_kind
 from microg_da.registry import is_path
 from microg_da.taxonomy import get_taxonomy
-from microg_da.transforms.view import usual_test_side
+from microg_da.zoo import usual_test_side
 
 FORMAT = "microg_da"
 """The format name in our own files."""

@@ -14,9 +14,8 @@ from microg_da.models.description import DetectorDescription, read_description
 from microg_da.models.detector import AUTO_STRIDE, ActionDetector
 from microg_da.models.weight_files import training_setting
 from microg_da.taxonomy import get_taxonomy
-from microg_da.transforms.view import usual_test_side
 from microg_da.types import STAGE_OF_VARIANT, Variant
-from microg_da.zoo import ZOO
+from microg_da.zoo import ZOO, usual_test_side
 
 _DEFAULT_SIDE = 256
 

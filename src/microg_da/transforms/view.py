@@ -11,22 +11,10 @@ import torch
 from torch import Tensor
 
 from microg_da.errors import InputError
+from microg_da.zoo import TEST_SIDE, usual_test_side
 
-# The ratios of the published recipes: crops of 224, 160 and 312 are tested at 256, 182 and 356, and jittered to
-# 320, 228 and 445.
-_TEST_SIDE = 8 / 7
 PUBLISHED_SCALE = (1.0, 1.25)
 """The range of zoom of the published recipes, relative to the size at which a clip is tested."""
-
-
-def usual_test_side(crop: int, zoom: float = 1.0) -> int:
-    """Short side of test clips of a detector that is trained on square crops of ``crop`` pixels: 8/7 of it.
-
-    Args:
-        crop: side of the training crop, in pixels.
-        zoom: enlarges the clips, as the jitter of training does.
-    """
-    return int(crop * _TEST_SIDE * zoom)
 
 
 @dataclass(frozen=True)
@@ -133,7 +121,7 @@ class RandomViews:
                 f"training frames have a short side of {low} to {high} pixels before the crop "
                 f"(min_side={self.min_side}, max_side={self.max_side}, augment.scale={list(self.scale)}). The smallest "
                 f"must be at least the crop of {self.crop} pixels and at most the largest: set augment.scale to at "
-                f"least [{1 / _TEST_SIDE:g}, ...], or min_side and max_side in the SOURCE."
+                f"least [{1 / TEST_SIDE:g}, ...], or min_side and max_side in the SOURCE."
             )
 
     @property
