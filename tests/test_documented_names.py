@@ -10,7 +10,7 @@ from microg_da.adaptation import ADAPTATIONS
 from microg_da.cli import COMMANDS
 from microg_da.config import canonical_key, load_config
 from microg_da.config.experiments import experiment_files, sweep_files
-from microg_da.config.schema import sections
+from microg_da.config.structure import sections
 from microg_da.errors import InputError
 from microg_da.models import MODELS
 from microg_da.sweeps.file import read_sweep

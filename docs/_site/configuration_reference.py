@@ -11,7 +11,7 @@ from escaping import code, escape, sentence
 
 from microg_da.config import Config
 from microg_da.config.keys import Key, describe_keys
-from microg_da.config.schema import nested_schema
+from microg_da.config.structure import nested_schema
 
 _HEAD = """# Configuration
 

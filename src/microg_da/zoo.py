@@ -216,3 +216,19 @@ def weight_address(path: str) -> str | None:
         if known is not None:
             return known
     return None
+
+
+# The ratios of the published recipes: crops of 224, 160 and 312 are tested at 256, 182 and 356, and jittered to
+# 320, 228 and 445.
+TEST_SIDE = 8 / 7
+"""Short side of test clips, in training crops."""
+
+
+def usual_test_side(crop: int, zoom: float = 1.0) -> int:
+    """Short side of test clips of a detector that is trained on square crops of ``crop`` pixels: 8/7 of it.
+
+    Args:
+        crop: side of the training crop, in pixels.
+        zoom: enlarges the clips, as the jitter of training does.
+    """
+    return int(crop * TEST_SIDE * zoom)

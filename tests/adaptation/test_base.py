@@ -181,6 +181,17 @@ def test_wrong_arguments_are_named(name, arguments, parts):
         assert part in str(caught.value)
 
 
+def test_a_class_is_made_as_its_name_is():
+    by_name = create_adaptation("coral", {"weight": 2}, feature_dim=3, num_classes=C)
+    by_class = create_adaptation(type(by_name), {"weight": 2}, feature_dim=3, num_classes=C)
+    assert (type(by_class), by_class.arguments, by_class.task) == (type(by_name), by_name.arguments, by_name.task)
+    with pytest.raises(InputError, match=r"CORAL.*'wieght'"):
+        create_adaptation(type(by_name), {"wieght": 2}, feature_dim=3, num_classes=C)
+    for wrong in (int, torch.nn.Linear, by_class):
+        with pytest.raises(InputError, match="derived from DomainAdaptation"):
+            create_adaptation(wrong, feature_dim=3, num_classes=C)
+
+
 def test_a_whole_number_is_a_float_without_a_warning():
     with warnings.catch_warnings():
         warnings.simplefilter("error")

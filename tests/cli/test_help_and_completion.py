@@ -49,7 +49,8 @@ def test_help_shows_every_default_and_what_a_number_counts(command):
         if action.dest == "help":
             continue
         assert action.help, action.dest
-        if action.default not in (None, False, "", []) and action.default != argparse.SUPPRESS:
+        absent = action.default is None or action.default is False or action.default in ("", [], argparse.SUPPRESS)
+        if not absent:
             assert (
                 f"default: {action.default})" in text
                 or f"{action.default} (default" in text

@@ -19,7 +19,7 @@ from microg_da.config.checks import CHOICES, LIMITS
 from microg_da.config.experiments import experiment_files
 from microg_da.config.json_schema import SCHEMA_FILE, schema_reference
 from microg_da.config.keys import attribute_meanings, describe_keys
-from microg_da.config.schema import nested_schema, sections
+from microg_da.config.structure import nested_schema, sections
 from microg_da.errors import InputError
 from microg_da.models import MODELS
 

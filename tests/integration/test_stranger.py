@@ -9,7 +9,6 @@ import torch
 from rich.console import Console
 
 import microg_da as mg
-from microg_da.adaptation.base import Task
 
 SMALL = [
     *("data.image_size=48", "training.batch_size=4", "model.num_frames=2", "synthetic.train_clips=8"),
@@ -65,8 +64,7 @@ def make_trainer(tmp_path):
 def test_an_own_backbone_and_method_are_trained_and_tested(tmp_path):
     data = mg.ClipDataModule(mg.load_config("ava2microg", SMALL))
     detector = mg.ActionDetector(Patches(), num_classes=50)
-    task = Task(detector.feature_dim, 50, class_groups=(0,) * 50)
-    method = MeanDifference(MeanArguments(0.5), task)
+    method = mg.create_adaptation(MeanDifference, {"weight": 0.5}, feature_dim=detector.feature_dim, num_classes=50)
     module = mg.DetectorModule(
         detector, method, training=mg.TrainingConfig(lr=1e-3), augment=mg.AugmentConfig(flip=0.0)
     )

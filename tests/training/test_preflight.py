@@ -15,7 +15,7 @@ from microg_da.config import load_config
 from microg_da.errors import InputError
 from microg_da.models import create_detector
 from microg_da.training import preflight
-from microg_da.training.advice import start_advice
+from microg_da.training.advice import advice, start_advice
 
 SMALL = ["data.image_size=32", "model.num_frames=2", "synthetic.workers=0", "trainer.accelerator=cpu"]
 
@@ -291,8 +291,15 @@ def test_everything_that_is_missing_is_named_at_once_and_where_it_is(tmp_path, m
     ],
 )
 def test_a_large_network_from_random_weights_on_real_data_is_warned_of(words, warned, files):
-    advice = start_advice(load_config("ava2microg", [word.format(files=files) for word in words]))
-    assert (advice is not None) == warned
-    if advice is not None:
-        assert "model.checkpoint" in advice
-        assert "microg4m/slow_r50_8x8" in advice
+    found = start_advice(load_config("ava2microg", [word.format(files=files) for word in words]))
+    assert (found is not None) == warned
+    if found is not None:
+        assert "model.checkpoint" in found
+        assert "microg4m/slow_r50_8x8" in found
+
+
+@pytest.mark.parametrize(("workers", "warned"), [(0, False), (2, False), (3, True)])
+def test_more_loading_processes_than_cores_are_warned_of_once_and_by_key(workers, warned, monkeypatch):
+    monkeypatch.setattr("os.cpu_count", lambda: 2)
+    config = load_config("ava2microg", [f"data.num_workers={workers}"])
+    assert [f"data.num_workers={workers}" in sentence for sentence in advice(config)] == [True] * warned

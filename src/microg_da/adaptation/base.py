@@ -12,134 +12,51 @@ Parameters, buffers and extra state of a method are saved with checkpoints and w
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, is_dataclass, replace
-from typing import Any, ClassVar, Literal
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import is_dataclass, replace
+from typing import Any, ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from microg_da.adaptation import ADAPTATIONS
+from microg_da.adaptation.forward import (
+    detect,
+    forward_both,
+    labelled,
+    limit_clips,
+    required,
+    split_prediction,
+    supervised_losses,
+)
 from microg_da.adaptation.losses import multilabel_bce
-from microg_da.adaptation.support import support_of_predictions, support_of_rates
+from microg_da.adaptation.method import Knowledge, Losses, Method, NoArguments, Task
 from microg_da.config import TrainingConfig, typed_arguments
-from microg_da.data.batches import concatenate_batches
 from microg_da.errors import InputError
 from microg_da.models.detector import ActionDetector
-from microg_da.types import AnyBatch, ClipBatch, Domain, LabelledClipBatch, Prediction
+from microg_da.types import ClipBatch, LabelledClipBatch, Prediction
 
-Losses = dict[str, Tensor]
-"""Named, weighted losses; their sum is minimised."""
-
-Knowledge = Literal["rolls", "class_rates"]
-"""Knowledge of a method about the shift: the camera rolls, or classes are as common as in the source."""
-
-
-@dataclass
-class NoArguments:
-    """The arguments of a method that has nothing to set."""
-
-
-@dataclass(frozen=True)
-class Task:
-    """Facts about the detector and the labels that a method receives.
-
-    Attributes:
-        feature_dim: D, the length of a RoI feature.
-        num_classes: C.
-        class_groups: ``(C,)`` the group of each class (movement, object manipulation, person interaction) as an index.
-        class_rates: ``(C,)`` the share of source training people who have each class; None if it is not known.
-    """
-
-    feature_dim: int
-    num_classes: int
-    class_groups: tuple[int, ...]
-    class_rates: tuple[float, ...] | None = None
-
-    @property
-    def support(self) -> tuple[bool, ...]:
-        """``(C,)`` whether labelled source people have the class; True for all where their labels are not known."""
-        return support_of_rates(self.class_rates, self.num_classes)
-
-
-class Method(nn.Module):
-    """Base class of training methods and test-time methods.
-
-    Args:
-        arguments: an instance of the class's ``Arguments``.
-        task: what is known of the detector and the labels.
-
-    Attributes:
-        Arguments: dataclass of the method's settings, filled from ``adaptation.args``.
-        arguments: the instance; a subclass that reads it annotates its own type.
-        uses_target_labels: whether the method reads target labels. Such a method is an oracle.
-        knowledge: what it knows of the shift, so that tables can tell it from a method that knows nothing.
-        support: ``(C,)`` bool, the classes that take part in losses and labels of the target; see
-            :mod:`microg_da.adaptation.support`. A method without source labels sets it by what the source model
-            predicts, in :meth:`find_support`.
-    """
-
-    Arguments: ClassVar[type] = NoArguments
-    arguments: object
-    uses_target_labels: ClassVar[bool] = False
-    knowledge: ClassVar[frozenset[Knowledge]] = frozenset()
-    support: Tensor
-
-    def __init__(self, arguments: object, task: Task) -> None:
-        super().__init__()
-        self.arguments = arguments
-        self.task = task
-        self.register_buffer("support", torch.tensor(task.support), persistent=False)
-
-    @classmethod
-    def knowledge_with(cls, arguments: Mapping[str, object]) -> frozenset[Knowledge]:
-        """What the method knows of the shift with these arguments: :attr:`knowledge`, unless it holds another method.
-
-        Args:
-            arguments: as in ``adaptation.args``.
-        """
-        return cls.knowledge
-
-    def supported(self, values: Tensor) -> Tensor:
-        """``(…, C')`` of ``(…, C)``: the columns of the classes in :attr:`support`, which are at least one."""
-        return values[..., self.support]
-
-    def find_support(self, probabilities: Tensor) -> None:
-        """Set :attr:`support` by the source model's probabilities ``(N, C)``, for a method without source labels.
-
-        A companion of the method gets the same.
-        """
-        found = support_of_predictions(probabilities)
-        for part in self.modules():
-            if isinstance(part, Method):
-                part.support.copy_(found)
-
-    def built_for(self, detector: ActionDetector) -> None:
-        """Add the layers that depend on the detector's architecture. Called once, before any state is loaded.
-
-        Args:
-            detector: with any weights, also on the ``meta`` device.
-        """
-
-    @contextmanager
-    def rehearsing(self) -> Iterator[float | None]:
-        """Surrounds a look at a few training clips that a dry run measures.
-
-        Yields:
-            What to multiply the seconds of the look by; None if they grow with the number of clips.
-        """
-        yield None
-
-    def check_detector(self, detector: ActionDetector) -> None:
-        """Refuse a detector that the method cannot act on. Called before a run, with a detector that may be changed.
-
-        Args:
-            detector: on the ``meta`` device: its layers and shapes can be looked at, its weights cannot.
-
-        Raises:
-            InputError: saying what the detector lacks.
-        """
+__all__ = [
+    "DomainAdaptation",
+    "Knowledge",
+    "Losses",
+    "Method",
+    "NoArguments",
+    "SourceFreeAdaptation",
+    "Supervised",
+    "Task",
+    "TestTimeMethod",
+    "TrainingMethod",
+    "create_adaptation",
+    "detect",
+    "forward_both",
+    "labelled",
+    "limit_clips",
+    "method_arguments",
+    "methods_of",
+    "split_prediction",
+    "with_short_warmup",
+]
 
 
 class TestTimeMethod(Method):
@@ -293,8 +210,7 @@ class DomainAdaptation(TrainingMethod):
     Example:
         >>> from dataclasses import dataclass
         >>> import torch
-        >>> from microg_da import DomainAdaptation, Prediction
-        >>> from microg_da.adaptation.base import Task
+        >>> from microg_da import DomainAdaptation, Prediction, create_adaptation
         >>> @dataclass
         ... class Arguments:
         ...     weight: float = 1.0
@@ -303,7 +219,7 @@ class DomainAdaptation(TrainingMethod):
         ...     def losses(self, source, target, labels, progress):
         ...         difference = source.features.mean(dim=0) - target.features.mean(dim=0)
         ...         return {"mean_difference": self.arguments.weight * difference.square().sum()}
-        >>> method = MeanDifference(Arguments(0.5), Task(feature_dim=3, num_classes=50, class_groups=(0,) * 50))
+        >>> method = create_adaptation(MeanDifference, {"weight": 0.5}, feature_dim=3, num_classes=50)
         >>> source, target = (Prediction(torch.zeros(2, 50), torch.full((2, 3), value)) for value in (1.0, 3.0))
         >>> method.losses(source, target, torch.zeros(2, 50), progress=0.0)
         {'mean_difference': tensor(6.)}
@@ -345,14 +261,12 @@ class SourceFreeAdaptation(TrainingMethod):
 
     Example:
         >>> import torch
-        >>> from microg_da import Prediction, SourceFreeAdaptation
-        >>> from microg_da.adaptation.base import Task
+        >>> from microg_da import Prediction, SourceFreeAdaptation, create_adaptation
         >>> class MinimumEntropy(SourceFreeAdaptation):
         ...     def losses(self, target, progress):
         ...         probabilities = target.logits.sigmoid()
         ...         return {"entropy": torch.special.entr(probabilities).mean()}
-        >>> task = Task(feature_dim=3, num_classes=50, class_groups=(0,) * 50)
-        >>> method = MinimumEntropy(MinimumEntropy.Arguments(), task)
+        >>> method = create_adaptation(MinimumEntropy, feature_dim=3, num_classes=50)
         >>> method.losses(Prediction(torch.zeros(2, 50), torch.zeros(2, 3)), progress=0.0)
         {'entropy': tensor(0.3466)}
 
@@ -387,73 +301,14 @@ class Supervised(TrainingMethod):
         return supervised_losses(detector, required(source, "source"))
 
 
-def limit_clips(clips: Iterable[ClipBatch], most: int | None) -> Iterator[ClipBatch]:
-    """Whole batches until there are at least ``most`` clips; all of them for None."""
-    seen = 0
-    for batch in clips:
-        if most is not None and seen >= most:
-            return
-        seen += len(batch)
-        yield batch
-
-
-def detect(detector: ActionDetector, batch: ClipBatch) -> Prediction:
-    """The detector's own prediction for the people of a batch."""
-    prediction: Prediction = detector(batch.frames, batch.boxes, batch.clip_index)
-    return prediction
-
-
-def forward_both(detector: ActionDetector, first: ClipBatch, second: ClipBatch) -> tuple[Prediction, Prediction]:
-    """One forward pass over two batches.
-
-    Batch statistics are those of both, and a pass over both costs less than two passes.
-    """
-    return split_prediction(detect(detector, concatenate_batches(first, second)), first.num_boxes)
-
-
-def split_prediction(prediction: Prediction, count: int) -> tuple[Prediction, Prediction]:
-    """The first ``count`` people and the rest."""
-    return (
-        Prediction(prediction.logits[:count], prediction.features[:count]),
-        Prediction(prediction.logits[count:], prediction.features[count:]),
-    )
-
-
-def supervised_losses(detector: ActionDetector, batch: LabelledClipBatch) -> Losses:
-    """Binary cross-entropy of a labelled batch."""
-    return {"supervised": multilabel_bce(detect(detector, batch).logits, batch.labels)}
-
-
 def with_short_warmup(training: TrainingConfig, share: float = 0.1) -> TrainingConfig:
     """The same stage with a warm-up of at most a ``share`` of each cycle, for methods that have few steps to learn."""
     longest = share * training.epochs / training.cycles
     return replace(training, warmup_epochs=min(training.warmup_epochs, longest))
 
 
-def required(batch: AnyBatch | None, domain: Domain) -> AnyBatch:
-    """The batch of a domain that the method reads.
-
-    Raises:
-        RuntimeError: if the stage was set up without it.
-    """
-    if batch is None:
-        raise RuntimeError(f"the method trains on {domain} clips, and the stage was set up without them")
-    return batch
-
-
-def labelled(batch: ClipBatch) -> LabelledClipBatch:
-    """The batch as one with labels, for methods with ``uses_target_labels``.
-
-    Raises:
-        RuntimeError: if the batch has none.
-    """
-    if not isinstance(batch, LabelledClipBatch):
-        raise RuntimeError(f"the method trains on labels, and a batch of the {batch.domain} domain has none")
-    return batch
-
-
 def create_adaptation(
-    name: str,
+    method: str | type[Method],
     arguments: Mapping[str, object] | None = None,
     *,
     feature_dim: int,
@@ -461,7 +316,7 @@ def create_adaptation(
     class_groups: Sequence[int] | None = None,
     class_rates: Sequence[float] | None = None,
 ) -> Method:
-    """Build a method by name.
+    """Build a method, by its name or from its class.
 
     Example:
         >>> from microg_da import create_adaptation, create_detector
@@ -473,7 +328,8 @@ def create_adaptation(
         0.5
 
     Args:
-        name: a name in :data:`microg_da.adaptation.ADAPTATIONS`, or ``package.module:Class``.
+        method: a name of :func:`~microg_da.list_adaptations`, ``package.module:Class``, or a class that is derived from
+            :class:`DomainAdaptation`, :class:`SourceFreeAdaptation` or :class:`TestTimeMethod`.
         arguments: values for the fields of its ``Arguments``.
         feature_dim: D, the length of a RoI feature.
         num_classes: C.
@@ -481,12 +337,11 @@ def create_adaptation(
         class_rates: see :class:`Task`.
 
     Raises:
-        InputError: if the name or an argument does not exist, or a value has the wrong type.
+        InputError: if the name or an argument does not exist, a value has the wrong type, or the class is no method.
     """
-    method: type[Method] = ADAPTATIONS.load(name, "adaptation.name")
     groups = tuple(class_groups) if class_groups is not None else (0,) * num_classes
     rates = tuple(class_rates) if class_rates is not None else None
-    return method(method_arguments(name, arguments), Task(feature_dim, num_classes, groups, rates))
+    return _method_class(method)(method_arguments(method, arguments), Task(feature_dim, num_classes, groups, rates))
 
 
 def check_outside_method(what: str, found: object) -> None:
@@ -514,8 +369,17 @@ def methods_of(kind: type[Method]) -> tuple[str, ...]:
 
 
 def method_arguments(
-    name: str, arguments: Mapping[str, object] | None = None, *, key: str = "adaptation.args"
+    method: str | type[Method], arguments: Mapping[str, object] | None = None, *, key: str = "adaptation.args"
 ) -> object:
     """The ``Arguments`` of a method, filled and checked; errors as :func:`create_adaptation`."""
-    method: type[Method] = ADAPTATIONS.load(name, "adaptation.name")
-    return typed_arguments(method.Arguments, arguments or {}, f"adaptation {name!r}", key)
+    name = method if isinstance(method, str) else method.__name__
+    kind = _method_class(method)
+    return typed_arguments(kind.Arguments, arguments or {}, f"adaptation {name!r}", key)
+
+
+def _method_class(method: str | type[Method]) -> type[Method]:
+    if not isinstance(method, str):
+        check_outside_method("create_adaptation", method)
+        return method
+    found: type[Method] = ADAPTATIONS.load(method, "adaptation.name")
+    return found

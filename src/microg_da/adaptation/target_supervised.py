@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from microg_da.adaptation.base import Losses, TrainingMethod, labelled, required, supervised_losses
+from microg_da.adaptation.base import Losses, TrainingMethod
+from microg_da.adaptation.forward import labelled, required, supervised_losses
 from microg_da.models.detector import ActionDetector
 from microg_da.types import ClipBatch, LabelledClipBatch
 

@@ -65,7 +65,7 @@ def complete_key(prefix: str, **_: Any) -> list[str]:
     """``training.epochs=`` for ``training.e``, and ``training.schedule=cosine`` for ``training.schedule=c``."""
     from microg_da.config import schema_keys
     from microg_da.config.keys import describe_keys
-    from microg_da.config.schema import sections
+    from microg_da.config.structure import sections
 
     name, equals, _value = prefix.partition("=")
     short = {section: f"{section}.name" for section in sections() if f"{section}.name" in schema_keys()}

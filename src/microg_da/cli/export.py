@@ -16,7 +16,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--onnx-size",
         metavar="HxW",
-        help="height and width of its frames in pixels, for networks of one size (a square of the test side)",
+        help="height and width of its frames in pixels, for networks of one size (default: a square of the test side)",
     )
 
 

@@ -98,7 +98,14 @@ class HelpFormatter(argparse.HelpFormatter):
 
     def _get_help_string(self, action: argparse.Action) -> str:
         text, default = action.help or "", action.default
-        if default in (None, False, "", argparse.SUPPRESS) or default == [] or "default" in text:
+        # 0 is a default to show, and equals False.
+        if (
+            default is None
+            or default is False
+            or default in ("", argparse.SUPPRESS)
+            or default == []
+            or "default" in text
+        ):
             return text
         # Some texts end with the default alone, in brackets.
         return text.removesuffix(f" ({default})") + " (default: %(default)s)"

@@ -34,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--roi-stride",
         default="auto",
         metavar="true|published|NUMBER",
-        help="of a published weight file: input pixels per cell at which boxes are pooled (as its head was trained)",
+        help="of a published weight file: pixels per cell at which boxes are pooled; auto: as its head was trained",
     )
     parser.add_argument(
         "--video",
@@ -69,7 +69,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--video-format", default="mp4", help="mp4 (default), gif (first 20 seconds) or none; stills: JPEG or none"
     )
-    parser.add_argument("--short-side", type=int, metavar="PIXELS", help="of the frames that the detector sees")
+    parser.add_argument(
+        "--short-side",
+        type=int,
+        metavar="PIXELS",
+        help="of the frames that the detector sees (default: as it is tested)",
+    )
     parser.add_argument("--batch-size", type=int, metavar="N", default=8, help="windows scored at once (8)")
     parser.add_argument("--device", default="auto", help="auto (default: the run's own), cpu, cuda, cuda:1, …")
     parser.add_argument("--output", required=True, metavar="FOLDER", help="for detections.csv and a folder per file")

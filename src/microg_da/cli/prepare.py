@@ -22,7 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--scheme", default="by-source", help="a split scheme or a split file (by-source)")
     parser.add_argument("--on-error", choices=("raise", "skip"), default="raise", help="what to do with damaged videos")
     parser.add_argument(
-        "--jobs", type=int, metavar="N", help="how many videos are decoded at once (the number of cores)"
+        "--jobs", type=int, metavar="N", help="how many videos are decoded at once (default: the number of cores)"
     )
     parser.add_argument("--person-detector", metavar="ONNX", help=f"for {_FOLDER}: a YOLOX network that finds people")
     parser.add_argument(

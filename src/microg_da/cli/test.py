@@ -47,6 +47,8 @@ def run(args: argparse.Namespace) -> int:
     args.method = [word for word, key in zip(args.method, is_key, strict=True) if not key]
     methods = _check(args)
     # Torch is imported from here on: what can be refused without it already is.
+    from functools import partial
+
     from microg_da.allocator import keep_freed_memory
     from microg_da.files import to_json
     from microg_da.reporting.detector_tests import detector_test_table, write_detector_test
@@ -56,25 +58,10 @@ def run(args: argparse.Namespace) -> int:
     keep_freed_memory()
     console = message_console()
     if args.run_folder is not None:
-        found = score_run(
-            args.run_folder,
-            args.data,
-            split=args.split,
-            variant=args.variant,
-            methods=methods,
-            overrides=args.overrides,
-            console=console,
-        )
+        score = partial(score_run, args.run_folder, args.data, variant=args.variant)
     else:
-        found = score_file(
-            args.checkpoint,
-            args.data,
-            model=args.model,
-            split=args.split,
-            methods=methods,
-            overrides=args.overrides,
-            console=console,
-        )
+        score = partial(score_file, args.checkpoint, args.data, model=args.model)
+    found = score(split=args.split, methods=methods, overrides=args.overrides, console=console)
     for note in found.notes:
         console.print(f"[yellow]note[/yellow] {note}", highlight=False, soft_wrap=True)
     folder = write_detector_test(found, _output(args, found.data))

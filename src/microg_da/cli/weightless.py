@@ -29,13 +29,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--spin",
         type=float,
         metavar="SPEED",
-        help="largest speed of turning, degrees per second (rolled 0, floating 10)",
+        help="largest speed of turning, degrees per second (default: rolled 0, floating 10)",
     )
     add(
         "--drift",
         type=float,
         metavar="SPEED",
-        help="largest speed of moving, frame heights per second (rolled 0, floating 0.08)",
+        help="largest speed of moving, frame heights per second (default: rolled 0, floating 0.08)",
     )
     add("--fill", default="reflect", metavar="FILL", help="what is beyond the frame, for rolled: reflect or blur")
     add("--backgrounds", metavar="DIR", help="pictures of walls, for floating (default: drawn station modules)")
@@ -49,7 +49,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="most people of a clip, for floating; more come from other clips (1)",
     )
     add("--format", default="frames", metavar="FORMAT", help="frames: folders of JPEG; mp4: videos")
-    add("--short-side", type=int, metavar="PIXELS", help="shrink larger frames to this short side (as they are)")
+    add(
+        "--short-side",
+        type=int,
+        metavar="PIXELS",
+        help="shrink larger frames to this short side (default: as they are)",
+    )
     add(
         "--max-frames",
         type=int,
@@ -62,7 +67,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--workers",
         type=int,
         metavar="N",
-        help="how many processes (the number of cores); the result does not depend on it",
+        help="how many processes (default: the number of cores); the result does not depend on it",
     )
 
 

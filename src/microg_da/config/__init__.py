@@ -25,8 +25,8 @@ from microg_da.config.schema import (
     TargetSupervisedConfig,
     TrainerConfig,
     TrainingConfig,
-    schema_keys,
 )
+from microg_da.config.structure import schema_keys
 
 __all__ = [
     "ROLL_POOLINGS",

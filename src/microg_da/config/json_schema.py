@@ -6,7 +6,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from microg_da.config.keys import Key, attribute_meanings, describe_keys
-from microg_da.config.schema import Config, sections
+from microg_da.config.schema import Config
+from microg_da.config.structure import sections
 
 SCHEMA_FILE = "experiment.schema.json"
 """Its name in the folder of experiments, next to the files that refer to it."""

@@ -14,7 +14,8 @@ from functools import cache
 import yaml
 
 from microg_da.config.checks import CHOICES, LIMITS, Limit
-from microg_da.config.schema import Config, nested_schema, sections
+from microg_da.config.schema import Config
+from microg_da.config.structure import nested_schema, sections
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,8 @@ from microg_da.config.experiments import (
     parse_overrides,
     read_layers,
 )
-from microg_da.config.schema import Config, DataConfig, ModelConfig, nested_schema, schema_keys, sections
+from microg_da.config.schema import Config, DataConfig, ModelConfig
+from microg_da.config.structure import nested_schema, schema_keys, sections
 from microg_da.errors import InputError, first_line, nearest
 from microg_da.files import write_text
 from microg_da.taxonomy import own_taxonomy

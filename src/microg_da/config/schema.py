@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields, is_dataclass, replace
-from functools import cache
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from microg_da.types import Domain, Split
@@ -397,26 +396,3 @@ class Config:
             "test_side": data.test_side,
             **(data.source_options if domain == "source" else data.target_options),
         }
-
-
-@cache
-def schema_keys(schema: type = Config, prefix: str = "") -> tuple[str, ...]:
-    """Every dotted key of the schema, leaves only."""
-    keys: list[str] = []
-    for item in fields(schema):
-        nested = nested_schema(schema, item.name)
-        keys += schema_keys(nested, f"{prefix}{item.name}.") if nested else [f"{prefix}{item.name}"]
-    return tuple(keys)
-
-
-@cache
-def nested_schema(schema: type, name: str) -> type | None:
-    """The dataclass of a section, None for a leaf."""
-    item = next(item for item in fields(schema) if item.name == name)
-    return item.default_factory if is_dataclass(item.default_factory) else None
-
-
-@cache
-def sections() -> tuple[str, ...]:
-    """The names of the sections, in order."""
-    return tuple(item.name for item in fields(Config) if nested_schema(Config, item.name))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from functools import cached_property, partial
 from typing import Any, Literal, TypedDict, cast, overload
@@ -292,17 +293,20 @@ class StageData(pl.LightningDataModule):
         if not shuffle and (sizes := clips.frame_sizes()) is not None:
             # Whole frames are as wide as their video, and a batch has one size.
             batches = {"batch_sampler": SameSizeBatches(sampler, batch_size, sizes)}
-        return DataLoader(
-            cast("Dataset[Any]", clips),  # what a loader yields is what `collate_fn` makes
-            **batches,
-            num_workers=workers,
-            persistent_workers=workers > 0,
-            pin_memory=self._on_gpu(),
-            collate_fn=partial(collate_clips, domain=domain),
-            # A loader takes a number from torch's generator for some of its passes; how many passes that is depends
-            # on workers and on where a run was resumed, and what is drawn after it would too.
-            generator=torch.Generator().manual_seed(self.seed),
-        )
+        with warnings.catch_warnings():
+            # The advice at the start of a run says it once, and names the key.
+            warnings.filterwarnings("ignore", message="This DataLoader will create")
+            return DataLoader(
+                cast("Dataset[Any]", clips),  # what a loader yields is what `collate_fn` makes
+                **batches,
+                num_workers=workers,
+                persistent_workers=workers > 0,
+                pin_memory=self._on_gpu(),
+                collate_fn=partial(collate_clips, domain=domain),
+                # A loader takes a number from torch's generator for some of its passes; how many passes that is
+                # depends on workers and on where a run was resumed, and what is drawn after it would too.
+                generator=torch.Generator().manual_seed(self.seed),
+            )
 
     def _on_gpu(self) -> bool:
         return self.trainer is not None and self.trainer.strategy.root_device.type == "cuda"

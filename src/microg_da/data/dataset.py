@@ -19,8 +19,9 @@ from microg_da.data.annotations import BOX, KEYFRAME, UP
 from microg_da.data.frames import FrameStore, window
 from microg_da.errors import InputError
 from microg_da.taxonomy import Taxonomy
-from microg_da.transforms.view import TEST_SIDE, CentreViews, RandomViews, View, WholeViews
+from microg_da.transforms.view import CentreViews, RandomViews, View, WholeViews
 from microg_da.types import Clip, ClipKey, PersonKey
+from microg_da.zoo import usual_test_side
 
 # AVA's videos are cut to seconds 900 to 1801, so that the number of frames tells the frame rate.
 _AVA_SECONDS = 901
@@ -132,7 +133,7 @@ class ClipDataset(Dataset[Clip]):
         self.num_frames = num_frames
         self.sampling_rate = sampling_rate
         self.views = views
-        side = int(views.crop * TEST_SIDE) if isinstance(views, RandomViews) else views.short_side
+        side = usual_test_side(views.crop) if isinstance(views, RandomViews) else views.short_side
         self._test_views = test_views or WholeViews(side)
         self.seed = seed
         self.skip = skip

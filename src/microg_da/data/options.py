@@ -8,11 +8,13 @@ from typing import ClassVar
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from microg_da.config import Config
 from microg_da.data import DATA, DRAWN
 from microg_da.errors import InputError, first_line, unknown_name
 from microg_da.registry import is_path
 from microg_da.taxonomy import AVA, Taxonomy
 from microg_da.types import FOOTAGE
+from microg_da.zoo import usual_test_side
 
 
 @dataclass(frozen=True)
@@ -206,3 +208,20 @@ def parse_options(values: dict[str, object], where: str, kind: str) -> FileOptio
     if options.keyframes < 1:
         raise InputError(f"{where}: keyframes={options.keyframes}: expected 1 or more.")
     return options
+
+
+def target_test_side(config: Config) -> int:
+    """Short side of the frames in which a configuration tests target clips that are read from files, in pixels.
+
+    The option of the SOURCE prevails over ``data.target_options``, and both over ``data.test_side``. A target that is
+    drawn has no such options.
+
+    Raises:
+        InputError: if the SOURCE or its option is wrong.
+    """
+    source = parse_source(config.data.target)
+    given: dict[str, object] = {"test_side": config.data.test_side}
+    if not source.is_drawn:
+        given = {**config.file_options("target"), **source.options}
+    asked = parse_options({"test_side": given["test_side"]}, where=str(source), kind=source.kind)
+    return asked.test_side or usual_test_side(config.data.image_size)

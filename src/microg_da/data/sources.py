@@ -24,8 +24,9 @@ from microg_da.data.splits import Division
 from microg_da.errors import InputError, unknown_name
 from microg_da.taxonomy import AVA, Taxonomy, get_taxonomy, transfer
 from microg_da.transforms.camera import RollDistribution
-from microg_da.transforms.view import PUBLISHED_SCALE, TEST_SIDE, CentreViews, RandomViews, WholeViews
+from microg_da.transforms.view import PUBLISHED_SCALE, CentreViews, RandomViews, WholeViews
 from microg_da.types import SPLITS, Clip, ClipSource, Split
+from microg_da.zoo import usual_test_side
 
 _log = logging.getLogger(__name__)
 
@@ -230,7 +231,7 @@ def open_files(
     if chosen.gravity == "rolled":
         rolled = _roll(files, frames, annotations, timing, chosen)
         frames, people, ground_truth = rolled, rolled.turn(people), rolled.turn(ground_truth)
-    whole = WholeViews(chosen.test_side or int(image_size * TEST_SIDE))
+    whole = WholeViews(chosen.test_side or usual_test_side(image_size))
     return ClipDataset(
         people,
         labels,

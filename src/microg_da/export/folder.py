@@ -19,7 +19,6 @@ from microg_da.models.weight_kinds import EXPORTED_WEIGHTS
 from microg_da.runs.detectors import RunDetector, describe_detector, load_run_detector, test_time_method
 from microg_da.runs.layout import RunFolder
 from microg_da.taxonomy import get_taxonomy
-from microg_da.transforms.view import TEST_SIDE
 from microg_da.types import Variant
 
 ONNX_FILE = "model.onnx"
@@ -72,7 +71,7 @@ def export_run(
     made = None
     (to / ONNX_FILE).unlink(missing_ok=True)
     if onnx:
-        side = _test_side(loaded)
+        side = describe_detector(loaded.run.config).test_short_side
         metadata = {key: to_json(value) for key, value in content.items()}
         num_frames = loaded.run.config.model.num_frames
         made = export_onnx(loaded.detector, to / ONNX_FILE, num_frames, onnx_size or (side, side), metadata)
@@ -93,15 +92,9 @@ def _config(loaded: RunDetector, at_test: str | None) -> dict[str, object]:
         **description.as_dict(),
         "action_groups": list(taxonomy.groups),
         "normalisation": {"channels": "RGB", "range": [0, 1], "mean": [MEAN] * 3, "std": [STD] * 3},
-        "test_short_side": _test_side(loaded),
         "variant": loaded.variant,
         "test_time_method": at_test,
     }
-
-
-def _test_side(loaded: RunDetector) -> int:
-    """The short side of test clips."""
-    return int(loaded.run.config.data.image_size * TEST_SIDE)
 
 
 def _write_weights(detector: ActionDetector, path: Path) -> None:

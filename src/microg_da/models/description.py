@@ -20,14 +20,15 @@ from microg_da.models.transformers_files import PREFIX
 from microg_da.models.weight_kinds import EXPORTED_WEIGHTS, weight_kind
 from microg_da.registry import is_path
 from microg_da.taxonomy import get_taxonomy
+from microg_da.zoo import usual_test_side
 
 FORMAT = "microg_da"
 """The format name in our own files."""
 
 EXPORTED_CONFIG = "config.json"
 
-_SINCE = ("action_ids", "action_names", "head", "head_args")
-"""Entries that files of older versions may lack: the taxonomy has them, or there was one kind."""
+_SINCE = ("action_ids", "action_names", "head", "head_args", "test_short_side")
+"""Entries that files of older versions may lack: taxonomy and training crop tell them, or there was one kind."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ class DetectorDescription:
         taxonomy: the name of the list of classes that they mean.
         num_frames: T of the window.
         sampling_rate: τ of the window.
-        image_size: the training crop, in pixels; the short side of test clips is 8/7 of it.
+        image_size: the training crop, in pixels.
         dropout: rate before the linear layer.
         roi_stride: as :class:`~microg_da.models.detector.ActionDetector` takes it.
         adapters: ``"lora"``, ``"dual_path"`` or None.
@@ -52,6 +53,7 @@ class DetectorDescription:
         action_names: its name.
         head: what pools a person's features: a key of :data:`~microg_da.models.heads.HEADS`.
         head_args: arguments of the head.
+        test_short_side: short side of the frames in which it is tested, in pixels; 0 for 8/7 of ``image_size``.
     """
 
     model: str
@@ -70,6 +72,7 @@ class DetectorDescription:
     action_names: tuple[str, ...] = ()
     head: str = "roi"
     head_args: dict[str, Any] = field(default_factory=dict)
+    test_short_side: int = 0
 
     def __post_init__(self) -> None:
         # Files of older versions name the taxonomy alone; lists are what JSON makes of tuples.
@@ -77,6 +80,7 @@ class DetectorDescription:
         ids, names = (taxonomy.ids, taxonomy.names) if taxonomy else (self.action_ids, self.action_names)
         object.__setattr__(self, "action_ids", tuple(ids))
         object.__setattr__(self, "action_names", tuple(names))
+        object.__setattr__(self, "test_short_side", self.test_short_side or usual_test_side(self.image_size))
 
     def build(self, named: str | None = None) -> ActionDetector:
         """The detector with random weights, none of them fetched.

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from rich import box
 from rich.table import Table
 from rich.text import Text
 
@@ -15,7 +14,7 @@ from microg_da.evaluation.intervals import FEWEST_VIDEOS, Interval
 from microg_da.files import replacing, write_json
 from microg_da.inference.detector_tests import DetectorTest, TriedDetector
 from microg_da.reporting.numbers import MISSING, percent
-from microg_da.reporting.tables import METRICS, VARIANT_TITLES, duration
+from microg_da.reporting.tables import METRICS, VARIANT_TITLES, detectors_table, duration
 
 _STYLES = {"better": "green", "worse": "red"}
 
@@ -32,21 +31,9 @@ def title(tried: TriedDetector) -> str:
 
 def detector_test_table(test: DetectorTest) -> Table:
     """One line for each detector: scores ×100, the 95% interval of mAP, and the change against the first line."""
-    table = Table(
-        box=box.SIMPLE_HEAD,
-        header_style="bold",
-        show_edge=False,
-        pad_edge=False,
-        collapse_padding=True,
-        caption="\n".join(_lines(test)),
-        caption_style="",
-        caption_justify="left",
-    )
-    table.add_column("", overflow="fold")
     headers = ["\nmAP", "95%\ninterval", *(f"\n{name}" for name in list(METRICS.values())[1:])]
     changes = ["change\nof mAP", "95%\ninterval"] if len(test.tried) > 1 else []
-    for header in (*headers, *changes, "\ntime"):
-        table.add_column(header, justify="right", no_wrap=True)
+    table = detectors_table([*headers, *changes, "\ntime"], _lines(test))
     for tried in test.tried:
         figures = [percent(getattr(tried.scores, metric)) for metric in METRICS]
         cells: list[str | Text] = [figures[0], _span(tried.interval), *figures[1:]]

@@ -6,6 +6,7 @@ Files hold fractions; people are shown them times 100 with one decimal.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -63,27 +64,39 @@ def variant_title(result: VariantResult) -> str:
     return f"{title} ({result.method})" if result.variant == "adapted" else title
 
 
-def results_table(results: RunResults) -> Table:
-    """The table that ends `fit`: one line per variant, scores on the target ×100.
+def detectors_table(headers: Sequence[str], lines: Sequence[str]) -> Table:
+    """An empty table for the terminal, with a row for each detector.
 
-    Below it stands what the run found: the change with its interval, and why no gap recovered is given.
+    Args:
+        headers: of the columns of figures, after the detector's name.
+        lines: below the table.
     """
-    finding = finding_of(results)
     table = Table(
         box=box.SIMPLE_HEAD,
         header_style="bold",
         show_edge=False,
         pad_edge=False,
         collapse_padding=True,
-        caption="\n".join(finding_lines(finding)) or None,
+        caption="\n".join(lines) or None,
         caption_style="",
         caption_justify="left",
     )
     table.add_column("", overflow="fold")
+    for header in headers:
+        table.add_column(header, justify="right", no_wrap=True)
+    return table
+
+
+def results_table(results: RunResults) -> Table:
+    """The table that ends `fit`: one line per variant, scores on the target ×100.
+
+    Below it stands what the run found: the change with its interval, and why no gap recovered is given.
+    """
+    finding = finding_of(results)
     metrics = metrics_of(*(result.target for result in results.variants))
     target = [f"\n{title}" for title in list(metrics.values())[1:]]
-    for header in ("source\nmAP", "target\nmAP", *target, "gap\nrecovered", "\ntime"):
-        table.add_column(header, justify="right", no_wrap=True)
+    headers = ["source\nmAP", "target\nmAP", *target, "gap\nrecovered", "\ntime"]
+    table = detectors_table(headers, finding_lines(finding))
     for result in results.variants:
         adapted = result.variant == "adapted"
         figures = [result.score("source", "map"), *(result.score("target", metric) for metric in metrics)]

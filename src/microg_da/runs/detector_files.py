@@ -14,9 +14,8 @@ from microg_da.models.description import DetectorDescription, read_description
 from microg_da.models.detector import AUTO_STRIDE, ActionDetector
 from microg_da.models.weight_files import training_setting
 from microg_da.taxonomy import get_taxonomy
-from microg_da.transforms.view import TEST_SIDE
 from microg_da.types import STAGE_OF_VARIANT, Variant
-from microg_da.zoo import ZOO
+from microg_da.zoo import ZOO, usual_test_side
 
 _DEFAULT_SIDE = 256
 
@@ -28,14 +27,12 @@ class FileDetector:
     Attributes:
         detector: on the CPU, in evaluation mode.
         description: what it is, and how it wants to see clips.
-        short_side: the short side of the frames that it is tested with, in pixels.
         name: what it is called in results.
         notes: what a user should know of how it was loaded, in sentences.
     """
 
     detector: ActionDetector
     description: DetectorDescription
-    short_side: int
     name: str
     notes: tuple[str, ...] = ()
 
@@ -92,7 +89,7 @@ def _own(path: Path, model: str | None, said: Mapping[str, object]) -> FileDetec
     # Results are to say by what they were made, and by what they were not.
     left_out = f", without {said['test_time_method']}" if said.get("test_time_method") else ""
     name = f"{description.model} from {path.name}{left_out}"
-    return FileDetector(detector, description, int(description.image_size * TEST_SIDE), name)
+    return FileDetector(detector, description, name)
 
 
 def _published(path: Path, model: str, taxonomy: str, roi_stride: str | float) -> FileDetector:
@@ -123,14 +120,14 @@ def _published(path: Path, model: str, taxonomy: str, roi_stride: str | float) -
         adapters=None,
         adapter_rank=8,
         roll_pooling=None,
+        test_short_side=side,
     )
-    return FileDetector(detector.eval(), description, side, f"{model} from {path.name}", tuple(notes))
+    return FileDetector(detector.eval(), description, f"{model} from {path.name}", tuple(notes))
 
 
 def crop_of_side(short_side: int) -> int:
     """The training crop whose test clips have this short side, or one pixel more where there is none."""
-    crop = int(short_side / TEST_SIDE)
-    return crop if int(crop * TEST_SIDE) >= short_side else crop + 1
+    return next(crop for crop in range(1, short_side + 1) if usual_test_side(crop) >= short_side)
 
 
 def _trained_view(path: Path, model: str) -> tuple[Window, int]:
@@ -150,5 +147,5 @@ def _trained_view(path: Path, model: str) -> tuple[Window, int]:
 def _usual_side(name: str) -> int:
     # Small networks are named after their training crop, the published ones after their test side.
     if name in ("r2plus1d_micro", "r2plus1d_tiny"):
-        return int(ZOO[name].crop * TEST_SIDE)
+        return usual_test_side(ZOO[name].crop)
     return ZOO[name].crop if name in ZOO else _DEFAULT_SIDE

@@ -22,6 +22,7 @@ from microg_da.adaptation.base import (
 from microg_da.adaptation.predictor import Predictor
 from microg_da.adaptation.source_only import SourceOnly
 from microg_da.config import Config
+from microg_da.data.options import target_test_side
 from microg_da.errors import InputError, unknown_name
 from microg_da.models.build import without_fetching
 from microg_da.models.checkpoints import settled_stride
@@ -185,6 +186,7 @@ def describe_detector(config: Config) -> DetectorDescription:
         options=dict(model.options),
         head=model.head,
         head_args=dict(model.head_args),
+        test_short_side=target_test_side(config),
     )
     return description.self_contained()
 

@@ -2,12 +2,27 @@
 
 from __future__ import annotations
 
+import os
+
 from microg_da.config import Config
 from microg_da.data.options import parse_source
 from microg_da.zoo import ZOO
 
 _LARGE = 1_000_000
 """Parameters from which on a network does not learn from the benchmark's 3,331 clips alone."""
+
+
+def advice(config: Config) -> list[str]:
+    """Sentences about what a run asks for and may not mean."""
+    return [each for each in (start_advice(config), worker_advice(config)) if each is not None]
+
+
+def worker_advice(config: Config) -> str | None:
+    """Advice about more processes that load clips than this machine has cores; None for as many or fewer."""
+    workers, cores = config.data.num_workers, os.cpu_count() or 1
+    if workers <= cores:
+        return None
+    return f"data.num_workers={workers}: this machine has {cores} cores. data.num_workers={cores} can be faster."
 
 
 def start_advice(config: Config) -> str | None:

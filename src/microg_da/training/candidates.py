@@ -183,7 +183,7 @@ def _config_of(loaded: FileDetector) -> Config:
         head_args=dict(said.head_args),
         options=dict(said.options),
     )
-    data = DataConfig(source="", taxonomy=said.taxonomy, image_size=said.image_size)
+    data = DataConfig(source="", taxonomy=said.taxonomy, image_size=said.image_size, test_side=said.test_short_side)
     return replace(Config(), experiment="test", data=data, model=model)
 
 

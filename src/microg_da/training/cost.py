@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from microg_da.reporting.tables import duration
+from microg_da.terminal import print_table
 
 
 @dataclass(frozen=True)
@@ -93,7 +94,7 @@ class RunCost:
         }
         for name, text in facts.items():
             console.print(f"{name + ':':<13}{text}", highlight=False, soft_wrap=True)
-        table = Table(box=box.SIMPLE_HEAD)
+        table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, collapse_padding=True)
         table.add_column("stage")
         for title in ("s/step", "steps", "epoch", "epochs", "before", "tests", "in all"):
             table.add_column(title, justify="right")
@@ -109,6 +110,6 @@ class RunCost:
                 duration(stage.test_seconds),
                 duration(stage.seconds),
             )
-        console.print(table)
+        print_table(table, console)
         drawing = f", {duration(self.drawing_seconds)} of them for drawing clips" if self.drawing_seconds else ""
         console.print(f"the whole run: about {duration(self.seconds)}{drawing}", highlight=False, soft_wrap=True)

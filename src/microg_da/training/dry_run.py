@@ -17,7 +17,7 @@ from microg_da.models.cost import count_parameters
 from microg_da.models.detector import ActionDetector
 from microg_da.runs.detectors import build_test_time_method, build_training_method
 from microg_da.runs.folder import Run
-from microg_da.training.advice import start_advice
+from microg_da.training.advice import advice
 from microg_da.training.cost import RunCost, StageCost
 from microg_da.training.experiment import Experiment, peak_memory_mib
 from microg_da.training.few_clips import FewClips
@@ -39,8 +39,8 @@ def dry_run(config: Config, console: Console | None = None) -> RunCost:
     """
     check(config)
     console = console or Console(quiet=True)
-    if advice := start_advice(config):
-        console.print(f"[yellow]{advice}[/yellow]", highlight=False, soft_wrap=True)
+    for sentence in advice(config):
+        console.print(f"[yellow]{sentence}[/yellow]", highlight=False, soft_wrap=True)
     return _DryRun(config, console).cost()
 
 

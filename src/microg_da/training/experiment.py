@@ -45,7 +45,7 @@ from microg_da.runs.folder import Run
 from microg_da.runs.record import ModelFacts
 from microg_da.runs.results import VariantResult
 from microg_da.taxonomy import get_taxonomy
-from microg_da.training.advice import start_advice
+from microg_da.training.advice import advice
 from microg_da.training.example_ups import write_example_ups
 from microg_da.training.examples import write_examples
 from microg_da.training.interruption import damage
@@ -75,8 +75,8 @@ class Experiment:
         self.run.update(lambda record: replace(record, status="running", **facts))
         for warning in facts["warnings"]:
             self._say(f"[yellow]note[/yellow] {warning}")
-        if advice := start_advice(self.config):
-            self._warn(advice)
+        for sentence in advice(self.config):
+            self._warn(sentence)
         source, seconds = self._stage("source", self._train_source)
         detector = source.detector
         model = self._describe(detector)

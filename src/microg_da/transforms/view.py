@@ -11,10 +11,8 @@ import torch
 from torch import Tensor
 
 from microg_da.errors import InputError
+from microg_da.zoo import TEST_SIDE, usual_test_side
 
-# The ratios of the published recipes: crops of 224, 160 and 312 are tested at 256, 182 and 356, and jittered to
-# 320, 228 and 445.
-TEST_SIDE = 8 / 7
 PUBLISHED_SCALE = (1.0, 1.25)
 """The range of zoom of the published recipes, relative to the size at which a clip is tested."""
 
@@ -129,7 +127,7 @@ class RandomViews:
     @property
     def sides(self) -> tuple[int, int]:
         """Smallest and largest short side."""
-        low, high = (int(self.crop * TEST_SIDE * zoom) for zoom in self.scale)
+        low, high = (usual_test_side(self.crop, zoom) for zoom in self.scale)
         return self.min_side or low, self.max_side or high
 
     def draw(self, rng: np.random.Generator) -> View:

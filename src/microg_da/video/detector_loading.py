@@ -7,13 +7,13 @@ from pathlib import Path
 
 from microg_da.adaptation.predictor import Predictor
 from microg_da.config import TrainerConfig
+from microg_da.data.options import target_test_side
 from microg_da.errors import InputError
 from microg_da.inference.trainer import one_process
 from microg_da.models.detector import AUTO_STRIDE
 from microg_da.runs.detector_files import load_detector_file, variant_of_file
 from microg_da.runs.detectors import load_run_detector
 from microg_da.taxonomy import Taxonomy, get_taxonomy
-from microg_da.transforms.view import TEST_SIDE
 from microg_da.video.action_scorer import ActionScorer
 
 
@@ -34,7 +34,7 @@ def scorer_of_run(folder: str | Path, variant: str | None = None) -> ActionScore
         get_taxonomy(config.data.taxonomy),
         config.model.num_frames,
         config.model.sampling_rate,
-        int(config.data.image_size * TEST_SIDE),
+        target_test_side(config),
         f"{config.experiment}/{loaded.run.path.name}, {loaded.variant}",
         config.trainer,
     )
@@ -64,7 +64,7 @@ def scorer_of_file(
         get_taxonomy(said.taxonomy),
         said.num_frames,
         said.sampling_rate,
-        loaded.short_side,
+        said.test_short_side,
         loaded.name,
     )
     return replace(scorer, notes=loaded.notes)
