@@ -85,6 +85,15 @@ def kinetics_file(config: Config, path: Path, classes: int = 400) -> Path:
     return path
 
 
+def made_up(name: str, shape: list[int]) -> torch.Tensor:
+    """Weights under which a hundred layers stay finite: kernels after He et al. (ICCV 2015), branches scaled down."""
+    if len(shape) > 1:
+        return torch.randn(shape) * (2 / np.prod(shape[1:])) ** 0.5
+    if name.endswith(".weight"):
+        return torch.full(shape, 0.1)
+    return torch.ones(shape) if name.endswith("running_var") else torch.zeros(shape)
+
+
 def run(recipe: str, words: list[str], root: Path) -> Run:
     return run_experiment(load_config(recipe, words), root=root, name="two-batches", console=QUIET)
 
@@ -227,7 +236,7 @@ def test_every_recipe_makes_two_steps(recipe, trees, tmp_path, test_data):
         shapes = dict(facts[theirs]["state_dict"])
         shapes["head.projection.weight"] = [classes, shapes["head.projection.weight"][1]]
         shapes["head.projection.bias"] = [classes]
-        state = {name: torch.rand(shape) * 0.02 for name, shape in shapes.items()}
+        state = {name: made_up(name, shape) for name, shape in shapes.items()}
         torch.save({"model_state": state}, weights)
     few = ["adaptation.args.steps=2", "adaptation.args.target_steps=1"] if recipe.startswith("ava2microg/") else []
     done = run(recipe, [*words, f"{key}={weights}", *few], tmp_path)
