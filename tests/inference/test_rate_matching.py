@@ -10,7 +10,7 @@ from microg_da.config import load_config
 from microg_da.data.datamodule import DomainDatasets, StageData
 from microg_da.inference.rate_matching import match_class_rates
 from microg_da.models import create_detector
-from microg_da.runs.detectors import matches_rates, method_label
+from microg_da.runs.detectors import matches_rates
 
 TINY = ["data.image_size=32", "model.num_frames=2", "synthetic.train_clips=24", "synthetic.workers=0"]
 
@@ -52,9 +52,8 @@ def test_target_people_have_the_classes_as_often_as_source_people(datasets, dete
         assert np.abs(found - wanted).sum() <= 0.25 * wanted.sum()
 
 
-def test_it_is_part_of_a_methods_name_and_not_for_oracles():
-    on, off = (load_config("ava2microg", ["adaptation=cdan", f"adaptation.match_rates={on}"]) for on in (True, False))
-    assert matches_rates(on)
-    assert (method_label(on), method_label(off)) == ("cdan + class rates", "cdan")
+def test_it_is_not_for_oracles():
+    assert matches_rates(load_config("ava2microg", ["adaptation=cdan"]))
+    assert not matches_rates(load_config("ava2microg", ["adaptation=cdan", "adaptation.match_rates=false"]))
     for name in ("source_only", "target_supervised", "joint"):
         assert not matches_rates(load_config("ava2microg", [f"adaptation={name}", "adaptation.match_rates=true"]))

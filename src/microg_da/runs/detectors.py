@@ -242,8 +242,7 @@ def method_label(config: Config) -> str:
     method = ADAPTATIONS.load(settings.name)
     trains = issubclass(method, TrainingMethod) and method.has_epochs and settings.epochs
     rotation = f"rotation {settings.rotation:g}°" if trains and settings.rotation else None
-    rates = "class rates" if matches_rates(config) else None
-    return " + ".join(part for part in (settings.name, rotation, settings.test_time, rates) if part)
+    return " + ".join(part for part in (settings.name, rotation, settings.test_time) if part)
 
 
 def matches_rates(config: Config) -> bool:
