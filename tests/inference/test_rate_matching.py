@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from microg_da.adaptation.base import create_adaptation
+from microg_da.adaptation.base import TestTimeMethod, create_adaptation, detect
 from microg_da.adaptation.predictor import Predictor
 from microg_da.config import load_config
 from microg_da.data.datamodule import DomainDatasets, StageData
@@ -50,6 +50,19 @@ def test_target_people_have_the_classes_as_often_as_source_people(datasets, dete
         np.testing.assert_array_equal(before.argsort(dim=0), after.argsort(dim=0))
     else:  # averages of probabilities move with the bias, and not by as much
         assert np.abs(found - wanted).sum() <= 0.25 * wanted.sum()
+
+
+def test_no_graph_is_kept(datasets, detector):
+    """A method that needs gradients asks for them; eight rolls of a batch with all activations would fill the memory."""
+
+    class Asks(TestTimeMethod):
+        def predict(self, detector, batch):
+            assert not torch.is_grad_enabled()
+            return detect(detector, batch)
+
+    data = StageData(datasets, labelled=None, unlabelled="target", batch_size=8)
+    method = create_adaptation("roll_tta", feature_dim=detector.feature_dim, num_classes=50)
+    match_class_rates(Predictor(detector, Asks(method.arguments, method.task)), data, datasets.class_rates)
 
 
 def test_it_is_not_for_oracles():

@@ -36,7 +36,7 @@ def match_class_rates(
     start = time.perf_counter()
     device = resolve_device(data.datasets.config.trainer)
     predictor.to(device).detector.eval()
-    with progress_bar(console or message_console()) as bar, predictor.testing(), torch.set_grad_enabled(True):
+    with progress_bar(console or message_console()) as bar, predictor.testing(), torch.no_grad():
         clips = data.unaugmented_clips("target", device).shown_in(bar)
         said = [predictor(batch).logits.detach().float().cpu() for batch in clips]
     predictor.to("cpu")
