@@ -249,6 +249,7 @@ class GravityFrame(TestTimeMethod):
     """
 
     Arguments: ClassVar[type] = GravityFrameArguments
+    needs_encoder = "estimates up from pixels and rolls clips by any angle"
     knowledge: ClassVar[frozenset[Knowledge]] = frozenset({"rolls"})
 
     def __init__(self, arguments: GravityFrameArguments, task: Task) -> None:

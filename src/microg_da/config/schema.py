@@ -34,6 +34,9 @@ class DataConfig:
         on_error: ``raise``, or ``skip`` clips that cannot be read. A SOURCE's own option overrides it; embedded data
             does not use it.
         num_workers: processes that load clips; 0 loads in the main process.
+        feature_store: folder in which ``fit`` keeps the feature maps of a frozen encoder, so that runs with the same
+            encoder and data neither decode nor encode again; null keeps none. It needs ``model.frozen``.
+        feature_draws: how often each training clip is augmented for the store; a step takes one of these at random.
     """
 
     source: str = "synthetic:earth"
@@ -48,6 +51,8 @@ class DataConfig:
     decode: str = "auto"
     on_error: str = "raise"
     num_workers: int = 0
+    feature_store: str | None = None
+    feature_draws: int = 4
 
 
 @dataclass
@@ -102,6 +107,8 @@ class ModelConfig:
             number, or ``auto`` for the stride at which the head of ``checkpoint`` was trained, if the whole head is
             loaded, else ``true``. A run's ``config.yaml`` holds which of them it is.
         freeze: how many stages of the backbone are not trained, from the input on; ``all`` trains the head alone.
+        frozen: whether the whole backbone stays as it was loaded, new layers of it included: it is not trained and
+            always evaluates.
         adapters: ``lora`` or ``dual_path`` freezes the backbone and trains small additions to it; null for none.
         adapter_rank: inner width of the adapters.
         roll_pooling: ``c4`` or ``c8`` averages features over 4 or 8 rolls of the clip; null for none.
@@ -119,6 +126,7 @@ class ModelConfig:
     dropout: float = 0.5
     roi_stride: Any = "auto"
     freeze: Any = 0
+    frozen: bool = False
     adapters: str | None = None
     adapter_rank: int = 8
     roll_pooling: str | None = None

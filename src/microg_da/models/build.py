@@ -22,6 +22,7 @@ def build_detector(
     dropout: float = 0.5,
     roi_stride: str | bool | float = AUTO_STRIDE,
     freeze: int | str = 0,
+    frozen: bool = False,
     adapters: str | None = None,
     adapter_rank: int = 8,
     roll_pooling: str | None = None,
@@ -40,6 +41,8 @@ def build_detector(
     freeze_stages(detector.backbone, freeze)
     if adapters is not None:
         add_adapters(detector.backbone, adapters, adapter_rank)
+    if frozen:
+        detector.freeze_backbone()
     detector.train()
     return detector
 
@@ -117,6 +120,7 @@ _DETECTOR_OPTIONS = (
     "skip_weights",
     "roi_stride",
     "freeze",
+    "frozen",
     "adapters",
     "adapter_rank",
     "roll_pooling",

@@ -8,6 +8,7 @@ from microg_da.errors import InputError
 from microg_da.models.backbone import Backbone, normalise
 from microg_da.models.inputs import check_inputs
 from microg_da.models.roi_head import RoIHead
+from microg_da.transforms.stored_frames import is_stored
 from microg_da.types import Prediction
 
 PUBLISHED_STRIDE = 16
@@ -55,6 +56,7 @@ class ActionDetector(nn.Module):
     ) -> None:
         super().__init__()
         self.backbone = backbone
+        self.frozen = False
         stride = resolve_stride(roi_stride, backbone.stride)
         self.head = RoIHead(backbone.channels, num_classes, stride, dropout)
 
@@ -68,9 +70,17 @@ class ActionDetector(nn.Module):
         """Length of a person's feature vector."""
         return self.head.projection.in_features
 
+    def freeze_backbone(self) -> None:
+        """Never train the backbone from now on; it always evaluates."""
+        self.frozen = True
+        self.backbone.requires_grad_(False)
+        self.train(self.training)
+
     def train(self, mode: bool = True) -> ActionDetector:
         """As ``nn.Module.train``; batch normalisation that is not trained keeps its statistics too."""
         super().train(mode)
+        if self.frozen:
+            self.backbone.eval()
         for module in self.backbone.modules():
             if isinstance(module, nn.modules.batchnorm._BatchNorm) and not module.weight.requires_grad:
                 module.eval()
@@ -80,7 +90,8 @@ class ActionDetector(nn.Module):
         """Score every box.
 
         Args:
-            frames: ``(B, 3, T, H, W)``; uint8 RGB is normalised here, floating point is taken as normalised.
+            frames: ``(B, 3, T, H, W)``; uint8 RGB is normalised here, floating point is taken as normalised. Of
+                :class:`~microg_da.transforms.stored_frames.StoredFrames` the feature maps are read.
             boxes: ``(K, 4)`` pixels ``x1 y1 x2 y2``; ``K`` may be 0.
             clip_index: ``(K,)`` int64, the clip of each box.
 
@@ -88,9 +99,7 @@ class ActionDetector(nn.Module):
             InputError: for wrong shapes or types; on the CPU also for a ``clip_index`` that is not in the batch, boxes
                 in [0, 1] and floating-point frames in 0…255. On CUDA these end the process with the same message.
         """
-        check_inputs(frames, boxes, clip_index)
-        maps = self.backbone(normalise(frames, self.backbone.memory_format))
-        return Prediction(*self.head(maps, boxes, clip_index))
+        return Prediction(*self.head(self._maps(frames, boxes, clip_index), boxes, clip_index))
 
     def local_predictions(
         self, frames: Tensor, boxes: Tensor, clip_index: Tensor, slices: int
@@ -107,11 +116,16 @@ class ActionDetector(nn.Module):
             Logits ``(K, S, C)`` and features ``(K, S, D)``, and the grids ``(K, S, D, R, R)`` that they were pooled
             from: a mean of these over slices, weighted as one likes, is what ``head.classify`` scores as one clip.
         """
-        check_inputs(frames, boxes, clip_index)
-        grids = self.head.local_grids(
-            self.backbone(normalise(frames, self.backbone.memory_format)), boxes, clip_index, slices
-        )
+        grids = self.head.local_grids(self._maps(frames, boxes, clip_index), boxes, clip_index, slices)
         return Prediction(*self.head.classify(grids)), grids
+
+    def _maps(self, frames: Tensor, boxes: Tensor, clip_index: Tensor) -> tuple[Tensor, ...]:
+        """The feature maps of frames: stored ones as they are, else those that the backbone makes."""
+        if is_stored(frames):
+            return frames.maps()
+        check_inputs(frames, boxes, clip_index)
+        maps: tuple[Tensor, ...] = self.backbone(normalise(frames, self.backbone.memory_format))
+        return maps
 
 
 def resolve_stride(roi_stride: object, true_stride: float) -> float:
