@@ -64,7 +64,9 @@ def test_the_embedded_data_has_the_fingerprint_of_its_specification():
 
 
 def test_a_training_draw_depends_on_its_number_and_not_on_the_seed(tree):
-    drawn = [open_tree(tree, train=True, seed=seed).training_draw(number)[0] for seed, number in ((0, 1), (5, 1), (0, 2))]
+    drawn = [
+        open_tree(tree, train=True, seed=seed).training_draw(number)[0] for seed, number in ((0, 1), (5, 1), (0, 2))
+    ]
     assert torch.equal(drawn[0].boxes, drawn[1].boxes)
     assert not torch.equal(drawn[0].boxes, drawn[2].boxes)
 

@@ -84,8 +84,7 @@ def answers(datasets, method, detector):
     found = {}
     for batch in StageData(datasets).unaugmented_clips("target"):
         assert is_stored(batch.frames) == (datasets.maps is not None)
-        for person, logits in zip(batch.people, method(detector, batch).logits, strict=True):
-            found[person] = logits
+        found |= dict(zip(batch.people, method(detector, batch).logits, strict=True))
     return found
 
 
@@ -200,7 +199,9 @@ def test_too_little_room_is_refused_before_anything_is_written(tree, tmp_path, m
 
 def test_the_size_that_is_told_is_the_size_that_is_written(tree, tmp_path, monkeypatch):
     told = []
-    monkeypatch.setattr(FeatureMaps, "_bytes", lambda *args, ask=FeatureMaps._bytes: told.append(ask(*args)) or told[-1])
+    monkeypatch.setattr(
+        FeatureMaps, "_bytes", lambda *args, ask=FeatureMaps._bytes: told.append(ask(*args)) or told[-1]
+    )
     with_store(new_config(tree, tmp_path / "store"), new_detector()).tested("target", "train")
     (maps,) = (tmp_path / "store").rglob("maps.f16")
     assert told == [maps.stat().st_size]

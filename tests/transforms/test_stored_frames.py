@@ -3,11 +3,11 @@
 import pytest
 import torch
 
+from microg_da.config import AugmentConfig
 from microg_da.errors import InputError
 from microg_da.transforms.augmentation import augment_batch, augment_training_batch
 from microg_da.transforms.rotation import even_rolls, roll_batch, roll_frames
 from microg_da.transforms.stored_frames import AS_FILMED, StoredClip, StoredFrames, StoredView, even_views
-from microg_da.config import AugmentConfig
 from microg_da.types import ClipBatch, ClipKey
 
 
