@@ -245,7 +245,8 @@ class VideoFiles:
 
     def stamp(self, video_id: str, numbers: np.ndarray) -> str:
         """See :meth:`StampedFrames.stamp`."""
-        return f"{numbers.tolist()} {file_stamp(self._index(video_id).path)}"
+        path = self._find(video_id)
+        return f"{numbers.tolist()} {file_stamp(path or video_id)}"
 
     def _find(self, video_id: str) -> Path | None:
         place = int(np.searchsorted(self._ids, video_id))

@@ -45,12 +45,14 @@ class Shown:
 
     Attributes:
         clips: the data set.
+        content: the fingerprint of the data set.
         about: which clips, for people.
         augment: how training clips are augmented; None for clips as they are tested.
         draw: which of several augmentations of the same clips.
     """
 
     clips: StorableClips
+    content: str
     about: str
     augment: AugmentConfig | None = None
     draw: int = 0
@@ -58,7 +60,7 @@ class Shown:
     @cached_property
     def fingerprint(self) -> str:
         """Changes when the pixels or boxes do."""
-        text = f"{self.clips.fingerprint()} {self.augment} {self.draw}"
+        text = f"{self.content} {self.augment} {self.draw}"
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
     @cached_property
@@ -135,7 +137,8 @@ class FeatureMaps:
         key = f"{domain}/{split}"
         known = self._wanted[key][0].views if key in self._wanted else frozenset({AS_FILMED})
         if key not in self._wanted or not known.issuperset(views):
-            self._wanted[key] = [Wanted(Shown(storable(clips), key), known.union(views))]
+            source = storable(clips)
+            self._wanted[key] = [Wanted(Shown(source, source.fingerprint(), key), known.union(views))]
             self._opened.pop(key, None)
 
     def want_trained(self, domain: Domain, clips: ClipSource[Clip], augment: AugmentConfig) -> None:
@@ -144,7 +147,8 @@ class FeatureMaps:
         if key not in self._wanted:
             source = storable(clips)
             draws = self.config.data.feature_draws if source.draws_at_random or not _is_identity(augment) else 1
-            shown = [Shown(source, f"{domain}/train", augment, draw) for draw in range(draws)]
+            content = source.fingerprint()
+            shown = [Shown(source, content, f"{domain}/train", augment, draw) for draw in range(draws)]
             self._wanted[key] = [Wanted(each, frozenset({AS_FILMED})) for each in shown]
 
     def as_tested(self, domain: Domain, split: Split, clips: ClipSource[Clip]) -> StoredClips:

@@ -42,6 +42,11 @@ def build_detector(
     if adapters is not None:
         add_adapters(detector.backbone, adapters, adapter_rank)
     if frozen:
+        if adapters is not None:
+            raise InputError(
+                f"model.frozen=true trains nothing of the backbone, and model.adapters={adapters} is trained inside "
+                "it. Leave one of them out."
+            )
         detector.freeze_backbone()
     detector.train()
     return detector

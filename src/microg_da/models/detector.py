@@ -56,7 +56,6 @@ class ActionDetector(nn.Module):
     ) -> None:
         super().__init__()
         self.backbone = backbone
-        self.frozen = False
         stride = resolve_stride(roi_stride, backbone.stride)
         self.head = RoIHead(backbone.channels, num_classes, stride, dropout)
 
@@ -71,15 +70,22 @@ class ActionDetector(nn.Module):
         return self.head.projection.in_features
 
     def freeze_backbone(self) -> None:
-        """Never train the backbone from now on; it always evaluates."""
-        self.frozen = True
+        """Train no weight of the backbone, new layers of it included."""
         self.backbone.requires_grad_(False)
         self.train(self.training)
 
+    @property
+    def is_frozen(self) -> bool:
+        """Whether no weight of the backbone is trained: its maps of a clip are the same in every epoch."""
+        return not any(parameter.requires_grad for parameter in self.backbone.parameters())
+
     def train(self, mode: bool = True) -> ActionDetector:
-        """As ``nn.Module.train``; batch normalisation that is not trained keeps its statistics too."""
+        """As ``nn.Module.train``; batch normalisation that is not trained keeps its statistics too.
+
+        A backbone of which nothing is trained always evaluates.
+        """
         super().train(mode)
-        if self.frozen:
+        if self.is_frozen:
             self.backbone.eval()
         for module in self.backbone.modules():
             if isinstance(module, nn.modules.batchnorm._BatchNorm) and not module.weight.requires_grad:

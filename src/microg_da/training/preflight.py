@@ -254,9 +254,7 @@ def check_methods(config: Config) -> None:
 def check_model(config: Config) -> None:
     """The model's options, and whether the adaptations can act on the model."""
     from microg_da.runs.detectors import build_test_time_method, build_training_method
-    from microg_da.training.stored_features import check_store
 
-    settings = config.adaptation
     detector = _detector_without_memory(config)
     with _Naming("adaptation.args"):
         training = build_training_method(config, detector)
@@ -266,7 +264,14 @@ def check_model(config: Config) -> None:
         test_time = build_test_time_method(config, detector, training)
         if test_time is not None:
             test_time.check_detector(detector)
-    check_store(config, ((settings.name, training), (settings.test_time or settings.name, test_time)))
+
+
+def check_feature_store(config: Config) -> None:
+    """Whether the run can read feature maps in place of frames."""
+    if config.data.feature_store is not None:
+        from microg_da.training.stored_features import check_store
+
+        check_store(config, _detector_without_memory(config))
 
 
 def check_weights(config: Config) -> None:
@@ -335,7 +340,8 @@ QUICK: tuple[tuple[tuple[str, ...], Callable[[Config], None]], ...] = (
 
 THOROUGH: tuple[tuple[tuple[str, ...], Callable[[Config], None]], ...] = (
     (("adaptation",), check_methods),
-    (("model", "data", "adaptation", "selection", "bounds", "checkpoint", "target_supervised"), check_model),
+    (("model", "data", "adaptation"), check_model),
+    (("model", "data", "adaptation", "selection", "bounds", "checkpoint", "target_supervised"), check_feature_store),
     (("model", "data", "checkpoint"), check_weights),
     (("trainer",), check_trainer),
 )

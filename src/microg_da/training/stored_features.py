@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 from rich.console import Console
 
-from microg_da.adaptation.base import Method, TrainingMethod
+from microg_da.adaptation.base import TestTimeMethod, TrainingMethod
 from microg_da.config import VALIDATOR, Config
 from microg_da.data.datamodule import DomainDatasets
 from microg_da.errors import InputError
@@ -17,23 +15,21 @@ from microg_da.transforms.stored_frames import StoredView
 from microg_da.types import DOMAINS
 
 
-def check_store(config: Config, methods: Iterable[tuple[str, Method | None]]) -> None:
+def check_store(config: Config, detector: ActionDetector) -> None:
     """Refuse a run that cannot read feature maps in place of frames.
 
     Args:
         config: the run.
-        methods: its training method and its test-time method, with the names of the configuration.
+        detector: as the run builds it; its weights are not looked at.
 
     Raises:
         InputError: naming the key or the method, and why.
     """
-    if config.data.feature_store is None:
-        return
     model = config.model
-    if not model.frozen:
+    if not detector.is_frozen:
         raise InputError(
-            "data.feature_store needs model.frozen=true: the feature maps of an encoder that is trained change with "
-            "every step."
+            "data.feature_store needs model.frozen=true: the feature maps of an encoder of which a part is trained "
+            "change with every step."
         )
     for key, value in (("model.adapters", model.adapters), ("model.roll_pooling", model.roll_pooling)):
         if value is not None:
@@ -51,7 +47,9 @@ def check_store(config: Config, methods: Iterable[tuple[str, Method | None]]) ->
             "target_supervised.start=scratch has another encoder than the detector of checkpoint, and "
             "data.feature_store keeps the maps of one. Set target_supervised.start=source or data.feature_store=null."
         )
-    for name, method in methods:
+    settings = config.adaptation
+    training, test_time = _methods(config, detector)
+    for name, method in ((settings.name, training), (settings.test_time or settings.name, test_time)):
         if method is not None and method.needs_encoder is not None:
             raise InputError(
                 f"adaptation {name!r} {method.needs_encoder}, and data.feature_store keeps feature maps of the clips "
@@ -72,8 +70,7 @@ def open_store(config: Config, detector: ActionDetector, datasets: DomainDataset
         InputError: if the store cannot be written, has too little room, or the data cannot be stored.
     """
     maps = FeatureMaps(detector, config, console)
-    training = build_training_method(config, detector) if config.adaptation.name != "source_only" else None
-    test_time = build_test_time_method(config, detector, training) if config.adaptation.name != "source_only" else None
+    training, test_time = _methods(config, detector)
     _want_training(maps, config, datasets, training)
     views: tuple[StoredView, ...] = () if test_time is None else test_time.stored_views
     for domain in DOMAINS:
@@ -86,6 +83,12 @@ def open_store(config: Config, detector: ActionDetector, datasets: DomainDataset
     maps.prepare()
     datasets.maps = maps
     return maps
+
+
+def _methods(config: Config, detector: ActionDetector) -> tuple[TrainingMethod | None, TestTimeMethod | None]:
+    """The training method and the test-time method of a run."""
+    training = build_training_method(config, detector)
+    return training, build_test_time_method(config, detector, training)
 
 
 def _want_training(
