@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import cached_property, partial
 from typing import Any, Literal, TypedDict, cast, overload
 
@@ -196,7 +196,7 @@ def _as_dataset(clips: ClipSource[Clip]) -> Dataset[Clip]:
 
 
 class UnaugmentedClips:
-    """A domain's training clips, each as it is tested, all of them in every process; opened when they are iterated.
+    """A domain's training clips, each as it is tested, all of them in every process; opened with the first batch.
 
     Args:
         data: what opens them.
@@ -221,10 +221,10 @@ class UnaugmentedClips:
         clips = self.data.datasets.tested(self.domain, "train", labelled=self.domain == "source")
         batch_size = self.data.datasets.config.evaluation.batch_size
         loader = self.data._loader(clips, self.domain, batch_size, shuffle=False, shared=False)
-        batches = (batch.to(self.device) for batch in loader)
-        if self.progress is None:
-            return batches
-        return tracked(batches, self.progress, f"reading {self.domain} clips", len(loader))
+        batches: Iterable[ClipBatch] = (batch.to(self.device) for batch in loader)
+        if self.progress is not None:
+            batches = tracked(batches, self.progress, f"reading {self.domain} clips", len(loader))
+        yield from batches
 
 
 class StageData(pl.LightningDataModule):
