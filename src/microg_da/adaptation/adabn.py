@@ -35,6 +35,7 @@ class AdaBN(TrainingMethod):
 
     Arguments: ClassVar[type] = AdaBNArguments
     arguments: AdaBNArguments
+    needs_encoder = "estimates the batch-norm statistics of the encoder"
     has_epochs: ClassVar[bool] = False
 
     def check_detector(self, detector: ActionDetector) -> None:

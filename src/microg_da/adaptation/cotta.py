@@ -64,6 +64,7 @@ class CoTTA(Online):
 
     Arguments: ClassVar[type] = CoTTAArguments
     arguments: CoTTAArguments
+    needs_encoder = "changes the weights of the encoder"
     source_entropy: Tensor
 
     def __init__(self, arguments: CoTTAArguments, task: Task) -> None:

@@ -79,6 +79,7 @@ class EnergyCanonicalization(UpMethod):
 
     Arguments: ClassVar[type] = EnergyCanonicalizationArguments
     arguments: EnergyCanonicalizationArguments
+    needs_encoder = "rolls clips by angles that are not stored"
     knowledge: ClassVar[frozenset[Knowledge]] = frozenset({"rolls"})
     threshold: Tensor
     mean: Tensor

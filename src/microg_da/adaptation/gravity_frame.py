@@ -244,6 +244,7 @@ class GravityFrame(UpMethod):
 
     Arguments: ClassVar[type] = GravityFrameArguments
     arguments: GravityFrameArguments
+    needs_encoder = "estimates up from pixels and rolls clips by any angle"
     knowledge: ClassVar[frozenset[Knowledge]] = frozenset({"rolls"})
 
     def __init__(self, arguments: GravityFrameArguments, task: Task) -> None:

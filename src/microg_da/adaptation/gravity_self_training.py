@@ -56,6 +56,7 @@ class GravitySelfTraining(TeacherMethod):
 
     Arguments: ClassVar[type] = GravitySelfTrainingArguments
     arguments: GravitySelfTrainingArguments
+    needs_encoder = "estimates up from pixels and rolls clips by any angle"
 
     has_companion: ClassVar[bool] = True
     knowledge: ClassVar[frozenset[Knowledge]] = frozenset({"rolls", "class_rates"})

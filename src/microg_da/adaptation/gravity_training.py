@@ -59,6 +59,7 @@ class GravityTraining(TrainingMethod):
     Arguments: ClassVar[type] = GravityTrainingArguments
     arguments: GravityTrainingArguments
     has_companion: ClassVar[bool] = True
+    needs_encoder = "estimates up from pixels and rolls clips by any angle"
     knowledge: ClassVar[frozenset[Knowledge]] = frozenset({"rolls"})
 
     def __init__(self, arguments: GravityTrainingArguments, task: Task) -> None:

@@ -61,6 +61,7 @@ class InstanceMixing(TeacherMethod):
 
     Arguments: ClassVar[type] = InstanceMixingArguments
     arguments: InstanceMixingArguments
+    needs_encoder = "pastes people into other clips"
     knowledge: ClassVar[frozenset[Knowledge]] = frozenset({"class_rates"})
 
     def __init__(self, arguments: InstanceMixingArguments, task: Task) -> None:

@@ -138,6 +138,7 @@ class LearnedCanonicalization(UpMethod):
 
     Arguments: ClassVar[type] = LearnedCanonicalizationArguments
     arguments: LearnedCanonicalizationArguments
+    needs_encoder = "estimates up from pixels and rolls clips by any angle"
     knowledge: ClassVar[frozenset[Knowledge]] = frozenset({"rolls"})
 
     def __init__(self, arguments: LearnedCanonicalizationArguments, task: Task) -> None:

@@ -55,6 +55,7 @@ class MeanTeacher(TeacherMethod):
 
     Arguments: ClassVar[type] = MeanTeacherArguments
     arguments: MeanTeacherArguments
+    needs_encoder = "rolls and recolours the clips of each step"
     knowledge: ClassVar[frozenset[Knowledge]] = frozenset({"rolls", "class_rates"})
 
     def __init__(self, arguments: MeanTeacherArguments, task: Task) -> None:

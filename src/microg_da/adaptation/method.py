@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from microg_da.adaptation.support import support_of_predictions, support_of_rates
 from microg_da.models.detector import ActionDetector
+from microg_da.transforms.stored_frames import AS_FILMED, StoredView
 
 Losses = dict[str, Tensor]
 """Named, weighted losses; their sum is minimised."""
@@ -59,6 +60,11 @@ class Method(nn.Module):
         arguments: the instance; a subclass that reads it annotates its own type.
         uses_target_labels: whether the method reads target labels. Such a method is an oracle.
         knowledge: what it knows of the shift, so that tables can tell it from a method that knows nothing.
+        needs_encoder: why the method needs the encoder itself and not only its feature maps, as the end of a sentence
+            that begins with the method's name; None if maps under ``stored_views`` are enough. A method that needs it
+            cannot read a feature store.
+        stored_views: under which rolls and mirror images the method looks at clips: a test-time method at the clips
+            that it predicts and prepares with, a training method at target clips that are not augmented.
         support: ``(C,)`` bool, the classes that take part in losses and labels of the target; see
             :mod:`microg_da.adaptation.support`. A method without source labels sets it by what the source model
             predicts, in :meth:`find_support`.
@@ -68,6 +74,8 @@ class Method(nn.Module):
     arguments: object
     uses_target_labels: ClassVar[bool] = False
     knowledge: ClassVar[frozenset[Knowledge]] = frozenset()
+    needs_encoder: str | None = None
+    stored_views: tuple[StoredView, ...] = (AS_FILMED,)
     support: Tensor
 
     def __init__(self, arguments: object, task: Task) -> None:

@@ -50,6 +50,7 @@ class MIC(TeacherMethod):
 
     Arguments: ClassVar[type] = MICArguments
     arguments: MICArguments
+    needs_encoder = "hides patches of the clips of each step"
     knowledge: ClassVar[frozenset[Knowledge]] = frozenset({"class_rates"})
 
     def __init__(self, arguments: MICArguments, task: Task) -> None:

@@ -48,6 +48,7 @@ class Online(TestTimeMethod):
 
     Arguments: ClassVar[type] = OnlineArguments
     arguments: OnlineArguments
+    needs_encoder = "changes the encoder's normalisation layers"
 
     @torch.no_grad()
     def prepare(self, detector: ActionDetector, source: Iterable[ClipBatch], target: Iterable[ClipBatch]) -> None:

@@ -62,6 +62,7 @@ class PETS(SourceFreeAdaptation):
 
     Arguments: ClassVar[type] = PETSArguments
     arguments: PETSArguments
+    needs_encoder = "zooms and recolours the clips of each step"
     dynamic: Teacher | None
     static: ActionDetector | None
 

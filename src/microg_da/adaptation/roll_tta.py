@@ -15,6 +15,7 @@ from microg_da.adaptation.base import Knowledge, Task, TestTimeMethod, detect
 from microg_da.errors import InputError, unknown_name
 from microg_da.models.detector import ActionDetector
 from microg_da.transforms.rotation import even_rolls
+from microg_da.transforms.stored_frames import even_views
 from microg_da.types import ClipBatch, Prediction
 
 COMBINATIONS = ("confident", "probabilities", "logits")
@@ -63,6 +64,9 @@ class RollTTA(TestTimeMethod):
             raise InputError(f"roll_tta: rolls={arguments.rolls} cannot be: expected a whole number of at least 1.")
         _check_combine(arguments.combine)
         _check_temperature(arguments.temperature)
+        self.stored_views = even_views(arguments.rolls)
+        if arguments.adabn:
+            self.needs_encoder = "estimates the batch-norm statistics of the encoder with adabn=true"
 
     def check_detector(self, detector: ActionDetector) -> None:
         """With ``adabn`` the detector has batch normalisation."""

@@ -67,6 +67,7 @@ class RotationConsistency(DomainAdaptation):
 
     Arguments: ClassVar[type] = RotationConsistencyArguments
     arguments: RotationConsistencyArguments
+    needs_encoder = "rolls the clips of each step by any angle"
     knowledge: ClassVar[frozenset[Knowledge]] = frozenset({"rolls"})
 
     def __init__(self, arguments: RotationConsistencyArguments, task: Task) -> None:

@@ -55,6 +55,7 @@ class RotationPretext(DomainAdaptation):
 
     Arguments: ClassVar[type] = RotationPretextArguments
     arguments: RotationPretextArguments
+    needs_encoder = "rolls the clips of each step by any angle"
     knowledge: ClassVar[frozenset[Knowledge]] = frozenset({"rolls"})
 
     def __init__(self, arguments: RotationPretextArguments, task: Task) -> None:

@@ -14,6 +14,7 @@ from microg_da.adaptation.losses import multilabel_bce
 from microg_da.adaptation.round import Round, RoundState
 from microg_da.adaptation.teacher import TeacherMethod
 from microg_da.models.detector import ActionDetector
+from microg_da.transforms.stored_frames import even_views
 from microg_da.types import ClipBatch, LabelledClipBatch, PersonKey
 
 
@@ -56,6 +57,7 @@ class SelfTraining(TeacherMethod):
 
     def __init__(self, arguments: SelfTrainingArguments, task: Task) -> None:
         super().__init__(arguments, task)
+        self.stored_views = even_views(max(arguments.rolls, 1))
         self._round = Round([], labels=torch.zeros(0, task.num_classes))
 
     @torch.no_grad()

@@ -69,6 +69,15 @@ class SourceFree(SourceFreeAdaptation):
         self.prototypes = Prototypes(task.num_classes, task.feature_dim, arguments.memory)
         self._round = self._nobody()
 
+    def check_detector(self, detector: ActionDetector) -> None:
+        """Something is trained besides the classifier, which the method leaves as it is."""
+        trained = {name for name, parameter in detector.named_parameters() if parameter.requires_grad}
+        if not trained - {"head.projection.weight", "head.projection.bias"}:
+            raise InputError(
+                f"{type(self).__name__} leaves the classifier as it is and trains the layers before it, and all of "
+                "these are frozen. Set model.frozen=false and lower model.freeze, or choose another adaptation."
+            )
+
     def stage_training(self, training: TrainingConfig) -> TrainingConfig:
         """SGD at the method's own rate, after a warm-up of at most a tenth of the stage."""
         rate = training.lr if self.arguments.lr is None else self.arguments.lr

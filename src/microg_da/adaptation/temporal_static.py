@@ -43,6 +43,7 @@ class TemporalStatic(TestTimeMethod):
 
     Arguments: ClassVar[type] = TemporalStaticArguments
     arguments: TemporalStaticArguments
+    needs_encoder = "encodes still pictures that it makes of the clips"
     usual_logits: Tensor
     usual_features: Tensor
 

@@ -61,6 +61,7 @@ class ViTTA(Online):
 
     Arguments: ClassVar[type] = ViTTAArguments
     arguments: ViTTAArguments
+    needs_encoder = "aligns the statistics inside the encoder"
     source_statistics: Tensor
 
     def __init__(self, arguments: ViTTAArguments, task: Task) -> None:

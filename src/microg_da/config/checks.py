@@ -148,6 +148,7 @@ LIMITS: dict[str, Limit] = {
     "seed": _at_least(0),
     "data.image_size": _at_least(16),
     "data.num_workers": _at_least(0),
+    "data.feature_draws": _at_least(1),
     "data.train_sides": Limit("[smallest, largest] in pixels, above 0, or null", 1, or_null=True, pair=True),
     "data.test_side": _at_least(16, or_null=True),
     "synthetic.seed": _at_least(0),

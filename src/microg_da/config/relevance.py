@@ -51,6 +51,7 @@ _READ_IF: tuple[tuple[str, Callable[[Settings], bool]], ...] = (
     ("data.test_side", _reads_files),
     ("data.decode", _reads_files),
     ("data.on_error", _reads_files),
+    ("data.feature_draws", _is_given("data.feature_store")),
     ("model.window", lambda _: False),  # it fills num_frames and sampling_rate, which are read
     ("model.allow_missing", _is_given("model.checkpoint", "checkpoint")),
     ("model.skip_weights", _is_given("model.checkpoint")),

@@ -33,6 +33,9 @@ class DataConfig:
         on_error: ``raise``, or ``skip`` clips that cannot be read. A SOURCE's own option overrides it; embedded data
             does not use it.
         num_workers: processes that load clips; 0 loads in the main process.
+        feature_store: folder in which ``fit`` keeps the feature maps of a frozen encoder, so that runs with the same
+            encoder and data neither decode nor encode again; null keeps none. It needs ``model.frozen``.
+        feature_draws: how often each training clip is augmented for the store; a step takes one of these at random.
     """
 
     source: str = "synthetic:earth"
@@ -47,6 +50,8 @@ class DataConfig:
     decode: str = "auto"
     on_error: str = "raise"
     num_workers: int = 0
+    feature_store: str | None = None
+    feature_draws: int = 4
 
 
 @dataclass
@@ -102,7 +107,9 @@ class ModelConfig:
             number, or ``auto`` for the stride at which the head of ``checkpoint`` was trained, if the whole head is
             loaded, else ``true``. A run's ``config.yaml`` holds which of them it is.
         freeze: how many stages of the backbone are not trained, from the input on; ``all`` trains the head alone.
-            What is not trained has no gradients, is not in the optimiser, and stays in evaluation mode.
+            What is not trained has no gradients, is not in the optimiser, and stays in evaluation mode. Layers that a
+            weight file does not fill are trained.
+        frozen: train no layer of the backbone, those included that no weight file fills.
         adapters: ``lora`` or ``dual_path`` freezes the backbone and trains small additions to it; null for none.
         adapter_rank: inner width of the adapters.
         roll_pooling: ``c4`` or ``c8`` averages features over 4 or 8 rolls of the clip; null for none.
@@ -125,6 +132,7 @@ class ModelConfig:
     dropout: float = 0.5
     roi_stride: Any = "auto"
     freeze: Any = 0
+    frozen: bool = False
     adapters: str | None = None
     adapter_rank: int = 8
     roll_pooling: str | None = None

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any, overload
+from typing import Any, cast, overload
 
 import numpy as np
 import torch
+from torch import Tensor
 from torch.utils.data import Sampler, default_collate
 
+from microg_da.transforms.stored_frames import StoredFrames, is_stored
 from microg_da.types import Clip, ClipBatch, Domain, LabelledClip, LabelledClipBatch
 
 
@@ -72,7 +74,7 @@ def collate_clips(clips: Sequence[Clip], domain: Domain = "source") -> ClipBatch
         raise ValueError(f"clips of one batch must have one shape, got {sorted(shapes)}; use batch size 1 or a crop")
     counts = torch.tensor([len(clip.boxes) for clip in clips])
     batch = ClipBatch(
-        frames=default_collate([clip.frames for clip in clips]),  # in a worker, straight into shared memory
+        frames=_stack([clip.frames for clip in clips]),
         boxes=torch.cat([clip.boxes for clip in clips]).float(),
         clip_index=torch.repeat_interleave(torch.arange(len(clips)), counts),
         table_boxes=torch.cat([clip.table_boxes for clip in clips]).float(),
@@ -82,6 +84,13 @@ def collate_clips(clips: Sequence[Clip], domain: Domain = "source") -> ClipBatch
         zoomed=any(zoomed),
     )
     return batch.with_labels(torch.cat(labels).float()) if labels else batch
+
+
+def _stack(frames: Sequence[Tensor]) -> Tensor:
+    if all(map(is_stored, frames)):
+        return cast("Tensor", StoredFrames.stack(cast("Sequence[StoredFrames]", frames)))
+    stacked: Tensor = default_collate(list(frames))  # in a worker, straight into shared memory
+    return stacked
 
 
 def concatenate_batches(first: ClipBatch, second: ClipBatch) -> ClipBatch:

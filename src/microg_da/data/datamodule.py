@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import cached_property, partial
 from typing import Any, Literal, TypedDict, cast, overload
 
@@ -14,11 +14,12 @@ from pytorch_lightning.utilities import CombinedLoader
 from rich.progress import Progress
 from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
-from microg_da.config import Config
+from microg_da.config import AugmentConfig, Config
 from microg_da.data.batches import SameSizeBatches, collate_clips
 from microg_da.data.dataset import multi_hot
 from microg_da.data.options import parse_source
 from microg_da.data.sources import open_source, opens_clips
+from microg_da.data.stored_clips import StoredMaps
 from microg_da.data.windows import window_problem
 from microg_da.errors import InputError
 from microg_da.taxonomy import get_taxonomy
@@ -49,12 +50,19 @@ class DomainDatasets:
 
     Target labels are asked for explicitly or not there: a data set opened with ``labelled=False`` holds none, so
     no batch made of it can carry them.
+
+    Args:
+        config: of the experiment.
+
+    Attributes:
+        maps: feature maps in place of frames, for what stages and tests read; None for frames.
     """
 
     def __init__(self, config: Config) -> None:
         self.config = config
         self._open: dict[tuple[Domain, Split, bool], ClipSource[Any]] = {}
         self._window_warnings: list[str] = []
+        self.maps: StoredMaps | None = None
 
     @overload
     def get(self, domain: Domain, split: Split, *, labelled: Literal[True]) -> ClipSource[LabelledClip]: ...
@@ -68,6 +76,18 @@ class DomainDatasets:
         if key not in self._open:
             self._open[key] = self._make(*key)
         return self._open[key]
+
+    def tested(self, domain: Domain, split: Split, *, labelled: bool = False) -> ClipSource[Clip]:
+        """The clips of a split, each as it is tested."""
+        clips = self.get(domain, split, labelled=labelled)
+        if split == "train":
+            clips = clips.in_test_views()
+        return clips if self.maps is None else self.maps.as_tested(domain, split, clips)
+
+    def trained(self, domain: Domain, augment: AugmentConfig, *, labelled: bool) -> ClipSource[Clip]:
+        """The training clips of a domain; those of a feature store are augmented already."""
+        clips = self.get(domain, "train", labelled=labelled)
+        return clips if self.maps is None else self.maps.as_trained(domain, clips, augment)
 
     def open_for_fit(self) -> None:
         """Open what a run reads, so that a mistake in the data shows before anything is trained.
@@ -177,7 +197,7 @@ def _as_dataset(clips: ClipSource[Clip]) -> Dataset[Clip]:
 
 
 class UnaugmentedClips:
-    """A domain's training clips, each as it is tested, all of them in every process; opened when they are iterated.
+    """A domain's training clips, each as it is tested, all of them in every process; opened with the first batch.
 
     Args:
         data: what opens them.
@@ -199,13 +219,13 @@ class UnaugmentedClips:
         return UnaugmentedClips(self.data, self.domain, self.device, progress)
 
     def __iter__(self) -> Iterator[ClipBatch]:
-        dataset = self.data.datasets.get(self.domain, "train", labelled=self.domain == "source")
+        clips = self.data.datasets.tested(self.domain, "train", labelled=self.domain == "source")
         batch_size = self.data.datasets.config.evaluation.batch_size
-        loader = self.data._loader(dataset.in_test_views(), self.domain, batch_size, shuffle=False, shared=False)
-        batches = (batch.to(self.device) for batch in loader)
-        if self.progress is None:
-            return batches
-        return tracked(batches, self.progress, f"reading {self.domain} clips", len(loader))
+        loader = self.data._loader(clips, self.domain, batch_size, shuffle=False, shared=False)
+        batches: Iterable[ClipBatch] = (batch.to(self.device) for batch in loader)
+        if self.progress is not None:
+            batches = tracked(batches, self.progress, f"reading {self.domain} clips", len(loader))
+        yield from batches
 
 
 class StageData(pl.LightningDataModule):
@@ -220,6 +240,9 @@ class StageData(pl.LightningDataModule):
         observe: also read both domains' validation clips without labels, for label-free validators.
         batch_size: clips a step and domain.
         seed: of the order of clips.
+
+    Attributes:
+        augment: how the training clips of a feature store are augmented; frames are augmented in the batch.
     """
 
     def __init__(
@@ -243,6 +266,7 @@ class StageData(pl.LightningDataModule):
         self.observe = observe
         self.batch_size = batch_size
         self.seed = seed
+        self.augment = datasets.config.augment
 
     def train_dataloader(self) -> CombinedLoader:
         """Batches ``{"source": ClipBatch, "target": ClipBatch}``: a pass over the larger domain is an epoch.
@@ -266,9 +290,7 @@ class StageData(pl.LightningDataModule):
 
     def test_loader(self, domain: Domain, split: Split = "test") -> DataLoader[ClipBatch]:
         """Every clip of a split once, in order, without labels: scores are made from the annotation table."""
-        dataset = self.datasets.get(domain, split, labelled=False)
-        if split == "train":
-            dataset = dataset.in_test_views()
+        dataset = self.datasets.tested(domain, split)
         return self._loader(dataset, domain, self.datasets.config.evaluation.batch_size, shuffle=False)
 
     def unaugmented_clips(self, domain: Domain, device: torch.device | str = "cpu") -> UnaugmentedClips:
@@ -276,8 +298,8 @@ class StageData(pl.LightningDataModule):
         return UnaugmentedClips(self, domain, device)
 
     def _train_loader(self, domain: Domain, *, labelled: bool) -> DataLoader[ClipBatch]:
-        dataset = self.datasets.get(domain, "train", labelled=labelled)
-        return self._loader(dataset, domain, self.batch_size, shuffle=True)
+        clips = self.datasets.trained(domain, self.augment, labelled=labelled)
+        return self._loader(clips, domain, self.batch_size, shuffle=True)
 
     def _loader(
         self, clips: ClipSource[Clip], domain: Domain, batch_size: int, *, shuffle: bool, shared: bool = True
@@ -286,7 +308,8 @@ class StageData(pl.LightningDataModule):
         # Distributed also when alone: the order depends on seed and epoch only, so that a resumed run sees what
         # it would have seen.
         sampler = EpochSampler(clips, num_replicas=world, rank=rank, shuffle=shuffle, seed=self.seed)
-        workers = self.datasets.config.data.num_workers
+        # Maps of a feature store are read when a detector asks for them: there is nothing to load.
+        workers = self.datasets.config.data.num_workers if self.datasets.maps is None else 0
         # A last batch of one clip would ruin the statistics of training; a share smaller than a batch must still train.
         drop_last = shuffle and len(sampler) >= batch_size
         batches: _Batches = {"batch_size": batch_size, "sampler": sampler, "drop_last": drop_last}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -16,7 +17,7 @@ from torch import Tensor
 from torch.utils.data import Dataset, get_worker_info
 
 from microg_da.data.annotations import BOX, KEYFRAME, UP
-from microg_da.data.frames import FrameStore, window
+from microg_da.data.frames import FrameStore, StampedFrames, window
 from microg_da.errors import InputError
 from microg_da.taxonomy import Taxonomy
 from microg_da.transforms.view import CentreViews, RandomViews, View, WholeViews
@@ -221,6 +222,39 @@ class ClipDataset(Dataset[Clip]):
         shown.views = self._test_views
         return shown
 
+    @property
+    def draws_at_random(self) -> bool:
+        """Whether training draws a random crop of each clip."""
+        return isinstance(self.views, RandomViews)
+
+    def fingerprint(self) -> str:
+        """See :meth:`~microg_da.data.stored_clips.StorableClips.fingerprint`."""
+        if not isinstance(self.frames, StampedFrames):
+            raise InputError(
+                f"data.feature_store: {type(self.frames).__name__}, which reads the frames of {self.description}, has "
+                f"no method stamp that tells when they change. Set data.feature_store=null."
+            )
+        digest = hashlib.sha256()
+        for part in (self._boxes, self._first_box, self._stamps.astype(float)):
+            digest.update(part.tobytes())
+        digest.update(repr((self.timing, self.num_frames, self.sampling_rate, self.views)).encode())
+        for place in range(len(self)):
+            stamp = self.frames.stamp(self._name(place), np.unique(self._indices(place)))
+            digest.update(f"{self._name(place)} {stamp}\n".encode())
+        return digest.hexdigest()
+
+    def training_draw(self, number: int) -> ClipDataset:
+        """The same clips, each with one random crop that depends on the number and on no run's seed."""
+        drawn = copy.copy(self)
+        drawn.seed, drawn._epoch = 0, _shared(torch.tensor(number))
+        return drawn
+
+    def labels_of(self, index: int) -> Tensor | None:
+        """``(K, C)`` of all people of a keyframe; None without labels."""
+        if self._labels is None:
+            return None
+        return torch.from_numpy(self._labels[self._first_box[index] : self._first_box[index + 1]]).float()
+
     def set_epoch(self, epoch: int) -> None:
         """Draw other crops from now on; workers that are running follow."""
         self._epoch.fill_(epoch)
@@ -292,11 +326,14 @@ class ClipDataset(Dataset[Clip]):
 
     def _read(self, place: int, min_short_side: int | None) -> tuple[Iterator[np.ndarray], np.ndarray]:
         """The distinct frames of a window, and which of them stands at each place."""
+        numbers, places = np.unique(self._indices(place), return_inverse=True)
+        return self.frames.read(self._name(place), numbers, min_short_side), places
+
+    def _indices(self, place: int) -> np.ndarray:
+        """The frames of a window, in order."""
         video = self._name(place)
         keyframe = self.timing.frame(self.frames, video, self._stamps[place].item())
-        indices = window(keyframe, self.num_frames, self.sampling_rate, self.frames.num_frames(video))
-        numbers, places = np.unique(indices, return_inverse=True)
-        return self.frames.read(video, numbers, min_short_side), places
+        return window(keyframe, self.num_frames, self.sampling_rate, self.frames.num_frames(video))
 
     def _problem(self, place: int) -> str:
         try:

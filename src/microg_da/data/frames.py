@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import cv2
 import numpy as np
@@ -62,6 +62,31 @@ class FrameStore(Protocol):
         Raises:
             InputError: naming the file that is missing, damaged or too short.
         """
+
+
+@runtime_checkable
+class StampedFrames(Protocol):
+    """A :class:`FrameStore` that tells when its pixels change, so that feature maps of them can be kept."""
+
+    def stamp(self, video_id: str, numbers: np.ndarray) -> str:
+        """Text that changes when the pixels of these frames do; nothing is decoded.
+
+        Raises:
+            InputError: if a file is missing.
+        """
+
+
+def file_stamp(path: str | Path) -> str:
+    """Name, size and time of the last change of a file.
+
+    Raises:
+        InputError: if there is no such file.
+    """
+    try:
+        facts = Path(path).stat()
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror or error}). Extract or copy it again.") from error
+    return f"{Path(path).name}:{facts.st_size}:{facts.st_mtime_ns}"
 
 
 def window(keyframe: int, num_frames: int, sampling_rate: int, video_length: int) -> np.ndarray:
@@ -134,6 +159,10 @@ class JpegFolders:
             yield image
             # Freed before the next is decoded, which then takes the same, cached memory.
             del image
+
+    def stamp(self, video_id: str, numbers: np.ndarray) -> str:
+        """See :meth:`StampedFrames.stamp`."""
+        return " ".join(file_stamp(self._path(video_id, number)) for number in numbers.tolist())
 
     def _reduction(self, video_id: str, min_short_side: int | None) -> int:
         """The largest of 1, 2, 4, 8 by which libjpeg may shrink while it decodes."""
@@ -213,6 +242,11 @@ class VideoFiles:
     def read(self, video_id: str, numbers: np.ndarray, min_short_side: int | None = None) -> Iterator[np.ndarray]:
         """See :meth:`FrameStore.read`."""
         return self._index(video_id).decode(numbers, min_short_side)
+
+    def stamp(self, video_id: str, numbers: np.ndarray) -> str:
+        """See :meth:`StampedFrames.stamp`."""
+        path = self._find(video_id)
+        return f"{numbers.tolist()} {file_stamp(path or video_id)}"
 
     def _find(self, video_id: str) -> Path | None:
         place = int(np.searchsorted(self._ids, video_id))

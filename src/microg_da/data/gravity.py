@@ -15,7 +15,7 @@ import pandas as pd
 
 from microg_da.data.annotations import BOX, UP
 from microg_da.data.dataset import Timing
-from microg_da.data.frames import FrameStore
+from microg_da.data.frames import FrameStore, StampedFrames
 from microg_da.data.masks import MaskFiles
 from microg_da.errors import InputError
 from microg_da.transforms.camera import (
@@ -110,6 +110,16 @@ class RolledVideos:
         motion = self.motion(video_id)
         for image in self._frames.read(video_id, numbers, min_short_side):
             yield view_frame(image, motion.matrix(0.0, image.shape[:2]), self._plan.fill)
+
+    def stamp(self, video_id: str, numbers: np.ndarray) -> str:
+        """See :meth:`~microg_da.data.frames.StampedFrames.stamp`.
+
+        Raises:
+            InputError: if the frames do not say when they change.
+        """
+        if not isinstance(self._frames, StampedFrames):
+            raise InputError(f"{type(self._frames).__name__} has no method stamp; see StampedFrames in data/frames.py.")
+        return f"{self.motion(video_id)} {self._plan.fill} {self._frames.stamp(video_id, numbers)}"
 
     def motion(self, video_id: str) -> CameraMotion:
         """Movement of the camera of a video, with people kept inside."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from rich.console import Console
 from torch import Tensor
 
@@ -83,9 +84,13 @@ def validate_detector(
 def mixed_answers(predictor: Predictor, datasets: DomainDatasets, console: Console | None = None) -> Tensor:
     """``(P, 3, C)`` logits of two target validation people and of their mixture, see ``validation/mixing.py``.
 
-    The pass is its own: a method that adapts online must not meet mixtures before its other answers are kept.
+    The pass is its own: a method that adapts online must not meet mixtures before its other answers are kept. Clips of
+    a feature store have no pixels to mix: there P is 0.
     """
-    mixing = MixingSink(predictor.detector.num_classes)
+    classes = predictor.detector.num_classes
+    if datasets.maps is not None:
+        return torch.zeros(0, 3, classes)
+    mixing = MixingSink(classes)
     callbacks = pass_display(console, "mixed val on target")
     run_split_pass(predictor, datasets, "target", "val", [mixing], callbacks=callbacks)
     return mixing.mixed.compute()

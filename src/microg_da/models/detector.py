@@ -9,6 +9,7 @@ from microg_da.models.backbone import Backbone, normalise
 from microg_da.models.inputs import check_inputs
 from microg_da.models.person_head import PersonHead
 from microg_da.models.roi_head import RoIHead
+from microg_da.transforms.stored_frames import is_stored
 from microg_da.types import Prediction
 
 PUBLISHED_STRIDE = 16
@@ -72,6 +73,16 @@ class ActionDetector(nn.Module):
         """Length of a person's feature vector."""
         return self.head.projection.in_features
 
+    def freeze_backbone(self) -> None:
+        """Train no weight of the backbone, new layers of it included."""
+        self.backbone.requires_grad_(False)
+        self.train(self.training)
+
+    @property
+    def is_frozen(self) -> bool:
+        """Whether no weight of the backbone is trained: its maps of a clip are the same in every epoch."""
+        return not any(parameter.requires_grad for parameter in self.backbone.parameters())
+
     def train(self, mode: bool = True) -> ActionDetector:
         """As ``nn.Module.train``, but parts of the backbone that are not trained stay in evaluation mode.
 
@@ -81,16 +92,12 @@ class ActionDetector(nn.Module):
         _keep_frozen(self.backbone)
         return self
 
-    @property
-    def is_frozen(self) -> bool:
-        """Whether no weight of the backbone is trained: its maps of a clip are the same in every epoch."""
-        return not any(parameter.requires_grad for parameter in self.backbone.parameters())
-
     def forward(self, frames: Tensor, boxes: Tensor, clip_index: Tensor) -> Prediction:
         """Score every box.
 
         Args:
-            frames: ``(B, 3, T, H, W)``; uint8 RGB is normalised here, floating point is taken as normalised.
+            frames: ``(B, 3, T, H, W)``; uint8 RGB is normalised here, floating point is taken as normalised. Of
+                :class:`~microg_da.transforms.stored_frames.StoredFrames` the feature maps are read.
             boxes: ``(K, 4)`` pixels ``x1 y1 x2 y2``; ``K`` may be 0.
             clip_index: ``(K,)`` int64, the clip of each box.
 
@@ -98,9 +105,7 @@ class ActionDetector(nn.Module):
             InputError: for wrong shapes or types; on the CPU also for a ``clip_index`` that is not in the batch, boxes
                 in [0, 1] and floating-point frames in 0…255. On CUDA these end the process with the same message.
         """
-        check_inputs(frames, boxes, clip_index)
-        maps = self.backbone(normalise(frames, self.backbone.memory_format))
-        return Prediction(*self.head(maps, boxes, clip_index))
+        return Prediction(*self.head(self._maps(frames, boxes, clip_index), boxes, clip_index))
 
     def local_predictions(
         self, frames: Tensor, boxes: Tensor, clip_index: Tensor, slices: int
@@ -117,11 +122,16 @@ class ActionDetector(nn.Module):
             Logits ``(K, S, C)`` and features ``(K, S, D)``, and the grids ``(K, S, D, R, R)`` that they were pooled
             from: a mean of these over slices, weighted as one likes, is what ``head.classify`` scores as one clip.
         """
-        check_inputs(frames, boxes, clip_index)
-        grids = self.head.local_grids(
-            self.backbone(normalise(frames, self.backbone.memory_format)), boxes, clip_index, slices
-        )
+        grids = self.head.local_grids(self._maps(frames, boxes, clip_index), boxes, clip_index, slices)
         return Prediction(*self.head.classify(grids)), grids
+
+    def _maps(self, frames: Tensor, boxes: Tensor, clip_index: Tensor) -> tuple[Tensor, ...]:
+        """The feature maps of frames: stored ones as they are, else those that the backbone makes."""
+        if is_stored(frames):
+            return frames.maps()
+        check_inputs(frames, boxes, clip_index)
+        maps: tuple[Tensor, ...] = self.backbone(normalise(frames, self.backbone.memory_format))
+        return maps
 
 
 def _keep_frozen(module: nn.Module) -> None:

@@ -35,8 +35,13 @@ def cache_folder() -> Path:
 
 def cache_file(spec: SyntheticSpec) -> Path:
     """Path of the stored clips of a specification."""
-    text = repr((RENDERER_VERSION, sorted(asdict(spec).items())))
-    return cache_folder() / f"{spec.domain}-{spec.split}-{hashlib.sha256(text.encode()).hexdigest()[:16]}.npz"
+    digest = hashlib.sha256(spec_text(spec).encode()).hexdigest()
+    return cache_folder() / f"{spec.domain}-{spec.split}-{digest[:16]}.npz"
+
+
+def spec_text(spec: SyntheticSpec) -> str:
+    """Text that changes when the clips of a specification do."""
+    return repr((RENDERER_VERSION, sorted(asdict(spec).items())))
 
 
 def read(spec: SyntheticSpec, shapes: Mapping[str, tuple[int | None, ...]]) -> dict[str, np.ndarray] | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+
 import numpy as np
 import pandas as pd
 import torch
@@ -112,6 +114,23 @@ class SyntheticDataset(Dataset[Clip]):
     def in_test_views(self) -> SyntheticDataset:
         """The same data set: clips are augmented in batches, on the device, and nothing about them is random."""
         return self
+
+    @property
+    def draws_at_random(self) -> bool:
+        """False: whatever is random about training happens in batches."""
+        return False
+
+    def fingerprint(self) -> str:
+        """Changes when the specification or the renderer does."""
+        return hashlib.sha256(cache.spec_text(self.spec).encode()).hexdigest()
+
+    def training_draw(self, number: int) -> SyntheticDataset:
+        """The same data set."""
+        return self
+
+    def labels_of(self, index: int) -> torch.Tensor | None:
+        """``(K, C)`` of all people of a clip; None without labels."""
+        return self._labels[self._starts[index] : self._starts[index + 1]] if self.labelled else None
 
     def set_epoch(self, epoch: int) -> None:
         """Nothing depends on the epoch."""

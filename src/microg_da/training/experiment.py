@@ -22,6 +22,7 @@ from microg_da.data.annotations import write_annotations, write_detections
 from microg_da.data.datamodule import DomainDatasets, StageData
 from microg_da.evaluation.protocols import Scores
 from microg_da.files import replacing
+from microg_da.inference.feature_maps import FeatureMaps
 from microg_da.inference.feature_sample import FeatureSample
 from microg_da.inference.preparation import show_training_clips
 from microg_da.inference.rate_matching import match_class_rates
@@ -50,6 +51,7 @@ from microg_da.training.example_ups import write_example_ups
 from microg_da.training.examples import write_examples
 from microg_da.training.interruption import damage
 from microg_da.training.stage import StagePlan, adaptation_training, save_detector, train_stage
+from microg_da.training.stored_features import open_store
 from microg_da.training.trackers import finish_logging
 from microg_da.types import DOMAINS, Domain, Stage, Variant
 
@@ -68,6 +70,7 @@ class Experiment:
         self.config = run.config
         self.datasets = datasets
         self.console = console
+        self.maps: FeatureMaps | None = None
 
     def complete(self) -> None:
         """Do every step that the folder does not hold yet."""
@@ -77,6 +80,8 @@ class Experiment:
             self._say(f"[yellow]note[/yellow] {warning}")
         for sentence in advice(self.config):
             self._warn(sentence)
+        if self.config.data.feature_store is not None:
+            self.maps = open_store(self.config, self._initial_detector(), self.datasets, self.console)
         source, seconds = self._stage("source", self._train_source)
         detector = source.detector
         model = self._describe(detector)
@@ -136,6 +141,15 @@ class Experiment:
                     self._say(f"[yellow]note[/yellow] {file} is damaged ({problem}): made again from its checkpoint")
                 return False
         return True
+
+    def _initial_detector(self) -> ActionDetector:
+        """The detector whose encoder all stages share."""
+        if self._is_done("source"):
+            return self._read_back("source").detector
+        detector = self.new_detector("source")
+        if self.config.checkpoint is not None:
+            _load_source_model(detector, self.config)
+        return detector
 
     def _train_source(self) -> tuple[Predictor, float]:
         detector = self.new_detector("source")
@@ -202,6 +216,8 @@ class Experiment:
         training: TrainingConfig,
         rotation: float | None = None,
     ) -> float:
+        if self.maps is not None:
+            self.maps.check(detector)
         augment = self.config.augment.with_rotation(rotation)
         return train_stage(self.run, StagePlan(stage, method, data, training, augment), detector, self.console)
 
@@ -211,6 +227,8 @@ class Experiment:
         """Score one detector on both test splits and write its detections."""
         if self.run.results.get(variant) is not None:
             return
+        if self.maps is not None:
+            self.maps.check(predictor.detector)
         scores: dict[Domain, Scores] = {}
         for domain in DOMAINS:
             scores[domain] = self._test_on(domain, variant, predictor)

@@ -266,6 +266,14 @@ def check_model(config: Config) -> None:
             test_time.check_detector(detector)
 
 
+def check_feature_store(config: Config) -> None:
+    """Whether the run can read feature maps in place of frames."""
+    if config.data.feature_store is not None:
+        from microg_da.training.stored_features import check_store
+
+        check_store(config, _detector_without_memory(config))
+
+
 def check_weights(config: Config) -> None:
     """Whether the weight files hold weights of this network; their tensors stay on the disk where the format allows."""
     files = _weight_files(config)
@@ -342,6 +350,7 @@ QUICK: tuple[tuple[tuple[str, ...], Callable[[Config], None]], ...] = (
 THOROUGH: tuple[tuple[tuple[str, ...], Callable[[Config], None]], ...] = (
     (("adaptation",), check_methods),
     (("model", "data", "adaptation"), check_model),
+    (("model", "data", "adaptation", "selection", "bounds", "checkpoint", "target_supervised"), check_feature_store),
     (("model", "data", "checkpoint"), check_weights),
     (("trainer",), check_trainer),
     (("trainer", "model"), check_compile),

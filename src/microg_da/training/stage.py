@@ -68,6 +68,7 @@ def train_stage(run: Run, plan: StagePlan, detector: ActionDetector, console: Co
         Seconds of training, those before an interruption included.
     """
     folder = run.stage_folder(plan.name)
+    plan.data.augment = plan.augment
     module = _stage_module(run, plan, detector)
     _say_learning_rate(run, plan, console)
     best = _best_checkpoint(run, plan, folder)

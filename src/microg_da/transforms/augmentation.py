@@ -14,16 +14,31 @@ import torch
 from torch import Tensor
 
 from microg_da.config import AugmentConfig
+from microg_da.errors import InputError
 from microg_da.transforms.affine import GREY, clip_boxes, linear_map, move_boxes, resample
 from microg_da.transforms.rotation import draw_roll, roll_map, spin_through
+from microg_da.transforms.stored_frames import is_stored
 from microg_da.types import AnyBatch
 
 LUMINANCE = (0.299, 0.587, 0.114)
 
 
-def augment_training_batch(batch: AnyBatch, config: AugmentConfig, turn: Tensor | None = None) -> AnyBatch:
-    """The augmentation of a training step: as :func:`augment_batch`, without zoom where decoding drew it."""
-    return augment_batch(batch, replace(config, scale=[1.0, 1.0]) if batch.zoomed else config, turn=turn)
+def augment_training_batch(
+    batch: AnyBatch, config: AugmentConfig, turn: Tensor | None = None, generator: torch.Generator | None = None
+) -> AnyBatch:
+    """The augmentation of a training step: as :func:`augment_batch`, without zoom where decoding drew it.
+
+    Clips of a feature store were augmented before they were encoded, and stay as they are.
+
+    Raises:
+        InputError: if clips of a feature store are to be turned.
+    """
+    if is_stored(batch.frames):
+        if turn is not None:
+            raise InputError("data.feature_store: the store holds no training clips turned by angles of a method.")
+        return batch
+    config = replace(config, scale=[1.0, 1.0]) if batch.zoomed else config
+    return augment_batch(batch, config, generator, turn)
 
 
 def augment_batch(

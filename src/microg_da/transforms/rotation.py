@@ -7,13 +7,16 @@ black, since a network would read the angle from them.
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import cast
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from microg_da.config import AugmentConfig
+from microg_da.errors import InputError
 from microg_da.transforms.affine import cut_circle, move_boxes, resample
+from microg_da.transforms.stored_frames import is_stored
 from microg_da.types import AnyBatch
 
 
@@ -65,6 +68,10 @@ def even_rolls(batch: AnyBatch, rolls: int) -> list[AnyBatch]:
 
 def roll_frames(frames: Tensor, degrees: Tensor, *, fill: str = "reflect") -> Tensor:
     """Turn the frames ``(B, 3, T, H, W)`` of each clip by its angle of ``degrees`` ``(B,)``; see :func:`roll_batch`."""
+    if is_stored(frames):
+        if fill != "reflect":
+            raise InputError(f"data.feature_store: stored rolls are filled by reflection, not by fill={fill!r}.")
+        return cast("Tensor", frames.rolled(degrees))
     height, width = frames.shape[-2:]
     exact = torch.remainder(degrees, 90 if height == width else 180) == 0
     turns = torch.where(exact, torch.remainder(-degrees / 90, 4), torch.nan)

@@ -1,0 +1,203 @@
+"""Frames of which only feature maps are kept, under a few views: what a batch holds in place of pixels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol, TypeGuard
+
+import torch
+from torch import Tensor
+
+from microg_da.errors import InputError
+
+
+class StoredView(NamedTuple):
+    """How a clip is changed before it is encoded: rolled about its centre, then mirrored.
+
+    Attributes:
+        roll: degrees clockwise in [0, 360).
+        mirrored: whether left and right are exchanged afterwards.
+    """
+
+    roll: float = 0.0
+    mirrored: bool = False
+
+    def __str__(self) -> str:
+        return f"roll {self.roll:g}°" + (", mirrored" if self.mirrored else "")
+
+    def then_rolled(self, degrees: float) -> StoredView:
+        """The view of a clip that is rolled clockwise after this."""
+        # Rolling a mirror image is mirroring what was rolled the other way.
+        roll = self.roll - degrees if self.mirrored else self.roll + degrees
+        return StoredView(round(roll % 360, 3) % 360, self.mirrored)
+
+    def then_mirrored(self) -> StoredView:
+        """The view of a clip that is mirrored after this."""
+        return StoredView(self.roll, not self.mirrored)
+
+
+AS_FILMED = StoredView()
+"""The clip as it is."""
+
+
+def even_views(rolls: int) -> tuple[StoredView, ...]:
+    """The views of :func:`~microg_da.transforms.rotation.even_rolls`: evenly spaced rolls, the first as filmed."""
+    return tuple(AS_FILMED.then_rolled(360 * turn / rolls) for turn in range(rolls))
+
+
+class MapReader(Protocol):
+    """Reads the feature maps of clips."""
+
+    def maps(self, row: int, view: StoredView) -> tuple[Tensor, ...]:
+        """The maps ``(C, T', H', W')`` of one clip, a tensor for each pathway, in half precision, on the CPU.
+
+        Raises:
+            InputError: if the view is not stored.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class StoredClip:
+    """One clip of which feature maps are stored.
+
+    Attributes:
+        reader: reads its maps.
+        row: which of the reader's clips it is.
+        shape: ``(3, T, H, W)`` of its frames.
+        view: under which view it is seen.
+    """
+
+    reader: MapReader
+    row: int
+    shape: tuple[int, ...]
+    view: StoredView = AS_FILMED
+
+
+class StoredFrames:
+    """Stands in a batch where frames ``(B, 3, T, H, W)`` would, and holds where their feature maps are.
+
+    It has the frames' shape, can be indexed by clips, concatenated, rolled by stored angles and mirrored. Whatever
+    asks for pixels raises an :class:`~microg_da.errors.InputError`. Maps are read when a detector asks for them.
+
+    Args:
+        clips: the clips of the batch, all of one shape.
+        device: where the maps are wanted.
+        batched: False for the frames ``(3, T, H, W)`` of a single clip.
+
+    Raises:
+        ValueError: if the clips differ in shape, or there are none.
+    """
+
+    dtype = torch.uint8
+    requires_grad = False
+
+    def __init__(
+        self, clips: Sequence[StoredClip], device: torch.device | str = "cpu", *, batched: bool = True
+    ) -> None:
+        if len({clip.shape for clip in clips}) != 1 or (not batched and len(clips) != 1):
+            raise ValueError(f"clips of one batch must have one shape, got {sorted({clip.shape for clip in clips})}")
+        self.clips = tuple(clips)
+        self.device = torch.device(device)
+        self._batched = batched
+
+    @property
+    def shape(self) -> torch.Size:
+        """That of the frames."""
+        shape = self.clips[0].shape
+        return torch.Size((len(self.clips), *shape) if self._batched else shape)
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def dim(self) -> int:
+        """Dimensions of the frames."""
+        return len(self.shape)
+
+    def is_floating_point(self) -> bool:
+        """False: the frames were uint8."""
+        return False
+
+    def __getitem__(self, chosen: slice | Tensor) -> StoredFrames:
+        """Some clips: a slice, ``(B,)`` bool or ``(N,)`` int64.
+
+        Raises:
+            InputError: for any other index, which would ask for pixels.
+        """
+        numbers = torch.arange(len(self.clips))
+        if not self._batched or not isinstance(chosen, (slice, Tensor)) or not len(part := _chosen(numbers, chosen)):
+            raise _no_pixels(f"frames[{chosen!r}]")
+        return StoredFrames([self.clips[number] for number in part.tolist()], self.device)
+
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> StoredFrames:
+        """The same, with maps that are read to another device."""
+        return StoredFrames(self.clips, device, batched=self._batched)
+
+    def pin_memory(self) -> StoredFrames:
+        """The same: there is no memory to pin."""
+        return self
+
+    def rolled(self, degrees: Tensor) -> StoredFrames:
+        """Each clip rolled clockwise by its angle of ``(B,)``; whether that view is stored shows when it is read."""
+        return self._seen(
+            [clip.view.then_rolled(each) for clip, each in zip(self.clips, degrees.tolist(), strict=True)]
+        )
+
+    def flip(self, *dims: int) -> StoredFrames:
+        """Mirrored left and right, for ``dims`` of -1.
+
+        Raises:
+            InputError: for other dimensions.
+        """
+        if dims != (-1,):
+            raise _no_pixels(f"flip{dims}")
+        return self._seen([clip.view.then_mirrored() for clip in self.clips])
+
+    def maps(self) -> tuple[Tensor, ...]:
+        """The feature maps ``(B, C, T', H', W')`` of each pathway, float32, on the device.
+
+        Raises:
+            InputError: if a view is not stored.
+        """
+        read = [clip.reader.maps(clip.row, clip.view) for clip in self.clips]
+        return tuple(torch.stack(pathway).to(self.device).float() for pathway in zip(*read, strict=True))
+
+    def _seen(self, views: Sequence[StoredView]) -> StoredFrames:
+        clips = [
+            StoredClip(clip.reader, clip.row, clip.shape, view) for clip, view in zip(self.clips, views, strict=True)
+        ]
+        return StoredFrames(clips, self.device, batched=self._batched)
+
+    @classmethod
+    def stack(cls, frames: Sequence[StoredFrames]) -> StoredFrames:
+        """A batch of single clips, or of batches one after another."""
+        return cls([clip for part in frames for clip in part.clips], frames[0].device)
+
+    @classmethod
+    def __torch_function__(cls, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if function is torch.cat and all(isinstance(part, cls) for part in args[0]) and not kwargs:
+            return cls.stack(args[0])
+        raise _no_pixels(f"torch.{getattr(function, '__name__', function)}")
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        raise _no_pixels(f"frames.{name}")
+
+
+def is_stored(frames: object) -> TypeGuard[StoredFrames]:
+    """Whether frames are feature maps in a store instead of pixels."""
+    return isinstance(frames, StoredFrames)
+
+
+def _chosen(numbers: Tensor, chosen: slice | Tensor) -> Tensor:
+    return numbers[chosen.cpu() if isinstance(chosen, Tensor) else chosen]
+
+
+def _no_pixels(asked: str) -> InputError:
+    return InputError(
+        f"data.feature_store: {asked} asks for pixels, and the store holds feature maps alone. A method that makes "
+        "pixels of its own cannot use the store: set data.feature_store=null, or name the reason in its attribute "
+        "needs_encoder."
+    )
