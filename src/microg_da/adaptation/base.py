@@ -77,17 +77,25 @@ class TestTimeMethod(Method):
 
     :meth:`prepare` looks at training clips once. :meth:`predict` is called for each batch between :meth:`start_test`
     and :meth:`end_test`. Its support is saved with it: when a finished detector is read back, no label is at hand.
+
+    Attributes:
+        decision_shift: ``(C,)`` what a :class:`~microg_da.adaptation.predictor.Predictor` adds to the logits that the
+            method predicts; see ``adaptation.match_rates``.
     """
+
+    decision_shift: Tensor
 
     __test__ = False  # pytest collects classes named Test*
 
     def __init__(self, arguments: object, task: Task) -> None:
         super().__init__(arguments, task)
         self.register_buffer("support", self.support, persistent=True)
+        self.register_buffer("decision_shift", torch.zeros(task.num_classes))
 
     def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *rest: Any) -> None:
         # Files of versions without a support: all classes took part.
         state_dict.setdefault(f"{prefix}support", torch.ones_like(self.support))
+        state_dict.setdefault(f"{prefix}decision_shift", torch.zeros_like(self.decision_shift))
         super()._load_from_state_dict(state_dict, prefix, *rest)
 
     def prepare(self, detector: ActionDetector, source: Iterable[ClipBatch], target: Iterable[ClipBatch]) -> None:

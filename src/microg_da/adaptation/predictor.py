@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import torch
+from torch import Tensor
 
 from microg_da.adaptation.base import TestTimeMethod, detect
 from microg_da.models.detector import ActionDetector
@@ -49,6 +50,12 @@ class Predictor:
             self.method.to(device)
         return self
 
+    def shift_decisions(self, shift: Tensor) -> None:
+        """Add ``(C,)`` to the logits of all people from now on: to the classifier's biases, or after the method."""
+        changed = self.detector.head.projection.bias if self.method is None else self.method.decision_shift
+        with torch.no_grad():
+            changed.add_(shift.to(changed))
+
     @contextmanager
     def testing(self) -> Iterator[Predictor]:
         """Surrounds a pass over clips: the method prepares the detector and restores it afterwards."""
@@ -63,4 +70,7 @@ class Predictor:
 
     def __call__(self, batch: ClipBatch) -> Prediction:
         """Predict a batch's ``K`` people; gradients are available if they are enabled."""
-        return detect(self.detector, batch) if self.method is None else self.method.predict(self.detector, batch)
+        if self.method is None:
+            return detect(self.detector, batch)
+        prediction = self.method.predict(self.detector, batch)
+        return prediction._replace(logits=prediction.logits + self.method.decision_shift)

@@ -265,7 +265,7 @@ class AdaptationConfig:
             none.
         test_time_args: arguments of the second method.
         match_rates: shift each class's logits at the end, so that the share of unlabelled target people with a logit
-            above 0 is the share of source people who have the class. It changes decisions and hardly the order.
+            above 0 is the share of source people who have the class. Average precision does not change.
     """
 
     name: str = "dann"

@@ -18,11 +18,10 @@ from microg_da.terminal import message_console, progress_bar
 def match_class_rates(
     predictor: Predictor, data: StageData, rates: Sequence[float], *, console: Console | None = None
 ) -> float:
-    """Shift the biases of the classifier until target people have each class at the rate of the source.
+    """Shift each class's logits until target people have the class at the rate of the source.
 
     The people are those of the target's training clips; their labels are not read. The order of people in a class does
-    not change, and so neither does the average precision of a detector without a test-time method. A test-time method
-    that compares or averages probabilities sees shifted ones.
+    not change, and so neither does its average precision. A test-time method sees the logits as they were.
 
     Args:
         predictor: comes back on the CPU, in evaluation mode.
@@ -41,7 +40,5 @@ def match_class_rates(
         said = [predictor(batch).logits.detach().float().cpu() for batch in clips]
     predictor.to("cpu")
     if said:
-        thresholds = rate_thresholds(torch.cat(said), torch.tensor(rates))
-        with torch.no_grad():
-            predictor.detector.head.projection.bias.sub_(thresholds)
+        predictor.shift_decisions(-rate_thresholds(torch.cat(said), torch.tensor(rates)))
     return time.perf_counter() - start
