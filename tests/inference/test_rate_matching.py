@@ -24,8 +24,8 @@ def datasets():
 def detector():
     torch.manual_seed(0)
     detector = create_detector("r2plus1d_micro", num_classes=50).eval()
-    torch.nn.init.normal_(detector.head.projection.weight, std=0.5)
-    torch.nn.init.constant_(detector.head.projection.bias, -60)  # as one that says no to everything
+    torch.nn.init.normal_(detector.head.projection.weight, std=0.1)
+    torch.nn.init.constant_(detector.head.projection.bias, -10)  # as one that says no to everything
     return detector
 
 
@@ -45,8 +45,15 @@ def test_target_people_have_the_classes_as_often_as_source_people(datasets, dete
     after = logits(predictor, data)
     wanted = np.round(np.float32(datasets.class_rates) * len(after))
     found = (after > 0).sum(dim=0).numpy()
-    assert (found == wanted).all()
-    np.testing.assert_array_equal(before.argsort(dim=0), after.argsort(dim=0))
+    ranked = before.sort(dim=0, descending=True).values.numpy()
+    rows = wanted.astype(int)
+    # Random weights may give two people nearly the same logit; between these there is no threshold.
+    clear = np.array(
+        [0 < row < len(ranked) and gap[row - 1] - gap[row] > 1e-4 for row, gap in zip(rows, ranked.T, strict=True)]
+    )
+    assert clear.sum() > 5
+    assert (found == wanted)[clear].all()
+    np.testing.assert_allclose(after - before, (after - before)[:1].expand_as(after), atol=1e-4)
     if method is not None:  # it comes back with the method, and a file that lacks it shifts nothing
         again = create_adaptation(name, feature_dim=detector.feature_dim, num_classes=50)
         again.load_state_dict(method.state_dict())
