@@ -55,7 +55,7 @@ ADAPTATIONS = Registry(
         ),
         "sar": Entry(
             "microg_da.adaptation.sar:SAR",
-            "at test time: entropy of reliable people, at a flat minimum, begun again on collapse (Niu et al. 2023)",
+            "at test time: entropy of reliable people, at a flat minimum, reset on collapse (Niu et al. 2023)",
             {"knows": "–"},
         ),
         "vitta": Entry(

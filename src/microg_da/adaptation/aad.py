@@ -59,7 +59,7 @@ class AaD(SourceFreeAdaptation):
         super().__init__(arguments, task)
         if arguments.neighbours < 1:
             raise InputError(
-                f"adaptation.args.neighbours={arguments.neighbours} cannot be: expected a whole number of at least 1."
+                f"adaptation.args.neighbours={arguments.neighbours} is invalid: expected a whole number of at least 1."
             )
         self.register_buffer("rates", torch.full((task.num_classes,), 0.5))
         self.bank = PeopleBank(task.feature_dim, task.num_classes)

@@ -61,7 +61,7 @@ class BEM(Online):
     def __init__(self, arguments: BEMArguments, task: Task) -> None:
         super().__init__(arguments, task)
         if not 0 < arguments.kept <= 1:
-            raise InputError(f"bem: kept={arguments.kept} cannot be: expected a share above 0, at most 1.")
+            raise InputError(f"bem: kept={arguments.kept} is invalid: expected a share above 0, at most 1.")
 
     def begin(self, detector: ActionDetector) -> list[nn.Parameter]:
         """Scales and shifts of all normalisation layers; statistics stay those of the source."""

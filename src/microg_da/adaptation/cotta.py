@@ -71,9 +71,9 @@ class CoTTA(Online):
         super().__init__(arguments, task)
         for name in ("decay", "restored"):
             if not 0 <= (share := getattr(arguments, name)) <= 1:
-                raise InputError(f"adaptation.test_time_args.{name}={share} cannot be: expected a number in [0, 1].")
+                raise InputError(f"adaptation.test_time_args.{name}={share} is invalid: expected a number in [0, 1].")
         if arguments.views < 1:
-            raise InputError(f"cotta: views={arguments.views} cannot be: expected a whole number of at least 1.")
+            raise InputError(f"cotta: views={arguments.views} is invalid: expected a whole number of at least 1.")
         self.register_buffer("source_entropy", torch.zeros(()))
         self.view = AugmentConfig(flip=0.5, scale=[0.9, 1.1], colour=0.4, rotation=arguments.rotation)
 

@@ -111,7 +111,7 @@ class EATA(Online):
         finally:
             before.restore(detector)
         if not logits:
-            raise InputError("adaptation 'eata' found nobody in the source clips to take class rates from.")
+            raise InputError("adaptation 'eata' found no people in the source clips to estimate class rates from.")
         probabilities = torch.cat(logits).sigmoid()
         rates = probabilities.mean(dim=0)
         self.uninformed.copy_(bernoulli_entropy(torch.logit(rates, eps=1e-6)).sum())

@@ -67,7 +67,7 @@ class DomainQueues(nn.Module):
     def __init__(self, size: int, feature_dim: int, normalise: bool) -> None:
         super().__init__()
         if size < 0:
-            raise InputError(f"adaptation.args.queue={size} cannot be: expected a number of at least 0.")
+            raise InputError(f"adaptation.args.queue={size} is invalid: expected a number of at least 0.")
         self.source = FeatureQueue(size, feature_dim)
         self.target = FeatureQueue(size, feature_dim)
         self.normalise = normalise

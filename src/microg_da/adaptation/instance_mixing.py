@@ -69,9 +69,9 @@ class InstanceMixing(TeacherMethod):
         if arguments.pasted not in PASTED:
             raise unknown_name("domain", arguments.pasted, PASTED, where="adaptation.args.pasted")
         if arguments.margin < 0:
-            raise InputError(f"adaptation.args.margin={arguments.margin} cannot be: expected a number of at least 0.")
+            raise InputError(f"adaptation.args.margin={arguments.margin} is invalid: expected a number of at least 0.")
         if not 0 < arguments.share <= 1:
-            raise InputError(f"adaptation.args.share={arguments.share} cannot be: expected a number in (0, 1].")
+            raise InputError(f"adaptation.args.share={arguments.share} is invalid: expected a number in (0, 1].")
         self.thresholds = ClassThresholds(task.num_classes, arguments.positive, arguments.negative, arguments.memory)
 
     def training_losses(

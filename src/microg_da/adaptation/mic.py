@@ -56,10 +56,10 @@ class MIC(TeacherMethod):
     def __init__(self, arguments: MICArguments, task: Task) -> None:
         super().__init__(arguments, task)
         if not 0 < arguments.masked < 1:
-            raise InputError(f"adaptation.args.masked={arguments.masked} cannot be: expected a share in (0, 1).")
+            raise InputError(f"adaptation.args.masked={arguments.masked} is invalid: expected a share in (0, 1).")
         if arguments.patches < 1:
             raise InputError(
-                f"adaptation.args.patches={arguments.patches} cannot be: expected a whole number of at least 1."
+                f"adaptation.args.patches={arguments.patches} is invalid: expected a whole number of at least 1."
             )
         self.thresholds = ClassThresholds(task.num_classes, arguments.positive, arguments.negative, arguments.memory)
 

@@ -204,5 +204,5 @@ def source_logits(name: str, what: str, detector: ActionDetector, source: Iterab
     """
     logits = [detect(detector, batch).logits.float() for batch in islice(source, batches)]
     if not sum(map(len, logits)):
-        raise InputError(f"adaptation {name!r} found nobody in the source clips to take {what} from.")
+        raise InputError(f"adaptation {name!r} found no people in the source clips to take {what} from.")
     return torch.cat(logits)

@@ -70,7 +70,7 @@ class PETS(SourceFreeAdaptation):
         super().__init__(arguments, task)
         if arguments.every < 1:
             raise InputError(
-                f"adaptation.args.every={arguments.every} cannot be: expected a whole number of at least 1."
+                f"adaptation.args.every={arguments.every} is invalid: expected a whole number of at least 1."
             )
         self.dynamic, self.static = None, None
         self.thresholds = ClassThresholds(task.num_classes, arguments.positive, arguments.negative, arguments.memory)

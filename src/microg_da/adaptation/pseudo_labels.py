@@ -79,7 +79,7 @@ class ClassThresholds(nn.Module):
         super().__init__()
         if not (0 < positive <= 1 <= negative and memory >= 1):
             raise InputError(
-                f"pseudo-labels with positive={positive}, negative={negative}, memory={memory} cannot be: expected "
+                f"positive={positive}, negative={negative}, memory={memory} of pseudo-labels are invalid: expected "
                 "0 < positive <= 1 <= negative and memory >= 1."
             )
         self.positive = positive

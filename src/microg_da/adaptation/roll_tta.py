@@ -61,7 +61,7 @@ class RollTTA(TestTimeMethod):
     def __init__(self, arguments: RollTTAArguments, task: Task) -> None:
         super().__init__(arguments, task)
         if arguments.rolls < 1:
-            raise InputError(f"roll_tta: rolls={arguments.rolls} cannot be: expected a whole number of at least 1.")
+            raise InputError(f"roll_tta: rolls={arguments.rolls} is invalid: expected a whole number of at least 1.")
         _check_combine(arguments.combine)
         _check_temperature(arguments.temperature)
         self.stored_views = even_views(arguments.rolls)
@@ -157,4 +157,4 @@ def _check_combine(combine: str) -> None:
 
 def _check_temperature(temperature: float) -> None:
     if not temperature > 0:
-        raise InputError(f"roll_tta: temperature={temperature} cannot be: expected a number above 0.")
+        raise InputError(f"roll_tta: temperature={temperature} is invalid: expected a number above 0.")

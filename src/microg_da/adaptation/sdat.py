@@ -49,7 +49,7 @@ class SDAT(CDAN):
     def __init__(self, arguments: SDATArguments, task: Task) -> None:
         super().__init__(arguments, task)
         if not arguments.radius > 0:
-            raise InputError(f"adaptation.args.radius={arguments.radius} cannot be: expected a number above 0.")
+            raise InputError(f"adaptation.args.radius={arguments.radius} is invalid: expected a number above 0.")
 
     def training_losses(
         self, detector: ActionDetector, source: LabelledClipBatch, target: ClipBatch, progress: float

@@ -38,7 +38,7 @@ class Teacher(nn.Module):
     def __init__(self, detector: ActionDetector, decay: float) -> None:
         super().__init__()
         if not 0 <= decay <= 1:
-            raise InputError(f"a teacher's decay={decay} cannot be: expected a number in [0, 1].")
+            raise InputError(f"a teacher's decay={decay} is invalid: expected a number in [0, 1].")
         self.network = copy.deepcopy(detector).requires_grad_(False)
         self.decay = decay
         self.register_buffer("updates", torch.zeros((), dtype=torch.int64))
@@ -75,7 +75,7 @@ class Teacher(nn.Module):
             InputError: if there are fewer rolls than one.
         """
         if rolls < 1:
-            raise InputError(f"a teacher with rolls={rolls} cannot be: expected a whole number of at least 1.")
+            raise InputError(f"a teacher with rolls={rolls} is invalid: expected a whole number of at least 1.")
         return predict_over_rolls(self.network, batch, rolls, temperature).logits
 
 

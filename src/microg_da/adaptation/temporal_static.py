@@ -50,7 +50,7 @@ class TemporalStatic(TestTimeMethod):
     def __init__(self, arguments: TemporalStaticArguments, task: Task) -> None:
         super().__init__(arguments, task)
         if not 0 <= arguments.weight <= 1:
-            raise InputError(f"temporal_static: weight={arguments.weight} cannot be: expected a number in [0, 1].")
+            raise InputError(f"temporal_static: weight={arguments.weight} is invalid: expected a number in [0, 1].")
         self.register_buffer("usual_logits", torch.zeros(task.num_classes))
         self.register_buffer("usual_features", torch.zeros(task.feature_dim))
 

@@ -80,9 +80,9 @@ def collect_patches(
         seen = (denormalise(batch.frames[:, :, frame]) for frame in look_at(batch.frames.shape[2], looks))
         backgrounds += [as_bytes(_pieces(frames, generator, size)) for frames in seen]
     if not sum(map(len, people)):
-        raise InputError("up is learnt from people in source clips, and there is nobody in them. Check data.source.")
+        raise InputError("up is learned from people in source clips, but these clips have none. Check data.source.")
     if not backgrounds:
-        raise InputError("up is learnt on backgrounds of target clips, and there is no target clip.")
+        raise InputError("up is learned on backgrounds of target clips, but there is no target clip.")
     extents = torch.cat(half)
     return PeoplePatches(torch.cat(people), torch.zeros_like(extents[:, 0]), extents, torch.cat(backgrounds))
 

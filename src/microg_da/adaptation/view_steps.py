@@ -22,7 +22,7 @@ def rolled_views(batch: ClipBatch, rolls: int, flips: bool) -> list[ClipBatch]:
         InputError: if there are fewer rolls than one.
     """
     if rolls < 1:
-        raise InputError(f"adaptation.test_time_args.rolls={rolls} cannot be: expected a whole number of at least 1.")
+        raise InputError(f"adaptation.test_time_args.rolls={rolls} is invalid: expected a whole number of at least 1.")
     views = even_rolls(batch, rolls)
     return [*views, *(mirrored(view) for view in views)] if flips else views
 

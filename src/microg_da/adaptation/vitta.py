@@ -138,7 +138,7 @@ class ViTTA(Online):
         stages = detector.backbone.stages
         if not 1 <= self.arguments.stages <= len(stages):
             raise InputError(
-                f"vitta: stages={self.arguments.stages} cannot be: this model has {len(stages)} ({', '.join(stages)})."
+                f"vitta: stages={self.arguments.stages} is invalid: this model has {len(stages)} ({', '.join(stages)})."
             )
         return stages[-self.arguments.stages :]
 

@@ -22,7 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--model",
         metavar="NAME",
-        help="a name of `list models` (default: what the file says of itself; if it says nothing, all are tried)",
+        help="a name of `list models` (default: the name in the file; without one, every known network is tried)",
     )
     parser.add_argument("--num-classes", type=int, default=50, metavar="N", help="outputs of the head")
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of sentences")

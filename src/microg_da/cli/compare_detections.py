@@ -12,7 +12,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--ground-truth", metavar="CSV", help="what all of them are compared on")
     group.add_argument("--metric", default="map", help="map (default), f1_macro, recall_macro or auroc_macro")
     group.add_argument("--protocol", default="corrected", help="published or corrected (default)")
-    group.add_argument("--scores", help="logit or probability; by default what each file says of itself, else logit")
+    group.add_argument("--scores", help="logit or probability; default: what each file declares, else logit")
     group.add_argument(
         "--taxonomy",
         default="microg50",

@@ -25,7 +25,7 @@ def run(args: argparse.Namespace) -> int:
 
     if args.json_schema:
         if args.experiment or args.config or args.overrides:
-            raise InputError("config: --json-schema goes alone; leave --experiment, --config and keys out.")
+            raise InputError("config: --json-schema cannot be combined with --experiment, --config or keys.")
         print(schema_text(), end="")
         return 0
     if args.experiment and args.config:

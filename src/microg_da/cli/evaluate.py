@@ -41,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--detections", required=True, metavar="CSV", help="video_id, frame, box, action id, score")
     parser.add_argument("--ground-truth", required=True, metavar="CSV", help="video_id, frame, box, action id, person")
     parser.add_argument("--protocol", default="corrected", help="published or corrected (default)")
-    parser.add_argument("--scores", help="logit or probability; by default what the file says of itself, else logit")
+    parser.add_argument("--scores", help="logit or probability; default: what the file declares, else logit")
     parser.add_argument(
         "--taxonomy",
         default="microg50",

@@ -47,7 +47,8 @@ def run(args: argparse.Namespace) -> int:
     overrides = [*map(_json_text, args.keys), *args.overrides]
     if args.resume and (args.experiment or args.config or overrides or args.name):
         raise InputError(
-            "--resume continues a run as it was configured; leave --experiment, --config, --name and keys out."
+            "--resume continues a run with its own configuration. It cannot be combined with --experiment, --config, "
+            "--name or keys."
         )
     if args.resume and args.dry_run:
         raise InputError("--dry-run is for runs that have not begun; give --experiment or --config, not --resume.")

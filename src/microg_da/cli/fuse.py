@@ -18,7 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--calibrate", help="none, temperature, vector, prior, bbse or thresholds (default with a fit set)"
     )
     parser.add_argument(
-        "--scores", help="of the input: logit or probability; by default what each file says of itself, else logit"
+        "--scores", help="of the input: logit or probability; default: what each file declares, else logit"
     )
     parser.add_argument(
         "--taxonomy",

@@ -50,7 +50,7 @@ def run(args: argparse.Namespace) -> int:
         kept = int(clips.kept.sum())
         print(f"{kept:,} clips: {Path(args.output) / 'videos'}; to label: {Path(args.output) / 'cvat'}")
         if not kept:
-            print("no clip shows a person without a cut; clips.csv says what became of every piece")
+            print("no clip shows a person without a cut; clips.csv lists the result for every piece")
     if args.labels:
         labelled = take_labels([Path(path) for path in args.labels], args.output)
         actions = sum(len(clip.actions) for clip in labelled)

@@ -137,7 +137,9 @@ def _check_options(args: argparse.Namespace) -> tuple[float, float]:
     if (args.boxes is None) == (args.person_detector is None):
         raise InputError("predict: give either --boxes CSV or --person-detector yolox.onnx, which say where people are")
     if args.boxes is not None and args.roll_search is not None:
-        raise InputError("predict: --roll-search turns the frame for --person-detector; --boxes says where people are")
+        raise InputError(
+            "predict: --roll-search rotates frames for --person-detector and cannot be combined with --boxes"
+        )
     if (args.run_folder is None) == (args.checkpoint is None):
         raise InputError("predict: give either --run RUN or --checkpoint FILE, which say with which detector")
     if args.run_folder is not None:

@@ -26,7 +26,7 @@ def check(args: argparse.Namespace) -> None:
     if args.boxes is not None:
         raise InputError("predict: a stream has no table of boxes; give --person-detector yolox.onnx")
     if args.video_format not in ("mp4", "none"):
-        raise InputError(f"--video-format {args.video_format}: a stream is not drawn; leave it out")
+        raise InputError(f"--video-format {args.video_format}: no video is written for a stream; remove the option")
     if (Path(args.output) / "detections.csv").exists():
         raise InputError(f"--output {args.output}: holds detections already. Choose another folder.")
 

@@ -43,7 +43,7 @@ def run(args: argparse.Namespace) -> int:
         raise unknown_name("domain", args.domain, ("source", "target"), where="--domain")
     several = len(args.run_folders) > 1
     if several and not args.output:
-        raise InputError("roll-response: with several runs, --output says where the picture of all goes.")
+        raise InputError("roll-response: with several runs, --output is required: the path of the joint figure.")
     if args.labels and len(args.labels) != len(args.run_folders):
         raise InputError(f"roll-response: {len(args.labels)} --labels for {len(args.run_folders)} runs.")
     labels = args.labels or [Path(folder).resolve().name for folder in args.run_folders]

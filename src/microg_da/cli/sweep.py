@@ -35,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=_count,
         default=60,
         metavar="SECONDS",
-        help="a trial without a sign of life for twice as long is begun again (default: 60)",
+        help="a trial whose last heartbeat is twice as old is restarted (default: 60)",
     )
 
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 MODEL = "predictions"
 WARNING = (
     "A baseline that has seen references knows their style; do not rank it against a zero-shot model. "
-    "It says how far the benchmark can be answered without the video."
+    "It shows how far the benchmark can be answered without the video."
 )
 
 

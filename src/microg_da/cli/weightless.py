@@ -37,7 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="SPEED",
         help="largest speed of moving, frame heights per second (default: rolled 0, floating 0.08)",
     )
-    add("--fill", default="reflect", metavar="FILL", help="what is beyond the frame, for rolled: reflect or blur")
+    add("--fill", default="reflect", metavar="FILL", help="fill of the corners in mode rolled: reflect or blur")
     add("--backgrounds", metavar="DIR", help="pictures of walls, for floating (default: drawn station modules)")
     add("--masks", metavar="DIR", help="<video_id>.npz with the pixels of people (default: masks/ of the data set)")
     add("--segmenter", metavar="ONNX", help="a network that finds the pixels of people, in place of masks")

@@ -56,11 +56,11 @@ def check_config(config: Config, origins: Mapping[str, str] | None = None) -> No
         among("logger", name.strip(), LOGGERS)
     for key, limit in LIMITS.items():
         if not limit.allows(value := value_of(config, key)):
-            raise InputError(f"{where(key)}: {key}={value} cannot be: expected {limit.expected}.")
+            raise InputError(f"{where(key)}: {key}={value} is invalid: expected {limit.expected}.")
     steps, rates = config.training.step_epochs, config.training.relative_lrs
     if len(steps) != len(rates) or steps[:1] != [0] or sorted(steps) != steps:
         raise InputError(
-            f"{where('training.step_epochs')}: training.step_epochs={steps} cannot be: expected ascending "
+            f"{where('training.step_epochs')}: training.step_epochs={steps} is invalid: expected ascending "
             f"epochs from 0, one for each of training.relative_lrs={rates}."
         )
     if config.model.compile and config.training.activation_checkpointing:

@@ -45,9 +45,7 @@ def read_jhmdb(root: Path, options: FileOptions, *, check_boxes: bool = True) ->
         start=0.0,
         cut=False,
         read_detected=None,
-        notes=(f"{len(nobody)} clips without a box of a person are left out, e.g. {nobody.iloc[0]}",)
-        if len(nobody)
-        else (),
+        notes=(f"{len(nobody)} clips without a person box are skipped, e.g. {nobody.iloc[0]}",) if len(nobody) else (),
         scheme="by-source",
     )
 

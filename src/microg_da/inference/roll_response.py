@@ -37,7 +37,7 @@ def even_angles(count: int) -> list[float]:
         InputError: for less than one.
     """
     if count < 1:
-        raise InputError(f"--angles {count} cannot be: expected a whole number of at least 1.")
+        raise InputError(f"--angles {count} is invalid: expected a whole number of at least 1.")
     return [360 * number / count for number in range(count)]
 
 

@@ -244,7 +244,7 @@ def _excuse_new_parts(detector: ActionDetector, fitting: dict[str, Tensor], repo
         new = [name for name in report.missing if kind in name]
         if new and not any(kind in name for name in fitting):
             report.missing = [name for name in report.missing if name not in new]
-            report.notes.append(f"{len(new)} entries ({kind.strip('.')}) are new beside the network of the file")
+            report.notes.append(f"{len(new)} entries ({kind.strip('.')}) are new relative to the network in the file")
 
 
 def settled_stride(

@@ -72,7 +72,7 @@ def load_detector_file(
     said = read_description(path)
     if said is not None:
         if roi_stride != AUTO_STRIDE:
-            raise InputError(f"{path}: says its RoI stride itself. Leave --roi-stride out.")
+            raise InputError(f"{path}: declares its own RoI stride. Remove --roi-stride.")
         return _own(path, model, said)
     if model is None:
         raise InputError(

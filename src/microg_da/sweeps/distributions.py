@@ -143,7 +143,7 @@ def read_parameter(spec: Mapping[str, Any], where: str, *, grid: bool = False) -
         raise InputError(f"{where}: min={values['min']} is above max={values['max']}.")
     for key in ("a", "b", "q", "sigma"):
         if key in values and values[key] <= 0:
-            raise InputError(f"{where}: {key}={values[key]} cannot be: expected a number above 0.")
+            raise InputError(f"{where}: {key}={values[key]} is invalid: expected a number above 0.")
     parameter = form.build(values, where)
     return _grid_values(name, values, parameter, where) if grid else parameter
 
@@ -229,7 +229,7 @@ def _weighted(values: Values, where: str) -> Parameter:
 
 def _log_range(low: float, high: float, where: str) -> Range:
     if low <= 0:
-        raise InputError(f"{where}: min={low} cannot be: a logarithmic scale begins above 0.")
+        raise InputError(f"{where}: min={low} is invalid: a logarithmic scale begins above 0.")
     return Range(low, high, log=True)
 
 

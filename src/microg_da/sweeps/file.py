@@ -278,7 +278,7 @@ def _leaves(
             raise InputError(f"{where}: parameters: {'.'.join(keys)} must be a mapping, e.g. {{value: {spec!r}}}.")
         if isinstance(spec.get("parameters"), dict):
             if set(spec) != {"parameters"}:
-                raise InputError(f"{where}: {'.'.join(keys)} has parameters inside and can have nothing beside them.")
+                raise InputError(f"{where}: {'.'.join(keys)} contains nested parameters and cannot have other keys.")
             yield from _leaves(spec["parameters"], where, keys)
         else:
             yield keys, spec

@@ -63,7 +63,7 @@ def read_results(sweep: SweepFile, study: Study) -> SweepResults:
     config = sweep.request({name: parameter.examples()[0] for name, parameter in sweep.parameters.items()}).config()
     notes = []
     if uses_target_labels(config):
-        notes.append("Oracle: target labels took part in choosing, so that a test on them says too much.")
+        notes.append("Oracle: target labels were used for selection, so test scores on the target are optimistic.")
     if any(source.startswith("synthetic:") for source in (config.data.source, config.data.target)):
         notes.append(EMBEDDED_NOTE)
     spec = sweep.content.get("metric")

@@ -162,7 +162,7 @@ class _Workers:
         death = _death(dead.exitcode or 0)
         facts = [f"a worker {death}"]
         for number, again in begin_lost_trials_again(self.study, dead.name, f"its worker {death}"):
-            attempt = "has failed: it was its last attempt" if again is None else f"is begun again as trial {again}"
+            attempt = "has failed: it was its last attempt" if again is None else f"is restarted as trial {again}"
             facts.append(f"its trial {number} {attempt}")
         if _what_is_left(self.study, self.sweep, self.plan.trials) != "trials":
             facts.append("no other trial is left to begin")

@@ -157,7 +157,7 @@ def _tested(config: Config, data: str, values: Mapping[str, object]) -> Config:
     """
     for key in values:
         if key in _DECIDED:
-            raise InputError(f"test: {key} is decided by {_DECIDED[key]}; leave it out.")
+            raise InputError(f"test: {key} is set by {_DECIDED[key]}. Remove it.")
         if not key.startswith(_DECIDES_TESTS) and key not in _OTHER_KEYS:
             valid = ", ".join([*(f"{section}*" for section in _DECIDES_TESTS), *_OTHER_KEYS])
             raise InputError(f"test: {key} does not change how a detector is tested. Keys that do: {valid}.")

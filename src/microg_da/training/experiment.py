@@ -138,7 +138,7 @@ class Experiment:
             problem = damage(file) if file.exists() else "missing"
             if problem is not None:
                 if file.exists():
-                    self._say(f"[yellow]note[/yellow] {file} is damaged ({problem}): made again from its checkpoint")
+                    self._say(f"[yellow]note[/yellow] {file} is damaged ({problem}) and is rebuilt from its checkpoint")
                 return False
         return True
 

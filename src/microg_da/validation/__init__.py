@@ -22,7 +22,7 @@ VALIDATORS = Registry(
     {
         "source_map": Entry(
             "microg_da.validation.source:source_map",
-            "mAP on source validation clips: says nothing of the target, and cannot be fooled by collapse",
+            "mAP on source validation clips: independent of the target; not misled by collapse",
         ),
         "entropy": Entry(
             "microg_da.validation.confidence:entropy",

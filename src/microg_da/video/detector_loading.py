@@ -55,7 +55,7 @@ def scorer_of_file(
     in_run = variant_of_file(path)
     if in_run is not None:
         if roi_stride != AUTO_STRIDE:
-            raise InputError(f"{path}: says its RoI stride itself. Leave --roi-stride out.")
+            raise InputError(f"{path}: declares its own RoI stride. Remove --roi-stride.")
         return scorer_of_run(*in_run)
     loaded = load_detector_file(path, model, taxonomy=taxonomy, roi_stride=roi_stride)
     said = loaded.description

@@ -126,7 +126,7 @@ def make_data_set(
 
 def _check_source(source: str, files: DatasetFiles, options: FileOptions) -> None:
     if options.gravity != "as-filmed":
-        raise InputError(f"{source}: gravity={options.gravity} would take gravity out twice: leave the option out")
+        raise InputError(f"{source}: gravity={options.gravity} would remove gravity twice. Remove the option")
     if options.boxes == "detected" and files.read_detected is not None:
         raise InputError(f"{source}: boxes={options.boxes} have no labels: use boxes=ground-truth")
 

@@ -85,7 +85,7 @@ class Request:
 
     def _check_mode(self) -> None:
         if self.mode == "rolled" and self.backgrounds is not None:
-            raise InputError("backgrounds are for mode floating: rolled keeps what is behind people")
+            raise InputError("--backgrounds requires --mode floating; rolled keeps the original background")
         if self.mode == "rolled" and self.people != 1:
             raise InputError("people is for mode floating: rolled keeps the people of each clip")
 
