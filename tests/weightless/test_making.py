@@ -304,7 +304,7 @@ class TestRefusals:
             ("people is 0", "", {"mode": "floating", "people": 0}),
             ("max_frames is 0", "", {"max_frames": 0}),
             ("short_side is 3", "", {"short_side": 3}),
-            ("backgrounds are for mode floating", "", {"backgrounds": Path("walls")}),
+            ("--backgrounds requires", "", {"backgrounds": Path("walls")}),
             ("no such folder of background", "", {"mode": "floating", "backgrounds": Path("nowhere")}),
             ("no such folder of masks", "", {"masks": Path("nowhere")}),
             ("give one of them", "", {"masks": Path("a"), "segmenter": Path("b.onnx")}),

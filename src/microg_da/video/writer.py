@@ -79,6 +79,8 @@ class Mp4Writer:
         """See :class:`FrameWriter`."""
         height, width = self._size
         frame = self._av.VideoFrame.from_ndarray(np.ascontiguousarray(image[:height, :width]), format="bgr24")
+        # Converted here: the bytes of a video vary from run to run if the encoder converts it.
+        frame = frame.reformat(format="yuv420p")
         frame.pts = round(seconds * _TICKS)
         frame.time_base = Fraction(1, _TICKS)
         try:
