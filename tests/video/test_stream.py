@@ -225,7 +225,7 @@ def test_latency_of_nothing():
     [
         (["--video", "0", "1"], "one camera or stream at a time"),
         (["--video", "0", "--boxes", "b.csv"], "a stream has no table of boxes"),
-        (["--video", "0", "--video-format", "gif"], "is not drawn"),
+        (["--video", "0", "--video-format", "gif"], "no video is written"),
     ],
 )
 def test_what_a_stream_cannot_have(words, message, tmp_path, capsys):
