@@ -199,7 +199,7 @@ def details(run: RunAnalysis) -> Content:
 SECTIONS = (
     Section("scores", "Scores", scores),
     Section("classes", "Classes", classes),
-    Section("confusion", "What labels are taken for", confusion),
+    Section("confusion", "Confusion", confusion),
     Section("roll", "Camera roll", roll),
     Section("domains", "Domains in feature space", domains),
     Section("validators", "Without target labels", validators),
