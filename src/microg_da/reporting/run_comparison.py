@@ -319,7 +319,7 @@ def comparability_notes(runs: Sequence[RunAnalysis]) -> list[str]:
     notes = [*incomparabilities(runs), *_finding_notes(runs)]
     oracles = [run.run.path.name for run in runs if run.record.oracle]
     if oracles:
-        notes.append(f"Oracle: target labels were seen in choosing {', '.join(oracles)}.")
+        notes.append(f"Oracle: target labels were used for {', '.join(oracles)}.")
     if any(run.record.embedded_data for run in runs):
         notes.append(EMBEDDED_NOTE)
     return notes
