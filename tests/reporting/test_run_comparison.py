@@ -103,7 +103,7 @@ def test_what_is_not_comparable_is_said(make_setting):
     runs = make_setting("adabn", {0: 0.3}) + make_setting("dann", {0: 0.4}, protocol="published", oracle=True)
     notes = " ".join(compare_runs(runs).notes)
     assert "different protocols (corrected, published): not comparable" in notes
-    assert "Oracle: target labels were seen in choosing 2dann-0" in notes
+    assert "Oracle: target labels were used for 2dann-0" in notes
     assert "different splits" not in notes
 
 
