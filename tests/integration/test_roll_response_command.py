@@ -93,7 +93,7 @@ def test_what_was_measured_is_not_measured_again(run_folder, monkeypatch):
 def test_several_runs_give_one_picture_and_json(run_folder, tmp_path, capsys):
     words = ["roll-response", "--run", str(run_folder), str(run_folder), "--angles", "2", "--json"]
     assert main(words) == 2
-    assert "--output says where" in capsys.readouterr().err
+    assert "--output is required" in capsys.readouterr().err
     assert main([*words, "--output", str(tmp_path)]) == 2
     assert "need different --labels" in capsys.readouterr().err
     assert main([*words, "--output", str(tmp_path), "--labels", "one", "other"]) == 0
@@ -109,7 +109,7 @@ def test_several_runs_give_one_picture_and_json(run_folder, tmp_path, capsys):
     [
         (["--row", "target_supervised"], "it has: source_only, adapted"),
         (["--row", "sourceonly"], "Did you mean 'source_only'"),
-        (["--angles", "0"], "--angles 0 cannot be"),
+        (["--angles", "0"], "--angles 0 is invalid"),
         (["--domain", "earth"], "unknown domain 'earth'"),
         (["--data", "synthetic:mars"], "mars"),
     ],
