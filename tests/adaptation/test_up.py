@@ -35,7 +35,7 @@ def test_only_so_many_clips_are_looked_at():
 
 
 def test_without_people_or_without_target_clips_there_is_nothing_to_learn_from():
-    with pytest.raises(InputError, match="nobody"):
+    with pytest.raises(InputError, match="have none"):
         collect_patches([], [clips([0])], generator(), looks=4)
     with pytest.raises(InputError, match="no target clip"):
         collect_patches([clips([0], domain="source")], [], generator(), looks=4)

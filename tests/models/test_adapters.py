@@ -189,4 +189,4 @@ def test_plain_weights_fit_a_network_with_adapters_and_it_is_said(tmp_path):
     torch.save(create_detector("r2plus1d_tiny").state_dict(), tmp_path / "plain.pth")
     report = load_checkpoint(create_detector("r2plus1d_tiny", adapters="dual_path"), tmp_path / "plain.pth")
     assert report.fits
-    assert any("new beside the network" in note for note in report.notes)
+    assert any("new relative to the network" in note for note in report.notes)
