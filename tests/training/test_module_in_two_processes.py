@@ -14,7 +14,7 @@ from gloo_pair import run_pair
 from microg_da.adaptation.base import create_adaptation
 from microg_da.adaptation.predictor import Predictor
 from microg_da.config import AugmentConfig, TrainerConfig, TrainingConfig, load_config
-from microg_da.data.datamodule import StageData
+from microg_da.data.datamodule import DomainDatasets, StageData
 from microg_da.evaluation.metric import DetectionMetrics
 from microg_da.inference.feature_sample import FeatureSample
 from microg_da.inference.passes import run_split_pass
@@ -89,12 +89,11 @@ class Clips:
         ]
 
 
-class Datasets:
-    """What :class:`DomainDatasets` is to a stage: all splits of a domain have the same clips."""
-
-    config = load_config("ava2microg", [f"evaluation.batch_size={TEST_BATCH}"])
+class Datasets(DomainDatasets):
+    """All splits of a domain have the same clips."""
 
     def __init__(self, case: str) -> None:
+        super().__init__(load_config("ava2microg", [f"evaluation.batch_size={TEST_BATCH}"]))
         self.people = CASES[case]
         self.widths = WIDTHS.get(case)
 
