@@ -207,16 +207,12 @@ def test_a_gallery_of_200_stays_small_and_opens_quickly(browser, make_run, monke
     path = write_report(folder)
     assert 5_000_000 < path.stat().st_size < 15_000_000
 
-    def seconds_of_work() -> float:
-        metrics = browser.execute_cdp_cmd("Performance.getMetrics", {})["metrics"]
-        return {metric["name"]: metric["value"] for metric in metrics}["ProcessTime"]
-
-    # Processor time of the page: what else the machine does is not its fault.
+    # Processor time of the page's thread: what else the machine does is not its fault.
     browser.get("about:blank")
     browser.execute_cdp_cmd("Performance.enable", {"timeDomain": "threadTicks"})
-    before = seconds_of_work()
     browser.get(path.as_uri())
-    assert 0.01 < seconds_of_work() - before < 2
+    metrics = browser.execute_cdp_cmd("Performance.getMetrics", {})["metrics"]
+    assert 0.01 < {metric["name"]: metric["value"] for metric in metrics}["TaskDuration"] < 2
     assert len(browser.find_elements(By.CSS_SELECTOR, ".gallery article")) == 200
     Select(browser.find_element(By.NAME, "outcome")).select_by_visible_text("fixed")
     assert browser.find_element(By.CSS_SELECTOR, ".filters output").text.endswith(" of 200 keyframes")
