@@ -18,7 +18,7 @@ from microg_da.adaptation.self_training import at_source_rates
 from microg_da.adaptation.teacher import TeacherMethod
 from microg_da.adaptation.up_method import upright_turns
 from microg_da.models.detector import ActionDetector
-from microg_da.types import ClipBatch, LabelledClipBatch, PersonKey
+from microg_da.types import ClipBatch, LabelledClipBatch
 
 
 @dataclass
@@ -93,14 +93,13 @@ class GravitySelfTraining(TeacherMethod):
         """Begin a round: estimate up and label all people, by the teacher."""
         if epoch % self.arguments.every:
             return
-        people: list[PersonKey] = []
-        degrees, logits = [torch.zeros(0)], [torch.zeros(0, self.task.num_classes)]
-        for batch in target:
-            found = self.frame.finder.find(self.current_teacher.network, batch)
-            people += batch.people
-            degrees.append(found.degrees.cpu())
-            logits.append(found.prediction.logits.cpu())
-        self.beliefs = Round(people, degrees=torch.cat(degrees), labels=torch.cat(logits))
+
+        def look(batch: ClipBatch) -> dict[str, Tensor]:
+            found = self.frame.find(self.current_teacher.network, batch)
+            return {"degrees": found.degrees.cpu(), "labels": found.prediction.logits.cpu()}
+
+        none = {"degrees": torch.zeros(0), "labels": torch.zeros(0, self.task.num_classes)}
+        self.beliefs = Round.collect(target, look, **none)
         self.beliefs.put("labels", at_source_rates(self.beliefs.all("labels"), self.task.class_rates))
 
     def turns(self, target: ClipBatch) -> Tensor:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, ClassVar
 
 import torch
@@ -19,7 +20,7 @@ from microg_da.config import TrainingConfig
 from microg_da.errors import InputError
 from microg_da.models.detector import ActionDetector
 from microg_da.transforms.rotation import roll_batch
-from microg_da.types import ClipBatch, LabelledClipBatch, PersonKey
+from microg_da.types import ClipBatch, LabelledClipBatch
 
 
 @dataclass
@@ -112,19 +113,19 @@ class GravityTraining(TrainingMethod):
     ) -> None:
         """Train the estimator of up; then let the inner method look at source clips and turned target clips."""
         self.frame.prepare(detector, source, target)
-        self.inner.before_training(detector, source, _Turned(self.frame, detector, target))
+        turns = partial(self.frame.turns, detector)
+        self.inner.before_training(detector, source, _Turned(target, turns))
 
     def before_epoch(self, detector: ActionDetector, target: Iterable[ClipBatch], epoch: int) -> None:
         """Find the target's up, if it is time; then let the inner method look at turned target clips."""
         network = self.inner.network(detector)
         if epoch % self.arguments.every == 0:
-            people: list[PersonKey] = []
-            degrees = [torch.zeros(0)]
-            for batch in target:
-                people += batch.people
-                degrees.append(self.frame.find(network, batch).degrees.cpu())
-            self.ups = Round(people, degrees=torch.cat(degrees))
-        self.inner.before_epoch(detector, _TurnedBy(self, target), epoch)
+            look = partial(self._look, network)
+            self.ups = Round.collect(target, look, degrees=torch.zeros(0))
+        self.inner.before_epoch(detector, _Turned(target, self.turns), epoch)
+
+    def _look(self, network: ActionDetector, batch: ClipBatch) -> dict[str, Tensor]:
+        return {"degrees": self.frame.find(network, batch).degrees.cpu()}
 
     def turns(self, target: ClipBatch) -> Tensor:
         """Degrees ``(B,)`` that turn each clip upright: the opposite of the up of its first person."""
@@ -159,25 +160,19 @@ class GravityTraining(TrainingMethod):
 
 
 class _Turned:
-    """Target clips turned upright as they are asked for, by what a detector finds; can be iterated several times."""
+    """Target clips that are turned as they are asked for; can be iterated several times.
 
-    def __init__(self, frame: GravityFrame, detector: ActionDetector, target: Iterable[ClipBatch]) -> None:
-        self.frame, self.detector, self.target = frame, detector, target
+    Args:
+        target: the clips.
+        turns: the degrees ``(B,)`` to turn the clips of a batch by.
+    """
 
-    def __iter__(self) -> Iterator[ClipBatch]:
-        for batch in self.target:
-            yield roll_batch(batch, upright_turns(batch, self.frame.find(self.detector, batch).degrees))
-
-
-class _TurnedBy:
-    """Target clips turned by the angles of the epoch; can be iterated several times."""
-
-    def __init__(self, method: GravityTraining, target: Iterable[ClipBatch]) -> None:
-        self.method, self.target = method, target
+    def __init__(self, target: Iterable[ClipBatch], turns: Callable[[ClipBatch], Tensor]) -> None:
+        self.target, self.turns = target, turns
 
     def __iter__(self) -> Iterator[ClipBatch]:
         for batch in self.target:
-            yield roll_batch(batch, self.method.turns(batch))
+            yield roll_batch(batch, self.turns(batch))
 
 
 def _inner_method(arguments: GravityTrainingArguments, task: Task) -> TrainingMethod:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TypedDict
 
+import torch
 from torch import Tensor
 
 from microg_da.errors import InputError
-from microg_da.types import ClipKey, PersonKey
+from microg_da.types import ClipBatch, ClipKey, PersonKey
 
 
 class RoundState(TypedDict):
@@ -32,6 +33,25 @@ class Round:
         last = {person: row for row, person in enumerate(people)}
         self._values = {name: tensor[list(last.values())] for name, tensor in values.items()}
         self._rows = {person: row for row, person in enumerate(last)}
+
+    @classmethod
+    def collect(
+        cls, batches: Iterable[ClipBatch], look: Callable[[ClipBatch], Mapping[str, Tensor]], **empty: Tensor
+    ) -> Round:
+        """The values that a look at each batch gives its people.
+
+        Args:
+            batches: clips.
+            look: the named tensors ``(K, …)`` of the people of a batch.
+            **empty: the tensors ``(0, …)`` by the same names, for no batch.
+        """
+        people: list[PersonKey] = []
+        parts: dict[str, list[Tensor]] = {name: [] for name in empty}
+        for batch in batches:
+            for name, values in look(batch).items():
+                parts[name].append(values)
+            people += batch.people
+        return cls(people, **{name: torch.cat(parts[name]) if parts[name] else none for name, none in empty.items()})
 
     def __len__(self) -> int:
         return len(self._rows)

@@ -65,13 +65,11 @@ class SelfTraining(TeacherMethod):
         """Begin a round: let the teacher label every target clip."""
         if epoch % self.arguments.every:
             return
-        logits: list[Tensor] = []
-        people: list[PersonKey] = []
-        for batch in target:
-            logits.append(self.current_teacher(batch, self.arguments.rolls, self.arguments.temperature))
-            people += batch.people
-        everybody = torch.cat(logits) if logits else torch.zeros(0, self.task.num_classes)
-        self._round = Round(people, labels=everybody)
+
+        def look(batch: ClipBatch) -> dict[str, Tensor]:
+            return {"labels": self.current_teacher(batch, self.arguments.rolls, self.arguments.temperature)}
+
+        self._round = Round.collect(target, look, labels=torch.zeros(0, self.task.num_classes))
         self._round.put("labels", at_source_rates(self._round.all("labels"), self.task.class_rates))
 
     def after_training(self, detector: ActionDetector) -> None:
