@@ -93,7 +93,7 @@ class TestTimeMethod(Method):
         self.register_buffer("decision_shift", torch.zeros(task.num_classes))
 
     def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *rest: Any) -> None:
-        # Files of versions without a support: all classes took part.
+        # Files of older versions: all classes took part, and decisions were not shifted.
         state_dict.setdefault(f"{prefix}support", torch.ones_like(self.support))
         state_dict.setdefault(f"{prefix}decision_shift", torch.zeros_like(self.decision_shift))
         super()._load_from_state_dict(state_dict, prefix, *rest)

@@ -18,7 +18,7 @@ from microg_da.adaptation.base import Knowledge, Task, detect
 from microg_da.adaptation.roll_tta import combine_views
 from microg_da.adaptation.up import UpLearning, learn_up
 from microg_da.adaptation.up_density import candidate_rolls, mass_at, pool_agreeing
-from microg_da.adaptation.up_method import Found, UpMethod, upright_turns
+from microg_da.adaptation.up_method import REHEARSED, Found, UpMethod, upright_turns
 from microg_da.adaptation.views import take_clips
 from microg_da.errors import InputError, unknown_name
 from microg_da.models.backbone_roll_estimator import BackboneRollEstimator
@@ -28,8 +28,6 @@ from microg_da.models.up_estimator import UpEstimator
 from microg_da.transforms.rotation import roll_batch
 from microg_da.types import ClipBatch, Prediction
 
-REHEARSED = 30
-"""A dry run trains the estimator for one step in so many."""
 ESTIMATORS = ("polar", "backbone")
 
 
@@ -274,10 +272,11 @@ class GravityFrame(UpMethod):
         if self.arguments.adabn:
             # Up is found by the detector as it was: its statistics change in the course of the pass.
             before = copy.deepcopy(detector)
-            reestimate_batch_norm(detector, (self._turned(before, batch) for batch in target))
+            reestimate_batch_norm(detector, (roll_batch(batch, self.turns(before, batch)) for batch in target))
 
-    def _turned(self, detector: ActionDetector, batch: ClipBatch) -> ClipBatch:
-        return roll_batch(batch, upright_turns(batch, self.finder.find(detector, batch).degrees))
+    def turns(self, detector: ActionDetector, batch: ClipBatch) -> Tensor:
+        """Degrees ``(B,)`` that turn each clip upright, by what a detector finds."""
+        return upright_turns(batch, self.find(detector, batch).degrees)
 
     def check_detector(self, detector: ActionDetector) -> None:
         """With ``adabn`` the detector has batch normalisation."""

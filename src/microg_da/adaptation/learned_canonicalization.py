@@ -13,17 +13,16 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from microg_da.adaptation.base import Knowledge, Task, detect, limit_clips
-from microg_da.adaptation.up_method import Found, UpMethod
+from microg_da.adaptation.up import fit_briefly
+from microg_da.adaptation.up_method import REHEARSED, Found, UpMethod
 from microg_da.errors import InputError
 from microg_da.models.backbone import denormalise
 from microg_da.models.detector import ActionDetector
-from microg_da.models.person_patches import look_at, square_patches
+from microg_da.models.person_patches import disc, look_at, square_patches
 from microg_da.models.up_estimator import circular_cross_entropy
 from microg_da.transforms.rotation import roll_batch
 from microg_da.types import ClipBatch
 
-REHEARSED = 30
-"""A dry run trains the network for one step in so many."""
 PICTURE = 64
 """Side in pixels of the pictures that are kept of the clips; rotations are resampled from these."""
 
@@ -98,7 +97,7 @@ class Canonicalizer(nn.Module):
         below = grid.reshape(len(pictures), self.rolls * self.size, self.size, 2)
         sampled = F.grid_sample(pictures.float(), below, padding_mode="reflection", align_corners=False)
         seen = sampled.view(len(pictures), 3, self.rolls, self.size, self.size).transpose(1, 2)
-        inside = _circle(self.size, seen.device)
+        inside = disc(self.size).to(seen.device)
         spread, mean = torch.std_mean(seen[..., inside], dim=(2, 3))
         return (seen - mean[..., None, None, None]) / spread.clamp(min=1e-3)[..., None, None, None] * inside
 
@@ -175,23 +174,15 @@ class LearnedCanonicalization(UpMethod):
         self._train(torch.cat(seen), generator)
 
     def _train(self, pictures: Tensor, generator: torch.Generator) -> None:
-        settings, network = self.arguments, self.canonicalizer.requires_grad_(True).train()
-        optimizer = torch.optim.AdamW(network.parameters(), settings.lr, weight_decay=settings.weight_decay)
-        total = max(settings.steps, 2)
-        schedule = torch.optim.lr_scheduler.OneCycleLR(
-            optimizer, settings.lr, total_steps=total, pct_start=max(0.1, 1.5 / total)
-        )
-        with torch.enable_grad(), torch.autocast(pictures.device.type, enabled=False):
-            for _ in range(settings.steps):
-                chosen = torch.randint(len(pictures), (settings.batch_size,), generator=generator)
-                degrees = 360 * torch.rand(settings.batch_size, generator=generator)
-                batch, degrees = pictures[chosen.to(pictures.device)], degrees.to(pictures.device)
-                loss = circular_cross_entropy(network(batch, degrees), degrees, settings.concentration)
-                optimizer.zero_grad()
-                torch.autograd.backward(loss)
-                optimizer.step()
-                schedule.step()
-        network.requires_grad_(False).eval()
+        settings = self.arguments
+
+        def loss() -> Tensor:
+            chosen = torch.randint(len(pictures), (settings.batch_size,), generator=generator)
+            degrees = 360 * torch.rand(settings.batch_size, generator=generator)
+            batch, degrees = pictures[chosen.to(pictures.device)], degrees.to(pictures.device)
+            return circular_cross_entropy(self.canonicalizer(batch, degrees), degrees, settings.concentration)
+
+        fit_briefly(self.canonicalizer, loss, settings.steps, settings.lr, settings.weight_decay)
 
     @torch.no_grad()
     def log_density(self, batch: ClipBatch) -> Tensor:
@@ -213,12 +204,6 @@ def _layer(inputs: int, outputs: int) -> nn.Sequential:
     return nn.Sequential(
         nn.Conv2d(inputs, outputs, 3, stride=2, padding=1, bias=False), nn.GroupNorm(1, outputs), nn.ReLU()
     )
-
-
-def _circle(size: int, device: torch.device) -> Tensor:
-    """``(size, size)`` bool, the pixels inside the circle."""
-    places = (torch.arange(size, device=device) + 0.5) / size * 2 - 1
-    return places.square() + places[:, None].square() <= 1
 
 
 def _pictures(batch: ClipBatch, looks: int) -> Tensor:

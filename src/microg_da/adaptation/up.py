@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from microg_da.adaptation.base import limit_clips
 from microg_da.adaptation.up_density import mass_at, pool_agreeing
@@ -114,20 +114,37 @@ def _drawer(estimator: UpEstimator, patches: PeoplePatches, settings: UpLearning
 
 def _train(estimator: UpEstimator, kinds: list[Drawer], steps: int, settings: UpLearning) -> None:
     """Steps of the optimiser on batches that hold equal shares of each kind of people."""
-    estimator.requires_grad_(True).train()
-    learns = [parameter for parameter in estimator.parameters() if parameter.requires_grad]
-    optimizer = torch.optim.AdamW(learns, settings.lr, weight_decay=settings.weight_decay)
-    schedule = _one_cycle(optimizer, settings.lr, steps)
     share = max(settings.batch_size // len(kinds), 1)
+
+    def loss() -> Tensor:
+        encoded, degrees = (torch.cat(parts) for parts in zip(*(draw(share) for draw in kinds), strict=True))
+        return circular_cross_entropy(estimator.decode(encoded), degrees, settings.concentration)
+
+    fit_briefly(estimator, loss, steps, settings.lr, settings.weight_decay)
+
+
+def fit_briefly(network: nn.Module, loss: Callable[[], Tensor], steps: int, lr: float, weight_decay: float) -> None:
+    """Steps of AdamW over one cycle of the learning rate, in float32.
+
+    Args:
+        network: trained in place, and left in evaluation mode without gradients.
+        loss: draws a batch and gives its loss.
+        steps: how many.
+        lr: the highest learning rate.
+        weight_decay: of AdamW.
+    """
+    network.requires_grad_(True).train()
+    learns = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    optimizer = torch.optim.AdamW(learns, lr, weight_decay=weight_decay)
+    schedule = _one_cycle(optimizer, lr, steps)
     with torch.enable_grad(), torch.autocast(learns[0].device.type, enabled=False):
         for _ in range(steps):
-            encoded, degrees = (torch.cat(parts) for parts in zip(*(draw(share) for draw in kinds), strict=True))
-            loss = circular_cross_entropy(estimator.decode(encoded), degrees, settings.concentration)
+            value = loss()
             optimizer.zero_grad()
-            torch.autograd.backward(loss)
+            torch.autograd.backward(value)
             optimizer.step()
             schedule.step()
-    estimator.requires_grad_(False).eval()
+    network.requires_grad_(False).eval()
 
 
 def _one_cycle(optimizer: torch.optim.Optimizer, lr: float, steps: int) -> torch.optim.lr_scheduler.OneCycleLR:

@@ -13,6 +13,9 @@ from microg_da.adaptation.base import Task, TestTimeMethod
 from microg_da.models.detector import ActionDetector
 from microg_da.types import ClipBatch, Prediction
 
+REHEARSED = 30
+"""A dry run trains what finds up for one step in so many."""
+
 
 class Found(NamedTuple):
     """Up, and what the detector says of people who are upright.

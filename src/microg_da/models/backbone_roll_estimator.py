@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from microg_da.errors import InputError
 from microg_da.models.backbone import Backbone, StageOutput, normalise
-from microg_da.models.person_patches import MARGIN
+from microg_da.models.person_patches import MARGIN, disc
 from microg_da.models.up_estimator import UpEstimator
 
 SIDE = 96
@@ -81,7 +81,7 @@ class BackboneRollEstimator(UpEstimator):
         self.backbone = copy.deepcopy(backbone).requires_grad_(False)
         self.lens = SquareLens(SIDE)
         device = next(backbone.parameters()).device
-        self.register_buffer("disc", _disc(SIDE).to(device), persistent=False)
+        self.register_buffer("disc", disc(SIDE).float().to(device), persistent=False)
         channels = self.encode(torch.zeros(1, 3, SIDE, SIDE, device=device)).shape[1]
         self.head = nn.Sequential(
             nn.BatchNorm2d(channels, affine=False),
@@ -151,8 +151,3 @@ class BackboneRollEstimator(UpEstimator):
         finally:
             hook.remove()
         return torch.cat(seen, dim=1)
-
-
-def _disc(side: int) -> Tensor:
-    steps = (torch.arange(side) + 0.5) / side * 2 - 1
-    return (torch.hypot(steps[:, None], steps[None]) <= 1).float()

@@ -21,6 +21,12 @@ def look_at(length: int, looks: int) -> list[int]:
     return sorted({int((part + 0.5) * length / looks) for part in range(looks)})
 
 
+def disc(side: int) -> Tensor:
+    """``(side, side)`` bool, the pixels of a square inside its inscribed circle: a roll shows at no corner."""
+    steps = (torch.arange(side) + 0.5) / side * 2 - 1
+    return torch.hypot(steps[:, None], steps[None]) <= 1
+
+
 def person_patches(frames: Tensor, boxes: Tensor, picture: Tensor, size: int = PATCH) -> Tensor:
     """Square patches ``(K, 3, size, size)`` around people, float32.
 
