@@ -33,7 +33,8 @@ from microg_da.runs.detectors import (
 )
 from microg_da.runs.folder import EMBEDDED_NOTICE, Run
 from microg_da.taxonomy import get_taxonomy
-from microg_da.training.preflight import check_model, check_source, check_trainer
+from microg_da.training.preflight import check_model, check_trainer
+from microg_da.training.source_checks import check_source
 from microg_da.types import Clip, ClipSource, Domain, Split, Variant
 
 
