@@ -9,6 +9,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import quick
 import torch
 from pyslowfast_names import PYSLOWFAST
 from rich.console import Console
@@ -147,7 +148,7 @@ def test_a_source_model_and_its_adaptation(trees, tmp_path):
     assert state["head.projection.weight"].shape[0] == 80
     assert trained(source, torch.load(weights)["model_state"])
     recipe = "ava2microg/x3d_s_13x6"
-    few = ["adaptation.args.steps=2", "adaptation.args.target_steps=1"]
+    few = quick.UP
     words = [*SMALL, *FEW_FRAMES, *data_words(recipe, trees), f"checkpoint={detector}", *few]
     done = run(recipe, words, tmp_path)
     assert [result.variant for result in done.results.variants] == ["source_only", "adapted"]
@@ -198,7 +199,7 @@ def tiny_encoder(recipe: str, folder: Path) -> list[str]:
 @pytest.mark.parametrize("recipe", FROZEN if os.environ.get("EVERY_RECIPE") else ["ava2microg/frozen_vjepa2_l"])
 def test_a_frozen_encoder_and_its_adaptation(recipe, trees, tmp_path):
     words = [*SMALL, *FEW_FRAMES, *data_words(recipe, trees), *tiny_encoder(recipe, tmp_path / "encoder")]
-    few = ["adaptation.args.steps=2", "adaptation.args.target_steps=1", "trainer.precision=bf16-mixed"]
+    few = [*quick.UP, "trainer.precision=bf16-mixed"]
     done = run(recipe, [*words, *few], tmp_path)
     assert [result.variant for result in done.results.variants] == ["source_only", "adapted"]
     source, adapted = (torch.load(done.detector_file(stage), weights_only=True) for stage in ("source", "adapt"))
@@ -238,6 +239,6 @@ def test_every_recipe_makes_two_steps(recipe, trees, tmp_path, test_data):
         shapes["head.projection.bias"] = [classes]
         state = {name: made_up(name, shape) for name, shape in shapes.items()}
         torch.save({"model_state": state}, weights)
-    few = ["adaptation.args.steps=2", "adaptation.args.target_steps=1"] if recipe.startswith("ava2microg/") else []
+    few = quick.UP if recipe.startswith("ava2microg/") else []
     done = run(recipe, [*words, f"{key}={weights}", *few], tmp_path)
     assert all(result.target.map >= 0 for result in done.results.variants)
