@@ -7,7 +7,7 @@ from base64 import b64decode
 import cv2
 import numpy as np
 import pytest
-from conftest import ROWS, write_frames
+from small_trees import ROWS, write_frames
 
 from microg_da.cli import main
 from microg_da.data.audit import AlikePair, Audit, audit, division_of, frames_of

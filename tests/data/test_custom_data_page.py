@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import quick
-from conftest import write_video
+from small_trees import write_video
 
 from microg_da.cli import main
 from microg_da.data.sources import open_source

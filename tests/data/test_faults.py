@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from conftest import ROWS, write_video
+from small_trees import ROWS, write_video
 from test_sources import REQUEST
 
 from microg_da.data.sources import open_source

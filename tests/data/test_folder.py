@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import write_frames, write_video
+from small_trees import write_frames, write_video
 
 from microg_da.config import load_config
 from microg_da.data.sources import open_source, read_dataset_files

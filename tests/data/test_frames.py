@@ -5,9 +5,9 @@ from fractions import Fraction
 import cv2
 import numpy as np
 import pytest
-from conftest import HEIGHT, NUM_FRAMES, WIDTH, numbered_frame, write_frames, write_video
 from hypothesis import given
 from hypothesis import strategies as st
+from small_trees import HEIGHT, NUM_FRAMES, WIDTH, numbered_frame, write_frames, write_video
 
 from microg_da.data.frames import JpegFolders, VideoFiles, find_videos, index_video, window
 from microg_da.errors import InputError

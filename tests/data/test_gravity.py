@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import ROWS
+from small_trees import ROWS
 
 from microg_da.data.annotations import read_annotations, write_annotations
 from microg_da.data.masks import MaskFiles, write_masks

@@ -5,7 +5,7 @@ import pickle
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import write_video
+from small_trees import write_video
 
 from microg_da.data.jhmdb import read_clips, read_masks, read_person_frames
 from microg_da.data.sources import open_source, read_dataset_files

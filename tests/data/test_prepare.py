@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import HEIGHT, WIDTH, write_video
+from small_trees import HEIGHT, WIDTH, write_video
 from test_sources import REQUEST
 
 from microg_da.cli import main

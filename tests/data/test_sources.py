@@ -7,9 +7,9 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import NUM_FRAMES, ROWS, write_frames, write_video
 from hypothesis import given
 from hypothesis import strategies as st
+from small_trees import NUM_FRAMES, ROWS, write_frames, write_video
 from torch.utils.data import DataLoader, SequentialSampler
 
 from microg_da.data import DATA

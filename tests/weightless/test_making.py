@@ -9,7 +9,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from conftest import CLIPS, FRAMES, HEIGHT, KEYFRAME, WIDTH, annotations, picture, write_source
+from bar_people import CLIPS, FRAMES, HEIGHT, KEYFRAME, WIDTH, annotations, picture, write_source
 
 from microg_da.cli import main
 from microg_da.data.annotations import BOX

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from conftest import CLIPS, annotations, picture, write_source
+from bar_people import CLIPS, annotations, picture, write_source
 
 from microg_da.errors import InputError
 from microg_da.weightless.making import make_data_set
