@@ -272,4 +272,9 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except InputError as error:
+        sys.exit(f"gravity_frame: {error}")
+    except subprocess.CalledProcessError as error:  # the run has said what is wrong
+        sys.exit(error.returncode)

@@ -1,8 +1,8 @@
 """Real people: what a rolled camera and floating cost a detector, and what adaptation recovers.
 
     python benchmarks/real_pixels.py --jhmdb data/jhmdb [--walls data/walls] [--targets rolled floating]
-                                     [--seeds 0 1 2 3 4] [--rows 'default*'] [--runs runs/real_pixels] [--table-only]
-                                     [KEY=VALUE …]
+                                     [--seeds 0 1 2 3 4] [--rows default 'roll*'] [--runs runs/real_pixels]
+                                     [--table-only] [KEY=VALUE …]
 
 The experiment is earth2weightless. A seed divides JHMDB's source videos into four parts: labelled Earth clips (half of
 the videos), unlabelled target clips (a quarter), validation (a tenth) and test. A source video is in one part only. The
@@ -127,6 +127,18 @@ def run(args: argparse.Namespace, target: str, row: str, seed: int) -> str:
     return f"{time.perf_counter() - start:.0f} s"
 
 
+def chosen_rows(patterns: list[str]) -> list[str]:
+    """The rows that a pattern matches, in the order of :data:`ROWS`.
+
+    Raises:
+        InputError: for a pattern that matches none.
+    """
+    for pattern in patterns:
+        if not fnmatch.filter(ROWS, pattern):
+            raise InputError(f"--rows {pattern!r}: no such row. Rows: {', '.join(ROWS)}.")
+    return [row for row in ROWS if any(fnmatch.fnmatch(row, pattern) for pattern in patterns)]
+
+
 def collect(args: argparse.Namespace) -> pd.DataFrame:
     """One line a target, row and seed."""
     lines = []
@@ -186,7 +198,7 @@ def main() -> int:
     parser.add_argument("--walls", type=Path, help="pictures behind floating people; without, drawn modules")
     parser.add_argument("--targets", nargs="+", choices=["rolled", "floating"], default=["rolled", "floating"])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
-    parser.add_argument("--rows", default="*", help="shell-style pattern of rows besides source-only and as filmed")
+    parser.add_argument("--rows", nargs="+", default=["*"], help="shell-style patterns of rows besides the first two")
     parser.add_argument("--runs", type=Path, default=Path("runs/real_pixels"))
     parser.add_argument("--table-only", action="store_true", help="print what is finished, run nothing")
     parser.add_argument("overrides", nargs="*", help="keys of the configuration for all runs")
@@ -195,8 +207,8 @@ def main() -> int:
     os.environ.setdefault("OMP_NUM_THREADS", str(os.cpu_count() or 1))
     console = Console()
     if not args.table_only:
+        rows = [BASE, FILMED, *(row for row in chosen_rows(args.rows) if row != FILMED)]
         make_targets(args)
-        rows = [BASE, FILMED, *(row for row in ROWS if row != FILMED and fnmatch.fnmatch(row, args.rows))]
         for seed in args.seeds:
             for target in args.targets:
                 for row in rows:
@@ -212,4 +224,9 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except InputError as error:
+        sys.exit(f"real_pixels: {error}")
+    except subprocess.CalledProcessError as error:  # the command has said what is wrong
+        sys.exit(error.returncode)
