@@ -3,7 +3,7 @@
     python benchmarks/feature_store.py --jhmdb data/jhmdb --store features [--methods source_finetune cdan mcc …]
                                        [--without cdan] [--seeds 0] [--runs runs/feature_store] [KEY=VALUE …]
 
-The experiment is earth2weightless with `model.frozen=true` and no temporal module. Each line of the table is a whole
+The experiment is earth2weightless with `model.freeze=all` and no temporal module. Each line of the table is a whole
 run: training on source, adaptation, tests of both detectors. `--without` repeats the first seed of some methods without
 the store. "Entries" counts what a run has added to the store: its encoding is part of the run's time. A run that is
 finished is not run again. Prints a table and writes it to RUNS/feature_store.md and .json.
@@ -32,7 +32,7 @@ def words(args: argparse.Namespace, method: str, seed: int, store: Path | None) 
     """The keys of one run."""
     data = f"jhmdb:{args.jhmdb}"
     return [
-        *(f"data.source={data}", f"data.target={data}?gravity=rolled", "model.frozen=true"),
+        *(f"data.source={data}", f"data.target={data}?gravity=rolled", "model.freeze=all"),
         *("model.options.temporal=none", f"adaptation={method}", f"seed={seed}"),
         *([] if store is None else [f"data.feature_store={store}"]),
         *args.overrides,

@@ -19,6 +19,17 @@ def test_what_is_printed_is_the_configuration(experiment, tmp_path, capsys):
     assert load_config(config=tmp_path / "config.yaml") == load_config(experiment, words)
 
 
+@pytest.mark.parametrize(("frozen", "freeze"), [("true", "all"), ("false", 2)])
+def test_a_configuration_of_version_0_2_0_may_hold_model_frozen(tmp_path, capsys, frozen, freeze):
+    assert main(["config", "model.freeze=2"]) == 0
+    printed = capsys.readouterr().out
+    assert "\n  freeze: 2\n" in printed
+    (tmp_path / "config.yaml").write_text(printed.replace("  freeze: 2\n", f"  freeze: 2\n  frozen: {frozen}\n"))
+    assert load_config(config=tmp_path / "config.yaml").model.freeze == freeze
+    assert main(["config", "model.frozen=true"]) == 2
+    assert "model.freeze" in capsys.readouterr().err
+
+
 def test_a_printed_configuration_can_be_changed_and_printed_again(tmp_path, capsys):
     assert main(["config", "model=x3d_s_13x6"]) == 0
     (tmp_path / "config.yaml").write_text(capsys.readouterr().out)

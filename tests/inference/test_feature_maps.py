@@ -52,7 +52,7 @@ def new_config(tree, store, *words):
         "ava2microg",
         [
             *(f"data.source={source}", f"data.target={source}", "data.image_size=32", "model.num_frames=2"),
-            *("model.name=r2plus1d_micro", "model.frozen=true", f"data.feature_store={store}"),
+            *("model.name=r2plus1d_micro", "model.freeze=all", f"data.feature_store={store}"),
             *("evaluation.batch_size=2", "training.batch_size=2", "trainer.accelerator=cpu", *words),
         ],
     )
@@ -60,7 +60,7 @@ def new_config(tree, store, *words):
 
 def new_detector(seed=0):
     torch.manual_seed(seed)
-    detector = create_detector("r2plus1d_micro", frozen=True)
+    detector = create_detector("r2plus1d_micro", freeze="all")
     nn.init.normal_(detector.head.projection.weight)
     for module in detector.backbone.modules():
         if isinstance(module, nn.BatchNorm3d):

@@ -75,7 +75,7 @@ class SourceFree(SourceFreeAdaptation):
         if not trained - {"head.projection.weight", "head.projection.bias"}:
             raise InputError(
                 f"{type(self).__name__} leaves the classifier as it is and trains the layers before it, and all of "
-                "these are frozen. Set model.frozen=false and lower model.freeze, or choose another adaptation."
+                "these are frozen. Lower model.freeze, or choose another adaptation."
             )
 
     def stage_training(self, training: TrainingConfig) -> TrainingConfig:

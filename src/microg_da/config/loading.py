@@ -51,7 +51,8 @@ def load_config(
     """
     path = Path(config) if config is not None else find_experiment(experiment or "ava2microg")
     named = Layer(str(path), {"experiment": experiment_name(path) if config is None else path.stem})
-    layers, command = read_layers(path, _is_free), Layer(COMMAND_LINE, parse_overrides(overrides))
+    layers = [_with_current_keys(layer) for layer in read_layers(path, _is_free)]
+    command = Layer(COMMAND_LINE, parse_overrides(overrides))
     always = [named, *(layer for layer in layers if layer.condition is None)]
     for layer in layers:
         for key, value in layer.values.items():
@@ -119,6 +120,14 @@ def _with_condition(layer: Layer) -> Layer:
         return layer
     key, value = layer.condition
     return Layer(layer.where, {key: value, **layer.values}, layer.condition)
+
+
+def _with_current_keys(layer: Layer) -> Layer:
+    """The layer with the keys of version 0.2.0 as they are called now; ``config.yaml`` of its runs has them."""
+    values = dict(layer.values)
+    if values.pop("model.frozen", False):
+        values["model.freeze"] = "all"
+    return Layer(layer.where, values, layer.condition)
 
 
 def _check_protocol(layers: Sequence[Layer], always: Sequence[Layer], command: Layer) -> None:

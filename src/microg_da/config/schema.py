@@ -34,7 +34,7 @@ class DataConfig:
             does not use it.
         num_workers: processes that load clips; 0 loads in the main process.
         feature_store: folder in which ``fit`` keeps the feature maps of a frozen encoder, so that runs with the same
-            encoder and data neither decode nor encode again; null keeps none. It needs ``model.frozen``.
+            encoder and data neither decode nor encode again; null keeps none. It needs ``model.freeze=all``.
         feature_draws: how often each training clip is augmented for the store; a step takes one of these at random.
     """
 
@@ -107,9 +107,8 @@ class ModelConfig:
             number, or ``auto`` for the stride at which the head of ``checkpoint`` was trained, if the whole head is
             loaded, else ``true``. A run's ``config.yaml`` holds which of them it is.
         freeze: how many stages of the backbone are not trained, from the input on; ``all`` trains the head alone.
-            What is not trained has no gradients, is not in the optimiser, and stays in evaluation mode. Layers that a
-            weight file does not fill are trained.
-        frozen: train no layer of the backbone, those included that no weight file fills.
+            What is not trained has no gradients, is not in the optimiser, and stays in evaluation mode. Layers that no
+            published weights fill, such as ``model.options.temporal``, are trained.
         adapters: ``lora`` or ``dual_path`` freezes the backbone and trains small additions to it; null for none.
         adapter_rank: inner width of the adapters.
         roll_pooling: ``c4`` or ``c8`` averages features over 4 or 8 rolls of the clip; null for none.
@@ -132,7 +131,6 @@ class ModelConfig:
     dropout: float = 0.5
     roi_stride: Any = "auto"
     freeze: Any = 0
-    frozen: bool = False
     adapters: str | None = None
     adapter_rank: int = 8
     roll_pooling: str | None = None

@@ -23,7 +23,6 @@ def build_detector(
     dropout: float = 0.5,
     roi_stride: str | bool | float = AUTO_STRIDE,
     freeze: int | str = 0,
-    frozen: bool = False,
     adapters: str | None = None,
     adapter_rank: int = 8,
     roll_pooling: str | None = None,
@@ -46,13 +45,6 @@ def build_detector(
     freeze_stages(detector.backbone, freeze)
     if adapters is not None:
         add_adapters(detector.backbone, adapters, adapter_rank)
-    if frozen:
-        if adapters is not None:
-            raise InputError(
-                f"model.frozen=true trains nothing of the backbone, and model.adapters={adapters} is trained inside "
-                "it. Leave one of them out."
-            )
-        detector.freeze_backbone()
     detector.train()
     return detector
 
@@ -140,7 +132,6 @@ _DETECTOR_OPTIONS = (
     "skip_weights",
     "roi_stride",
     "freeze",
-    "frozen",
     "adapters",
     "adapter_rank",
     "roll_pooling",

@@ -21,7 +21,6 @@ def create_detector(
     dropout: float = 0.5,
     roi_stride: str | bool | float = AUTO_STRIDE,
     freeze: int | str = 0,
-    frozen: bool = False,
     adapters: str | None = None,
     adapter_rank: int = 8,
     roll_pooling: str | None = None,
@@ -58,7 +57,6 @@ def create_detector(
             trained, if the whole head is loaded; else ``"true"``.
         freeze: how many stages of the backbone are not trained, from the input on, or ``"all"`` to train the head
             alone.
-        frozen: whether the whole backbone stays as it was loaded and always evaluates.
         adapters: ``"lora"`` or ``"dual_path"`` freezes the backbone and trains small additions to it.
         adapter_rank: the inner width of the additions.
         roll_pooling: ``"c4"`` or ``"c8"`` averages features over rolls of the clip: see
@@ -80,7 +78,6 @@ def create_detector(
         dropout=dropout,
         roi_stride=roi_stride,
         freeze=freeze,
-        frozen=frozen,
         adapters=adapters,
         adapter_rank=adapter_rank,
         roll_pooling=roll_pooling,

@@ -73,11 +73,6 @@ class ActionDetector(nn.Module):
         """Length of a person's feature vector."""
         return self.head.projection.in_features
 
-    def freeze_backbone(self) -> None:
-        """Train no weight of the backbone, new layers of it included."""
-        self.backbone.requires_grad_(False)
-        self.train(self.training)
-
     @property
     def is_frozen(self) -> bool:
         """Whether no weight of the backbone is trained: its maps of a clip are the same in every epoch."""

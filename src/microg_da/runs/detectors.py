@@ -134,7 +134,6 @@ def build_detector(config: Config, checkpoint: str | None = None, *, fetch: bool
         dropout=model.dropout,
         roi_stride=model.roi_stride,
         freeze=model.freeze,
-        frozen=model.frozen,
         adapters=model.adapters,
         adapter_rank=model.adapter_rank,
         roll_pooling=model.roll_pooling,

@@ -26,17 +26,19 @@ def check_store(config: Config, detector: ActionDetector) -> None:
         InputError: naming the key or the method, and why.
     """
     model = config.model
-    if not detector.is_frozen:
-        raise InputError(
-            "data.feature_store needs model.frozen=true: the feature maps of an encoder of which a part is trained "
-            "change with every step."
-        )
     for key, value in (("model.adapters", model.adapters), ("model.roll_pooling", model.roll_pooling)):
         if value is not None:
             raise InputError(
                 f"{key}={value} changes what the encoder puts out, and data.feature_store keeps that of "
                 f"the encoder as it is. Set {key}=null or data.feature_store=null."
             )
+    trained = next((name for name, weight in detector.backbone.named_parameters() if weight.requires_grad), None)
+    if trained is not None:
+        remedy = "model.options.temporal=none" if trained.startswith("temporal.") else "model.freeze=all"
+        raise InputError(
+            f"data.feature_store needs an encoder of which no layer is trained, and backbone.{trained} is. "
+            f"Set {remedy} or data.feature_store=null."
+        )
     if config.selection == f"{VALIDATOR}mixval":
         raise InputError(
             "selection=validator:mixval mixes the pixels of people, which data.feature_store does not hold. Choose "
