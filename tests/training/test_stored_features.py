@@ -3,6 +3,7 @@
 import pandas as pd
 import pytest
 import torch
+from torch import nn
 
 from microg_da.adaptation import ADAPTATIONS
 from microg_da.adaptation.base import Method
@@ -10,12 +11,14 @@ from microg_da.config import load_config
 from microg_da.errors import InputError
 from microg_da.inference import feature_maps
 from microg_da.inference.feature_maps import FeatureMaps
+from microg_da.models import create_detector
 from microg_da.training.preflight import check
 from microg_da.training.runner import run_experiment as fit
+from microg_da.training.stored_features import check_store
 from microg_da.types import VARIANTS
 
 WORDS = [
-    *("model.name=r2plus1d_micro", "model.frozen=true", "model.dropout=0", "model.num_frames=2", "data.image_size=32"),
+    *("model.name=r2plus1d_micro", "model.freeze=all", "model.dropout=0", "model.num_frames=2", "data.image_size=32"),
     *("training.epochs=2", "training.batch_size=4", "training.lr=0.05", "adaptation.epochs=2", "adaptation.lr=0.05"),
     *("synthetic.train_clips=8", "synthetic.val_clips=6", "synthetic.test_clips=6", "synthetic.workers=0"),
     *("evaluation.batch_size=4", "augment.flip=0", "augment.scale=[1.0,1.0]", "augment.colour=0"),
@@ -26,11 +29,11 @@ REFUSED = [
     *("adabn", "gravity_frame", "tent", "sar", "vitta", "memo", "eata", "cotta", "bem", "temporal_static"),
     *("mean_teacher", "mic", "gravity_self_training", "pets", "rotation_consistency", "rotation_pretext"),
     *("instance_mixing", "shot", "atcon", "prototype_calibration"),
-    *("learned_canonicalization", "energy_canonicalization", "gravity_training"),
+    *("learned_canonicalization", "gravity_training"),
 ]
 READ_MAPS = [
     *("source_only", "roll_tta", "dann", "cdan", "sdat", "mmd", "coral", "mcd", "dda_mlic", "mcc", "self_training"),
-    *("aad", "source_finetune", "joint", "target_supervised"),
+    *("aad", "source_finetune", "joint", "target_supervised", "energy_canonicalization"),
 ]
 
 
@@ -63,7 +66,10 @@ def slow(name):
     return pytest.param(name, marks=pytest.mark.slow)
 
 
-@pytest.mark.parametrize("method", ["cdan", "roll_tta", *map(slow, ("source_finetune", "mmd", "mcc", "self_training"))])
+@pytest.mark.parametrize(
+    "method",
+    ["cdan", "roll_tta", *map(slow, ("source_finetune", "mmd", "mcc", "self_training", "energy_canonicalization"))],
+)
 def test_scores_are_those_without_the_store(runs, method):
     pixels, maps = runs(f"adaptation={method}")
     for stage in ("source", "adapt"):
@@ -130,7 +136,7 @@ def test_methods_that_need_the_encoder_are_refused_by_name(name, monkeypatch):
 @pytest.mark.parametrize(
     ("words", "named"),
     [
-        (("model.frozen=false",), "model.frozen"),
+        (("model.freeze=0",), "model.freeze"),
         (("adaptation=roll_tta", "adaptation.args.adabn=true"), "roll_tta"),
         (("adaptation=mcc", "adaptation.test_time=tent"), "tent"),
         (("model.roll_pooling=c4",), "model.roll_pooling"),
@@ -142,6 +148,13 @@ def test_methods_that_need_the_encoder_are_refused_by_name(name, monkeypatch):
 def test_settings_that_have_no_maps_are_refused(words, named):
     with pytest.raises(InputError, match=named):
         check(new_config("adaptation=mcc", *words))
+
+
+def test_a_new_layer_that_is_trained_is_refused():
+    detector = create_detector("r2plus1d_micro", freeze="all")
+    detector.backbone.temporal = nn.Linear(2, 2)
+    with pytest.raises(InputError, match=r"backbone\.temporal\.weight.*model\.options\.temporal"):
+        check_store(new_config("adaptation=mcc"), detector)
 
 
 def test_without_a_store_every_method_may_run():
