@@ -1,17 +1,27 @@
-"""How fast clips are loaded, as a share of what plain JPEG decoding of the same frames allows.
+"""How fast clips are loaded, side by side with the steps of PySlowFast's loader and with plain JPEG decoding.
 
-    python benchmarks/loader.py
+    python benchmarks/loader.py [--short-side 480] [--workers 1 2] [--rounds 5]
 
-Makes a tree of 20 videos of 90 JPEG frames, 640×480, and reads 8×8 windows with training views to 224. The limit is
-a loader with as many processes that decodes the same frames at full size with OpenCV and throws them away. Rounds of
-both alternate, so that a busy machine slows both; the ratio is the median over rounds. The last column compares the
-processor time of the worker processes instead of the clock's: what is left of the ratio when nothing else runs.
+Makes a tree of 20 videos of 90 JPEG frames and reads 8×8 windows with training views to 224. Every loader has as many
+processes and reads the same clips:
+
+- `this package`, with OpenCV and, where the extra `jpeg` is installed, with simplejpeg;
+- `PySlowFast`: its steps in training with `AVA.IMG_PROC_BACKEND=cv2`, which is its default, in its order and its types:
+  whole frames are decoded and resized, made float32, cropped, flipped, normalised and stacked;
+- `decoding`: OpenCV decodes the distinct frames at full size, which are thrown away;
+- `entropy decoding`: OpenCV decodes them at an eighth of their size. What that takes is almost only the reading of the
+  compressed bits, which no crop and no scale saves.
+
+Rounds of all alternate, so that a busy machine slows all. Figures are medians over rounds: clips a second by the clock,
+and milliseconds of processor time of the worker processes for a clip, which other programs affect least. The last
+column is PySlowFast's processor time divided by that of the row.
 """
 
 from __future__ import annotations
 
 import argparse
 import resource
+import statistics
 import tempfile
 import time
 from collections.abc import Callable
@@ -23,28 +33,30 @@ import pandas as pd
 import torch
 from rich.console import Console
 from rich.table import Table
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, default_collate
 
+from microg_da.data import jpeg
 from microg_da.data.annotations import write_annotations
 from microg_da.data.batches import collate_clips
 from microg_da.data.dataset import ClipDataset
 from microg_da.data.frames import window
 from microg_da.data.sources import open_source
 
-VIDEOS, FRAMES, HEIGHT, WIDTH = 20, 90, 480, 640
+VIDEOS, FRAMES = 20, 90
 KEYFRAMES_PER_VIDEO = 6
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--short-side", type=int, default=480, help="height of the frames; they are 4:3")
     parser.add_argument("--workers", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--batch-size", type=int, default=8)
     args = parser.parse_args()
-    columns = ("workers", "clips/s", "decoding limit", "ratio", "ratio in processor time")
-    table = Table(*columns, title="Loading 8×8 windows, training views to 224")
+    title = f"8×8 windows of frames with a short side of {args.short_side}, training views to 224"
+    table = Table("workers", "loader", "clips/s", "CPU ms a clip", "PySlowFast / this", title=title)
     with tempfile.TemporaryDirectory() as folder:
-        make_tree(Path(folder))
+        make_tree(Path(folder), args.short_side)
         clips = open_source(
             f"microg4m:{folder}",
             split="train",
@@ -56,29 +68,46 @@ def main() -> None:
             train=True,
         )
         for workers in args.workers:
-            ours = loader(clips, workers, args.batch_size, collate_clips)
-            limit = loader(DecodeOnly(clips), workers, args.batch_size, torch.tensor)
-            rounds = np.array([(*cost(limit), *cost(ours)) for _ in range(args.rounds)])
-            seconds, processor = rounds[:, [2, 0]], rounds[:, [3, 1]]
-            speeds = [f"{speed:.1f}" for speed in len(clips) / np.median(seconds, axis=0)]
-            ratios = [f"{np.median(limits / own):.2f}" for own, limits in (seconds.T, processor.T)]
-            table.add_row(str(workers), *speeds, *ratios)
+            costs = measure(clips, workers, args.batch_size, args.rounds)
+            other = costs["PySlowFast"][1]
+            for name, (seconds, processor) in costs.items():
+                figures = (f"{len(clips) / seconds:.1f}", f"{1e3 * processor / len(clips):.2f}")
+                table.add_row(str(workers), name, *figures, f"{other / processor:.2f}")
     Console().print(table)
 
 
-def make_tree(root: Path) -> None:
+def measure(clips: ClipDataset, workers: int, batch_size: int, rounds: int) -> dict[str, tuple[float, float]]:
+    """Seconds and processor seconds of a pass of each loader, medians over rounds."""
+    has_simplejpeg = jpeg.HAS_SIMPLEJPEG
+    loaders = {"this package, OpenCV": loader(clips, workers, batch_size, collate_clips)}
+    if has_simplejpeg:
+        loaders["this package, simplejpeg"] = loaders["this package, OpenCV"]
+    loaders["PySlowFast"] = loader(PySlowFastSteps(clips), workers, batch_size, stack_floats)
+    loaders["decoding"] = loader(DecodeOnly(clips, cv2.IMREAD_COLOR), workers, batch_size, torch.tensor)
+    reduced = DecodeOnly(clips, cv2.IMREAD_REDUCED_COLOR_8)
+    loaders["entropy decoding"] = loader(reduced, workers, batch_size, torch.tensor)
+    costs: dict[str, list[tuple[float, float]]] = {name: [] for name in loaders}
+    for _ in range(rounds):
+        for name, batches in loaders.items():
+            jpeg.HAS_SIMPLEJPEG = has_simplejpeg and not name.endswith("OpenCV")  # processes start with every pass
+            costs[name].append(cost(batches))
+    return {name: tuple(map(statistics.median, zip(*each, strict=True))) for name, each in costs.items()}
+
+
+def make_tree(root: Path, height: int) -> None:
     """A tree of the training layout: cloudy pictures that drift, with a camera's noise."""
     rng = np.random.default_rng(0)
+    width = height * 4 // 3
     rows = []
     for number in range(VIDEOS):
         video = f"made-up{number // 5}_{number:03d}"
         (root / "frames" / video).mkdir(parents=True)
         cloud = cv2.resize(
-            rng.integers(0, 256, (24, 32, 3), np.uint8), (2 * WIDTH, HEIGHT), interpolation=cv2.INTER_CUBIC
+            rng.integers(0, 256, (24, 32, 3), np.uint8), (2 * width, height), interpolation=cv2.INTER_CUBIC
         )
         for frame in range(FRAMES):
-            noise = rng.integers(-8, 9, (HEIGHT, WIDTH, 3))
-            picture = np.clip(cloud[:, 2 * frame : 2 * frame + WIDTH] + noise, 0, 255).astype(np.uint8)
+            noise = rng.integers(-8, 9, (height, width, 3))
+            picture = np.clip(cloud[:, 2 * frame : 2 * frame + width] + noise, 0, 255).astype(np.uint8)
             path = root / "frames" / video / f"{video}_{frame + 1:06d}.jpg"
             cv2.imwrite(str(path), picture, [cv2.IMWRITE_JPEG_QUALITY, 90])
         stamps = rng.choice(np.arange(8, 90), KEYFRAMES_PER_VIDEO, replace=False)
@@ -88,21 +117,64 @@ def make_tree(root: Path) -> None:
 
 
 class DecodeOnly(Dataset):
-    """Decodes what a clip needs at full size, and gives back a number."""
+    """Decodes the distinct frames of a clip, and gives back a number."""
 
-    def __init__(self, clips: ClipDataset) -> None:
-        root = clips.frames.root
-        self.paths = [
-            [str(root / key.video_id / f"{key.video_id}_{frame + 1:06d}.jpg") for frame in frames]
-            for key in clips.keys
-            for frames in [np.unique(window(key.frame_stamp - 1, clips.num_frames, clips.sampling_rate, FRAMES))]
-        ]
+    def __init__(self, clips: ClipDataset, flags: int) -> None:
+        self.paths = [[*dict.fromkeys(paths)] for paths in window_paths(clips)]
+        self.flags = flags
 
     def __len__(self) -> int:
         return len(self.paths)
 
     def __getitem__(self, index: int) -> int:
-        return sum(cv2.imread(path).shape[0] for path in self.paths[index])
+        return sum(cv2.imread(path, self.flags).shape[0] for path in self.paths[index])
+
+
+class PySlowFastSteps(Dataset):
+    """What PySlowFast does with a training clip of AVA, pixels only; boxes and labels cost it little."""
+
+    mean, deviation = (np.full(3, value, np.float32) for value in (0.45, 0.225))
+
+    def __init__(self, clips: ClipDataset) -> None:
+        self.paths = window_paths(clips)
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, index: int) -> torch.Tensor:
+        rng = np.random.default_rng(index)
+        images = [cv2.imdecode(np.frombuffer(Path(path).read_bytes(), np.uint8), 1) for path in self.paths[index]]
+        height, width, _ = images[0].shape
+        side = round(1 / rng.uniform(1 / 320, 1 / 256))
+        size = (width * side // height, side)
+        images = [cv2.resize(image, size, interpolation=cv2.INTER_LINEAR).astype(np.float32) for image in images]
+        left, top = rng.integers(0, size[0] - 224), rng.integers(0, size[1] - 224)
+        images = [image[top : top + 224, left : left + 224] for image in images]
+        if rng.random() < 0.5:
+            images = [cv2.flip(image, 1) for image in images]
+        images = [np.ascontiguousarray(image.transpose(2, 0, 1) / 255.0).astype(np.float32) for image in images]
+        for image in images:
+            for channel, (mean, deviation) in enumerate(zip(self.mean, self.deviation, strict=True)):
+                image[channel] = (image[channel] - mean) / deviation
+        clip = np.concatenate([image[:, None] for image in images], axis=1)
+        return torch.from_numpy(np.ascontiguousarray(clip[::-1]))
+
+
+def stack_floats(clips: list[torch.Tensor]) -> torch.Tensor:
+    """A batch, in shared memory where a worker makes it."""
+    return default_collate(clips)
+
+
+def window_paths(clips: ClipDataset) -> list[list[str]]:
+    """The file of each frame of each clip's window."""
+    root = clips.frames.root
+    return [
+        [
+            str(root / key.video_id / f"{key.video_id}_{frame + 1:06d}.jpg")
+            for frame in window(key.frame_stamp - 1, clips.num_frames, clips.sampling_rate, FRAMES)
+        ]
+        for key in clips.keys
+    ]
 
 
 def loader(dataset: Dataset, workers: int, batch_size: int, collate: Callable) -> DataLoader:

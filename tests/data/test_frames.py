@@ -136,6 +136,24 @@ class TestVideoFiles:
         assert len(index.entries) == 4
         assert np.isin(index.entries, index.order).all()
 
+    @pytest.mark.parametrize("frames_between", [0, 3])
+    def test_pixels_are_those_of_decoding_every_frame(self, tmp_path, frames_between):
+        av = pytest.importorskip("av")
+        path = tmp_path / "moving.mp4"
+        picture = cv2.GaussianBlur(np.random.default_rng(0).integers(0, 256, (48, 128, 3), np.uint8), (0, 0), 3)
+        with av.open(str(path), "w") as container:
+            stream = container.add_stream("libx264", rate=10, options={"bf": str(frames_between), "g": "12"})
+            stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+            for number in range(30):
+                moved = np.ascontiguousarray(picture[:, 2 * number : 2 * number + 64])
+                container.mux(stream.encode(av.VideoFrame.from_ndarray(moved, format="bgr24")))
+            container.mux(stream.encode())
+        with av.open(str(path)) as container:
+            every = [frame.to_ndarray(format="bgr24") for frame in container.decode(video=0)]
+        for wanted in (np.arange(0, 30, 4), np.array([1, 2, 29]), np.arange(30)):
+            found = list(VideoFiles({"moving": path}).read("moving", wanted))
+            np.testing.assert_array_equal(found, [every[number] for number in wanted])
+
     def test_shrinks_only_as_far_as_allowed(self, store):
         assert next(store.read("b_1", np.array([3]), 24)).shape == (24, 32, 3)
         assert next(store.read("b_1", np.array([3]), 25)).shape == (48, 64, 3)

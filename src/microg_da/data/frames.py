@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
-import cv2
 import numpy as np
 from PIL import Image
 
+from microg_da.data.jpeg import REDUCTIONS, Reduction, decode_jpeg
 from microg_da.errors import InputError
 from microg_da.files import inside
 
@@ -22,15 +22,6 @@ if TYPE_CHECKING:
 VIDEO_SUFFIXES = (".mp4", ".mkv", ".webm", ".avi", ".mov")
 
 _NUMBERED = re.compile(r"(\d+)\.jpe?g$", re.IGNORECASE)
-_REDUCED = {
-    1: cv2.IMREAD_COLOR,
-    2: cv2.IMREAD_REDUCED_COLOR_2,
-    4: cv2.IMREAD_REDUCED_COLOR_4,
-    8: cv2.IMREAD_REDUCED_COLOR_8,
-}
-_END_OF_IMAGE = b"\xff\xd9"
-# Some cameras pad a JPEG file after its end marker; a marker further from the end belongs to a thumbnail.
-_PADDING = 1024
 
 
 class FrameStore(Protocol):
@@ -146,10 +137,10 @@ class JpegFolders:
 
     def read(self, video_id: str, numbers: np.ndarray, min_short_side: int | None = None) -> Iterator[np.ndarray]:
         """See :meth:`FrameStore.read`."""
-        flags = _REDUCED[self._reduction(video_id, min_short_side)]
+        reduction = self._reduction(video_id, min_short_side)
         shape: tuple[int, ...] = ()
         for number in numbers.tolist():
-            image = _decode_jpeg(self._path(video_id, number), flags)
+            image = decode_jpeg(self._path(video_id, number), reduction)
             if image.shape != (shape or image.shape):
                 raise InputError(
                     f"{self._path(video_id, number)}: has another size than the frames before it. "
@@ -164,12 +155,12 @@ class JpegFolders:
         """See :meth:`StampedFrames.stamp`."""
         return " ".join(file_stamp(self._path(video_id, number)) for number in numbers.tolist())
 
-    def _reduction(self, video_id: str, min_short_side: int | None) -> int:
-        """The largest of 1, 2, 4, 8 by which libjpeg may shrink while it decodes."""
+    def _reduction(self, video_id: str, min_short_side: int | None) -> Reduction:
+        """The largest factor by which libjpeg may shrink while it decodes."""
         if min_short_side is None:
             return 1
         short = min(self.frame_size(video_id))
-        return max((factor for factor in _REDUCED if short // factor >= min_short_side), default=1)
+        return max((factor for factor in REDUCTIONS if short // factor >= min_short_side), default=1)
 
     def _path(self, video_id: str, index: int) -> str:
         prefix, first, width, _ = self._listing(video_id)
@@ -293,7 +284,7 @@ class VideoIndex:
                     wanted = iter(stamps[runs == run].tolist())
                     stamp = next(wanted)
                     # Decoded frames come in the order of presentation.
-                    for frame in container.decode(stream):
+                    for frame in _decoded(container, stream, set(stamps.tolist())):
                         if frame.pts == stamp:
                             yield self._pixels(frame, min_short_side)
                             stamp = next(wanted, None)
@@ -315,6 +306,15 @@ class VideoIndex:
             format="bgr24", width=width // factor, height=height // factor, interpolation=smooth
         )
         return pixels
+
+
+def _decoded(
+    container: av.container.InputContainer, stream: av.VideoStream, wanted: Container[int]
+) -> Iterator[av.VideoFrame]:
+    """The frames of a stream, in order, without those that are neither wanted nor needed to decode another."""
+    for packet in container.demux(stream):
+        stream.codec_context.skip_frame = "DEFAULT" if packet.pts in wanted or packet.pts is None else "NONREF"
+        yield from packet.decode()
 
 
 @lru_cache(maxsize=512)
@@ -370,17 +370,3 @@ def find_videos(root: str | Path) -> dict[str, Path]:
     if not found:
         raise InputError(f"{root}: no video files there ({', '.join(VIDEO_SUFFIXES)})")
     return found
-
-
-def _decode_jpeg(path: str, flags: int) -> np.ndarray:
-    try:
-        data = np.fromfile(path, np.uint8)
-    except OSError as error:
-        raise InputError(f"{path}: cannot read the frame: {error.strerror or error}") from error
-    # OpenCV would fill the rest of a truncated image with grey and say nothing.
-    if _END_OF_IMAGE not in data[-_PADDING:].tobytes():
-        raise InputError(f"{path}: the JPEG file is truncated ({len(data)} bytes). Extract the frame again.")
-    image = cv2.imdecode(data, flags)
-    if image is None:
-        raise InputError(f"{path}: not a readable JPEG file. Extract the frame again.")
-    return image
