@@ -5,7 +5,8 @@
 Makes a tree of 20 videos of 90 JPEG frames and reads 8×8 windows with training views to 224. Every loader has as many
 processes and reads the same clips:
 
-- `this package`, with OpenCV and, where the extra `jpeg` is installed, with simplejpeg;
+- `this package`, with OpenCV and, where the extra `jpeg` is installed, with simplejpeg; the processes keep freed memory, as
+  those of the commands do;
 - `PySlowFast`: its steps in training with `AVA.IMG_PROC_BACKEND=cv2`, which is its default, in its order and its types:
   whole frames are decoded and resized, made float32, cropped, flipped, normalised and stacked;
 - `decoding`: OpenCV decodes the distinct frames at full size, which are thrown away;
@@ -35,6 +36,7 @@ from rich.console import Console
 from rich.table import Table
 from torch.utils.data import DataLoader, Dataset, default_collate
 
+from microg_da.allocator import keep_freed_memory
 from microg_da.data import jpeg
 from microg_da.data.annotations import write_annotations
 from microg_da.data.batches import collate_clips
@@ -79,7 +81,7 @@ def main() -> None:
 def measure(clips: ClipDataset, workers: int, batch_size: int, rounds: int) -> dict[str, tuple[float, float]]:
     """Seconds and processor seconds of a pass of each loader, medians over rounds."""
     has_simplejpeg = jpeg.HAS_SIMPLEJPEG
-    loaders = {"this package, OpenCV": loader(clips, workers, batch_size, collate_clips)}
+    loaders = {"this package, OpenCV": loader(clips, workers, batch_size, collate_clips, keep_memory)}
     if has_simplejpeg:
         loaders["this package, simplejpeg"] = loaders["this package, OpenCV"]
     loaders["PySlowFast"] = loader(PySlowFastSteps(clips), workers, batch_size, stack_floats)
@@ -177,8 +179,15 @@ def window_paths(clips: ClipDataset) -> list[list[str]]:
     ]
 
 
-def loader(dataset: Dataset, workers: int, batch_size: int, collate: Callable) -> DataLoader:
-    return DataLoader(dataset, batch_size, num_workers=workers, collate_fn=collate, multiprocessing_context="fork")
+def loader(
+    dataset: Dataset, workers: int, batch_size: int, collate: Callable, start: Callable[[int], None] | None = None
+) -> DataLoader:
+    options = {"num_workers": workers, "multiprocessing_context": "fork", "worker_init_fn": start}
+    return DataLoader(dataset, batch_size, collate_fn=collate, **options)
+
+
+def keep_memory(_: int) -> None:
+    keep_freed_memory()
 
 
 def cost(batches: DataLoader) -> tuple[float, float]:

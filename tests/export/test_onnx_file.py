@@ -12,6 +12,7 @@ from microg_da.errors import InputError
 from microg_da.export import export_run, onnx_file
 from microg_da.export.onnx_file import export_onnx
 from microg_da.models import create_detector
+from microg_da.models.attentive_head import BOX_KINDS
 from microg_da.runs.detectors import load_run_detector
 from microg_da.taxonomy import get_taxonomy
 
@@ -53,6 +54,26 @@ def test_logits_are_torchs_for_any_clips_boxes_and_size_and_a_file_that_disagree
     with pytest.raises(InputError, match=r"\b0\.002"):
         export_onnx(detector, folder / "wrong.onnx", 4, (32, 40))
     assert len(list(folder.iterdir())) == 5
+
+
+@new_enough
+@pytest.mark.slow
+@pytest.mark.parametrize("box", BOX_KINDS)
+def test_an_attentive_head(tmp_path, box):
+    torch.manual_seed(0)
+    arguments = {"box": box, "queries": 2, "width": 16, "heads": 2}
+    detector = create_detector("r2plus1d_tiny", 6, head="attentive", head_args=arguments, width=[4, 8, 8, 8]).eval()
+    for parameter in detector.head.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    assert export_onnx(detector, tmp_path / "model.onnx", 4, (32, 40)).largest_logit > 0.1
+    session = ort.InferenceSession(str(tmp_path / "model.onnx"))
+    frames = np.random.default_rng(0).integers(0, 256, (2, 3, 4, 48, 33), np.uint8)
+    # Whole frame, an empty box, one that is outside the picture.
+    boxes = np.float32([[0, 0, 33, 48], [5, 5, 5, 5], [40, 60, 50, 70]])
+    index = np.array([1, 0, 1])
+    (found,) = session.run(None, {"frames": frames, "boxes": boxes, "clip_index": index})
+    wanted = detector(*map(torch.from_numpy, (frames, boxes, index))).logits.detach().numpy()
+    np.testing.assert_allclose(found, wanted, atol=1e-3)
 
 
 def test_what_cannot_be_written_says_so(detector, tmp_path, monkeypatch):
