@@ -1,7 +1,7 @@
 """Head-level methods on a frozen encoder: scores, and processor time with and without a feature store.
 
     python benchmarks/feature_store.py --jhmdb data/jhmdb --store features [--methods source_finetune cdan mcc …]
-                                       [--without cdan] [--seeds 0] [--runs runs/feature_store] [KEY=VALUE …]
+                                       [--without cdan] [--seeds 0] [--runs runs/feature_store] [-- KEY=VALUE …]
 
 The experiment is earth2weightless with `model.freeze=all` and no temporal module. Each line of the table is a whole
 run: training on source, adaptation, tests of both detectors. `--without` repeats the first seed of some methods without

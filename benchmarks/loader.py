@@ -5,8 +5,8 @@
 Makes a tree of 20 videos of 90 JPEG frames and reads 8×8 windows with training views to 224. Every loader has as many
 processes and reads the same clips:
 
-- `this package`, with OpenCV and, where the extra `jpeg` is installed, with simplejpeg; the processes keep freed memory, as
-  those of the commands do;
+- `this package`, with OpenCV and, where the extra `jpeg` is installed, with simplejpeg. As in a run, its processes keep
+  freed memory;
 - `PySlowFast`: its steps in training with `AVA.IMG_PROC_BACKEND=cv2`, which is its default, in its order and its types:
   whole frames are decoded and resized, made float32, cropped, flipped, normalised and stacked;
 - `decoding`: OpenCV decodes the distinct frames at full size, which are thrown away;

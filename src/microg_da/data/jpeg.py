@@ -65,11 +65,12 @@ def _decode_quickly(data: np.ndarray, reduction: Reduction) -> np.ndarray | None
 
     if _EXIF in data[:_HEADER].tobytes():
         return None
+    smallest = {}
     try:
-        if reduction == 1:
-            return simplejpeg.decode_jpeg(data, "BGR")
-        height, width, _, _ = simplejpeg.decode_jpeg_header(data)
-        smallest = {"min_height": -(-height // reduction), "min_width": -(-width // reduction)}
-        return simplejpeg.decode_jpeg(data, "BGR", **smallest)
+        if reduction > 1:
+            height, width, _, _ = simplejpeg.decode_jpeg_header(data)
+            smallest = {"min_height": -(-height // reduction), "min_width": -(-width // reduction)}
+        image: np.ndarray = simplejpeg.decode_jpeg(data, "BGR", **smallest)
     except ValueError:
         return None
+    return image
