@@ -16,7 +16,6 @@ from microg_da.adaptation.views import take_clips
 from microg_da.errors import InputError, unknown_name
 from microg_da.models.detector import ActionDetector
 from microg_da.transforms.rotation import roll_batch
-from microg_da.transforms.stored_frames import even_views
 from microg_da.types import ClipBatch, Prediction
 
 SCORES = ("energy", "distance")
@@ -80,6 +79,7 @@ class EnergyCanonicalization(UpMethod):
 
     Arguments: ClassVar[type] = EnergyCanonicalizationArguments
     arguments: EnergyCanonicalizationArguments
+    needs_encoder = "rolls clips by angles that are not stored"
     knowledge: ClassVar[frozenset[Knowledge]] = frozenset({"rolls"})
     threshold: Tensor
     mean: Tensor
@@ -93,7 +93,6 @@ class EnergyCanonicalization(UpMethod):
             raise unknown_name("score", arguments.score, SCORES, "adaptation.args.score")
         if not 0 <= arguments.gate <= 1:
             raise InputError(f"gate={arguments.gate:g}: expected a share in [0, 1].")
-        self.stored_views = even_views(arguments.rolls)
         self.register_buffer("threshold", torch.tensor(-torch.inf))
         self.register_buffer("mean", torch.zeros(task.feature_dim))
         self.register_buffer("precision", torch.eye(task.feature_dim))
