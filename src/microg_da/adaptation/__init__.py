@@ -103,6 +103,11 @@ ADAPTATIONS = Registry(
             "as cdan, at a flat minimum of the labels' loss (Rangwani et al. 2022)",
             {"knows": "–"},
         ),
+        "sada": Entry(
+            "microg_da.adaptation.sada:SADA",
+            "as dann, with a domain classifier of each class (after Pujol-Perich et al. 2025, Pei et al. 2018)",
+            {"knows": "–"},
+        ),
         "mmd": Entry(
             "microg_da.adaptation.mmd:MMD",
             "RoI features with the same means in the space of several Gaussian kernels (Long et al. 2015)",
