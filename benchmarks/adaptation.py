@@ -175,7 +175,8 @@ def fit(comparison: Comparison, folder: Path, seed: int, overrides: list[str]) -
         command += ["--resume", str(folder)]
     else:
         place = ["--experiment", comparison.experiment, "--runs", str(comparison.root), "--name", folder.name]
-        command += [*place, f"seed={seed}", *comparison.overrides, *overrides]
+        # The last epoch is taken, so that no other is validated.
+        command += [*place, f"seed={seed}", "training.validate_every=1000", *comparison.overrides, *overrides]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     return None if done.returncode == 0 else f"{' '.join(command)}\n{done.stderr.strip()[-600:]}"
 
@@ -250,7 +251,6 @@ def run_all(comparison: Comparison, workers: int, storage: str | None, console: 
                     list(pool.map(one, jobs))
                 else:
                     queue = SharedJobs(storage, f"{comparison.experiment}, {comparison.root.name}, phase {number}")
-                    queue.offer(jobs)
                     list(pool.map(partial(queue.work_through, jobs), [one] * workers))
     return failures
 

@@ -2,9 +2,8 @@
 
 import threading
 
-import optuna
 import pytest
-from optuna.trial import TrialState
+from optuna.trial import TrialState, create_trial
 
 from microg_da.sweeps.jobs import NAME, SharedJobs
 
@@ -14,11 +13,14 @@ def url(request, tmp_path):
     return f"{request.param}:///{tmp_path}/study"
 
 
+def claimed(queue, job):
+    claim = create_trial(state=TrialState.RUNNING, user_attrs={NAME: job})
+    return queue._storage.create_new_trial(queue._study._study_id, template_trial=claim)
+
+
 def test_two_machines_do_each_job_once(url):
-    done, jobs = [], [f"job {number}" for number in range(6)]
+    done, jobs = [], [f"job {number}" for number in range(4)]
     machines = [SharedJobs(url, "comparison") for _ in range(2)]
-    machines[0].offer(jobs)
-    machines[1].offer(jobs)  # which finds all of them queued
     threads = [threading.Thread(target=m.work_through, args=(jobs, done.append, 0.01)) for m in machines]
     for thread in threads:
         thread.start()
@@ -27,43 +29,39 @@ def test_two_machines_do_each_job_once(url):
     assert sorted(done) == jobs
 
 
-def test_a_job_that_fails_is_open_for_a_later_call_and_the_others_are_done(url):
+def test_a_job_that_failed_is_done_again_by_a_later_call_alone(url):
     done = []
 
     def run(job):
         done.append(job)
-        if job == "bad":
+        if len(done) == 1:
             raise RuntimeError("no memory")
 
-    for expected in (["bad", "good"], ["bad"]):
-        queue = SharedJobs(url, "comparison")
-        queue.offer(expected)
-        queue.work_through(expected, run, 0.01)
-    assert sorted(done) == ["bad", "bad", "good"]
+    first = SharedJobs(url, "comparison")
+    with pytest.raises(RuntimeError, match="memory"):
+        first.work_through(["a"], run, 0.01)
+    first.work_through(["a", "b"], run, 0.01)
+    assert done == ["a", "b"]
+    SharedJobs(url, "comparison").work_through(["a"], run, 0.01)
+    assert done == ["a", "b", "a"]
 
 
-def test_a_job_that_was_queued_twice_is_done_once(url):
+def test_of_two_claims_the_earlier_counts(url, monkeypatch):
     queue, done = SharedJobs(url, "comparison"), []
-    for _ in range(2):
-        queue._study.enqueue_trial({}, user_attrs={NAME: "job"})
-
-    def run(job):
-        done.append(job)
-        SharedJobs(url, "comparison").work_through(["another"], done.append, 0.01)
-        other = queue._study.ask()  # the second, while the first runs
-        with pytest.raises(optuna.TrialPruned):
-            queue._one(other, done.append)
-        queue._study.tell(other, state=TrialState.PRUNED)
-
-    queue.work_through(["job"], run, 0.01)
-    assert done == ["job"]
+    other, real = claimed(queue, "a"), queue._trials
+    looks = [[], []]  # the other claim is made after this one has looked whether there is any
+    monkeypatch.setattr(queue, "_trials", lambda job: looks.pop() if looks else real(job))
+    assert not queue._do("a", done.append)
+    states = [trial.state for trial in real("a")]
+    assert states == [TrialState.RUNNING, TrialState.PRUNED]
+    queue._storage.set_trial_state_values(other, TrialState.FAIL)
+    assert queue._do("a", done.append)
+    assert done == ["a"]
 
 
-def test_a_job_whose_worker_is_lost_is_done_by_another(url, monkeypatch):
-    lost = SharedJobs(url, "comparison", heartbeat=1)
-    lost.offer(["job"])
-    trial = lost._study.ask()
-    lost._study._storage.record_heartbeat(trial._trial_id)
-    done = []
-    SharedJobs(url, "comparison", heartbeat=1).work_through(["job"], done.append, 0.2)
-    assert done == ["job"]
+def test_a_job_whose_worker_is_lost_is_done_by_another(url):
+    lost, done = SharedJobs(url, "comparison", heartbeat=1), []
+    lost._storage.record_heartbeat(claimed(lost, "a"))
+    assert not lost._do("a", done.append)
+    lost.work_through(["a"], done.append, 0.2)
+    assert done == ["a"]
