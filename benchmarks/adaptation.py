@@ -1,6 +1,6 @@
 """Every adaptation method beside the others: same data, same budget, several seeds.
 
-    python benchmarks/adaptation.py [--pairs ava2microg sim2real] [--seeds 5] [--workers 2] [--rows 'mean_*']
+    python benchmarks/adaptation.py [--pairs ava2microg sim2real] [--seeds 5] [--workers 2] [--rows dann 'mean_*']
                                     [--runs runs/comparison] [--storage URL] [--page docs/adaptation.md]
                                     [--table-only] [KEY=VALUE …]
 
@@ -260,15 +260,16 @@ def progress_bar(console: Console) -> Progress:
     return Progress(*columns, TimeRemainingColumn(), console=console)
 
 
-def chosen_rows(every: list[Row], pattern: str) -> list[Row]:
-    """The rows whose label matches, the rows that these start from, and the controls of all of them.
+def chosen_rows(every: list[Row], patterns: list[str]) -> list[Row]:
+    """The rows whose label matches a pattern, the rows that these start from, and the controls of all of them.
 
     Raises:
-        InputError: if no label matches.
+        InputError: for a pattern that matches no label.
     """
-    chosen = [row for row in every if fnmatch.fnmatchcase(row.label, pattern)]
-    if not chosen:
-        raise InputError(f"--rows {pattern!r}: no such row. Rows: {', '.join(row.label for row in every)}.")
+    for pattern in patterns:
+        if not fnmatch.filter((row.label for row in every), pattern):
+            raise InputError(f"--rows {pattern!r}: no such row. Rows: {', '.join(row.label for row in every)}.")
+    chosen = [row for row in every if any(fnmatch.fnmatchcase(row.label, pattern) for pattern in patterns)]
     needed: set[str] = set()
     for row in chosen:
         needed |= {row.label, control_of(row, every), *([row.after] if row.after else [])}
@@ -281,7 +282,7 @@ def main() -> int:
     parser.add_argument("--pairs", nargs="+", choices=list(described), default=list(described))
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--workers", type=int, default=1, help="runs at a time, each with its share of the cores")
-    parser.add_argument("--rows", default="*", help="shell-style pattern of labels")
+    parser.add_argument("--rows", nargs="+", default=["*"], help="shell-style patterns of labels")
     parser.add_argument("--runs", type=Path, default=Path("runs/comparison"))
     parser.add_argument("--storage", help="shares the runs with other machines; a URL as of the command sweep")
     parser.add_argument("--page", type=Path, help="a page of the documentation that holds the tables")

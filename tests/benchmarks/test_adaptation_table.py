@@ -142,10 +142,12 @@ def test_methods_that_train_with_source_clips_have_the_same_training_as_their_co
 
 def test_chosen_rows_bring_their_controls_and_what_they_start_from(benchmark):
     rows = described(benchmark, "ava2microg")
-    assert [row.label for row in benchmark.chosen_rows(rows, "sada")] == ["dann", "sada"]
-    assert "cdan + roll_tta (adabn=True)" in {row.label for row in benchmark.chosen_rows(rows, "cdan, then*")}
+    assert [row.label for row in benchmark.chosen_rows(rows, ["sada"])] == ["dann", "sada"]
+    assert "cdan + roll_tta (adabn=True)" in {
+        row.label for row in benchmark.chosen_rows(rows, ["adabn", "cdan, then*"])
+    }
     with pytest.raises(InputError, match="no such row"):
-        benchmark.chosen_rows(rows, "nothing*")
+        benchmark.chosen_rows(rows, ["dann", "nothing*"])
 
 
 def test_a_table_is_written_into_its_place_of_a_page(benchmark, tmp_path):

@@ -65,9 +65,10 @@ class SADA(Adversarial):
 
     def losses(self, source: Prediction, target: Prediction, labels: Tensor, progress: float) -> Losses:
         """The domain loss; the detector receives its gradient reversed and scaled."""
-        answers = [self.domain_logits(each.features, self.strength(progress)) for each in (source, target)]
+        strength = self.strength(progress)
+        of_source, of_target = (self.domain_logits(each.features, strength) for each in (source, target))
         probabilities = self.supported(target.logits).detach().float().sigmoid()
-        return {"domain": class_wise_domain_loss(*answers, self.supported(labels), probabilities)}
+        return {"domain": class_wise_domain_loss(of_source, of_target, self.supported(labels), probabilities)}
 
     def domain_logits(self, features: Tensor, strength: float) -> Tensor:
         """``(K, C')`` what the classifier of each class in the support says of each person's domain."""
