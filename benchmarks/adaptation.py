@@ -1,12 +1,17 @@
 """Every adaptation method beside the others: same data, same budget, several seeds.
 
-    python benchmarks/adaptation.py [--pairs ava2microg sim2real] [--seeds 3] [--workers 2] [--rows 'mean_*']
-                                    [--runs runs/comparison] [--table-only] [KEY=VALUE …]
+    python benchmarks/adaptation.py [--pairs ava2microg sim2real] [--seeds 5] [--workers 2] [--rows dann 'mean_*']
+                                    [--runs runs/comparison] [--storage URL] [--page docs/adaptation.md]
+                                    [--table-only] [KEY=VALUE …]
 
 What is compared stands in adaptation.yaml beside this file. Each row is an ordinary run of `fit`, in a process of its
 own so that seconds and memory are its own, and all rows of a seed start from one source model. A run that is finished
 is not run again: stop and start as you like. Prints a table and writes it, with what each label-free validator would
-have chosen, to RUNS/PAIR.md and RUNS/PAIR.json. Seconds compare only among runs on an otherwise idle machine.
+have chosen, to RUNS/PAIR.md and RUNS/PAIR.json, and into a page of the documentation. Seconds compare only among runs
+on an otherwise idle machine.
+
+Several machines that share the folder RUNS do one comparison together if each starts the same command with the same
+--storage, a URL as of `sweep`: journal:////shared/comparison.log, postgresql+psycopg://me@db/sweeps.
 """
 
 from __future__ import annotations
@@ -14,34 +19,44 @@ from __future__ import annotations
 import argparse
 import fnmatch
 import json
-import math
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from adaptation_tables import ORACLE_ROWS, SOURCE_ONLY, as_table, choices, markdown, summarise, write_into
 from omegaconf import OmegaConf
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from rich.table import Table
 
-from microg_da.adaptation import knowledge
+from microg_da.adaptation import ADAPTATIONS, knowledge
+from microg_da.adaptation.base import TrainingMethod
+from microg_da.errors import InputError
 from microg_da.runs.folder import Run
+from microg_da.sweeps.jobs import SharedJobs
 from microg_da.types import DOMAINS
-from microg_da.validation.ranking import advantage_over_default, mean_within
 
 ROWS = Path(__file__).with_suffix(".yaml")
-HEADINGS = ("method", "seeds", "source mAP", "target mAP", "gain", "gap recovered", "seconds", "MiB", "verdict")
-ORACLE_ROWS = {"source_only": "source_only", "target_supervised": "target_supervised (oracle)"}
+
+
+Works = dict[str, Callable[[], str | None]]
+"""Runs by name; each returns what went wrong, if anything."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """One method as it is run; ``after`` is the label of the row whose adapted detector it starts from."""
+    """One method as it is run.
+
+    Attributes:
+        after: the label of the row whose adapted detector it starts from.
+        control: the label of the row that it is tested against; None for that of :func:`control_of`.
+    """
 
     method: str
     after: str | None = None
@@ -50,6 +65,7 @@ class Row:
     epochs: int | None = None
     cycles: int | None = None
     lr: float | None = None
+    control: str | None = None
     args: dict[str, Any] = field(default_factory=dict)
     test_time_args: dict[str, Any] = field(default_factory=dict)
 
@@ -93,15 +109,41 @@ def with_settings(method: str, settings: dict[str, Any]) -> str:
     return f"{method} ({written})" if written else method
 
 
+def control_of(row: Row, rows: list[Row]) -> str:
+    """The label of the row that a row is tested against.
+
+    Raises:
+        InputError: if the comparison has no such row.
+    """
+    method = ADAPTATIONS.load(row.method)
+    trains_with_source = issubclass(method, TrainingMethod) and method.has_epochs and method.uses_source
+    plain = Row(
+        "source_finetune", None, row.rotation, row.test_time, row.epochs, row.cycles, test_time_args=row.test_time_args
+    )
+    label = row.control or (plain.label if trains_with_source and row.label != plain.label else SOURCE_ONLY)
+    if label not in {SOURCE_ONLY, *(other.label for other in rows)}:
+        raise InputError(f"{ROWS}: {row.label!r} needs the row {label!r} as its control. Add it, or name a control.")
+    return label
+
+
 @dataclass(frozen=True)
 class Comparison:
     """The runs of one pair of domains."""
 
     experiment: str
+    every: list[Row]
     rows: list[Row]
     seeds: range
     root: Path
     overrides: list[str]
+
+    def phases(self) -> list[Works]:
+        """All runs by the name of their folder: source models, then rows, then rows that start from another row."""
+        phases: list[Works] = [{self.source(seed).name: partial(self.prepare, seed) for seed in self.seeds}]
+        for after in (False, True):
+            chosen = [(row, seed) for seed in self.seeds for row in self.rows if bool(row.after) == after]
+            phases.append({self.run_folder(row, seed).name: partial(self.run, row, seed) for row, seed in chosen})
+        return phases
 
     def source(self, seed: int) -> Path:
         """The run that trains the source model and the bound."""
@@ -133,7 +175,8 @@ def fit(comparison: Comparison, folder: Path, seed: int, overrides: list[str]) -
         command += ["--resume", str(folder)]
     else:
         place = ["--experiment", comparison.experiment, "--runs", str(comparison.root), "--name", folder.name]
-        command += [*place, f"seed={seed}", *comparison.overrides, *overrides]
+        # The last epoch is taken, so that no other is validated.
+        command += [*place, f"seed={seed}", "training.validate_every=1000", *comparison.overrides, *overrides]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     return None if done.returncode == 0 else f"{' '.join(command)}\n{done.stderr.strip()[-600:]}"
 
@@ -165,7 +208,9 @@ def collect(comparison: Comparison) -> pd.DataFrame:
 
 def row_line(comparison: Comparison, row: Row, seed: int) -> dict[str, Any] | None:
     line = read_line(comparison.run_folder(row, seed), "adapted", row.label, seed)
-    return None if line is None else line | {"family": row.family, "default": row.is_default}
+    if line is None:
+        return None
+    return line | {"family": row.family, "default": row.is_default, "control": control_of(row, comparison.every)}
 
 
 def read_line(folder: Path, name: str, label: str, seed: int) -> dict[str, Any] | None:
@@ -177,155 +222,70 @@ def read_line(folder: Path, name: str, label: str, seed: int) -> dict[str, Any] 
     collapsed = result.collapse is not None and result.collapse.collapsed
     known = sorted(knowledge(run.config)) if name == "adapted" else []
     facts = {"seconds": result.seconds, "memory": run.record.peak_memory_mib, "collapsed": collapsed}
+    facts["control"] = None
     facts["knows"] = ", ".join(known).replace("_", " ")
     validators = {f"validator/{key}": value for key, value in result.validators.items()}
     return {"method": label, "seed": seed, **maps, **facts, **validators}
 
 
-def summarise(table: pd.DataFrame) -> pd.DataFrame:
-    """One line a method, in the order of adaptation.yaml."""
-    groups = table.groupby("method", sort=False)
-    spread = groups[["target_map", "gain"]].std().rename(columns={"target_map": "sd", "gain": "gain_sd"})
-    means = groups[["source_map", "target_map", "gain", "gap", "seconds", "memory"]].mean()
-    counts = groups.size().rename("seeds")
-    marks = groups.agg(collapsed=("collapsed", "sum"), knows=("knows", "first"))
-    return means.join(spread).join(counts).join(marks)
-
-
-def choices(table: pd.DataFrame) -> pd.DataFrame:
-    """What each validator would have chosen, seed by seed, among all rows that are no oracle."""
-    candidates = table[table["method"] != ORACLE_ROWS["target_supervised"]]
-    best = candidates.groupby("seed")["target_map"].max()
-    lines = []
-    for column in [name for name in table.columns if name.startswith("validator/")]:
-        scored = candidates.dropna(subset=[column])
-        for guard in (False, True):
-            admitted = scored[~scored["collapsed"]] if guard else scored
-            if admitted.empty:
-                continue
-            chosen = admitted.loc[admitted.groupby("seed")[column].idxmax()].set_index("seed")
-            between, _ = mean_within(admitted, ["seed"], column, "target_map")
-            rows = admitted.dropna(subset=["family"]) if "family" in admitted else admitted.head(0)
-            within, families = (
-                mean_within(rows, ["seed", "family"], column, "target_map") if len(rows) else (math.nan, 0)
-            )
-            lines.append(
-                {
-                    "validator": column.removeprefix("validator/") + (" + guard" if guard else ""),
-                    "chosen": ", ".join(dict.fromkeys(chosen["method"])),
-                    "target_map": chosen["target_map"].mean(),
-                    "regret": (best - chosen["target_map"]).mean(),
-                    "rank_correlation": between,
-                    "within": within,
-                    "families": families,
-                    "over_default": over_default(rows, column),
-                }
-            )
-    return pd.DataFrame(lines)
-
-
-def over_default(rows: pd.DataFrame, column: str) -> float:
-    """Points of target mAP that choosing settings by a validator gains over each method's own, at the last epoch."""
-    if rows.empty:
-        return math.nan
-    return advantage_over_default(
-        rows, ["seed", "family"], column, "target_map", lambda part: part["default"].astype(bool)
-    )[0]
-
-
-def verdict(line: Any) -> str:
-    """Whether a gain is larger than twice its spread over seeds."""
-    if line.Index in ORACLE_ROWS.values() or math.isnan(line.gain_sd):
-        return ""
-    if abs(line.gain) <= 2 * line.gain_sd:
-        return "within noise"
-    return "gain" if line.gain > 0 else "negative transfer"
-
-
-def as_table(summary: pd.DataFrame, title: str) -> Table:
-    table = Table(title=title, title_justify="left")
-    for heading in (
-        "method",
-        "seeds",
-        "source mAP",
-        "target mAP",
-        "gain",
-        "gap recovered",
-        "seconds",
-        "MiB",
-        "verdict",
-    ):
-        table.add_column(heading, justify="left" if heading in ("method", "verdict") else "right")
-    for line in summary.itertuples():
-        style = "red" if line.gain < 0 else "dim" if line.Index in ORACLE_ROWS.values() else ""
-        table.add_row(*cells(line), style=style)
-    return table
-
-
-def cells(line: Any) -> list[str]:
-    spread = "" if math.isnan(line.sd) else f" ± {line.sd:.1f}"
-    collapsed = f" ({line.collapsed} of {line.seeds} collapsed)" if line.collapsed else ""
-    knows = f" (knows {line.knows})" if line.knows else ""
-    figures = [f"{line.source_map:.1f}", f"{line.target_map:.1f}{spread}", f"{line.gain:+.1f}", f"{line.gap:.0%}"]
-    return [
-        f"{line.Index}{knows}{collapsed}",
-        str(line.seeds),
-        *figures,
-        f"{line.seconds:.0f}",
-        f"{line.memory:.0f}",
-        verdict(line),
-    ]
-
-
-def markdown(summary: pd.DataFrame, chosen: pd.DataFrame) -> str:
-    lines = ["| " + " | ".join(HEADINGS) + " |", "|---|" + "---:|" * (len(HEADINGS) - 2) + "---|"]
-    lines += ["| " + " | ".join(cells(line)) + " |" for line in summary.itertuples()]
-    headings = "validator | would choose | target mAP | regret | weighted τ | within settings | over default"
-    lines += ["", f"| {headings} |", "|---|---|---:|---:|---:|---:|---:|"]
-    for line in chosen.itertuples():
-        figures = " | ".join(
-            [f"{line.target_map:.1f}", f"{line.regret:.1f}"]
-            + [
-                "–" if math.isnan(value) else f"{value:{form}}"
-                for value, form in ((line.rank_correlation, "+.2f"), (line.within, "+.2f"), (line.over_default, "+.1f"))
-            ]
-        )
-        lines.append(f"| {line.validator} | {line.chosen} | {figures} |")
-    return "\n".join(lines) + "\n"
-
-
 # ------------------------------------------------------------------------------------------------------------ main
 
 
-def run_all(comparison: Comparison, workers: int, console: Console) -> list[str]:
+def run_all(comparison: Comparison, workers: int, storage: str | None, console: Console) -> list[str]:
     """Every run that is not finished, several at a time; returns the failures."""
     failures: list[str] = []
-    total = len(comparison.seeds) * (len(comparison.rows) + 1)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, TimeRemainingColumn(), console=console) as progress, ThreadPoolExecutor(workers) as pool:
-        task = progress.add_task(comparison.experiment, total=total)
+    with progress_bar(console) as progress:
+        task = progress.add_task(comparison.experiment, total=sum(map(len, comparison.phases())))
+        for number, works in enumerate(comparison.phases()):
 
-        def one(work: Any) -> None:
-            if failure := work():
-                failures.append(failure)
-                console.print(f"[red]failed[/red] {failure}", highlight=False, soft_wrap=True)
-            progress.advance(task)
+            def one(name: str, works: Works = works) -> None:
+                if failure := works[name]():
+                    failures.append(failure)
+                    console.print(f"[red]failed[/red] {failure}", highlight=False, soft_wrap=True)
+                progress.advance(task)
 
-        list(pool.map(one, [lambda seed=seed: comparison.prepare(seed) for seed in comparison.seeds]))
-        for after in (False, True):  # rows that start from another row wait for it
-            jobs = [(row, seed) for seed in comparison.seeds for row in comparison.rows if bool(row.after) == after]
-            list(pool.map(one, [lambda row=row, seed=seed: comparison.run(row, seed) for row, seed in jobs]))
+            jobs = [name for name in works if not finished(comparison.root / comparison.experiment / name)]
+            progress.advance(task, len(works) - len(jobs))
+            with ThreadPoolExecutor(workers) as pool:
+                if storage is None:
+                    list(pool.map(one, jobs))
+                else:
+                    queue = SharedJobs(storage, f"{comparison.experiment}, {comparison.root.name}, phase {number}")
+                    list(pool.map(partial(queue.work_through, jobs), [one] * workers))
     return failures
+
+
+def progress_bar(console: Console) -> Progress:
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    return Progress(*columns, TimeRemainingColumn(), console=console)
+
+
+def chosen_rows(every: list[Row], patterns: list[str]) -> list[Row]:
+    """The rows whose label matches a pattern, the rows that these start from, and the controls of all of them.
+
+    Raises:
+        InputError: for a pattern that matches no label.
+    """
+    for pattern in patterns:
+        if not fnmatch.filter((row.label for row in every), pattern):
+            raise InputError(f"--rows {pattern!r}: no such row. Rows: {', '.join(row.label for row in every)}.")
+    chosen = [row for row in every if any(fnmatch.fnmatchcase(row.label, pattern) for pattern in patterns)]
+    needed: set[str] = set()
+    for row in chosen:
+        needed |= {row.label, control_of(row, every), *([row.after] if row.after else [])}
+    return [row for row in every if row.label in needed]
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     described = OmegaConf.to_container(OmegaConf.load(ROWS))["pairs"]
     parser.add_argument("--pairs", nargs="+", choices=list(described), default=list(described))
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--workers", type=int, default=1, help="runs at a time, each with its share of the cores")
-    parser.add_argument("--rows", default="*", help="shell-style pattern of labels")
+    parser.add_argument("--rows", nargs="+", default=["*"], help="shell-style patterns of labels")
     parser.add_argument("--runs", type=Path, default=Path("runs/comparison"))
+    parser.add_argument("--storage", help="shares the runs with other machines; a URL as of the command sweep")
+    parser.add_argument("--page", type=Path, help="a page of the documentation that holds the tables")
     parser.add_argument("--table-only", action="store_true", help="print what is finished, run nothing")
     parser.add_argument("overrides", nargs="*", help="keys of the configuration for all rows: adaptation.epochs=3")
     args = parser.parse_args()
@@ -333,10 +293,9 @@ def main() -> int:
     console, failed = Console(), False
     for pair in args.pairs:
         every = [Row(**line) for line in described[pair]]
-        needed = {row.after for row in every if fnmatch.fnmatch(row.label, args.rows)}
-        rows = [row for row in every if fnmatch.fnmatch(row.label, args.rows) or row.label in needed]
-        comparison = Comparison(pair, rows, range(args.seeds), args.runs.absolute(), args.overrides)
-        failed |= not args.table_only and bool(run_all(comparison, args.workers, console))
+        rows = chosen_rows(every, args.rows)
+        comparison = Comparison(pair, every, rows, range(args.seeds), args.runs.absolute(), args.overrides)
+        failed |= not args.table_only and bool(run_all(comparison, args.workers, args.storage, console))
         table = collect(comparison)
         if table.empty:
             console.print(f"{pair}: nothing is finished yet.")
@@ -345,10 +304,16 @@ def main() -> int:
         console.print(as_table(summary, f"{pair}: target mAP, mean ± standard deviation over seeds"))
         if not chosen.empty:
             console.print(chosen.round(2).to_string(index=False), highlight=False, soft_wrap=True)
-        (args.runs / f"{pair}.md").write_text(markdown(summary, chosen), encoding="utf-8")
+        text = markdown(summary, chosen)
+        (args.runs / f"{pair}.md").write_text(text, encoding="utf-8")
+        if args.page:
+            write_into(args.page, pair, text)
         (args.runs / f"{pair}.json").write_text(table.to_json(orient="records", indent=1), encoding="utf-8")
     return int(failed)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except InputError as error:
+        sys.exit(f"adaptation: {error}")

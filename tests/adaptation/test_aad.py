@@ -6,6 +6,7 @@ import torch
 
 from microg_da.adaptation.aad import LEAST_RATE, PeopleBank, attraction_and_dispersion
 from microg_da.adaptation.base import create_adaptation
+from microg_da.config import TrainingConfig
 from microg_da.data.batches import collate_clips
 from microg_da.errors import InputError
 from microg_da.models import create_detector
@@ -149,3 +150,12 @@ def test_attraction_gathers_and_dispersion_fades():
 def test_at_least_one_neighbour_is_asked_for():
     with pytest.raises(InputError, match="neighbours"):
         create_adaptation("aad", {"neighbours": 0}, feature_dim=3, num_classes=C)
+
+
+def test_the_stage_is_the_authors_so_that_the_weight_of_the_only_loss_counts():
+    training = TrainingConfig(epochs=4, lr=4e-3, warmup_epochs=1.0)
+    stage = create_adaptation("aad", feature_dim=3, num_classes=C).stage_training(training)
+    assert (stage.optimizer, stage.lr, stage.momentum, stage.weight_decay) == ("sgd", 1e-3, 0.9, 1e-3)
+    assert stage.warmup_epochs == pytest.approx(0.4)
+    own = create_adaptation("aad", {"lr": None}, feature_dim=3, num_classes=C).stage_training(training)
+    assert own.lr == 4e-3

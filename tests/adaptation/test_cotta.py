@@ -7,8 +7,8 @@ import torch
 from online_cases import C, batch, method, trained_detector
 
 from microg_da.adaptation.base import create_adaptation
-from microg_da.adaptation.cotta import soft_cross_entropy
 from microg_da.adaptation.online import person_entropy
+from microg_da.adaptation.online_teacher import soft_cross_entropy
 from microg_da.errors import InputError
 
 

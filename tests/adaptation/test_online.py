@@ -11,7 +11,7 @@ from microg_da.adaptation.base import TrainingMethod, create_adaptation
 from microg_da.adaptation.online import person_entropy
 from microg_da.errors import InputError
 
-ONLINE = ["tent", "sar", "vitta", "memo", "eata", "cotta", "bem"]
+ONLINE = ["tent", "sar", "vitta", "memo", "eata", "cotta", "bem", "rotta"]
 
 
 @pytest.fixture(scope="module")
@@ -121,7 +121,7 @@ def test_what_is_needed_of_the_source_is_saved_with_the_method(name, detector):
     assert same(learnt.state_dict(), fresh.state_dict())
 
 
-@pytest.mark.parametrize("name", ["tent", "sar", "adabn", "eata", "bem"])
+@pytest.mark.parametrize("name", ["tent", "sar", "adabn", "eata", "bem", "rotta"])
 def test_a_model_that_lacks_what_a_method_needs_is_told_so(name, detector):
     plain = copy.deepcopy(detector)
     for module in plain.backbone.modules():

@@ -51,7 +51,7 @@ def test_student_and_static_teacher_change_places_each_period(detector):
         pets.before_epoch(detector, [], epoch)
         assert same(state(detector), source if exchanged else student)
         assert same(state(pets.static), student if exchanged else source)
-    assert same(state(pets.dynamic.network), source)  # it followed nobody yet
+    assert same(state(pets.teacher.network), source)  # it followed nobody yet
 
 
 def test_an_exchange_keeps_the_optimisers_parameters(detector):
@@ -68,7 +68,7 @@ def test_the_consensus_is_the_mean_probability_of_both_teachers(detector):
     shift(pets.static)
     target = batch((2, 1))
     views = (target.frames, target.boxes, target.clip_index)
-    expected = (pets.dynamic.network(*views).logits.sigmoid() + pets.static(*views).logits.sigmoid()) / 2
+    expected = (pets.teacher.network(*views).logits.sigmoid() + pets.static(*views).logits.sigmoid()) / 2
     torch.testing.assert_close(pets.consensus(target), expected)
     assert not pets.consensus(target).requires_grad
 
@@ -94,8 +94,8 @@ def test_the_dynamic_teacher_is_validated_and_handed_over(detector):
     shift(detector)
     pets.after_step(detector)
     shift(detector)
-    teacher = state(pets.dynamic.network)
-    assert pets.network(detector) is pets.dynamic.network
+    teacher = state(pets.teacher.network)
+    assert pets.network(detector) is pets.teacher.network
     pets.after_training(detector)
     assert same(state(detector), teacher)
     assert pets.network(detector) is detector

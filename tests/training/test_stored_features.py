@@ -27,12 +27,26 @@ WORDS = [
 
 REFUSED = [
     *("adabn", "gravity_frame", "tent", "sar", "vitta", "memo", "eata", "cotta", "bem", "temporal_static"),
+    *("rotta", "dru"),
     *("mean_teacher", "mic", "gravity_self_training", "pets", "rotation_consistency", "rotation_pretext"),
     *("instance_mixing", "shot", "atcon", "prototype_calibration"),
     *("learned_canonicalization", "energy_canonicalization", "gravity_training"),
 ]
 READ_MAPS = [
-    *("source_only", "roll_tta", "dann", "cdan", "sdat", "mmd", "coral", "mcd", "dda_mlic", "mcc", "self_training"),
+    *(
+        "source_only",
+        "roll_tta",
+        "dann",
+        "cdan",
+        "sdat",
+        "sada",
+        "mmd",
+        "coral",
+        "mcd",
+        "dda_mlic",
+        "mcc",
+        "self_training",
+    ),
     *("aad", "source_finetune", "joint", "target_supervised"),
 ]
 

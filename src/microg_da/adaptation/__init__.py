@@ -78,6 +78,11 @@ ADAPTATIONS = Registry(
             "at test time: a moving-average teacher labels, weights keep being restored (Wang et al. 2022)",
             {"knows": "–"},
         ),
+        "rotta": Entry(
+            "microg_da.adaptation.rotta:RoTTA",
+            "at test time: a teacher labels a balanced memory, batch norm moves slowly (Yuan et al. 2023)",
+            {"knows": "–"},
+        ),
         "bem": Entry(
             "microg_da.adaptation.bem:BEM",
             "at test time: the classes a person probably has become surer together (Wu et al. 2025)",
@@ -101,6 +106,11 @@ ADAPTATIONS = Registry(
         "sdat": Entry(
             "microg_da.adaptation.sdat:SDAT",
             "as cdan, at a flat minimum of the labels' loss (Rangwani et al. 2022)",
+            {"knows": "–"},
+        ),
+        "sada": Entry(
+            "microg_da.adaptation.sada:SADA",
+            "as dann, with a domain classifier of each class (after Pujol-Perich et al. 2025, Pei et al. 2018)",
             {"knows": "–"},
         ),
         "mmd": Entry(
@@ -171,6 +181,11 @@ ADAPTATIONS = Registry(
         "pets": Entry(
             "microg_da.adaptation.pets:PETS",
             "without source clips: two teachers, one of which changes places with the student (Liu et al. 2023)",
+            {"knows": "–"},
+        ),
+        "dru": Entry(
+            "microg_da.adaptation.dru:DRU",
+            "without source clips: a teacher follows a student that gets surer, else it goes back (Khanh et al. 2024)",
             {"knows": "–"},
         ),
         "prototype_calibration": Entry(

@@ -12,6 +12,8 @@ from torch import Tensor
 
 from microg_da.adaptation.base import Losses, SourceFreeAdaptation, Task, detect
 from microg_da.adaptation.losses import nothing
+from microg_da.adaptation.source_free import for_small_losses
+from microg_da.config import TrainingConfig
 from microg_da.errors import InputError
 from microg_da.models.detector import ActionDetector
 from microg_da.types import ClipBatch, ClipKey, PersonKey
@@ -28,11 +30,14 @@ class AaDArguments:
         weight: of both terms together.
         neighbours: how many nearest people in feature space attract each person.
         beta: the weight of dispersion falls as ``(1 + 10 progress) ** -beta``.
+        lr: learning rate of the stage, in place of ``adaptation.lr``; null for that one. As in the authors' program the
+            stage uses SGD with Nesterov momentum 0.9 and a weight decay of 1e-3, at their rate for pretrained layers.
     """
 
-    weight: float = 0.1
+    weight: float = 1.0
     neighbours: int = 5
     beta: float = 1.0
+    lr: float | None = 1e-3
 
 
 class AaD(SourceFreeAdaptation):
@@ -63,6 +68,10 @@ class AaD(SourceFreeAdaptation):
             )
         self.register_buffer("rates", torch.full((task.num_classes,), 0.5))
         self.bank = PeopleBank(task.feature_dim, task.num_classes)
+
+    def stage_training(self, training: TrainingConfig) -> TrainingConfig:
+        """SGD at the method's own rate, after a warm-up of at most a tenth of the stage."""
+        return for_small_losses(training, self.arguments.lr)
 
     @torch.no_grad()
     def before_training(

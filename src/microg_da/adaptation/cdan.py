@@ -9,42 +9,34 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from microg_da.adaptation.base import DomainAdaptation, Losses, Task, with_short_warmup
+from microg_da.adaptation.base import Losses, Task
 from microg_da.adaptation.dann import (
+    Adversarial,
+    DANNArguments,
     balanced_domain_loss,
     build_domain_classifier,
-    reversal_schedule,
     reverse_gradient,
 )
 from microg_da.adaptation.losses import bernoulli_entropy
-from microg_da.config import TrainingConfig
 from microg_da.types import Prediction
 
 
 @dataclass
-class CDANArguments:
-    """Settings of :class:`CDAN`.
+class CDANArguments(DANNArguments):
+    """Settings of :class:`CDAN`, besides those of :class:`~microg_da.adaptation.dann.DANN`.
 
     Attributes:
-        weight: largest weight of the reversed gradient.
-        hidden_dim: width of the domain classifier.
-        gamma: how fast the weight rises, see :func:`microg_da.adaptation.dann.reversal_schedule`.
-        own_lr: factor of the learning rate of the domain classifier.
         entropy_weighting: whether people whose actions are certain count up to twice (CDAN+E).
         max_dim: above this length the product of features and predictions is replaced by a random projection of it.
         random_dim: length of that projection.
     """
 
-    weight: float = 0.1
-    hidden_dim: int = 128
-    gamma: float = 10.0
-    own_lr: float = 1.0
     entropy_weighting: bool = True
     max_dim: int = 4096
     random_dim: int = 1024
 
 
-class CDAN(DomainAdaptation):
+class CDAN(Adversarial):
     """RoI features from which a classifier that also knows the predicted actions cannot tell the domain.
 
     The paper conditions on one softmax distribution by the product of features and probabilities. Here every class
@@ -74,18 +66,9 @@ class CDAN(DomainAdaptation):
         self.register_buffer("random_condition", torch.randn(condition_dim, width) if randomised else None)
         self.domain_classifier = build_domain_classifier(width, arguments.hidden_dim)
 
-    def stage_training(self, training: TrainingConfig) -> TrainingConfig:
-        """A warm-up of at most a tenth of the stage."""
-        return with_short_warmup(training)
-
-    @property
-    def own_lr_scale(self) -> float:
-        """That of the domain classifier."""
-        return self.arguments.own_lr
-
     def losses(self, source: Prediction, target: Prediction, labels: Tensor, progress: float) -> Losses:
         """The domain loss; the detector receives its gradient reversed and scaled."""
-        strength = reversal_schedule(progress, self.arguments.gamma) * self.arguments.weight
+        strength = self.strength(progress)
         domains = (source, target)
         logits = [self._domain_logits(prediction, strength) for prediction in domains]
         weights = [certainty_weights(self.supported(prediction.logits)) for prediction in domains]

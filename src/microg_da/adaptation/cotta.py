@@ -8,16 +8,15 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim import Optimizer
 
 from microg_da.adaptation.base import Task, detect
 from microg_da.adaptation.memo import trainable_parameters
-from microg_da.adaptation.online import Online, OnlineArguments, person_entropy, source_logits, use_batch_statistics
+from microg_da.adaptation.online import person_entropy, source_logits, use_batch_statistics
+from microg_da.adaptation.online_teacher import OnlineTeacher, OnlineTeacherArguments, soft_cross_entropy
 from microg_da.adaptation.roll_tta import combine_views
-from microg_da.config import AugmentConfig
 from microg_da.errors import InputError
 from microg_da.models.detector import ActionDetector
 from microg_da.transforms.augmentation import augment_batch
@@ -25,28 +24,24 @@ from microg_da.types import ClipBatch, Prediction
 
 
 @dataclass
-class CoTTAArguments(OnlineArguments):
-    """Settings of :class:`CoTTA`, which steps by Adam, besides those of all online methods.
+class CoTTAArguments(OnlineTeacherArguments):
+    """Settings of :class:`CoTTA`, which steps by Adam, besides those of all online methods with a teacher.
 
     Attributes:
-        decay: what is left of the teacher after a step.
         restored: share of the student's weights that a step puts back to what was tested.
         views: random views that the teacher's answer is averaged over where the tested detector is unsure.
         tolerance: it is unsure if its entropy on a batch exceeds that on source clips by this share.
-        rotation: largest roll of a random view, in degrees.
         source_batches: how many source batches the entropy on source clips is taken from.
     """
 
     lr: float = 1e-4
-    decay: float = 0.999
     restored: float = 0.01
     views: int = 8
     tolerance: float = 0.05
-    rotation: float = 15.0
     source_batches: int = 16
 
 
-class CoTTA(Online):
+class CoTTA(OnlineTeacher):
     """A student learns the answers of its own moving average, and some of its weights keep going back.
 
     The teacher, the moving average of the student, answers; where the detector as it was tested is unsure of a batch,
@@ -69,13 +64,13 @@ class CoTTA(Online):
 
     def __init__(self, arguments: CoTTAArguments, task: Task) -> None:
         super().__init__(arguments, task)
-        for name in ("decay", "restored"):
-            if not 0 <= (share := getattr(arguments, name)) <= 1:
-                raise InputError(f"adaptation.test_time_args.{name}={share} is invalid: expected a number in [0, 1].")
+        if not 0 <= arguments.restored <= 1:
+            raise InputError(
+                f"adaptation.test_time_args.restored={arguments.restored} is invalid: expected a number in [0, 1]."
+            )
         if arguments.views < 1:
             raise InputError(f"cotta: views={arguments.views} is invalid: expected a whole number of at least 1.")
         self.register_buffer("source_entropy", torch.zeros(()))
-        self.view = AugmentConfig(flip=0.5, scale=[0.9, 1.1], colour=0.4, rotation=arguments.rotation)
 
     @torch.no_grad()
     def prepare(self, detector: ActionDetector, source: Iterable[ClipBatch], target: Iterable[ClipBatch]) -> None:
@@ -95,20 +90,14 @@ class CoTTA(Online):
         return parameters
 
     def start_test(self, detector: ActionDetector) -> None:
-        """Make the teacher and the memory of what is tested."""
+        """Make the teacher and a copy of what is tested."""
         super().start_test(detector)
-        self._teacher = copy.deepcopy(detector).requires_grad_(False)
         self._tested = copy.deepcopy(detector).requires_grad_(False).eval()
-
-    def forget(self) -> None:
-        """Reset the teacher."""
-        if hasattr(self, "_teacher"):
-            self._teacher.load_state_dict(self._tested.state_dict())
 
     def end_test(self, detector: ActionDetector) -> None:
         """Let go of the copies."""
         super().end_test(detector)
-        del self._teacher, self._tested
+        del self._tested
 
     def adapt(self, detector: ActionDetector, batch: ClipBatch, optimizer: Optimizer) -> Prediction:
         """One step of the student, of the teacher, and back."""
@@ -117,7 +106,7 @@ class CoTTA(Online):
         said = detect(detector, batch).logits
         torch.autograd.backward(soft_cross_entropy(self.supported(said), self.supported(answer.logits)))
         optimizer.step()
-        self._follow(detector)
+        self.follow(detector)
         self._restore(detector)
         return answer
 
@@ -134,24 +123,8 @@ class CoTTA(Online):
         return Prediction(combine_views(logits, weights, "probabilities"), prediction.features)
 
     @torch.no_grad()
-    def _follow(self, detector: ActionDetector) -> None:
-        for mine, theirs in zip(self._teacher.parameters(), detector.parameters(), strict=True):
-            mine.lerp_(theirs, 1 - self.arguments.decay)
-
-    @torch.no_grad()
     def _restore(self, detector: ActionDetector) -> None:
         for parameter, tested in zip(detector.parameters(), self._tested.parameters(), strict=True):
             if parameter.requires_grad:
                 back = torch.rand_like(parameter) < self.arguments.restored
                 parameter.copy_(torch.where(back, tested, parameter))
-
-
-def soft_cross_entropy(logits: Tensor, answer: Tensor) -> Tensor:
-    """Bernoulli cross-entropy (nats) with a teacher's probabilities: summed over classes, mean over people.
-
-    Args:
-        logits: ``(K, C)`` of the student, ``K ≥ 1``.
-        answer: ``(K, C)`` logits of the teacher.
-    """
-    labels = answer.detach().float().sigmoid()
-    return F.binary_cross_entropy_with_logits(logits.float(), labels, reduction="none").sum(dim=1).mean()

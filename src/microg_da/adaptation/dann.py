@@ -32,7 +32,27 @@ class DANNArguments:
     own_lr: float = 1.0
 
 
-class DANN(DomainAdaptation):
+class Adversarial(DomainAdaptation):
+    """Base of the methods that train domain classifiers against the detector, by gradient reversal."""
+
+    Arguments: ClassVar[type] = DANNArguments
+    arguments: DANNArguments
+
+    def stage_training(self, training: TrainingConfig) -> TrainingConfig:
+        """A warm-up of at most a tenth of the stage."""
+        return with_short_warmup(training)
+
+    @property
+    def own_lr_scale(self) -> float:
+        """That of the domain classifiers."""
+        return self.arguments.own_lr
+
+    def strength(self, progress: float) -> float:
+        """Factor of the reversed gradient."""
+        return reversal_schedule(progress, self.arguments.gamma) * self.arguments.weight
+
+
+class DANN(Adversarial):
     """RoI features from which a classifier cannot tell the domain, by gradient reversal.
 
     The features of people, not of clips, are confused: a box is the unit that carries the (multi-)label. Each
@@ -47,25 +67,13 @@ class DANN(DomainAdaptation):
     - The warm-up of the learning rate takes at most a tenth of the stage, so that the classifier keeps up.
     """
 
-    Arguments: ClassVar[type] = DANNArguments
-    arguments: DANNArguments
-
     def __init__(self, arguments: DANNArguments, task: Task) -> None:
         super().__init__(arguments, task)
         self.domain_classifier = build_domain_classifier(task.feature_dim, arguments.hidden_dim)
 
-    def stage_training(self, training: TrainingConfig) -> TrainingConfig:
-        """A warm-up of at most a tenth of the stage."""
-        return with_short_warmup(training)
-
-    @property
-    def own_lr_scale(self) -> float:
-        """That of the domain classifier."""
-        return self.arguments.own_lr
-
     def losses(self, source: Prediction, target: Prediction, labels: Tensor, progress: float) -> Losses:
         """The domain loss; the detector receives its gradient reversed and scaled."""
-        strength = reversal_schedule(progress, self.arguments.gamma) * self.arguments.weight
+        strength = self.strength(progress)
         logits = [
             self.domain_classifier(reverse_gradient(prediction.features, strength)).squeeze(1)
             for prediction in (source, target)

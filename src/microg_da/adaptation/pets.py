@@ -10,42 +10,26 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from microg_da.adaptation.base import Losses, SourceFreeAdaptation, Task, detect
-from microg_da.adaptation.pseudo_labels import ClassThresholds, PseudoLabels, trusted_bce
-from microg_da.adaptation.source_free import predict_all
-from microg_da.adaptation.teacher import Teacher
-from microg_da.adaptation.views import in_view
-from microg_da.config import AugmentConfig
+from microg_da.adaptation.base import Losses, Task, detect
+from microg_da.adaptation.pseudo_labels import PseudoLabels, trusted_bce
+from microg_da.adaptation.source_free_teacher import SourceFreeTeacher, SourceFreeTeacherArguments
 from microg_da.errors import InputError
 from microg_da.models.detector import ActionDetector
-from microg_da.transforms.augmentation import augment_batch
 from microg_da.types import ClipBatch
 
 
 @dataclass
-class PETSArguments:
-    """Settings of :class:`PETS`.
+class PETSArguments(SourceFreeTeacherArguments):
+    """Settings of :class:`PETS`, besides those of all source-free methods with a teacher.
 
     Attributes:
-        weight: of the loss.
-        decay: of the dynamic teacher's moving average.
         every: epochs between exchanges of the student and the static teacher.
-        positive: see :class:`~microg_da.adaptation.pseudo_labels.ClassThresholds`.
-        negative: likewise.
-        memory: likewise.
-        strong_colour: largest relative change of brightness, contrast and saturation in the student's view.
     """
 
-    weight: float = 1.0
-    decay: float = 0.999
     every: int = 1
-    positive: float = 0.5
-    negative: float = 2.0
-    memory: int = 1024
-    strong_colour: float = 0.4
 
 
-class PETS(SourceFreeAdaptation):
+class PETS(SourceFreeTeacher):
     """Without source clips: two teachers label target people, and the static one changes places with the student.
 
     A dynamic teacher is the moving average of the student. A static teacher stays as it is for a period, and then
@@ -63,7 +47,6 @@ class PETS(SourceFreeAdaptation):
     Arguments: ClassVar[type] = PETSArguments
     arguments: PETSArguments
     needs_encoder = "zooms and recolours the clips of each step"
-    dynamic: Teacher | None
     static: ActionDetector | None
 
     def __init__(self, arguments: PETSArguments, task: Task) -> None:
@@ -72,59 +55,47 @@ class PETS(SourceFreeAdaptation):
             raise InputError(
                 f"adaptation.args.every={arguments.every} is invalid: expected a whole number of at least 1."
             )
-        self.dynamic, self.static = None, None
-        self.thresholds = ClassThresholds(task.num_classes, arguments.positive, arguments.negative, arguments.memory)
-        self.strong_view = AugmentConfig(flip=0.5, scale=[0.8, 1.2], colour=arguments.strong_colour)
+        self.static = None
 
     def before_training(
         self, detector: ActionDetector, source: Iterable[ClipBatch], target: Iterable[ClipBatch]
     ) -> None:
         """Make the source model both teachers, and its word on the target the class rates."""
-        self.dynamic = Teacher(detector, self.arguments.decay)
+        super().before_training(detector, source, target)
         self.static = copy.deepcopy(detector).requires_grad_(False).eval()
-        expected = predict_all(detector, target).logits.sigmoid()
-        self.find_support(expected)
-        self.thresholds.people.fill_(len(expected))
-        self.thresholds.positives.copy_(expected.sum(dim=0))
 
     def before_epoch(self, detector: ActionDetector, target: Iterable[ClipBatch], epoch: int) -> None:
         """At the end of a period, exchange the student and the static teacher."""
         if epoch and epoch % self.arguments.every == 0:
-            exchange(detector, self._teachers()[1])
+            exchange(detector, self._static())
 
     def training_losses(self, detector: ActionDetector, target: ClipBatch, progress: float) -> Losses:
         """The loss of the student's view with the teachers' labels."""
-        seen = self.consensus(target)
-        pseudo = self.thresholds.label(seen, seen.new_zeros(0, self.task.num_classes), self.support)
-        strong = augment_batch(target, self.strong_view)
-        visible = PseudoLabels(pseudo.labels, pseudo.trusted * in_view(target.boxes, strong.boxes, 0.25)[:, None])
-        return {"pseudo_label": self.arguments.weight * trusted_bce(detect(detector, strong).logits, visible)}
+        pseudo = self.label(self.consensus(target))
+        strong, visible = self.strong(target)
+        loss = trusted_bce(detect(detector, strong).logits, PseudoLabels(pseudo.labels, pseudo.trusted * visible))
+        return {"pseudo_label": self.arguments.weight * loss}
 
     @torch.no_grad()
     def consensus(self, target: ClipBatch) -> Tensor:
         """``(K, C)`` mean probability of both teachers."""
-        dynamic, static = self._teachers()
-        static.eval()
-        answers: list[Tensor] = [dynamic(target), detect(static, target).logits.float()]
+        static = self._static().eval()
+        answers: list[Tensor] = [self.current_teacher(target), detect(static, target).logits.float()]
         return (answers[0].sigmoid() + answers[1].sigmoid()) / 2
 
     def after_step(self, detector: ActionDetector) -> None:
         """Let the dynamic teacher follow."""
-        self._teachers()[0].follow(detector)
+        self.current_teacher.follow(detector)
 
     def after_training(self, detector: ActionDetector) -> None:
         """Give the detector the dynamic teacher's weights; no teacher is held afterwards."""
-        detector.load_state_dict(self._teachers()[0].network.state_dict())
-        self.dynamic, self.static = None, None
+        super().after_training(detector)
+        self.static = None
 
-    def network(self, detector: ActionDetector) -> ActionDetector:
-        """The dynamic teacher as long as there is one."""
-        return detector if self.dynamic is None else self.dynamic.network
-
-    def _teachers(self) -> tuple[Teacher, ActionDetector]:
-        if self.dynamic is None or self.static is None:
+    def _static(self) -> ActionDetector:
+        if self.static is None:
             raise RuntimeError("PETS has no teachers yet: call before_training first")
-        return self.dynamic, self.static
+        return self.static
 
 
 @torch.no_grad()

@@ -90,6 +90,12 @@ class ClassThresholds(nn.Module):
         self.register_buffer("met", torch.zeros((), dtype=torch.int64))
 
     @torch.no_grad()
+    def expect(self, probabilities: Tensor) -> None:
+        """Take the class rates of what a model says of people ``(N, C)``, where there are no labels."""
+        self.people.fill_(len(probabilities))
+        self.positives.copy_(probabilities.sum(dim=0))
+
+    @torch.no_grad()
     def label(self, probabilities: Tensor, source_labels: Tensor, support: Tensor | None = None) -> PseudoLabels:
         """Learn from a step's people, and label those of the target.
 

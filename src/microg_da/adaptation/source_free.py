@@ -80,9 +80,7 @@ class SourceFree(SourceFreeAdaptation):
 
     def stage_training(self, training: TrainingConfig) -> TrainingConfig:
         """SGD at the method's own rate, after a warm-up of at most a tenth of the stage."""
-        rate = training.lr if self.arguments.lr is None else self.arguments.lr
-        short = with_short_warmup(training)
-        return replace(short, optimizer="sgd", lr=rate, momentum=0.9, weight_decay=1e-3)
+        return for_small_losses(training, self.arguments.lr)
 
     def before_training(
         self, detector: ActionDetector, source: Iterable[ClipBatch], target: Iterable[ClipBatch]
@@ -168,6 +166,15 @@ class SourceFree(SourceFreeAdaptation):
 
     def _nobody(self) -> Round:
         return Round([], labels=torch.zeros(0, self.task.num_classes))
+
+
+def for_small_losses(training: TrainingConfig, lr: float | None) -> TrainingConfig:
+    """SGD at a rate of its own (None: that of the stage), after a warm-up of at most a tenth of the stage.
+
+    AdamW would rescale gradients of small losses to full steps, and no weight of the only loss would have an effect.
+    """
+    rate = training.lr if lr is None else lr
+    return replace(with_short_warmup(training), optimizer="sgd", lr=rate, momentum=0.9, weight_decay=1e-3)
 
 
 class Seen(NamedTuple):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import accumulate
 from typing import Any, cast, overload
 
 import numpy as np
@@ -93,20 +94,23 @@ def _stack(frames: Sequence[Tensor]) -> Tensor:
     return stacked
 
 
-def concatenate_batches(first: ClipBatch, second: ClipBatch) -> ClipBatch:
-    """Two batches as one without labels, the first's clips and people before the second's.
+def concatenate_batches(first: ClipBatch, *others: ClipBatch) -> ClipBatch:
+    """Several batches as one without labels, clips and people in the order of the batches.
 
-    The second batch is usually unlabelled; callers keep the labels of the first.
+    All but the first are usually unlabelled; callers keep the labels of the first.
     """
-    if first.frames.shape[1:] != second.frames.shape[1:]:
-        raise ValueError(f"frames differ in shape: {tuple(first.frames.shape)} and {tuple(second.frames.shape)}")
+    batches = (first, *others)
+    shapes = {tuple(batch.frames.shape[1:]) for batch in batches}
+    if len(shapes) > 1:
+        raise ValueError(f"frames differ in shape: {' and '.join(map(str, sorted(shapes)))}")
+    offsets = accumulate(map(len, batches[:-1]), initial=0)
     return ClipBatch(
-        frames=torch.cat([first.frames, second.frames]),
-        boxes=torch.cat([first.boxes, second.boxes]),
-        clip_index=torch.cat([first.clip_index, second.clip_index + len(first)]),
-        table_boxes=torch.cat([first.table_boxes, second.table_boxes]),
-        keys=(*first.keys, *second.keys),
+        frames=torch.cat([batch.frames for batch in batches]),
+        boxes=torch.cat([batch.boxes for batch in batches]),
+        clip_index=torch.cat([batch.clip_index + offset for batch, offset in zip(batches, offsets, strict=True)]),
+        table_boxes=torch.cat([batch.table_boxes for batch in batches]),
+        keys=tuple(key for batch in batches for key in batch.keys),
         domain="both",
-        people=(*first.people, *second.people),
-        zoomed=first.zoomed or second.zoomed,
+        people=tuple(person for batch in batches for person in batch.people),
+        zoomed=any(batch.zoomed for batch in batches),
     )

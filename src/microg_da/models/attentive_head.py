@@ -186,10 +186,11 @@ _WAVES = 32
 def _places(boxes: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
     """Places of all cells ``(H · W, 2 · waves)`` and of all boxes ``(K, 4 · waves)``, relative to the map."""
     y, x = ((torch.arange(size, device=boxes.device) + 0.5) / size for size in (height, width))
-    cells = torch.stack([x.repeat(height), y.repeat_interleave(width)], dim=1)
-    low, high = boxes[:, :2], boxes[:, 2:]
-    size = boxes.new_tensor([width, height])
-    return _waves(cells), _waves(torch.cat([(low + high) / 2 / size, (high - low) / size], dim=1))
+    rows, columns = torch.meshgrid(y, x, indexing="ij")
+    cells = torch.stack([columns, rows], dim=-1).flatten(0, 1)
+    x1, y1, x2, y2 = boxes.unbind(dim=1)  # sizes stay symbols in an exported network, so they enter as numbers
+    people = torch.stack([(x1 + x2) / 2 / width, (y1 + y2) / 2 / height, (x2 - x1) / width, (y2 - y1) / height], dim=1)
+    return _waves(cells), _waves(people)
 
 
 def _waves(numbers: Tensor) -> Tensor:

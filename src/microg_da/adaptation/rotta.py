@@ -1,0 +1,182 @@
+"""Robust test-time adaptation."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from microg_da.adaptation.balanced_memory import BalancedMemory, Kept
+from microg_da.adaptation.base import Task, detect
+from microg_da.adaptation.losses import bernoulli_entropy
+from microg_da.adaptation.online import affine_parameters, batch_norm_layers, person_entropy, source_logits
+from microg_da.adaptation.online_teacher import OnlineTeacher, OnlineTeacherArguments, soft_cross_entropy
+from microg_da.adaptation.robust_norm import robust_statistics
+from microg_da.data.batches import concatenate_batches
+from microg_da.errors import InputError
+from microg_da.models.detector import ActionDetector
+from microg_da.transforms.augmentation import augment_batch
+from microg_da.types import ClipBatch, Prediction
+
+CERTAIN = 1e-6
+"""Class rates are kept this far from 0 and 1."""
+
+
+@dataclass
+class RoTTAArguments(OnlineTeacherArguments):
+    """Settings of :class:`RoTTA`, which steps by Adam, besides those of all online methods with a teacher.
+
+    Attributes:
+        memory: most people that are remembered.
+        every: people between steps.
+        momentum: share of a batch in the statistics of batch norm.
+        timeliness: weight of age where the memory chooses whom to forget.
+        unsureness: weight of uncertainty, likewise.
+        source_batches: how many source batches the class rates are taken from.
+    """
+
+    memory: int = 64
+    every: int = 16
+    momentum: float = 0.05
+    timeliness: float = 1.0
+    unsureness: float = 1.0
+    source_batches: int = 16
+
+
+class RoTTA(OnlineTeacher):
+    """Learns from a memory that is balanced over categories, by a teacher's answers that count less with age.
+
+    The teacher, the moving average of the student, answers. Each person it has answered is offered to a
+    :class:`~microg_da.adaptation.balanced_memory.BalancedMemory`. Every few people, the student learns the teacher's
+    soft answers for the memory, on a random view; a person of age ``A``, in multiples of the memory, weighs
+    ``exp(-A) / (1 + exp(-A))``. Both normalise by statistics that move slowly towards those of the memory
+    (:func:`~microg_da.adaptation.robust_norm.robust_statistics`). Scales and shifts of batch norm are trained.
+
+    A multi-label person has no one class. The *category* of a person is the class in the support whose probability is
+    most above what is usual, as a difference of log-odds from the class rate that the detector predicts on source
+    clips. Without the rates nearly everybody would belong to the commonest class. For classes of equal rate it is the
+    most probable class, as in the paper.
+
+    Deviations:
+
+    - Cross-entropies and entropies are sums over classes of Bernoulli ones; classes outside the support take no part.
+      Uncertainty is the entropy over that of an answer that knows the class rates alone, where the paper divides by the
+      logarithm of the number of classes.
+    - A person is remembered alone with the clip. Clips of different size take separate passes.
+    - A step comes every 16 people, the paper's every 64: a test has hundreds of people, not tens of thousands.
+    - Random views are moderate (15° rolls, mirror images, 10 % zoom, 40 % colour), and dropout is off.
+
+    Yuan et al., "Robust test-time adaptation in dynamic scenarios", CVPR 2023.
+    """
+
+    Arguments: ClassVar[type] = RoTTAArguments
+    arguments: RoTTAArguments
+    rates: Tensor
+
+    def __init__(self, arguments: RoTTAArguments, task: Task) -> None:
+        super().__init__(arguments, task)
+        for name in ("memory", "every"):
+            if (count := getattr(arguments, name)) < 1:
+                raise InputError(
+                    f"adaptation.test_time_args.{name}={count} is invalid: expected a whole number of at least 1."
+                )
+        if not 0 <= arguments.momentum <= 1:
+            raise InputError(
+                f"adaptation.test_time_args.momentum={arguments.momentum} is invalid: expected a number in [0, 1]."
+            )
+        self.register_buffer("rates", torch.full((task.num_classes,), 0.5))
+
+    @torch.no_grad()
+    def prepare(self, detector: ActionDetector, source: Iterable[ClipBatch], target: Iterable[ClipBatch]) -> None:
+        """Take the class rates of source clips.
+
+        Raises:
+            InputError: if there are no people in them.
+        """
+        super().prepare(detector, source, target)
+        logits = source_logits("rotta", "class rates", detector, source, self.arguments.source_batches)
+        self.rates.copy_(logits.sigmoid().mean(dim=0))
+
+    def begin(self, detector: ActionDetector) -> list[nn.Parameter]:
+        """Scales and shifts of batch-norm layers, frozen ones too; the detector in evaluation mode."""
+        detector.eval()
+        return affine_parameters(batch_norm_layers(detector, "rotta"))
+
+    def forget(self) -> None:
+        """Reset the teacher and the memory."""
+        super().forget()
+        arguments = self.arguments
+        self._memory: BalancedMemory[ClipBatch] = BalancedMemory(
+            arguments.memory, int(self.support.sum()), arguments.timeliness, arguments.unsureness
+        )
+        self._met = 0
+
+    def adapt(self, detector: ActionDetector, batch: ClipBatch, optimizer: Optimizer) -> Prediction:
+        """The teacher's answer; people enter the memory, and every few of them there is a step."""
+        with torch.no_grad():
+            answer = detect(self._teacher, batch)
+        logits = self.supported(answer.logits.float())
+        usual = torch.logit(self.supported(self.rates), eps=CERTAIN)
+        categories = categories_of(logits, usual).tolist()
+        unsure = (person_entropy(logits) / bernoulli_entropy(usual).sum()).tolist()
+        for index, (category, uncertainty) in enumerate(zip(categories, unsure, strict=True)):
+            self._memory.add(one_person(batch, index), category, uncertainty)
+            self._met += 1
+            if self._met % self.arguments.every == 0:
+                self._step(detector, optimizer)
+        return answer
+
+    def _step(self, detector: ActionDetector, optimizer: Optimizer) -> None:
+        optimizer.zero_grad()
+        kept = self._memory.kept
+        networks = (self._teacher, detector)
+        layers = [layer for network in networks for layer in batch_norm_layers(network, "rotta")]
+        with robust_statistics(layers, self.arguments.momentum):
+            for part in same_size(kept):
+                torch.autograd.backward(self._loss(detector, part) * len(part) / len(kept))
+        optimizer.step()
+        self.follow(detector)
+
+    def _loss(self, detector: ActionDetector, kept: Sequence[Kept[ClipBatch]]) -> Tensor:
+        clips = concatenate_batches(*(one.item for one in kept))
+        with torch.no_grad():
+            answer = detect(self._teacher, clips).logits
+        said = detect(detector, augment_batch(clips, self.view)).logits
+        ages = torch.tensor([one.age for one in kept], dtype=torch.float32, device=said.device)
+        weights = timeliness(ages / self.arguments.memory)
+        return soft_cross_entropy(self.supported(said), self.supported(answer), weights)
+
+
+def categories_of(logits: Tensor, usual: Tensor) -> Tensor:
+    """``(K,)`` the class of each person that is most above what is usual.
+
+    Args:
+        logits: ``(K, C)``.
+        usual: ``(C,)`` log-odds of the class rates.
+    """
+    return (logits - usual).argmax(dim=1)
+
+
+def timeliness(ages: Tensor) -> Tensor:
+    """Weights ``exp(-A) / (1 + exp(-A))`` of ages in multiples of the memory: 1/2 for the newest, then less."""
+    return torch.sigmoid(-ages)
+
+
+def one_person(batch: ClipBatch, index: int) -> ClipBatch:
+    """The clip of one person with nobody else in it, in memory of its own."""
+    clip = int(batch.clip_index[index])
+    part = batch.without_labels().take_people(torch.tensor([index], device=batch.boxes.device))
+    frames = batch.frames[clip : clip + 1].clone()
+    return replace(part, frames=frames, clip_index=torch.zeros_like(part.clip_index), keys=(batch.keys[clip],))
+
+
+def same_size(kept: Sequence[Kept[ClipBatch]]) -> list[list[Kept[ClipBatch]]]:
+    """What is kept, in lists of clips whose frames have one size."""
+    found: dict[tuple[int, ...], list[Kept[ClipBatch]]] = {}
+    for one in kept:
+        found.setdefault(tuple(one.item.frames.shape), []).append(one)
+    return list(found.values())

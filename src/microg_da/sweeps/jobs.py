@@ -1,0 +1,78 @@
+"""Named pieces of work that several processes and machines share through the storage of a study."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import optuna
+from optuna.storages._heartbeat import get_heartbeat_thread
+from optuna.trial import FrozenTrial, TrialState, create_trial
+
+from microg_da.sweeps.study import open_storage
+
+NAME, DONE = "job", "done"
+"""Attributes of a trial: the piece of work that it is, and whether it came to its end, well or not."""
+
+
+class SharedJobs:
+    """Workers that name the same study share jobs. Each job is a trial; one without a sign of life is begun again.
+
+    A worker claims a job by a new trial, which gets a number of its own in every storage. Of several that claim one job
+    the lowest number does it. (Queued trials would not do: of a SQLite file two workers may take the same one.)
+
+    Args:
+        url: see :func:`~microg_da.sweeps.study.open_storage`.
+        study: the name of the study.
+        heartbeat: seconds between signs of life; after twice as long without one, a worker counts as lost.
+
+    Raises:
+        InputError: if the storage cannot be reached.
+    """
+
+    def __init__(self, url: str, study: str, heartbeat: int = 60) -> None:
+        self._storage: Any = open_storage(url, heartbeat)
+        self._study = optuna.create_study(storage=self._storage, study_name=study, load_if_exists=True)
+        self._first = len(self._study.get_trials(deepcopy=False))
+
+    def work_through(self, jobs: Sequence[str], run: Callable[[str], None], wait: float = 5.0) -> None:
+        """Do the jobs that nobody else does, and return when all have come to their end.
+
+        Args:
+            jobs: those that were not done when this object was made. A job that failed before is done again.
+            run: does one. Whatever it raises ends the job and is raised here.
+            wait: seconds between looks for jobs whose worker was lost.
+        """
+        while left := [job for job in jobs if not self._is_over(job)]:
+            if not any(self._do(job, run) for job in left):
+                time.sleep(wait)
+
+    def _do(self, job: str, run: Callable[[str], None]) -> bool:
+        """Do a job unless somebody else does it."""
+        for stale in self._storage._get_stale_trial_ids(self._study._study_id):
+            self._storage.set_trial_state_values(stale, TrialState.FAIL)
+        if self._is_over(job) or any(trial.state == TrialState.RUNNING for trial in self._trials(job)):
+            return False
+        claim = create_trial(state=TrialState.RUNNING, user_attrs={NAME: job})
+        trial_id = self._storage.create_new_trial(self._study._study_id, template_trial=claim)
+        number = self._storage.get_trial(trial_id).number
+        earlier = [trial for trial in self._trials(job) if trial.number < number]
+        if self._is_over(job) or any(trial.state == TrialState.RUNNING for trial in earlier):
+            self._storage.set_trial_state_values(trial_id, TrialState.PRUNED)
+            return False
+        state = TrialState.FAIL
+        try:
+            with get_heartbeat_thread(trial_id, self._storage):
+                run(job)
+            state = TrialState.COMPLETE
+        finally:
+            self._storage.set_trial_user_attr(trial_id, DONE, True)
+            self._storage.set_trial_state_values(trial_id, state, [0.0] if state == TrialState.COMPLETE else None)
+        return True
+
+    def _is_over(self, job: str) -> bool:
+        return any(trial.number >= self._first and trial.user_attrs.get(DONE) for trial in self._trials(job))
+
+    def _trials(self, job: str) -> list[FrozenTrial]:
+        return [trial for trial in self._study.get_trials(deepcopy=False) if trial.user_attrs.get(NAME) == job]
