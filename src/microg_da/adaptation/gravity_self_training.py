@@ -14,6 +14,7 @@ from microg_da.adaptation.base import Knowledge, Losses, Task, forward_both
 from microg_da.adaptation.gravity_frame import GravityFrame, GravityFrameArguments
 from microg_da.adaptation.losses import multilabel_bce
 from microg_da.adaptation.round import Round, RoundState
+from microg_da.adaptation.scenes import change_scenes
 from microg_da.adaptation.self_training import at_source_rates
 from microg_da.adaptation.teacher import TeacherMethod
 from microg_da.adaptation.up_method import upright_turns
@@ -30,8 +31,12 @@ class GravitySelfTrainingArguments(GravityFrameArguments):
         every: epochs between rounds, the first before the first epoch.
         decay: of the moving average of weights that labels.
         hand_over: the network that is validated and handed over, ``teacher`` or ``student``.
+        scenes: probability that a source clip's people are shown in front of a target clip, see
+            :func:`~microg_da.adaptation.scenes.change_scenes`. It helps where the target's places differ from the
+            source's, and it takes away places that the source and the target have in common.
     """
 
+    scenes: float = 0.0
     weight: float = 1.0
     every: int = 2
     decay: float = 0.95
@@ -123,6 +128,8 @@ class GravitySelfTraining(TeacherMethod):
         self, detector: ActionDetector, source: LabelledClipBatch, target: ClipBatch, progress: float
     ) -> Losses:
         """The supervised loss of the source, and that of the turned target with its labels of this round."""
+        if self.arguments.scenes:
+            source = change_scenes(source, target, torch.rand(len(source)) < self.arguments.scenes)
         of_source, of_target = forward_both(detector, source, target)
         labels = self.beliefs.of("labels", target.people).to(target.boxes.device)
         return {

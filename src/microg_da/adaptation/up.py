@@ -33,7 +33,9 @@ class UpLearning:
 
     Attributes:
         steps: of the optimiser, on source people.
-        target_steps: of the optimiser after these, on source people and on target people whose up was estimated.
+        target_steps: of the optimiser in each round after these, on source people and on target people whose up was
+            estimated at the beginning of the round.
+        target_rounds: how many rounds. Each has fewer flips to learn from than the one before.
         batch_size: people a step.
         lr: the highest learning rate of a schedule with one cycle.
         weight_decay: of AdamW.
@@ -46,6 +48,7 @@ class UpLearning:
 
     steps: int = 600
     target_steps: int = 300
+    target_rounds: int = 1
     batch_size: int = 64
     lr: float = 3e-3
     weight_decay: float = 0.02
@@ -80,14 +83,13 @@ def learn_up(
     upright = collect_patches(
         source, target, generator, looks=settings.looks, max_clips=settings.max_clips, size=estimator.patch
     )
-    kinds = [_drawer(estimator, upright, settings, generator)]
-    _train(estimator, kinds, settings.steps, settings)
-    if settings.target_steps:
-        found = collect_estimated(estimator, target, settings)
+    of_source = _drawer(estimator, upright, settings, generator)
+    _train(estimator, [of_source], settings.steps, settings)
+    for _ in range(settings.target_rounds if settings.target_steps else 0):
+        found = replace(collect_estimated(estimator, target, settings), backgrounds=upright.backgrounds)
         if len(found.people):
-            found = replace(found, backgrounds=upright.backgrounds)
-            kinds.append(_drawer(estimator, found, settings, generator))
-            _train(estimator, kinds, settings.target_steps, settings)
+            both = [of_source, _drawer(estimator, found, settings, generator)]
+            _train(estimator, both, settings.target_steps, settings)
 
 
 Drawer = Callable[[int], tuple[Tensor, Tensor]]
