@@ -86,7 +86,12 @@ def test_a_box_without_area_and_one_outside_the_picture():
     assert torch.equal(changed.frames[1], batch.frames[1])  # nobody is seen, so nothing changes
 
 
-def test_frames_of_low_precision_stay_so():
+@pytest.mark.parametrize("kind", [torch.uint8, torch.bfloat16])
+def test_frames_keep_their_type(kind):
     batch, scenes = clips(PEOPLE, 0), clips([[]] * 3, 1)
-    low = replace(batch, frames=batch.frames.bfloat16())
-    assert change_scenes(low, scenes, torch.ones(3, dtype=torch.bool)).frames.dtype == torch.bfloat16
+    everyone = torch.ones(3, dtype=torch.bool)
+    exact = change_scenes(batch, scenes, everyone).frames
+    low, below = (replace(clip, frames=(255 * clip.frames).to(kind)) for clip in (batch, scenes))
+    changed = change_scenes(low, below, everyone).frames
+    assert changed.dtype == kind
+    assert float((changed.float() - 255 * exact).abs().max()) < 3

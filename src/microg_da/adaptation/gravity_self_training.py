@@ -16,7 +16,7 @@ from microg_da.adaptation.losses import multilabel_bce
 from microg_da.adaptation.round import Round, RoundState
 from microg_da.adaptation.scenes import change_scenes
 from microg_da.adaptation.self_training import at_source_rates
-from microg_da.adaptation.teacher import TeacherMethod
+from microg_da.adaptation.teacher import TeacherMethod, ramp_up
 from microg_da.adaptation.up_method import upright_turns
 from microg_da.models.detector import ActionDetector
 from microg_da.types import ClipBatch, LabelledClipBatch
@@ -28,6 +28,8 @@ class GravitySelfTrainingArguments(GravityFrameArguments):
 
     Attributes:
         weight: of the loss on target people.
+        ramp_up: share of the stage over which this weight rises from 0. The labels of the first round are those of the
+            source model.
         every: epochs between rounds, the first before the first epoch.
         decay: of the moving average of weights that labels.
         hand_over: the network that is validated and handed over, ``teacher`` or ``student``.
@@ -36,11 +38,12 @@ class GravitySelfTrainingArguments(GravityFrameArguments):
             source's, and it takes away places that the source and the target have in common.
     """
 
-    scenes: float = 0.0
     weight: float = 1.0
+    ramp_up: float = 0.0
     every: int = 2
     decay: float = 0.95
     hand_over: str = "teacher"
+    scenes: float = 0.0
 
 
 class GravitySelfTraining(TeacherMethod):
@@ -132,9 +135,10 @@ class GravitySelfTraining(TeacherMethod):
             source = change_scenes(source, target, torch.rand(len(source)) < self.arguments.scenes)
         of_source, of_target = forward_both(detector, source, target)
         labels = self.beliefs.of("labels", target.people).to(target.boxes.device)
+        weight = self.arguments.weight * ramp_up(progress, self.arguments.ramp_up)
         return {
             "supervised": multilabel_bce(of_source.logits, source.labels),
-            "pseudo_label": self.arguments.weight * multilabel_bce(of_target.logits, labels, self.support),
+            "pseudo_label": weight * multilabel_bce(of_target.logits, labels, self.support),
         }
 
     def _nobody(self) -> Round:

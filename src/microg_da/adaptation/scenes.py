@@ -7,6 +7,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from microg_da.adaptation.views import blend
 from microg_da.types import ClipBatch, LabelledClipBatch
 
 AXES = 1.15
@@ -31,9 +32,9 @@ def change_scenes(batch: LabelledClipBatch, scenes: ClipBatch, chosen: Tensor) -
         return batch
     opacity = ellipses(batch)
     chosen = chosen.to(opacity.device) & (opacity.amax(dim=(1, 2)) > 0)
-    opacity = torch.where(chosen[:, None, None], opacity, 1.0)[:, None, None].to(batch.frames.dtype)
+    opacity = torch.where(chosen[:, None, None], opacity, 1.0)
     places = torch.arange(len(batch), device=opacity.device) % len(scenes)
-    return replace(batch, frames=torch.lerp(scenes.frames[places].to(batch.frames.dtype), batch.frames, opacity))
+    return replace(batch, frames=blend(scenes.frames[places].to(batch.frames.dtype), batch.frames, opacity))
 
 
 def ellipses(batch: ClipBatch) -> Tensor:
