@@ -1,11 +1,14 @@
 """What an estimator of up learns from, and that it learns."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from stick_figures import clips
 
-from microg_da.adaptation.up import UpLearning, learn_up
+from microg_da.adaptation import up
+from microg_da.adaptation.up import UpLearning, collect_estimated, learn_up
 from microg_da.adaptation.up_patches import PIECES, PeoplePatches, _longer_half, collect_patches, compose
 from microg_da.errors import InputError
 from microg_da.models.person_patches import MARGIN, PATCH
@@ -100,6 +103,25 @@ def test_up_is_learnt_from_upright_people_alone():
     assert float((after > 90).float().mean()) < 0.15
     assert not estimator.training
     assert not any(parameter.requires_grad for parameter in estimator.parameters())
+
+
+def test_each_round_looks_at_the_target_once_more_with_the_estimator_of_the_round_before(monkeypatch):
+    seen = []
+
+    def estimated(estimator, target, settings):
+        seen.append(next(estimator.parameters()).clone())
+        return collect_estimated(estimator, target, settings)
+
+    monkeypatch.setattr(up, "collect_estimated", estimated)
+    monkeypatch.setattr(up, "SURE", 0.0)  # hardly trained, it is sure of nobody
+    source, target = clips([0] * 3, domain="source"), clips([10, 20], seed=1)
+    settings = UpLearning(steps=2, target_steps=2, target_rounds=3, batch_size=4, looks=1)
+    learn_up(RollEstimator(bins=8, width=4), [source], [target], settings, generator())
+    assert len(seen) == 3
+    assert not torch.equal(seen[0], seen[1])
+    assert not torch.equal(seen[1], seen[2])
+    learn_up(RollEstimator(bins=8, width=4), [source], [target], replace(settings, target_steps=0), generator())
+    assert len(seen) == 3
 
 
 def _errors(estimator, batch, angles):

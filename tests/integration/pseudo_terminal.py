@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-import multiprocessing
 import os
 import pty
 import re
@@ -17,6 +16,7 @@ from multiprocessing.connection import wait
 from pathlib import Path
 
 import pytest
+from commands import call, fork
 
 pyte = pytest.importorskip("pyte")
 
@@ -77,13 +77,10 @@ def run(
     """
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", LINES, width, 0, 0))
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["microg_da.training.runner", "microg_da.reporting.report", "optuna", "av"])
     inherited = {name: value for name, value in os.environ.items() if name not in _VARIABLES}
     environment = {**inherited, "TERM": term, **variables}
     words = [str(word) for word in argv]
-    process = context.Process(target=_command, args=(os.ttyname(theirs), words, str(folder), into, environment))
-    process.start()
+    process = fork(_command, os.ttyname(theirs), words, str(folder), into, environment)
     parts = []
     while ours in wait([ours, process.sentinel]) or select.select([ours], [], [], 0)[0]:
         parts.append(os.read(ours, 1 << 16))
@@ -103,15 +100,7 @@ def _command(terminal: str, argv: list[str], folder: str, into: Path | None, env
     sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115
     sys.stdout = open(1, "w", buffering=1, encoding="utf-8", closefd=False)  # noqa: SIM115
     sys.stderr = open(2, "w", buffering=1, encoding="utf-8", closefd=False)  # noqa: SIM115
-    for name in _VARIABLES:
-        os.environ.pop(name, None)
-    os.environ.update(environment)
-    os.chdir(folder)
-    from microg_da.cli import main
-
-    status = main(argv)
-    sys.stdout.flush()
-    sys.exit(status)
+    sys.exit(call(argv, folder, environment))
 
 
 def _watch(raw: str, width: int) -> tuple[list[str], dict[str, list[int]]]:

@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import signal
 import subprocess
 import sys
 import time
@@ -12,6 +11,7 @@ import pandas as pd
 import pytest
 import quick
 import torch
+from commands import Command, run
 
 from microg_da.cli import main
 from microg_da.config import load_config
@@ -33,36 +33,11 @@ TINY = [
 
 
 @pytest.fixture(scope="module")
-def environment(_own_cache):
-    """Torch on one thread: a network this small is not faster on two."""
-    return {**os.environ, "OMP_NUM_THREADS": "1"}
-
-
-def command(*words):
-    return [sys.executable, "-m", "microg_da", *map(str, words)]
-
-
-def run(environment, *words, cwd=None):
-    return subprocess.run(command(*words), capture_output=True, text=True, env=environment, cwd=cwd, timeout=280)
-
-
-@pytest.fixture(scope="module")
-def finished(environment, tmp_path_factory):
+def finished(_own_cache, tmp_path_factory):
     """A whole run with bounds, from a working folder that is not the repository."""
     folder = tmp_path_factory.mktemp("work")
-    done = run(
-        environment,
-        "fit",
-        "--experiment",
-        "ava2microg",
-        "--name",
-        "whole",
-        *TINY,
-        *quick.UP,
-        "--bounds",
-        "true",
-        cwd=folder,
-    )
+    words = ["fit", "--experiment", "ava2microg", "--name", "whole", *TINY, *quick.UP, "--bounds", "true"]
+    done = run(*words, cwd=folder)
     assert done.returncode == 0, done.stderr
     return folder / "runs" / "ava2microg" / "whole", done
 
@@ -91,7 +66,7 @@ def test_the_folder_holds_what_the_design_says(finished):
     assert not list(folder.rglob(".tmp-*"))
 
 
-def test_the_figures_are_those_that_evaluate_gives_for_the_written_files(finished, environment):
+def test_the_figures_are_those_that_evaluate_gives_for_the_written_files(finished):
     folder, _ = finished
     variants = json.loads((folder / "results.json").read_text())["variants"]
     assert list(variants) == ["source_only", "adapted", "target_supervised"]
@@ -101,7 +76,7 @@ def test_the_figures_are_those_that_evaluate_gives_for_the_written_files(finishe
         "--ground-truth",
         folder / "ground_truth/target.csv",
     ]
-    scored = run(environment, "evaluate", *files, "--protocol", "corrected", "--json")
+    scored = run("evaluate", *files, "--protocol", "corrected", "--json")
     assert scored.returncode == 0, scored.stderr
     scores = json.loads(scored.stdout)
     for name in ("map", "f1_macro", "recall_macro", "auroc_macro"):
@@ -125,11 +100,9 @@ def test_the_gap_recovered_is_what_its_definition_says(finished):
         assert found["absent"] in ("no_interval", "gap_not_measurable", "no_gap")
 
 
-def test_its_saved_configuration_repeats_the_run(finished, environment):
+def test_its_saved_configuration_repeats_the_run(finished):
     folder, _ = finished
-    again = run(
-        environment, "fit", "--config", folder / "config.yaml", "--runs", folder.parent / "again", "bounds=false"
-    )
+    again = run("fit", "--config", folder / "config.yaml", "--runs", folder.parent / "again", "bounds=false")
     assert again.returncode == 0, again.stderr
     (repeated,) = (folder.parent / "again" / "ava2microg").iterdir()
     for name in ("source_only_source", "source_only_target", "adapted_source", "adapted_target"):
@@ -137,20 +110,19 @@ def test_its_saved_configuration_repeats_the_run(finished, environment):
 
 
 @pytest.mark.parametrize("stage", ["source", "adapt"])
-def test_a_run_killed_in_a_stage_continues_to_the_same_result(finished, environment, stage):
+def test_a_run_killed_in_a_stage_continues_to_the_same_result(finished, stage):
     whole, _ = finished
     folder = whole.parent / f"killed-{stage}"
     # Enough epochs that the kill falls into the stage; the comparison below is with a run of the same length.
     words = ["fit", "--experiment", "ava2microg", "--runs", whole.parents[1], "--name", folder.name, *TINY, *quick.UP]
-    process = subprocess.Popen(command(*words), env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process = Command(*words)
     checkpoint = folder / "checkpoints" / stage / "last.ckpt"
-    while not checkpoint.exists() and process.poll() is None:
+    while not checkpoint.exists() and process.running():
         time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    process.kill()
     assert checkpoint.exists()
     assert not (folder / "results.json").exists() or len(Run(folder).results.variants) < 2
-    resumed = run(environment, "fit", "--resume", folder)
+    resumed = run("fit", "--resume", folder)
     assert resumed.returncode == 0, resumed.stderr
     for name in ("source_only_target", "adapted_target"):
         pd.testing.assert_frame_equal(detections(whole, name), detections(folder, name))
@@ -177,20 +149,19 @@ def test_mistakes_are_told_in_one_line_with_status_2(tmp_path, finished, capfd):
     assert not list(tmp_path.iterdir())
 
 
-def test_a_mistake_leaves_no_traceback_in_a_process_of_its_own(environment):
-    failed = run(environment, "fit", "--experiment", "ava2microg", "trainig.epochs=3")
+def test_a_mistake_leaves_no_traceback_in_a_new_interpreter():
+    words = [sys.executable, "-m", "microg_da", "fit", "--experiment", "ava2microg", "trainig.epochs=3"]
+    failed = subprocess.run(words, capture_output=True, text=True, timeout=100)
     assert (failed.returncode, failed.stdout) == (2, "")
     assert failed.stderr.strip().splitlines() == [failed.stderr.strip()]
     assert "training.epochs" in failed.stderr
 
 
-def test_wandb_works_without_an_account(environment, tmp_path, finished):
+def test_wandb_works_without_an_account(tmp_path, finished):
     pytest.importorskip("wandb", reason="the extra wandb is not installed")
-    offline = {key: value for key, value in environment.items() if not key.startswith("WANDB_")} | {
-        "HOME": str(tmp_path)
-    }
+    offline = {key: value for key, value in os.environ.items() if not key.startswith("WANDB_")}
     words = ["fit", "--experiment", "ava2microg", "--name", "tracked", *TINY, "--logger=csv,wandb", "adaptation=adabn"]
-    done = run(offline, *words, cwd=tmp_path)
+    done = run(*words, cwd=tmp_path, environment=offline | {"HOME": str(tmp_path)})
     assert done.returncode == 0, done.stderr
     folder = tmp_path / "runs" / "ava2microg" / "tracked"
     assert len(list(folder.glob("wandb/offline-run-*/run-*.wandb"))) == 1

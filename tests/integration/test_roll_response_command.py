@@ -1,13 +1,11 @@
 """`roll-response` as a user runs it, on a tiny run."""
 
 import json
-import os
-import subprocess
-import sys
 
 import pandas as pd
 import pytest
 import torch
+from commands import run
 
 from microg_da.cli import main
 from microg_da.inference import roll_response
@@ -30,10 +28,7 @@ TINY = [
 @pytest.fixture(scope="module")
 def run_folder(tmp_path_factory, _own_cache):
     root = tmp_path_factory.mktemp("runs")
-    done = subprocess.run(
-        [sys.executable, "-m", "microg_da", "fit", "--experiment", "ava2microg", "--runs", root, "--name", "x", *TINY],
-        capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}, timeout=280,
-    )  # fmt: skip
+    done = run("fit", "--experiment", "ava2microg", "--runs", root, "--name", "x", *TINY)
     assert done.returncode == 0, done.stderr
     return root / "ava2microg" / "x"
 

@@ -4,6 +4,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from scipy.stats import vonmises
 
 from microg_da.models.person_patches import MARGIN, PATCH, look_at, person_patches
@@ -150,3 +151,11 @@ def test_pixels_on_any_scale_give_the_same_density(estimator):
     normalised = (frames / 255 - 0.45) / 0.225
     one, other = (estimator.log_density(kind, BOX, NOBODY_ELSE) for kind in (frames, normalised))
     assert torch.allclose(one, other, atol=1e-3)
+
+
+def test_the_first_layer_is_a_convolution_with_torchs_own_borders(estimator):
+    layer = estimator.rings[0]
+    x = torch.randn(2, 3, 16, 48, generator=torch.Generator().manual_seed(0))
+    padded = F.pad(F.pad(x, (1, 1, 0, 0), mode="circular"), (0, 0, 1, 1), mode="replicate")
+    expected = F.relu(layer.norm(layer.convolution(padded)))
+    assert torch.allclose(layer(x), expected, atol=1e-5)

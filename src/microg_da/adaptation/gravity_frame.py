@@ -65,6 +65,7 @@ def _check(settings: UpSettings) -> None:
     least = {
         "steps": 1,
         "target_steps": 0,
+        "target_rounds": 1,
         "batch_size": 1,
         "crops": 1,
         "looks": 1,

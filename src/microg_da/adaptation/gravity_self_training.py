@@ -14,8 +14,9 @@ from microg_da.adaptation.base import Knowledge, Losses, Task, forward_both
 from microg_da.adaptation.gravity_frame import GravityFrame, GravityFrameArguments
 from microg_da.adaptation.losses import multilabel_bce
 from microg_da.adaptation.round import Round, RoundState
+from microg_da.adaptation.scenes import change_scenes
 from microg_da.adaptation.self_training import at_source_rates
-from microg_da.adaptation.teacher import TeacherMethod
+from microg_da.adaptation.teacher import TeacherMethod, ramp_up
 from microg_da.adaptation.up_method import upright_turns
 from microg_da.models.detector import ActionDetector
 from microg_da.types import ClipBatch, LabelledClipBatch
@@ -27,15 +28,22 @@ class GravitySelfTrainingArguments(GravityFrameArguments):
 
     Attributes:
         weight: of the loss on target people.
+        ramp_up: share of the stage over which this weight rises from 0. The labels of the first round are those of the
+            source model.
         every: epochs between rounds, the first before the first epoch.
         decay: of the moving average of weights that labels.
         hand_over: the network that is validated and handed over, ``teacher`` or ``student``.
+        scenes: probability that a source clip's people are shown in front of a target clip, see
+            :func:`~microg_da.adaptation.scenes.change_scenes`. It helps where the target's places differ from the
+            source's, and it takes away places that the source and the target have in common.
     """
 
     weight: float = 1.0
+    ramp_up: float = 0.0
     every: int = 2
     decay: float = 0.95
     hand_over: str = "teacher"
+    scenes: float = 0.0
 
 
 class GravitySelfTraining(TeacherMethod):
@@ -123,11 +131,14 @@ class GravitySelfTraining(TeacherMethod):
         self, detector: ActionDetector, source: LabelledClipBatch, target: ClipBatch, progress: float
     ) -> Losses:
         """The supervised loss of the source, and that of the turned target with its labels of this round."""
+        if self.arguments.scenes:
+            source = change_scenes(source, target, torch.rand(len(source)) < self.arguments.scenes)
         of_source, of_target = forward_both(detector, source, target)
         labels = self.beliefs.of("labels", target.people).to(target.boxes.device)
+        weight = self.arguments.weight * ramp_up(progress, self.arguments.ramp_up)
         return {
             "supervised": multilabel_bce(of_source.logits, source.labels),
-            "pseudo_label": self.arguments.weight * multilabel_bce(of_target.logits, labels, self.support),
+            "pseudo_label": weight * multilabel_bce(of_target.logits, labels, self.support),
         }
 
     def _nobody(self) -> Round:

@@ -33,19 +33,22 @@ class UpLearning:
 
     Attributes:
         steps: of the optimiser, on source people.
-        target_steps: of the optimiser after these, on source people and on target people whose up was estimated.
+        target_steps: of the optimiser in each round after these, on source people and on target people whose up was
+            estimated at the beginning of the round.
+        target_rounds: how many rounds. Each learns from fewer flips than the one before.
         batch_size: people a step.
         lr: the highest learning rate of a schedule with one cycle.
         weight_decay: of AdamW.
         concentration: of the von Mises target, see :func:`~microg_da.models.roll_estimator.circular_cross_entropy`.
         looks: frames of each clip that people and backgrounds are taken from.
         max_clips: of each domain that are looked at; None for all.
-        crops: training crops of each kind that are drawn once, where the estimator keeps encoded crops. Otherwise
-            every step draws its own.
+        crops: training crops of source people that are drawn once, and of target people in all rounds together, where
+            the estimator keeps encoded crops. Otherwise every step draws its own.
     """
 
     steps: int = 600
-    target_steps: int = 300
+    target_steps: int = 200
+    target_rounds: int = 3
     batch_size: int = 64
     lr: float = 3e-3
     weight_decay: float = 0.02
@@ -64,8 +67,8 @@ def learn_up(
 ) -> None:
     """Train an estimator on upright source people, then on target people whose up it has estimated.
 
-    The second part is self-training: flips are mistakes without a pattern, and what most estimates say is right, so
-    that a network that fits them all makes fewer. Labels are not read.
+    The second part is self-training: flips are errors without a pattern, and most estimates are correct, so that a
+    network that fits all of them makes fewer flips. Labels are not read.
 
     Args:
         estimator: trained in place, and left in evaluation mode without gradients.
@@ -80,28 +83,28 @@ def learn_up(
     upright = collect_patches(
         source, target, generator, looks=settings.looks, max_clips=settings.max_clips, size=estimator.patch
     )
-    kinds = [_drawer(estimator, upright, settings, generator)]
-    _train(estimator, kinds, settings.steps, settings)
-    if settings.target_steps:
-        found = collect_estimated(estimator, target, settings)
+    of_source = _drawer(estimator, upright, settings.crops, generator)
+    _train(estimator, [of_source], settings.steps, settings)
+    for _ in range(settings.target_rounds if settings.target_steps else 0):
+        found = replace(collect_estimated(estimator, target, settings), backgrounds=upright.backgrounds)
         if len(found.people):
-            found = replace(found, backgrounds=upright.backgrounds)
-            kinds.append(_drawer(estimator, found, settings, generator))
-            _train(estimator, kinds, settings.target_steps, settings)
+            share = -(-settings.crops // settings.target_rounds)
+            both = [of_source, _drawer(estimator, found, share, generator)]
+            _train(estimator, both, settings.target_steps, settings)
 
 
 Drawer = Callable[[int], tuple[Tensor, Tensor]]
 """Draws so many encoded crops and the degrees of their up."""
 
 
-def _drawer(estimator: UpEstimator, patches: PeoplePatches, settings: UpLearning, generator: torch.Generator) -> Drawer:
+def _drawer(estimator: UpEstimator, patches: PeoplePatches, crops: int, generator: torch.Generator) -> Drawer:
     def fresh(count: int) -> tuple[Tensor, Tensor]:
-        crops, degrees = compose(patches, count, estimator.lens, generator, keep_colours=estimator.keeps_colours)
-        return estimator.encode(crops), degrees
+        composed, degrees = compose(patches, count, estimator.lens, generator, keep_colours=estimator.keeps_colours)
+        return estimator.encode(composed), degrees
 
     if estimator.encoder_learns:
         return fresh
-    drawn = [fresh(ENCODED_AT_ONCE) for _ in range(-(-settings.crops // ENCODED_AT_ONCE))]
+    drawn = [fresh(ENCODED_AT_ONCE) for _ in range(-(-crops // ENCODED_AT_ONCE))]
     encoded = torch.cat([part.half() for part, _ in drawn])
     degrees = torch.cat([part for _, part in drawn])
 

@@ -88,7 +88,7 @@ def paste_people(foreground: ClipBatch, background: ClipBatch, margin: float, ma
     order = order[kept[order]]
     everyone = replace(
         background,
-        frames=_blend(background.frames, foreground.frames, opacity),
+        frames=blend(background.frames, foreground.frames, opacity),
         boxes=torch.cat([background.boxes, foreground.boxes]),
         clip_index=clip_index,
         table_boxes=torch.cat([background.table_boxes, foreground.table_boxes]),
@@ -120,7 +120,8 @@ def _mean_inside(planes: Tensor, batch: ClipBatch) -> Tensor:
     return means.flatten()
 
 
-def _blend(below: Tensor, above: Tensor, opacity: Tensor) -> Tensor:
+def blend(below: Tensor, above: Tensor, opacity: Tensor) -> Tensor:
+    """Frames over other frames ``(B, 3, T, H, W)`` with an opacity ``(B, H, W)``, in the type of those below."""
     weight = opacity[:, None, None].to(below.dtype if below.is_floating_point() else torch.float32)
     mixed = torch.lerp(below.to(weight.dtype), above.to(weight.dtype), weight)
     return mixed if below.is_floating_point() else mixed.round_().to(below.dtype)
