@@ -4,10 +4,11 @@
                                      [--seeds 0 1 2 3 4] [--rows default 'roll*'] [--runs runs/real_pixels]
                                      [--table-only] [KEY=VALUE …]
 
-The experiment is earth2weightless. A seed divides JHMDB's source videos into four parts: labelled Earth clips (half of
-the videos), unlabelled target clips (a quarter), validation (a tenth) and test. A source video is in one part only. The
-target's clips are JHMDB's own, made weightless once by the command `weightless`. All rows of a seed and target adapt
-one source model. The reference is that model on the very same test clips as they were filmed:
+Clips of a rolled camera have the experiment earth2weightless, floating people have earth2floating. A seed divides
+JHMDB's source videos into four parts: labelled Earth clips (half of the videos), unlabelled target clips (a quarter),
+validation (a tenth) and test. A source video is in one part only. The target's clips are JHMDB's own, made weightless
+once by the command `weightless`. All rows of a seed and target adapt one source model. The reference is that model on
+the very same test clips as they were filmed:
 
     gap recovered = (row − source-only) / (as filmed − source-only)
 
@@ -35,7 +36,7 @@ from microg_da.data.splits import Division, write_split
 from microg_da.errors import InputError
 from microg_da.runs.folder import Run
 
-EXPERIMENT = "earth2weightless"
+EXPERIMENTS = {"rolled": "earth2weightless", "floating": "earth2floating"}
 SHARES = {"source": 0.5, "target": 0.25, "val": 0.1}
 """Parts of the source videos; the rest tests."""
 BASE = "source-only"
@@ -85,7 +86,7 @@ def make_targets(args: argparse.Namespace) -> None:
 
 def run_folder(args: argparse.Namespace, target: str, row: str, seed: int) -> Path:
     name = "".join(letter if letter.isalnum() or letter == "_" else "-" for letter in row).strip("-")
-    return args.runs / EXPERIMENT / f"{target}-{name}-seed{seed}"
+    return args.runs / EXPERIMENTS[target] / f"{target}-{name}-seed{seed}"
 
 
 def finished(folder: Path) -> bool:
@@ -114,7 +115,7 @@ def run(args: argparse.Namespace, target: str, row: str, seed: int) -> str:
     else:
         command += [
             "--experiment",
-            EXPERIMENT,
+            EXPERIMENTS[target],
             "--runs",
             str(args.runs),
             "--name",
