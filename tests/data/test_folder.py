@@ -129,7 +129,7 @@ class TestClips:
             read(f"folder:{fill('run/1', suffix='.avi')}")
 
     def test_an_empty_folder_is_refused(self, tmp_path):
-        with pytest.raises(InputError, match="no folder of a class"):
+        with pytest.raises(InputError, match="no class folders"):
             read(f"folder:{tmp_path}")
         (tmp_path / "run").mkdir()
         with pytest.raises(InputError, match=r"no video files.*no folders of JPEG"):

@@ -213,8 +213,8 @@ class TestPrepare:
         ("origin", "message"),
         [
             ("microg4m:/x", "unknown kind of data to prepare 'microg4m'. Did you mean 'microg4m-release'"),
-            ("microg4m-release:", "write microg4m-release:ROOT"),
-            ("microg4m-release:/nowhere/at/all", "there is no folder"),
+            ("microg4m-release:", "microg4m-release:ROOT"),
+            ("microg4m-release:/nowhere/at/all", "not found"),
         ],
     )
     def test_mistakes(self, tmp_path, capsys, origin: str, message: str):
@@ -251,4 +251,4 @@ class TestSplitCommand:
 
     def test_the_published_split_of_a_release_is_unknown(self, release, capsys):
         assert main(["split", "--data", f"microg4m:{release}", "--scheme", "published"]) == 2
-        assert "stand in no split file" in capsys.readouterr().err
+        assert "are in no split file" in capsys.readouterr().err

@@ -306,8 +306,8 @@ class TestRefusals:
             ("short_side is 3", "", {"short_side": 3}),
             ("--backgrounds requires", "", {"backgrounds": Path("walls")}),
             ("no such folder of background", "", {"mode": "floating", "backgrounds": Path("nowhere")}),
-            ("no such folder of masks", "", {"masks": Path("nowhere")}),
-            ("give one of them", "", {"masks": Path("a"), "segmenter": Path("b.onnx")}),
+            ("folder of masks not found", "", {"masks": Path("nowhere")}),
+            ("Give one of them", "", {"masks": Path("a"), "segmenter": Path("b.onnx")}),
             ("no such file", "", {"mode": "floating", "segmenter": Path("nowhere.onnx")}),
             ("twice", "?gravity=rolled", {}),
             ("have no labels", "?boxes=detected", {}),
@@ -341,7 +341,7 @@ class TestRefusals:
 
     def test_the_simulator_is_no_footage(self, tmp_path, capsys):
         assert main(["weightless", "--data", "synthetic:earth", "--to", str(tmp_path / "made")]) == 2
-        assert "drawn, not read" in capsys.readouterr().err
+        assert "synthetic data has no files" in capsys.readouterr().err
 
 
 def test_the_command_says_what_it_made(earth, tmp_path, capsys):
