@@ -158,7 +158,7 @@ class TestSplits:
         assert len(division.clips["train"]) + len(division.clips["val"]) == len(train)
         assert division.clips["val"]
         assert not division.shared_source_videos("val", files.sources).clips
-        assert any("validate" in note for note in files.notes)
+        assert any("third split" in note for note in files.notes)
 
 
 class TestSourceVideos:

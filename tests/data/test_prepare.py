@@ -176,11 +176,11 @@ class TestPrepare:
         extract_frames(videos, "recB_001", out / "frames")
         stamp = (out / "frames" / "recB_001").stat().st_mtime_ns
         assert self.run(release, out) == 0
-        assert "3 clips extracted, 1 were there, 0 skipped" in capsys.readouterr().out
+        assert "3 clips extracted, 1 kept, 0 skipped" in capsys.readouterr().out
         assert (out / "frames" / "recB_001").stat().st_mtime_ns == stamp
         assert sorted(path.name for path in (out / "frames").iterdir()) == sorted(CLIPS)
         assert self.run(release, out) == 0
-        assert "0 clips extracted, 4 were there" in capsys.readouterr().out
+        assert "0 clips extracted, 4 kept" in capsys.readouterr().out
 
     def test_interrupted_work_leaves_no_half_folder(self, release, tmp_path, monkeypatch):
         frames = tmp_path / "frames"

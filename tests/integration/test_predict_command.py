@@ -176,7 +176,7 @@ def no_torch_before(words, tmp_path):
         (["--checkpoint", "weights.pth", "--model", "x3d_x"], "Did you mean 'x3d_"),
         (["--checkpoint", "weights.pth", "--roi-stride", "wide"], "expected true, published or a number"),
         (["--run", "."], "is not a run folder"),
-        (["--run", ".", "--roi-stride", "true"], "--roi-stride goes with --checkpoint"),
+        (["--run", ".", "--roi-stride", "true"], "--roi-stride applies to --checkpoint"),
         (["--checkpoint", "tiny.pt", "--person-detector", "tiny.pt"], "not an ONNX network"),
         (["--checkpoint", "tiny.pt", "--video", "none.mp4"], "the file or folder does not exist"),
         (["--checkpoint", "tiny.pt", "--video", "tiny.pt"], "not a readable video file"),

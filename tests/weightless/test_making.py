@@ -350,7 +350,7 @@ def test_the_command_says_what_it_made(earth, tmp_path, capsys):
     assert "6 clips made" in capsys.readouterr().out
     assert (annotations(tmp_path / "made")["train"].up == 180).all()
     assert main(["weightless", *words]) == 0
-    assert "0 clips made, 6 were there" in capsys.readouterr().out
+    assert "0 clips made, 6 kept" in capsys.readouterr().out
     assert main(["weightless", *words, "--rolls", "fixed:a"]) == 2
     assert "--rolls" in capsys.readouterr().err
 
