@@ -148,7 +148,7 @@ def test_a_function_reads_tables_and_another_divides_them(outside):
     [
         ("outside_lab.data:open_clips:{}?num_clip=3", "num_clip"),
         ("outside_lab.data:two_arguments:{}", "two_arguments.*request"),
-        ("outside_lab.data:read_tables:{}/nowhere", "no folder"),
+        ("outside_lab.data:read_tables:{}/nowhere", "not found"),
         ("outside_lab.data:read_tables:{}?num_clips=3", "unknown option 'num_clips'"),
         ("outside_lab.data:read_tables:{}?scheme=outside_lab.data:no_division", "expected a Division"),
         ("outside_lab.data:read_tables:{}?scheme=outside_lab.data:no_scheme", "no_scheme"),

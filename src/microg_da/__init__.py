@@ -1,6 +1,6 @@
 """Earth-to-microgravity domain adaptation for human action detection.
 
-Importing the package is free: no torch, no wandb, no optuna. Public names load on first use.
+Importing the package loads neither torch nor wandb nor optuna. Public names are imported on first use.
 """
 
 from __future__ import annotations

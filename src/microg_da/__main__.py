@@ -1,5 +1,5 @@
 """`python -m microg_da`."""
-# PYTHON_ARGCOMPLETE_OK: the shell may ask this module how a line goes on.
+# PYTHON_ARGCOMPLETE_OK: the shell may run this module to complete a line.
 
 from microg_da.cli import main
 

@@ -5,19 +5,19 @@ from __future__ import annotations
 import ctypes
 import platform
 
-# Of glibc's malloc.h.
+# From malloc.h of glibc.
 _TRIM_THRESHOLD, _MMAP_MAX = -1, -4
 
 
 def keep_freed_memory() -> bool:
-    """Keep what tensors free for the next ones, until the process ends.
+    """Keep memory that tensors free for later tensors, until the process ends.
 
-    glibc maps large tensors one by one and gives them back when they are freed, so that every step of a large network
-    has its gigabytes zeroed again, page by page. Kept memory makes a training step of ``slow_r50_8x8`` on a CPU an
-    eighth cheaper; the process holds as much as it needed at its peak.
+    By default glibc maps each large tensor separately and returns its memory to the system when it is freed. The system
+    then zeroes gigabytes of pages again in every step of a large network. Keeping the memory makes a training step of
+    ``slow_r50_8x8`` on a CPU an eighth faster; the process retains its peak memory.
 
     Returns:
-        Whether the C library is one that can be told; musl, macOS and Windows have other allocators.
+        Whether the C library supports the settings; musl, macOS and Windows have other allocators.
     """
     if platform.libc_ver()[0] != "glibc":
         return False

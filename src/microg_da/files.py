@@ -14,30 +14,30 @@ from typing import Any
 from microg_da.errors import InputError
 
 CANNOT_WRITE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO})
-"""How a system says that a disk is full, broken or not to be written to."""
+"""Error numbers of a disk that is full, broken or read-only."""
 
 
 @contextmanager
 def replacing(path: str | Path) -> Iterator[Path]:
-    """Yield a temporary path next to ``path``; it takes the name ``path`` if the block ends well, else it goes.
+    """Yield a temporary path next to ``path``; it is renamed to ``path`` if the block succeeds, and else deleted.
 
     Raises:
-        InputError: if the folder cannot be made or written.
+        InputError: if the folder cannot be created or written.
     """
     path = Path(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        # The suffix is kept whole (.csv.gz), since writers choose a format by it.
+        # The full suffix (.csv.gz) is kept, since writers choose a format by it.
         descriptor, name = tempfile.mkstemp(prefix=".tmp-", suffix="".join(path.suffixes[-2:]), dir=path.parent)
         os.close(descriptor)
     except OSError as error:
         raise InputError(
-            f"cannot write {path}: {error.strerror or error}. Choose a folder you may write to."
+            f"cannot write {path}: {error.strerror or error}. Choose a folder with write permission."
         ) from error
     temporary = Path(name)
     try:
         yield temporary
-        # mkstemp makes files private; results are meant to be read by others as any other file is.
+        # mkstemp creates private files; results get the usual permissions.
         umask = os.umask(0)
         os.umask(umask)
         temporary.chmod(0o666 & ~umask)
@@ -47,32 +47,34 @@ def replacing(path: str | Path) -> Iterator[Path]:
 
 
 def inside(root: str | Path, name: str) -> Path:
-    """The file or folder that data names below a folder.
+    """Return the path of a file or folder that data names relative to a folder.
 
     Raises:
-        InputError: if it leaves the folder: by ``..``, by an absolute path, or by a link that leads elsewhere.
+        InputError: if the path is outside the folder: by ``..``, as an absolute path, or through a link.
     """
     root, path = Path(root), Path(root) / name
     resolved, top = path.resolve(), root.resolve()
     if resolved == top or not resolved.is_relative_to(top):
-        raise InputError(f"{name!r} leaves {root}: names in data must stay below their folder; link all of it instead.")
+        raise InputError(
+            f"{name!r} is outside {root}: names in data must stay below their folder. Link the whole folder instead."
+        )
     return path
 
 
 def write_text(path: str | Path, text: str) -> Path:
-    """Write UTF-8 text in one step; returns the path."""
+    """Write UTF-8 text atomically; return the path."""
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
     return Path(path)
 
 
 def write_json(path: str | Path, value: Any) -> Path:
-    """Write JSON in one step (indented; NaN becomes null); returns the path."""
+    """Write indented JSON atomically, with NaN as null; return the path."""
     return write_text(path, json.dumps(_finite(value), indent=1, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 def to_json(value: Any) -> str:
-    """One line of strict JSON, NaN and infinities as null."""
+    """Return one line of strict JSON, with NaN and infinities as null."""
     return json.dumps(_finite(value), ensure_ascii=False, allow_nan=False)
 
 

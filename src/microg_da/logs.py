@@ -1,4 +1,4 @@
-"""Temporary reduction of what libraries log."""
+"""Temporarily reduces the log output of libraries."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def log_level(level: int, names: Sequence[str]) -> Iterator[None]:
-    """Within the block the named loggers let nothing below ``level`` through."""
+    """Suppress records below ``level`` from the named loggers within the block."""
     loggers = [logging.getLogger(name) for name in names]
     before = [logger.level for logger in loggers]
     for logger in loggers:

@@ -6,5 +6,5 @@ from pytorch_lightning.utilities import rank_zero_only
 
 
 def is_leader() -> bool:
-    """Whether this process writes the run's files: the first of several that train together, or the only one."""
+    """Return whether this process writes the files of the run: it is the first of several, or the only one."""
     return int(getattr(rank_zero_only, "rank", 0)) == 0

@@ -1,8 +1,7 @@
-"""Registries of named objects, one file each: one registry line says where an object is and what it is.
+"""Registries of named objects: one line gives the location and a summary of each object.
 
-A registry is a table of text, so that listing it imports nothing; the object behind a name is imported when
-it is first asked for. Code outside the package is named by an entry point of its package, or as
-``package.module:Name``: see ``docs/plugins.md``.
+A registry is a table of text, so that listing it imports nothing; an object is imported on first use. Code outside the
+package is named by an entry point of its package, or as ``package.module:Name``: see ``docs/plugins.md``.
 """
 
 from __future__ import annotations
@@ -26,8 +25,8 @@ class Entry:
     """One registry line.
 
     Attributes:
-        target: where the object is, as ``"package.module:attribute"``.
-        summary: one line for people, shown by ``python -m microg_da list``.
+        target: the location of the object, as ``"package.module:attribute"``.
+        summary: one line of text, shown by ``python -m microg_da list``.
         facts: further columns of that listing, e.g. ``{"parameters": "31,736,946"}``.
     """
 
@@ -39,16 +38,15 @@ class Entry:
 class Registry:
     """An ordered table from names to :class:`Entry`.
 
-    The names are those of the table, then those of the entry points of installed packages. ``package.module:Name`` is
-    not among them, and can be used in place of a name.
+    The names of the table come first, then those of entry points of installed packages. ``package.module:Name`` is not
+    listed, and is valid in place of a name.
 
     Args:
-        kind: what the names name, in the singular; used in error messages.
+        kind: the kind of object, in the singular, for error messages.
         entries: the table.
         group: the group of entry points that add names; None for none.
         check: ``"module:function"`` of a function ``(name, found) -> None`` that raises
-            :class:`~microg_da.errors.InputError` if an object from outside the package is not what the name should
-            name.
+            :class:`~microg_da.errors.InputError` if an object from outside the package is of the wrong kind.
     """
 
     def __init__(
@@ -69,19 +67,19 @@ class Registry:
         return len({**self._entries, **self._outside()})
 
     def is_own(self, name: str) -> bool:
-        """Whether a name is of the table, and not of another package."""
+        """Return whether a name is in the table, and not from another package."""
         return name in self._entries
 
     def knows(self, name: str) -> bool:
-        """Whether a name is one of the registry's, or of the form ``package.module:Name``."""
+        """Return whether a name is in the registry or of the form ``package.module:Name``."""
         return is_path(name) or name in self
 
     def names(self, pattern: str = "*") -> list[str]:
-        """The names that match a shell-style pattern, in registry order."""
+        """Return the names that match a shell-style pattern, in registry order."""
         return [name for name in self if fnmatch.fnmatch(name, pattern)]
 
     def entry(self, name: str, where: str = "") -> Entry:
-        """The line of ``name``; for ``package.module:Name``, one that is made of it. Nothing is imported.
+        """Return the entry of ``name``, or a new entry for ``package.module:Name``, without importing anything.
 
         Raises:
             InputError: for an unknown name, with the nearest valid one.
@@ -96,7 +94,7 @@ class Registry:
         return outside[name]
 
     def load(self, name: str, where: str = "") -> Any:
-        """Import and return the object that ``name`` stands for.
+        """Import and return the object named ``name``.
 
         Raises:
             InputError: for an unknown name; for code outside the package also if its module or attribute does not
@@ -112,11 +110,11 @@ class Registry:
         return found
 
     def register(self, name: str, target: str, summary: str, **facts: str) -> None:
-        """Add a line at run time, for code that lives outside this package."""
+        """Add an entry at run time, for code outside this package."""
         self._entries[name] = Entry(target, summary, facts or None)
 
     def _outside(self) -> dict[str, Entry]:
-        """The lines that entry points of installed packages add; a name of the table cannot be taken."""
+        """Return the entries from entry points of installed packages; these cannot replace a name of the table."""
         if self.group is None:
             return {}
         return {
@@ -127,13 +125,13 @@ class Registry:
 
 
 def is_path(name: str) -> bool:
-    """Whether a name is of the form ``package.module:Name``."""
+    """Return whether a name is of the form ``package.module:Name``."""
     module, colon, attribute = name.partition(":")
     return bool(colon) and all(part.isidentifier() for part in (*module.split("."), *attribute.split(".")))
 
 
 def short_name(name: str) -> str:
-    """A name that may be part of a file name: of ``package.module:Name`` the last word."""
+    """Return a name for use in a file name: for ``package.module:Name``, its last word."""
     return name.replace(":", ".").rpartition(".")[2] if is_path(name) else name
 
 
@@ -141,8 +139,8 @@ def import_object(target: str, what: str) -> Any:
     """Import ``"package.module:attribute"``.
 
     Args:
-        target: where the object is.
-        what: begins the message of an error, e.g. ``"adaptation 'package.module:Name'"``.
+        target: the location of the object.
+        what: the start of error messages, e.g. ``"adaptation 'package.module:Name'"``.
 
     Raises:
         InputError: if the module does not exist or cannot be imported, or has no such attribute.
@@ -154,9 +152,9 @@ def import_object(target: str, what: str) -> Any:
         if error.name is None or not f"{module}.".startswith(f"{error.name}."):
             raise InputError(f"{what}: the module {module} needs {error.name}, which is not installed.") from error
         raise InputError(
-            f"{what}: there is no module {error.name}. Install its package, or add its folder to PYTHONPATH."
+            f"{what}: no module {error.name}. Install its package, or add its folder to PYTHONPATH."
         ) from error
-    except Exception as error:  # the module is the user's, and may fail in any way
+    except Exception as error:  # a module of the user can raise any exception
         raise InputError(
             f"{what}: the module {module} cannot be imported: {type(error).__name__}: {first_line(error)}"
         ) from error
@@ -178,11 +176,11 @@ def _attribute(module: Any, target: str) -> Any:
 
 @cache
 def _entry_points(group: str, path: tuple[str, ...]) -> dict[str, Entry]:
-    """The lines of a group, as installed packages name them.
+    """Return the entries of a group from installed packages.
 
     Args:
-        group: of entry points.
-        path: where packages are looked for; a change of it is the reason to look again.
+        group: the group of entry points.
+        path: the search path of packages, as the key of the cache.
     """
     found: dict[str, Entry] = {}
     for point in metadata.entry_points(group=group):

@@ -1,8 +1,8 @@
-"""Action ids, their names and groups: AVA's eighty, its evaluated sixty, MicroG-4M's fifty, JHMDB's twenty-one.
+"""Action ids with their names and groups: 80 of AVA, its 60 evaluated ones, 50 of MicroG-4M, 21 of JHMDB.
 
-An action id is a number in 1…80 that AVA (Gu et al., CVPR 2018; list v2.2) gave its meaning. MicroG-4M (Wen
-et al., 2025) annotates fifty of those ids and gives three of them another meaning. Other data sets number their
-actions in their own way: ids of two numberings have nothing to do with each other.
+An action id is a number in 1…80, as defined by AVA (Gu et al., CVPR 2018; list v2.2). MicroG-4M (Wen et al., 2025)
+annotates fifty of these ids and changes the meaning of three. Other data sets have their own numberings: ids of two
+numberings are unrelated.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ MAX_ACTION_ID = 1000
 """The largest action id of any data set; Kinetics has 700 classes."""
 
 CLASS_LIST = "classes.txt"
-"""The file in a folder of clips that names its classes, one a line, in the order of their ids."""
+"""The file in a folder of clips that lists its classes, one per line, in the order of their ids."""
 
 AVA = "AVA"
 """The numbering of AVA's action ids, which MicroG-4M and label map files use."""
@@ -112,7 +112,7 @@ _AVA_NAMES = (
     "watch (a person)",
 )  # fmt: skip
 
-# AVA leaves classes with fewer than 25 validation or test examples out of its evaluation.
+# AVA does not evaluate classes with fewer than 25 validation or test examples.
 _AVA_NOT_EVALUATED = frozenset({2, 16, 18, 19, 21, 23, 25, 31, 32, 33, 35, 39, 40, 42, 44, 50, 53, 55, 71, 75})
 
 _MICROG_IDS = (
@@ -120,8 +120,8 @@ _MICROG_IDS = (
     48, 56, 57, 58, 59, 60, 61, 62, 63, 64, 65, 66, 67, 68, 69, 70, 72, 74, 76, 78, 79, 80,
 )  # fmt: skip
 
-# As the authors' label map and action statistics name them. 61 became a catch-all besides watching a screen,
-# so that a network's idea of "watch TV" says little about it.
+# Names from the authors' label map and action statistics. Class 61 also holds all unspecified actions, so that a
+# network's score for "watch TV" is a poor predictor of it.
 _MICROG_CHANGED = {
     26: "dress/undress clothing",
     28: "operate spaceship",
@@ -129,7 +129,7 @@ _MICROG_CHANGED = {
 }
 
 
-# JHMDB's actions in the order of their names, and the group that AVA would put each into.
+# JHMDB's actions in alphabetical order, each with the corresponding group of AVA.
 _JHMDB = {
     "brush_hair": "OM",
     "catch": "OM",
@@ -160,11 +160,11 @@ class Taxonomy:
     """An ordered list of action ids: class index ``i`` of a detector is the ``i``-th id.
 
     Attributes:
-        name: what the taxonomy is called.
-        ids: action ids, ascending, each in 1…80 if they are AVA's, else in 1…1000.
+        name: the name of the taxonomy.
+        ids: ascending action ids, in 1…80 for AVA's numbering, else in 1…1000.
         names: one name for each id.
-        numbering: whose ids they are; an id means the same in two taxonomies of one numbering alone.
-        own_groups: a key of :data:`GROUP_NAMES` for each id; empty for AVA's groups, which the ids tell.
+        numbering: the numbering of the ids; only taxonomies of the same numbering share ids.
+        own_groups: a key of :data:`GROUP_NAMES` for each id; empty for AVA's groups, which follow from the ids.
     """
 
     name: str
@@ -175,12 +175,12 @@ class Taxonomy:
 
     def __post_init__(self) -> None:
         if not self.ids or len(self.ids) != len(self.names):
-            raise InputError(f"taxonomy {self.name!r}: needs as many names as ids, and at least one")
+            raise InputError(f"taxonomy {self.name!r}: expected one name for each id, and at least one id")
         largest = MAX_AVA_ID if self.numbering == AVA else MAX_ACTION_ID
         if list(self.ids) != sorted(set(self.ids)) or not 1 <= self.ids[0] <= self.ids[-1] <= largest:
-            raise InputError(f"taxonomy {self.name!r}: ids must ascend, without repeats, within 1…{largest}")
+            raise InputError(f"taxonomy {self.name!r}: expected ascending ids without repetition in 1…{largest}")
         if self.own_groups and (len(self.own_groups) != len(self.ids) or not set(self.own_groups) <= set(GROUP_NAMES)):
-            raise InputError(f"taxonomy {self.name!r}: needs one of the groups {', '.join(GROUP_NAMES)} for each id")
+            raise InputError(f"taxonomy {self.name!r}: expected one of the groups {', '.join(GROUP_NAMES)} for each id")
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -193,7 +193,7 @@ class Taxonomy:
         return {action_id: index for index, action_id in enumerate(self.ids)}
 
     def index(self, action_id: int) -> int:
-        """The class index of an action id.
+        """Return the class index of an action id.
 
         Raises:
             InputError: if the taxonomy has no such id.
@@ -203,16 +203,16 @@ class Taxonomy:
         return self._index[action_id]
 
     def label(self, action_id: int) -> str:
-        """The name of an action id."""
+        """Return the name of an action id."""
         return self.names[self.index(action_id)]
 
     def group(self, action_id: int) -> str:
-        """The group of an action id, a key of :data:`GROUP_NAMES`."""
+        """Return the group of an action id, a key of :data:`GROUP_NAMES`."""
         return self.groups[self.index(action_id)]
 
     @property
     def groups(self) -> tuple[str, ...]:
-        """The group of each id, in order."""
+        """Return the group of each id, in order."""
         return self.own_groups or tuple(group_of(action_id) for action_id in self.ids)
 
 
@@ -221,12 +221,12 @@ class Transfer:
     """Differences between the classes of two taxonomies.
 
     Attributes:
-        carried: ids that mean the same in both.
-        changed: ids in both whose meaning differs.
-        dropped: ids of the source that the target has not.
-        added: ids of the target that the source has not.
-        source_index: for each class index of the target, the class index in the source, or None. Taking these
-            rows of a classifier's weight turns a source head into a target head.
+        carried: ids with the same meaning in both.
+        changed: ids in both with different meanings.
+        dropped: ids of the source that the target lacks.
+        added: ids of the target that the source lacks.
+        source_index: for each class index of the target, the class index in the source, or None. These rows of the
+            weight of a source head form the weight of a target head.
     """
 
     source: Taxonomy
@@ -239,7 +239,7 @@ class Transfer:
 
 
 def group_of(action_id: int) -> str:
-    """AVA's three groups: 1–14 person movement, 15–63 object manipulation, 64–80 person interaction."""
+    """Return AVA's group of an id: 1–14 person movement, 15–63 object manipulation, 64–80 person interaction."""
     if action_id <= 14:
         return "PM"
     return "OM" if action_id <= 63 else "PI"
@@ -266,9 +266,9 @@ def transfer(source: Taxonomy | str, target: Taxonomy | str) -> Transfer:
 
 
 def get_taxonomy(name: str | Path | Taxonomy) -> Taxonomy:
-    """A taxonomy by name (``microg50``, ``ava80``, ``ava60``, ``jhmdb21``), or from the path of a label map or folder.
+    """Return a taxonomy by name (``microg50``, ``ava80``, ``ava60``, ``jhmdb21``) or by path (label map or folder).
 
-    A folder is one of clips: its classes are those of :func:`class_names`, with ids from 1.
+    The classes of a folder of clips are those of :func:`class_names`, with ids from 1.
 
     Example:
         >>> from microg_da import get_taxonomy
@@ -291,7 +291,7 @@ def get_taxonomy(name: str | Path | Taxonomy) -> Taxonomy:
 
 
 def own_taxonomy(source: str) -> str | None:
-    """The taxonomy that a SOURCE brings along, as ``data.taxonomy`` names it; None for AVA's and MicroG-4M's ids."""
+    """Return the value of ``data.taxonomy`` that a SOURCE defines; None for the ids of AVA and MicroG-4M."""
     kind, _, rest = source.strip().partition(":")
     if kind == "folder":
         return rest.partition("?")[0]
@@ -299,27 +299,29 @@ def own_taxonomy(source: str) -> str | None:
 
 
 def taxonomy_of_classes(names: tuple[str, ...], name: str) -> Taxonomy:
-    """The taxonomy of a data set with one label a clip: ids from 1, one group.
+    """Return the taxonomy of a data set with one label per clip: ids from 1, one group.
 
-    Its numbering is a hash of the names in order, so that two data sets with the same classes have the same ids.
+    The numbering is a hash of the names in order, so that data sets with the same classes share ids.
     """
     digest = hashlib.sha256("\n".join(names).encode()).hexdigest()[:12]
     return Taxonomy(name, tuple(range(1, len(names) + 1)), names, f"classes {digest}", ("AC",) * len(names))
 
 
 def class_names(root: Path) -> tuple[str, ...]:
-    """The classes of a folder of clips: the lines of ``classes.txt``, else its class folders in sorted order.
+    """Return the classes of a folder of clips: the lines of ``classes.txt``, else the sorted class folders.
 
-    Class folders lie in ``root`` or, where there are folders ``train``, ``val`` or ``test``, in these.
+    Class folders are in ``root``, or in its folders ``train``, ``val`` and ``test`` if these exist.
 
     Raises:
-        InputError: if there is none, or ``classes.txt`` names one twice.
+        InputError: if there is no class, or ``classes.txt`` lists a class twice.
     """
     path = root / CLASS_LIST
     if not path.is_file():
         names = {folder.name for part in split_folders(root).values() for folder in class_folders(part)}
         if not names:
-            raise InputError(f"{root}: holds no folder of a class. Expected ROOT/CLASS/clip.mp4 or ROOT/train/CLASS/….")
+            raise InputError(
+                f"{root}: the folder contains no class folders. Expected ROOT/CLASS/clip.mp4 or ROOT/train/CLASS/…."
+            )
         return tuple(sorted(names))
     try:
         lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
@@ -328,26 +330,26 @@ def class_names(root: Path) -> tuple[str, ...]:
     listed = [name for name in lines if name]
     for name in listed:
         if listed.count(name) > 1:
-            raise InputError(f"{path}: {name!r} stands there twice; each class has one line")
+            raise InputError(f"{path}: {name!r} is listed twice; each class needs one line")
     if not listed:
-        raise InputError(f"{path}: names no class; write one name of a class folder a line")
+        raise InputError(f"{path}: the file lists no classes. Write the name of one class folder per line.")
     return tuple(listed)
 
 
 def split_folders(root: Path) -> dict[str, Path]:
-    """The folders ``train``, ``val`` and ``test`` that hold class folders; ``root`` itself as ``""`` without them."""
+    """Return the folders ``train``, ``val`` and ``test`` that contain class folders, else ``root`` as ``""``."""
     found = {split: root / split for split in SPLITS if (root / split).is_dir()}
     return {split: path for split, path in found.items() if class_folders(path)} or {"": root}
 
 
 def class_folders(part: Path) -> list[Path]:
-    """The folders in a folder, sorted, without hidden ones."""
+    """Return the sorted folders in a folder, without hidden ones."""
     return sorted(path for path in part.iterdir() if path.is_dir() and not path.name.startswith("."))
 
 
 @cache
 def _read_label_map(path: Path) -> Taxonomy:
-    """AVA's and MicroG-4M's ``item { name: "…" id: 1 }`` files; ``label_id`` is read as ``id``."""
+    """Read ``item { name: "…" id: 1 }`` files of AVA and MicroG-4M; ``label_id`` is read as ``id``."""
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
@@ -358,13 +360,13 @@ def _read_label_map(path: Path) -> Taxonomy:
         number = re.search(r"\b(?:label_)?id:\s*(\d+)", item[1])
         if not name or not number:
             line = text.count("\n", 0, item.start()) + 1
-            raise InputError(f'{path}, line {line}: an item needs name: "…" and id: number')
+            raise InputError(f'{path}, line {line}: expected name: "…" and id: number in an item')
         found[int(number[1])] = name[1]
     if not found:
         raise InputError(f'{path}: no item {{ name: "…" id: 1 }} in it; a label map in AVA\'s pbtxt format is needed')
     ids = tuple(sorted(found))
     names = tuple(found[i] for i in ids)
-    # A copy of a known taxonomy is that taxonomy.
+    # A file with the content of a known taxonomy is that taxonomy.
     known = (each for each in TAXONOMIES.values() if (each.ids, each.names) == (ids, names))
     counted = ids[-1] > MAX_AVA_ID and ids == tuple(range(1, len(ids) + 1))
     return next(known, None) or (taxonomy_of_classes(names, path.stem) if counted else Taxonomy(path.stem, ids, names))

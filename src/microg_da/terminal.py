@@ -1,4 +1,4 @@
-"""Terminal output: consoles, progress bars, and tables that fit a terminal and are complete in a file."""
+"""Terminal output: consoles, progress bars, and tables that fit the terminal and are complete in files."""
 
 from __future__ import annotations
 
@@ -16,38 +16,38 @@ from rich.table import Table
 from rich.text import Text
 
 WITHOUT_TERMINAL = 10_000
-"""Columns of a file or a pipe: every line and every table is as wide as it needs."""
+"""The width of a file or a pipe, so large that lines and tables are not wrapped."""
 
 LEAST_PROSE = 16
-"""The narrowest column in which sentences can still be read."""
+"""The smallest width of a column of sentences."""
 
 T = TypeVar("T")
 
 
 def output_console() -> Console:
-    """Standard output, for results: as wide as the terminal; in a file or a pipe nothing wraps."""
+    """Return a console on standard output, for results; lines wrap in a terminal and not in a file or a pipe."""
     return _console(stderr=False)
 
 
 def message_console() -> Console:
-    """Standard error, for messages and progress bars; its width as in :func:`output_console`."""
+    """Return a console on standard error, for messages and progress bars, as wide as :func:`output_console`."""
     return _console(stderr=True)
 
 
 def shows_progress(console: Console) -> bool:
-    """Whether a bar can move here: on a terminal that moves its cursor, where no other bar is shown.
+    """Return whether a progress bar can be shown: on a terminal that moves its cursor and shows no other bar.
 
-    Color that is forced with FORCE_COLOR does not make a file a terminal.
+    A file does not count as a terminal, even with FORCE_COLOR.
     """
     other = isinstance(sys.stdout, FileProxy) or isinstance(sys.stderr, FileProxy)
     return console.is_interactive and _is_device(console) and not console.quiet and not other
 
 
 class _OneBar(Progress):
-    """Shows the task that was added last.
+    """Shows only the task that was added last.
 
     rich redraws the display from a thread. If the display becomes shorter while another thread prints, rich erases a
-    line above it. A display of one line cannot become shorter.
+    line above it. A display of one line never becomes shorter.
     """
 
     def get_renderables(self) -> Iterable[RenderableType]:
@@ -55,9 +55,9 @@ class _OneBar(Progress):
 
 
 def progress_bar(console: Console) -> Progress:
-    """A bar with its share done and the time left, erased when it ends; nothing where no bar can move.
+    """Return a bar with percentage and remaining time, erased at the end; it is hidden where no bar can be shown.
 
-    Of several tasks it shows the one that was added last.
+    It shows only the task that was added last.
     """
     return _OneBar(
         TextColumn("{task.description}"),
@@ -68,7 +68,7 @@ def progress_bar(console: Console) -> Progress:
         TimeRemainingColumn(),
         console=console,
         transient=True,
-        # What is printed to a file must not go to the terminal instead.
+        # Output to a file must not be redirected to the terminal.
         redirect_stdout=sys.stdout.isatty(),
         redirect_stderr=sys.stderr.isatty(),
         disable=not shows_progress(console),
@@ -76,13 +76,13 @@ def progress_bar(console: Console) -> Progress:
 
 
 def tracked(items: Iterable[T], progress: Progress, description: str, total: float | None) -> Iterator[T]:
-    """The items, with a task of ``progress`` while they are walked; an item advances it by one.
+    """Yield the items, and show them as a task of ``progress`` that each item advances by one.
 
     Args:
-        items: what to walk.
-        progress: a bar that has been started.
-        description: what is being done.
-        total: how many items there are; None if unknown.
+        items: the items.
+        progress: a started progress bar.
+        description: the text of the task.
+        total: the number of items; None if unknown.
     """
     walk = iter(items)
     task = progress.add_task(description, total=total)
@@ -91,15 +91,15 @@ def tracked(items: Iterable[T], progress: Progress, description: str, total: flo
             yield item
             progress.advance(task)
     finally:
-        progress.refresh()  # with its last item, before it goes
+        progress.refresh()  # shows the last item before the task is removed
         progress.remove_task(task)
 
 
 def print_table(table: Table, console: Console) -> None:
-    """Print a table without cutting a name or a figure.
+    """Print a table without truncating names or numbers.
 
-    Figures and single words stay whole, sentences wrap between words. Where the table is wider than the terminal
-    nevertheless, each of its rows becomes a block of lines, a column on each.
+    Sentences wrap between words; numbers and single words are not broken. If the table is still wider than the
+    terminal, each row becomes a block of lines with one column per line.
     """
     wrapping: dict[int, int] = {}
     for index, column in enumerate(table.columns):
@@ -152,18 +152,18 @@ def _text(cell: object, console: Console) -> Text:
 
 
 def _console(*, stderr: bool) -> Console:
-    # A notebook would get widgets, which it may not be able to show.
+    # In a notebook rich uses widgets, which may not be shown.
     console = Console(stderr=stderr, highlight=False, force_jupyter=False)
     if not _is_device(console):
         console.width = WITHOUT_TERMINAL
     elif console.is_dumb_terminal:
-        # rich takes every such terminal for 80 columns wide.
+        # rich assumes 80 columns for such terminals.
         console.size = os.get_terminal_size(console.file.fileno())
     return console
 
 
 def _is_device(console: Console) -> bool:
-    """Whether the console is a terminal; with FORCE_COLOR ``console.is_terminal`` is true of files too."""
+    """Return whether the console is a terminal; with FORCE_COLOR, ``console.is_terminal`` is also true for files."""
     try:
         return console.is_terminal and console.file.isatty()
     except ValueError:  # the file has been closed

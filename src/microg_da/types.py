@@ -1,4 +1,4 @@
-"""The types that every package shares: clips, batches, predictions, and the names of domains, splits and variants.
+"""Types that all packages share: clips, batches, predictions, and the names of domains, splits and variants.
 
 Importing this module does not import torch.
 """
@@ -20,14 +20,14 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 Domain = Literal["source", "target"]
-"""``source``: labels train the model there. ``target``: the model must work there."""
+"""``source``: the domain whose labels train the model. ``target``: the domain on which the model must work."""
 Footage = Literal["real", "simulated"]
-"""MicroG-4M: recordings of missions, or films."""
+"""The origin of a MicroG-4M clip: recordings of missions (``real``) or films (``simulated``)."""
 Split = Literal["train", "val", "test"]
 Stage = Literal["source", "adapt", "target_supervised"]
 """One training stage of a run."""
 Variant = Literal["source_only", "adapted", "target_supervised"]
-"""Which detector of a run."""
+"""One of the detectors of a run."""
 
 DOMAINS: tuple[Domain, ...] = get_args(Domain)
 FOOTAGE: tuple[Footage, ...] = get_args(Footage)
@@ -39,11 +39,11 @@ STAGE_OF_VARIANT: dict[Variant, Stage] = {
     "adapted": "adapt",
     "target_supervised": "target_supervised",
 }
-"""Which stage trains the detector of each variant."""
+"""The stage that trains the detector of each variant."""
 
 
 class Prediction(NamedTuple):
-    """What a detector predicts for ``K`` people.
+    """The predictions of a detector for ``K`` people.
 
     Example:
         >>> import torch
@@ -62,17 +62,17 @@ class Prediction(NamedTuple):
 
 
 class ClipKey(NamedTuple):
-    """Which keyframe a clip is: the clip's name and the frame that carries the boxes (counted from 1)."""
+    """The identity of a keyframe: the name of the clip and the frame with the boxes (counted from 1)."""
 
     video_id: str
     frame_stamp: int
 
 
 class PersonKey(NamedTuple):
-    """The person of a box: the keyframe, and the place of the person in the table of that keyframe (from 0).
+    """The identity of a person: the keyframe, and the index of the person in the table of that keyframe (from 0).
 
-    The key stays with the box through crops, drops, flips, rolls and concatenation. Whatever is remembered of a
-    person is looked up by it, never by position in a batch.
+    The key stays with the box through crops, drops, flips, rolls and concatenation. Stored values of a person are
+    looked up by this key, never by the position in a batch.
     """
 
     keyframe: ClipKey
@@ -81,16 +81,16 @@ class PersonKey(NamedTuple):
 
 @dataclass
 class Clip:
-    """The window around one keyframe, with the people in it. It has no place for labels: see :class:`LabelledClip`.
+    """The window around one keyframe, with its people and without labels: see :class:`LabelledClip`.
 
     Attributes:
         frames: ``(3, T, H, W)``, uint8 RGB in 0…255 or float already normalised.
         boxes: ``(K, 4)`` float, pixels ``x1 y1 x2 y2`` in the frames as they are now.
-        table_boxes: ``(K, 4)`` float, the same people as the table has them, in [0, 1] of the original image:
-            what a detection is written with, whatever transforms did to the frames.
-        key: which keyframe this is.
-        people: who the ``K`` boxes belong to; by default the first ``K`` people of the keyframe.
-        zoomed: whether decoding drew a random zoom; augmentation does not zoom such clips again.
+        table_boxes: ``(K, 4)`` float, the boxes of the annotation table in [0, 1] of the original image, unaffected by
+            transforms. Detections are written with these boxes.
+        key: the keyframe.
+        people: the people of the ``K`` boxes; by default the first ``K`` people of the keyframe.
+        zoomed: whether decoding applied a random zoom; augmentation does not zoom such clips again.
     """
 
     frames: Tensor
@@ -105,7 +105,7 @@ class Clip:
         _check_people(self.people, self.boxes)
 
     def with_labels(self, labels: Tensor) -> LabelledClip:
-        """The same clip with ``(K, C)`` labels of its people."""
+        """Return the clip with ``(K, C)`` labels of its people."""
         return LabelledClip(**{**vars(self), "labels": labels})
 
 
@@ -126,7 +126,7 @@ class LabelledClip(Clip):
 
 @dataclass
 class ClipBatch:
-    """``B`` clips and the ``K`` people in all of them. It has no place for labels: see :class:`LabelledClipBatch`.
+    """``B`` clips and their ``K`` people, without labels: see :class:`LabelledClipBatch`.
 
     Example:
         >>> import torch
@@ -142,16 +142,16 @@ class ClipBatch:
     Attributes:
         frames: ``(B, 3, T, H, W)``, uint8 RGB or float already normalised.
         boxes: ``(K, 4)`` float, pixels ``x1 y1 x2 y2``.
-        clip_index: ``(K,)`` int64, the clip that each box belongs to, ascending.
-        table_boxes: ``(K, 4)`` float in [0, 1], as the annotation table has them.
-        keys: ``B`` keyframes.
+        clip_index: ``(K,)`` int64, ascending, the index of the clip of each box.
+        table_boxes: ``(K, 4)`` float in [0, 1], the boxes of the annotation table.
+        keys: the ``B`` keyframes.
         domain: the domain of the clips; ``"both"`` for a batch concatenated from both domains.
-        people: who the ``K`` boxes belong to; by default each clip has the first people of its keyframe. Where people
-            were pasted into other clips, their keyframe is not that of the clip.
-        zoomed: whether decoding drew a random zoom of each clip.
+        people: the people of the ``K`` boxes; by default the first people of each keyframe. A person who is pasted into
+            another clip keeps the original keyframe.
+        zoomed: whether decoding applied a random zoom to each clip.
 
     Raises:
-        ValueError: if the numbers of people and boxes differ: people were dropped without :meth:`take_people`.
+        ValueError: if the numbers of people and boxes differ, because people were dropped without :meth:`take_people`.
     """
 
     frames: Tensor
@@ -175,33 +175,33 @@ class ClipBatch:
 
     @property
     def num_boxes(self) -> int:
-        """How many people there are in all clips together."""
+        """The number of people in all clips."""
         return len(self.boxes)
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> Self:
-        """A copy on another device."""
+        """Return a copy on another device."""
         return self._map(lambda tensor: tensor.to(device, non_blocking=non_blocking))
 
     def pin_memory(self) -> Self:
-        """A copy in page-locked memory, for asynchronous transfer to a GPU."""
+        """Return a copy in page-locked memory, for asynchronous transfer to a GPU."""
         return self._map(lambda tensor: tensor.pin_memory())
 
     def take_people(self, chosen: Tensor) -> Self:
-        """The same clips with some of their people, and all that belongs to these.
+        """Return the clips with some of their people and all values of these people.
 
         Args:
-            chosen: ``(K,)`` bool, which people stay; or ``(N,)`` int64, the indices of those that stay, in order.
+            chosen: ``(K,)`` bool mask of the people to keep, or ``(N,)`` int64 indices of these people, in order.
         """
         numbers = chosen if chosen.dtype.itemsize > 1 else chosen.nonzero()[:, 0]  # a boolean has one byte
         kept: dict[str, Any] = {name: getattr(self, name)[numbers] for name in self._of_people}
         return replace(self, **kept, people=tuple(self.people[number] for number in numbers.tolist()))
 
     def with_labels(self, labels: Tensor) -> LabelledClipBatch:
-        """The same batch with ``(K, C)`` labels of its people."""
+        """Return the batch with ``(K, C)`` labels of its people."""
         return LabelledClipBatch(**{**vars(self), "labels": labels})
 
     def without_labels(self) -> ClipBatch:
-        """The same batch as a type without labels, as unlabelled target data is."""
+        """Return the batch without labels, as for unlabelled target data."""
         return ClipBatch(**{field.name: getattr(self, field.name) for field in fields(ClipBatch)})
 
     def _map(self, function: Callable[[Tensor], Tensor]) -> Self:
@@ -234,22 +234,22 @@ AnyBatch = TypeVar("AnyBatch", bound=ClipBatch)
 
 
 class ClipSource(Protocol[AnyClip]):
-    """Interface of a data set: clips of one split, by index, and what is known of them.
+    """Interface of a data set: the clips of one split by index, and their metadata.
 
-    A data set opened without labels yields :class:`Clip`, one opened with labels :class:`LabelledClip`.
+    A data set that is opened with labels yields :class:`LabelledClip`, else :class:`Clip`.
     """
 
     def __len__(self) -> int:
-        """How many clips."""
+        """Return the number of clips."""
         ...
 
     def __getitem__(self, index: int) -> AnyClip:
-        """The clip at ``index``."""
+        """Return the clip at ``index``."""
         ...
 
     @property
     def description(self) -> str:
-        """One line about the data."""
+        """One line that describes the data."""
         ...
 
     @property
@@ -259,37 +259,37 @@ class ClipSource(Protocol[AnyClip]):
 
     @property
     def fps(self) -> float | None:
-        """Frames per second; None if it is not known."""
+        """Frames per second; None if unknown."""
         ...
 
     @property
     def warnings(self) -> Sequence[str]:
-        """Notes on the data for readers of results, a line each."""
+        """Notes on the data for readers of results, one line each."""
         ...
 
     @property
     def split_hash(self) -> str | None:
-        """The hash of the split; None if the data has one split only."""
+        """The hash of the split; None if the data has only one split."""
         ...
 
     def annotations(self) -> pd.DataFrame:
-        """The annotation table of these clips, for evaluation; it has labels also where clips have none."""
+        """The annotation table of these clips, for evaluation; it has labels even if the clips have none."""
         ...
 
     def frame_sizes(self) -> np.ndarray | None:
-        """``(N, 2)``: height and width of the frames of each clip, 0 if not known; None if all clips have one size."""
+        """``(N, 2)``: height and width of the frames of each clip, 0 if unknown; None if all sizes are equal."""
         ...
 
     def shortest_clip(self) -> int | None:
-        """The number of frames of the shortest clip before a window is cut; None if it is not known."""
+        """The number of frames of the shortest clip, before a window is cut; None if unknown."""
         ...
 
     def in_test_views(self) -> ClipSource[AnyClip]:
-        """The same clips, each as it is shown when it is tested; nothing about them is random."""
+        """Return the same clips in their test views, which are not random."""
         ...
 
     def set_epoch(self, epoch: int) -> None:
-        """Draw other random views from now on."""
+        """Set the epoch, on which the random views depend."""
         ...
 
     def skipped(self) -> pd.DataFrame:
@@ -297,15 +297,15 @@ class ClipSource(Protocol[AnyClip]):
         ...
 
     def ups(self) -> dict[PersonKey, float] | None:
-        """The true up of each person in degrees clockwise from the top of the picture, for evaluation only.
+        """Return the true up of each person in degrees clockwise from the top of the image, for evaluation only.
 
-        None where it is not known.
+        None if unknown.
         """
         ...
 
 
 def _number_people(keys: Sequence[ClipKey], clip_index: Tensor) -> Iterator[PersonKey]:
-    """The first people of every keyframe, as many as the clip has boxes."""
+    """Return the first people of each keyframe, as many as the clip has boxes."""
     met: Counter[int] = Counter()
     for clip in clip_index.tolist():
         yield PersonKey(keys[clip], met[clip])

@@ -1,4 +1,4 @@
-"""`fit`: a run from the request to its report."""
+"""`fit`: performs a complete run, from the configuration to the report."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def fit(
     name: str | None = None,
     console: Console | None = None,
 ) -> Run:
-    """Run an experiment, or continue one that was interrupted, and write its results and its report.
+    """Run an experiment, or continue an interrupted run, and write its results and its report.
 
     Example:
         >>> from rich.console import Console
@@ -42,17 +42,17 @@ def fit(
         True
 
     Args:
-        config: the experiment; not with ``resume``.
-        resume: the folder of a run to continue, with its own configuration.
-        root: where run folders are made.
+        config: the experiment; not valid with ``resume``.
+        resume: the folder of the run to continue, with its own configuration.
+        root: the parent folder of run folders.
         name: the folder's name; by default method, seed and time.
-        console: where to print progress.
+        console: the console for progress.
 
     Returns:
         The finished run; ``run.results`` holds the scores, and ``report.html`` is in ``run.path``.
 
     Raises:
-        InputError: for anything the user can put right.
+        InputError: for an error that the user can correct.
     """
     run = run_experiment(config, resume=resume, root=root, name=name, console=console)
     if is_leader():

@@ -1,6 +1,6 @@
-"""The facts of every named detector: its builder, cost, crop, stride and windows.
+"""The properties of all named detectors: builder, cost, crop, stride and windows.
 
-This module is a table. It imports neither torch nor a registry, so that the configuration can read windows from it.
+This module is a table. It imports neither torch nor a registry, so that the configuration can import it.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from microg_da.errors import InputError, unknown_name
 
 
 class Window(NamedTuple):
-    """The frames a model sees around the keyframe: ``num_frames`` of them, ``sampling_rate`` apart."""
+    """The ``num_frames`` frames around the keyframe, ``sampling_rate`` apart, that a model reads."""
 
     num_frames: int
     sampling_rate: int
@@ -25,10 +25,10 @@ class Sizes(NamedTuple):
     """The sizes of frames at which a model is trained and tested, in pixels.
 
     Attributes:
-        crop: the side of the square that is cut from training frames.
+        crop: the side of the square training crop.
         smallest: the smallest short side of training frames before the crop.
         largest: the largest one.
-        test: the short side of frames that are tested.
+        test: the short side of test frames.
     """
 
     crop: int
@@ -43,16 +43,15 @@ class ZooModel:
 
     Attributes:
         builder: ``"module:function"`` inside ``microg_da.models``.
-        summary: one line for people.
-        parameters: of the detector with 50 classes.
-        gflops: giga multiply-adds of one clip of ``window`` at ``crop`` × ``crop`` pixels.
-        crop: the short side at test time, pixels.
-        stride: input pixels per cell of the feature map, as it really is.
-        window: what the architecture's name means.
-        published_window: what MicroG-Bench gave the network, if that was something else.
-        train_crop: the side of the square that is cut from training frames, pixels; for the benchmark's models as it
-            did.
-        jitter: the smallest and largest short side of training frames before the crop, pixels.
+        summary: one line of text.
+        parameters: number of parameters of the detector with 50 classes.
+        gflops: giga multiply-adds for one clip of ``window`` at ``crop`` × ``crop`` pixels.
+        crop: the short side at test time, in pixels.
+        stride: the actual number of input pixels per cell of the feature map.
+        window: the window that the name of the architecture states.
+        published_window: the window that MicroG-Bench used, if it differs.
+        train_crop: the side of the square training crop, in pixels; for models of the benchmark, the benchmark's value.
+        jitter: the smallest and largest short side of training frames before the crop, in pixels.
     """
 
     builder: str
@@ -148,12 +147,12 @@ ZOO = {
 
 
 def model_window(name: str, which: str = "architecture") -> Window | None:
-    """The window a named model was made for; None where any will do, as for ``timm:…``.
+    """Return the window of a named model; None if the model accepts any window, as ``timm:…`` does.
 
     Args:
-        name: a model's name.
-        which: ``"architecture"``, or ``"published"`` for what MicroG-Bench gave the model: for its two SlowFasts
-            that is the slow pathway's frame count given to the fast one.
+        name: the name of a model.
+        which: ``"architecture"``, or ``"published"`` for the window that MicroG-Bench used. For its two SlowFast
+            models, MicroG-Bench gave the fast pathway the number of frames of the slow pathway.
     """
     if which not in ("architecture", "published"):
         raise unknown_name("window", which, ("architecture", "published"), where="model.window")
@@ -164,7 +163,7 @@ def model_window(name: str, which: str = "architecture") -> Window | None:
 
 
 def model_sizes(name: str, where: str = "") -> Sizes:
-    """The sizes at which a named model is trained and tested, for the benchmark's models as MicroG-Bench did.
+    """Return the sizes at which a named model is trained and tested; for models of MicroG-Bench, its sizes.
 
     Raises:
         InputError: for a model that is not in the zoo.
@@ -181,7 +180,7 @@ PAGES = {
     "PySlowFast": "https://github.com/facebookresearch/SlowFast/blob/main/MODEL_ZOO.md",
     "MViTv2": "https://github.com/facebookresearch/SlowFast/blob/main/projects/mvitv2/README.md",
 }
-"""Pages that link to the published weight files."""
+"""Web pages that link to the published weight files."""
 
 _ZOO_FILES = "https://dl.fbaipublicfiles.com/pyslowfast/model_zoo/"
 
@@ -204,12 +203,12 @@ WEIGHT_FILES = {
 }
 """Locations of the weight files of the recipes, by their path below ``weights/``.
 
-Two files of PySlowFast have the name ``C2D_8x8_R50.pkl``: that below ``ava/`` is trained on AVA.
+Two files of PySlowFast have the name ``C2D_8x8_R50.pkl``: the one below ``ava/`` is trained on AVA.
 """
 
 
 def weight_address(path: str) -> str | None:
-    """Download address of a file of this path; None for a file that the recipes do not name."""
+    """Return the download address of the file with this path; None for a file that the recipes do not name."""
     parts = path.replace("\\", "/").split("/")
     for length in (2, 1):
         known = WEIGHT_FILES.get("/".join(parts[-length:]))
@@ -218,17 +217,17 @@ def weight_address(path: str) -> str | None:
     return None
 
 
-# The ratios of the published recipes: crops of 224, 160 and 312 are tested at 256, 182 and 356, and jittered to
+# Ratios of the published recipes: crops of 224, 160 and 312 are tested at 256, 182 and 356, and jittered up to
 # 320, 228 and 445.
 TEST_SIDE = 8 / 7
-"""Short side of test clips, in training crops."""
+"""Short side of test clips as a multiple of the training crop."""
 
 
 def usual_test_side(crop: int, zoom: float = 1.0) -> int:
-    """Short side of test clips of a detector that is trained on square crops of ``crop`` pixels: 8/7 of it.
+    """Return the short side of test clips for a detector trained on square crops of ``crop`` pixels: 8/7 of it.
 
     Args:
         crop: side of the training crop, in pixels.
-        zoom: enlarges the clips, as the jitter of training does.
+        zoom: additional factor, as in the scale jitter of training.
     """
     return int(crop * TEST_SIDE * zoom)

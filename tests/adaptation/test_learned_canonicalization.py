@@ -126,7 +126,7 @@ def test_wide_frames_and_normalised_ones_give_the_same_density():
 
 
 def test_no_source_clip_is_an_error():
-    with pytest.raises(InputError, match="no source clip"):
+    with pytest.raises(InputError, match="needs source clips"):
         method().prepare(Recorder(), [], [])
 
 

@@ -38,9 +38,9 @@ def test_only_so_many_clips_are_looked_at():
 
 
 def test_without_people_or_without_target_clips_there_is_nothing_to_learn_from():
-    with pytest.raises(InputError, match="have none"):
+    with pytest.raises(InputError, match="contain none"):
         collect_patches([], [clips([0])], generator(), looks=4)
-    with pytest.raises(InputError, match="no target clip"):
+    with pytest.raises(InputError, match="needs target clips"):
         collect_patches([clips([0], domain="source")], [], generator(), looks=4)
 
 

@@ -46,7 +46,7 @@ def test_a_printed_configuration_can_be_changed_and_printed_again(tmp_path, caps
         (["training.epoch=3"], "training.epochs"),
         (["adaptation=dan"], "'dann'"),
         (["model=slow_r50"], "'slow_r50_"),
-        (["--experiment", "ava2microg", "--config", "x.yaml"], "not both"),
+        (["--experiment", "ava2microg", "--config", "x.yaml"], "cannot be combined"),
         (["--json-schema", "seed=3"], "--json-schema"),
         (["stray"], "key=value"),
     ],

@@ -259,7 +259,7 @@ class TestCommand:
 
     def test_the_embedded_data_is_not_audited(self, capsys):
         assert main(["audit", "--data", "synthetic:earth"]) == 2
-        assert "drawn, not read" in capsys.readouterr().err
+        assert "synthetic data has no files" in capsys.readouterr().err
 
     def test_a_video_is_not_looked_for_where_there_are_only_tables(self, tmp_path, capsys):
         write_frames(tmp_path / "elsewhere", ["a_1"])

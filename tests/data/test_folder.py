@@ -129,7 +129,7 @@ class TestClips:
             read(f"folder:{fill('run/1', suffix='.avi')}")
 
     def test_an_empty_folder_is_refused(self, tmp_path):
-        with pytest.raises(InputError, match="no folder of a class"):
+        with pytest.raises(InputError, match="no class folders"):
             read(f"folder:{tmp_path}")
         (tmp_path / "run").mkdir()
         with pytest.raises(InputError, match=r"no video files.*no folders of JPEG"):
@@ -158,7 +158,7 @@ class TestSplits:
         assert len(division.clips["train"]) + len(division.clips["val"]) == len(train)
         assert division.clips["val"]
         assert not division.shared_source_videos("val", files.sources).clips
-        assert any("validate" in note for note in files.notes)
+        assert any("third split" in note for note in files.notes)
 
 
 class TestSourceVideos:

@@ -216,7 +216,7 @@ class TestMasks:
         with pytest.raises(InputError, match=r"a\.npz"):
             read_masks(tmp_path, "a")
 
-    @pytest.mark.parametrize(("name", "message"), [("nobody", r"nobody\.npz"), ("../clips", "leaves")])
+    @pytest.mark.parametrize(("name", "message"), [("nobody", r"nobody\.npz"), ("../clips", "is outside")])
     def test_a_file_that_is_not_there(self, root, name: str, message: str):
         with pytest.raises(InputError, match=message):
             read_masks(root, name)

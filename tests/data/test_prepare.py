@@ -176,11 +176,11 @@ class TestPrepare:
         extract_frames(videos, "recB_001", out / "frames")
         stamp = (out / "frames" / "recB_001").stat().st_mtime_ns
         assert self.run(release, out) == 0
-        assert "3 clips extracted, 1 were there, 0 skipped" in capsys.readouterr().out
+        assert "3 clips extracted, 1 kept, 0 skipped" in capsys.readouterr().out
         assert (out / "frames" / "recB_001").stat().st_mtime_ns == stamp
         assert sorted(path.name for path in (out / "frames").iterdir()) == sorted(CLIPS)
         assert self.run(release, out) == 0
-        assert "0 clips extracted, 4 were there" in capsys.readouterr().out
+        assert "0 clips extracted, 4 kept" in capsys.readouterr().out
 
     def test_interrupted_work_leaves_no_half_folder(self, release, tmp_path, monkeypatch):
         frames = tmp_path / "frames"
@@ -213,8 +213,8 @@ class TestPrepare:
         ("origin", "message"),
         [
             ("microg4m:/x", "unknown kind of data to prepare 'microg4m'. Did you mean 'microg4m-release'"),
-            ("microg4m-release:", "write microg4m-release:ROOT"),
-            ("microg4m-release:/nowhere/at/all", "there is no folder"),
+            ("microg4m-release:", "microg4m-release:ROOT"),
+            ("microg4m-release:/nowhere/at/all", "not found"),
         ],
     )
     def test_mistakes(self, tmp_path, capsys, origin: str, message: str):
@@ -251,4 +251,4 @@ class TestSplitCommand:
 
     def test_the_published_split_of_a_release_is_unknown(self, release, capsys):
         assert main(["split", "--data", f"microg4m:{release}", "--scheme", "published"]) == 2
-        assert "stand in no split file" in capsys.readouterr().err
+        assert "are in no split file" in capsys.readouterr().err

@@ -312,7 +312,7 @@ class TestAva:
         split = tree.split(options)
         assert split.clips["test"] == ("_-two",)
         assert len(split.clips["val"]) == 1
-        assert "val tests, and 1 videos of train validate" in tree.notes[0]
+        assert "no test split" in tree.notes[0]
         # A whole video is its own source video, underscores in its name or not.
         assert split.leak_warning(tree.sources) is None
 

@@ -136,7 +136,7 @@ def test_no_detections_and_classes_without_tubes():
         (lambda table: table.drop(columns="person_id"), "person_id.*link"),
         (lambda table: pd.concat([table, table[:1]]), "two boxes at frame_stamp"),
         (lambda table: table.assign(x2=300.0), "box outside the image"),
-        (lambda table: table.assign(video_id="elsewhere_" + table.video_id), "no video in common"),
+        (lambda table: table.assign(video_id="elsewhere_" + table.video_id), "no common video"),
         (lambda table: table.drop(columns="score"), "score"),
     ],
 )

@@ -163,10 +163,10 @@ def test_mistakes_end_with_status_2(make_run, tmp_path, capsys):
     for more, expected in [
         (["--variant", "target_supervised"], "has no detector of the variant 'target_supervised'"),
         (["--row", "adaptd"], "Did you mean 'adapted'"),
-        (["--onnx-size", "64x64"], "goes with --onnx"),
+        (["--onnx-size", "64x64"], "without --onnx"),
         (["--onnx", "--onnx-size", "64"], "such as 256x341"),
-        (["--to", str(run.path)], "a folder of its own"),
-        (["--run", str(tmp_path)], "is no run folder"),
+        (["--to", str(run.path)], "expected a new folder"),
+        (["--run", str(tmp_path)], "is not a run folder"),
     ]:
         assert main([*words, *more]) == 2
         assert expected in capsys.readouterr().err

@@ -97,7 +97,7 @@ def test_intervals_and_figure(files, tmp_path, capsys):
     assert answer["parts"][0]["intervals"]["recall_macro"] == [1, 1]
     assert figure.read_text().lstrip().startswith("<?xml")
     assert main(arguments) == 0
-    assert "as if independent" in capsys.readouterr().out
+    assert "treated as independent" in capsys.readouterr().out
     assert main(["evaluate", *files, "--figure", str(tmp_path / "scores.txt")]) == 2
 
 
@@ -114,7 +114,7 @@ def test_exclude(files, tmp_path, capsys):
         (["--by", "clas"], "--by: unknown breakdown 'clas'. Did you mean 'class'"),
         (["--scores", "probability"], "which are no probabilities"),
         (["--taxonomy", "nowhere"], "unknown taxonomy 'nowhere'"),
-        (["--by", "domain"], "give --actions"),
+        (["--by", "domain"], "Give --actions"),
         (["--detections", "absent.csv"], "absent.csv: cannot be read"),
         (["--jsn"], "Did you mean --json"),
     ],

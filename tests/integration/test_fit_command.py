@@ -136,7 +136,7 @@ def test_mistakes_are_told_in_one_line_with_status_2(tmp_path, finished, capfd):
         (["--experiment", "ava2microgg"], "ava2microg"),
         (["--experiment", "ava2microg", "training.epoch=3"], "training.epochs"),
         (["--resume", tmp_path], "config.yaml"),
-        (["--config", whole / "config.yaml", "--experiment", "x"], "not both"),
+        (["--config", whole / "config.yaml", "--experiment", "x"], "cannot be combined"),
         (["--experiment", "ava2microg", "data.target=synthetic:moon", *TINY, "--runs", tmp_path], "microgravity"),
         (["--experiment", "ava2microg", "--name", "whole", "--runs", whole.parents[1], *TINY], "--resume"),
         (["--experiment", "ava2microg", "adaptation.args.wieght=1", "--runs", tmp_path, *TINY], "weight"),

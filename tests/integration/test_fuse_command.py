@@ -89,11 +89,11 @@ def test_compare_detections(splits, capsys):
 @pytest.mark.parametrize(
     ("extra", "message"),
     [
-        (["fuse", "--detections", "{good}", "--output", "x.csv", "--method", "stack"], "has to be learned"),
+        (["fuse", "--detections", "{good}", "--output", "x.csv", "--method", "stack"], "needs a fit set"),
         (["fuse", "--detections", "{good}", "--output", "x.csv", "--fit-detections", "{good}"], "go together"),
-        (["compare", "--detections", "{good}", "{poor}"], "needs --ground-truth"),
-        (["compare", "--detections", "{good}", "--ground-truth", "{truth}"], "two models or more"),
-        (["compare"], "give run folders, or --detections"),
+        (["compare", "--detections", "{good}", "{poor}"], "--ground-truth"),
+        (["compare", "--detections", "{good}", "--ground-truth", "{truth}"], "at least two models"),
+        (["compare"], "Give run folders, or --detections"),
     ],
 )
 def test_bad_input(splits, capsys, extra, message):

@@ -146,7 +146,7 @@ BARS = {
     "predict": [("filmA_001",)],
     "prepare": [("extracting frames",)],
     "ingest": [("filmA_001",)],
-    "audit": [("looking at clips",)],
+    "audit": [("reading clips",)],
 }
 # A line that stays, of each command.
 LINES = {
@@ -155,7 +155,7 @@ LINES = {
     "predict": "detections of 1 file",
     "prepare": "5 clips extracted",
     "ingest": "1 clips: ",
-    "audit": "Looked for and not found",
+    "audit": "Checked, without findings",
 }
 
 

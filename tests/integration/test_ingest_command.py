@@ -77,9 +77,9 @@ def copy_source(out, old, new):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ([], "give videos to cut into clips"),
-        (["v.mp4"], "give --detector"),
-        (["v.mp4", "--detector", "none.onnx"], "no such person detector"),
+        ([], "Give videos"),
+        (["v.mp4"], "Give --detector"),
+        (["v.mp4", "--detector", "none.onnx"], "the person detector does not exist"),
         (["v.mp4", "--domain", "film"], "unknown domain 'film'"),
         (["--labels", "x.xml"], "holds no clips"),
     ],

@@ -125,7 +125,7 @@ def test_other_weights_are_not_mixed_in(run_folder, tmp_path, capsys):
 
 def test_a_folder_that_is_no_run(tmp_path, capsys):
     assert main(["roll-response", "--run", str(tmp_path)]) == 2
-    assert "is no run folder" in capsys.readouterr().err
+    assert "is not a run folder" in capsys.readouterr().err
 
 
 def test_a_detector_is_read_back_as_it_was_tested(run_folder):

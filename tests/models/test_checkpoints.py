@@ -406,7 +406,7 @@ def test_command_reports(tmp_path, capsys):
     assert "does not fit" in out
     assert "missing from the file" in out
     assert main(["checkpoint", str(tmp_path / "none"), "--model", "slow_r50_8x8"]) == 2
-    assert "there is no such checkpoint" in capsys.readouterr().err
+    assert "the checkpoint does not exist" in capsys.readouterr().err
 
 
 def test_weights_that_are_skipped_stay_random_and_the_rest_is_loaded(tmp_path):

@@ -188,7 +188,7 @@ def make(folder, *files):
         (["run/config.yaml", "run/checkpoints/adapt/detector.pt"], "run", "run/checkpoints/adapt/detector.pt"),
         (["run/config.yaml"], "run", "has trained a detector"),
         (["x/model.onnx", "x/model.safetensors"], "x/model.onnx", "x"),
-        (["y/model.onnx"], "y/model.onnx", "what it was made from"),
+        (["y/model.onnx"], "y/model.onnx", "its origin"),
     ],
 )
 def test_what_to_give_instead(tmp_path, monkeypatch, files, given, wanted):

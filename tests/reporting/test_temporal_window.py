@@ -69,7 +69,7 @@ def test_what_makes_windows_incomparable_is_said(make_window):
     (folders[0] / "config.yaml").write_text("training: {epochs: 3}\n")
     notes = " ".join(read_windows(folders).notes)
     assert "training.epochs (3, 9)" in notes
-    assert "ends are repeated: 32×8" in notes
+    assert "repeated end frames: 32×8" in notes
 
 
 def test_the_command_draws_a_sweep_and_names_the_windows_that_were_refused(make_window, tmp_path, capsys):

@@ -172,7 +172,7 @@ def test_a_sweep_by_target_labels_says_oracle_on_every_output(make_quick_sweep, 
 def test_without_a_metric_or_a_complete_trial_there_is_no_best(make_quick_sweep, run_sweep, tmp_path):
     results = run_sweep(make_quick_sweep(metric=None), 2)
     assert write_best(results, tmp_path / "best.yaml") is None
-    assert "Nothing to draw" in write_page(results, tmp_path / "sweep.html").read_text()
+    assert "at least two complete trials" in write_page(results, tmp_path / "sweep.html").read_text()
     assert len(results.complete) == 2
 
 

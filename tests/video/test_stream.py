@@ -223,8 +223,8 @@ def test_latency_of_nothing():
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--video", "0", "1"], "one camera or stream at a time"),
-        (["--video", "0", "--boxes", "b.csv"], "a stream has no table of boxes"),
+        (["--video", "0", "1"], "one camera or stream"),
+        (["--video", "0", "--boxes", "b.csv"], "--boxes does not apply to a stream"),
         (["--video", "0", "--video-format", "gif"], "no video is written"),
     ],
 )
@@ -253,4 +253,4 @@ def test_the_command_prints_answers_and_latency(video, tmp_path, capsys):
     printed = capsys.readouterr()
     assert "person 1" in printed.out
     assert "latency: median" in printed.err
-    assert "Ctrl-C stops" in printed.err
+    assert "Ctrl-C" in printed.err

@@ -147,7 +147,7 @@ def test_what_is_no_video_is_named(tmp_path):
         "empty.mp4": r"empty\.mp4.*readable",
         "sound.mp4": "sound",
         "none.mp4": "frame",
-        "nowhere.mp4": "no such",
+        "nowhere.mp4": "does not exist",
         ".": "folder",
     }.items():
         with pytest.raises(InputError, match=words) as caught:

@@ -306,8 +306,8 @@ class TestRefusals:
             ("short_side is 3", "", {"short_side": 3}),
             ("--backgrounds requires", "", {"backgrounds": Path("walls")}),
             ("no such folder of background", "", {"mode": "floating", "backgrounds": Path("nowhere")}),
-            ("no such folder of masks", "", {"masks": Path("nowhere")}),
-            ("give one of them", "", {"masks": Path("a"), "segmenter": Path("b.onnx")}),
+            ("folder of masks not found", "", {"masks": Path("nowhere")}),
+            ("Give one of them", "", {"masks": Path("a"), "segmenter": Path("b.onnx")}),
             ("no such file", "", {"mode": "floating", "segmenter": Path("nowhere.onnx")}),
             ("twice", "?gravity=rolled", {}),
             ("have no labels", "?boxes=detected", {}),
@@ -341,7 +341,7 @@ class TestRefusals:
 
     def test_the_simulator_is_no_footage(self, tmp_path, capsys):
         assert main(["weightless", "--data", "synthetic:earth", "--to", str(tmp_path / "made")]) == 2
-        assert "drawn, not read" in capsys.readouterr().err
+        assert "synthetic data has no files" in capsys.readouterr().err
 
 
 def test_the_command_says_what_it_made(earth, tmp_path, capsys):
@@ -350,7 +350,7 @@ def test_the_command_says_what_it_made(earth, tmp_path, capsys):
     assert "6 clips made" in capsys.readouterr().out
     assert (annotations(tmp_path / "made")["train"].up == 180).all()
     assert main(["weightless", *words]) == 0
-    assert "0 clips made, 6 were there" in capsys.readouterr().out
+    assert "0 clips made, 6 kept" in capsys.readouterr().out
     assert main(["weightless", *words, "--rolls", "fixed:a"]) == 2
     assert "--rolls" in capsys.readouterr().err
 

@@ -19,7 +19,7 @@ from microg_da.models.detector import ActionDetector
 from microg_da.types import ClipBatch, ClipKey, PersonKey
 
 LEAST_RATE = 1e-3
-"""Class rates are kept this far from 0 and 1 where agreement is divided by their variance."""
+"""The minimum distance of class rates from 0 and 1, since agreement is divided by their variance."""
 
 
 @dataclass
@@ -27,9 +27,9 @@ class AaDArguments:
     """Settings of :class:`AaD`.
 
     Attributes:
-        weight: of both terms together.
-        neighbours: how many nearest people in feature space attract each person.
-        beta: the weight of dispersion falls as ``(1 + 10 progress) ** -beta``.
+        weight: weight of both terms together.
+        neighbours: number of nearest people in feature space that attract each person.
+        beta: exponent of the weight of dispersion, ``(1 + 10 progress) ** -beta``.
         lr: learning rate of the stage, in place of ``adaptation.lr``; null for that one. As in the authors' program the
             stage uses SGD with Nesterov momentum 0.9 and a weight decay of 1e-3, at their rate for pretrained layers.
     """
@@ -41,17 +41,16 @@ class AaDArguments:
 
 
 class AaD(SourceFreeAdaptation):
-    """Without source clips: the answers of neighbours in feature space agree, those of a batch disperse.
+    """Source-free: attracts the predictions of neighbours in feature space and disperses those of a batch.
 
-    Features and answers of all target people are kept in a bank, each as of when the person was met last. A person is
-    attracted to the answers of the nearest in the bank, and dispersed from all other people in the batch. The paper
-    measures agreement by the dot product of softmax answers. Here each class has two answers, and a class that few
-    people have would agree by "no" alone and be dispersed towards one half; so probabilities are measured from the
-    class's rate, that of the source model on the target, over its variance: ``(p - r)(q - r) / 2 r (1 - r)``, mean
-    over classes. At a rate of one half that is the dot product of ``(p, 1 - p)`` and ``(q, 1 - q)``, less one half.
-    Classes outside the support take no part.
+    A bank holds the latest features and probabilities of all target people. Each person is attracted to the predictions
+    of the nearest people in the bank and dispersed from all other people in the batch. The paper measures agreement by
+    the dot product of softmax vectors. With Bernoulli classes, a rare class would agree through its absence and would
+    be dispersed towards one half. Agreement is therefore ``(p - r)(q - r) / 2 r (1 - r)``, the mean over classes, where
+    r is the rate that the source model predicts for the class on the target. For r = 1/2 it equals the dot product of
+    ``(p, 1 - p)`` and ``(q, 1 - q)`` minus one half. Classes outside the support are ignored.
 
-    The loss is a sum over neighbours and over the batch and a mean over people, as in the authors' program.
+    The loss is summed over neighbours and over the batch and averaged over people, as in the authors' code.
 
     Yang et al., "Attracting and dispersing: A simple approach for source-free domain adaptation", NeurIPS 2022.
     """
@@ -77,7 +76,7 @@ class AaD(SourceFreeAdaptation):
     def before_training(
         self, detector: ActionDetector, source: Iterable[ClipBatch], target: Iterable[ClipBatch]
     ) -> None:
-        """Fill the bank with the source model's word on all target people; source clips are not opened."""
+        """Fill the bank with the source model's predictions for all target people; source clips are not read."""
         self.bank = PeopleBank(self.task.feature_dim, self.task.num_classes)
         for batch in target:
             prediction = detect(detector, batch)
@@ -87,7 +86,7 @@ class AaD(SourceFreeAdaptation):
             self.rates.copy_(self.bank.answers.mean(dim=0))
 
     def training_losses(self, detector: ActionDetector, target: ClipBatch, progress: float) -> Losses:
-        """``attract`` and ``disperse``; the bank follows."""
+        """Return ``attract`` and ``disperse``, and update the bank."""
         prediction = detect(detector, target)
         answers = prediction.logits.float().sigmoid()
         rows = self.bank.put(target.people, prediction.features, answers)
@@ -97,20 +96,20 @@ class AaD(SourceFreeAdaptation):
         return {"attract": self.arguments.weight * attract, "disperse": self.arguments.weight * fading * disperse}
 
     def after_training(self, detector: ActionDetector) -> None:
-        """Forget all people."""
+        """Clear the bank."""
         self.bank = PeopleBank(self.task.feature_dim, self.task.num_classes)
 
     def get_extra_state(self) -> BankState:
-        """The bank, so that a resumed stage continues with it."""
+        """Return the bank, so that a resumed stage continues with it."""
         return self.bank.state()
 
     def set_extra_state(self, state: BankState) -> None:
-        """Take up the bank."""
+        """Restore the bank."""
         self.bank = PeopleBank.from_state(state)
 
 
 class BankState(TypedDict):
-    """A :class:`PeopleBank` for checkpoints: ``(video_id, frame_stamp, place)`` of each person, and two tensors."""
+    """A :class:`PeopleBank` for checkpoints: ``(video_id, frame_stamp, index)`` of each person, and two tensors."""
 
     people: list[tuple[str, int, int]]
     features: Tensor
@@ -118,7 +117,7 @@ class BankState(TypedDict):
 
 
 class PeopleBank:
-    """Features of length 1 and answers of people, each as of when the person was met last.
+    """The latest normalised features and probabilities of people.
 
     Attributes:
         features: ``(N, D)``.
@@ -135,15 +134,15 @@ class PeopleBank:
 
     @torch.no_grad()
     def put(self, people: Sequence[PersonKey], features: Tensor, answers: Tensor) -> Tensor:
-        """Write over what is known of people, or add them.
+        """Store the features and probabilities of people; existing entries are replaced.
 
         Args:
-            people: K of them.
-            features: ``(K, D)``, of any length.
+            people: K people.
+            features: ``(K, D)``, not necessarily normalised.
             answers: ``(K, C)`` probabilities.
 
         Returns:
-            ``(K,)`` their rows.
+            ``(K,)`` the rows of the people in the bank.
         """
         rows = torch.tensor([self._rows.setdefault(person, len(self._rows)) for person in people], dtype=torch.int64)
         rows = rows.to(features.device)
@@ -158,9 +157,9 @@ class PeopleBank:
 
     @torch.no_grad()
     def neighbours(self, rows: Tensor, count: int) -> Tensor:
-        """``(K, n, C)`` the answers of the people nearest by cosine to each of ``rows`` (K,), itself left out.
+        """Return the probabilities ``(K, n, C)`` of the other people nearest by cosine to each of ``rows`` (K,).
 
-        ``n`` is ``count``, or fewer where the bank has fewer.
+        ``n`` is ``count``, or the number of other people in the bank if that is smaller.
         """
         similarity = self.features[rows] @ self.features.T
         similarity[torch.arange(len(rows), device=rows.device), rows] = -torch.inf
@@ -168,7 +167,7 @@ class PeopleBank:
         return self.answers[nearest]
 
     def state(self) -> BankState:
-        """Everything, in plain types and tensors."""
+        """Return the bank as plain types and tensors."""
         people = [(*person.keyframe, person.place) for person in self._rows]
         return {"people": people, "features": self.features, "answers": self.answers}
 
@@ -183,12 +182,12 @@ class PeopleBank:
 
 
 def attraction_and_dispersion(answers: Tensor, nearest: Tensor, rates: Tensor) -> tuple[Tensor, Tensor]:
-    """Both terms, means over people; 0 (with a gradient of 0) without people or classes.
+    """Return both terms as means over people; 0, with a zero gradient, without people or classes.
 
     Args:
         answers: ``(K, C)`` probabilities, with gradient.
-        nearest: ``(K, n, C)`` those of neighbours, held fixed.
-        rates: ``(C,)`` of the classes; a class of rate 0 takes no part.
+        nearest: ``(K, n, C)`` probabilities of neighbours, without gradient.
+        rates: ``(C,)`` class rates; classes of rate 0 are ignored.
     """
     taking_part = rates > 0
     if not (len(answers) and bool(taking_part.any())):
@@ -197,7 +196,7 @@ def attraction_and_dispersion(answers: Tensor, nearest: Tensor, rates: Tensor) -
     scale = torch.sqrt(2 * (rates * (1 - rates)).clamp_min(LEAST_RATE))
     mine, theirs = ((part[..., taking_part] - rates) / scale for part in (answers, nearest))
     attract = -(mine[:, None] * theirs).mean(dim=2).sum(dim=1).mean()
-    # The batch is compared with itself as it is now, and gradients pass on both sides, as in the paper.
+    # The batch is compared with itself, with gradients through both sides, as in the paper.
     agreement = mine @ mine.T / mine.shape[1]
     disperse = (agreement.sum() - agreement.diagonal().sum()) / len(mine)
     return attract, disperse

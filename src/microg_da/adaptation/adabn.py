@@ -21,14 +21,14 @@ class AdaBNArguments:
     """Settings of :class:`AdaBN`.
 
     Attributes:
-        max_clips: how many target clips are looked at; None for all.
+        max_clips: largest number of target clips; None for all.
     """
 
     max_clips: int | None = None
 
 
 class AdaBN(TrainingMethod):
-    """Running statistics of every batch-norm layer, recomputed over unlabelled target clips; no weight changes.
+    """Recomputes the running statistics of all batch-norm layers on unlabelled target clips; weights do not change.
 
     Li et al., "Adaptive Batch Normalization for practical domain adaptation", Pattern Recognition 80, 2018.
     """
@@ -39,7 +39,7 @@ class AdaBN(TrainingMethod):
     has_epochs: ClassVar[bool] = False
 
     def check_detector(self, detector: ActionDetector) -> None:
-        """The detector has batch normalisation."""
+        """Check that the detector has batch normalisation."""
         layers_with_statistics(detector)
 
     def before_training(
@@ -48,14 +48,14 @@ class AdaBN(TrainingMethod):
         """Replace the source statistics by the cumulative average over target batches.
 
         Raises:
-            InputError: if the detector has no batch-norm layer, or there is no target clip.
+            InputError: if the detector has no batch-norm layer or the target has no clips.
         """
         reestimate_batch_norm(detector, target, self.arguments.max_clips)
 
 
 @torch.no_grad()
 def reestimate_batch_norm(detector: ActionDetector, clips: Iterable[ClipBatch], max_clips: int | None = None) -> None:
-    """Set the running statistics of every batch-norm layer to those of ``clips``, each clip counted once."""
+    """Set the running statistics of all batch-norm layers to those of ``clips``, with equal weight for each clip."""
     layers = layers_with_statistics(detector)
     was_training = {module: module.training for module in detector.modules()}
     momenta = [layer.momentum for layer in layers]
@@ -70,7 +70,7 @@ def reestimate_batch_norm(detector: ActionDetector, clips: Iterable[ClipBatch], 
                 break
             seen += len(batch)
             for layer in layers:
-                # The weight of this batch in the running mean over all clips so far: a smaller last batch counts less.
+                # The weight of this batch in the mean over all clips so far; a smaller last batch has less weight.
                 layer.momentum = len(batch) / seen
             detect(detector, batch)
     finally:
@@ -78,18 +78,20 @@ def reestimate_batch_norm(detector: ActionDetector, clips: Iterable[ClipBatch], 
             layer.momentum = momentum
         _restore_modes(was_training)
     if not seen:
-        raise InputError("adaptation 'adabn' found no target clip to take statistics from.")
+        raise InputError("adaptation 'adabn' needs target clips to compute statistics, but the target has none.")
 
 
 def layers_with_statistics(detector: ActionDetector) -> list[_BatchNorm]:
-    """The batch-norm layers that keep running statistics.
+    """Return the batch-norm layers with running statistics.
 
     Raises:
-        InputError: if there is none.
+        InputError: if there are none.
     """
     layers = [module for module in detector.modules() if isinstance(module, _BatchNorm) and module.track_running_stats]
     if not layers:
-        raise InputError("adaptation 'adabn' needs batch normalisation, and this model has none. Choose another one.")
+        raise InputError(
+            "adaptation 'adabn' needs batch normalisation, which this model does not have. Choose another method."
+        )
     return layers
 
 

@@ -18,19 +18,19 @@ from microg_da.models.detector import ActionDetector
 from microg_da.types import ClipBatch, Prediction
 
 VARIANCE_FLOOR = 1e-4
-"""Added to a feature's variance, so that one that hardly varies in a batch has no say."""
+"""Added to the variance of a feature, so that features that hardly vary in a batch have little weight."""
 
 
 @dataclass
 class ATCoNArguments(SourceFreeArguments):
-    """Settings of :class:`ATCoN`, besides those of all methods without source clips.
+    """Settings of :class:`ATCoN`, in addition to those of all source-free methods.
 
     Attributes:
-        slices: S, temporal slices of the feature maps. They overlap, or repeat themselves, where the maps have fewer
+        slices: S, the number of temporal slices of the feature maps. Slices overlap or repeat if the maps have fewer
             cells along time (2 in the default network).
-        feature_weight: of the consistency of features across slices.
-        prediction_weight: of the consistency of predictions across slices.
-        redundancy: weight of what different features have in common, next to what the same feature has not.
+        feature_weight: weight of the consistency of features across slices.
+        prediction_weight: weight of the consistency of predictions across slices.
+        redundancy: weight of the correlation between different features relative to that of each feature with itself.
     """
 
     entropy_weight: float = 0.5
@@ -43,27 +43,29 @@ class ATCoNArguments(SourceFreeArguments):
 
 
 class ATCoN(SourceFree):
-    """Temporal slices of a person agree with each other, and those that are surer count for more.
+    """Source-free: makes temporal slices of a person consistent, and weights them by confidence.
 
-    Local temporal features are those of a person in slices of the feature maps. Across slices features are to be
-    correlated (each with itself, and with no other), and so is what the source model's classifier, which is not
-    trained, says of them. A clip's prediction is made of the slices weighted by confidence, in training and in test;
-    with equal weights it is the plain detector's. To it are added the information maximisation and the pseudo-labels of
-    :class:`~microg_da.adaptation.shot.SHOT`, at half and two thirds of their weights there.
+    The local temporal features of a person come from slices of the feature maps. Two losses make slices consistent: the
+    correlation between the features of two slices approaches the identity matrix, and the predictions of the source
+    model's frozen classifier for the slices approach each other. The prediction for a clip is that of the slices
+    weighted by confidence, in training and in tests; equal weights give the prediction of the plain detector. The
+    information maximisation and the pseudo-labels of :class:`~microg_da.adaptation.shot.SHOT` are added, with half and
+    two thirds of their weights there.
 
     Xu et al., "Source-free video domain adaptation by learning temporal consistency for action recognition",
     ECCV 2022.
 
-    Deviations from the paper and the authors' program:
+    Deviations from the paper and the authors' code:
 
-    - All of :class:`~microg_da.adaptation.shot.SHOT`'s; pseudo-labels are of every epoch, not of each tenth.
-    - Slices of the feature maps take the place of the relations between 2 to 5 frames of a temporal relation network.
-    - Divergences and entropies are means over the classes in the support. The program sums over a softmax and gives the
-      consistency of predictions a weight of 18; here it is 1.
-    - The consistency of features is of standardised features and means over entries, where the program has sums of
-      products of features after a batch-normalised bottleneck.
-    - A clip's prediction is that of the weighted mean of the slices' maps; the program adds the mean of the slices'
-      weighted predictions to it.
+    - All deviations of :class:`~microg_da.adaptation.shot.SHOT`; pseudo-labels are updated in every epoch, not in every
+      tenth.
+    - Slices of the feature maps replace the relations between 2 to 5 frames of a temporal relation network.
+    - Divergences and entropies are means over the classes in the support. The code sums over a softmax and weights
+      the consistency of predictions by 18; here the weight is 1.
+    - The consistency of features uses standardised features and means over entries. The code uses sums of products of
+      features after a batch-normalised bottleneck.
+    - The prediction for a clip is that of the weighted mean of the slices' maps; the code adds the mean of the
+      weighted predictions of the slices.
     """
 
     Arguments: ClassVar[type] = ATCoNArguments
@@ -77,7 +79,7 @@ class ATCoN(SourceFree):
         self.attention = SliceAttention(arguments, task)
 
     def training_losses(self, detector: ActionDetector, target: ClipBatch, progress: float) -> Losses:
-        """``feature_consistency``, ``prediction_consistency``, ``entropy``, ``prior`` and ``pseudo_label``."""
+        """Return ``feature_consistency``, ``prediction_consistency``, ``entropy``, ``prior`` and ``pseudo_label``."""
         local, attended = self.attention.predict_slices(detector, target)
         arguments = self.arguments
         losses, _ = self.information_losses(attended, self.labels_of(target))
@@ -91,22 +93,22 @@ class ATCoN(SourceFree):
 
     @property
     def companion(self) -> SliceAttention:
-        """Slices weighted by confidence, as in training."""
+        """Return :class:`SliceAttention`, which weights slices by confidence, as in training."""
         return self.attention
 
 
 class SliceAttention(TestTimeMethod):
-    """A person's prediction is made of temporal slices weighted by confidence."""
+    """Predicts each person from temporal slices weighted by confidence."""
 
     Arguments: ClassVar[type] = ATCoNArguments
     arguments: ATCoNArguments
 
     def predict(self, detector: ActionDetector, batch: ClipBatch) -> Prediction:
-        """Slices weighted by confidence."""
+        """Predict from slices weighted by confidence."""
         return self.predict_slices(detector, batch)[1]
 
     def predict_slices(self, detector: ActionDetector, batch: ClipBatch) -> tuple[Prediction, Prediction]:
-        """Predictions of the slices, ``(K, S, C)`` and ``(K, S, D)``, and those of the whole clip."""
+        """Return logits ``(K, S, C)`` and features ``(K, S, D)`` of the slices, and the prediction for the clip."""
         local, grids = detector.local_predictions(batch.frames, batch.boxes, batch.clip_index, self.arguments.slices)
         weights = confidence_weights(self.supported(local.logits))
         whole = (weights[:, :, None, None, None] * grids).sum(dim=1)
@@ -114,14 +116,14 @@ class SliceAttention(TestTimeMethod):
 
 
 def feature_consistency(features: Tensor, redundancy: float) -> Tensor:
-    """How far the correlation between two slices' features is from the identity matrix, mean over pairs of slices.
+    """Return the distance of the correlation between two slices' features from the identity, averaged over pairs.
 
-    Squared distances of the diagonal from 1 and, weighing ``redundancy``, of the rest from 0; each part is a mean.
-    0 with fewer than two people or slices: there is nothing to correlate.
+    The distance is the mean squared difference of the diagonal from 1 plus ``redundancy`` times the mean squared
+    off-diagonal entry. It is 0 with fewer than two people or slices.
 
     Args:
         features: ``(K, S, D)``.
-        redundancy: weight of what is off the diagonal.
+        redundancy: weight of off-diagonal entries.
     """
     K, S, D = features.shape
     features = features.float()
@@ -140,10 +142,10 @@ def feature_consistency(features: Tensor, redundancy: float) -> Tensor:
 
 
 def prediction_consistency(logits: Tensor) -> Tensor:
-    """Divergence of the mean prediction from each slice's, KL(mean ‖ slice), mean over people, slices and classes.
+    """Return the divergence KL(mean ‖ slice) of predictions, averaged over people, slices and classes.
 
-    Slices count by their confidence among the slices of the person, as in :func:`confidence_weights`. Slice and mean
-    both carry a gradient, the weights do not.
+    Slices are weighted by :func:`confidence_weights`. Both the slices and their mean carry a gradient; the weights do
+    not.
 
     Args:
         logits: ``(K, S, C)``.
@@ -156,7 +158,7 @@ def prediction_consistency(logits: Tensor) -> Tensor:
 
 @torch.no_grad()
 def confidence_weights(logits: Tensor) -> Tensor:
-    """``(K, S)`` weights of slices, 1 + confidence, that add up to 1; confidence is 1 − entropy / ln 2, over classes.
+    """Return weights ``(K, S)`` of slices, proportional to 1 + confidence = 2 − mean entropy / ln 2, with sum 1.
 
     Args:
         logits: ``(K, S, C)``.

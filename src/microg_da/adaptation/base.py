@@ -1,11 +1,11 @@
 """The base classes of adaptation methods.
 
-There are two kinds, and a run has at most one of each.
+There are two kinds. A run has at most one method of each.
 
-* A :class:`TrainingMethod` turns clips into losses. Subclass :class:`DomainAdaptation` (labelled source clips and
-  unlabelled target clips), :class:`SourceFreeAdaptation` (unlabelled target clips alone) or :class:`Supervised`
-  (labelled clips alone).
-* A :class:`TestTimeMethod` turns a batch into a prediction with a detector that is already trained.
+* A :class:`TrainingMethod` computes losses from clips. Subclass :class:`DomainAdaptation` (labelled source clips and
+  unlabelled target clips), :class:`SourceFreeAdaptation` (only unlabelled target clips) or :class:`Supervised` (only
+  labelled clips).
+* A :class:`TestTimeMethod` predicts a batch with a trained detector.
 
 Parameters, buffers and extra state of a method are saved with checkpoints and with the finished detector.
 """
@@ -60,7 +60,7 @@ __all__ = [
 
 
 class TestTimeMethod(Method):
-    """Turns a batch into a prediction with a trained detector.
+    """Base class of methods that predict a batch with a trained detector.
 
     Example:
         >>> from dataclasses import replace
@@ -75,12 +75,13 @@ class TestTimeMethod(Method):
         >>> FlipAverage.uses_target_labels
         False
 
-    :meth:`prepare` looks at training clips once. :meth:`predict` is called for each batch between :meth:`start_test`
-    and :meth:`end_test`. Its support is saved with it: when a finished detector is read back, no label is at hand.
+    :meth:`prepare` reads training clips once. :meth:`predict` is called for each batch between :meth:`start_test` and
+    :meth:`end_test`. The support is saved with the method, since labels are not available when a finished detector is
+    loaded.
 
     Attributes:
-        decision_shift: ``(C,)`` what a :class:`~microg_da.adaptation.predictor.Predictor` adds to the logits that the
-            method predicts; see ``adaptation.match_rates``.
+        decision_shift: ``(C,)`` values that a :class:`~microg_da.adaptation.predictor.Predictor` adds to the logits of
+            the method; see ``adaptation.match_rates``.
     """
 
     decision_shift: Tensor
@@ -93,20 +94,20 @@ class TestTimeMethod(Method):
         self.register_buffer("decision_shift", torch.zeros(task.num_classes))
 
     def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *rest: Any) -> None:
-        # Files of older versions: all classes took part, and decisions were not shifted.
+        # Files of older versions contain neither value: all classes are in the support, and logits are not shifted.
         state_dict.setdefault(f"{prefix}support", torch.ones_like(self.support))
         state_dict.setdefault(f"{prefix}decision_shift", torch.zeros_like(self.decision_shift))
         super()._load_from_state_dict(state_dict, prefix, *rest)
 
     def prepare(self, detector: ActionDetector, source: Iterable[ClipBatch], target: Iterable[ClipBatch]) -> None:
-        """Look at training clips once, after the detector is trained.
+        """Process training clips once, after the detector is trained.
 
         Both iterables are lazy and can be iterated several times.
 
         Args:
-            detector: in evaluation mode.
-            source: source training clips, in order, each as it is tested: not augmented, without a random crop.
-            target: target training clips, likewise.
+            detector: the detector, in evaluation mode.
+            source: source training clips in order, in test views: without augmentation and random crops.
+            target: target training clips, likewise in test views.
         """
 
     def start_test(self, detector: ActionDetector) -> None:
@@ -117,17 +118,17 @@ class TestTimeMethod(Method):
         return detect(detector, batch)
 
     def end_test(self, detector: ActionDetector) -> None:
-        """Called after such a pass; leaves the detector as :meth:`start_test` found it."""
+        """Called after the pass; restores the detector to its state before :meth:`start_test`."""
 
 
 class TrainingMethod(Method):
-    """Trains a detector in one stage.
+    """Base class of methods that train a detector in one stage.
 
     Attributes:
         uses_source: whether the stage reads labelled source clips.
-        has_epochs: whether the stage takes steps. A method without them changes the detector in
-            :meth:`before_training` alone.
-        has_companion: whether :attr:`companion` is a method.
+        has_epochs: whether the stage has optimisation steps. Other methods change the detector only in
+            :meth:`before_training`.
+        has_companion: whether :attr:`companion` returns a method.
     """
 
     uses_source: ClassVar[bool] = True
@@ -135,49 +136,49 @@ class TrainingMethod(Method):
     has_companion: ClassVar[bool] = False
 
     def stage_training(self, training: TrainingConfig) -> TrainingConfig:
-        """The optimiser, learning rate and warm-up of the stage, where the method has its own.
+        """Return the optimiser, learning rate and warm-up of the stage; a method may override them.
 
         Args:
-            training: as configured, ``adaptation.lr`` and ``adaptation.epochs`` included.
+            training: the configured settings, including ``adaptation.lr`` and ``adaptation.epochs``.
         """
         return training
 
     @property
     def own_lr_scale(self) -> float:
-        """Factor of the learning rate of the method's own parameters, e.g. of a domain classifier."""
+        """Factor of the learning rate for the parameters of the method, e.g. of a domain classifier."""
         return 1.0
 
     def step_losses(
         self, detector: ActionDetector, source: LabelledClipBatch | None, target: ClipBatch | None, progress: float
     ) -> Losses:
-        """The losses of one step.
+        """Return the losses of one step.
 
         Args:
             detector: the network in training.
             source: labelled source clips, augmented; None in a stage without source clips.
-            target: target clips, augmented; None in a stage without target clips. They are a
-                :class:`~microg_da.types.LabelledClipBatch` for a method with ``uses_target_labels`` only.
-            progress: how much of the stage is done, in [0, 1).
+            target: target clips, augmented; None in a stage without target clips. Only a method with
+                ``uses_target_labels`` receives a :class:`~microg_da.types.LabelledClipBatch`.
+            progress: the completed fraction of the stage, in [0, 1).
         """
         raise NotImplementedError
 
     def before_training(
         self, detector: ActionDetector, source: Iterable[ClipBatch], target: Iterable[ClipBatch]
     ) -> None:
-        """Look at training clips once, before training.
+        """Process training clips once, before training.
 
-        Called again when an interrupted stage is resumed, before its state is read back. Both iterables are lazy and
-        can be iterated several times.
+        It is called again when an interrupted stage is resumed, before the state is restored. Both iterables are lazy
+        and can be iterated several times.
 
         Args:
             detector: the source model, in evaluation mode.
-            source: source training clips, in order, each as it is tested: not augmented, without a random crop. They
-                may carry labels.
-            target: target training clips, likewise, without labels.
+            source: source training clips in order, in test views: without augmentation and random crops. They may have
+                labels.
+            target: target training clips, likewise in test views, without labels.
         """
 
     def before_epoch(self, detector: ActionDetector, target: Iterable[ClipBatch], epoch: int) -> None:
-        """Called at the beginning of each epoch, e.g. to label target clips.
+        """Called at the start of each epoch, e.g. to create pseudo-labels.
 
         Args:
             detector: the network, in evaluation mode.
@@ -186,13 +187,13 @@ class TrainingMethod(Method):
         """
 
     def turns(self, target: ClipBatch) -> Tensor | None:
-        """Degrees ``(B,)`` by which the clips of a training batch are turned clockwise before augmentation.
+        """Return the degrees ``(B,)`` by which training clips are turned clockwise before augmentation.
 
         Args:
-            target: target clips as they were filmed, without labels.
+            target: target clips as filmed, without labels.
 
         Returns:
-            None to leave all clips as they are.
+            None if no clip is turned.
         """
         return None
 
@@ -200,20 +201,20 @@ class TrainingMethod(Method):
         """Called after each step of the optimiser, e.g. to update a teacher."""
 
     def after_training(self, detector: ActionDetector) -> None:
-        """Leave in ``detector`` what is tested and saved, e.g. the weights of a teacher."""
+        """Set the weights in ``detector`` that are tested and saved, e.g. those of a teacher."""
 
     def network(self, detector: ActionDetector) -> ActionDetector:
-        """The network that is validated during the stage: the detector, or a teacher that replaces it at the end."""
+        """Return the network to validate during the stage: the detector, or a teacher that replaces it at the end."""
         return detector
 
     @property
     def companion(self) -> TestTimeMethod | None:
-        """The test-time method that this method's detector is made for, if it has one of its own."""
+        """Return the test-time method that belongs to this method, or None."""
         return None
 
 
 class DomainAdaptation(TrainingMethod):
-    """Trains on labelled source clips and unlabelled target clips.
+    """Base class of methods that train on labelled source clips and unlabelled target clips.
 
     Example:
         >>> from dataclasses import dataclass
@@ -245,7 +246,7 @@ class DomainAdaptation(TrainingMethod):
     def training_losses(
         self, detector: ActionDetector, source: LabelledClipBatch, target: ClipBatch, progress: float
     ) -> Losses:
-        """The supervised loss of the source, and :meth:`losses`. One forward pass serves both domains."""
+        """Return the supervised source loss and :meth:`losses`, from one forward pass over both domains."""
         of_source, of_target = forward_both(detector, source, target)
         return {
             "supervised": multilabel_bce(of_source.logits, source.labels),
@@ -253,19 +254,19 @@ class DomainAdaptation(TrainingMethod):
         }
 
     def losses(self, source: Prediction, target: Prediction, labels: Tensor, progress: float) -> Losses:
-        """Losses in addition to the supervised one.
+        """Return the losses in addition to the supervised loss.
 
         Args:
             source: predictions for the ``K_s`` people of the source batch (``K_s`` may be 0).
             target: predictions for the ``K_t`` people of the unlabelled target batch (``K_t`` may be 0).
             labels: ``(K_s, C)`` labels of the source people.
-            progress: how much of the stage is done, in [0, 1).
+            progress: the completed fraction of the stage, in [0, 1).
         """
         return {}
 
 
 class SourceFreeAdaptation(TrainingMethod):
-    """Trains on unlabelled target clips alone.
+    """Base class of methods that train only on unlabelled target clips.
 
     Example:
         >>> import torch
@@ -291,26 +292,26 @@ class SourceFreeAdaptation(TrainingMethod):
         return self.training_losses(detector, required(target, "target"), progress)
 
     def training_losses(self, detector: ActionDetector, target: ClipBatch, progress: float) -> Losses:
-        """The losses of one forward pass."""
+        """Return the losses of one forward pass."""
         return self.losses(detect(detector, target), progress)
 
     def losses(self, target: Prediction, progress: float) -> Losses:
-        """The losses of the ``K_t`` target people (``K_t`` may be 0); arguments as in :class:`DomainAdaptation`."""
+        """Return the losses of ``K_t`` target people (``K_t`` may be 0); arguments as in :class:`DomainAdaptation`."""
         raise NotImplementedError
 
 
 class Supervised(TrainingMethod):
-    """Trains on the labels of the source, as the source stage does."""
+    """Trains on source labels, as in the source stage."""
 
     def step_losses(
         self, detector: ActionDetector, source: LabelledClipBatch | None, target: ClipBatch | None, progress: float
     ) -> Losses:
-        """The supervised loss; target clips are not looked at."""
+        """Return the supervised loss; target clips are ignored."""
         return supervised_losses(detector, required(source, "source"))
 
 
 def with_short_warmup(training: TrainingConfig, share: float = 0.1) -> TrainingConfig:
-    """The same stage with a warm-up of at most a ``share`` of each cycle, for methods that have few steps to learn."""
+    """Return the settings with a warm-up of at most ``share`` of each cycle, for methods with few steps."""
     longest = share * training.epochs / training.cycles
     return replace(training, warmup_epochs=min(training.warmup_epochs, longest))
 
@@ -324,7 +325,7 @@ def create_adaptation(
     class_groups: Sequence[int] | None = None,
     class_rates: Sequence[float] | None = None,
 ) -> Method:
-    """Build a method, by its name or from its class.
+    """Create a method by name or from its class.
 
     Example:
         >>> from microg_da import create_adaptation, create_detector
@@ -336,16 +337,16 @@ def create_adaptation(
         0.5
 
     Args:
-        method: a name of :func:`~microg_da.list_adaptations`, ``package.module:Class``, or a class that is derived from
+        method: a name from :func:`~microg_da.list_adaptations`, ``package.module:Class``, or a class derived from
             :class:`DomainAdaptation`, :class:`SourceFreeAdaptation` or :class:`TestTimeMethod`.
         arguments: values for the fields of its ``Arguments``.
-        feature_dim: D, the length of a RoI feature.
-        num_classes: C.
-        class_groups: ``(C,)`` the group of each class as an index; None puts all classes into one group.
+        feature_dim: D, the dimension of RoI features.
+        num_classes: C, the number of classes.
+        class_groups: ``(C,)`` the group index of each class; None for a single group.
         class_rates: see :class:`Task`.
 
     Raises:
-        InputError: if the name or an argument does not exist, a value has the wrong type, or the class is no method.
+        InputError: for an unknown name or argument, a value of the wrong type, or a class that is not a method.
     """
     groups = tuple(class_groups) if class_groups is not None else (0,) * num_classes
     rates = tuple(class_rates) if class_rates is not None else None
@@ -353,14 +354,14 @@ def create_adaptation(
 
 
 def check_outside_method(what: str, found: object) -> None:
-    """Refuse an object from outside the package that is no method.
+    """Check that an object from outside the package is a method.
 
     Args:
-        what: begins the message, e.g. ``"adaptation 'package.module:Name'"``.
+        what: the start of the error message, e.g. ``"adaptation 'package.module:Name'"``.
         found: the object.
 
     Raises:
-        InputError: if it is no class that is derived from a class of this module.
+        InputError: if it is not a class derived from a class of this module.
     """
     if not (isinstance(found, type) and issubclass(found, (TrainingMethod, TestTimeMethod))):
         raise InputError(
@@ -372,14 +373,14 @@ def check_outside_method(what: str, found: object) -> None:
 
 
 def methods_of(kind: type[Method]) -> tuple[str, ...]:
-    """The names of the registered methods of one kind, e.g. of :class:`TrainingMethod`."""
+    """Return the names of the registered methods of one kind, e.g. :class:`TrainingMethod`."""
     return tuple(name for name in ADAPTATIONS if issubclass(ADAPTATIONS.load(name), kind))
 
 
 def method_arguments(
     method: str | type[Method], arguments: Mapping[str, object] | None = None, *, key: str = "adaptation.args"
 ) -> object:
-    """The ``Arguments`` of a method, filled and checked; errors as :func:`create_adaptation`."""
+    """Return the checked ``Arguments`` of a method; errors are those of :func:`create_adaptation`."""
     name = method if isinstance(method, str) else method.__name__
     kind = _method_class(method)
     return typed_arguments(kind.Arguments, arguments or {}, f"adaptation {name!r}", key)

@@ -22,12 +22,12 @@ _NORMALISATION = (nn.modules.batchnorm._BatchNorm, nn.LayerNorm, nn.GroupNorm)
 
 @dataclass
 class BEMArguments(OnlineArguments):
-    """Settings of :class:`BEM`, which steps by AdamW, besides those of all online methods.
+    """Settings of :class:`BEM` with AdamW, in addition to those of all online methods.
 
     Attributes:
-        rolls: evenly spaced camera rolls that a clip is seen under, the clip as it is among them.
-        flips: whether each of them is also seen mirrored.
-        kept: share of a person's views, the surest ones, that the loss is taken of.
+        rolls: number of evenly spaced camera rolls, including the unrolled clip.
+        flips: whether each roll is also predicted mirrored.
+        kept: fraction of a person's views, those of lowest entropy, that enter the loss.
     """
 
     lr: float = 1e-3
@@ -38,18 +38,17 @@ class BEMArguments(OnlineArguments):
 
 
 class BEM(Online):
-    """The classes that a person probably has become surer together; then the weights go back.
+    """Minimises the entropy of the bound top classes of each person, then resets the weights.
 
-    Entropy of a softmax over classes lifts the likeliest class at the cost of the others a person has. Binding lifts
-    the ``k`` likeliest logits of a view to the value of the first before the softmax, each with the gradient of its
-    own, so that all of them are lifted. The loss is the entropy of the mean over a person's surest views.
+    Minimising the entropy of a softmax increases the top class at the expense of other classes that the person has.
+    Binding sets the ``k`` largest logits of a view to the value of the largest before the softmax, with separate
+    gradients, so that all of them increase. The loss is the entropy of the mean over the views of lowest entropy.
 
-    Deviations: the paper reads ``k`` off the captions that CLIP finds for a view; here it is the number of classes
-    that the detector expects of the person, the sum of its probabilities over classes, mean over views, at least 1.
-    There are no captions, hence no second loss on them. Scales and shifts of normalisation layers are changed in place
-    of prompts. Views are rolls and mirror images in place of 63 random crops, and a quarter of them is kept, not a
-    tenth. The softmax stays: it is the odds of sigmoids that it compares. A batch, not an image, is adapted to and
-    forgotten.
+    Deviations: the paper takes ``k`` from the captions that CLIP retrieves for a view. Here ``k`` is the expected
+    number of classes of the person: the sum of its probabilities over classes, averaged over views, at least 1. There
+    is no second loss on captions. Scales and shifts of normalisation layers are adapted in place of prompts. Views are
+    rolls and flips in place of 63 random crops, and a quarter of them is kept in place of a tenth. The softmax over
+    sigmoid logits compares odds. Adaptation is reset after each batch, not after each image.
 
     Wu et al., "Multi-label test-time adaptation with bound entropy minimization", ICLR 2025.
     """
@@ -61,10 +60,10 @@ class BEM(Online):
     def __init__(self, arguments: BEMArguments, task: Task) -> None:
         super().__init__(arguments, task)
         if not 0 < arguments.kept <= 1:
-            raise InputError(f"bem: kept={arguments.kept} is invalid: expected a share above 0, at most 1.")
+            raise InputError(f"bem: kept={arguments.kept} is invalid: expected a fraction above 0, at most 1.")
 
     def begin(self, detector: ActionDetector) -> list[nn.Parameter]:
-        """Scales and shifts of all normalisation layers; statistics stay those of the source."""
+        """Return the scales and shifts of all normalisation layers; statistics stay those of the source."""
         detector.eval()
         parameters = affine_parameters(module for module in detector.modules() if isinstance(module, _NORMALISATION))
         if not parameters:
@@ -75,11 +74,11 @@ class BEM(Online):
         return parameters
 
     def optimizer(self, parameters: list[nn.Parameter]) -> Optimizer:
-        """AdamW, as in the authors' program."""
+        """Return AdamW, as in the authors' code."""
         return AdamW(parameters, lr=self.arguments.lr)
 
     def adapt(self, detector: ActionDetector, batch: ClipBatch, optimizer: Optimizer) -> None:
-        """One step down the bound entropy; the answer is asked for afterwards, on the clip as it is."""
+        """Take one step on the bound entropy; the prediction is made afterwards, on the unrolled clip."""
         optimizer.zero_grad()
         views = rolled_views(batch, self.arguments.rolls, self.arguments.flips)
         backward_through_views(detector, views, self._loss)
@@ -90,11 +89,11 @@ class BEM(Online):
 
 
 def bound_entropy(logits: Tensor, kept: float) -> Tensor:
-    """Entropy (nats) of the mean bound softmax over the surest views of a person, mean over ``K ≥ 1`` people.
+    """Return the entropy (nats) of the mean bound softmax over the views of lowest entropy, averaged over people.
 
     Args:
         logits: ``(R, K, C)`` of R views.
-        kept: share of the views that are kept, rounded down but at least one.
+        kept: fraction of views to keep, rounded down, at least one view.
     """
     counts = expected_labels(logits.detach())
     bound = bind(logits, counts.expand(len(logits), -1)).log_softmax(dim=2)
@@ -106,20 +105,20 @@ def bound_entropy(logits: Tensor, kept: float) -> Tensor:
 
 
 def expected_labels(logits: Tensor) -> Tensor:
-    """``(K,)`` int64, how many classes a person is expected to have: 1 to C.
+    """Return the expected number of classes of each person: ``(K,)`` int64, 1 to C.
 
     Args:
-        logits: ``(R, K, C)`` of R views, over which probabilities are averaged.
+        logits: ``(R, K, C)`` of R views; probabilities are averaged over views.
     """
     return logits.float().sigmoid().mean(dim=0).sum(dim=1).round().long().clamp(1, logits.shape[2])
 
 
 def bind(logits: Tensor, counts: Tensor) -> Tensor:
-    """Lift the likeliest classes to the value of the first, by a constant: gradients stay each class's own.
+    """Set the largest logits to the value of the largest by adding a constant, which keeps separate gradients.
 
     Args:
         logits: ``(…, C)``.
-        counts: ``(…)`` int64, how many classes are bound.
+        counts: ``(…)`` int64, the number of bound classes.
     """
     fixed = logits.detach()
     ranks = fixed.argsort(dim=-1, descending=True, stable=True).argsort(dim=-1)

@@ -26,9 +26,9 @@ class CDANArguments(DANNArguments):
     """Settings of :class:`CDAN`, besides those of :class:`~microg_da.adaptation.dann.DANN`.
 
     Attributes:
-        entropy_weighting: whether people whose actions are certain count up to twice (CDAN+E).
-        max_dim: above this length the product of features and predictions is replaced by a random projection of it.
-        random_dim: length of that projection.
+        entropy_weighting: whether people with certain predictions have up to twice the weight (CDAN+E).
+        max_dim: largest dimension of the product of features and predictions; above it a random projection is used.
+        random_dim: dimension of the random projection.
     """
 
     entropy_weighting: bool = True
@@ -37,18 +37,19 @@ class CDANArguments(DANNArguments):
 
 
 class CDAN(Adversarial):
-    """RoI features from which a classifier that also knows the predicted actions cannot tell the domain.
+    """Domain-adversarial training with a domain classifier that is conditioned on the predicted actions.
 
-    The paper conditions on one softmax distribution by the product of features and probabilities. Here every class
-    in the support has a Bernoulli distribution of its own, and the product is taken with ``(1, p_1, …)``, which spans
-    the same space as all pairs ``(p_c, 1 - p_c)``: without the 1, a person of whom nothing is predicted would vanish.
-    The entropy of a person is that of their whole label set, the sum over classes. As in the authors' program, the
-    condition and the weights carry no gradient.
+    The paper conditions on a softmax distribution by the product of features and probabilities. Here each class in the
+    support has a Bernoulli distribution, and the product is taken with ``(1, p_1, …)``, which spans the same space as
+    all pairs ``(p_c, 1 - p_c)``. Without the 1, the product of a person without predicted classes would be 0. The
+    entropy of a person is the sum over classes. As in the authors' code, the condition and the weights carry no
+    gradient.
 
     Long et al., "Conditional adversarial domain adaptation", NeurIPS 2018.
 
-    Deviations from the paper: those above; a default weight of 0.1 instead of 1, at which the reversed gradient is
-    0.15 of that of the labels on the embedded pair; a warm-up of the learning rate of at most a tenth of the stage.
+    Deviations from the paper: those above; a default weight of 0.1 instead of 1 (on the embedded data the reversed
+    gradient is then 0.15 times the supervised gradient); a warm-up of the learning rate of at most a tenth of the
+    stage.
     """
 
     Arguments: ClassVar[type] = CDANArguments
@@ -67,7 +68,7 @@ class CDAN(Adversarial):
         self.domain_classifier = build_domain_classifier(width, arguments.hidden_dim)
 
     def losses(self, source: Prediction, target: Prediction, labels: Tensor, progress: float) -> Losses:
-        """The domain loss; the detector receives its gradient reversed and scaled."""
+        """Return the domain loss; its gradient is reversed and scaled for the detector."""
         strength = self.strength(progress)
         domains = (source, target)
         logits = [self._domain_logits(prediction, strength) for prediction in domains]
@@ -88,20 +89,20 @@ class CDAN(Adversarial):
 
 
 def bernoulli_condition(logits: Tensor) -> Tensor:
-    """``(K, 1 + C)``: a 1, and the probability of every class, from ``(K, C)`` logits."""
+    """Return ``(K, 1 + C)``: a 1 and the probability of each class, from ``(K, C)`` logits."""
     probabilities = torch.sigmoid(logits)
     return torch.cat([probabilities.new_ones(len(logits), 1), probabilities], dim=1)
 
 
 def multilinear_map(features: Tensor, condition: Tensor) -> Tensor:
-    """``(K, M * D)``: the outer product of each person's ``(K, D)`` features and ``(K, M)`` condition."""
+    """Return ``(K, M * D)``: the outer product of each person's ``(K, D)`` features and ``(K, M)`` condition."""
     return (condition[:, :, None] * features[:, None, :]).flatten(1)
 
 
 def randomised_multilinear_map(
     features: Tensor, condition: Tensor, random_features: Tensor, random_condition: Tensor
 ) -> Tensor:
-    """``(K, R)``: a projection of :func:`multilinear_map` that keeps inner products in expectation.
+    """Return ``(K, R)``: a random projection of :func:`multilinear_map` that keeps inner products in expectation.
 
     Args:
         features: ``(K, D)``.
@@ -109,11 +110,11 @@ def randomised_multilinear_map(
         random_features: ``(D, R)`` independent draws of mean 0 and variance 1.
         random_condition: ``(M, R)``, likewise.
     """
-    # Under autocast the two factors come in half precision, in which their product could overflow.
+    # Under autocast both factors have half precision, in which their product could overflow.
     factors = (features @ random_features).float(), (condition @ random_condition).float()
     return factors[0] * factors[1] / math.sqrt(random_features.shape[1])
 
 
 def certainty_weights(logits: Tensor) -> Tensor:
-    """``(K,)`` weights ``1 + exp(-H)``, H the entropy of a person's label set; no gradient."""
+    """Return weights ``1 + exp(-H)`` ``(K,)`` without gradient, where H is the entropy summed over classes."""
     return 1.0 + torch.exp(-bernoulli_entropy(logits.detach()).sum(dim=1))

@@ -11,11 +11,11 @@ from microg_da.errors import InputError
 
 @dataclass(frozen=True)
 class MethodChoice:
-    """A method with some of its arguments.
+    """A method with arguments.
 
     Attributes:
-        name: a name of ``list adaptations``.
-        args: its arguments; the others have their defaults.
+        name: a name from ``list adaptations``.
+        args: the arguments that differ from the defaults.
     """
 
     name: str
@@ -26,10 +26,10 @@ class MethodChoice:
 
 
 def parse_method(text: str, where: str = "") -> MethodChoice:
-    """Read a method and its arguments; the values are YAML. The arguments' names are not checked.
+    """Parse a method and its arguments, with values in YAML. The names of arguments are not checked.
 
     Raises:
-        InputError: if there is no such method, or an argument is no ``key=value``.
+        InputError: for an unknown method, or an argument that is not of the form ``key=value``.
     """
     name, question, query = text.partition("?")
     ADAPTATIONS.entry(name, where=where)
@@ -38,6 +38,6 @@ def parse_method(text: str, where: str = "") -> MethodChoice:
         key, equals, _ = pair.partition("=")
         if not key or not equals:
             raise InputError(
-                f"{where} {text}: {pair!r} is not key=value; arguments are written ?key=value&key=value".strip()
+                f"{where} {text}: {pair!r} is not of the form key=value. Write ?key=value&key=value.".strip()
             )
     return MethodChoice(name, parse_overrides(pairs))

@@ -1,4 +1,4 @@
-"""Decisions at the class rates of the source: one threshold for each class, found without labels."""
+"""Thresholds that give the class rates of the source: one for each class, found without labels."""
 
 from __future__ import annotations
 
@@ -7,21 +7,21 @@ from torch import Tensor
 
 
 def rate_thresholds(logits: Tensor, rates: Tensor) -> Tensor:
-    """The logit of each class above which a share of people lies that is the rate of the class.
+    """Return a logit threshold for each class, such that the fraction of people above it is the class rate.
 
-    A detector that meets another domain is less sure of everything. Its order of people may be good while no logit is
-    above 0. Thresholds at the class rates of the source undo that. They assume that both domains have the same rates.
+    In another domain a detector is less confident. Its ranking of people may be good although no logit is above 0.
+    Thresholds at the class rates of the source correct this. They assume equal class rates in both domains.
 
     Saerens et al., "Adjusting the outputs of a classifier to new a priori probabilities", Neural Computation 2002,
-    correct probabilities for known rates; a threshold needs the order of people alone.
+    correct probabilities for known rates; a threshold needs only the ranking of people.
 
     Args:
-        logits: ``(K, C)`` of people.
-        rates: ``(C,)`` the share of people who have each class, in [0, 1].
+        logits: ``(K, C)`` logits of people.
+        rates: ``(C,)`` the fraction of people with each class, in [0, 1].
 
     Returns:
-        ``(C,)``, halfway between the logits of the last person above and the first below. 0, the threshold of an
-        unchanged detector, where the rate is that of less than one person or more than all but one.
+        ``(C,)`` midpoints between the lowest logit above and the highest logit below. The threshold is 0, as without
+        correction, if the rate corresponds to fewer than one person or to more than all but one.
 
     Example::
 

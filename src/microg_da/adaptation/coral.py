@@ -20,10 +20,10 @@ class CORALArguments:
     """Settings of :class:`CORAL`.
 
     Attributes:
-        weight: of the distance between covariances.
-        mean_weight: of the distance between means, which the paper leaves alone; 0 for none.
-        queue: people of each domain that a covariance is taken over besides those of the step; 0 for none.
-        normalise: whether features are divided by their length, so that the loss, which grows with the fourth power of
+        weight: weight of the distance between covariances.
+        mean_weight: weight of the distance between means, which is not in the paper; 0 for none.
+        queue: number of earlier people of each domain that enter the covariance in addition to those of the step.
+        normalise: whether features are divided by their norm, so that the loss, which grows with the fourth power of
             their scale, does not depend on it.
     """
 
@@ -34,17 +34,17 @@ class CORALArguments:
 
 
 class CORAL(DomainAdaptation):
-    """RoI features with the same covariance in both domains, and, if wanted, with the same mean.
+    """Matches the covariances, and optionally the means, of RoI features in both domains.
 
     Sun and Saenko, "Deep CORAL: correlation alignment for deep domain adaptation", ECCV workshops 2016.
 
     Deviations from the paper:
 
-    - The features of people are compared, whatever their labels, and not the outputs of the last layer.
-    - Features are normalised, and covariances are taken over a queue of people: of 24 people in 128 dimensions, 92% of
-      the distance is noise of the sample. While a domain has fewer people than dimensions (or than the queue holds),
-      the loss is 0.
-    - The distance between means is an addition, off by default.
+    - RoI features of people are compared, and not the outputs of the last layer.
+    - Features are normalised, and covariances are computed over a queue of people. With 24 people in 128 dimensions,
+      92% of the distance is sampling noise. The loss is 0 while a domain has fewer people than dimensions (or than the
+      size of the queue).
+    - The distance between means is an optional addition.
     """
 
     Arguments: ClassVar[type] = CORALArguments
@@ -56,7 +56,7 @@ class CORAL(DomainAdaptation):
         self.fewest = min(task.feature_dim, arguments.queue)
 
     def losses(self, source: Prediction, target: Prediction, labels: Tensor, progress: float) -> Losses:
-        """The distance between covariances, and, if it has a weight, between means."""
+        """Return the distance between covariances and, if its weight is not 0, between means."""
         features = self.queues.extend(source.features, target.features)
         enough = min(map(len, features)) >= self.fewest
         distance = covariance_distance(*features) if enough else nothing(*features)
@@ -66,12 +66,12 @@ class CORAL(DomainAdaptation):
         return losses
 
     def after_training(self, detector: ActionDetector) -> None:
-        """Forget the people met."""
+        """Clear the queues."""
         self.queues.clear()
 
 
 def covariance_distance(source: Tensor, target: Tensor) -> Tensor:
-    """Squared Frobenius distance of the covariances over ``4 D²``; 0 where a domain has fewer than two people.
+    """Return the squared Frobenius distance of covariances over ``4 D²``; 0 with fewer than two people in a domain.
 
     Args:
         source: ``(K_s, D)``.
@@ -79,14 +79,14 @@ def covariance_distance(source: Tensor, target: Tensor) -> Tensor:
     """
     if min(len(source), len(target)) < 2:
         return nothing(source, target)
-    # Autocast would take the products in half precision, and differences of covariances are small.
+    # Under autocast the products would have half precision, which is too coarse for differences of covariances.
     with torch.autocast(source.device.type, enabled=False):
         difference = torch.cov(source.float().T) - torch.cov(target.float().T)
     return difference.square().mean() / 4.0
 
 
 def mean_distance(source: Tensor, target: Tensor) -> Tensor:
-    """Squared distance of the means of ``(K, D)`` features over D; 0 where a domain has no people."""
+    """Return the squared distance of the means of ``(K, D)`` features over D; 0 if a domain has no people."""
     if not len(source) or not len(target):
         return nothing(source, target)
     return (source.float().mean(dim=0) - target.float().mean(dim=0)).square().mean()

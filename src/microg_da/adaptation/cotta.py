@@ -28,10 +28,10 @@ class CoTTAArguments(OnlineTeacherArguments):
     """Settings of :class:`CoTTA`, which steps by Adam, besides those of all online methods with a teacher.
 
     Attributes:
-        restored: share of the student's weights that a step puts back to what was tested.
-        views: random views that the teacher's answer is averaged over where the tested detector is unsure.
-        tolerance: it is unsure if its entropy on a batch exceeds that on source clips by this share.
-        source_batches: how many source batches the entropy on source clips is taken from.
+        restored: fraction of the student's weights that each step resets to their initial values.
+        views: number of random views over which the teacher is averaged if the initial detector is uncertain.
+        tolerance: relative excess of a batch's entropy over that of source clips above which it is uncertain.
+        source_batches: number of source batches from which the entropy on source clips is computed.
     """
 
     lr: float = 1e-4
@@ -42,17 +42,16 @@ class CoTTAArguments(OnlineTeacherArguments):
 
 
 class CoTTA(OnlineTeacher):
-    """A student learns the answers of its own moving average, and some of its weights keep going back.
+    """Trains a student on the predictions of its moving average, and restores random weights.
 
-    The teacher, the moving average of the student, answers; where the detector as it was tested is unsure of a batch,
-    the teacher's answer is the mean over random views. The student learns it as soft labels, and after each step a
-    random share of its weights is put back. Both normalise by the batch's statistics. The prediction is the teacher's
-    answer before the step.
+    The teacher is the moving average of the student. If the initial detector is uncertain about a batch, the prediction
+    of the teacher is averaged over random views. The student learns it as soft labels. After each step a random
+    fraction of the student's weights is restored. Both networks normalise with the statistics of the batch. The result
+    is the prediction of the teacher before the step.
 
-    Deviations: cross-entropies are sums over classes of Bernoulli ones, and the mean over views is that of
-    probabilities, not logits. The paper's bound of the largest softmax probability, taken from source confidences, is
-    a bound of the entropy here, taken likewise. Eight views of moderate change (15° rolls, mirror images, 10 % zoom,
-    40 % colour) stand for the paper's 32.
+    Deviations: cross-entropies are sums of Bernoulli cross-entropies over classes, and views are averaged as
+    probabilities, not logits. The paper bounds the largest softmax probability by source confidences; here the entropy
+    is bounded in the same way. Eight moderate views (15° rolls, flips, 10 % zoom, 40 % colour) replace the paper's 32.
 
     Wang et al., "Continual test-time domain adaptation", CVPR 2022.
     """
@@ -74,17 +73,17 @@ class CoTTA(OnlineTeacher):
 
     @torch.no_grad()
     def prepare(self, detector: ActionDetector, source: Iterable[ClipBatch], target: Iterable[ClipBatch]) -> None:
-        """Take the mean entropy of people in source clips.
+        """Compute the mean entropy of people in source clips.
 
         Raises:
-            InputError: if there are no people in them.
+            InputError: if the source clips contain no people.
         """
         super().prepare(detector, source, target)
         logits = source_logits("cotta", "the entropy", detector, source, self.arguments.source_batches)
         self.source_entropy.copy_(person_entropy(self.supported(logits)).mean())
 
     def begin(self, detector: ActionDetector) -> list[nn.Parameter]:
-        """All parameters that training may change; batch norm on the batch's statistics."""
+        """Return all trainable parameters, and switch batch normalisation to the statistics of the batch."""
         parameters = trainable_parameters(detector, "cotta")
         use_batch_statistics([module for module in detector.modules() if isinstance(module, _BatchNorm)])
         return parameters
@@ -95,12 +94,12 @@ class CoTTA(OnlineTeacher):
         self._tested = copy.deepcopy(detector).requires_grad_(False).eval()
 
     def end_test(self, detector: ActionDetector) -> None:
-        """Let go of the copies."""
+        """Delete the copies."""
         super().end_test(detector)
         del self._tested
 
     def adapt(self, detector: ActionDetector, batch: ClipBatch, optimizer: Optimizer) -> Prediction:
-        """One step of the student, of the teacher, and back."""
+        """Take one step of the student, update the teacher, and restore random weights."""
         answer = self.answer(batch)
         optimizer.zero_grad()
         said = detect(detector, batch).logits
@@ -112,7 +111,7 @@ class CoTTA(OnlineTeacher):
 
     @torch.no_grad()
     def answer(self, batch: ClipBatch) -> Prediction:
-        """The teacher's answer for ``K ≥ 1`` people."""
+        """Return the teacher's prediction for ``K ≥ 1`` people."""
         sure = person_entropy(self.supported(detect(self._tested, batch).logits)).mean()
         prediction = detect(self._teacher, batch)
         if sure <= (1 + self.arguments.tolerance) * self.source_entropy:

@@ -22,7 +22,7 @@ class DANNArguments:
     Attributes:
         weight: largest weight of the reversed gradient.
         hidden_dim: width of the domain classifier.
-        gamma: how fast the weight rises with progress p: ``weight * (2 / (1 + exp(-gamma p)) - 1)``.
+        gamma: rate of increase of the weight with progress p: ``weight * (2 / (1 + exp(-gamma p)) - 1)``.
         own_lr: factor of the learning rate of the domain classifier.
     """
 
@@ -39,7 +39,7 @@ class Adversarial(DomainAdaptation):
     arguments: DANNArguments
 
     def stage_training(self, training: TrainingConfig) -> TrainingConfig:
-        """A warm-up of at most a tenth of the stage."""
+        """Limit the warm-up to a tenth of the stage."""
         return with_short_warmup(training)
 
     @property
@@ -53,18 +53,18 @@ class Adversarial(DomainAdaptation):
 
 
 class DANN(Adversarial):
-    """RoI features from which a classifier cannot tell the domain, by gradient reversal.
+    """Trains RoI features from which a domain classifier cannot tell the domain, by gradient reversal.
 
-    The features of people, not of clips, are confused: a box is the unit that carries the (multi-)label. Each
-    domain has half the weight of the domain loss, however many people it has in the batch.
+    The domain classifier reads features of people, not of clips, since the labels belong to boxes. Each domain has half
+    the weight of the domain loss, independently of the number of people in the batch.
 
     Ganin et al., "Domain-adversarial training of neural networks", JMLR 17, 2016.
 
     Deviations from the paper:
 
-    - The default weight is 0.1, not 1. At 1 target mAP falls to 18 on the embedded pair; at 0.1 the reversed gradient
-      is a quarter of that of the labels at full strength.
-    - The warm-up of the learning rate takes at most a tenth of the stage, so that the classifier keeps up.
+    - The default weight is 0.1, not 1. With 1, target mAP falls to 18 on the embedded data; with 0.1, the reversed
+      gradient at full strength is a quarter of the supervised gradient.
+    - The warm-up of the learning rate is at most a tenth of the stage, so that the domain classifier converges.
     """
 
     def __init__(self, arguments: DANNArguments, task: Task) -> None:
@@ -72,7 +72,7 @@ class DANN(Adversarial):
         self.domain_classifier = build_domain_classifier(task.feature_dim, arguments.hidden_dim)
 
     def losses(self, source: Prediction, target: Prediction, labels: Tensor, progress: float) -> Losses:
-        """The domain loss; the detector receives its gradient reversed and scaled."""
+        """Return the domain loss; its gradient is reversed and scaled for the detector."""
         strength = self.strength(progress)
         logits = [
             self.domain_classifier(reverse_gradient(prediction.features, strength)).squeeze(1)
@@ -82,7 +82,7 @@ class DANN(Adversarial):
 
 
 def build_domain_classifier(input_dim: int, hidden_dim: int) -> nn.Sequential:
-    """Two hidden layers, and one logit: "is this target?"."""
+    """Return a network with two hidden layers and the logit of the target domain."""
     return nn.Sequential(
         nn.Linear(input_dim, hidden_dim),
         nn.ReLU(),
@@ -93,7 +93,7 @@ def build_domain_classifier(input_dim: int, hidden_dim: int) -> nn.Sequential:
 
 
 def reversal_schedule(progress: float, gamma: float = 10.0) -> float:
-    """Rises from 0 to nearly 1 over a stage (equation 14 of the paper)."""
+    """Return a factor that rises from 0 to nearly 1 over a stage (equation 14 of the paper)."""
     return 2.0 / (1.0 + math.exp(-gamma * progress)) - 1.0
 
 
@@ -103,15 +103,15 @@ def balanced_domain_loss(
     source_weights: Tensor | None = None,
     target_weights: Tensor | None = None,
 ) -> Tensor:
-    """Binary cross-entropy of "is this target?", each domain weighing one half; a domain without people adds 0.
+    """Return the binary cross-entropy of the domain, each domain with weight 1/2; a domain without people adds 0.
 
     Args:
         source_logits: ``(K_s,)`` domain logits of source people.
         target_logits: ``(K_t,)`` domain logits of target people.
         source_weights: ``(K_s,)`` positive weights of people within their domain; None for equal ones.
-        target_weights: ``(K_t,)``, likewise.
+        target_weights: ``(K_t,)``, likewise for target people.
     """
-    # softplus(x) is the cross-entropy of the answer 0, softplus(-x) that of the answer 1.
+    # softplus(x) is the cross-entropy with label 0, softplus(-x) that with label 1.
     of_source = _weighted_mean(F.softplus(source_logits), source_weights)
     of_target = _weighted_mean(F.softplus(-target_logits), target_weights)
     return 0.5 * (of_source + of_target)
@@ -124,7 +124,7 @@ def _weighted_mean(values: Tensor, weights: Tensor | None) -> Tensor:
 
 
 def reverse_gradient(features: Tensor, strength: float) -> Tensor:
-    """The identity forwards; backwards the gradient is multiplied by ``-strength``."""
+    """Return the input unchanged; the gradient is multiplied by ``-strength``."""
     output: Tensor = _ReverseGradient.apply(features, strength)
     return output
 

@@ -23,11 +23,11 @@ class DDAMLICArguments:
 
     Attributes:
         weight: largest weight of the discrepancy.
-        negative: weight, within it, of the component of low probabilities.
-        positive: weight, within it, of the component of high probabilities.
-        gamma: how fast the weight rises, see :func:`microg_da.adaptation.dann.reversal_schedule`.
-        per_class: whether every class has mixtures of its own. The authors' program fits one to the probabilities of
-            all classes; a class seen in one or two people of a batch has too little for a second component.
+        negative: relative weight of the component of low probabilities.
+        positive: relative weight of the component of high probabilities.
+        gamma: rate of increase of the weight, see :func:`microg_da.adaptation.dann.reversal_schedule`.
+        per_class: whether mixtures are fitted for each class. The authors' code fits one mixture to the probabilities
+            of all classes, since one or two people with a class in a batch are too few for a second component.
     """
 
     weight: float = 0.1
@@ -38,36 +38,36 @@ class DDAMLICArguments:
 
 
 class DDAMLIC(DomainAdaptation):
-    """DDA-MLIC: the classifier is its own critic, and its probabilities are to be distributed alike in both domains.
+    """DDA-MLIC: matches the distributions of probabilities in both domains, with the classifier as the critic.
 
-    Sigmoid probabilities gather near 0 and near 1, so those of each domain are taken as a mixture of two Gaussians; the
-    discrepancy is the squared Fréchet distance between the low components plus that between the high ones. The
-    classifier is trained to make it large, and the layers before it to make it small. The gradient reaches the
+    Sigmoid probabilities cluster near 0 and near 1. Those of each domain are modelled as a mixture of two Gaussians.
+    The discrepancy is the squared Fréchet distance between the low components plus that between the high components.
+    The classifier maximises it, and the layers before the classifier minimise it. The gradient reaches the
     probabilities through the means and variances of the fitted components.
 
     Singh et al., "Discriminator-free unsupervised domain adaptation for multi-label image classification", WACV 2024.
 
     Deviations from the paper:
 
-    - The probabilities of people, of the classes in the support alone.
-    - The mixtures are fitted by expectation and maximisation of their own; the weight rises as that of a domain
-      classifier does.
+    - Probabilities are those of people, for the classes in the support.
+    - The mixtures are fitted by the expectation–maximisation in :mod:`microg_da.adaptation.gaussian_mixture`. The
+      weight rises as in domain-adversarial training.
     """
 
     Arguments: ClassVar[type] = DDAMLICArguments
     arguments: DDAMLICArguments
 
     def stage_training(self, training: TrainingConfig) -> TrainingConfig:
-        """A warm-up of at most a tenth of the stage."""
+        """Limit the warm-up to a tenth of the stage."""
         return with_short_warmup(training)
 
     def training_losses(
         self, detector: ActionDetector, source: LabelledClipBatch, target: ClipBatch, progress: float
     ) -> Losses:
-        """The supervised loss, and the discrepancy, whose gradient changes its sign within the classifier."""
+        """Return the supervised loss and the discrepancy, whose gradient has the opposite sign in the classifier."""
         of_source, of_target = forward_both(detector, source, target)
         features = torch.cat([of_source.features, of_target.features])
-        # Reversed twice: only the classifier, which lies between, climbs.
+        # The gradient is reversed twice, so that only the classifier in between maximises the discrepancy.
         critic = reverse_gradient(detector.head.projection(reverse_gradient(features, 1.0)), 1.0)
         count = source.num_boxes
         strength = self.arguments.weight * reversal_schedule(progress, self.arguments.gamma)
@@ -77,7 +77,7 @@ class DDAMLIC(DomainAdaptation):
         }
 
     def discrepancy(self, source_logits: Tensor, target_logits: Tensor) -> Tensor:
-        """The weighted discrepancy of two domains' logits, ``(K_s, C)`` and ``(K_t, C)``."""
+        """Return the weighted discrepancy between the logits ``(K_s, C)`` and ``(K_t, C)`` of both domains."""
         settings = self.arguments
         logits = self.supported(source_logits), self.supported(target_logits)
         distances = component_distances(*logits, per_class=settings.per_class)
@@ -86,12 +86,12 @@ class DDAMLIC(DomainAdaptation):
 
 
 def component_distances(source_logits: Tensor, target_logits: Tensor, *, per_class: bool = False) -> Tensor:
-    """``(2,)``: squared Fréchet distance of the low and of the high component; 0 where a domain has no people.
+    """Return ``(2,)`` squared Fréchet distances of the low and the high component; 0 if a domain has no people.
 
     Args:
         source_logits: ``(K_s, C)``.
         target_logits: ``(K_t, C)``.
-        per_class: fit every class by itself, and average the distances over classes.
+        per_class: fit each class separately and average the distances over classes.
     """
     if not len(source_logits) or not len(target_logits):
         return nothing(source_logits, target_logits).expand(2)

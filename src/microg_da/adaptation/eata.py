@@ -28,20 +28,19 @@ from microg_da.models.detector import ActionDetector
 from microg_da.types import ClipBatch, Prediction
 
 MEMORY = 0.9
-"""The share of the mean answer that remains after a batch."""
+"""The decay of the mean prediction in each batch."""
 
 
 @dataclass
 class EATAArguments(OnlineArguments):
-    """Settings of :class:`EATA`, which steps by SGD with momentum 0.9, besides those of all online methods.
+    """Settings of :class:`EATA` with SGD and momentum 0.9, in addition to those of all online methods.
 
     Attributes:
-        margin: people of a higher entropy are left out; a fraction of that of an answer that knows the class rates
-            alone.
-        similarity: people whose answer is more similar than this to the mean answer so far are left out; a multiple of
-            the mean similarity of source people to their mean answer.
-        fisher_weight: of the pull back to the tested weights.
-        source_batches: how many source batches are looked at for class rates, similarity and Fisher information.
+        margin: largest entropy of selected people, as a fraction of the entropy of a prediction of the class rates.
+        similarity: largest similarity of selected people to the mean prediction so far, as a multiple of the mean
+            similarity of source people to their mean prediction.
+        fisher_weight: weight of the Fisher penalty on the distance from the initial weights.
+        source_batches: number of source batches for class rates, similarity and Fisher information.
     """
 
     lr: float = 2.5e-4
@@ -52,20 +51,20 @@ class EATAArguments(OnlineArguments):
 
 
 class EATA(Online):
-    """Entropy minimised over people whose answer is sure and not a repetition, near the weights that are tested.
+    """Minimises the entropy of reliable and non-redundant people, with a Fisher penalty on changes of weights.
 
-    Scales and shifts of batch norm follow, on the batch's statistics. A person of entropy ``H`` below the margin
-    ``H0`` weighs ``exp(H0 - H)``; a person whose answer is too similar to the moving average of answers weighs
-    nothing. The Fisher information of each parameter on source clips, by the model's own decisions, weighs the squared
-    distance from where it began.
+    The scales and shifts of batch normalisation are adapted, on the statistics of the batch. A person of entropy ``H``
+    below the margin ``H0`` has the weight ``exp(H0 - H)``. A person whose prediction is too similar to the moving
+    average of predictions has weight 0. The penalty is the squared distance of each parameter from its initial value,
+    weighted by the Fisher information on source clips with the model's own decisions.
 
-    Deviations: entropies are sums over classes of Bernoulli entropies, and the margin is a fraction of that of the
-    source's class rates, as in :class:`~microg_da.adaptation.sar.SAR`. The paper's bound of the cosine, 0.4 with ten
-    classes and 0.05 with a thousand, is 1.3 and 1.6 times the cosine of a sure answer with the mean of balanced ones;
-    multi-label answers share their frequent classes, so the bound here is a multiple of what is usual on the source.
-    The loss is the mean over the selected people, as in the authors' program. Where the program adds the squared
-    distance to the loss, here a proximal step on it follows the optimiser's: the same to first order in the learning
-    rate, and stable however large the Fisher information is.
+    Deviations: entropies are sums of Bernoulli entropies over classes, and the margin is a fraction of the entropy of
+    the source's class rates, as in :class:`~microg_da.adaptation.sar.SAR`. The paper bounds the cosine by 0.4 for ten
+    classes and by 0.05 for a thousand, which is 1.3 and 1.6 times the cosine of a confident prediction with the mean of
+    balanced ones. Multi-label predictions share their frequent classes, so the bound is a multiple of the mean cosine
+    on the source. The loss is averaged over the selected people, as in the authors' code. The code adds the penalty to
+    the loss; here a proximal step on the penalty follows each optimiser step, which is equal to first order in the
+    learning rate and stable for any Fisher information.
 
     Niu et al., "Efficient test-time model adaptation without forgetting", ICML 2022.
     """
@@ -80,7 +79,7 @@ class EATA(Online):
         super().__init__(arguments, task)
         self.register_buffer("uninformed", torch.zeros(()))
         self.register_buffer("usual_similarity", torch.zeros(()))
-        # How many parameters there are is known once a detector has been seen.
+        # The number of parameters is known once a detector is given.
         self.register_buffer("fisher", torch.zeros(0))
 
     def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *rest: Any) -> None:
@@ -89,10 +88,10 @@ class EATA(Online):
         super()._load_from_state_dict(state_dict, prefix, *rest)
 
     def prepare(self, detector: ActionDetector, source: Iterable[ClipBatch], target: Iterable[ClipBatch]) -> None:
-        """Take class rates, similarities and Fisher information of source clips; the detector comes back as it was.
+        """Compute class rates, similarities and Fisher information on source clips; the detector is restored.
 
         Raises:
-            InputError: if there are no people in them, or the detector has no batch normalisation.
+            InputError: if the source clips contain no people, or the detector has no batch normalisation.
         """
         super().prepare(detector, source, target)
         before = Snapshot(detector)
@@ -111,7 +110,7 @@ class EATA(Online):
         finally:
             before.restore(detector)
         if not logits:
-            raise InputError("adaptation 'eata' found no people in the source clips to estimate class rates from.")
+            raise InputError("adaptation 'eata' needs people in source clips to estimate class rates, but found none.")
         probabilities = torch.cat(logits).sigmoid()
         rates = probabilities.mean(dim=0)
         self.uninformed.copy_(bernoulli_entropy(torch.logit(rates, eps=1e-6)).sum())
@@ -119,26 +118,26 @@ class EATA(Online):
         self.fisher = fisher / len(logits)
 
     def begin(self, detector: ActionDetector) -> list[nn.Parameter]:
-        """Batch-norm layers, frozen ones too, on the batch's statistics."""
+        """Return the parameters of all batch-norm layers, even frozen ones, and switch them to batch statistics."""
         layers = batch_norm_layers(detector, "eata")
         use_batch_statistics(layers)
         return affine_parameters(layers)
 
     def optimizer(self, parameters: list[nn.Parameter]) -> Optimizer:
-        """SGD with momentum, as in the paper."""
+        """Return SGD with momentum, as in the paper."""
         return SGD(parameters, lr=self.arguments.lr, momentum=0.9)
 
     def start_test(self, detector: ActionDetector) -> None:
-        """Remember where the parameters begin."""
+        """Store the initial parameters."""
         super().start_test(detector)
         self._anchor = nn.utils.parameters_to_vector(self._chosen).detach().clone()
 
     def forget(self) -> None:
-        """Reset the mean answer."""
+        """Reset the mean prediction."""
         self._mean_answer: Tensor | None = None
 
     def adapt(self, detector: ActionDetector, batch: ClipBatch, optimizer: Optimizer) -> Prediction:
-        """One step; none if no person is selected."""
+        """Take one step, unless no person is selected."""
         prediction = detect(detector, batch)
         logits = self.supported(prediction.logits.float())
         bound = self.arguments.similarity * float(self.usual_similarity)
@@ -158,11 +157,11 @@ class EATA(Online):
         nn.utils.vector_to_parameters((weights + stiffness * self._anchor) / (1 + stiffness), self._chosen)
 
     def select(self, logits: Tensor, bound: float) -> Tensor:
-        """``(K,)`` whose answers are sure and new; the mean answer moves towards theirs.
+        """Return a mask ``(K,)`` of reliable, non-redundant people, and update the mean prediction with theirs.
 
         Args:
-            logits: ``(K, C')`` of the classes that take part, without gradient.
-            bound: cosine with the mean answer above which an answer is a repetition.
+            logits: ``(K, C')`` logits of the classes in the support, without gradient.
+            bound: cosine with the mean prediction above which a prediction is redundant.
         """
         chosen = person_entropy(logits) < self.arguments.margin * self.uninformed
         answers = logits.sigmoid()
@@ -176,11 +175,11 @@ class EATA(Online):
 
 
 def weighted_entropy(logits: Tensor, margin: float) -> Tensor:
-    """Mean over ``K ≥ 1`` people of ``exp(margin - H) H``, the weight without gradient.
+    """Return the mean of ``exp(margin - H) H`` over ``K ≥ 1`` people; the weight has no gradient.
 
     Args:
         logits: ``(K, C)``.
-        margin: in nats.
+        margin: the largest entropy, in nats.
     """
     entropy = person_entropy(logits)
     return (torch.exp(margin - entropy.detach()) * entropy).mean()
@@ -189,16 +188,16 @@ def weighted_entropy(logits: Tensor, margin: float) -> Tensor:
 def fisher_information(
     detector: ActionDetector, batch: ClipBatch, parameters: Sequence[nn.Parameter], support: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Squared gradients of the cross-entropy with the detector's own decisions, and the logits they were taken of.
+    """Return logits, and squared gradients of the cross-entropy with the detector's own decisions.
 
     Args:
-        detector: as it is adapted.
-        batch: with people.
-        parameters: P numbers in all.
-        support: ``(C,)`` bool, the ``C'`` classes that take part.
+        detector: the adapted detector.
+        batch: a batch with people.
+        parameters: parameters with P values in total.
+        support: ``(C,)`` bool, the ``C'`` classes in the support.
 
     Returns:
-        Logits ``(K, C')`` without gradient, and ``(P,)``.
+        Logits ``(K, C')`` without gradient, and squared gradients ``(P,)``.
     """
     with torch.enable_grad(), torch.autocast(batch.frames.device.type, enabled=False):
         logits = detect(detector, batch).logits.float()[:, support]

@@ -1,4 +1,4 @@
-"""Zero-shot canonicalisation: the roll that looks most like the source to the detector, behind a gate."""
+"""Zero-shot canonicalisation: the roll of the lowest out-of-distribution score, with a gate."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from microg_da.types import ClipBatch, Prediction
 
 SCORES = ("energy", "distance")
 NEVER = 30.0
-"""A roll that was not looked at counts as so much above the worst score, in nats."""
+"""The score of a roll that is not evaluated, in nats above the worst score."""
 
 
 @dataclass
@@ -28,12 +28,12 @@ class EnergyCanonicalizationArguments:
     """Settings of :class:`EnergyCanonicalization`.
 
     Attributes:
-        rolls: R, evenly spaced rolls of a clip, the clip as it is among them.
+        rolls: R, the number of evenly spaced rolls of a clip, including the unrolled clip.
         score: ``energy``, the joint energy of the detector's sigmoids, or ``distance``, the Mahalanobis distance of RoI
             features from those of source people.
-        gate: a clip whose score is not above this quantile of the scores of source clips stays as filmed and costs one
-            pass; 0 turns the gate off. The default is the usual operating point of out-of-distribution detection.
-        max_clips: source clips that the quantile and the statistics are taken from; None for all.
+        gate: quantile of the scores of source clips. A clip whose score is not above it is not turned and costs one
+            pass; 0 disables the gate. The default is the usual operating point of out-of-distribution detection.
+        max_clips: largest number of source clips for the quantile and the statistics; None for all.
     """
 
     rolls: int = 8
@@ -43,16 +43,16 @@ class EnergyCanonicalizationArguments:
 
 
 class EnergyCanonicalization(UpMethod):
-    """Each clip is turned by the roll with the lowest out-of-distribution score; nothing is trained.
+    """Turns each clip by the roll with the lowest out-of-distribution score, without training.
 
-    The score is one of the detector itself. ``energy`` is ``−Σ log(1 + exp z)`` over the logits of the classes in the
+    The score is computed by the detector. ``energy`` is ``−Σ log(1 + exp z)`` over the logits of the classes in the
     support (Liu et al., "Energy-based out-of-distribution detection", NeurIPS 2020; its sum over labels: Wang et al.,
     "Can multi-label classification networks know what they don't know?", NeurIPS 2021). ``distance`` is half the
     squared Mahalanobis distance of a person's RoI features from the mean of source people, with one covariance. The
     score of a clip is the mean over its people.
 
-    The gate comes first: a clip whose score as filmed is usual for source clips is left alone. Only the other clips are
-    seen under the other rolls.
+    The gate comes first: a clip whose score is typical of source clips is not turned. Only the other clips are
+    evaluated under the other rolls.
 
     Singhal et al., "Test-time canonicalization by foundation models for robust perception" (FoCal), ICML 2025, arXiv
     2507.10375: the roll of least energy among eight. Schmidt et al., "Zero-shot test-time canonicalization using
@@ -60,15 +60,15 @@ class EnergyCanonicalization(UpMethod):
 
     Deviations:
 
-    - FoCal's energies are those of foundation models: a diffusion model, and logits of CLIP. There is none here, and
-      the energy is the detector's own.
-    - The second paper also searches at random and refines. Here there is only the grid of FoCal.
-    - The rule of the second paper's gate is not public in its abstract or its program; a quantile over source clips is
-      ours. Training clips have lower scores than new ones, so that the gate is stricter than its quantile says.
+    - FoCal takes energies from foundation models: a diffusion model and the logits of CLIP. Here the energy is that of
+      the detector.
+    - The second paper also searches at random and refines. Here only the grid of FoCal is searched.
+    - Neither the abstract nor the code of the second paper states the rule of its gate; a quantile over source clips is
+      our choice. Training clips have lower scores than new clips, so that the gate is stricter than its quantile.
 
-    On Earth validation clips of one seed, whose labels are the source's, the detector has 81.3 mAP as filmed and 44.7
-    rolled at random. With ``energy`` it has 79.9 and 45.8 behind the gate of 0.95, 67.4 and 55.2 behind 0.5, 64.3 and
-    56.8 without a gate: what the gate keeps of Earth it costs on rolled clips, since the scores of both overlap.
+    On Earth validation clips of one seed, the detector has 81.3 mAP as filmed and 44.7 at random rolls. With ``energy``
+    it has 79.9 and 45.8 with a gate of 0.95, 67.4 and 55.2 with 0.5, and 64.3 and 56.8 without a gate. A stricter gate
+    preserves mAP on Earth and loses mAP on rolled clips, since the scores of both overlap.
 
     Example:
         >>> from microg_da import create_adaptation
@@ -92,21 +92,21 @@ class EnergyCanonicalization(UpMethod):
         if arguments.score not in SCORES:
             raise unknown_name("score", arguments.score, SCORES, "adaptation.args.score")
         if not 0 <= arguments.gate <= 1:
-            raise InputError(f"gate={arguments.gate:g}: expected a share in [0, 1].")
+            raise InputError(f"gate={arguments.gate:g}: expected a fraction in [0, 1].")
         self.register_buffer("threshold", torch.tensor(-torch.inf))
         self.register_buffer("mean", torch.zeros(task.feature_dim))
         self.register_buffer("precision", torch.eye(task.feature_dim))
 
     @torch.no_grad()
     def prepare(self, detector: ActionDetector, source: Iterable[ClipBatch], target: Iterable[ClipBatch]) -> None:
-        """Find the support, the features' statistics and the gate's threshold by source clips. No label is read.
+        """Compute the support, feature statistics and the gate's threshold on source clips, without labels.
 
         Raises:
-            InputError: if there are no people in the source clips.
+            InputError: if the source clips contain no people.
         """
         seen = [(detect(detector, batch), batch) for batch in limit_clips(source, self.arguments.max_clips)]
         if not sum(batch.num_boxes for _, batch in seen):
-            raise InputError("adaptation 'energy_canonicalization' found no person in the source clips.")
+            raise InputError("adaptation 'energy_canonicalization' needs people in source clips, but found none.")
         self.find_support(torch.cat([prediction.logits.float().sigmoid() for prediction, _ in seen]))
         mean, precision = gaussian(torch.cat([prediction.features.float() for prediction, _ in seen]))
         self.mean.copy_(mean)
@@ -116,7 +116,7 @@ class EnergyCanonicalization(UpMethod):
             self.threshold.copy_(scores[scores.isfinite()].quantile(self.arguments.gate))
 
     def clip_scores(self, prediction: Prediction, batch: ClipBatch) -> Tensor:
-        """``(B,)`` the mean score of each clip's people, lower for what looks like the source; −∞ without people."""
+        """Return the mean score ``(B,)`` of the people in each clip (low: similar to the source), or −∞."""
         if self.arguments.score == "energy":
             scores = joint_energy(self.supported(prediction.logits))
         else:
@@ -127,7 +127,7 @@ class EnergyCanonicalization(UpMethod):
 
     @torch.no_grad()
     def find(self, detector: ActionDetector, batch: ClipBatch) -> Found:
-        """Look at the clips as they are, and at those that do not pass the gate under the other rolls."""
+        """Predict the clips as filmed, and those above the gate under the other rolls."""
         first = detect(detector, batch)
         logits, features = first.logits.float().clone(), first.features.float().clone()
         scores = logits.new_full((len(batch), self.arguments.rolls), torch.nan)
@@ -150,16 +150,16 @@ class EnergyCanonicalization(UpMethod):
 
 
 def joint_energy(logits: Tensor) -> Tensor:
-    """``(K,)`` of logits ``(K, C)``: minus the sum over classes of ``log(1 + exp z)``; low where a class is sure."""
+    """Return ``−Σ log(1 + exp z)`` ``(K,)`` over classes for logits ``(K, C)``; it is low for confident classes."""
     return -F.softplus(logits.float()).sum(dim=1)
 
 
 def gaussian(features: Tensor, shrinkage: float = 0.1) -> tuple[Tensor, Tensor]:
-    """Mean ``(D,)`` and precision ``(D, D)`` of features ``(N, D)``, N ≥ 1.
+    """Return the mean ``(D,)`` and the precision ``(D, D)`` of features ``(N, D)``, N ≥ 1.
 
     Args:
-        features: of source people.
-        shrinkage: share of the mean variance's multiple of the identity in the covariance, which keeps it invertible.
+        features: features of source people.
+        shrinkage: weight of the identity times the mean variance in the covariance, which keeps it invertible.
     """
     mean = features.mean(dim=0)
     centred = (features - mean).double()
@@ -170,13 +170,13 @@ def gaussian(features: Tensor, shrinkage: float = 0.1) -> tuple[Tensor, Tensor]:
 
 
 def half_squared_distance(features: Tensor, mean: Tensor, precision: Tensor) -> Tensor:
-    """``(K,)`` half the squared Mahalanobis distance of features ``(K, D)``."""
+    """Return half the squared Mahalanobis distance ``(K,)`` of features ``(K, D)``."""
     centred = features.float() - mean
     return 0.5 * torch.einsum("kd,de,ke->k", centred, precision, centred)
 
 
 def _log_density(scores: Tensor) -> Tensor:
-    """Log-probabilities ``(B, R)``: softmax of minus the scores; rolls that were not looked at have next to nothing."""
+    """Return log-probabilities ``(B, R)``, the log-softmax of minus the scores; rolls without a score are near zero."""
     worst = scores.nan_to_num(nan=-torch.inf, neginf=-torch.inf).amax(dim=1, keepdim=True)
     worst = torch.where(worst.isfinite(), worst, 0.0)
     known = torch.where(scores.isneginf(), worst, scores)

@@ -12,11 +12,11 @@ from microg_da.errors import InputError
 
 
 class FeatureQueue(nn.Module):
-    """The features of the people of a domain met last, without gradient; the oldest leave first.
+    """A queue of the latest features of people of one domain, without gradient.
 
-    A step has a few tens of people. A covariance of them over more dimensions than that is mostly noise. With a queue
-    it is taken over hundreds, of whom those of the step carry the gradient. As in Wang et al., "Cross-batch memory for
-    embedding learning", CVPR 2020, features of a few steps ago stand in for what the network would say now.
+    A step has a few tens of people. Their covariance in more dimensions is mostly noise. With a queue the covariance is
+    computed over hundreds of people; only those of the step carry a gradient. As in Wang et al., "Cross-batch memory
+    for embedding learning", CVPR 2020, features of earlier steps approximate those of the current network.
 
     Args:
         size: how many people are kept; 0 for none.
@@ -32,7 +32,7 @@ class FeatureQueue(nn.Module):
         self.register_buffer("count", torch.zeros((), dtype=torch.int64))
 
     def extend(self, features: Tensor) -> Tensor:
-        """The features of this step, with their gradient, followed by those kept; then keep the former.
+        """Return the features of this step, with gradient, and those of the queue; then add the former to the queue.
 
         Args:
             features: ``(K, D)``.
@@ -53,12 +53,12 @@ class FeatureQueue(nn.Module):
 
 
 class DomainQueues(nn.Module):
-    """A queue of each domain.
+    """A queue for each domain.
 
     Args:
-        size: how many people of each are kept; 0 for none.
+        size: number of people of each domain to keep; 0 for none.
         feature_dim: D.
-        normalise: whether features are brought to :func:`unit_scale` first.
+        normalise: whether features are first scaled by :func:`unit_scale`.
 
     Raises:
         InputError: if the size is negative.
@@ -73,7 +73,7 @@ class DomainQueues(nn.Module):
         self.normalise = normalise
 
     def extend(self, source: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-        """The features ``(K_s, D)`` and ``(K_t, D)`` of a step, each with those kept of its domain; then keep them."""
+        """Return the features ``(K_s, D)`` and ``(K_t, D)`` of a step with those of the queues; then add the former."""
         if self.normalise:
             source, target = unit_scale(source), unit_scale(target)
         return self.source.extend(source), self.target.extend(target)
@@ -85,5 +85,5 @@ class DomainQueues(nn.Module):
 
 
 def unit_scale(features: Tensor) -> Tensor:
-    """``(K, D)`` features with a mean square of 1 over each person's D, so that no statistic depends on their scale."""
+    """Scale ``(K, D)`` features to a mean square of 1 for each person, so that statistics do not depend on scale."""
     return F.normalize(features.float(), dim=1) * math.sqrt(features.shape[1])

@@ -13,7 +13,7 @@ from microg_da.types import AnyBatch, ClipBatch, Domain, LabelledClipBatch, Pred
 
 
 def detect(detector: ActionDetector, batch: ClipBatch) -> Prediction:
-    """The detector's own prediction for the people of a batch."""
+    """Return the prediction of the detector for the people of a batch."""
     prediction: Prediction = detector(batch.frames, batch.boxes, batch.clip_index)
     return prediction
 
@@ -21,13 +21,13 @@ def detect(detector: ActionDetector, batch: ClipBatch) -> Prediction:
 def forward_both(detector: ActionDetector, first: ClipBatch, second: ClipBatch) -> tuple[Prediction, Prediction]:
     """One forward pass over two batches.
 
-    Batch statistics are those of both, and a pass over both costs less than two passes.
+    Batch statistics are those of both batches, and one pass costs less than two.
     """
     return split_prediction(detect(detector, concatenate_batches(first, second)), first.num_boxes)
 
 
 def split_prediction(prediction: Prediction, count: int) -> tuple[Prediction, Prediction]:
-    """The first ``count`` people and the rest."""
+    """Return the predictions for the first ``count`` people and for the rest."""
     return (
         Prediction(prediction.logits[:count], prediction.features[:count]),
         Prediction(prediction.logits[count:], prediction.features[count:]),
@@ -35,34 +35,34 @@ def split_prediction(prediction: Prediction, count: int) -> tuple[Prediction, Pr
 
 
 def supervised_losses(detector: ActionDetector, batch: LabelledClipBatch) -> dict[str, Tensor]:
-    """Binary cross-entropy of a labelled batch."""
+    """Return the binary cross-entropy of a labelled batch."""
     return {"supervised": multilabel_bce(detect(detector, batch).logits, batch.labels)}
 
 
 def required(batch: AnyBatch | None, domain: Domain) -> AnyBatch:
-    """The batch of a domain that the method reads.
+    """Return the batch of a domain that the method needs.
 
     Raises:
-        RuntimeError: if the stage was set up without it.
+        RuntimeError: if the stage has no clips of this domain.
     """
     if batch is None:
-        raise RuntimeError(f"the method trains on {domain} clips, and the stage was set up without them")
+        raise RuntimeError(f"the method needs {domain} clips, but the stage was set up without them")
     return batch
 
 
 def labelled(batch: ClipBatch) -> LabelledClipBatch:
-    """The batch as one with labels, for methods with ``uses_target_labels``.
+    """Return the batch as a labelled batch, for methods with ``uses_target_labels``.
 
     Raises:
-        RuntimeError: if the batch has none.
+        RuntimeError: if the batch has no labels.
     """
     if not isinstance(batch, LabelledClipBatch):
-        raise RuntimeError(f"the method trains on labels, and a batch of the {batch.domain} domain has none")
+        raise RuntimeError(f"the method needs labels, but a batch of the {batch.domain} domain has none")
     return batch
 
 
 def limit_clips(clips: Iterable[ClipBatch], most: int | None) -> Iterator[ClipBatch]:
-    """Whole batches until there are at least ``most`` clips; all of them for None."""
+    """Yield whole batches until there are at least ``most`` clips; all batches for None."""
     seen = 0
     for batch in clips:
         if most is not None and seen >= most:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 
 class TwoGaussians(NamedTuple):
-    """Mixtures of two Gaussians, one for each of ``M`` samples; the first component has the lower mean.
+    """Mixtures of two Gaussians, one for each of ``M`` samples. The first component has the lower mean.
 
     Attributes:
         weights: ``(2, M)``, summing to 1 over components.
@@ -24,16 +24,15 @@ class TwoGaussians(NamedTuple):
 
 
 def fit_two_gaussians(values: Tensor, steps: int = 30, min_variance: float = 1e-3) -> TwoGaussians:
-    """Expectation maximisation from a split at the middle of each sample's range.
+    """Fit by expectation–maximisation, starting from a split at the middle of each sample's range.
 
-    Which component a value belongs to is found without gradient; weights, means and variances, the last maximisation,
-    carry the gradient of the values that they are made of.
+    Responsibilities have no gradient. Weights, means and variances carry the gradient of the values through the last
+    maximisation.
 
     Args:
         values: ``(N, M)``, M samples of N values each, N > 0.
-        steps: how many times expectation and maximisation are repeated.
-        min_variance: added to every variance, as the paper does; keeps components of equal values fit to
-            differentiate.
+        steps: number of repetitions of expectation and maximisation.
+        min_variance: added to each variance, as in the paper; keeps the gradient of components of equal values finite.
     """
     with torch.no_grad():
         low, high = values.aminmax(dim=0)
@@ -47,7 +46,7 @@ def fit_two_gaussians(values: Tensor, steps: int = 30, min_variance: float = 1e-
 
 
 def squared_frechet_distance(first: TwoGaussians, second: TwoGaussians) -> Tensor:
-    """``(2, M)``: for each component the squared Fréchet (2-Wasserstein) distance between two fits."""
+    """Return ``(2, M)`` squared Fréchet (2-Wasserstein) distances between the components of two fits."""
     deviations = first.variances.sqrt() - second.variances.sqrt()
     return (first.means - second.means).square() + deviations.square()
 
@@ -60,12 +59,12 @@ def _maximisation(values: Tensor, shares: Tensor, min_variance: float) -> TwoGau
 
 
 def _expectation(values: Tensor, mixture: TwoGaussians) -> Tensor:
-    """``(2, N, M)``: how much of each value each component accounts for."""
+    """Return the responsibility ``(2, N, M)`` of each component for each value."""
     weights, means, variances = (quantity[:, None] for quantity in mixture)
     log_density = -0.5 * ((values - means).square() / variances + torch.log(2.0 * math.pi * variances))
     return torch.softmax(torch.log(weights) + log_density, dim=0)
 
 
 def _never_empty(shares: Tensor, least: float = 1e-6) -> Tensor:
-    # A component that accounts for nothing, as when all values are equal, would have no mean.
+    # A component without responsibility, as when all values are equal, would have no mean.
     return shares.clamp(least, 1.0 - least)

@@ -33,21 +33,21 @@ ESTIMATORS = ("polar", "backbone")
 
 @dataclass
 class UpSettings(UpLearning):
-    """How up is estimated, besides how its estimator is trained.
+    """Settings of the estimation of up, in addition to those of its training.
 
     Attributes:
-        estimator: ``polar``, a small network of its own
-            (:class:`~microg_da.models.roll_estimator.RollEstimator`), or ``backbone``, a head on the source model's
-            backbone (:class:`~microg_da.models.backbone_roll_estimator.BackboneRollEstimator`), which is better where
-            the backbone has pretrained weights.
-        bins: R, angles of the density.
-        width: of the polar estimator.
-        views: the most rolls of a clip that the detector decides between. With ``spread`` it looks at two more.
-        least: a further roll is looked at while the density of some person has at least this much mass around it.
-        upright: degrees. A roll nearer to 0 than this is taken as 0: what is nearly upright stays as it was filmed.
-        spread: degrees. The likeliest roll is averaged with the rolls so far on either side of it, unless it is 0. 0
-            leaves these two views out.
-        temperature: of the detector's confidence against the estimator's, in nats of entropy of the C sigmoids.
+        estimator: ``polar``, a separate small network (:class:`~microg_da.models.roll_estimator.RollEstimator`), or
+            ``backbone``, a head on the backbone of the source model
+            (:class:`~microg_da.models.backbone_roll_estimator.BackboneRollEstimator`), which is better if the backbone
+            has pretrained weights.
+        bins: R, the number of angles of the density.
+        width: width of the polar estimator.
+        views: largest number of candidate rolls of a clip that the detector evaluates. ``spread`` adds two views.
+        least: smallest probability mass around a further candidate roll, for any person of the clip.
+        upright: in degrees. Rolls nearer to 0 are set to 0, so that nearly upright clips are not turned.
+        spread: in degrees. The prediction at the best roll is averaged with those at ± this angle, unless the roll is
+            0. 0 disables the two additional views.
+        temperature: weight of the detector's confidence against the estimator's, in nats of entropy of the C sigmoids.
     """
 
     estimator: str = "polar"
@@ -61,7 +61,7 @@ class UpSettings(UpLearning):
 
 
 def _check(settings: UpSettings) -> None:
-    """Refuse settings that cannot be; errors name the argument."""
+    """Check the settings; errors name the argument."""
     least = {
         "steps": 1,
         "target_steps": 0,
@@ -89,10 +89,10 @@ def _check(settings: UpSettings) -> None:
 
 
 class UpFinder(nn.Module):
-    """An estimator of up and its use: few rolls of each clip, between which a detector decides.
+    """Estimates up: an estimator proposes a few rolls of each clip, and a detector chooses among them.
 
     Args:
-        settings: of estimation and training.
+        settings: settings of estimation and training.
     """
 
     def __init__(self, settings: UpSettings) -> None:
@@ -103,24 +103,24 @@ class UpFinder(nn.Module):
         self.estimator.requires_grad_(False).eval()
 
     def built_for(self, detector: ActionDetector) -> None:
-        """Make the estimator whose layers depend on the detector."""
+        """Create the estimator, whose layers depend on the detector."""
         if self.settings.estimator == "backbone":
             self.estimator = BackboneRollEstimator(detector.backbone, self.settings.bins)
             self.estimator.requires_grad_(False).eval()
 
     def take_weights(self, detector: ActionDetector) -> None:
-        """Give an estimator that has a copy of the backbone the backbone's weights."""
+        """Copy the backbone's weights to an estimator that contains a copy of the backbone."""
         if isinstance(self.estimator, BackboneRollEstimator):
             self.estimator.take_weights(detector.backbone)
 
     def learn(self, source: Iterable[ClipBatch], target: Iterable[ClipBatch]) -> None:
-        """Train the estimator, see :func:`~microg_da.adaptation.up.learn_up`; one draw from torch's own generator."""
+        """Train the estimator with :func:`~microg_da.adaptation.up.learn_up`, seeded by torch's global generator."""
         generator = torch.Generator().manual_seed(int(torch.randint(2**62, ())))
         learn_up(self.estimator, source, target, self.settings, generator)
 
     @torch.no_grad()
     def densities(self, batch: ClipBatch) -> tuple[Tensor, Tensor]:
-        """Log-densities ``(K, R)`` of each person's up, pooled where a clip's people agree, and who agrees ``(K,)``."""
+        """Return log-densities ``(K, R)`` of up, pooled over people who agree, and a mask ``(K,)`` of these people."""
         own = self.estimator.log_density(batch.frames, batch.boxes, batch.clip_index)
         return pool_agreeing(own, batch.clip_index, len(batch))
 
@@ -128,8 +128,9 @@ class UpFinder(nn.Module):
     def find(self, detector: ActionDetector, batch: ClipBatch) -> Found:
         """Estimate each person's up and actions.
 
-        The posterior of a roll is the estimator's density there times ``exp(-H / temperature)``, H being the entropy
-        of the detector's predictions under it. Predictions are averaged by the posterior; up is where it is largest.
+        The posterior of a roll is proportional to the estimator's density times ``exp(-H / temperature)``, where H is
+        the entropy of the detector's predictions under the roll. Predictions are averaged with the posterior as
+        weights. Up is the maximum of the posterior.
         """
         log_density, agree = self.densities(batch)
         if not batch.num_boxes:
@@ -150,7 +151,7 @@ class UpFinder(nn.Module):
         return Found(torch.remainder(degrees, 360), log_density, _combine(seen, weights), passes)
 
     def _look(self, detector: ActionDetector, batch: ClipBatch, rolls: Tensor) -> _Look:
-        """Predict people with each clip's roll ``(B,)`` undone; clips whose roll is NaN are left out."""
+        """Predict people after undoing the roll ``(B,)`` of each clip; clips whose roll is NaN are skipped."""
         part, people = take_clips(batch, ~rolls.isnan())
         prediction = detect(detector, roll_batch(part, -rolls[~rolls.isnan()].cpu()))
         logits, features = (_among(values.float(), people) for values in prediction)
@@ -159,10 +160,11 @@ class UpFinder(nn.Module):
     def _around(
         self, detector: ActionDetector, batch: ClipBatch, rolls: Tensor, weights: Tensor
     ) -> tuple[list[_Look], Tensor]:
-        """Two more views of each clip that is not upright, on either side of its likeliest roll.
+        """Return two more views of each clip that is not upright, at ± ``spread`` around the best roll.
 
         Returns:
-            The views, and the weights ``(V + 2, K)`` of all: that roll's is shared by the three.
+            The views, and the weights ``(V + 2, K)`` of all views; the weight of the best roll is split among the
+            three.
         """
         shares = weights.new_zeros(len(weights), len(batch)).index_add_(1, batch.clip_index, weights)
         best = shares.argmax(dim=0)
@@ -177,7 +179,7 @@ class UpFinder(nn.Module):
         return looks, torch.cat([weights, third[None], third[None]])
 
     def _confidence(self, logits: Tensor, agree: Tensor, batch: ClipBatch) -> Tensor:
-        """``(V, K)`` how sure the detector is under each view; people who share an up share it."""
+        """Return the confidence ``(V, K)`` of the detector in each view, shared by people with the same up."""
         entropy = (F.softplus(logits) - torch.sigmoid(logits) * logits).sum(dim=2)
         shared = entropy.new_zeros(len(entropy), len(batch))
         shared.index_add_(1, batch.clip_index[agree], entropy[:, agree])
@@ -189,10 +191,10 @@ class _Look(NamedTuple):
     """Predictions of the detector under one roll of each clip.
 
     Attributes:
-        logits: ``(K, C)``, 0 for those who were not seen.
+        logits: ``(K, C)``, 0 for people who were not evaluated.
         features: ``(K, D)``, likewise.
-        people: ``(K,)`` who was seen.
-        passes: clips.
+        people: ``(K,)`` bool, the people who were evaluated.
+        passes: number of evaluated clips.
     """
 
     logits: Tensor
@@ -202,43 +204,43 @@ class _Look(NamedTuple):
 
 
 def _among(values: Tensor, people: Tensor) -> Tensor:
-    """Rows of some people among those of all."""
+    """Scatter rows of some people into rows for all people."""
     full = values.new_zeros(len(people), values.shape[1])
     full[people] = values
     return full
 
 
 def _combine(looks: list[_Look], weights: Tensor) -> Prediction:
-    """The mean of probabilities and of features under weights ``(V, K)``."""
+    """Return the mean of probabilities and of features with weights ``(V, K)``."""
     logits, features = (torch.stack([getattr(look, name) for look in looks]) for name in ("logits", "features"))
     return Prediction(combine_views(logits, weights, "confident"), (weights[..., None] * features).sum(dim=0))
 
 
 @dataclass
 class GravityFrameArguments(UpSettings):
-    """Settings of :class:`GravityFrame`, besides those of :class:`UpSettings`.
+    """Settings of :class:`GravityFrame`, in addition to those of :class:`UpSettings`.
 
     Attributes:
-        adabn: whether to re-estimate the batch-norm statistics on target clips that are turned upright, as
-            :class:`~microg_da.adaptation.adabn.AdaBN` does on clips as filmed.
+        adabn: whether to recompute the batch-norm statistics on target clips turned upright.
+            :class:`~microg_da.adaptation.adabn.AdaBN` uses clips as filmed.
     """
 
     adabn: bool = False
 
 
 class GravityFrame(UpMethod):
-    """At test time: up is estimated, and the detector sees every clip turned until its people are upright.
+    """Test-time method: estimates up and turns each clip until its people are upright for the detector.
 
-    In microgravity up belongs to the body, not to the room, so that one clip has any roll. A detector that learned on
-    Earth knows people upright. ``roll_tta`` shows it eight rolls, seven of which mislead it; here a small network that
-    saw people only tells which few rolls are worth a look, and the detector's confidence decides between them, as a
-    rule between one roll and its opposite. Clips that are upright stay as they were filmed and cost one look.
+    In microgravity, up is a property of the body and not of the room, so that a person can have any roll in the image.
+    A detector trained on Earth expects upright people. ``roll_tta`` averages eight rolls, most of which are not
+    upright. Here a small network that is trained on people proposes a few rolls, and the confidence of the detector
+    chooses among them, usually between a roll and its opposite. Upright clips are not turned and cost one pass.
 
     Kaba et al., "Equivariance with learned canonicalization functions", ICML 2023, and Mondal et al., "Equivariant
-    adaptation of large pretrained models", NeurIPS 2023, put a learned canonicalisation in front of a network; the
-    second one's prior regularisation is what training on upright people amounts to. Confidence of the network itself as
-    the measure of a transform is that of FOCAL (Singhal et al., arXiv 2507.10375), entropy over views that of MEMO
-    (Zhang et al., NeurIPS 2022), which averages where we choose.
+    adaptation of large pretrained models", NeurIPS 2023, put a learned canonicalisation before a network. Training on
+    upright people corresponds to the prior regularisation of the second paper. FOCAL (Singhal et al., arXiv 2507.10375)
+    uses the confidence of the network to score transforms. MEMO (Zhang et al., NeurIPS 2022) uses entropy over views,
+    which it averages; here one view is chosen.
     """
 
     Arguments: ClassVar[type] = GravityFrameArguments
@@ -251,12 +253,12 @@ class GravityFrame(UpMethod):
         self.finder = UpFinder(arguments)
 
     def built_for(self, detector: ActionDetector) -> None:
-        """Make the estimator that the settings ask for."""
+        """Create the estimator of the settings."""
         self.finder.built_for(detector)
 
     @contextmanager
     def rehearsing(self) -> Iterator[float | None]:
-        """Trains the estimator for a fraction of its steps. Their number does not depend on the clips."""
+        """Train the estimator for a fraction of its steps, whose number does not depend on the clips."""
         settings = self.finder.settings
         numbers = (settings.steps, settings.target_steps, settings.crops)
         steps, target_steps, crops = (-(-number // REHEARSED) for number in numbers)
@@ -267,20 +269,20 @@ class GravityFrame(UpMethod):
             self.finder.settings = settings
 
     def prepare(self, detector: ActionDetector, source: Iterable[ClipBatch], target: Iterable[ClipBatch]) -> None:
-        """Train the estimator of up; then take the statistics of turned target clips, if that was asked for."""
+        """Train the estimator of up; with ``adabn``, then compute statistics on turned target clips."""
         self.finder.take_weights(detector)
         self.finder.learn(source, target)
         if self.arguments.adabn:
-            # Up is found by the detector as it was: its statistics change in the course of the pass.
+            # Up is found with a copy of the detector, since the statistics of the detector change during the pass.
             before = copy.deepcopy(detector)
             reestimate_batch_norm(detector, (roll_batch(batch, self.turns(before, batch)) for batch in target))
 
     def turns(self, detector: ActionDetector, batch: ClipBatch) -> Tensor:
-        """Degrees ``(B,)`` that turn each clip upright, by what a detector finds."""
+        """Return the degrees ``(B,)`` that turn each clip upright, as found with a detector."""
         return upright_turns(batch, self.find(detector, batch).degrees)
 
     def check_detector(self, detector: ActionDetector) -> None:
-        """With ``adabn`` the detector has batch normalisation."""
+        """Check that the detector has batch normalisation if ``adabn`` is set."""
         if self.arguments.adabn:
             layers_with_statistics(detector)
 

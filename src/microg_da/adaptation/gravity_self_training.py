@@ -24,15 +24,15 @@ from microg_da.types import ClipBatch, LabelledClipBatch
 
 @dataclass
 class GravitySelfTrainingArguments(GravityFrameArguments):
-    """Settings of :class:`GravitySelfTraining`, besides those of the estimate of up.
+    """Settings of :class:`GravitySelfTraining`, in addition to those of the estimation of up.
 
     Attributes:
-        weight: of the loss on target people.
+        weight: weight of the loss on target people.
         ramp_up: share of the stage over which this weight rises from 0. The labels of the first round are those of the
             source model.
-        every: epochs between rounds, the first before the first epoch.
-        decay: of the moving average of weights that labels.
-        hand_over: the network that is validated and handed over, ``teacher`` or ``student``.
+        every: epochs between rounds; the first round is before the first epoch.
+        decay: decay of the moving average of weights that is the teacher.
+        hand_over: the network that is validated and kept, ``teacher`` or ``student``.
         scenes: probability that a source clip's people are shown in front of a target clip, see
             :func:`~microg_da.adaptation.scenes.change_scenes`. It helps where the target's places differ from the
             source's, and it takes away places that the source and the target have in common.
@@ -47,19 +47,19 @@ class GravitySelfTrainingArguments(GravityFrameArguments):
 
 
 class GravitySelfTraining(TeacherMethod):
-    """Expectation and maximisation between angles and actions, on clips that are turned until people are upright.
+    """Self-training on clips turned upright, in rounds that estimate angles and actions.
 
-    At the beginning of a round a teacher, the moving average of the detector's weights, looks at each target clip under
-    the few rolls that an estimator of up finds likely. Where it is surest is up, and what it says there, shifted to the
-    class rates of the source, are the labels. In the epochs after it the detector learns from source clips and from
-    target clips turned by these angles, which ``adaptation.rotation`` jitters. A better detector tells up from down
-    better, so that the next round has better angles and better labels.
+    At the start of a round a teacher, the moving average of the detector's weights, predicts each target clip under the
+    few rolls that an estimator of up proposes. The roll of highest confidence gives the angle. The predictions at this
+    roll, shifted to the class rates of the source, are the labels. In the following epochs the detector is trained on
+    source clips and on target clips turned by these angles, with a jitter of ``adaptation.rotation``. A better detector
+    distinguishes up from down better, so that the next round has better angles and labels.
 
-    The detector never has to know people at every roll. At test time it needs
-    :class:`~microg_da.adaptation.gravity_frame.GravityFrame`, which takes the estimator over.
+    The detector is trained only on upright people. At test time it needs
+    :class:`~microg_da.adaptation.gravity_frame.GravityFrame`, which uses the same estimator.
 
-    Labels and their rates are those of :class:`~microg_da.adaptation.self_training.SelfTraining`. That a mean teacher
-    works better in a canonical orientation is Astro-Pose's finding for the pose of astronauts.
+    Labels and their rates are those of :class:`~microg_da.adaptation.self_training.SelfTraining`. Astro-Pose found that
+    a mean teacher works better in a canonical orientation for the poses of astronauts.
     """
 
     Arguments: ClassVar[type] = GravitySelfTrainingArguments
@@ -76,7 +76,7 @@ class GravitySelfTraining(TeacherMethod):
 
     @property
     def companion(self) -> GravityFrame:
-        """The detector is tested in the frame that it was trained in, with the same estimator of up."""
+        """Return the method that tests the detector in the gravity frame, with the same estimator of up."""
         return self.frame
 
     def built_for(self, detector: ActionDetector) -> None:
@@ -92,13 +92,13 @@ class GravitySelfTraining(TeacherMethod):
     def before_training(
         self, detector: ActionDetector, source: Iterable[ClipBatch], target: Iterable[ClipBatch]
     ) -> None:
-        """Train the estimator of up, and make the source model the first teacher."""
+        """Train the estimator of up, and use the source model as the first teacher."""
         super().before_training(detector, source, target)
         self.frame.prepare(detector, source, target)
 
     @torch.no_grad()
     def before_epoch(self, detector: ActionDetector, target: Iterable[ClipBatch], epoch: int) -> None:
-        """Begin a round: estimate up and label all people, by the teacher."""
+        """Start a round: estimate up and label all people with the teacher."""
         if epoch % self.arguments.every:
             return
 
@@ -111,26 +111,26 @@ class GravitySelfTraining(TeacherMethod):
         self.beliefs.put("labels", at_source_rates(self.beliefs.all("labels"), self.task.class_rates))
 
     def turns(self, target: ClipBatch) -> Tensor:
-        """Degrees ``(B,)`` that turn each clip upright: the opposite of the up of its first person."""
+        """Return the degrees ``(B,)`` that turn each clip upright: minus the up of its first person."""
         return upright_turns(target, self.beliefs.of("degrees", target.people))
 
     def after_training(self, detector: ActionDetector) -> None:
-        """Hand the teacher over, and forget the round."""
+        """Copy the teacher to the detector if it is kept, and clear the round."""
         super().after_training(detector)
         self.beliefs = self._nobody()
 
     def get_extra_state(self) -> RoundState:
-        """The round, so that a stage resumed in the middle of one continues with the same angles and labels."""
+        """Return the round, so that a resumed stage continues with the same angles and labels."""
         return self.beliefs.state()
 
     def set_extra_state(self, state: RoundState) -> None:
-        """Take up the round."""
+        """Restore the round."""
         self.beliefs = Round.from_state(state)
 
     def training_losses(
         self, detector: ActionDetector, source: LabelledClipBatch, target: ClipBatch, progress: float
     ) -> Losses:
-        """The supervised loss of the source, and that of the turned target with its labels of this round."""
+        """Return the supervised source loss, and the loss of turned target clips with the labels of this round."""
         if self.arguments.scenes:
             source = change_scenes(source, target, torch.rand(len(source)) < self.arguments.scenes)
         of_source, of_target = forward_both(detector, source, target)

@@ -1,4 +1,4 @@
-"""Any training method in the gravity frame: it learns from target clips that are turned upright."""
+"""Any training method in the gravity frame: it is trained on target clips turned upright."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ from microg_da.types import ClipBatch, LabelledClipBatch
 
 @dataclass
 class GravityTrainingArguments(GravityFrameArguments):
-    """Settings of :class:`GravityTraining`, besides those of the estimate of up.
+    """Settings of :class:`GravityTraining`, in addition to those of the estimation of up.
 
     Attributes:
         method: the name of a training method, e.g. ``cdan``.
         method_args: its arguments.
-        every: epochs between estimates of the target's up, the first before the first epoch.
+        every: epochs between estimations of up in the target; the first is before the first epoch.
     """
 
     method: str = "cdan"
@@ -39,15 +39,15 @@ class GravityTrainingArguments(GravityFrameArguments):
 
 
 class GravityTraining(TrainingMethod):
-    """Trains by another method, on target clips that are turned until people are upright.
+    """Trains with another method on target clips turned until people are upright.
 
-    An estimator of up is trained first. Every ``every`` epochs it finds the up of each target clip, with the network
-    that is handed over so far. The other method sees target clips so turned, in its steps and in what it does once or
-    every epoch. The detector is tested through :class:`~microg_da.adaptation.gravity_frame.GravityFrame`, with the same
-    estimator.
+    An estimator of up is trained first. Every ``every`` epochs the estimator and the current network find up in each
+    target clip. The other method receives target clips turned upright, in its steps and in its hooks before training
+    and before epochs. The detector is tested with :class:`~microg_da.adaptation.gravity_frame.GravityFrame` and the
+    same estimator.
 
-    It tells what is left of a shift once roll is taken out of it, and whether a method can close that: the control is
-    ``method: source_finetune``, which takes the same steps on source clips alone.
+    The result shows how much of the domain gap remains without roll, and whether a method closes it. The control is
+    ``method: source_finetune``, which takes the same steps on source clips only.
 
     Example:
         >>> from microg_da import create_adaptation
@@ -73,7 +73,7 @@ class GravityTraining(TrainingMethod):
 
     @classmethod
     def knowledge_with(cls, arguments: Mapping[str, object]) -> frozenset[Knowledge]:
-        """The rolls, and what the inner method knows."""
+        """Return the knowledge of rolls and that of the inner method."""
         inner = str(arguments.get("method", GravityTrainingArguments.method))
         known: frozenset[Knowledge] = ADAPTATIONS.load(inner, "adaptation.args.method").knowledge
         return cls.knowledge | known
@@ -84,12 +84,12 @@ class GravityTraining(TrainingMethod):
         return self.frame
 
     def built_for(self, detector: ActionDetector) -> None:
-        """Add the layers of both parts."""
+        """Add the layers of the estimator and of the inner method."""
         self.frame.built_for(detector)
         self.inner.built_for(detector)
 
     def check_detector(self, detector: ActionDetector) -> None:
-        """Both parts can act on the detector."""
+        """Check that the estimator and the inner method support the detector."""
         self.frame.check_detector(detector)
         self.inner.check_detector(detector)
 
@@ -100,24 +100,24 @@ class GravityTraining(TrainingMethod):
             yield factor
 
     def stage_training(self, training: TrainingConfig) -> TrainingConfig:
-        """That of the inner method."""
+        """Return the value of the inner method."""
         return self.inner.stage_training(training)
 
     @property
     def own_lr_scale(self) -> float:
-        """That of the inner method."""
+        """Return the value of the inner method."""
         return self.inner.own_lr_scale
 
     def before_training(
         self, detector: ActionDetector, source: Iterable[ClipBatch], target: Iterable[ClipBatch]
     ) -> None:
-        """Train the estimator of up; then let the inner method look at source clips and turned target clips."""
+        """Train the estimator of up, then call the inner method with source clips and turned target clips."""
         self.frame.prepare(detector, source, target)
         turns = partial(self.frame.turns, detector)
         self.inner.before_training(detector, source, _Turned(target, turns))
 
     def before_epoch(self, detector: ActionDetector, target: Iterable[ClipBatch], epoch: int) -> None:
-        """Find the target's up, if it is time; then let the inner method look at turned target clips."""
+        """Estimate up every ``every`` epochs, then call the inner method with turned target clips."""
         network = self.inner.network(detector)
         if epoch % self.arguments.every == 0:
             look = partial(self._look, network)
@@ -134,37 +134,37 @@ class GravityTraining(TrainingMethod):
     def step_losses(
         self, detector: ActionDetector, source: LabelledClipBatch | None, target: ClipBatch | None, progress: float
     ) -> Losses:
-        """Those of the inner method."""
+        """Return the losses of the inner method."""
         return self.inner.step_losses(detector, source, target, progress)
 
     def after_step(self, detector: ActionDetector) -> None:
-        """As the inner method does."""
+        """Call the inner method."""
         self.inner.after_step(detector)
 
     def after_training(self, detector: ActionDetector) -> None:
-        """As the inner method does; the ups are forgotten."""
+        """Call the inner method, and clear the angles."""
         self.inner.after_training(detector)
         self.ups = _nobody()
 
     def network(self, detector: ActionDetector) -> ActionDetector:
-        """That of the inner method."""
+        """Return the value of the inner method."""
         return self.inner.network(detector)
 
     def get_extra_state(self) -> RoundState:
-        """The ups, so that a resumed stage continues with the same angles."""
+        """Return the angles, so that a resumed stage continues with them."""
         return self.ups.state()
 
     def set_extra_state(self, state: RoundState) -> None:
-        """Take up the ups."""
+        """Restore the angles."""
         self.ups = Round.from_state(state)
 
 
 class _Turned:
-    """Target clips that are turned as they are asked for; can be iterated several times.
+    """Target clips that are turned lazily; can be iterated several times.
 
     Args:
         target: the clips.
-        turns: the degrees ``(B,)`` to turn the clips of a batch by.
+        turns: returns the degrees ``(B,)`` by which the clips of a batch are turned.
     """
 
     def __init__(self, target: Iterable[ClipBatch], turns: Callable[[ClipBatch], Tensor]) -> None:
@@ -176,10 +176,10 @@ class _Turned:
 
 
 def _inner_method(arguments: GravityTrainingArguments, task: Task) -> TrainingMethod:
-    """The method that trains.
+    """Create the inner method.
 
     Raises:
-        InputError: if it does not train, reads target labels, or is tested through a method of its own.
+        InputError: if it does not train, reads target labels, or has its own test-time method.
     """
     name = arguments.method
     kind = ADAPTATIONS.load(name, "adaptation.args.method")

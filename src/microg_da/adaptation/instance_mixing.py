@@ -1,4 +1,4 @@
-"""People of one domain in clips of the other."""
+"""Training on clips of one domain with pasted people of the other domain."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ PASTED = ("source", "target")
 
 @dataclass
 class InstanceMixingArguments(PseudoLabelArguments):
-    """Settings of :class:`InstanceMixing`, besides those of all methods with pseudo-labels.
+    """Settings of :class:`InstanceMixing`, in addition to those of all methods with pseudo-labels.
 
     Attributes:
-        teacher_rolls: equally spaced camera rolls that the teacher's probabilities are averaged over.
-        pasted: whose people are pasted into the other domain's clips: ``source`` or ``target``.
-        share: of the people of a clip that are pasted, chosen at random, rounded up.
-        margin: border over which a pasted window fades, in parts of the box's sides.
-        max_covered: people of whom a larger part is covered by pasted windows are left out.
+        teacher_rolls: number of evenly spaced camera rolls over which the teacher's probabilities are averaged.
+        pasted: domain of the pasted people: ``source`` or ``target``.
+        share: fraction of the people of a clip that are pasted, chosen at random and rounded up.
+        margin: width of the border over which a pasted window fades, as a fraction of the box's sides.
+        max_covered: largest fraction of a person that pasted windows may cover; other people are dropped.
     """
 
     teacher_rolls: int = 1
@@ -40,19 +40,19 @@ class InstanceMixingArguments(PseudoLabelArguments):
 
 
 class InstanceMixing(TeacherMethod):
-    """The detector also learns from mixed clips: source people in target scenes.
+    """Also trains the detector on mixed clips: source people in target scenes.
 
-    Half of a source clip's people are pasted, through the whole window, into a target clip, with their boxes and
-    labels. Target people who can still be seen keep their boxes and get a mean teacher's pseudo-labels, of which only
-    trusted entries count.
+    Half of the people of a source clip are pasted into a target clip over the whole window, with their boxes and
+    labels. Target people who remain visible keep their boxes and get pseudo-labels from a mean teacher. Only trusted
+    entries of these labels are used.
 
     Deviations from the paper:
 
-    - The pseudo-labels are one decision for each of C sigmoids by rank at the label rates of the source, where the
-      paper's teacher has a threshold.
-    - The borders of pasted windows fade over a margin, and people who are mostly covered are left out.
-    - The student is handed over; ``hand_over: teacher`` hands the moving average over.
-    - ``pasted: target`` is the opposite direction, which is not the paper's.
+    - Pseudo-labels are decisions for each of C sigmoids, by rank at the label rates of the source. The paper uses a
+      threshold.
+    - The borders of pasted windows fade over a margin, and people who are mostly covered are dropped.
+    - The student is kept; ``hand_over: teacher`` keeps the moving average.
+    - ``pasted: target`` is the opposite direction, which is not in the paper.
 
     Lu et al., "Exploiting instance-based mixed sampling via auxiliary source domain supervision for domain-adaptive
     action detection" (DA-AIM), WACV 2023; labels by rank as in
@@ -77,7 +77,7 @@ class InstanceMixing(TeacherMethod):
     def training_losses(
         self, detector: ActionDetector, source: LabelledClipBatch, target: ClipBatch, progress: float
     ) -> Losses:
-        """The supervised loss of the source, and that of all people in the mixed clips."""
+        """Return the supervised source loss and the loss of all people in the mixed clips."""
         labels = source.labels
         seen = self.current_teacher(target, self.arguments.teacher_rolls).sigmoid()
         pseudo = self.thresholds.label(seen, labels, self.support)
@@ -90,7 +90,7 @@ class InstanceMixing(TeacherMethod):
         }
 
     def mix(self, source: LabelledClipBatch, target: ClipBatch, pseudo: PseudoLabels) -> tuple[ClipBatch, PseudoLabels]:
-        """Mixed clips, and what is known of the people in them; of source people every class in the support is."""
+        """Return mixed clips and the labels of their people; for source people the whole support is trusted."""
         labels = source.labels
         known = PseudoLabels(labels, self.support.to(labels).expand_as(labels))
         parts = [(source, known), (target, pseudo)]
@@ -102,7 +102,7 @@ class InstanceMixing(TeacherMethod):
 
 
 def some_of_each(clip_index: Tensor, share: float) -> Tensor:
-    """``(K,)`` bool: a ``share`` of the people of each clip, rounded up, chosen at random.
+    """Choose a fraction ``share`` of the people of each clip at random, rounded up; return ``(K,)`` bool.
 
     Args:
         clip_index: ``(K,)`` the clip of each person.
@@ -110,7 +110,7 @@ def some_of_each(clip_index: Tensor, share: float) -> Tensor:
     """
     order = torch.argsort(torch.rand(len(clip_index)).to(clip_index.device) + clip_index)
     clips = clip_index[order]
-    # The place of each person among those of their clip, in random order.
+    # The rank of each person among the people of the clip, in random order.
     place = torch.arange(len(clips), device=clips.device) - torch.searchsorted(clips, clips)
     count = torch.bincount(clips, minlength=1)[clips] if len(clips) else clips
     chosen = torch.zeros(len(clips), dtype=torch.bool, device=clips.device)

@@ -11,14 +11,14 @@ from microg_da.types import ClipBatch, LabelledClipBatch
 
 
 class Joint(DomainAdaptation):
-    """Labelled source and labelled target in one batch: what labels of both domains give together."""
+    """Trains on labelled source and labelled target clips in one batch."""
 
     uses_target_labels: ClassVar[bool] = True
 
     def training_losses(
         self, detector: ActionDetector, source: LabelledClipBatch, target: ClipBatch, progress: float
     ) -> Losses:
-        """The supervised losses of the people of both domains."""
+        """Return the supervised losses of both domains."""
         of_source, of_target = forward_both(detector, source, target)
         return {
             "supervised": multilabel_bce(of_source.logits, source.labels),

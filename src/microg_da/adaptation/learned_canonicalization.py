@@ -1,4 +1,4 @@
-"""Learned canonicalisation: a small network scores rotations of a whole clip, and the detector sees the best one."""
+"""Learned canonicalisation: a small network scores rotations of a whole clip, and the detector gets the best one."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from microg_da.transforms.rotation import roll_batch
 from microg_da.types import ClipBatch
 
 PICTURE = 64
-"""Side in pixels of the pictures that are kept of the clips; rotations are resampled from these."""
+"""Side in pixels of the stored frames, from which rotations are resampled."""
 
 
 @dataclass
@@ -33,16 +33,16 @@ class LearnedCanonicalizationArguments:
 
     Attributes:
         rolls: R, the order of the group of rotations, evenly spaced from 0.
-        size: side in pixels of the pictures that the network sees.
-        width: channels of its first layer.
-        steps: of the optimiser.
-        batch_size: clips a step.
-        lr: the highest learning rate of a schedule with one cycle.
-        weight_decay: of AdamW.
-        concentration: of the prior about the identity, see
+        size: side in pixels of the input of the network.
+        width: channels of the first layer.
+        steps: steps of the optimiser.
+        batch_size: clips per step.
+        lr: largest learning rate of a one-cycle schedule.
+        weight_decay: weight decay of AdamW.
+        concentration: concentration of the prior around the identity, see
             :func:`~microg_da.models.up_estimator.circular_cross_entropy`.
-        looks: frames of each clip; scores are averaged over them.
-        max_clips: source clips that are looked at; None for all.
+        looks: frames of each clip over which scores are averaged.
+        max_clips: largest number of source clips; None for all.
     """
 
     rolls: int = 24
@@ -58,10 +58,10 @@ class LearnedCanonicalizationArguments:
 
 
 class Canonicalizer(nn.Module):
-    """Log-probabilities over R rotations of a picture, equivariant to rotations of the picture.
+    """Predicts log-probabilities of R rotations of an image, equivariant to rotations of the image.
 
-    One network scores the picture under each rotation. A rotation of the picture permutes the R views cyclically, and
-    so the scores. This holds for any network; it is exact for quarter turns, and else up to resampling.
+    One network scores the image under each rotation. A rotation of the image permutes the R views, and therefore the
+    scores, cyclically. This holds for any network; it is exact for quarter turns, and otherwise up to resampling.
 
     Args:
         rolls: R.
@@ -77,23 +77,23 @@ class Canonicalizer(nn.Module):
         self.score = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(16 * width, 1))
 
     def views(self, pictures: Tensor, degrees: Tensor) -> Tensor:
-        """``(N, R, 3, size, size)`` the circle of each picture under R rotations, standardised.
+        """Return ``(N, R, 3, size, size)``: the inner circle of each image under R rotations, standardised.
 
-        View ``r`` is the picture turned by ``degrees − r · 360° / R`` clockwise: if the up of the picture so turned is
-        ``r · 360° / R``, view ``r`` is upright.
+        View ``r`` is the image turned by ``degrees − r · 360° / R`` clockwise. If the up of the image after ``degrees``
+        is ``r · 360° / R``, view ``r`` is upright.
 
         Args:
             pictures: ``(N, 3, S, S)``.
-            degrees: ``(N,)`` by which each picture is turned clockwise before.
+            degrees: ``(N,)`` degrees by which each image is first turned clockwise.
         """
         turns = degrees[:, None] - torch.arange(self.rolls, device=degrees.device) * (360 / self.rolls)
         radians = torch.deg2rad(turns).flatten()
         cos, sin, none = radians.cos(), radians.sin(), torch.zeros_like(radians)
-        # Where each pixel of a turned picture comes from: the inverse rotation. y points down.
+        # The source of each pixel of a turned image: the inverse rotation. y points down.
         rows = [torch.stack([cos, sin, none], dim=1), torch.stack([-sin, cos, none], dim=1)]
         shape = [len(radians), 3, self.size, self.size]
         grid = F.affine_grid(torch.stack(rows, dim=1), shape, align_corners=False)
-        # One call for all views of a picture, one below the other: copies of the picture would cost more.
+        # One call for all views of an image, stacked vertically, is cheaper than copies of the image.
         below = grid.reshape(len(pictures), self.rolls * self.size, self.size, 2)
         sampled = F.grid_sample(pictures.float(), below, padding_mode="reflection", align_corners=False)
         seen = sampled.view(len(pictures), 3, self.rolls, self.size, self.size).transpose(1, 2)
@@ -102,31 +102,31 @@ class Canonicalizer(nn.Module):
         return (seen - mean[..., None, None, None]) / spread.clamp(min=1e-3)[..., None, None, None] * inside
 
     def forward(self, pictures: Tensor, degrees: Tensor | None = None) -> Tensor:
-        """Log-probabilities ``(N, R)`` of the up of pictures ``(N, 3, S, S)``, turned by ``degrees`` before."""
+        """Return log-probabilities ``(N, R)`` of up in images ``(N, 3, S, S)`` that are first turned by ``degrees``."""
         degrees = pictures.new_zeros(len(pictures), dtype=torch.float32) if degrees is None else degrees
         scores: Tensor = self.score(self.views(pictures, degrees).flatten(0, 1))
         return scores.view(len(pictures), self.rolls).log_softmax(dim=1)
 
 
 class LearnedCanonicalization(UpMethod):
-    """A small equivariant network finds one rotation for a whole clip, and the detector sees the clip so turned.
+    """Turns each whole clip by a rotation that a small equivariant network finds.
 
     The canonicalisation is the rotation with the highest score, as in Kaba et al., "Equivariance with learned
     canonicalization functions", ICML 2023, section on optimisation; the scores are those of one network on each rotated
-    picture. It is trained by the prior of Mondal et al., "Equivariant adaptation of large pretrained models", NeurIPS
-    2023: clips of the data set that the detector was trained on are in their canonical orientation, so that the
-    network is to choose the identity for them. The detector is frozen.
+    image. The network is trained with the prior of Mondal et al., "Equivariant adaptation of large pretrained models",
+    NeurIPS 2023: training clips of the detector are in their canonical orientation, so that the network should choose
+    the identity for them. The detector is frozen.
 
     Deviations:
 
-    - The loss of the task is left out (a weight of 0 in the authors' program): no label is read, and no gradient passes
-      through the detector.
-    - The prior is a von Mises density about the identity, not a one-hot target; and source clips are rolled by a known
-      random angle, so that the network cannot tell the identity by its lack of interpolation.
-    - The network sees a circle of the frame, since corners give the angle away.
+    - There is no task loss (weight 0 in the authors' code): no labels are read, and no gradient passes through the
+      detector.
+    - The prior is a von Mises density around the identity, not a one-hot target. Source clips are rolled by known
+      random angles, so that the network cannot recognise the identity by the absence of interpolation.
+    - The network reads a circle of the frame, since corners reveal the angle.
 
-    It reads whole frames, floors and walls included, and is the comparison for
-    :class:`~microg_da.adaptation.gravity_frame.GravityFrame`, which reads people only.
+    The method reads whole frames with floors and walls. It is a comparison for
+    :class:`~microg_da.adaptation.gravity_frame.GravityFrame`, which reads only people.
 
     Example:
         >>> from microg_da import create_adaptation
@@ -150,7 +150,7 @@ class LearnedCanonicalization(UpMethod):
 
     @contextmanager
     def rehearsing(self) -> Iterator[float | None]:
-        """Trains the network for a fraction of its steps. Their number does not depend on the clips."""
+        """Train the network for a fraction of its steps, whose number does not depend on the clips."""
         settings = self.arguments
         self.arguments = replace(settings, steps=-(-settings.steps // REHEARSED))
         try:
@@ -159,17 +159,19 @@ class LearnedCanonicalization(UpMethod):
             self.arguments = settings
 
     def prepare(self, detector: ActionDetector, source: Iterable[ClipBatch], target: Iterable[ClipBatch]) -> None:
-        """Train the network on source clips. The detector and the target are not looked at; one draw from torch.
+        """Train the network on source clips, without the detector and the target; draws once from torch's generator.
 
         Raises:
-            InputError: if there is no source clip.
+            InputError: if the source has no clips.
         """
         seen = [
             _pictures(batch, self.arguments.looks).flatten(0, 1).round().to(torch.uint8)
             for batch in limit_clips(source, self.arguments.max_clips)
         ]
         if not seen:
-            raise InputError("adaptation 'learned_canonicalization' found no source clip to learn from.")
+            raise InputError(
+                "adaptation 'learned_canonicalization' needs source clips to train on, but the source has none."
+            )
         generator = torch.Generator().manual_seed(int(torch.randint(2**62, ())))
         self._train(torch.cat(seen), generator)
 
@@ -186,14 +188,14 @@ class LearnedCanonicalization(UpMethod):
 
     @torch.no_grad()
     def log_density(self, batch: ClipBatch) -> Tensor:
-        """Log-probabilities ``(B, R)`` of the up of each clip, the geometric mean over frames."""
+        """Return log-probabilities ``(B, R)`` of the up of each clip, from the geometric mean over frames."""
         pictures = _pictures(batch, self.arguments.looks)
         with torch.autocast(pictures.device.type, enabled=False):
             seen: Tensor = self.canonicalizer(pictures.flatten(0, 1))
         return seen.view(*pictures.shape[:2], -1).mean(dim=1).log_softmax(dim=1)
 
     def find(self, detector: ActionDetector, batch: ClipBatch) -> Found:
-        """The likeliest rotation of each clip, undone; one pass of the detector."""
+        """Undo the most probable rotation of each clip, and predict with one pass of the detector."""
         log_density = self.log_density(batch)
         up = log_density.argmax(dim=1) * (360 / self.arguments.rolls)
         prediction = detect(detector, roll_batch(batch, -up.cpu()))
@@ -207,7 +209,7 @@ def _layer(inputs: int, outputs: int) -> nn.Sequential:
 
 
 def _pictures(batch: ClipBatch, looks: int) -> Tensor:
-    """``(B, L, 3, S, S)`` the middle square of some frames of each clip, in 0…255, float32."""
+    """Return ``(B, L, 3, S, S)``, the central square of some frames of each clip, float32 in 0…255."""
     height, width = batch.frames.shape[-2:]
     count = len(batch)
     centre = torch.tensor([[width / 2, height / 2]], device=batch.frames.device).expand(count, 2)

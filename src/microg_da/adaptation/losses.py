@@ -1,4 +1,4 @@
-"""Losses that several methods share: pure functions of tensors, defined for any number of people, 0 included."""
+"""Losses that several methods share: pure functions of tensors, defined for any number of people, including 0."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from torch import Tensor
 
 
 def multilabel_bce(logits: Tensor, labels: Tensor, support: Tensor | None = None) -> Tensor:
-    """Binary cross-entropy with logits, mean over people and classes; 0 (with a gradient of 0) without people.
+    """Return the binary cross-entropy with logits, averaged over people and classes; 0 with zero gradient for K = 0.
 
     Example:
         >>> import torch
@@ -21,8 +21,8 @@ def multilabel_bce(logits: Tensor, labels: Tensor, support: Tensor | None = None
     Args:
         logits: ``(K, C)``.
         labels: ``(K, C)`` in [0, 1].
-        support: ``(C,)`` bool, the classes that take part. The others count as 0 in the mean over all C, so that an
-            entry weighs as much as one of the supervised loss. None for all.
+        support: ``(C,)`` bool, the classes that contribute. Other classes count as 0 in the mean over all C, so that
+            each entry has the same weight as in the supervised loss. None for all classes.
     """
     if logits.numel() == 0:
         return logits.sum()
@@ -31,11 +31,11 @@ def multilabel_bce(logits: Tensor, labels: Tensor, support: Tensor | None = None
 
 
 def bernoulli_entropy(logits: Tensor) -> Tensor:
-    """Entropy in nats of every class's own yes-or-no distribution, same shape as ``logits``; exact far from 0 too."""
-    # H = log(1 + e^z) - z p, which needs no logarithm of a probability that may round to 0 or 1.
+    """Return the Bernoulli entropy in nats of each class, of the shape of ``logits``; exact for large logits."""
+    # H = log(1 + e^z) - z p avoids the logarithm of a probability that may round to 0 or 1.
     return F.softplus(logits) - logits * torch.sigmoid(logits)
 
 
 def nothing(*tensors: Tensor) -> Tensor:
-    """0 with a gradient of 0 for each of the tensors: the loss of a batch that has nothing to compare."""
+    """Return 0 with a zero gradient for each of the tensors: the loss of a batch without people to compare."""
     return torch.stack([tensor[:0].float().sum() for tensor in tensors]).sum()

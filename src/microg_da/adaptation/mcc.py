@@ -18,11 +18,11 @@ class MCCArguments:
     """Settings of :class:`MCC`.
 
     Attributes:
-        weight: of the confusion, which is between 0 and 1/2. With few people a batch it must be small: at 1 the source
-            validation mAP of the embedded pair falls from 0.93 to 0.49 in three epochs.
-        temperature: logits are divided by it.
-        by_mass: whether a class weighs as much in the mean as target people are predicted to have it, instead of all
-            alike. Of a class that one person in a hundred has, a batch says nothing but noise.
+        weight: weight of the confusion, which is between 0 and 1/2. It must be small for batches with few people: with
+            1, the source validation mAP on the embedded data falls from 0.93 to 0.49 in three epochs.
+        temperature: divisor of the logits.
+        by_mass: whether classes are weighted by their mean predicted probability, and not equally. For a class of one
+            person in a hundred, the confusion in a batch is noise.
     """
 
     weight: float = 0.1
@@ -31,39 +31,39 @@ class MCCArguments:
 
 
 class MCC(DomainAdaptation):
-    """Target predictions in which no class is confused with its absence.
+    """Minimises the confusion of each class with its absence in target predictions.
 
-    The paper correlates softmax predictions of different classes and minimises what is off the diagonal. Here a person
-    does several things at once, and two classes that go together are no confusion. So each class is a problem of
-    its own with two answers, present (p) and absent (1 - p), to which the paper's loss is applied; the confusion is
-    a mean over the classes in the support. With two answers it is ``(1 - Var(p) / (E(p) (1 - E(p)))) / 2`` over people:
-    largest where all are told the same, nothing included, so predicting nothing for all people does not minimise it.
+    The paper correlates softmax predictions of different classes and minimises off-diagonal entries. Here a person has
+    several actions at once, and two classes that occur together are not confused. Therefore each class is a separate
+    problem with two outcomes, present (p) and absent (1 - p), to which the paper's loss is applied. The confusion is
+    the mean over the classes in the support. With two outcomes it is ``(1 - Var(p) / (E(p) (1 - E(p)))) / 2`` over
+    people. It is largest if all people have the same prediction, so that predicting no class for all people does not
+    minimise it.
 
     Jin et al., "Minimum class confusion for versatile domain adaptation", ECCV 2020.
 
-    Deviations from the paper: those above; weights of people that are not normalised to a sum, which cancels in the
-    rows; a default weight of 0.1 instead of 1; classes weigh by their mass.
+    Deviations from the paper: those above; the weights of people are not normalised, since the sum cancels in the rows;
+    the default weight is 0.1 instead of 1; classes are weighted by their mass.
     """
 
     Arguments: ClassVar[type] = MCCArguments
     arguments: MCCArguments
 
     def losses(self, source: Prediction, target: Prediction, labels: Tensor, progress: float) -> Losses:
-        """The confusion of target people."""
+        """Return the confusion of target people."""
         confusion = class_confusion(self.supported(target.logits), self.arguments.temperature, self.arguments.by_mass)
         return {"confusion": self.arguments.weight * confusion}
 
 
 def class_confusion(logits: Tensor, temperature: float = 2.5, by_mass: bool = False) -> Tensor:
-    """Mean off-diagonal entry of the classes' 2×2 correlation matrices, each row normalised to sum to 1.
+    """Return the mean off-diagonal entry of the 2×2 correlation matrices of classes, with rows normalised to 1.
 
-    People count by ``1 + exp(-H)``, H the entropy of their own prediction of that class; the weights carry no
-    gradient.
+    People have the weight ``1 + exp(-H)`` without gradient, where H is the entropy of their prediction of the class.
 
     Args:
-        logits: ``(K, C)``; 0 is returned for no people.
-        temperature: logits are divided by it.
-        by_mass: weigh classes by their mean probability, which carries no gradient, instead of all alike.
+        logits: ``(K, C)``; the result is 0 for K = 0.
+        temperature: divisor of the logits.
+        by_mass: weight classes by their mean probability, without gradient, and not equally.
     """
     if not len(logits):
         return nothing(logits)

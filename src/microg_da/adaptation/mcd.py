@@ -22,8 +22,8 @@ class MCDArguments:
 
     Attributes:
         weight: largest weight of the discrepancy.
-        gamma: how fast the weight rises, see :func:`microg_da.adaptation.dann.reversal_schedule`.
-        own_lr: factor of the learning rate of the second classifier, which begins untrained.
+        gamma: rate of increase of the weight, see :func:`microg_da.adaptation.dann.reversal_schedule`.
+        own_lr: factor of the learning rate of the second classifier, which is initialised at random.
     """
 
     weight: float = 0.1
@@ -32,19 +32,19 @@ class MCDArguments:
 
 
 class MCD(DomainAdaptation):
-    """Two classifiers that agree on the source disagree about target people far from it; features undo that.
+    """Maximises the discrepancy of two classifiers on the target, and minimises it by the features.
 
-    Both classifiers learn the source's labels. On the target they learn to differ, and the layers before them learn
-    features about which they agree. The discrepancy is the mean absolute difference of their probabilities.
+    Both classifiers are trained on source labels. On the target the classifiers maximise their discrepancy, the mean
+    absolute difference of probabilities, and the layers before them minimise it.
 
     Saito et al., "Maximum classifier discrepancy for unsupervised domain adaptation", CVPR 2018.
 
     Deviations from the paper:
 
-    - The discrepancy is the mean over the sigmoids of the classes in the support, where the paper has a softmax.
-    - All parts learn in one step by gradient reversal, which the authors' program has as an option, instead of in three
-      steps; the weight rises as that of a domain classifier does.
-    - The first classifier is the detector's own, which the source stage has trained. It alone is handed over.
+    - The discrepancy is the mean over the sigmoids of the classes in the support, and not of a softmax.
+    - All parts are trained in one step by gradient reversal, an option in the authors' code, instead of in three steps.
+      The weight rises as in domain-adversarial training.
+    - The first classifier is that of the detector, trained in the source stage. Only this classifier is kept.
     """
 
     Arguments: ClassVar[type] = MCDArguments
@@ -55,20 +55,20 @@ class MCD(DomainAdaptation):
         self.second = nn.Linear(task.feature_dim, task.num_classes)
 
     def stage_training(self, training: TrainingConfig) -> TrainingConfig:
-        """A warm-up of at most a tenth of the stage."""
+        """Limit the warm-up to a tenth of the stage."""
         return with_short_warmup(training)
 
     @property
     def own_lr_scale(self) -> float:
-        """That of the second classifier."""
+        """The factor for the second classifier."""
         return self.arguments.own_lr
 
     def training_losses(
         self, detector: ActionDetector, source: LabelledClipBatch, target: ClipBatch, progress: float
     ) -> Losses:
-        """The supervised loss of both classifiers, and the discrepancy, which the classifiers climb."""
+        """Return the supervised loss of both classifiers, and the discrepancy, which the classifiers maximise."""
         of_source, of_target = forward_both(detector, source, target)
-        # Reversed twice: only the classifiers, which lie between, climb.
+        # The gradient is reversed twice, so that only the classifiers in between maximise the discrepancy.
         features = reverse_gradient(of_target.features, 1.0)
         classifiers = (detector.head.projection, self.second)
         answers = [reverse_gradient(self.supported(classifier(features)), 1.0) for classifier in classifiers]
@@ -81,7 +81,7 @@ class MCD(DomainAdaptation):
 
 
 def classifier_discrepancy(first: Tensor, second: Tensor) -> Tensor:
-    """Mean absolute difference of the probabilities of ``(K, C)`` logits of two classifiers; 0 without people."""
+    """Return the mean absolute difference of the probabilities of two ``(K, C)`` logits; 0 without people."""
     if not len(first):
         return nothing(first, second)
     return (torch.sigmoid(first.float()) - torch.sigmoid(second.float())).abs().mean()

@@ -18,12 +18,12 @@ from microg_da.types import ClipBatch, LabelledClipBatch
 
 @dataclass
 class MeanTeacherArguments(PseudoLabelArguments):
-    """Settings of :class:`MeanTeacher`, besides those of all methods with pseudo-labels.
+    """Settings of :class:`MeanTeacher`, in addition to those of all methods with pseudo-labels.
 
     Attributes:
-        teacher_rolls: equally spaced camera rolls that the teacher's probabilities are averaged over, each one more of
-            its forward passes. On Earth validation clips rolled at random, whose labels are the source's, an upright
-            teacher's labels are right in 54% with 1 roll, in 82% with 4 and in 88% with 8.
+        teacher_rolls: number of evenly spaced camera rolls over which the teacher's probabilities are averaged; each
+            needs a forward pass. On randomly rolled Earth validation clips, 54% of the labels of an upright teacher are
+            correct with 1 roll, 82% with 4 and 88% with 8.
         strong_rotation: largest roll of the strong view, in degrees.
         strong_colour: largest relative change of brightness, contrast and saturation in the strong view.
     """
@@ -34,19 +34,19 @@ class MeanTeacherArguments(PseudoLabelArguments):
 
 
 class MeanTeacher(TeacherMethod):
-    """A teacher labels target people as they are; the student learns these labels rolled and recoloured.
+    """Trains a student on rolled and recoloured target clips with the labels of a moving-average teacher.
 
-    The teacher is the student's moving average. It sees the clips as the stage augments them (the weak view), the
-    student those again rolled by a random angle and recoloured (the strong view).
+    The teacher is the moving average of the student. The teacher receives the augmented clips (the weak view). The
+    student receives the same clips, further rolled by a random angle and recoloured (the strong view).
 
     Deviations from the papers:
 
-    - Where a softmax teacher's largest probability passes one threshold, each of C sigmoids has here two thresholds of
-      its own, by rank, at the label rates of the source; entries between them are left out.
+    - The papers apply one threshold to the largest softmax probability. Here each of C sigmoids has two thresholds by
+      rank, at the label rates of the source; entries between the thresholds are ignored.
     - The teacher averages its probabilities over rolls of the clip.
-    - The student is handed over, not the teacher: in a stage of a few hundred steps the average lags behind by up to a
-      third of the stage. ``hand_over: teacher`` is the papers' way.
-    - Labels are hard, and the weak view is no second view of the same clip for a consistency of probabilities.
+    - The student is kept, not the teacher: in a stage of a few hundred steps the average lags behind by up to a third
+      of the stage. ``hand_over: teacher`` is as in the papers.
+    - Labels are hard. There is no consistency loss between probabilities of two views.
 
     Tarvainen & Valpola, "Mean teachers are better role models", NeurIPS 2017; weak and strong views after Sohn et al.,
     "FixMatch", NeurIPS 2020; thresholds after Xie et al., "Class-distribution-aware pseudo-labeling for
@@ -68,7 +68,7 @@ class MeanTeacher(TeacherMethod):
     def training_losses(
         self, detector: ActionDetector, source: LabelledClipBatch, target: ClipBatch, progress: float
     ) -> Losses:
-        """The supervised loss of the source, and that of the target's strong view with the teacher's labels."""
+        """Return the supervised source loss, and the loss of the strong target view with the teacher's labels."""
         labels = source.labels
         seen = self.current_teacher(target, self.arguments.teacher_rolls).sigmoid()
         pseudo = self.thresholds.label(seen, labels, self.support)

@@ -19,11 +19,11 @@ from microg_da.types import ClipBatch
 
 @dataclass
 class MEMOArguments(OnlineArguments):
-    """Settings of :class:`MEMO`, which steps by SGD, besides those of all online methods.
+    """Settings of :class:`MEMO` with SGD, in addition to those of all online methods.
 
     Attributes:
-        rolls: evenly spaced camera rolls that a clip is seen under, the clip as it is among them.
-        flips: whether each of them is also seen mirrored.
+        rolls: number of evenly spaced camera rolls, including the unrolled clip.
+        flips: whether each roll is also predicted mirrored.
     """
 
     lr: float = 2.5e-4
@@ -33,15 +33,14 @@ class MEMOArguments(OnlineArguments):
 
 
 class MEMO(Online):
-    """All weights are changed so that a person's answer, averaged over views, becomes sure; then they go back.
+    """Adapts all weights to minimise the entropy of predictions averaged over views, then resets them.
 
-    The loss is the entropy of the mean of the views' probabilities, which is low only where the views agree and are
-    sure. Each class is a Bernoulli variable of its own: the marginal of each class is averaged, and the loss is the
-    sum over classes of their entropies, mean over people. With one class it is the paper's loss for two answers.
+    The loss is the entropy of the mean probability over views, which is low only if views are consistent and confident.
+    Each class is a separate Bernoulli variable: probabilities are averaged for each class, and the entropies are summed
+    over classes and averaged over people. With one class this is the paper's loss for two outcomes.
 
-    Deviations: the views are rolls and mirror images, not AugMix; the unit that is adapted to and forgotten is a
-    batch, not one image; batch norm keeps the source's statistics, where the paper mixes those of one image in with
-    weight 1/17.
+    Deviations: views are rolls and flips, not AugMix; adaptation is reset after each batch, not after each image; batch
+    normalisation keeps the source statistics, whereas the paper mixes in those of the image with weight 1/17.
 
     Zhang, Levine and Finn, "MEMO: Test time robustness via adaptation and augmentation", NeurIPS 2022.
     """
@@ -51,15 +50,15 @@ class MEMO(Online):
     knowledge: ClassVar[frozenset[Knowledge]] = frozenset({"rolls"})
 
     def begin(self, detector: ActionDetector) -> list[nn.Parameter]:
-        """All parameters that training may change, the detector in evaluation mode."""
+        """Return all trainable parameters, with the detector in evaluation mode."""
         return trainable_parameters(detector, "memo")
 
     def optimizer(self, parameters: list[nn.Parameter]) -> Optimizer:
-        """Plain SGD, as in the authors' program for residual networks."""
+        """Return SGD without momentum, as in the authors' code for residual networks."""
         return SGD(parameters, lr=self.arguments.lr)
 
     def adapt(self, detector: ActionDetector, batch: ClipBatch, optimizer: Optimizer) -> None:
-        """One step down the marginal entropy; the answer is asked for afterwards, on the clip as it is."""
+        """Take one step on the marginal entropy; the prediction is made afterwards, on the unrolled clip."""
         optimizer.zero_grad()
         views = rolled_views(batch, self.arguments.rolls, self.arguments.flips)
         backward_through_views(detector, views, lambda logits: marginal_entropy(self.supported(logits)))
@@ -67,7 +66,7 @@ class MEMO(Online):
 
 
 def marginal_entropy(logits: Tensor) -> Tensor:
-    """Entropy (nats) of the mean over views of each class's probability: summed over classes, mean over people.
+    """Return the entropy (nats) of probabilities averaged over views: summed over classes, averaged over people.
 
     Args:
         logits: ``(R, K, C)`` of R views of K people.
@@ -77,7 +76,7 @@ def marginal_entropy(logits: Tensor) -> Tensor:
 
 
 def trainable_parameters(detector: ActionDetector, method: str) -> list[nn.Parameter]:
-    """All parameters that training may change, after the detector was put into evaluation mode.
+    """Put the detector into evaluation mode, and return all trainable parameters.
 
     Raises:
         InputError: if there is none.
@@ -86,7 +85,7 @@ def trainable_parameters(detector: ActionDetector, method: str) -> list[nn.Param
     parameters = [parameter for parameter in detector.parameters() if parameter.requires_grad]
     if not parameters:
         raise InputError(
-            f"adaptation {method!r} changes weights, and all of this model's are frozen. Lower model.freeze, or choose "
+            f"adaptation {method!r} changes weights, but all of this model are frozen. Lower model.freeze, or choose "
             "another adaptation."
         )
     return parameters

@@ -1,4 +1,4 @@
-"""What training methods and test-time methods share: their arguments, their task, the classes that take part."""
+"""The base of training methods and test-time methods: arguments, task, and supported classes."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from microg_da.models.detector import ActionDetector
 from microg_da.transforms.stored_frames import AS_FILMED, StoredView
 
 Losses = dict[str, Tensor]
-"""Named, weighted losses; their sum is minimised."""
+"""Weighted losses by name; their sum is minimised."""
 
 Knowledge = Literal["rolls", "class_rates"]
-"""Knowledge of a method about the shift: the camera rolls, or classes are as common as in the source."""
+"""Prior knowledge of the domain shift: that cameras roll, or that class rates equal those of the source."""
 
 
 @dataclass
 class NoArguments:
-    """The arguments of a method that has nothing to set."""
+    """The arguments of a method without settings."""
 
 
 @dataclass(frozen=True)
@@ -31,10 +31,10 @@ class Task:
     """Facts about the detector and the labels that a method receives.
 
     Attributes:
-        feature_dim: D, the length of a RoI feature.
-        num_classes: C.
+        feature_dim: D, the dimension of RoI features.
+        num_classes: C, the number of classes.
         class_groups: ``(C,)`` the group of each class (movement, object manipulation, person interaction) as an index.
-        class_rates: ``(C,)`` the share of source training people who have each class; None if it is not known.
+        class_rates: ``(C,)`` the fraction of source training people with each class; None if unknown.
     """
 
     feature_dim: int
@@ -44,7 +44,7 @@ class Task:
 
     @property
     def support(self) -> tuple[bool, ...]:
-        """``(C,)`` whether labelled source people have the class; True for all where their labels are not known."""
+        """``(C,)`` whether any labelled source person has the class; True for all classes if labels are unknown."""
         return support_of_rates(self.class_rates, self.num_classes)
 
 
@@ -53,21 +53,21 @@ class Method(nn.Module):
 
     Args:
         arguments: an instance of the class's ``Arguments``.
-        task: what is known of the detector and the labels.
+        task: facts about the detector and the labels.
 
     Attributes:
-        Arguments: dataclass of the method's settings, filled from ``adaptation.args``.
-        arguments: the instance; a subclass that reads it annotates its own type.
+        Arguments: dataclass of the settings, filled from ``adaptation.args``.
+        arguments: the instance of ``Arguments``; a subclass that reads it annotates its type.
         uses_target_labels: whether the method reads target labels. Such a method is an oracle.
-        knowledge: what it knows of the shift, so that tables can tell it from a method that knows nothing.
-        needs_encoder: why the method needs the encoder itself and not only its feature maps, as the end of a sentence
-            that begins with the method's name; None if maps under ``stored_views`` are enough. A method that needs it
-            cannot read a feature store.
-        stored_views: under which rolls and mirror images the method looks at clips: a test-time method at the clips
-            that it predicts and prepares with, a training method at target clips that are not augmented.
-        support: ``(C,)`` bool, the classes that take part in losses and labels of the target; see
-            :mod:`microg_da.adaptation.support`. A method without source labels sets it by what the source model
-            predicts, in :meth:`find_support`.
+        knowledge: prior knowledge of the shift that the method uses, shown in tables.
+        needs_encoder: why the method needs the encoder and not only its feature maps, as a predicate for the name of
+            the method; None if maps under ``stored_views`` suffice. A method that needs the encoder cannot read a
+            feature store.
+        stored_views: the rolls and flips that the method needs: a test-time method for clips in :meth:`prepare` and
+            :meth:`predict`, a training method for target clips without augmentation.
+        support: ``(C,)`` bool, the classes in losses and pseudo-labels of the target; see
+            :mod:`microg_da.adaptation.support`. A source-free method sets it from the predictions of the source model,
+            in :meth:`find_support`.
     """
 
     Arguments: ClassVar[type] = NoArguments
@@ -86,21 +86,21 @@ class Method(nn.Module):
 
     @classmethod
     def knowledge_with(cls, arguments: Mapping[str, object]) -> frozenset[Knowledge]:
-        """What the method knows of the shift with these arguments: :attr:`knowledge`, unless it holds another method.
+        """Return :attr:`knowledge`; a method that contains another method may add to it.
 
         Args:
-            arguments: as in ``adaptation.args``.
+            arguments: the values of ``adaptation.args``.
         """
         return cls.knowledge
 
     def supported(self, values: Tensor) -> Tensor:
-        """``(…, C')`` of ``(…, C)``: the columns of the classes in :attr:`support`, which are at least one."""
+        """Select the columns of the classes in :attr:`support`: ``(…, C')`` from ``(…, C)``, with C' ≥ 1."""
         return values[..., self.support]
 
     def find_support(self, probabilities: Tensor) -> None:
-        """Set :attr:`support` by the source model's probabilities ``(N, C)``, for a method without source labels.
+        """Set :attr:`support` from the source model's probabilities ``(N, C)``, for a source-free method.
 
-        A companion of the method gets the same.
+        The support of the method's companion is set as well.
         """
         found = support_of_predictions(probabilities)
         for part in self.modules():
@@ -111,24 +111,24 @@ class Method(nn.Module):
         """Add the layers that depend on the detector's architecture. Called once, before any state is loaded.
 
         Args:
-            detector: with any weights, also on the ``meta`` device.
+            detector: the detector, with any weights, or on the ``meta`` device.
         """
 
     @contextmanager
     def rehearsing(self) -> Iterator[float | None]:
-        """Surrounds a look at a few training clips that a dry run measures.
+        """Context of the pass over a few training clips that a dry run measures.
 
         Yields:
-            What to multiply the seconds of the look by; None if they grow with the number of clips.
+            The factor for the measured seconds; None if the time is proportional to the number of clips.
         """
         yield None
 
     def check_detector(self, detector: ActionDetector) -> None:
-        """Refuse a detector that the method cannot act on. Called before a run, with a detector that may be changed.
+        """Check that the method supports a detector. Called before a run, with a detector that may be modified.
 
         Args:
-            detector: on the ``meta`` device: its layers and shapes can be looked at, its weights cannot.
+            detector: the detector on the ``meta`` device, with layers and shapes but without weights.
 
         Raises:
-            InputError: saying what the detector lacks.
+            InputError: if the detector lacks what the method needs.
         """

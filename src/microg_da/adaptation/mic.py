@@ -21,12 +21,12 @@ from microg_da.types import ClipBatch, LabelledClipBatch
 
 @dataclass
 class MICArguments(PseudoLabelArguments):
-    """Settings of :class:`MIC`, besides those of all methods with pseudo-labels.
+    """Settings of :class:`MIC`, in addition to those of all methods with pseudo-labels.
 
     Attributes:
-        masked: share of the patches that are hidden.
-        patches: how many patches the shorter side of a clip is cut into.
-        teacher_rolls: evenly spaced camera rolls that the teacher's probabilities are averaged over.
+        masked: fraction of masked patches.
+        patches: number of patches along the shorter side of a clip.
+        teacher_rolls: number of evenly spaced camera rolls over which the teacher's probabilities are averaged.
     """
 
     masked: float = 0.5
@@ -35,15 +35,15 @@ class MICArguments(PseudoLabelArguments):
 
 
 class MIC(TeacherMethod):
-    """A teacher labels target people; the student learns these labels with patches of the clip hidden.
+    """Trains a student on masked target clips with the labels of a moving-average teacher.
 
-    What is hidden must be told from context: the rest of the person, others, the scene. A patch is hidden through the
-    whole clip, since otherwise its neighbours in time would show it. Boxes are given, so that the loss is that of the
-    box's classes alone, weighted by how sure the teacher is.
+    The student must infer masked regions from context: the rest of the person, other people, the scene. A patch is
+    masked in all frames of a clip, since neighbouring frames would reveal it. Boxes are given, so that the loss is only
+    that of the classes, weighted by the confidence of the teacher.
 
-    Deviations: the paper trusts a box by its largest softmax probability; here each entry of a person is trusted by
-    itself, by the class's thresholds (see :class:`~microg_da.adaptation.pseudo_labels.ClassThresholds`), and weighs
-    its own ``max(p, 1 - p)``. Supervised training carries it, where the paper adds it to an adversarial method.
+    Deviations: the paper trusts a box by its largest softmax probability. Here each class of a person is trusted by the
+    thresholds of the class (see :class:`~microg_da.adaptation.pseudo_labels.ClassThresholds`) and weighted by
+    ``max(p, 1 - p)``. The loss is added to supervised training; the paper adds it to an adversarial method.
 
     Hoyer et al., "MIC: Masked image consistency for context-enhanced domain adaptation", CVPR 2023.
     """
@@ -56,7 +56,7 @@ class MIC(TeacherMethod):
     def __init__(self, arguments: MICArguments, task: Task) -> None:
         super().__init__(arguments, task)
         if not 0 < arguments.masked < 1:
-            raise InputError(f"adaptation.args.masked={arguments.masked} is invalid: expected a share in (0, 1).")
+            raise InputError(f"adaptation.args.masked={arguments.masked} is invalid: expected a fraction in (0, 1).")
         if arguments.patches < 1:
             raise InputError(
                 f"adaptation.args.patches={arguments.patches} is invalid: expected a whole number of at least 1."
@@ -66,7 +66,7 @@ class MIC(TeacherMethod):
     def training_losses(
         self, detector: ActionDetector, source: LabelledClipBatch, target: ClipBatch, progress: float
     ) -> Losses:
-        """The supervised loss of the source, and that of masked target clips with the teacher's labels."""
+        """Return the supervised source loss, and the loss of masked target clips with the teacher's labels."""
         seen = self.current_teacher(target, self.arguments.teacher_rolls).sigmoid()
         pseudo = weighted_by_certainty(self.thresholds.label(seen, source.labels, self.support), seen)
         hidden = mask_patches(target, self.arguments.masked, self.arguments.patches)
@@ -79,17 +79,17 @@ class MIC(TeacherMethod):
 
 
 def weighted_by_certainty(pseudo: PseudoLabels, probabilities: Tensor) -> PseudoLabels:
-    """Pseudo-labels of which each trusted entry weighs the probability of the answer that is surer."""
+    """Return pseudo-labels in which each trusted entry has the weight ``max(p, 1 - p)``."""
     return PseudoLabels(pseudo.labels, pseudo.trusted * torch.maximum(probabilities, 1 - probabilities))
 
 
 def mask_patches(batch: ClipBatch, masked: float, patches: int) -> ClipBatch:
-    """Hide random square patches of each clip, the same in all frames; boxes stay.
+    """Mask random square patches of each clip, the same in all frames; boxes do not change.
 
     Args:
-        batch: frames ``(B, 3, T, H, W)``: uint8 patches become the grey of 0, normalised ones 0.
-        masked: probability of each patch to be hidden.
-        patches: how many along the shorter side.
+        batch: frames ``(B, 3, T, H, W)``; masked patches become 0 after normalisation.
+        masked: probability that a patch is masked.
+        patches: number of patches along the shorter side.
     """
     height, width = batch.frames.shape[-2:]
     side = max(1, min(height, width) // patches)

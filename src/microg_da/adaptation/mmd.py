@@ -20,11 +20,11 @@ class MMDArguments:
     """Settings of :class:`MMD`.
 
     Attributes:
-        weight: of the discrepancy, which is at most 2.
-        kernels: how many Gaussian kernels are averaged; from each to the next the squared bandwidth doubles, and the
-            middle one has the median of the squared distances.
-        queue: people of each domain that are compared besides those of the step; 0 for none.
-        normalise: whether features are divided by their length.
+        weight: weight of the discrepancy, which is at most 2.
+        kernels: number of averaged Gaussian kernels; the squared bandwidth doubles from each to the next, and that of
+            the middle kernel is the median of the squared distances.
+        queue: number of earlier people of each domain that are compared in addition to those of the step; 0 for none.
+        normalise: whether features are divided by their norm.
     """
 
     weight: float = 0.25
@@ -34,21 +34,21 @@ class MMDArguments:
 
 
 class MMD(DomainAdaptation):
-    """RoI features whose means agree between the domains in the space of several Gaussian kernels.
+    """Minimises the maximum mean discrepancy of RoI features with several Gaussian kernels.
 
-    The distributions of people are compared, whatever their labels, so a person with several is nothing special.
-    The estimator is the unbiased one: with a few tens of people the biased one's excess, ``(1/K_s + 1/K_t)`` times
-    one minus the mean kernel, is as large as the discrepancy, and would be minimised by moving all features
-    together. It may therefore be slightly negative, and it needs two people of each domain: with fewer it is 0.
+    The distributions of people are compared independently of labels. The estimator is unbiased. With a few tens of
+    people, the bias of the biased estimator, ``(1/K_s + 1/K_t)`` times one minus the mean kernel, is as large as the
+    discrepancy, and minimising it would collapse all features. The unbiased estimate may be slightly negative. It needs
+    two people of each domain, and is 0 with fewer.
 
     Long et al., "Learning transferable features with deep adaptation networks", ICML 2015; Gretton et al., "A kernel
     two-sample test", JMLR 13, 2012.
 
     Deviations from the paper:
 
-    - One layer, the RoI features, is compared, where the paper compares several; its kernels have equal weights.
-    - The estimate is quadratic in the number of people, where the paper's is linear, and features are normalised and
-      compared with a queue of people met lately.
+    - One layer, the RoI features, is compared, and not several; kernels have equal weights.
+    - The cost of the estimate is quadratic in the number of people, and not linear. Features are normalised, and a
+      queue of recent people is included.
     """
 
     Arguments: ClassVar[type] = MMDArguments
@@ -59,25 +59,25 @@ class MMD(DomainAdaptation):
         self.queues = DomainQueues(arguments.queue, task.feature_dim, arguments.normalise)
 
     def losses(self, source: Prediction, target: Prediction, labels: Tensor, progress: float) -> Losses:
-        """The squared discrepancy between the domains' features."""
+        """Return the squared discrepancy between the features of both domains."""
         features = self.queues.extend(source.features, target.features)
         return {"mmd": self.arguments.weight * multi_kernel_mmd(*features, self.arguments.kernels)}
 
     def after_training(self, detector: ActionDetector) -> None:
-        """Forget the people met."""
+        """Clear the queues."""
         self.queues.clear()
 
 
 def multi_kernel_mmd(source: Tensor, target: Tensor, kernels: int = 5) -> Tensor:
-    """Unbiased estimate of the squared maximum mean discrepancy, averaged over Gaussian kernels.
+    """Return the unbiased estimate of the squared maximum mean discrepancy, averaged over Gaussian kernels.
 
-    A kernel is ``exp(-d² / s)``; s is the median of d² over all pairs of different people times 2^i, i around 0. The
+    A kernel is ``exp(-d² / s)``, where s is the median of d² over pairs of different people times 2^i, i around 0. The
     bandwidths carry no gradient.
 
     Args:
-        source: ``(K_s, D)``; 0 is returned for fewer than two people.
+        source: ``(K_s, D)``; the result is 0 for fewer than two people.
         target: ``(K_t, D)``, likewise.
-        kernels: how many values of i.
+        kernels: number of values of i.
     """
     count = len(source)
     if min(count, len(target)) < 2:
@@ -88,7 +88,7 @@ def multi_kernel_mmd(source: Tensor, target: Tensor, kernels: int = 5) -> Tensor
 
 
 def _mean_gaussian_kernel(points: Tensor, kernels: int) -> Tensor:
-    # Not by x² - 2xy + y², whose rounding errors would be the distances of people who look alike.
+    # x² - 2xy + y² would have rounding errors as large as the distances of similar people.
     distances = torch.cdist(points, points, compute_mode="donot_use_mm_for_euclid_dist").square()
     upper = torch.triu_indices(len(points), len(points), offset=1, device=points.device)
     median = distances.detach()[upper[0], upper[1]].median()
@@ -98,6 +98,6 @@ def _mean_gaussian_kernel(points: Tensor, kernels: int) -> Tensor:
 
 
 def _mean_of_pairs(kernel: Tensor) -> Tensor:
-    """Mean over pairs of different people; of a person with themselves the kernel is 1 whatever the features."""
+    """Return the mean over pairs of different people; the kernel of a person with itself is always 1."""
     count = len(kernel)
     return (kernel.sum() - kernel.diagonal().sum()) / (count * (count - 1))

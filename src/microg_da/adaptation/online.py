@@ -1,4 +1,4 @@
-"""Base of the methods that change a detector during a test and restore it afterwards."""
+"""Base of methods that adapt a detector during a test and restore it afterwards."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from microg_da.models.detector import ActionDetector
 from microg_da.types import ClipBatch, Prediction
 
 SUPPORT_BATCHES = 16
-"""How many target training batches the source model is asked about to find the support."""
+"""Number of target training batches that the source model predicts to find the support."""
 
 
 @dataclass
 class OnlineArguments:
-    """Settings that all methods have that learn from test batches.
+    """Settings of all methods that adapt to test batches.
 
     Attributes:
         lr: learning rate of the method's optimiser.
-        steps: steps a batch.
-        episodic: whether each batch starts from the tested detector again.
+        steps: steps per batch.
+        episodic: whether the detector is reset before each batch.
     """
 
     lr: float = 1e-3
@@ -38,12 +38,12 @@ class OnlineArguments:
 
 
 class Online(TestTimeMethod):
-    """A method that learns from each test batch as it comes.
+    """Base class of methods that adapt to each test batch in turn.
 
-    A method says in :meth:`begin` which parameters it changes, and in :meth:`adapt` how one batch changes them. A batch
-    without people changes nothing. Of several processes each adapts to its own share of the clips.
+    :meth:`begin` returns the parameters to adapt, and :meth:`adapt` takes one step on a batch. A batch without people
+    has no effect. Each of several processes adapts to its own part of the clips.
 
-    The classes that take part are those to which the source model gives mass on target training clips.
+    The support consists of the classes that the source model predicts on target training clips.
     """
 
     Arguments: ClassVar[type] = OnlineArguments
@@ -52,40 +52,40 @@ class Online(TestTimeMethod):
 
     @torch.no_grad()
     def prepare(self, detector: ActionDetector, source: Iterable[ClipBatch], target: Iterable[ClipBatch]) -> None:
-        """Find the support by some of the target clips; arguments as in :meth:`TestTimeMethod.prepare`."""
+        """Find the support on some of the target clips; arguments as in :meth:`TestTimeMethod.prepare`."""
         seen = [detect(detector, batch).logits.float().sigmoid() for batch in islice(target, SUPPORT_BATCHES)]
         if seen:
             self.find_support(torch.cat(seen))
 
     def begin(self, detector: ActionDetector) -> list[nn.Parameter]:
-        """Set modes of layers, and choose the parameters that are changed.
+        """Set the modes of layers, and return the parameters to adapt.
 
         Raises:
-            InputError: if the detector has none that the method could change.
+            InputError: if the detector has no parameters that the method can adapt.
         """
         raise NotImplementedError
 
     def check_detector(self, detector: ActionDetector) -> None:
-        """The detector has parameters that the method changes."""
+        """Check that the detector has parameters that the method can adapt."""
         self.begin(detector)
 
     def optimizer(self, parameters: list[nn.Parameter]) -> Optimizer:
-        """The optimiser of the steps; Adam, unless a method overrides it."""
+        """Return the optimiser: Adam, unless a method overrides it."""
         return torch.optim.Adam(parameters, lr=self.arguments.lr)
 
     def adapt(self, detector: ActionDetector, batch: ClipBatch, optimizer: Optimizer) -> Prediction | None:
-        """One step on a batch, with gradients enabled.
+        """Take one step on a batch, with gradients enabled.
 
         Returns:
-            What the detector said before the step, if the method asked it.
+            The prediction before the step, if the method computes it; else None.
         """
         raise NotImplementedError
 
     def forget(self) -> None:
-        """Called when the detector is what was tested at first: let go of what was learnt of the test clips."""
+        """Called when the detector is reset; clears all state from test clips."""
 
     def start_test(self, detector: ActionDetector) -> None:
-        """Remember the detector and prepare it."""
+        """Store the state of the detector and prepare it."""
         self._before = Snapshot(detector)
         chosen = self.begin(detector)
         detector.requires_grad_(False)
@@ -96,12 +96,13 @@ class Online(TestTimeMethod):
         self.forget()
 
     def predict(self, detector: ActionDetector, batch: ClipBatch) -> Prediction:
-        """Learn from a batch, and say what it shows.
+        """Adapt to a batch and predict it.
 
-        The answer is the one given before the last step, which costs no further pass, as in the papers. Where the
-        detector is reset before the next batch, that step alone has no effect, so the batch is predicted once more.
+        The result is the prediction before the last step, as in the papers, which needs no further pass. If the
+        detector is reset before the next batch, the batch is predicted again after the last step, which would otherwise
+        have no effect.
         """
-        # In float32: autocast keeps rounded copies of weights, which would be stale after a step.
+        # In float32, since the copies of weights that autocast caches would be stale after a step.
         with torch.autocast(batch.frames.device.type, enabled=False):
             if not batch.num_boxes:
                 return detect(detector, batch)
@@ -116,19 +117,19 @@ class Online(TestTimeMethod):
         return Prediction(prediction.logits.detach(), prediction.features.detach())
 
     def recover(self, detector: ActionDetector) -> None:
-        """Go back to the detector that is tested, in the middle of a test."""
+        """Reset the detector during a test."""
         self._before.restore_weights(detector)
         self._optimizer = self.optimizer(self._chosen)
         self.forget()
 
     def end_test(self, detector: ActionDetector) -> None:
-        """Give the detector back exactly as it was."""
+        """Restore the detector exactly."""
         self._before.restore(detector)
         del self._before, self._chosen, self._optimizer
 
 
 class Snapshot:
-    """Weights, statistics, modes and what is trained of a module at one moment."""
+    """A copy of the weights, statistics, modes and ``requires_grad`` flags of a module."""
 
     def __init__(self, module: nn.Module) -> None:
         self.state = {name: value.detach().clone() for name, value in module.state_dict().items()}
@@ -136,11 +137,11 @@ class Snapshot:
         self.modes = {name: part.training for name, part in module.named_modules()}
 
     def restore_weights(self, module: nn.Module) -> None:
-        """Put weights and statistics back, in place."""
+        """Restore weights and statistics in place."""
         module.load_state_dict(self.state)
 
     def restore(self, module: nn.Module) -> None:
-        """Put everything back."""
+        """Restore the complete state."""
         self.restore_weights(module)
         for name, parameter in module.named_parameters():
             parameter.requires_grad_(self.trained[name])
@@ -150,38 +151,38 @@ class Snapshot:
 
 
 def batch_norm_layers(detector: nn.Module, method: str) -> list[_BatchNorm]:
-    """Every batch-norm layer of a detector.
+    """Return all batch-norm layers of a detector.
 
     Raises:
-        InputError: if there is none.
+        InputError: if there are none.
     """
     layers = [module for module in detector.modules() if isinstance(module, _BatchNorm)]
     if not layers:
         raise InputError(
-            f"adaptation {method!r} needs batch normalisation, and this model has none. Choose another one."
+            f"adaptation {method!r} needs batch normalisation, which this model does not have. Choose another method."
         )
     return layers
 
 
 def use_batch_statistics(layers: list[_BatchNorm]) -> None:
-    """Let layers normalise by what they see in a batch, frozen ones too.
+    """Switch layers, including frozen ones, to the statistics of the batch.
 
-    Their running statistics move meanwhile; a :class:`Snapshot` puts them back.
+    Their running statistics change; a :class:`Snapshot` restores them.
     """
     for layer in layers:
         layer.train()
 
 
 def affine_parameters(layers: Iterable[nn.Module]) -> list[nn.Parameter]:
-    """Scales and shifts of normalisation layers."""
+    """Return the scales and shifts of normalisation layers."""
     return [parameter for layer in layers for parameter in layer.parameters(recurse=False)]
 
 
 def person_entropy(logits: Tensor) -> Tensor:
-    """``(K,)`` entropy in nats of all classes of each person together.
+    """Return the entropy ``(K,)`` in nats of each person, summed over classes.
 
-    Classes are Bernoulli variables of their own, so that their entropies add up; it takes the place of the softmax
-    entropy in the papers.
+    Classes are independent Bernoulli variables, so that their entropies add up. This replaces the softmax entropy of
+    the papers.
 
     Args:
         logits: ``(K, C)``.
@@ -190,19 +191,19 @@ def person_entropy(logits: Tensor) -> Tensor:
 
 
 def source_logits(name: str, what: str, detector: ActionDetector, source: Iterable[ClipBatch], batches: int) -> Tensor:
-    """Logits ``(K, C)``, float32, of the people in the first batches of source clips.
+    """Return float32 logits ``(K, C)`` of the people in the first batches of source clips.
 
     Args:
-        name: of the method, for the message.
-        what: the method takes from them, for the message.
-        detector: in evaluation mode.
-        source: the clips.
-        batches: how many of them.
+        name: the name of the method, for the error message.
+        what: the quantity that the method estimates from them, for the error message.
+        detector: the detector, in evaluation mode.
+        source: batches of source clips.
+        batches: number of batches.
 
     Raises:
-        InputError: if there are no people in them.
+        InputError: if the batches contain no people.
     """
     logits = [detect(detector, batch).logits.float() for batch in islice(source, batches)]
     if not sum(map(len, logits)):
-        raise InputError(f"adaptation {name!r} found no people in the source clips to take {what} from.")
+        raise InputError(f"adaptation {name!r} needs people in source clips to estimate {what}, but found none.")
     return torch.cat(logits)

@@ -30,16 +30,16 @@ class PETSArguments(SourceFreeTeacherArguments):
 
 
 class PETS(SourceFreeTeacher):
-    """Without source clips: two teachers label target people, and the static one changes places with the student.
+    """Source-free: two teachers label target people, and the static teacher is exchanged with the student.
 
-    A dynamic teacher is the moving average of the student. A static teacher stays as it is for a period, and then
-    exchanges its weights with the student's: a student that went astray is set aside, and the moving average holds
-    several pasts. The student learns the consensus of both teachers on a recoloured, mirrored and zoomed view. The
-    dynamic teacher is what is validated and handed over.
+    The dynamic teacher is the moving average of the student. The static teacher is constant for a period and then
+    exchanges its weights with the student. A diverged student is thereby set aside, and the moving average combines
+    several trajectories. The student is trained on the consensus of both teachers with a recoloured, mirrored and
+    zoomed view. The dynamic teacher is validated and kept.
 
-    Deviations: boxes are given, so that the consensus, weighted box fusion in the paper, is the mean of both
-    teachers' probabilities. Where the paper takes labels above one score, each class has two thresholds by rank, at
-    the rate that the source model expects of it on the target.
+    Deviations: boxes are given, so that the consensus is the mean of both teachers' probabilities, and not weighted box
+    fusion. The paper takes labels above a score. Here each class has two thresholds by rank, at the rate that the
+    source model predicts for the class on the target.
 
     Liu et al., "Periodically exchange teacher-student for source-free object detection", ICCV 2023.
     """
@@ -60,17 +60,17 @@ class PETS(SourceFreeTeacher):
     def before_training(
         self, detector: ActionDetector, source: Iterable[ClipBatch], target: Iterable[ClipBatch]
     ) -> None:
-        """Make the source model both teachers, and its word on the target the class rates."""
+        """Use the source model as both teachers, and its predictions on the target as class rates."""
         super().before_training(detector, source, target)
         self.static = copy.deepcopy(detector).requires_grad_(False).eval()
 
     def before_epoch(self, detector: ActionDetector, target: Iterable[ClipBatch], epoch: int) -> None:
-        """At the end of a period, exchange the student and the static teacher."""
+        """Exchange the student and the static teacher at the end of a period."""
         if epoch and epoch % self.arguments.every == 0:
             exchange(detector, self._static())
 
     def training_losses(self, detector: ActionDetector, target: ClipBatch, progress: float) -> Losses:
-        """The loss of the student's view with the teachers' labels."""
+        """Return the loss of the student's view with the teachers' labels."""
         pseudo = self.label(self.consensus(target))
         strong, visible = self.strong(target)
         loss = trusted_bce(detect(detector, strong).logits, PseudoLabels(pseudo.labels, pseudo.trusted * visible))
@@ -78,17 +78,17 @@ class PETS(SourceFreeTeacher):
 
     @torch.no_grad()
     def consensus(self, target: ClipBatch) -> Tensor:
-        """``(K, C)`` mean probability of both teachers."""
+        """Return the mean probability ``(K, C)`` of both teachers."""
         static = self._static().eval()
         answers: list[Tensor] = [self.current_teacher(target), detect(static, target).logits.float()]
         return (answers[0].sigmoid() + answers[1].sigmoid()) / 2
 
     def after_step(self, detector: ActionDetector) -> None:
-        """Let the dynamic teacher follow."""
+        """Update the dynamic teacher."""
         self.current_teacher.follow(detector)
 
     def after_training(self, detector: ActionDetector) -> None:
-        """Give the detector the dynamic teacher's weights; no teacher is held afterwards."""
+        """Copy the weights of the dynamic teacher to the detector, and delete the teachers."""
         super().after_training(detector)
         self.static = None
 
@@ -100,7 +100,7 @@ class PETS(SourceFreeTeacher):
 
 @torch.no_grad()
 def exchange(first: ActionDetector, second: ActionDetector) -> None:
-    """Swap the weights and statistics of two detectors of one kind, in place."""
+    """Swap the weights and statistics of two detectors of the same architecture, in place."""
     kept = {name: value.clone() for name, value in first.state_dict().items()}
     first.load_state_dict(second.state_dict())
     second.load_state_dict(kept)

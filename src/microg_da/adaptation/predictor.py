@@ -1,4 +1,4 @@
-"""A detector together with the test-time method through which it predicts."""
+"""A detector with an optional test-time method."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Predictor:
 
     Attributes:
         detector: a trained network.
-        method: how it is used at test time; None for the network alone.
+        method: the test-time method; None for the network without one.
     """
 
     detector: ActionDetector
@@ -34,31 +34,31 @@ class Predictor:
 
     @property
     def is_plain(self) -> bool:
-        """Whether it predicts what the detector alone predicts."""
+        """Whether the predictions are those of the detector without a method."""
         return self.method is None
 
     def folded(self, num_frames: int, image_size: int) -> Predictor:
-        """The same with batch normalisation folded into convolutions, where no method acts at test time."""
+        """Return a copy with batch normalisation folded into convolutions, unless there is a test-time method."""
         if not self.is_plain:
             return self
         return replace(self, detector=fold_batch_norm(self.detector, num_frames, image_size))
 
     def to(self, device: torch.device | str) -> Predictor:
-        """The same on a device; modules are moved in place."""
+        """Move the modules to a device in place, and return the predictor."""
         self.detector.to(device)
         if self.method is not None:
             self.method.to(device)
         return self
 
     def shift_decisions(self, shift: Tensor) -> None:
-        """Add ``(C,)`` to the logits of all people from now on: to the classifier's biases, or after the method."""
+        """Add ``(C,)`` to the logits of all later predictions: to the classifier's biases, or after the method."""
         changed = self.detector.head.projection.bias if self.method is None else self.method.decision_shift
         with torch.no_grad():
             changed.add_(shift.to(changed))
 
     @contextmanager
     def testing(self) -> Iterator[Predictor]:
-        """Surrounds a pass over clips: the method prepares the detector and restores it afterwards."""
+        """Context of a pass over clips: the method prepares the detector and restores it afterwards."""
         if self.method is None:
             yield self
             return
@@ -69,7 +69,7 @@ class Predictor:
             self.method.end_test(self.detector)
 
     def __call__(self, batch: ClipBatch) -> Prediction:
-        """Predict a batch's ``K`` people; gradients are available if they are enabled."""
+        """Predict the ``K`` people of a batch; gradients are available if they are enabled."""
         if self.method is None:
             return detect(self.detector, batch)
         prediction = self.method.predict(self.detector, batch)

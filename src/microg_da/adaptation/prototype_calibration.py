@@ -19,13 +19,13 @@ from microg_da.types import ClipBatch, Prediction
 
 @dataclass
 class PrototypeCalibrationArguments(SourceFreeArguments):
-    """Settings of :class:`PrototypeCalibration`, besides those of all methods without source clips.
+    """Settings of :class:`PrototypeCalibration`, in addition to those of all source-free methods.
 
     Attributes:
-        calibration_weight: of pulling and pushing ambiguous people.
-        diversity_weight: of the similarity between the prototypes of one group's classes.
-        temperature: of cosine similarities in the calibration.
-        rectification: what prototypes add to the logits at prediction time, for each spread above the threshold.
+        calibration_weight: weight of the loss that pulls and pushes ambiguous people.
+        diversity_weight: weight of the similarity between prototypes of classes in one group.
+        temperature: temperature of cosine similarities in the calibration.
+        rectification: factor of the prototype scores that are added to the logits at prediction time.
     """
 
     calibration_weight: float = 0.05
@@ -35,19 +35,19 @@ class PrototypeCalibrationArguments(SourceFreeArguments):
 
 
 class PrototypeCalibration(SourceFree):
-    """People of whom the group of an action and the action itself are told differently are moved by prototypes.
+    """Calibrates people with inconsistent predictions of a group and its actions by prototypes.
 
-    Groups are movement, object manipulation and person interaction. The group is told by prototypes of groups, the
-    action by the classifier; both are sigmoid, so a person may have several of each and each pair of a person and a
-    class is ambiguous or not by itself. A class that is predicted although its group is not there is a false
-    positive: the person is pushed from the class's prototype. Where a group is there and none of its classes is
-    predicted, the one with the nearest prototype is a false negative: the person is pulled towards it. Prototypes of
-    one group are kept apart, and at prediction time similarity to prototypes rectifies the logits.
+    Groups are movement, object manipulation and person interaction. Prototypes of groups predict the groups, and the
+    classifier predicts the actions. Both are sigmoids, so that a person may have several of each, and each pair of a
+    person and a class is ambiguous or not. A predicted class whose group is not predicted is a false positive: the
+    person is pushed away from the prototype of the class. If a group is predicted without any of its classes, the class
+    with the nearest prototype is a false negative: the person is pulled towards this prototype. Prototypes in one group
+    are separated. At prediction time similarities to prototypes rectify the logits.
 
-    This is no method of a paper. PCAN is a supervised method of action recognition: Li et al., "Prototypical
-    calibrating ambiguous samples for micro-action recognition", AAAI 2025. Its terms are added here to the losses of
-    :class:`~microg_da.adaptation.shot.SHOT`, which take the place of its labels. At weights of 0.3 and 0.1 these terms
-    cost 1.8 points of target mAP on the embedded pair, so the defaults are small.
+    This combination is not from a paper. PCAN is a supervised method of action recognition: Li et al., "Prototypical
+    calibrating ambiguous samples for micro-action recognition", AAAI 2025. Its terms are added to the losses of
+    :class:`~microg_da.adaptation.shot.SHOT`, which replace its labels. With weights of 0.3 and 0.1, the terms cost 1.8
+    points of target mAP on the embedded data; the defaults are therefore small.
     """
 
     Arguments: ClassVar[type] = PrototypeCalibrationArguments
@@ -65,19 +65,19 @@ class PrototypeCalibration(SourceFree):
         self.rectification = PrototypeRectification(arguments, task, self.prototypes)
 
     def start(self, features: Tensor, probabilities: Tensor) -> None:
-        """Begin with prototypes of classes and of groups; a class without support is in no group."""
+        """Initialise the prototypes of classes and groups; a class outside the support belongs to no group."""
         super().start(features, probabilities)
         self.groups &= self.support[:, None]
         self.group_prototypes.start(features, group_probabilities(probabilities, self.groups))
 
     def labelled_losses(self, target: Prediction, labels: Tensor | None, progress: float) -> Losses:
-        """``calibration``, ``diversity``, ``entropy``, ``prior`` and ``pseudo_label``."""
+        """Return ``calibration``, ``diversity``, ``entropy``, ``prior`` and ``pseudo_label``."""
         arguments = self.arguments
         features, probabilities = target.features.float(), torch.sigmoid(target.logits.float())
         present = self.group_prototypes.scores(features.detach()) > 0
         class_scores = self.prototypes.scores(features.detach())
         positive, negative = ambiguous(probabilities > 0.5, present, class_scores, self.groups)
-        # Before the prototypes follow the batch, so that no person is compared with their own contribution.
+        # Before the update of prototypes, so that no person is compared with its own contribution.
         margins = self.prototypes.margins(features)
         losses, sums = self.information_losses(target, labels)
         self.group_prototypes.update(features.detach(), group_probabilities(probabilities.detach(), self.groups))
@@ -91,17 +91,17 @@ class PrototypeCalibration(SourceFree):
 
     @property
     def companion(self) -> PrototypeRectification:
-        """Logits rectified by the prototypes, as trained."""
+        """Return :class:`PrototypeRectification` with the trained prototypes."""
         return self.rectification
 
 
 class PrototypeRectification(TestTimeMethod):
-    """Similarity to prototypes is added to the logits.
+    """Adds similarities to prototypes to the logits.
 
     Args:
-        arguments: those of :class:`PrototypeCalibration`.
-        task: what is known of the detector and the labels.
-        prototypes: the prototypes of the training method; None makes empty ones, to be loaded.
+        arguments: arguments of :class:`PrototypeCalibration`.
+        task: facts about the detector and the labels.
+        prototypes: the prototypes of the training method; None creates empty ones, for loading.
     """
 
     Arguments: ClassVar[type] = PrototypeCalibrationArguments
@@ -114,31 +114,31 @@ class PrototypeRectification(TestTimeMethod):
         self.prototypes = prototypes or Prototypes(task.num_classes, task.feature_dim, arguments.memory)
 
     def predict(self, detector: ActionDetector, batch: ClipBatch) -> Prediction:
-        """Rectified logits."""
+        """Return rectified logits."""
         prediction = detect(detector, batch)
         scores = self.prototypes.scores(prediction.features) * self.support
         return Prediction(prediction.logits.float() + self.arguments.rectification * scores, prediction.features)
 
 
 def group_probabilities(probabilities: Tensor, groups: Tensor) -> Tensor:
-    """``(K, G)`` probability of having at least one class of each group, classes being independent.
+    """Return the probability ``(K, G)`` of at least one class in each group, for independent classes.
 
     Args:
         probabilities: ``(K, C)``.
-        groups: ``(C, G)`` bool, which class belongs to which group.
+        groups: ``(C, G)`` bool, the membership of classes in groups.
     """
     without = torch.where(groups, 1 - probabilities[:, :, None], 1.0)
     return 1 - without.prod(dim=1)
 
 
 def ambiguous(predicted: Tensor, present: Tensor, scores: Tensor, groups: Tensor) -> tuple[Tensor, Tensor]:
-    """Pairs of a person and a class of which class and group are told differently.
+    """Find pairs of a person and a class with inconsistent predictions of class and group.
 
     Args:
         predicted: ``(K, C)`` bool, the classes that are predicted.
         present: ``(K, G)`` bool, the groups that are predicted.
         scores: ``(K, C)``, larger for nearer prototypes.
-        groups: ``(C, G)`` bool, which class belongs to which group.
+        groups: ``(C, G)`` bool, the membership of classes in groups.
 
     Returns:
         False positives and false negatives, both ``(K, C)`` bool.
@@ -151,15 +151,15 @@ def ambiguous(predicted: Tensor, present: Tensor, scores: Tensor, groups: Tensor
 
 
 def calibration_loss(margins: Tensor, false_positives: Tensor, false_negatives: Tensor, temperature: float) -> Tensor:
-    """Contrast of the positive with the negative prototype: false negatives are pulled, false positives pushed.
+    """Return the contrastive loss that pulls false negatives to prototypes and pushes false positives away.
 
-    Each kind is averaged over its own pairs, and the two are added.
+    Each kind is averaged over its pairs, and both means are added.
 
     Args:
-        margins: ``(K, C)`` similarity to the positive prototype less that to the negative one.
+        margins: ``(K, C)`` similarity to the positive prototype minus similarity to the negative prototype.
         false_positives: ``(K, C)`` bool.
         false_negatives: ``(K, C)`` bool.
-        temperature: of similarities.
+        temperature: temperature of similarities.
     """
     pull = F.softplus(-margins[false_negatives] / temperature)
     push = F.softplus(margins[false_positives] / temperature)
@@ -167,11 +167,11 @@ def calibration_loss(margins: Tensor, false_positives: Tensor, false_negatives: 
 
 
 def prototype_similarity(prototypes: Tensor, groups: Tensor) -> Tensor:
-    """Mean cosine similarity of different prototypes of one group; 0 where every class is alone in its group.
+    """Return the mean cosine similarity of different prototypes in one group; 0 if all groups have one class.
 
     Args:
-        prototypes: ``(C, D)`` of length 1.
-        groups: ``(C, G)`` bool, which class belongs to which group.
+        prototypes: ``(C, D)`` of norm 1.
+        groups: ``(C, G)`` bool, the membership of classes in groups.
     """
     same = (groups[:, None] & groups).any(dim=2) & ~torch.eye(len(groups), dtype=torch.bool, device=groups.device)
     with torch.autocast(prototypes.device.type, enabled=False):

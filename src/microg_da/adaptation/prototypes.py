@@ -8,27 +8,27 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 THRESHOLD_STEP = 0.5
-"""Spreads by which a threshold moves in a step in which all people are on the wrong side of it."""
+"""Step size of a threshold, in spreads, if all people of a batch are on the wrong side of it."""
 
 
 class Prototypes(nn.Module):
-    """Running means of the features of people with and without each class, weighted by predicted probability.
+    """Moving averages of the features of people with and without each class, weighted by probability.
 
-    A person is scored by cosine similarity to the positive prototype less that to the negative one. Where a class is
-    rare the nearer of the two is a bad guess: the middle between them lies amid the many people without the class.
-    The score is therefore measured from a threshold that as large a share of people exceeds as ``rate`` says.
+    The margin of a person is the cosine similarity to the positive prototype minus that to the negative prototype. For
+    a rare class, a margin of 0 is a poor threshold, since it lies among the many people without the class. Scores are
+    therefore relative to a threshold that a fraction ``rate`` of people exceeds.
 
-    In several processes all of them keep the statistics of all people.
+    With several processes, each process keeps the statistics of all people.
 
     Args:
         num_classes: C.
         feature_dim: D.
-        memory: what is left of the running statistics after a batch, in [0, 1).
+        memory: decay of the moving averages in each batch, in [0, 1).
 
     Attributes:
         sums: ``(2, C, D + 1)`` positive and negative: probability-weighted mean features, then the mean weight.
-        rate: ``(C,)`` the share of people that are to have each class.
-        threshold: ``(C,)`` similarity margin that this share exceeds.
+        rate: ``(C,)`` the desired fraction of people with each class.
+        threshold: ``(C,)`` margin that this fraction of people exceeds.
         spread: ``(C,)`` standard deviation of the margin at the start.
     """
 
@@ -47,7 +47,7 @@ class Prototypes(nn.Module):
 
     @torch.no_grad()
     def start(self, features: Tensor, probabilities: Tensor) -> None:
-        """Begin from what a model says of ``N ≥ 1`` people: ``features`` (N, D), ``probabilities`` (N, C)."""
+        """Initialise from a model's predictions for ``N ≥ 1`` people: ``features`` (N, D), ``probabilities`` (N, C)."""
         self.sums.copy_(weighted_sums(features, probabilities) / len(features))
         self.rate.copy_(probabilities.mean(dim=0))
         margins = self.margins(features)
@@ -55,25 +55,25 @@ class Prototypes(nn.Module):
         self.spread.copy_(margins.std(dim=0, correction=0).clamp_min(1e-3))
 
     def margins(self, features: Tensor) -> Tensor:
-        """``(K, C)`` similarity to the positive prototype less similarity to the negative one, for ``(K, D)``."""
+        """Return ``(K, C)`` similarity to the positive minus similarity to the negative prototype, for ``(K, D)``."""
         positive, negative = directions(self.sums)
         with torch.autocast(features.device.type, enabled=False):
             margins: Tensor = F.normalize(features.float(), dim=1) @ (positive - negative).T
             return margins
 
     def scores(self, features: Tensor) -> Tensor:
-        """``(K, C)`` margins in spreads above the threshold: a positive one says that the person has the class."""
+        """Return ``(K, C)`` margins above the threshold in spreads; a positive value predicts the class."""
         return (self.margins(features) - self.threshold) / self.spread
 
     def update(self, features: Tensor, probabilities: Tensor) -> Tensor:
-        """Let the statistics follow a batch, which may be without people.
+        """Update the statistics with a batch, which may have no people.
 
         Args:
             features: ``(K, D)``.
             probabilities: ``(K, C)``.
 
         Returns:
-            ``sums`` as they are now, with the gradient that the batch's own means would have.
+            The updated ``sums``, with the gradient of the means of the batch.
         """
         batch = weighted_sums(features, probabilities)
         with torch.no_grad():
@@ -90,7 +90,7 @@ class Prototypes(nn.Module):
 
 
 def weighted_sums(features: Tensor, probabilities: Tensor) -> Tensor:
-    """Sums of features, and of weights, over people, weighted by having and by not having each class.
+    """Return sums of features and of weights over people, weighted by presence and absence of each class.
 
     Args:
         features: ``(K, D)``.
@@ -106,24 +106,24 @@ def weighted_sums(features: Tensor, probabilities: Tensor) -> Tensor:
 
 
 def directions(sums: Tensor) -> Tensor:
-    """``(2, C, D)`` positive and negative prototypes of length 1, of :attr:`Prototypes.sums`."""
-    # Direction is all that a cosine needs, so the mean weight need not be divided out.
+    """Return positive and negative prototypes ``(2, C, D)`` of norm 1, from :attr:`Prototypes.sums`."""
+    # A cosine depends only on the direction, so that division by the mean weight is not needed.
     return F.normalize(sums[..., :-1], dim=-1)
 
 
 def prototype_labels(features: Tensor, probabilities: Tensor, rates: Tensor, rounds: int = 2) -> Tensor:
-    """Pseudo-labels of all people at once: each class goes to those nearest to its prototype.
+    """Return pseudo-labels of all people at once: each class is assigned to the people nearest to its prototype.
 
-    In each round a person's margin is the cosine to the positive prototype less that to the negative one, and the
-    ``rates`` share of people with the highest margins, rounded to whole people, gets the class. The labels weigh the
-    prototypes of the next round; probabilities weigh those of the first (Liang et al. 2020, section 3.3). Features are
-    centred first: those behind a rectifier share a direction that would hide in what they differ.
+    In each round the margin of a person is the cosine to the positive prototype minus that to the negative prototype.
+    The fraction ``rates`` of people with the largest margins, rounded to whole people, gets the class. Labels weight
+    the prototypes of the next round; probabilities weight those of the first (Liang et al. 2020, section 3.3). Features
+    are centred first, since features after a rectifier share a common direction that hides their differences.
 
     Args:
         features: ``(N, D)``.
         probabilities: ``(N, C)``.
-        rates: ``(C,)`` the share of people that is to have each class.
-        rounds: how often prototypes and labels are made.
+        rates: ``(C,)`` the desired fraction of people with each class.
+        rounds: number of rounds of prototypes and labels.
 
     Returns:
         ``(N, C)`` in {0, 1}.
@@ -140,14 +140,14 @@ def prototype_labels(features: Tensor, probabilities: Tensor, rates: Tensor, rou
 
 
 def exceeded_by(values: Tensor, rate: Tensor) -> Tensor:
-    """``(C,)`` thresholds that a share ``rate`` (C,) of each column of ``values`` (N, C) exceeds, N being large."""
+    """Return thresholds ``(C,)`` that a fraction ``rate`` (C,) of each column of ``values`` (N, C) exceeds."""
     ascending = values.sort(dim=0).values
     index = ((1 - rate) * len(values)).round().long().sub(1).clamp_min(0)
     return ascending.gather(0, index[None])[0]
 
 
 def sum_over_processes(values: Tensor) -> Tensor:
-    """The sum over all processes of a distributed run; of a single one, ``values``. Every process must call it."""
+    """Return the sum over all processes of a distributed run, all of which must call this; else ``values``."""
     if not (dist.is_available() and dist.is_initialized()):
         return values
     values = values.clone()

@@ -1,4 +1,4 @@
-"""Pseudo-labels of multi-label people: selection of the entries of a teacher's predictions that become labels."""
+"""Multi-label pseudo-labels: selects the entries of a teacher's predictions that become labels."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from microg_da.errors import InputError
 
 @dataclass
 class PseudoLabelArguments:
-    """Settings that methods have which learn from a teacher's pseudo-labels.
+    """Settings of methods with pseudo-labels of a teacher.
 
     Attributes:
-        weight: of the loss with pseudo-labels, once it has ramped up.
-        ramp_up: part of the stage over which the weight rises.
-        decay: of the teacher's moving average, whose models are on average about ``1 / (1 - decay)`` steps old. The
-            default is that of Tarvainen & Valpola for the steep part of training. Their 0.999 for later steps is for
-            stages of many thousands. In one of 200 to 600 steps, such an average gives the source model more than half
-            the weight of the newest one, and its labels are those of a model from the middle of the stage.
-        hand_over: the network that is validated and handed over, ``student`` or ``teacher``.
+        weight: weight of the loss with pseudo-labels after the ramp-up.
+        ramp_up: fraction of the stage over which the weight rises.
+        decay: decay of the moving average that is the teacher. The mean age of its weights is about ``1 / (1 - decay)``
+            steps. The default is the value of Tarvainen & Valpola for the start of training. Their later value, 0.999,
+            is for stages of many thousands of steps. In a stage of 200 to 600 steps it would give the source model more
+            than half the weight of the newest model, and labels would lag behind by half of the stage.
+        hand_over: the network that is validated and kept, ``student`` or ``teacher``.
         positive: see :class:`ClassThresholds`.
         negative: likewise.
         memory: likewise.
@@ -39,11 +39,11 @@ class PseudoLabelArguments:
 
 
 class PseudoLabels(NamedTuple):
-    """Labels for ``K`` people, of which some entries are trusted.
+    """Labels of ``K`` people with a mask of trusted entries.
 
     Attributes:
         labels: ``(K, C)`` in {0, 1}.
-        trusted: ``(K, C)`` in {0, 1}; entries of 0 are left out of a loss.
+        trusted: ``(K, C)`` in {0, 1}; entries with 0 are excluded from losses.
     """
 
     labels: Tensor
@@ -51,20 +51,21 @@ class PseudoLabels(NamedTuple):
 
 
 class ClassThresholds(nn.Module):
-    """Two thresholds a class, so that pseudo-labels have the label rates of the source domain.
+    """Two thresholds for each class, such that pseudo-labels have the label rates of the source domain.
 
-    A class that a fraction π of source people carries is given to the ``positive`` · π of target people with the
-    highest probabilities, and denied to those below the ``negative`` · π highest; between them no label is set. Rates
-    are those of all source people met so far, ranks those among the target people met last. So a class that
-    the teacher seldom dares to name, as a rare one, has a lower threshold than one it names too often.
+    For a class with the rate π among source people, the fraction ``positive`` · π of target people with the highest
+    probabilities is labelled positive, and all people below the top ``negative`` · π are labelled negative. People in
+    between get no label. Rates are computed over all source people so far, ranks among the latest target people.
+    Classes that the teacher predicts too rarely therefore have lower thresholds than classes that it predicts too
+    often.
 
     Xie et al., "Class-distribution-aware pseudo-labeling for semi-supervised multi-label learning", NeurIPS 2023.
 
     Args:
         num_classes: C.
-        positive: share of the expected positives that are labelled so, at most 1.
+        positive: fraction of the expected positives that are labelled positive, at most 1.
         negative: multiple of the expected positives beyond which people are labelled negative, at least 1.
-        memory: how many target people the ranks are taken among.
+        memory: number of latest target people for the ranks.
 
     Raises:
         InputError: if a value is out of range.
@@ -97,12 +98,12 @@ class ClassThresholds(nn.Module):
 
     @torch.no_grad()
     def label(self, probabilities: Tensor, source_labels: Tensor, support: Tensor | None = None) -> PseudoLabels:
-        """Learn from a step's people, and label those of the target.
+        """Update the rates and ranks with the people of a step, and label its target people.
 
         Args:
-            probabilities: ``(K_t, C)`` of target people.
-            source_labels: ``(K_s, C)`` of source people.
-            support: ``(C,)`` bool, the classes of which entries are trusted at all; None for all.
+            probabilities: ``(K_t, C)`` probabilities of target people.
+            source_labels: ``(K_s, C)`` labels of source people.
+            support: ``(C,)`` bool, the classes whose entries may be trusted; None for all.
         """
         self.people += len(source_labels)
         self.positives += source_labels.sum(dim=0)
@@ -113,7 +114,7 @@ class ClassThresholds(nn.Module):
         return pseudo if support is None else PseudoLabels(pseudo.labels * support, pseudo.trusted * support)
 
     def _remember(self, probabilities: Tensor) -> None:
-        """Write over those met longest ago."""
+        """Replace the oldest entries."""
         size = len(self.memory)
         newest = probabilities[-size:]
         places = (self.met + len(probabilities) - len(newest) + torch.arange(len(newest), device=newest.device)) % size
@@ -122,13 +123,13 @@ class ClassThresholds(nn.Module):
 
 
 def label_by_rate(probabilities: Tensor, known: Tensor, positive: Tensor, negative: Tensor) -> PseudoLabels:
-    """Label people by their rank among known ones, class by class.
+    """Label people by their rank among known people, for each class.
 
     Args:
         probabilities: ``(K, C)`` of the people to label.
-        known: ``(N, C)`` of those they are ranked among.
-        positive: ``(C,)`` share of people above whom a probability means yes; rounded down to whole people.
-        negative: ``(C,)`` share of people below whom a probability means no; rounded up.
+        known: ``(N, C)`` probabilities of the people among whom they are ranked.
+        positive: ``(C,)`` fraction of people with a positive label; rounded down to whole people.
+        negative: ``(C,)`` fraction of people without a negative label; rounded up to whole people.
     """
     if not len(known):
         return PseudoLabels(torch.zeros_like(probabilities), torch.zeros_like(probabilities))
@@ -143,10 +144,10 @@ def label_by_rate(probabilities: Tensor, known: Tensor, positive: Tensor, negati
 
 
 def trusted_bce(logits: Tensor, pseudo: PseudoLabels) -> Tensor:
-    """Binary cross-entropy with trusted pseudo-labels, in float32; 0 (with a gradient of 0) without people.
+    """Return the float32 binary cross-entropy with trusted pseudo-labels; 0 with zero gradient without people.
 
-    Entries that are not trusted count as 0 in the mean over people and classes, so that a step that trusts little
-    weighs little.
+    Entries that are not trusted count as 0 in the mean over people and classes, so that steps with few trusted entries
+    have little weight.
 
     Args:
         logits: ``(K, C)``.

@@ -26,13 +26,13 @@ class RollTTAArguments:
     """Settings of :class:`RollTTA`.
 
     Attributes:
-        rolls: how many angles, evenly spaced over the whole turn; the first is the clip as it is.
-        combine: ``confident`` (mean of probabilities, each roll weighing as much as it is sure),
-            ``probabilities`` (plain mean of probabilities) or ``logits`` (plain mean of logits).
-        adabn: first re-estimate the batch-norm statistics on target clips, as
-            :class:`~microg_da.adaptation.adabn.AdaBN` does.
-        temperature: of ``confident``, in nats of entropy: a small one takes the surest roll alone, a large one weighs
-            all alike.
+        rolls: number of angles, evenly spaced over 360° from 0.
+        combine: ``confident`` (mean of probabilities weighted by confidence), ``probabilities`` (mean of probabilities)
+            or ``logits`` (mean of logits).
+        adabn: whether to first recompute the batch-norm statistics on target clips, as in
+            :class:`~microg_da.adaptation.adabn.AdaBN`.
+        temperature: temperature of ``confident``, in nats of entropy. A small value selects the most confident roll; a
+            large value weights all rolls equally.
     """
 
     rolls: int = 8
@@ -42,13 +42,14 @@ class RollTTAArguments:
 
 
 class RollTTA(TestTimeMethod):
-    """Every test clip is seen under several camera rolls, and what the detector says of a person is averaged.
+    """Averages the predictions for each person over several camera rolls of a test clip.
 
-    A detector that grew up with gravity knows people upright. In microgravity they have any roll, and one of the
-    evenly spaced ones is nearly upright; the others are noise to it. That is why ``confident`` is the default: a roll
-    weighs ``exp(-H / temperature)``, H being the entropy of a person's C Bernoulli predictions. Way and temperature
-    were chosen on Earth validation clips rolled at random, whose labels are the source's: there 8 rolls of an upright
-    detector reach 75.5 mAP, the plain mean of probabilities 68.8, of logits 60.5, and the clip as it is 40.2.
+    A detector trained on Earth expects upright people. In microgravity people have any roll: one of the evenly spaced
+    rolls shows a person nearly upright, and the predictions under the others are unreliable. The default ``confident``
+    therefore weights a roll by ``exp(-H / temperature)``, where H is the entropy of a person's C Bernoulli predictions.
+    The default combination and temperature were chosen on randomly rolled Earth validation clips. There an upright
+    detector has 75.5 mAP with 8 rolls, 68.8 with the mean of probabilities, 60.5 with the mean of logits, and 40.2
+    without rolls.
 
     Rolled copies are averaged as in Krizhevsky et al., "ImageNet classification with deep convolutional neural
     networks", NIPS 2012, who averaged crops and flips.
@@ -69,17 +70,17 @@ class RollTTA(TestTimeMethod):
             self.needs_encoder = "estimates the batch-norm statistics of the encoder with adabn=true"
 
     def check_detector(self, detector: ActionDetector) -> None:
-        """With ``adabn`` the detector has batch normalisation."""
+        """Check that the detector has batch normalisation if ``adabn`` is set."""
         if self.arguments.adabn:
             layers_with_statistics(detector)
 
     def prepare(self, detector: ActionDetector, source: Iterable[ClipBatch], target: Iterable[ClipBatch]) -> None:
-        """Take the target's batch-norm statistics, if that was asked for."""
+        """Recompute the batch-norm statistics on the target if ``adabn`` is set."""
         if self.arguments.adabn:
             reestimate_batch_norm(detector, target)
 
     def predict(self, detector: ActionDetector, batch: ClipBatch) -> Prediction:
-        """The combined prediction; one forward pass a roll."""
+        """Return the combined prediction, with one forward pass per roll."""
         arguments = self.arguments
         if not batch.num_boxes:
             return detect(detector, batch)
@@ -89,17 +90,17 @@ class RollTTA(TestTimeMethod):
 def predict_over_rolls(
     detector: ActionDetector, batch: ClipBatch, rolls: int, temperature: float = 1.0, combine: str = "confident"
 ) -> Prediction:
-    """Predictions of a detector for a batch's people, averaged over evenly spaced camera rolls; float32.
+    """Return float32 predictions for the people of a batch, averaged over evenly spaced camera rolls.
 
     Args:
-        detector: called once a roll.
+        detector: the detector, called once per roll.
         batch: the clips.
-        rolls: how many, the clips as they are among them.
-        temperature: of the weights of ``confident``, in nats.
+        rolls: number of rolls, including 0°.
+        temperature: temperature of the weights of ``confident``, in nats.
         combine: as in :class:`RollTTAArguments`.
 
     Raises:
-        InputError: for a temperature that is not positive or an unknown way to combine.
+        InputError: for a temperature that is not positive or an unknown combination.
     """
     seen = [detector(view.frames, view.boxes, view.clip_index) for view in even_rolls(batch, rolls)]
     logits = torch.stack([view.logits.float() for view in seen])
@@ -112,11 +113,11 @@ def predict_over_rolls(
 
 
 def confidence_weights(logits: Tensor, temperature: float) -> Tensor:
-    """How much each view of a person weighs: softmax over the views of the negative Bernoulli entropy.
+    """Return the weight of each view of a person: the softmax over views of the negative Bernoulli entropy.
 
     Args:
         logits: ``(R, K, C)`` of R views.
-        temperature: of the softmax, above 0.
+        temperature: temperature of the softmax, above 0.
 
     Returns:
         ``(R, K)``, summing to 1 over the views.
@@ -131,20 +132,20 @@ def confidence_weights(logits: Tensor, temperature: float) -> Tensor:
 
 
 def combine_views(logits: Tensor, weights: Tensor, combine: str) -> Tensor:
-    """Logits ``(K, C)`` of the weighted mean over views.
+    """Return logits ``(K, C)`` of the weighted mean over views.
 
     Args:
         logits: ``(R, K, C)``.
         weights: ``(R, K)``, summing to 1 over the views.
-        combine: ``logits`` takes the mean of logits; the others that of probabilities.
+        combine: ``logits`` averages logits; the other values average probabilities.
 
     Raises:
-        InputError: for an unknown way to combine.
+        InputError: for an unknown combination.
     """
     _check_combine(combine)
     if combine == "logits":
         return (weights[..., None] * logits).sum(dim=0)
-    # Means of p and of 1 - p as logarithms, so that sure predictions keep their order where p rounds to 0 or 1.
+    # The logarithms of the means of p and 1 - p keep the order of confident predictions, for which p rounds to 0 or 1.
     log_weights = weights.log()[..., None]
     yes, no = (torch.logsumexp(log_weights + F.logsigmoid(sign * logits), dim=0) for sign in (1, -1))
     return yes - no
@@ -152,7 +153,7 @@ def combine_views(logits: Tensor, weights: Tensor, combine: str) -> Tensor:
 
 def _check_combine(combine: str) -> None:
     if combine not in COMBINATIONS:
-        raise unknown_name("way to combine", combine, COMBINATIONS, where="roll_tta")
+        raise unknown_name("combination", combine, COMBINATIONS, where="roll_tta")
 
 
 def _check_temperature(temperature: float) -> None:

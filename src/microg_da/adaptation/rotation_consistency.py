@@ -30,16 +30,16 @@ class RotationConsistencyArguments:
     """Settings of :class:`RotationConsistency`.
 
     Attributes:
-        weight: of the distance between predictions.
-        feature_weight: of the distance between features.
-        ramp_up: part of the stage over which both rise.
+        weight: weight of the distance between predictions.
+        feature_weight: weight of the distance between features.
+        ramp_up: fraction of the stage over which both weights rise.
         rotation: largest angle between the two views, in degrees.
         distance: between predictions: ``divergence`` (symmetric, of Bernoulli distributions) or ``squared`` (difference
             of probabilities).
-        anchor: what stays where it is and draws the views: ``mean`` (the mean prediction of both, each weighing as much
-            as it is sure, see :class:`~microg_da.adaptation.roll_tta.RollTTA`), ``confident`` (for each person the view
-            with the largest probability), ``upright`` (the clip before the roll) or ``none`` (both move). Features are
-            drawn by the view, not by a mean: with ``mean`` both move.
+        anchor: the fixed prediction to which views are drawn: ``mean`` (the mean of both weighted by confidence, see
+            :class:`~microg_da.adaptation.roll_tta.RollTTA`), ``confident`` (for each person the view with the largest
+            probability), ``upright`` (the clip before the roll) or ``none`` (both views have gradients). For features,
+            ``mean`` is equal to ``none``.
     """
 
     weight: float = 0.1
@@ -51,17 +51,17 @@ class RotationConsistencyArguments:
 
 
 class RotationConsistency(DomainAdaptation):
-    """Predictions and features of a target person agree between the clip as it is and the clip rolled at random.
+    """Makes predictions and features of target people consistent between a clip and the clip at a random roll.
 
-    Each class is a Bernoulli variable of its own, so predictions are compared class by class, over the classes in the
-    support. Half of the target clips are seen, twice each, so that a step costs what one view of all of them would.
+    Each class is a separate Bernoulli variable, so that predictions are compared for each class in the support. Half of
+    the target clips are used, with two views each, so that a step has the cost of one view of all target clips.
 
-    This is no method of a paper. With a weight of 1 and the ``confident`` anchor it costs nine points of target mAP
-    against the same training without it on the embedded pair: the surest view of a person is often wrong, and nothing
-    contradicts it. The mean of the views, which is what averaging over rolls at test time gives, is drawn to instead.
+    This method is not from a paper. With a weight of 1 and the ``confident`` anchor, it costs nine points of target mAP
+    on the embedded data, since the most confident view is often wrong and no other term corrects it. The default anchor
+    is therefore the mean of the views, as in averaging over rolls at test time.
 
     Consistency under perturbation: Sajjadi et al., "Regularization with stochastic transformations and perturbations
-    for deep semi-supervised learning", NIPS 2016; with one view held fixed: Miyato et al., "Virtual adversarial
+    for deep semi-supervised learning", NIPS 2016; with one view fixed: Miyato et al., "Virtual adversarial
     training", TPAMI 41, 2019.
     """
 
@@ -81,7 +81,7 @@ class RotationConsistency(DomainAdaptation):
     def training_losses(
         self, detector: ActionDetector, source: LabelledClipBatch, target: ClipBatch, progress: float
     ) -> Losses:
-        """The supervised loss of the source, and the two distances between views of target people."""
+        """Return the supervised source loss and the two distances between views of target people."""
         upright = first_clips(target, (len(target) + 1) // 2)
         rolled = augment_batch(upright, self.roll)
         of_source, of_target = forward_both(detector, source, concatenate_batches(upright, rolled))
@@ -94,12 +94,12 @@ class RotationConsistency(DomainAdaptation):
         }
 
     def consistency(self, upright: Prediction, rolled: Prediction, seen: Tensor) -> Losses:
-        """The weighted distances between two views of the same ``K`` people.
+        """Return the weighted distances between two views of the same ``K`` people.
 
         Args:
             upright: predictions before the roll.
             rolled: predictions after it.
-            seen: ``(K,)`` 1 for people who are still in the picture.
+            seen: ``(K,)`` 1 for people who are still in the frame.
         """
         first, second = anchored(upright, rolled, self.arguments.anchor)
         distance = symmetric_divergence if self.arguments.distance == "divergence" else squared_difference
@@ -117,7 +117,7 @@ class RotationConsistency(DomainAdaptation):
 
 
 def anchored(first: Prediction, second: Prediction, anchor: str) -> tuple[Prediction, Prediction]:
-    """Two views of the same people, of which for each person one passes no gradient.
+    """Return two views of the same people, where one view of each person has no gradient.
 
     Args:
         first: the view before the roll.
@@ -138,13 +138,13 @@ def anchored(first: Prediction, second: Prediction, anchor: str) -> tuple[Predic
 
 @torch.no_grad()
 def mean_view(first: Tensor, second: Tensor) -> Tensor:
-    """Logits ``(K, C)`` of the mean probabilities of two views, each weighing as much as it is sure of the person."""
+    """Return logits ``(K, C)`` of the mean probabilities of two views, weighted by confidence."""
     views = torch.stack([first.float(), second.float()])
     return combine_views(views, confidence_weights(views, temperature=1.0), "confident")
 
 
 def symmetric_divergence(first: Tensor, second: Tensor) -> Tensor:
-    """Half the sum of both Kullback–Leibler divergences between Bernoulli distributions, mean over classes.
+    """Return half the sum of both Kullback–Leibler divergences of Bernoulli distributions, averaged over classes.
 
     Args:
         first: ``(K, C)`` logits.
@@ -154,7 +154,7 @@ def symmetric_divergence(first: Tensor, second: Tensor) -> Tensor:
         ``(K,)`` in nats.
     """
     first, second = first.float(), second.float()
-    # KL(p‖q) + KL(q‖p) = (p - q)(logit p - logit q), exact however sure both are.
+    # KL(p‖q) + KL(q‖p) = (p - q)(logit p - logit q), which is exact for confident predictions.
     return 0.5 * ((first.sigmoid() - second.sigmoid()) * (first - second)).mean(dim=1)
 
 
@@ -169,5 +169,5 @@ def cosine_distance(first: Tensor, second: Tensor) -> Tensor:
 
 
 def seen_mean(values: Tensor, seen: Tensor) -> Tensor:
-    """The mean of ``(K,)`` values over those with ``seen`` of 1; 0 (with a gradient of 0) without any."""
+    """Return the mean of ``(K,)`` values over people with ``seen`` = 1; 0 with zero gradient without such people."""
     return (values * seen).sum() / seen.sum().clamp(min=1)

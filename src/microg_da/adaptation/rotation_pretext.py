@@ -1,4 +1,4 @@
-"""Self-supervised pretext task: predict the quarter turn between two views of a clip."""
+"""Self-supervised pretext task: predicts the quarter turn between two views of a clip."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class RotationPretextArguments:
     """Settings of :class:`RotationPretext`.
 
     Attributes:
-        weight: of the pretext loss.
+        weight: weight of the pretext loss.
         hidden_dim: width of the head that predicts the turn.
         own_lr: factor of the learning rate of that head.
     """
@@ -37,20 +37,19 @@ class RotationPretextArguments:
 
 
 class RotationPretext(DomainAdaptation):
-    """A small head reads from two views of a person by which quarter turn the second is turned against the first.
+    """Trains a small head to predict the quarter turn between two views of a person.
 
-    What it learns to look at, the features learn of the target without labels. A pair of views has one turn of four, so
-    the pretext keeps its softmax; the actions' labels have no part in it. The first view is rolled by any angle, in
-    both domains, so that the absolute roll, which is undefined in the target, says nothing. Half of the pairs are of
-    each domain, and as many clips are seen as one view of all target clips has; the supervised source clips stay as
-    they are.
+    The pretext task trains features on target clips without labels. It is a softmax over four turns. The first view is
+    rolled by any angle, in both domains, so that the absolute roll, which is undefined in the target, gives no
+    information. Half of the pairs are from each domain, and the number of views equals the number of target clips in
+    the batch. The supervised source clips are not rolled.
 
     Gidaris et al., "Unsupervised representation learning by predicting image rotations", ICLR 2018; in both domains:
     Xu et al., "Self-supervised domain adaptation for computer vision tasks", IEEE Access 7, 2019.
 
-    Deviation from both papers: the turn is that between two views, where theirs is that of one view against an upright
-    one. People in orbit have no upright view: a head that told absolute turns was right for 91% of source people and,
-    with a chance of 25%, for 27% of target people.
+    Deviation from both papers: the head predicts the turn between two views, and not the turn from an upright view. In
+    orbit there is no upright view: a head for absolute turns had an accuracy of 91% on source people and of 27% on
+    target people, at a chance level of 25%.
     """
 
     Arguments: ClassVar[type] = RotationPretextArguments
@@ -65,13 +64,13 @@ class RotationPretext(DomainAdaptation):
 
     @property
     def own_lr_scale(self) -> float:
-        """That of the head."""
+        """The factor for the head."""
         return self.arguments.own_lr
 
     def training_losses(
         self, detector: ActionDetector, source: LabelledClipBatch, target: ClipBatch, progress: float
     ) -> Losses:
-        """The supervised loss of source people, and the cross-entropy of the turn between the views of people."""
+        """Return the supervised source loss and the cross-entropy of the turn between views."""
         quarter = (len(target) + 3) // 4
         plain = concatenate_batches(first_clips(source, quarter), first_clips(target, quarter))
         angles, turns = 360.0 * torch.rand(len(plain)), torch.randint(0, TURNS, (len(plain),))
@@ -87,11 +86,11 @@ class RotationPretext(DomainAdaptation):
 
 
 def turn_loss(logits: Tensor, turns: Tensor, seen: Tensor) -> Tensor:
-    """Cross-entropy of the turn, mean over people still in the picture; 0 (with a gradient of 0) without any.
+    """Return the cross-entropy of the turn, averaged over people in the frame; 0 with zero gradient without any.
 
     Args:
         logits: ``(K, 4)``.
         turns: ``(K,)`` quarter turns, 0 to 3.
-        seen: ``(K,)`` 1 for people still in the picture.
+        seen: ``(K,)`` 1 for people still in the frame.
     """
     return seen_mean(F.cross_entropy(logits.float(), turns, reduction="none"), seen)

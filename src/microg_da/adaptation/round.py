@@ -1,4 +1,4 @@
-"""Values that a round of self-training keeps for target people, looked up by identity and never by position."""
+"""Values of target people in a round of self-training, stored by identity and not by position."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from microg_da.types import ClipBatch, ClipKey, PersonKey
 
 
 class RoundState(TypedDict):
-    """A :class:`Round` for checkpoints: ``(video_id, frame_stamp, place)`` of each person, and the tensors by name."""
+    """A :class:`Round` for checkpoints: ``(video_id, frame_stamp, index)`` of each person, and the tensors by name."""
 
     people: list[tuple[str, int, int]]
     values: dict[str, Tensor]
@@ -22,11 +22,11 @@ class RoundState(TypedDict):
 class Round:
     """Values of people, e.g. their labels.
 
-    A clip that stands in for one that cannot be read comes twice. Each person counts once, as met last.
+    A clip that replaces an unreadable clip occurs twice. Each person has one entry, the latest.
 
     Args:
-        people: who they are.
-        **values: named tensors ``(N, …)`` with a row for each of them.
+        people: the N people.
+        **values: named tensors ``(N, …)`` with a row for each person.
     """
 
     def __init__(self, people: Sequence[PersonKey], **values: Tensor) -> None:
@@ -38,12 +38,12 @@ class Round:
     def collect(
         cls, batches: Iterable[ClipBatch], look: Callable[[ClipBatch], Mapping[str, Tensor]], **empty: Tensor
     ) -> Round:
-        """The values that a look at each batch gives its people.
+        """Compute values of the people of all batches.
 
         Args:
-            batches: clips.
-            look: the named tensors ``(K, …)`` of the people of a batch.
-            **empty: the tensors ``(0, …)`` by the same names, for no batch.
+            batches: batches of clips.
+            look: returns named tensors ``(K, …)`` for the people of a batch.
+            **empty: tensors ``(0, …)`` with the same names, for the case of no batches.
         """
         people: list[PersonKey] = []
         parts: dict[str, list[Tensor]] = {name: [] for name in empty}
@@ -57,7 +57,7 @@ class Round:
         return len(self._rows)
 
     def all(self, name: str) -> Tensor:
-        """The values ``(M, …)`` of all people, each person once."""
+        """Return the values ``(M, …)`` of all people, with one row per person."""
         return self._values[name]
 
     def put(self, name: str, values: Tensor) -> None:
@@ -65,10 +65,10 @@ class Round:
         self._values[name] = values
 
     def of(self, name: str, people: Sequence[PersonKey]) -> Tensor:
-        """The values ``(K, …)`` of some people, each one's own.
+        """Return the values ``(K, …)`` of the given people.
 
         Raises:
-            InputError: for a person who was not met in this round.
+            InputError: for a person without values in this round.
         """
         try:
             rows = [self._rows[person] for person in people]
@@ -81,7 +81,7 @@ class Round:
         return self._values[name][rows]
 
     def state(self) -> RoundState:
-        """Everything, in plain types and tensors."""
+        """Return the round as plain types and tensors."""
         people = [(*person.keyframe, person.place) for person in self._rows]
         return {"people": people, "values": dict(self._values)}
 

@@ -30,16 +30,16 @@ _NORMALISATION = (_BatchNorm, nn.LayerNorm, nn.GroupNorm)
 
 @dataclass
 class SARArguments(OnlineArguments):
-    """Settings of :class:`SAR`, which steps by SGD with momentum 0.9, besides those of all online methods.
+    """Settings of :class:`SAR` with SGD and momentum 0.9, in addition to those of all online methods.
 
-    Entropies are fractions of that of an answer that knows the class rates alone. The learning rate is that of the
-    authors for residual networks and batches of 64.
+    Entropies are fractions of the entropy of a prediction of the class rates. The default learning rate is the authors'
+    value for residual networks and batches of 64.
 
     Attributes:
-        margin: people of a higher entropy are left out.
-        radius: how far, in the space of parameters, the entropy is asked to be low.
-        recovery: the detector is reset when the moving average of the entropy falls below.
-        source_batches: how many source batches are looked at for the class rates.
+        margin: largest entropy of reliable people.
+        radius: radius of sharpness-aware minimisation in parameter space.
+        recovery: value of the moving average of the entropy below which the detector is reset.
+        source_batches: number of source batches for the class rates.
     """
 
     lr: float = 2.5e-4
@@ -50,18 +50,18 @@ class SARArguments(OnlineArguments):
 
 
 class SAR(Online):
-    """Entropy minimised over reliable people only, at a flat minimum, and reset when it collapses.
+    """Minimises the entropy of reliable people with a sharpness-aware step, and resets the detector on collapse.
 
-    The parameters are scales and shifts of normalisation layers of any kind, those of the last stage excepted. An
-    uninformed softmax answers uniformly, with entropy ln C; an uninformed multi-label detector answers with the
-    class rates, so that the sum of their Bernoulli entropies takes the place of ln C in both thresholds. The rates
-    are those that the source model predicts on source clips.
+    The adapted parameters are scales and shifts of all normalisation layers except those of the last stage. An
+    uninformative softmax is uniform, with entropy ln C. An uninformative multi-label prediction consists of the class
+    rates, so that the sum of their Bernoulli entropies replaces ln C in both thresholds. The rates are those that the
+    source model predicts on source clips.
 
     Niu et al., "Towards stable test-time adaptation in dynamic wild world", ICLR 2023.
 
-    Deviations from the paper: the sum of Bernoulli entropies over the classes in the support in place of the entropy of
-    a softmax, with thresholds as above; class rates are read from source clips; the detector recovers by a fraction of
-    the uninformed entropy, 0.03, which is the program's constant 0.2 over ln 1000.
+    Deviations from the paper: the sum of Bernoulli entropies over the classes in the support replaces the softmax
+    entropy, with thresholds as above; class rates are computed on source clips; the recovery threshold is a fraction of
+    the uninformative entropy, 0.03, which is the constant 0.2 of the authors' code over ln 1000.
     """
 
     Arguments: ClassVar[type] = SARArguments
@@ -75,10 +75,10 @@ class SAR(Online):
 
     @torch.no_grad()
     def prepare(self, detector: ActionDetector, source: Iterable[ClipBatch], target: Iterable[ClipBatch]) -> None:
-        """Take the class rates of source clips.
+        """Compute class rates on source clips.
 
         Raises:
-            InputError: if there are no people in them.
+            InputError: if the source clips contain no people.
         """
         super().prepare(detector, source, target)
         logits = source_logits("sar", "class rates", detector, source, self.arguments.source_batches)
@@ -86,7 +86,7 @@ class SAR(Online):
         self.uninformed.copy_(bernoulli_entropy(torch.logit(self.supported(rates), eps=1e-6)).sum())
 
     def begin(self, detector: ActionDetector) -> list[nn.Parameter]:
-        """Normalisation layers before the last stage, which SAR leaves alone because it is the most sensitive."""
+        """Return the parameters of normalisation layers before the last stage, which is too sensitive to adapt."""
         last = f"backbone.{detector.backbone.stages[-1]}."
         named = [(name, module) for name, module in detector.named_modules() if isinstance(module, _NORMALISATION)]
         use_batch_statistics([layer for _, layer in named if isinstance(layer, _BatchNorm)])
@@ -99,7 +99,7 @@ class SAR(Online):
         return parameters
 
     def optimizer(self, parameters: list[nn.Parameter]) -> Optimizer:
-        """SGD with momentum, as in the paper."""
+        """Return SGD with momentum, as in the paper."""
         return SGD(parameters, lr=self.arguments.lr, momentum=0.9)
 
     def forget(self) -> None:
@@ -107,7 +107,7 @@ class SAR(Online):
         self._average: float | None = None
 
     def adapt(self, detector: ActionDetector, batch: ClipBatch, optimizer: Optimizer) -> Prediction:
-        """One sharpness-aware step; none if no person is reliable."""
+        """Take one sharpness-aware step, unless no person is reliable."""
         margin = self.arguments.margin * self.uninformed
         prediction = detect(detector, batch)
         entropy = person_entropy(self.supported(prediction.logits))
@@ -129,7 +129,7 @@ class SAR(Online):
         return prediction
 
     def _watch(self, detector: ActionDetector, entropy: float) -> None:
-        """Recover the detector when entropies have become too low to be true."""
+        """Reset the detector if the entropy has collapsed."""
         average = self._average
         self._average = entropy if average is None else 0.9 * average + 0.1 * entropy
         if self._average < self.arguments.recovery * float(self.uninformed):
@@ -139,10 +139,10 @@ class SAR(Online):
 
 @torch.no_grad()
 def climb(parameters: list[nn.Parameter], radius: float) -> list[tuple[nn.Parameter, Tensor]]:
-    """Move along the gradient by ``radius``, all parameters counted as one vector.
+    """Move parameters by ``radius`` along the gradient, as one vector.
 
     Returns:
-        Parameters and what they were before, for :func:`descend`.
+        The parameters and their previous values, for :func:`descend`.
     """
     moving = [(parameter, parameter.grad) for parameter in parameters if parameter.grad is not None]
     before = [(parameter, parameter.clone()) for parameter, _ in moving]
@@ -156,6 +156,6 @@ def climb(parameters: list[nn.Parameter], radius: float) -> list[tuple[nn.Parame
 
 @torch.no_grad()
 def descend(before: list[tuple[nn.Parameter, Tensor]]) -> None:
-    """Undo :func:`climb`, exactly."""
+    """Undo :func:`climb` exactly."""
     for parameter, value in before:
         parameter.copy_(value)

@@ -20,25 +20,25 @@ from microg_da.types import ClipBatch, LabelledClipBatch, Prediction
 
 @dataclass
 class SDATArguments(CDANArguments):
-    """Settings of :class:`SDAT`, besides those of :class:`~microg_da.adaptation.cdan.CDAN`.
+    """Settings of :class:`SDAT`, in addition to those of :class:`~microg_da.adaptation.cdan.CDAN`.
 
     Attributes:
-        radius: how far, in the space of weights, the labels' loss is asked to be low.
+        radius: radius of sharpness-aware minimisation of the supervised loss, in parameter space.
     """
 
     radius: float = 0.05
 
 
 class SDAT(CDAN):
-    """CDAN at a minimum of the labels' loss that is flat; the domain loss is left as sharp as it is.
+    """CDAN with sharpness-aware minimisation of the supervised loss, but not of the domain loss.
 
-    Weights move by ``radius`` up the gradient of the supervised loss alone. There, both losses are taken, and their
-    gradient moves the weights from where they were. The domain classifier stays where it is. As in the authors'
-    program the domain loss is taken at the moved weights too, so that one more forward and backward pass is all it
-    costs, and batch norm follows both passes.
+    The weights are perturbed by ``radius`` along the gradient of the supervised loss. The gradient of both losses at
+    the perturbed weights updates the original weights. The domain classifier is not perturbed. As in the authors' code,
+    the domain loss is also computed at the perturbed weights, so that a step costs one additional forward and backward
+    pass. Batch normalisation is updated in both passes.
 
-    Deviation: the multi-label CDAN of this package carries it. In several processes each moves by the gradient of its
-    own clips.
+    Deviation: the base method is the multi-label CDAN of this package. Each of several processes perturbs with the
+    gradient of its own clips.
 
     Rangwani et al., "A closer look at smoothness in domain adversarial training", ICML 2022.
     """
@@ -54,7 +54,7 @@ class SDAT(CDAN):
     def training_losses(
         self, detector: ActionDetector, source: LabelledClipBatch, target: ClipBatch, progress: float
     ) -> Losses:
-        """The supervised loss and the domain loss, at the top of the climb."""
+        """Return the supervised loss and the domain loss at the perturbed weights."""
         of_source, _ = forward_both(detector, source, target)
         moved = climbed(detector, multilabel_bce(of_source.logits, source.labels), self.arguments.radius)
         both = concatenate_batches(source, target)
@@ -67,9 +67,9 @@ class SDAT(CDAN):
 
 
 def climbed(detector: ActionDetector, loss: Tensor, radius: float) -> dict[str, Tensor]:
-    """Trained parameters, by name, ``radius`` up the gradient of a loss, all counted as one vector.
+    """Return trained parameters by name, perturbed by ``radius`` along the gradient of a loss, as one vector.
 
-    A gradient by what is returned is one by the parameters themselves. They do not move if the loss has no gradient.
+    Gradients with respect to the result flow to the parameters. Without a gradient there is no perturbation.
     """
     trained = {name: parameter for name, parameter in detector.named_parameters() if parameter.requires_grad}
     gradients = torch.autograd.grad(loss, list(trained.values()), allow_unused=True)

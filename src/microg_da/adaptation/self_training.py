@@ -23,12 +23,12 @@ class SelfTrainingArguments:
     """Settings of :class:`SelfTraining`.
 
     Attributes:
-        rolls: evenly spaced camera rolls that a target clip is labelled under; 1 labels it as it is.
-        weight: of the loss on target people.
-        every: epochs between labellings, the first before the first epoch.
-        decay: of the moving average of weights that labels.
-        hand_over: the network that is validated and handed over, ``teacher`` or ``student``.
-        temperature: of the confidence that weighs the rolls, see :class:`~microg_da.adaptation.roll_tta.RollTTA`.
+        rolls: number of evenly spaced camera rolls over which target clips are labelled; 1 for no rolls.
+        weight: weight of the loss on target people.
+        every: epochs between labellings; the first is before the first epoch.
+        decay: decay of the moving average of weights that is the teacher.
+        hand_over: the network that is validated and kept, ``teacher`` or ``student``.
+        temperature: temperature of the weights of rolls, see :class:`~microg_da.adaptation.roll_tta.RollTTA`.
     """
 
     rolls: int = 8
@@ -40,15 +40,15 @@ class SelfTrainingArguments:
 
 
 class SelfTraining(TeacherMethod):
-    """In rounds a teacher labels the target clips under several rolls, and the detector learns these soft labels.
+    """Trains on soft labels of target clips that a teacher makes in rounds, averaged over several rolls.
 
-    Averaging over rolls lets a detector that knows upright people label floating ones, and the next round it knows
-    more angles. The teacher is the moving average of the detector's weights, which is ahead of the detector itself
-    as long as the learning rate is high. Labels are soft, and shifted in logits until the mean of each class is its
-    rate among source people (``class_rates``), so that rare classes do not fade from round to round. That
-    supposes that classes are as common in the target as in the source. (Lee, "Pseudo-Label", ICML workshop 2013; rates
-    as in Zou et al., "Unsupervised domain adaptation via class-balanced self-training", ECCV 2018, whose classes
-    exclude one another; here each of C sigmoids has its own rate.)
+    Averaging over rolls lets a detector that is trained on upright people label floating people. In later rounds the
+    detector also recognises other angles. The teacher is the moving average of the detector's weights, which is better
+    than the detector while the learning rate is high. Labels are soft. Their logits are shifted until the mean of each
+    class is its rate among source people (``class_rates``), so that rare classes do not vanish over rounds. This
+    assumes equal class rates in both domains. (Lee, "Pseudo-Label", ICML workshop 2013; rates as in Zou et al.,
+    "Unsupervised domain adaptation via class-balanced self-training", ECCV 2018, for exclusive classes; here each of C
+    sigmoids has a rate.)
     """
 
     Arguments: ClassVar[type] = SelfTrainingArguments
@@ -62,7 +62,7 @@ class SelfTraining(TeacherMethod):
 
     @torch.no_grad()
     def before_epoch(self, detector: ActionDetector, target: Iterable[ClipBatch], epoch: int) -> None:
-        """Begin a round: let the teacher label every target clip."""
+        """Start a round: label all target clips with the teacher."""
         if epoch % self.arguments.every:
             return
 
@@ -73,26 +73,26 @@ class SelfTraining(TeacherMethod):
         self._round.put("labels", at_source_rates(self._round.all("labels"), self.task.class_rates))
 
     def after_training(self, detector: ActionDetector) -> None:
-        """Hand the teacher over, and forget the labels."""
+        """Copy the teacher to the detector if it is kept, and clear the labels."""
         super().after_training(detector)
         self._round = Round([], labels=torch.zeros(0, self.task.num_classes))
 
     def get_extra_state(self) -> RoundState:
-        """The labels of the round, so that a stage resumed in the middle of one continues with them."""
+        """Return the labels of the round, so that a resumed stage continues with them."""
         return self._round.state()
 
     def set_extra_state(self, state: RoundState) -> None:
-        """Take up the labels of the round."""
+        """Restore the labels of the round."""
         self._round = Round.from_state(state)
 
     def labels_of(self, people: Sequence[PersonKey]) -> Tensor:
-        """``(K, C)`` the labels of this round, each person's own; errors as :meth:`Round.of`."""
+        """Return the labels ``(K, C)`` of the people in this round; errors are those of :meth:`Round.of`."""
         return self._round.of("labels", people)
 
     def training_losses(
         self, detector: ActionDetector, source: LabelledClipBatch, target: ClipBatch, progress: float
     ) -> Losses:
-        """The supervised loss of the source, and that of the target with its labels of this round."""
+        """Return the supervised source loss, and the target loss with the labels of this round."""
         labels = self.labels_of(target.people).to(target.boxes.device)
         of_source, of_target = forward_both(detector, source, target)
         return {
@@ -102,20 +102,20 @@ class SelfTraining(TeacherMethod):
 
 
 def at_source_rates(logits: Tensor, rates: Sequence[float] | None) -> Tensor:
-    """Soft labels ``(K, C)`` at the source's class rates, or plain probabilities where these are not known."""
+    """Return soft labels ``(K, C)`` at the source's class rates, or probabilities if the rates are unknown."""
     return logits.sigmoid() if rates is None else match_rates(logits, rates)
 
 
 def match_rates(logits: Tensor, rates: Tensor | Sequence[float]) -> Tensor:
-    """Probabilities ``(K, C)`` whose mean over people is ``rates``, by one shift of the logits a class.
+    """Return probabilities ``(K, C)`` with the mean ``rates`` over people, by a shift of the logits of each class.
 
     Args:
         logits: ``(K, C)``.
-        rates: ``(C,)`` numbers in [0, 1]; a class of rate 0 is 0 for each person, one of rate 1 is 1.
+        rates: ``(C,)`` in [0, 1]; probabilities are 0 for a class of rate 0 and 1 for a class of rate 1.
     """
     if not len(logits):
         return logits.sigmoid()
-    # Beyond the largest logit by this much every probability is 0 or 1 in single precision.
+    # With a shift this far beyond the largest logit, all probabilities are 0 or 1 in single precision.
     rates = torch.as_tensor(rates).to(logits)
     reach = float(logits.abs().max()) + 40.0
     low, high = torch.full_like(rates, -reach), torch.full_like(rates, reach)

@@ -1,4 +1,4 @@
-"""The control experiment: the same training on source clips alone."""
+"""The control experiment: the same training on source clips only."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from microg_da.adaptation.base import Supervised
 
 
 class SourceFinetune(Supervised):
-    """Continues supervised training on the source; target clips are not looked at.
+    """Continues supervised training on the source, without target clips.
 
-    It is the control of every training method. With ``adaptation.rotation`` it shows what rotation augmentation
+    It is the control for all training methods. With ``adaptation.rotation`` it shows what rotation augmentation
     gives without target clips.
     """

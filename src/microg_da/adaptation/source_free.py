@@ -25,24 +25,24 @@ from microg_da.models.detector import ActionDetector
 from microg_da.types import ClipBatch, PersonKey, Prediction
 
 PROBABILITY_FLOOR = 1e-6
-"""Probabilities are kept this far from 0 and 1 before a logarithm."""
+"""The minimum distance of probabilities from 0 and 1 before a logarithm."""
 
 
 @dataclass
 class SourceFreeArguments:
-    """Settings that all methods without source clips have.
+    """Settings of all source-free methods.
 
     Attributes:
-        entropy_weight: of the entropy of single predictions.
-        prior_weight: of the divergence of the classes' running rates from the source model's.
-        pseudo_label_weight: of the cross-entropy with pseudo-labels; 0 makes none. The authors of SHOT take 0.3. The
-            default is 0 since labels by prototypes are wrong more often than the model itself: of the labels of Earth
-            clips (one seed, embedded data, rates of the model), 80% are right by prototypes and 87% by the ranks of the
-            model's own probabilities; of clips that are rolled at random, 32% and 38%.
-        memory: what is left of the running rates after a batch.
-        lr: learning rate of the stage, in place of ``adaptation.lr``; null for that one. The losses are small and AdamW
-            would rescale them to full steps, so the stage uses SGD with Nesterov momentum 0.9 and a weight decay of
-            1e-3, at the rate that the authors of SHOT give pretrained layers.
+        entropy_weight: weight of the entropy of predictions.
+        prior_weight: weight of the divergence of the moving averages of class rates from those of the source model.
+        pseudo_label_weight: weight of the cross-entropy with pseudo-labels; 0 for no pseudo-labels. SHOT uses 0.3. The
+            default is 0, since labels by prototypes are less accurate than the model: on Earth clips (one seed,
+            embedded data, rates of the model), 80% of labels are correct by prototypes and 87% by ranks of the model's
+            probabilities; on randomly rolled clips, 32% and 38%.
+        memory: decay of the moving averages of class rates in each batch.
+        lr: learning rate of the stage, in place of ``adaptation.lr``; null for ``adaptation.lr``. The losses are small,
+            and AdamW would scale them to full steps. The stage therefore uses SGD with Nesterov momentum 0.9 and a
+            weight decay of 1e-3, at SHOT's learning rate for pretrained layers.
     """
 
     entropy_weight: float = 1.0
@@ -53,10 +53,10 @@ class SourceFreeArguments:
 
 
 class SourceFree(SourceFreeAdaptation):
-    """Base of the methods that train on unlabelled target clips with the source model's classifier as it is.
+    """Base class of source-free methods that freeze the classifier of the source model.
 
-    Before training the source model looks at the target once: the mean of its predictions is the class prior, and says
-    which classes have support. At the beginning of every epoch all target people are labelled again.
+    Before training, the source model predicts all target people. The mean of the predictions is the class prior, from
+    which the support follows. At the start of each epoch all target people are labelled again.
     """
 
     Arguments: ClassVar[type] = SourceFreeArguments
@@ -65,12 +65,12 @@ class SourceFree(SourceFreeAdaptation):
     def __init__(self, arguments: SourceFreeArguments, task: Task) -> None:
         super().__init__(arguments, task)
         if not 0 <= arguments.memory < 1:
-            raise InputError(f"adaptation.args.memory={arguments.memory:g}: expected a share in [0, 1).")
+            raise InputError(f"adaptation.args.memory={arguments.memory:g}: expected a fraction in [0, 1).")
         self.prototypes = Prototypes(task.num_classes, task.feature_dim, arguments.memory)
         self._round = self._nobody()
 
     def check_detector(self, detector: ActionDetector) -> None:
-        """Something is trained besides the classifier, which the method leaves as it is."""
+        """Check that layers other than the classifier, which the method freezes, are trained."""
         trained = {name for name, parameter in detector.named_parameters() if parameter.requires_grad}
         if not trained - {"head.projection.weight", "head.projection.bias"}:
             raise InputError(
@@ -79,13 +79,13 @@ class SourceFree(SourceFreeAdaptation):
             )
 
     def stage_training(self, training: TrainingConfig) -> TrainingConfig:
-        """SGD at the method's own rate, after a warm-up of at most a tenth of the stage."""
+        """Return SGD at the learning rate of the method, with a warm-up of at most a tenth of the stage."""
         return for_small_losses(training, self.arguments.lr)
 
     def before_training(
         self, detector: ActionDetector, source: Iterable[ClipBatch], target: Iterable[ClipBatch]
     ) -> None:
-        """Freeze the classifier; find the class prior, the support and the first prototypes. No source clip is read."""
+        """Freeze the classifier; compute the class prior, the support and the first prototypes without source clips."""
         detector.head.projection.requires_grad_(False)
         prediction = predict_all(detector, target)
         if len(prediction.logits):
@@ -93,15 +93,15 @@ class SourceFree(SourceFreeAdaptation):
             self.find_support(probabilities)
             self.start(prediction.features, probabilities)
         else:
-            # Without people, the classifier's own bias is the best guess.
+            # Without people, the bias of the classifier is the best estimate.
             self.prototypes.rate.copy_(torch.sigmoid(detector.head.projection.bias.detach()))
 
     def start(self, features: Tensor, probabilities: Tensor) -> None:
-        """Begin from the source model's word on all target people: ``features`` (N, D), ``probabilities`` (N, C)."""
+        """Initialise from the source model's ``features`` (N, D) and ``probabilities`` (N, C) of target people."""
         self.prototypes.start(features, probabilities)
 
     def before_epoch(self, detector: ActionDetector, target: Iterable[ClipBatch], epoch: int) -> None:
-        """Label all target people by the nearest prototypes, at the prior's rates."""
+        """Label all target people by the nearest prototypes, at the rates of the prior."""
         if not self.arguments.pseudo_label_weight:
             return
         seen = predict_people(detector, target)
@@ -110,38 +110,38 @@ class SourceFree(SourceFreeAdaptation):
         self._round = Round(seen.people, labels=(labels * self.support).cpu())
 
     def after_training(self, detector: ActionDetector) -> None:
-        """The classifier may be trained again; the labels are forgotten."""
+        """Unfreeze the classifier, and clear the labels."""
         detector.head.projection.requires_grad_(True)
         self._round = self._nobody()
 
     def training_losses(self, detector: ActionDetector, target: ClipBatch, progress: float) -> Losses:
-        """The losses of one forward pass with the labels of this epoch."""
+        """Return the losses of one forward pass with the labels of this epoch."""
         return self.labelled_losses(detect(detector, target), self.labels_of(target), progress)
 
     def labelled_losses(self, target: Prediction, labels: Tensor | None, progress: float) -> Losses:
-        """The losses of ``K_t`` target people; arguments as in :meth:`information_losses`."""
+        """Return the losses of ``K_t`` target people; arguments as in :meth:`information_losses`."""
         raise NotImplementedError
 
     def labels_of(self, batch: ClipBatch) -> Tensor | None:
-        """``(K, C)`` the pseudo-labels of a batch's people, each person's own; None if there are none.
+        """Return the pseudo-labels ``(K, C)`` of the people in a batch; None if there are no pseudo-labels.
 
         Raises:
-            InputError: for a person who was not there when the epoch began.
+            InputError: for a person without a pseudo-label of this epoch.
         """
         if not self.arguments.pseudo_label_weight:
             return None
         return self._round.of("labels", batch.people).to(batch.boxes.device)
 
     def information_losses(self, prediction: Prediction, labels: Tensor | None) -> tuple[Losses, Tensor]:
-        """Information maximisation and pseudo-labels; lets the running rates follow.
+        """Return the losses of information maximisation and pseudo-labels, and update the class rates.
 
         Args:
-            prediction: of ``K`` target people.
-            labels: ``(K, C)`` their pseudo-labels; None for none.
+            prediction: prediction for ``K`` target people.
+            labels: ``(K, C)`` pseudo-labels of the people, or None.
 
         Returns:
             The losses ``entropy``, ``prior`` and, with labels, ``pseudo_label``; means over the classes in the support.
-            The prototypes' sums with their gradient.
+            Also the sums of the prototypes, with gradient.
         """
         arguments = self.arguments
         logits, features = prediction.logits.float(), prediction.features.float()
@@ -157,11 +157,11 @@ class SourceFree(SourceFreeAdaptation):
         return losses, sums
 
     def get_extra_state(self) -> RoundState:
-        """The labels of the epoch, so that a resumed stage continues with them."""
+        """Return the labels of the epoch, so that a resumed stage continues with them."""
         return self._round.state()
 
     def set_extra_state(self, state: RoundState) -> None:
-        """Take up the labels of the epoch."""
+        """Restore the labels of the epoch."""
         self._round = Round.from_state(state)
 
     def _nobody(self) -> Round:
@@ -181,7 +181,7 @@ class Seen(NamedTuple):
     """Predictions of a detector for all people of some clips.
 
     Attributes:
-        people: ``N`` people.
+        people: the ``N`` people.
         prediction: logits ``(N, C)`` and features ``(N, D)``, float32.
     """
 
@@ -190,13 +190,13 @@ class Seen(NamedTuple):
 
 
 def predict_all(detector: ActionDetector, clips: Iterable[ClipBatch]) -> Prediction:
-    """Predictions of a detector for all people of all clips, in float32."""
+    """Return float32 predictions of a detector for all people of all clips."""
     return predict_people(detector, clips).prediction
 
 
 @torch.no_grad()
 def predict_people(detector: ActionDetector, clips: Iterable[ClipBatch]) -> Seen:
-    """As :func:`predict_all`, with who the people are."""
+    """Return the result of :func:`predict_all` with the identities of the people."""
     device = detector.head.projection.weight.device
     people: list[PersonKey] = []
     logits = [torch.zeros(0, detector.num_classes, device=device)]
@@ -210,7 +210,7 @@ def predict_people(detector: ActionDetector, clips: Iterable[ClipBatch]) -> Seen
 
 
 def bernoulli_divergence(p: Tensor, q: Tensor) -> Tensor:
-    """Kullback–Leibler divergence KL(p ‖ q) in nats of every class's yes-or-no distribution, elementwise.
+    """Return the elementwise Kullback–Leibler divergence KL(p ‖ q) of Bernoulli distributions, in nats.
 
     Args:
         p: probabilities, any shape.
@@ -221,5 +221,5 @@ def bernoulli_divergence(p: Tensor, q: Tensor) -> Tensor:
 
 
 def mean_or_zero(values: Tensor) -> Tensor:
-    """The mean; of nothing it is 0, with a gradient of 0."""
+    """Return the mean, or 0 with zero gradient for an empty tensor."""
     return values.mean() if values.numel() else values.sum()

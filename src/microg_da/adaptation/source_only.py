@@ -6,4 +6,4 @@ from microg_da.adaptation.base import Method
 
 
 class SourceOnly(Method):
-    """The source model as it is: neither trained on nor changed at test time."""
+    """The unchanged source model, without adaptation in training or at test time."""

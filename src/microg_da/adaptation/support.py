@@ -1,7 +1,8 @@
-"""The support: the classes to which the source gives mass; only these take part in learning on the target.
+"""The support: the classes that occur in the source. Only these enter losses and pseudo-labels on the target.
 
-A taxonomy may have many classes that a data set never shows: of the 50 classes of ``microg50`` the embedded source has
-14. Nothing can be learnt about the others from unlabelled clips. In a mean over classes they are most of the terms.
+A taxonomy may have many classes that do not occur in a data set: the embedded source has
+14 of the 50 classes of ``microg50``. Unlabelled clips give no information about the others, which would dominate a mean
+over classes.
 """
 
 from __future__ import annotations
@@ -12,37 +13,37 @@ import torch
 from torch import Tensor
 
 LEAST_SHARE = 0.1
-"""A class that a model predicts less often than this share of the mean over classes has no mass."""
+"""The smallest mean probability of a class in the support, as a fraction of the mean over classes."""
 SUREST = 0.5
-"""A class of which a model is surer than this for one person has mass, however rare it is."""
+"""A class with a higher probability for any person is in the support, however rare it is."""
 
 
 def support_of_rates(rates: Sequence[float] | None, num_classes: int) -> tuple[bool, ...]:
-    """The classes that labelled source people have.
+    """Return the classes of labelled source people.
 
     Args:
-        rates: ``(C,)`` the share of people who have each class; None if it is not known.
-        num_classes: C.
+        rates: ``(C,)`` the fraction of people with each class; None if unknown.
+        num_classes: C, the number of classes.
 
     Returns:
-        ``(C,)``; True for every class where the rates are not known, or there are no people.
+        ``(C,)`` bool; True for all classes if the rates are unknown or there are no people.
     """
     occurs = tuple(rate > 0 for rate in rates) if rates is not None else ()
     return occurs if any(occurs) else (True,) * num_classes
 
 
 def support_of_predictions(probabilities: Tensor) -> Tensor:
-    """The classes to which a source model gives mass, for methods that see no source label.
+    """Return the classes that a source model predicts, for methods without source labels.
 
-    A class without a source label is improbable for each person, but never impossible: a sigmoid is not 0. It has mass
-    if its mean probability is at least a tenth of the mean over all classes, or if it is more probable than not for one
-    person, which keeps the classes of a long tail.
+    The probability of a class without source labels is low for each person, but not 0. A class is in the support if its
+    mean probability is at least a tenth of the mean over all classes, or if its probability exceeds 1/2 for any person,
+    which retains the classes of a long tail.
 
     Args:
-        probabilities: ``(N, C)`` of the source model for all people that it is asked about.
+        probabilities: ``(N, C)`` probabilities of the source model for N people.
 
     Returns:
-        ``(C,)`` bool; True for every class where there are no people.
+        ``(C,)`` bool; True for all classes if there are no people.
     """
     if not len(probabilities):
         return torch.ones(probabilities.shape[1], dtype=torch.bool, device=probabilities.device)

@@ -11,7 +11,7 @@ from microg_da.types import ClipBatch, LabelledClipBatch
 
 
 class TargetSupervised(TrainingMethod):
-    """The source model fine-tuned on labelled target clips: the upper bound that a recovered gap is measured by."""
+    """The source model fine-tuned on labelled target clips: the upper bound in the gap recovered."""
 
     uses_source: ClassVar[bool] = False
     uses_target_labels: ClassVar[bool] = True
@@ -19,5 +19,5 @@ class TargetSupervised(TrainingMethod):
     def step_losses(
         self, detector: ActionDetector, source: LabelledClipBatch | None, target: ClipBatch | None, progress: float
     ) -> Losses:
-        """The supervised loss on target people."""
+        """Return the supervised loss on target people."""
         return supervised_losses(detector, labelled(required(target, "target")))

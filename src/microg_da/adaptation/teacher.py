@@ -1,4 +1,4 @@
-"""The teacher, a moving average of the detector in training, and the base of the methods that use one."""
+"""The teacher, a moving average of the detector in training, and the base class of methods with a teacher."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from microg_da.types import ClipBatch
 
 
 class Teacher(nn.Module):
-    """Exponential moving average of a detector's weights and batch-norm statistics; frozen, always evaluating.
+    """Exponential moving average of a detector's weights and batch-norm statistics, frozen and in evaluation mode.
 
-    The average is corrected for its beginning: after n steps it is the mean of the source model and of the n students
-    since, each weighing ``decay`` times as much as the one after it. So the source model does not weigh more than its
-    age allows, and a step moves the teacher by ``(1 - decay) / (1 - decay^(n + 1))``.
+    The average is bias-corrected: after n steps it is the weighted mean of the source model and the n later students,
+    each with ``decay`` times the weight of its successor. The update factor of a step is therefore
+    ``(1 - decay) / (1 - decay^(n + 1))``.
 
     Args:
-        detector: what it starts as a copy of.
-        decay: by how much a model weighs less with each step of its age; 1 weighs all models alike.
+        detector: the detector of which the teacher is initially a copy.
+        decay: factor of the weight of a model with each step of its age; 1 for equal weights.
 
     Raises:
         InputError: if the decay is not in [0, 1].
@@ -45,12 +45,12 @@ class Teacher(nn.Module):
         self.train()
 
     def train(self, mode: bool = True) -> Teacher:
-        """A teacher stays in evaluation mode, whatever the method around it does."""
+        """Keep the teacher in evaluation mode, also if the method is set to training mode."""
         return super().train(False)
 
     @torch.no_grad()
     def follow(self, detector: ActionDetector) -> None:
-        """Move towards the detector by one step; counters are copied."""
+        """Update the average with the detector; counters are copied."""
         share = newest_share(self.decay, int(self.updates) + 1)
         for mine, theirs in zip(_state(self.network), _state(detector), strict=True):
             if mine.is_floating_point():
@@ -61,18 +61,18 @@ class Teacher(nn.Module):
 
     @torch.no_grad()
     def forward(self, batch: ClipBatch, rolls: int = 1, temperature: float = 1.0) -> Tensor:
-        """Logits ``(K, C)`` of a batch's people, float32, averaged over evenly spaced camera rolls.
+        """Return float32 logits ``(K, C)`` of the people in a batch, averaged over evenly spaced camera rolls.
 
-        A roll under which the teacher is surer of a person weighs more, as in
-        :class:`~microg_da.adaptation.roll_tta.RollTTA`, whose temperature was chosen on source clips.
+        Rolls are weighted by confidence, as in :class:`~microg_da.adaptation.roll_tta.RollTTA`, whose temperature was
+        chosen on source clips.
 
         Args:
             batch: the clips.
-            rolls: how many, the clips as they are among them.
-            temperature: of the weights of the rolls, in nats.
+            rolls: number of rolls, including 0°.
+            temperature: temperature of the weights of rolls, in nats.
 
         Raises:
-            InputError: if there are fewer rolls than one.
+            InputError: if ``rolls`` is less than 1.
         """
         if rolls < 1:
             raise InputError(f"a teacher with rolls={rolls} is invalid: expected a whole number of at least 1.")
@@ -80,7 +80,7 @@ class Teacher(nn.Module):
 
 
 def newest_share(decay: float, steps: int) -> float:
-    """Weight of the newest of ``steps + 1`` models in their mean; each weighs ``decay`` times the next one."""
+    """Return the weight of the newest of ``steps + 1`` models, each of which has ``decay`` times the next weight."""
     return 1 / (steps + 1) if decay == 1 else (1 - decay) / (1 - decay ** (steps + 1))
 
 
@@ -88,9 +88,8 @@ class TeacherArguments(Protocol):
     """Arguments that all methods with a teacher share.
 
     Attributes:
-        decay: of the moving average, see :class:`Teacher`.
-        hand_over: whose weights are validated and handed over at the end, those of the ``student`` or of the
-            ``teacher``.
+        decay: decay of the moving average, see :class:`Teacher`.
+        hand_over: the network whose weights are validated and kept: ``student`` or ``teacher``.
     """
 
     decay: float
@@ -101,7 +100,7 @@ HAND_OVER = ("student", "teacher")
 
 
 class TeacherMethod(DomainAdaptation):
-    """A method with a teacher. Its arguments are :class:`TeacherArguments`."""
+    """Base class of methods with a teacher. Their arguments are derived from :class:`TeacherArguments`."""
 
     arguments: TeacherArguments
     teacher: Teacher | None
@@ -115,21 +114,21 @@ class TeacherMethod(DomainAdaptation):
     def before_training(
         self, detector: ActionDetector, source: Iterable[ClipBatch], target: Iterable[ClipBatch]
     ) -> None:
-        """Make the source model the first teacher."""
+        """Use the source model as the first teacher."""
         self.teacher = Teacher(detector, self.arguments.decay)
 
     def after_step(self, detector: ActionDetector) -> None:
-        """Let the teacher follow."""
+        """Update the teacher."""
         self.current_teacher.follow(detector)
 
     def after_training(self, detector: ActionDetector) -> None:
-        """Give the detector the teacher's weights, if these are handed over; no teacher is held afterwards."""
+        """Copy the teacher's weights to the detector if these are kept, and delete the teacher."""
         if self.arguments.hand_over == "teacher":
             detector.load_state_dict(self.current_teacher.network.state_dict())
         self.teacher = None
 
     def network(self, detector: ActionDetector) -> ActionDetector:
-        """The model to hand over: the detector, or the teacher as long as there is one."""
+        """Return the network to keep: the detector, or the teacher while it exists."""
         if self.teacher is None or self.arguments.hand_over == "student":
             return detector
         return self.teacher.network
@@ -139,7 +138,7 @@ class TeacherMethod(DomainAdaptation):
         """The teacher.
 
         Raises:
-            RuntimeError: before :meth:`before_training` has made one.
+            RuntimeError: before :meth:`before_training` has created it.
         """
         if self.teacher is None:
             raise RuntimeError(f"{type(self).__name__} has no teacher yet: call before_training first")
@@ -147,7 +146,7 @@ class TeacherMethod(DomainAdaptation):
 
 
 def ramp_up(progress: float, length: float) -> float:
-    """The weight, from nearly 0 to 1, of a loss that rises over the first ``length`` of a stage.
+    """Return the weight of a loss, which rises from nearly 0 to 1 over the first ``length`` of a stage.
 
     ``exp(-5 (1 - progress / length)²)``, after Laine & Aila, "Temporal ensembling for semi-supervised learning",
     ICLR 2017.

@@ -1,4 +1,4 @@
-"""Subtraction of the prediction for a still picture, at test time."""
+"""Subtraction of the prediction for a still frame, at test time."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ class TemporalStaticArguments:
     """Settings of :class:`TemporalStatic`.
 
     Attributes:
-        weight: how much of what a still picture says is subtracted; 0 changes nothing.
-        target_batches: how many target batches the usual answer to a still picture is taken from.
+        weight: factor of the subtracted prediction for a still frame; 0 changes nothing.
+        target_batches: number of target batches for the mean prediction of still frames.
     """
 
     weight: float = 0.2
@@ -30,15 +30,16 @@ class TemporalStaticArguments:
 
 
 class TemporalStatic(TestTimeMethod):
-    """The prediction for a clip minus that for its keyframe alone, so that cabins and furniture count less than motion.
+    """Subtracts the prediction for the keyframe alone, so that motion counts more than the scene.
 
-    The detector sees each clip twice: as it is, and with its middle frame repeated. Logits and features become
-    ``clip - weight (still - usual)``, where ``usual`` is the mean answer to stills of target clips, so that class rates
-    stay near what they were. Classes that a still shows as well as a clip (postures) lose by it: the weight is small.
+    The detector predicts each clip twice: as it is, and with its middle frame repeated. Logits and features become
+    ``clip - weight (still - usual)``, where ``usual`` is the mean prediction for stills of target clips, which nearly
+    preserves class rates. Classes that a still shows as well as a clip (postures) lose accuracy, so that the weight is
+    small.
 
-    This is our own form of an idea of Wei et al., "Return of frustratingly easy unsupervised video domain adaptation",
-    ICML 2026 (MetaTrans), who subtract a permutation-invariant stream of a trained transformer from a temporal one;
-    here nothing is trained.
+    The idea is from Wei et al., "Return of frustratingly easy unsupervised video domain adaptation", ICML 2026
+    (MetaTrans), who subtract a permutation-invariant stream of a trained transformer from a temporal stream. Here
+    nothing is trained.
     """
 
     Arguments: ClassVar[type] = TemporalStaticArguments
@@ -56,14 +57,14 @@ class TemporalStatic(TestTimeMethod):
 
     @torch.no_grad()
     def prepare(self, detector: ActionDetector, source: Iterable[ClipBatch], target: Iterable[ClipBatch]) -> None:
-        """Take the mean answer to stills of target clips; without people it stays 0."""
+        """Compute the mean prediction for stills of target clips; without people it is 0."""
         answers = [detect(detector, still(batch)) for batch in islice(target, self.arguments.target_batches)]
         if sum(len(answer.logits) for answer in answers):
             self.usual_logits.copy_(torch.cat([answer.logits.float() for answer in answers]).mean(dim=0))
             self.usual_features.copy_(torch.cat([answer.features.float() for answer in answers]).mean(dim=0))
 
     def predict(self, detector: ActionDetector, batch: ClipBatch) -> Prediction:
-        """The answer to the clip less that to the still; two forward passes."""
+        """Return the prediction for the clip minus that for the still, with two forward passes."""
         moving = detect(detector, batch)
         if not batch.num_boxes:
             return moving
@@ -76,7 +77,7 @@ class TemporalStatic(TestTimeMethod):
 
 
 def still(batch: ClipBatch) -> ClipBatch:
-    """The same clips with all frames like the middle one, which carries the boxes."""
+    """Return the clips with all frames replaced by the middle frame, the keyframe."""
     length = batch.frames.shape[2]
     middle = batch.frames[:, :, length // 2 : length // 2 + 1]
     return replace(batch, frames=middle.expand(-1, -1, length, -1, -1).contiguous())

@@ -19,25 +19,25 @@ from microg_da.types import ClipBatch, Prediction
 
 
 class Tent(Online):
-    """Batch norm with the statistics of the test batch, and scales and shifts that make predictions surer.
+    """Minimises entropy over batch-norm scales and shifts, with the statistics of the test batch.
 
-    What is minimised is the mean over people of the Bernoulli entropies of their classes, summed. Where classes are
-    rare, "no" to everything has the lowest entropy of all: watch the collapse guard of ``docs/selection.md``.
+    The loss is the sum of Bernoulli entropies over classes, averaged over people. If classes are rare, predicting no
+    class for all people has the lowest entropy; see the detection of collapse in ``docs/selection.md``.
 
     Wang et al., "Tent: Fully test-time adaptation by entropy minimization", ICLR 2021.
 
-    Deviations from the paper: Bernoulli entropies of the classes in the support, which some target training clips show,
-    in place of the entropy of a softmax. Adam at 1e-3 is what the paper uses on small images.
+    Deviations from the paper: Bernoulli entropies of the classes in the support, which is found on target training
+    clips, replace the softmax entropy. Adam at 1e-3 is the paper's setting for small images.
     """
 
     def begin(self, detector: ActionDetector) -> list[nn.Parameter]:
-        """Batch-norm layers, frozen ones too."""
+        """Return the parameters of all batch-norm layers, including frozen ones."""
         layers = batch_norm_layers(detector, "tent")
         use_batch_statistics(layers)
         return affine_parameters(layers)
 
     def adapt(self, detector: ActionDetector, batch: ClipBatch, optimizer: Optimizer) -> Prediction:
-        """One step down the entropy."""
+        """Take one step on the entropy."""
         prediction = detect(detector, batch)
         optimizer.zero_grad()
         torch.autograd.backward(person_entropy(self.supported(prediction.logits)).mean())

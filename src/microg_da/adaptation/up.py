@@ -1,8 +1,8 @@
-"""Training of an up estimator on Earth clips: people there are upright, so a known rotation is a free label.
+"""Training of an up estimator on Earth clips: people are upright, so that a known rotation is a label.
 
-A network that sees whole Earth clips reads the angle from floors and walls, and does not transfer to orbit. This one
-sees people only: an ellipse in each box is pasted over a random piece of an unlabelled target clip, and the composed
-crop is turned.
+A network trained on whole Earth clips reads the angle from floors and walls, and does not transfer to orbit. This
+estimator reads only people: an ellipse in each box is pasted over a random patch of an unlabelled target clip, and the
+composed crop is turned.
 """
 
 from __future__ import annotations
@@ -22,28 +22,28 @@ from microg_da.models.up_estimator import UpEstimator, circular_cross_entropy
 from microg_da.types import ClipBatch
 
 SURE = 0.5
-"""Target people are learnt from where so much of their density is around its mode."""
+"""The smallest probability mass around the mode for target people to be used in training."""
 ENCODED_AT_ONCE = 256
-"""Crops that are drawn and encoded together, where encoded crops are kept."""
+"""The number of crops that are encoded at once, for estimators that store encoded crops."""
 
 
 @dataclass
 class UpLearning:
-    """How an estimator is trained.
+    """Settings of the training of an estimator.
 
     Attributes:
-        steps: of the optimiser, on source people.
-        target_steps: of the optimiser in each round after these, on source people and on target people whose up was
-            estimated at the beginning of the round.
-        target_rounds: how many rounds. Each learns from fewer flips than the one before.
-        batch_size: people a step.
-        lr: the highest learning rate of a schedule with one cycle.
-        weight_decay: of AdamW.
-        concentration: of the von Mises target, see :func:`~microg_da.models.roll_estimator.circular_cross_entropy`.
-        looks: frames of each clip that people and backgrounds are taken from.
-        max_clips: of each domain that are looked at; None for all.
-        crops: training crops of source people that are drawn once, and of target people in all rounds together, where
-            the estimator keeps encoded crops. Otherwise every step draws its own.
+        steps: steps of the optimiser on source people.
+        target_steps: steps in each later round, on source people and on target people whose up is estimated at the
+            start of the round.
+        target_rounds: number of rounds. Labels of each round contain fewer flips than those of the previous round.
+        batch_size: people per step.
+        lr: largest learning rate of a one-cycle schedule.
+        weight_decay: weight decay of AdamW.
+        concentration: κ of the von Mises target, see :func:`~microg_da.models.roll_estimator.circular_cross_entropy`.
+        looks: frames of each clip from which people and backgrounds are cut.
+        max_clips: largest number of clips of each domain; None for all.
+        crops: number of training crops of source people, and of target people over all rounds, for estimators that
+            store encoded crops. Other estimators draw new crops in each step.
     """
 
     steps: int = 600
@@ -65,7 +65,7 @@ def learn_up(
     settings: UpLearning,
     generator: torch.Generator,
 ) -> None:
-    """Train an estimator on upright source people, then on target people whose up it has estimated.
+    """Train an estimator on upright source people, then on target people with an estimated up.
 
     The second part is self-training: flips are errors without a pattern, and most estimates are correct, so that a
     network that fits all of them makes fewer flips. Labels are not read.
@@ -73,12 +73,12 @@ def learn_up(
     Args:
         estimator: trained in place, and left in evaluation mode without gradients.
         source: clips in which people are upright.
-        target: clips whose pieces are backgrounds, and whose people are learnt from in the second part.
-        settings: how.
-        generator: a CPU generator, of everything random.
+        target: clips for backgrounds, and for people in the second part.
+        settings: the settings of training.
+        generator: a CPU generator for all random values.
 
     Raises:
-        InputError: if there are no people in the source clips, or no target clip.
+        InputError: if the source clips contain no people, or the target has no clips.
     """
     upright = collect_patches(
         source, target, generator, looks=settings.looks, max_clips=settings.max_clips, size=estimator.patch
@@ -94,7 +94,7 @@ def learn_up(
 
 
 Drawer = Callable[[int], tuple[Tensor, Tensor]]
-"""Draws so many encoded crops and the degrees of their up."""
+"""A function that draws a number of encoded crops and the degrees of their up."""
 
 
 def _drawer(estimator: UpEstimator, patches: PeoplePatches, crops: int, generator: torch.Generator) -> Drawer:
@@ -116,7 +116,7 @@ def _drawer(estimator: UpEstimator, patches: PeoplePatches, crops: int, generato
 
 
 def _train(estimator: UpEstimator, kinds: list[Drawer], steps: int, settings: UpLearning) -> None:
-    """Steps of the optimiser on batches that hold equal shares of each kind of people."""
+    """Train on batches with equal numbers of each kind of people."""
     share = max(settings.batch_size // len(kinds), 1)
 
     def loss() -> Tensor:
@@ -127,14 +127,14 @@ def _train(estimator: UpEstimator, kinds: list[Drawer], steps: int, settings: Up
 
 
 def fit_briefly(network: nn.Module, loss: Callable[[], Tensor], steps: int, lr: float, weight_decay: float) -> None:
-    """Steps of AdamW over one cycle of the learning rate, in float32.
+    """Train with AdamW over one cycle of the learning rate, in float32.
 
     Args:
         network: trained in place, and left in evaluation mode without gradients.
-        loss: draws a batch and gives its loss.
-        steps: how many.
-        lr: the highest learning rate.
-        weight_decay: of AdamW.
+        loss: draws a batch and returns its loss.
+        steps: number of steps.
+        lr: largest learning rate.
+        weight_decay: weight decay of AdamW.
     """
     network.requires_grad_(True).train()
     learns = [parameter for parameter in network.parameters() if parameter.requires_grad]
@@ -151,14 +151,14 @@ def fit_briefly(network: nn.Module, loss: Callable[[], Tensor], steps: int, lr: 
 
 
 def _one_cycle(optimizer: torch.optim.Optimizer, lr: float, steps: int) -> torch.optim.lr_scheduler.OneCycleLR:
-    """Warm-up over a tenth of the steps. torch's schedule needs more than one step of warm-up and one of decay."""
+    """Return the one-cycle schedule with a warm-up of a tenth of the steps, at least as many as torch needs."""
     total = max(steps, 2)
     return torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, total_steps=total, pct_start=max(0.1, 1.5 / total))
 
 
 @torch.no_grad()
 def collect_estimated(estimator: UpEstimator, target: Iterable[ClipBatch], settings: UpLearning) -> PeoplePatches:
-    """Target people and the up that an estimator is sure of, pooled over the people of a clip who agree."""
+    """Return target people with a confident estimate of up, pooled over people of a clip who agree."""
     people, up, half = [], [], []
     for batch in limit_clips(target, settings.max_clips):
         own = estimator.log_density(batch.frames, batch.boxes, batch.clip_index)

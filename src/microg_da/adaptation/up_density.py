@@ -11,19 +11,19 @@ import torch
 from torch import Tensor
 
 COVERED = 60.0
-"""Degrees on either side of a roll that it speaks for: rolls of one clip are farther apart."""
+"""The smallest distance in degrees between candidate rolls of a clip."""
 AGREES = 0.1
-"""The least density of each person at the common mode, in parts of a uniform density."""
+"""The smallest density of each person at the common mode, as a fraction of the uniform density."""
 _CONCENTRATION = 12.0
-"""Of the von Mises window that a density is averaged over, about 17°: what a roll is right for."""
+"""Concentration of the von Mises window (about 17°) over which the mass around a roll is computed."""
 
 
 def pool_agreeing(log_density: Tensor, clip_index: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """Densities of people who share an up, multiplied.
+    """Multiply the densities of people who share an up.
 
-    People of a clip agree if no person's own density excludes the mode of the product: a tenth of a uniform density is
-    enough, so that a person who may be upside down follows the others. If one density excludes it, all people of the
-    clip keep their own.
+    People of a clip agree if the density of each person at the mode of the product is at least a tenth of the uniform
+    density. A person with an ambiguous up then follows the others. If people do not agree, they keep separate
+    densities.
 
     Args:
         log_density: ``(K, R)``.
@@ -31,7 +31,7 @@ def pool_agreeing(log_density: Tensor, clip_index: Tensor, count: int) -> tuple[
         count: B.
 
     Returns:
-        ``(K, R)`` and ``(K,)`` bool, whether a person's density is that of the clip.
+        Densities ``(K, R)``, and ``(K,)`` bool: whether the density of a person is that of the clip.
     """
     if not len(log_density):
         return log_density, clip_index.bool()
@@ -47,18 +47,18 @@ def pool_agreeing(log_density: Tensor, clip_index: Tensor, count: int) -> tuple[
 def candidate_rolls(
     log_density: Tensor, clip_index: Tensor, count: int, *, views: int, least: float, upright: float
 ) -> Tensor:
-    """The rolls of each clip that are worth a look, in degrees: ``(B, views)``, NaN where there is none.
+    """Return candidate rolls ``(B, views)`` of each clip in degrees, padded with NaN.
 
-    Greedily: the roll that is likeliest for the clip's people together, then the likeliest one beyond what the first
-    covers, as long as the density of some person has enough mass there.
+    The search is greedy: the most probable roll for all people of the clip, then the most probable roll outside the
+    neighbourhood of earlier rolls, as long as any person has enough mass there.
 
     Args:
         log_density: ``(K, R)``.
         clip_index: ``(K,)``.
         count: B.
-        views: the most rolls of a clip.
-        least: a further roll is wanted while the density of some person has at least this much mass around it.
-        upright: degrees. A roll nearer to 0 than this is taken as 0.
+        views: largest number of rolls of a clip.
+        least: smallest mass around a further roll, for any person of the clip.
+        upright: in degrees; rolls nearer to 0 are set to 0.
     """
     bins = log_density.shape[1]
     left = log_density.exp()
@@ -66,12 +66,12 @@ def candidate_rolls(
     rolls = left.new_full((count, views), math.nan)
     window = _window(bins, left)
     for view in range(views):
-        mass = (left[:, :, None] * window).sum(dim=1)  # a matrix product would lose bits under autocast
+        mass = (left[:, :, None] * window).sum(dim=1)  # a matrix product would lose precision under autocast
         together = left.new_zeros(count, bins).index_add_(0, clip_index, mass)
         best = together.argmax(dim=1)
         here = mass.gather(1, best[clip_index, None])[:, 0]
         most = left.new_zeros(count).scatter_reduce(0, clip_index, here, "amax")
-        # The first roll is always looked at. Where one is not wanted, none after it is.
+        # The first roll is always a candidate. After the first rejected roll, all others are rejected.
         wanted = (most >= least) & ~rolls[:, view - 1].isnan() if view else torch.ones_like(most, dtype=torch.bool)
         roll = _refine(together, best)
         roll = torch.where((torch.remainder(roll + 180, 360) - 180).abs() <= upright, 0.0, roll)
@@ -82,7 +82,7 @@ def candidate_rolls(
 
 
 def mass_at(log_density: Tensor, degrees: Tensor) -> Tensor:
-    """``(K,)`` the mass of densities ``(K, R)`` around one angle each, through the window that a roll is right for."""
+    """Return the mass ``(K,)`` of densities ``(K, R)`` in a window around one angle per person."""
     bins = log_density.shape[1]
     angles = torch.arange(bins, device=log_density.device) * (360 / bins)
     weights = (_CONCENTRATION * ((torch.deg2rad(angles - degrees[:, None])).cos() - 1)).exp()
@@ -95,7 +95,7 @@ def _window(bins: int, like: Tensor) -> Tensor:
 
 
 def _refine(heights: Tensor, best: Tensor) -> Tensor:
-    """The angle of the parabola through each largest bin and its neighbours, degrees."""
+    """Return the vertex in degrees of the parabola through the largest bin and its neighbours."""
     bins = heights.shape[1]
     before, here, after = (heights.gather(1, torch.remainder(best + step, bins)[:, None])[:, 0] for step in (-1, 0, 1))
     curvature = before - 2 * here + after

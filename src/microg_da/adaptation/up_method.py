@@ -14,17 +14,17 @@ from microg_da.models.detector import ActionDetector
 from microg_da.types import ClipBatch, Prediction
 
 REHEARSED = 30
-"""A dry run trains what finds up for one step in so many."""
+"""The factor by which a dry run reduces the training steps of an up estimator."""
 
 
 class Found(NamedTuple):
-    """Up, and what the detector says of people who are upright.
+    """The estimated up, and the predictions for people turned upright.
 
     Attributes:
-        degrees: ``(K,)`` each person's up, clockwise from the top of the picture.
+        degrees: ``(K,)`` up of each person, clockwise from the top of the image.
         log_density: ``(K, R)`` log-probabilities of R angles, evenly spaced from 0, before the decision.
-        prediction: of the K people.
-        passes: clips that went through the detector, all views counted.
+        prediction: prediction for the K people.
+        passes: number of clips that the detector processed, counting all views.
     """
 
     degrees: Tensor
@@ -34,9 +34,9 @@ class Found(NamedTuple):
 
 
 class UpMethod(TestTimeMethod):
-    """Finds each person's up, and predicts people in clips that are turned upright.
+    """Base class of methods that find each person's up and predict people in clips turned upright.
 
-    Runs with such a method record the errors of up where the truth is known, and their reports draw it.
+    Runs with such a method record the errors of up if the true up is known, and show them in reports.
     """
 
     def __init__(self, arguments: object, task: Task) -> None:
@@ -44,12 +44,12 @@ class UpMethod(TestTimeMethod):
         self._listener: Callable[[Found], None] | None = None
 
     def find(self, detector: ActionDetector, batch: ClipBatch) -> Found:
-        """Each person's up, and the prediction for people who are upright."""
+        """Return each person's up, and the predictions for people turned upright."""
         raise NotImplementedError
 
     @contextmanager
     def telling(self, listener: Callable[[Found], None]) -> Iterator[None]:
-        """Within the block, hand what is found for each batch to a function, before it is predicted."""
+        """Within the block, call a function with the up found for each batch."""
         self._listener = listener
         try:
             yield
@@ -65,11 +65,11 @@ class UpMethod(TestTimeMethod):
 
 
 def upright_turns(batch: ClipBatch, degrees: Tensor) -> Tensor:
-    """Degrees ``(B,)`` that turn each clip upright: the opposite of the up of its first person, 0 without people.
+    """Return the degrees ``(B,)`` that turn each clip upright: minus the up of its first person, 0 without people.
 
     Args:
         batch: the clips.
-        degrees: ``(K,)`` each person's up.
+        degrees: ``(K,)`` up of each person.
     """
     turns = torch.zeros(len(batch))
     clips, up = batch.clip_index.cpu(), degrees.float().cpu()

@@ -1,4 +1,4 @@
-"""Training crops for an estimator of up: people of one domain over pieces of the other, rotated by known angles."""
+"""Training crops for an up estimator: people of one domain over patches of the other, turned by known angles."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from microg_da.models.up_estimator import Lens
 from microg_da.types import ClipBatch
 
 PIECES = 2
-"""Random pieces of each target frame that serve as backgrounds."""
+"""The number of random patches of each target frame for backgrounds."""
 PIECE_RADII = (0.08, 0.42)
-"""Half the side of a piece, in parts of the frame's shorter side."""
+"""Half the side of a background patch, as a fraction of the shorter side of the frame."""
 SOFTNESS = 0.15
-"""Half the width of an ellipse's rim, in parts of its half axes."""
+"""Half the width of the soft edge of an ellipse, as a fraction of its half axes."""
 RIM = (0.8, 1.1)
-"""Half axes of the pasted ellipse, in parts of those of the box."""
+"""Half axes of the pasted ellipse, as a fraction of those of the box."""
 HIDDEN = (-0.5, 0.5)
-"""Radius of the disc that hides a part of a person, in parts of half the longer side. One in two hides nothing."""
+"""Radius of the occluding disc, as a fraction of half the longer side. Half of the crops have no disc."""
 GREY_SHARE, NEGATIVE_SHARE = 0.15, 0.3
-"""How many crops lose their colours, and how many become negatives."""
+"""The fractions of crops that become grey and that are inverted."""
 
 
 @dataclass
@@ -57,18 +57,18 @@ def collect_patches(
     max_clips: int | None = None,
     size: int = PATCH,
 ) -> PeoplePatches:
-    """Look at both domains once.
+    """Collect patches of people and backgrounds in one pass over both domains.
 
     Args:
         source: clips in which people are upright.
-        target: clips whose pieces are backgrounds.
-        generator: a CPU generator, of the places of the pieces.
+        target: clips for backgrounds.
+        generator: a CPU generator for the positions of background patches.
         looks: frames of each clip.
-        max_clips: of each domain; None for all.
+        max_clips: largest number of clips of each domain; None for all.
         size: side of a patch in pixels.
 
     Raises:
-        InputError: if there are no people in the source clips, or no target clip.
+        InputError: if the source clips contain no people, or the target has no clips.
     """
     people, half, backgrounds = [], [], []
     for batch in limit_clips(source, max_clips):
@@ -80,9 +80,13 @@ def collect_patches(
         seen = (denormalise(batch.frames[:, :, frame]) for frame in look_at(batch.frames.shape[2], looks))
         backgrounds += [as_bytes(_pieces(frames, generator, size)) for frames in seen]
     if not sum(map(len, people)):
-        raise InputError("up is learned from people in source clips, but these clips have none. Check data.source.")
+        raise InputError(
+            "the up estimator is trained on people in source clips, but these contain none. Check data.source."
+        )
     if not backgrounds:
-        raise InputError("up is learned on backgrounds of target clips, but there is no target clip.")
+        raise InputError(
+            "the up estimator needs target clips for backgrounds, but the target has none. Check data.target."
+        )
     extents = torch.cat(half)
     return PeoplePatches(torch.cat(people), torch.zeros_like(extents[:, 0]), extents, torch.cat(backgrounds))
 
@@ -95,9 +99,9 @@ def compose(
     Args:
         patches: people and backgrounds.
         count: N.
-        lens: how the circle around a person is sampled.
+        lens: the sampling of the circle around a person.
         generator: a CPU generator.
-        keep_colours: change brightness and tint only; see :func:`relight` and :func:`recolour`.
+        keep_colours: change only brightness and tint; see :func:`relight` and :func:`recolour`.
 
     Returns:
         Crops ``(N, 3, a, b)`` in 0…255, and ``(N,)`` the degrees by which each person's up is turned clockwise.
@@ -142,9 +146,9 @@ class _Draws:
 
 
 def recolour(crops: Tensor, draw: _Draws) -> Tensor:
-    """Other gains, offsets and gamma, colours in another order, some negatives, some grey, and noise.
+    """Change gains, offsets, gamma and the order of colours; make some crops inverted or grey; add noise.
 
-    Clothes do not tell up from down: what is dark below on Earth may be white in orbit.
+    Brightness of clothes must not indicate up: trousers that are dark on Earth may be white in orbit.
     """
     order = draw.uniform(0, 1, 3).argsort(dim=1)
     crops = crops.gather(1, order[:, :, None, None].expand_as(crops))
@@ -156,7 +160,7 @@ def recolour(crops: Tensor, draw: _Draws) -> Tensor:
 
 
 def relight(crops: Tensor, draw: _Draws) -> Tensor:
-    """Other brightness and tint. Learnt features expect natural colours."""
+    """Change brightness and tint only, since pretrained features expect natural colours."""
     return crops * (0.2 * draw.normal(1, 1, 1)).exp() + 15 * draw.normal(3, 1, 1)
 
 
@@ -165,13 +169,13 @@ def _sample(patches: Tensor, points: Tensor) -> Tensor:
 
 
 def _ellipse(points: Tensor, half: Tensor) -> Tensor:
-    """Opacity ``(N, 1, a, b)`` of ellipses with half axes ``(N, 2)``, with a soft rim."""
+    """Return the opacity ``(N, 1, a, b)`` of ellipses with half axes ``(N, 2)`` and soft edges."""
     distance: Tensor = torch.linalg.vector_norm(points / half[:, None, None], dim=-1)
     return ((1 + SOFTNESS - distance) / (2 * SOFTNESS)).clamp(0, 1)[:, None]
 
 
 def _disc(points: Tensor, half: Tensor, where: Tensor, radius: Tensor) -> Tensor:
-    """The area that a disc near the person hides, ``(N, 1, a, b)``; none where its radius is not above 0."""
+    """Return the area ``(N, 1, a, b)`` that a disc near the person occludes; empty if the radius is not above 0."""
     middle = 0.6 * where * half
     radius = (radius * half.amax(dim=1))[:, None, None]
     distance: Tensor = torch.linalg.vector_norm(points - middle[:, None, None], dim=-1)
@@ -179,7 +183,7 @@ def _disc(points: Tensor, half: Tensor, where: Tensor, radius: Tensor) -> Tensor
 
 
 def _longer_half(half: Tensor, turn: Tensor) -> Tensor:
-    """Half the longer side of the box around an ellipse ``(N, 2)`` that is turned by ``(N,)`` degrees."""
+    """Return half the longer side of the box around an ellipse ``(N, 2)`` turned by ``(N,)`` degrees."""
     cos, sin = torch.deg2rad(turn).cos(), torch.deg2rad(turn).sin()
     across = torch.hypot(half[:, 0] * cos, half[:, 1] * sin)
     down = torch.hypot(half[:, 0] * sin, half[:, 1] * cos)
@@ -187,13 +191,13 @@ def _longer_half(half: Tensor, turn: Tensor) -> Tensor:
 
 
 def half_extents(boxes: Tensor) -> Tensor:
-    """Half width and half height ``(K, 2)`` of boxes, in halves of the side of the person's patch."""
+    """Return the half width and half height ``(K, 2)`` of boxes, in units of half the patch side."""
     half = ((boxes[:, 2:] - boxes[:, :2]) / 2).clamp(min=LEAST_RADIUS)
     return half / (MARGIN * half.amax(dim=1, keepdim=True))
 
 
 def _pieces(frames: Tensor, generator: torch.Generator, size: int) -> Tensor:
-    """``PIECES`` random squares of each frame ``(B, 3, H, W)``."""
+    """Return ``PIECES`` random squares of each frame ``(B, 3, H, W)``."""
     count, _, height, width = frames.shape
     picture = torch.arange(count).repeat(PIECES)
     low, high = (part * min(height, width) for part in PIECE_RADII)
@@ -204,5 +208,5 @@ def _pieces(frames: Tensor, generator: torch.Generator, size: int) -> Tensor:
 
 
 def as_bytes(patches: Tensor) -> Tensor:
-    """Patches in 0…255 as uint8."""
+    """Convert patches in 0…255 to uint8."""
     return patches.round().clamp(0, 255).to(torch.uint8)

@@ -16,10 +16,10 @@ from microg_da.types import ClipBatch
 
 
 def rolled_views(batch: ClipBatch, rolls: int, flips: bool) -> list[ClipBatch]:
-    """A batch under evenly spaced camera rolls, the first as it is; with ``flips`` each view also mirrored.
+    """Return a batch under evenly spaced camera rolls, starting at 0°; with ``flips``, each view is also mirrored.
 
     Raises:
-        InputError: if there are fewer rolls than one.
+        InputError: if ``rolls`` is less than 1.
     """
     if rolls < 1:
         raise InputError(f"adaptation.test_time_args.rolls={rolls} is invalid: expected a whole number of at least 1.")
@@ -28,7 +28,7 @@ def rolled_views(batch: ClipBatch, rolls: int, flips: bool) -> list[ClipBatch]:
 
 
 def mirrored(batch: ClipBatch) -> ClipBatch:
-    """The same clips with left and right exchanged."""
+    """Return the clips mirrored left to right."""
     width = batch.frames.shape[-1]
     x1, y1, x2, y2 = batch.boxes.unbind(dim=1)
     return replace(batch, frames=batch.frames.flip(-1), boxes=torch.stack([width - x2, y1, width - x1, y2], dim=1))
@@ -37,15 +37,16 @@ def mirrored(batch: ClipBatch) -> ClipBatch:
 def backward_through_views(
     detector: ActionDetector, views: Sequence[ClipBatch], loss: Callable[[Tensor], Tensor]
 ) -> Tensor:
-    """Add the gradient of a loss of all views' logits to the detector's parameters, one view in memory at a time.
+    """Backpropagate a loss of the logits of all views, with one view in memory at a time.
 
-    The views are seen twice: without gradients, to find the gradient of the loss by the logits, and with gradients,
-    to take it through the detector. The detector must answer a view alike both times, so it must be in evaluation mode.
+    Each view is predicted twice: first without gradients, to compute the gradient of the loss with respect to the
+    logits, then with gradients, to propagate it to the parameters. Both predictions must be equal, so that the detector
+    must be in evaluation mode.
 
     Args:
-        detector: in evaluation mode.
+        detector: the detector, in evaluation mode.
         views: ``R`` batches with the same ``K`` people in the same order.
-        loss: from logits ``(R, K, C)`` to a number.
+        loss: function of the logits ``(R, K, C)`` that returns a scalar.
 
     Returns:
         The logits ``(R, K, C)``, float32, without gradient.

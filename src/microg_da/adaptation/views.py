@@ -1,4 +1,4 @@
-"""Views of clips that methods compare: a part of a batch, people still in the picture, people pasted elsewhere."""
+"""Views of clips: parts of a batch, people still in the frame, people pasted into other clips."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from microg_da.types import ClipBatch
 
 
 def first_clips(batch: ClipBatch, count: int) -> ClipBatch:
-    """The first ``count`` clips of a batch and the people in them, without labels."""
+    """Return the first ``count`` clips of a batch and their people, without labels."""
     part = batch.without_labels().take_people(batch.clip_index < count)
     return replace(part, frames=batch.frames[:count], keys=batch.keys[:count])
 
 
 def take_clips(batch: ClipBatch, chosen: Tensor) -> tuple[ClipBatch, Tensor]:
-    """Some clips of a batch without labels, in order.
+    """Return some clips of a batch, in order and without labels.
 
     Args:
         batch: the clips.
         chosen: ``(B,)`` bool, on the device of the batch.
 
     Returns:
-        The clips and ``(K,)`` bool, which people are in them.
+        The clips, and a mask ``(K,)`` of the people in them.
     """
     people = chosen[batch.clip_index]
     part = batch.without_labels().take_people(people)
@@ -37,14 +37,14 @@ def take_clips(batch: ClipBatch, chosen: Tensor) -> tuple[ClipBatch, Tensor]:
 
 
 def in_view(before: Tensor, after: Tensor, least: float = 0.5) -> Tensor:
-    """The people who are still in the picture after a roll: ``(K,)``, 1 for yes.
+    """Return 1 for each person who is still in the frame after a roll, else 0: ``(K,)``.
 
-    A roll by itself never makes the box of an ellipse smaller, so whatever is missing was cut at the border.
+    A roll alone does not shrink the box of an ellipse, so that a loss of area is due to the border of the frame.
 
     Args:
         before: ``(K, 4)`` boxes xyxy before the roll.
-        after: ``(K, 4)`` boxes after it, clipped to the picture.
-        least: what must be left of the area.
+        after: ``(K, 4)`` boxes after the roll, clipped to the frame.
+        least: smallest remaining fraction of the area.
     """
     old, new = ((box[:, 2:] - box[:, :2]).clamp(min=0).prod(dim=1) for box in (before, after))
     return ((new > 0) & (new >= least * old)).float()
@@ -54,8 +54,8 @@ class Pasted(NamedTuple):
     """Clips with people of other clips in them.
 
     Attributes:
-        batch: the mixed clips and all people who can be seen in them; no labels.
-        origin: ``(K,)`` where they come from: an index into the background's people followed by the foreground's.
+        batch: the mixed clips with all visible people, without labels.
+        origin: ``(K,)`` index of each person among the people of the background followed by those of the foreground.
     """
 
     batch: ClipBatch
@@ -63,15 +63,15 @@ class Pasted(NamedTuple):
 
 
 def paste_people(foreground: ClipBatch, background: ClipBatch, margin: float, max_covered: float) -> Pasted:
-    """Paste all people of each foreground clip, where they are, into the background clip of the same place.
+    """Paste all people of each foreground clip, at their position, into the background clip of the same index.
 
-    The same window of the picture is pasted in all frames: the box widened by a margin, over which it fades.
+    The pasted window is the same in all frames: the box widened by a margin over which the window fades.
 
     Args:
         foreground: frames ``(B, 3, T, H, W)``.
         background: frames of the same shape and kind; a longer batch is cut to the shorter one.
-        margin: width of the fading border, in parts of the box's sides.
-        max_covered: background people of whose box a larger part is covered lose their place.
+        margin: width of the fading border, as a fraction of the box's sides.
+        max_covered: largest covered fraction of a background person's box; other people are dropped.
     """
     count = min(len(foreground), len(background))
     numbers = [torch.arange(len(batch.boxes), device=batch.boxes.device) for batch in (background, foreground)]
@@ -99,7 +99,7 @@ def paste_people(foreground: ClipBatch, background: ClipBatch, margin: float, ma
 
 
 def _opacity(batch: ClipBatch, margin: float) -> Tensor:
-    """``(B, H, W)`` in [0, 1]: 1 inside boxes, falling to 0 over the margin around them."""
+    """Return the opacity ``(B, H, W)``: 1 inside boxes, falling to 0 over the margin around them."""
     height, width = batch.frames.shape[-2:]
     sides = []
     for axis, size in ((0, width), (1, height)):
@@ -114,7 +114,7 @@ def _opacity(batch: ClipBatch, margin: float) -> Tensor:
 
 
 def _mean_inside(planes: Tensor, batch: ClipBatch) -> Tensor:
-    """``(K,)`` the mean of a person's plane inside their box."""
+    """Return the mean ``(K,)`` of each person's plane inside the box."""
     regions = torch.cat([batch.clip_index[:, None].to(planes), batch.boxes.to(planes)], dim=1)
     means: Tensor = roi_align(planes[:, None], regions, output_size=1, aligned=True)
     return means.flatten()

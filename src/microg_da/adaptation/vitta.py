@@ -22,15 +22,15 @@ from microg_da.types import ClipBatch
 
 @dataclass
 class ViTTAArguments(OnlineArguments):
-    """Settings of :class:`ViTTA`, besides those of all online methods.
+    """Settings of :class:`ViTTA`, in addition to those of all online methods.
 
-    It steps by SGD with momentum 0.9 and a weight decay of 5e-4, at the learning rate of the authors' program.
+    The optimiser is SGD with momentum 0.9 and a weight decay of 5e-4, at the learning rate of the authors' code.
 
     Attributes:
-        stages: how many stages of the backbone are aligned, counted from the last.
+        stages: number of aligned backbone stages, counted from the last.
         momentum: weight of a batch in the moving average of test statistics.
         consistency: weight of the disagreement of two temporal views.
-        source_batches: how many source batches the source statistics are taken from.
+        source_batches: number of source batches for the source statistics.
     """
 
     lr: float = 5e-5
@@ -41,22 +41,22 @@ class ViTTAArguments(OnlineArguments):
 
 
 class ViTTA(Online):
-    """Mean and variance of every channel of late feature maps, drawn to what they were on source clips.
+    """Aligns the mean and variance of each channel of late feature maps with those on source clips.
 
-    Statistics are taken over batch, time and space, averaged over the test batches met so far, and compared in L1.
-    Two temporal views of a clip, the second with frames jittered in time, must get the same probabilities: with one
-    sigmoid a class, the disagreement is the sum over classes. All trained parameters follow; batch norm keeps its
-    source statistics.
+    Statistics are computed over batch, time and space, averaged over the test batches so far, and compared in L1. A
+    second loss is the disagreement of the probabilities of two temporal views of a clip, the second with frames
+    jittered in time; it is summed over the sigmoids of classes. All trainable parameters are adapted; batch
+    normalisation keeps its source statistics.
 
     Lin et al., "Video test-time adaptation for action recognition", CVPR 2023.
 
-    Deviations from the paper and its program:
+    Deviations from the paper and its code:
 
-    - Statistics are those of what the last stages put out, where the program takes them behind every normalisation
-      layer of the last two stages; the distance is a mean over channels of all of them.
-    - Batches are those of the test (``evaluation.batch_size``), where the program adapts to single videos.
-    - The second view has frames jittered in time; the program resamples both views. Nothing is cropped.
-    - Disagreement is the sum over the sigmoids of the classes in the support, where the program has a softmax.
+    - Statistics are those of the outputs of the last stages. The code uses the outputs of all normalisation layers in
+      the last two stages. The distance is a mean over all channels.
+    - Batches are those of the test (``evaluation.batch_size``). The code adapts to single videos.
+    - The second view has frames jittered in time. The code resamples both views. There are no crops.
+    - Disagreement is summed over the sigmoids of the classes in the support. The code uses a softmax.
     """
 
     Arguments: ClassVar[type] = ViTTAArguments
@@ -66,7 +66,7 @@ class ViTTA(Online):
 
     def __init__(self, arguments: ViTTAArguments, task: Task) -> None:
         super().__init__(arguments, task)
-        # How many channels there are is known once a detector has been seen.
+        # The number of channels is known once a detector is given.
         self.register_buffer("source_statistics", torch.zeros(2, 0))
 
     def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *rest: Any) -> None:
@@ -76,10 +76,10 @@ class ViTTA(Online):
 
     @torch.no_grad()
     def prepare(self, detector: ActionDetector, source: Iterable[ClipBatch], target: Iterable[ClipBatch]) -> None:
-        """Take the source statistics, each clip counted once.
+        """Compute the source statistics, with equal weight for each clip.
 
         Raises:
-            InputError: if there is no source clip, or not so many stages.
+            InputError: if the source has no clips, or the backbone has fewer stages.
         """
         super().prepare(detector, source, target)
         clips, moments = 0, torch.zeros(())
@@ -91,17 +91,17 @@ class ViTTA(Online):
             moments = moments.to(mean) + len(batch) * torch.stack([mean, variance + mean.square()])
             clips += len(batch)
         if not clips:
-            raise InputError("adaptation 'vitta' found no source clip to take statistics from.")
+            raise InputError("adaptation 'vitta' needs source clips to compute statistics, but the source has none.")
         mean, square = moments / clips
         self.source_statistics = torch.stack([mean, square - mean.square()]).float()
 
     def check_detector(self, detector: ActionDetector) -> None:
-        """The detector has as many stages as are asked for, and not all of them are frozen."""
+        """Check that the detector has enough stages, and that not all of them are frozen."""
         self._stages(detector)
         super().check_detector(detector)
 
     def begin(self, detector: ActionDetector) -> list[nn.Parameter]:
-        """All parameters that training may change."""
+        """Return all trainable parameters."""
         if not any(parameter.requires_grad for parameter in detector.backbone.parameters()):
             raise InputError(
                 "adaptation 'vitta' changes the backbone, and all of it is frozen. Lower model.freeze, or choose "
@@ -110,15 +110,15 @@ class ViTTA(Online):
         return [parameter for parameter in detector.parameters() if parameter.requires_grad]
 
     def optimizer(self, parameters: list[nn.Parameter]) -> Optimizer:
-        """SGD with momentum and weight decay, as in the authors' program."""
+        """Return SGD with momentum and weight decay, as in the authors' code."""
         return SGD(parameters, lr=self.arguments.lr, momentum=0.9, weight_decay=5e-4)
 
     def forget(self) -> None:
-        """The moving average starts again."""
+        """Reset the moving average."""
         self._average: Tensor | None = None
 
     def adapt(self, detector: ActionDetector, batch: ClipBatch, optimizer: Optimizer) -> None:
-        """One step on both views; the answer is asked for afterwards, on the clip as it is."""
+        """Take one step on both views; the prediction is made afterwards, on the original clip."""
         frames = torch.cat([batch.frames, jitter_frames(batch.frames)])
         boxes, clip_index = batch.boxes.repeat(2, 1), torch.cat([batch.clip_index, batch.clip_index + len(batch)])
         with feature_maps(detector.backbone, self._stages(detector)) as maps:
@@ -145,9 +145,9 @@ class ViTTA(Online):
 
 @contextmanager
 def feature_maps(backbone: Backbone, stages: Iterable[str]) -> Iterator[list[Tensor]]:
-    """Inside the block, a pass through ``backbone`` adds the maps that stages put out, one for each pathway.
+    """Inside the block, a pass through ``backbone`` appends the output maps of stages, one for each pathway.
 
-    Whatever a stage puts out (a map, pathways, tokens), what is added is ``(B, C, T, H, W)``.
+    For all kinds of outputs (a map, pathways, tokens), the appended maps are ``(B, C, T, H, W)``.
     """
     maps: list[Tensor] = []
 
@@ -167,28 +167,28 @@ def feature_maps(backbone: Backbone, stages: Iterable[str]) -> Iterator[list[Ten
 
 
 def channel_statistics(maps: Iterable[Tensor]) -> Tensor:
-    """``(2, S)`` mean and (biased) variance over batch, time and space of all S channels of maps ``(B, C, T, H, W)``.
+    """Return the mean and biased variance ``(2, S)`` of all S channels of maps ``(B, C, T, H, W)``.
 
-    In float32, so that squares of half-precision maps cannot overflow.
+    Computed in float32, so that squares of half-precision maps cannot overflow.
     """
     parts = [torch.var_mean(x.float(), dim=(0, 2, 3, 4), correction=0) for x in maps]
     return torch.stack([torch.cat([mean for _, mean in parts]), torch.cat([variance for variance, _ in parts])])
 
 
 def alignment_loss(statistics: Tensor, source: Tensor) -> Tensor:
-    """Mean over channels of the L1 distances of mean and of variance.
+    """Return the mean over channels of the L1 distances of means and of variances.
 
     Args:
-        statistics: ``(2, S)`` of the test clips.
-        source: ``(2, S)``.
+        statistics: ``(2, S)`` statistics of the test clips.
+        source: ``(2, S)`` statistics of source clips.
     """
     return (statistics - source).abs().sum(dim=0).mean()
 
 
 def disagreement(first: Tensor, second: Tensor) -> Tensor:
-    """L1 distance of two views' probabilities from their mean: summed over classes, mean over people.
+    """Return the L1 distance of two views' probabilities from their mean: summed over classes, averaged over people.
 
-    The mean is the pseudo-label, and held fixed.
+    The mean is the pseudo-label and has no gradient.
 
     Args:
         first: ``(K, C)`` logits of one view.
@@ -199,7 +199,7 @@ def disagreement(first: Tensor, second: Tensor) -> Tensor:
 
 
 def jitter_frames(frames: Tensor) -> Tensor:
-    """Replace every frame of ``(B, 3, T, H, W)`` by itself or a neighbour, in order of time, for all clips alike."""
+    """Replace each frame of ``(B, 3, T, H, W)`` by itself or a neighbour, in temporal order, equally for all clips."""
     length = frames.shape[2]
     moved = torch.arange(length) + torch.randint(-1, 2, (length,))
     return frames[:, :, moved.clamp(0, length - 1).sort().values.to(frames.device)]

@@ -1,8 +1,8 @@
 """The commands. Each is a short module here that calls one package.
 
 A command module has ``add_arguments(parser)`` and ``run(args) -> int`` and imports what it needs inside
-``run``, so that ``--help`` is instant. With ``ACCEPTS_OVERRIDES = True`` everything the parser does not know
-(``key=value``, ``--key=value``, ``--key value``) arrives in ``args.overrides``.
+``run``, so that ``--help`` is instant. With ``ACCEPTS_OVERRIDES = True``, all arguments that the parser does not define
+(``key=value``, ``--key=value``, ``--key value``) are stored in ``args.overrides``.
 """
 
 from __future__ import annotations
@@ -22,33 +22,33 @@ from microg_da.errors import InputError, nearest, unknown_name
 from microg_da.files import CANNOT_WRITE
 
 COMMANDS = {
-    "fit": "train on the source domain, adapt to the target domain, test both, write a report",
-    "test": "test a run's detectors or a checkpoint on any data, with test-time methods",
+    "fit": "train on the source domain, adapt to the target domain, test on both and write a report",
+    "test": "test the detectors of a run, or a checkpoint, on any data, with or without test-time methods",
     "predict": "predict the actions of people in a video, photograph or stream, and draw them",
     "ingest": "cut new footage into clips with tracked people for labelling",
-    "checkpoint": "report which weights of a file fit a model, or which models fit a file",
+    "checkpoint": "report which weights of a file load into a model, or which models fit a file",
     "export": "export a run's detector as safetensors with a model card, and as ONNX",
     "evaluate": "compute mAP, F1, recall and AUROC from detections and ground truth",
     "text-eval": "score captions and answers, with baselines that do not see the video",
     "report": "write the HTML report of a run",
     "temporal-window": "plot mAP over temporal windows: heat maps over T and τ, curves over seconds",
     "sweep": "run a hyperparameter sweep from a W&B sweep file, with Optuna or W&B agents",
-    "compare": "compare runs: means over seeds, paired differences",
-    "roll-response": "test a run's detector under rolled cameras",
+    "compare": "compare runs by means over seeds and by paired differences",
+    "roll-response": "test the detector of a run on clips from a rolled camera",
     "audit": "check a data set for errors and leaks, and describe it",
     "split": "divide clips into train, val and test splits by source video",
     "prepare": "prepare a training tree from a released data set",
-    "weightless": "make a data set without gravity from Earth footage, with exact boxes and known up",
+    "weightless": "make a data set without gravity from Earth footage, with exact boxes and known up directions",
     "fuse": "fuse and calibrate the detections of several models",
-    "list": "list models, adaptation methods, experiments, data sources, configuration keys",
+    "list": "list models, adaptation methods, experiments, data sources or configuration keys",
     "config": "print the resolved configuration as YAML",
     "completion": "print the shell completion script for bash, zsh or fish",
 }
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command and return its exit status: 0 done, 2 bad input, 130 or 143 interrupted or terminated."""
-    # Not list(…): once the command of this name is imported, `list` is its module here.
+    """Run one command and return its exit status: 0 success, 2 invalid input, 130 interrupted, 143 terminated."""
+    # Not list(…): after the import of the command `list`, that name refers to its module here.
     argv = [*(sys.argv[1:] if argv is None else argv)]
     if completion.is_asked_by_shell():
         _answer_shell()
@@ -62,7 +62,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"microg_da: {error or 'interrupted'}", file=sys.stderr)
         return getattr(error, "status", 130)
     except BrokenPipeError:
-        # The reader of a pipe has gone (`… | head`): nothing is wrong, and nothing more can be said.
+        # The reader of the pipe has closed it (`… | head`). This is no error.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except OSError as error:
@@ -73,7 +73,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def command_parser(name: str) -> argparse.ArgumentParser:
-    """The parser of one command with its arguments, for pages that show them.
+    """Return the parser of one command with its arguments, for the documentation.
 
     Args:
         name: one of :data:`COMMANDS`.
@@ -82,14 +82,14 @@ def command_parser(name: str) -> argparse.ArgumentParser:
 
 
 class _Parser(argparse.ArgumentParser):
-    """Says what is wrong in one line, as every other error of the input."""
+    """Reports an error in one line, like all other errors in the input."""
 
     def error(self, message: str) -> NoReturn:
         raise InputError(f"{message}. See `{self.prog} --help`.")
 
     @property
     def options(self) -> list[str]:
-        """Every option this parser knows, e.g. ``--help``."""
+        """All options of this parser, e.g. ``--help``."""
         return [option for action in self._actions for option in action.option_strings]
 
 
@@ -110,7 +110,7 @@ def _parse(argv: list[str]) -> argparse.Namespace:
 
 
 def _declare(chosen: str | None) -> tuple[_Parser, dict[str, _Parser], ModuleType | None]:
-    """The parser, those of all commands, and the module of the chosen one, which alone declares its arguments."""
+    """Return the main parser, the parsers of all commands (arguments for the chosen one only), and its module."""
     parser = _Parser(prog="microg_da", description=_DESCRIPTION, allow_abbrev=False)
     parser.add_argument("--version", action="version", version=f"microg_da {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
@@ -129,7 +129,7 @@ def _declare(chosen: str | None) -> tuple[_Parser, dict[str, _Parser], ModuleTyp
 
 
 def _answer_shell() -> None:
-    """Say how the line that a shell completes can go on; ends the process."""
+    """Print the completions of the line that a shell completes, and end the process."""
     chosen = completion.word_at(COMMANDS)
     parser, commands, module = _declare(chosen)
     accepts_keys = getattr(module, "ACCEPTS_OVERRIDES", False)

@@ -11,8 +11,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--data", required=True, metavar="SOURCE", help="e.g. microg4m:/data/MicroG-4M?scheme=by-source"
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of tables")
-    parser.add_argument("--html", metavar="FILE", help="write one HTML page as well")
-    parser.add_argument("--tables-only", action="store_true", help="leave the frames alone, if there are any")
+    parser.add_argument("--html", metavar="FILE", help="also write an HTML page")
+    parser.add_argument("--tables-only", action="store_true", help="check the tables only, and read no frames")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -17,11 +17,11 @@ from microg_da.registry import Registry
 
 @dataclass(frozen=True)
 class Kind:
-    """One sort of thing that has names.
+    """One kind of named object.
 
     Attributes:
-        summary: one line for people.
-        read: gives the entries, each with a ``name``, a ``summary`` and further columns.
+        summary: one line of text.
+        read: returns the entries, each with a ``name``, a ``summary`` and further columns.
     """
 
     summary: str
@@ -29,19 +29,19 @@ class Kind:
 
 
 def entries(what: str | None, pattern: str = "*") -> list[dict[str, str]]:
-    """The entries of one kind whose names match, or the kinds themselves.
+    """Return the entries of one kind whose names match a pattern, or the kinds themselves.
 
     Args:
         what: a key of :data:`KINDS`; None for the kinds.
-        pattern: shell-style.
+        pattern: a shell-style pattern.
 
     Raises:
-        InputError: if there is no such kind, or no name of it matches.
+        InputError: if the kind does not exist, or none of its names matches.
     """
     if what is None:
         return [{"name": name, "summary": kind.summary} for name, kind in KINDS.items()]
     if what not in KINDS:
-        raise unknown_name("kind of thing to list", what, KINDS)
+        raise unknown_name("kind to list", what, KINDS)
     found = KINDS[what].read()
     matching = [entry for entry in found if fnmatch.fnmatch(entry["name"], pattern)]
     if not matching and found:
@@ -61,7 +61,7 @@ def print_catalogue(what: str | None, pattern: str = "*", *, as_json: bool = Fal
 
 
 def _value(column: str, text: str) -> str | float:
-    """Text that is a number, with or without thousands separators, as a number; names and sentences as they are."""
+    """Convert the text of a number, with or without thousands separators, to a number; return other text unchanged."""
     if column not in ("name", "summary"):
         for number in (int, float):
             with contextlib.suppress(ValueError):
@@ -76,7 +76,7 @@ def _print_table(found: list[dict[str, str]]) -> None:
     from microg_da.terminal import output_console, print_table
 
     columns = list(dict.fromkeys(key for entry in found for key in entry))
-    # The name leads and the sentence ends a line, so that the short columns stand between in line.
+    # The name is first and the summary last, so that the short columns between them are aligned.
     columns = ["name", *(c for c in columns if c not in ("name", "summary")), "summary"]
     table = Table(box=None, header_style="dim", pad_edge=False, padding=(0, 2, 0, 0))
     for column in columns:
@@ -117,7 +117,7 @@ def _sweeps() -> list[dict[str, str]]:
 
 
 def _described(kind: str, files: dict[str, Path]) -> list[dict[str, str]]:
-    """YAML files by name, each with the ``description`` in it."""
+    """Return YAML files by name, each with its ``description``."""
     import yaml
 
     from microg_da.config.experiments import YAML_ERRORS
@@ -155,17 +155,18 @@ def _keys() -> list[dict[str, str]]:
 
 
 KINDS = {
-    "models": Kind("detectors, for model.name", _registry("microg_da.models:MODELS")),
+    "models": Kind("detectors, for the key model.name", _registry("microg_da.models:MODELS")),
     "adaptations": Kind(
-        "methods that adapt to the target, for adaptation.name", _registry("microg_da.adaptation:ADAPTATIONS")
+        "methods that adapt to the target domain, for the key adaptation.name",
+        _registry("microg_da.adaptation:ADAPTATIONS"),
     ),
     "validators": Kind(
-        "label-free scores, for selection: validator:NAME", _registry("microg_da.validation:VALIDATORS")
+        "scores without labels, for the key selection: validator:NAME", _registry("microg_da.validation:VALIDATORS")
     ),
-    "keys": Kind("keys of the configuration, with type, default and meaning", _keys),
+    "keys": Kind("configuration keys, with type, default and meaning", _keys),
     "experiments": Kind("experiments, for fit --experiment", _experiments),
     "sweeps": Kind("sweep files, for sweep and for wandb sweep", _sweeps),
-    "data": Kind("data sources, for data.source and data.target", _registry("microg_da.data:DATA")),
-    "taxonomies": Kind("sets of action classes, for data.taxonomy", _taxonomies),
+    "data": Kind("kinds of data, for the keys data.source and data.target", _registry("microg_da.data:DATA")),
+    "taxonomies": Kind("sets of action classes, for the key data.taxonomy", _taxonomies),
 }
-"""Everything that can be listed; a new registry is one line here."""
+"""All kinds of names that can be listed; a new registry is one line here."""

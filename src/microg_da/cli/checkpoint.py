@@ -11,25 +11,25 @@ if TYPE_CHECKING:
 
 SHOWN = 5
 LEAST_SHARE = 0.01
-"""Networks that share less with a file are not shown: biases of one length are in all of them."""
+"""Networks that share less with a file are not shown, because biases of equal length occur in all networks."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command line of `checkpoint`."""
     parser.add_argument(
-        "file", help="a weight file: PyTorch, Caffe2 pickle or safetensors, a folder made by export, or package:NAME"
+        "file", help="a weight file (PyTorch, Caffe2 pickle or safetensors), a folder made by export, or package:NAME"
     )
     parser.add_argument(
         "--model",
         metavar="NAME",
-        help="a name of `list models` (default: the name in the file; without one, every known network is tried)",
+        help="a name from `list models` (default: the name in the file, else all known networks are compared)",
     )
-    parser.add_argument("--num-classes", type=int, default=50, metavar="N", help="outputs of the head")
-    parser.add_argument("--json", action="store_true", help="print one JSON object instead of sentences")
+    parser.add_argument("--num-classes", type=int, default=50, metavar="N", help="number of classes of the head")
+    parser.add_argument("--json", action="store_true", help="print one JSON object instead of text")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print what loads, what is new and what does not fit; 0 if a run could start from the file, else 1."""
+    """Print which weights load, are missing or do not fit; return 0 if a run can start from the file, else 1."""
     from microg_da.models import check_model_name
     from microg_da.models.packages import package_file, packaged
     from microg_da.models.weight_kinds import weight_kind
@@ -53,7 +53,7 @@ def run(args: argparse.Namespace) -> int:
     said = read_description(args.file) if model is None or is_path(model) else None
     if model is None and said is None:
         return _print_networks(args, known_networks(args.file, args.num_classes))
-    with torch.device("meta"):  # names and shapes are all that is compared
+    with torch.device("meta"):  # only names and shapes are compared
         if said is None or model not in (None, said.get("model")):
             return _print_report(args, create_detector(model, args.num_classes), model)
         description = DetectorDescription.from_dict(said, args.file)
@@ -82,7 +82,7 @@ def _print_report(args: argparse.Namespace, detector: ActionDetector, name: str)
 
 
 def _print_networks(args: argparse.Namespace, networks: list[KnownNetwork]) -> int:
-    """The networks that a file fits best; 0 if it fits one."""
+    """Print the networks that a file fits best; return 0 if it fits one."""
     from microg_da.files import to_json
 
     fits = [network for network in networks if network.fits]
@@ -96,7 +96,7 @@ def _print_networks(args: argparse.Namespace, networks: list[KnownNetwork]) -> i
     console = output_console()
     table = Table(box=None, header_style="dim", pad_edge=False, padding=(0, 2, 0, 0))
     table.add_column("network")
-    for header in ("parameters that fit", "of the network", "of the file", "loads"):
+    for header in ("matching parameters", "of the network", "of the file", "loads"):
         table.add_column(header, justify="right", no_wrap=True)
     likely = [network for network in networks if network.share >= LEAST_SHARE] or networks[:1]
     for network in likely[: max(SHOWN, len(fits))]:
@@ -104,13 +104,17 @@ def _print_networks(args: argparse.Namespace, networks: list[KnownNetwork]) -> i
         loads = "yes" if network.fits else "no"
         table.add_row("\n".join(network.models), f"{network.fitting:,}", *shares, loads)
     if not fits:
-        console.print(f"{args.file} fits no known network. Nearest by name and shape of parameters:", soft_wrap=True)
+        console.print(
+            f"{args.file} fits no known network. The nearest by names and shapes of parameters:", soft_wrap=True
+        )
     print_table(table, console)
     if fits:
-        console.print(f"\n`checkpoint {args.file} --model {fits[0].models[0]}` says what loads.", soft_wrap=True)
+        console.print(
+            f"\n`checkpoint {args.file} --model {fits[0].models[0]}` shows which weights load.", soft_wrap=True
+        )
     else:
         console.print(
-            "\nNetworks of timm, torchvision and other packages are not tried by themselves: --model timm:NAME.",
+            "\nNetworks of timm, torchvision and other packages are compared only if you name one: --model timm:NAME.",
             soft_wrap=True,
         )
     return 0 if fits else 1

@@ -11,13 +11,15 @@ from microg_da.errors import InputError
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command line of `compare`."""
     parser.add_argument("runs", nargs="*", metavar="RUN", help="run folders, or folders that hold them")
-    parser.add_argument("--baseline", metavar="SETTING", help="compare with this setting (default: the first run's)")
     parser.add_argument(
-        "--output", metavar="FILE", help="the page (default: compare.html in the folder above the runs)"
+        "--baseline", metavar="SETTING", help="setting to compare with (default: that of the first run)"
     )
-    parser.add_argument("--labels", nargs="+", metavar="TEXT", help="what to call the runs of each RUN, in order")
     parser.add_argument(
-        "--format", default="table", metavar="NAME", help="of what is printed: table, csv, markdown or latex"
+        "--output", metavar="FILE", help="HTML page to write (default: compare.html in the folder above the runs)"
+    )
+    parser.add_argument("--labels", nargs="+", metavar="TEXT", help="names for the runs of each RUN, in order")
+    parser.add_argument(
+        "--format", default="table", metavar="NAME", help="format of the printed table: table, csv, markdown or latex"
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
     compare_detections.add_arguments(parser)
@@ -31,11 +33,11 @@ def run(args: argparse.Namespace) -> int:
     if args.format not in formats:
         raise unknown_name("format", args.format, formats, where="--format")
     if args.format != "table" and (args.json or args.detections):
-        raise InputError("compare: --format is for runs, and without --json")
+        raise InputError("compare: --format applies to runs and cannot be combined with --json or --detections.")
     if args.detections:
         return compare_detections.run(args)
     if not args.runs:
-        raise InputError("compare: give run folders, or --detections with --ground-truth")
+        raise InputError("compare: nothing to compare. Give run folders, or --detections with --ground-truth.")
     from microg_da.files import to_json
     from microg_da.reporting import run_comparison
     from microg_da.reporting.comparison_formats import format_comparison

@@ -6,27 +6,35 @@ import argparse
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the part of `compare` that is about detections."""
+    """Declare the options of `compare` for detections."""
     group = parser.add_argument_group("detections instead of runs")
     group.add_argument("--detections", nargs="+", metavar="CSV", help="one file per model")
-    group.add_argument("--ground-truth", metavar="CSV", help="what all of them are compared on")
+    group.add_argument("--ground-truth", metavar="CSV", help="labels for all of the files")
     group.add_argument("--metric", default="map", help="map (default), f1_macro, recall_macro or auroc_macro")
-    group.add_argument("--protocol", default="corrected", help="published or corrected (default)")
-    group.add_argument("--scores", help="logit or probability; default: what each file declares, else logit")
+    group.add_argument("--protocol", default="corrected", help="protocol: published or corrected (default)")
+    group.add_argument(
+        "--scores", help="kind of the scores: logit or probability (default: as each file declares, else logit)"
+    )
     group.add_argument(
         "--taxonomy",
         default="microg50",
         help="microg50 (default), ava60, ava80, jhmdb21, a label map file or a folder of clips",
     )
-    group.add_argument("--cluster", default="source", help="draw by source (default) or by keyframe")
     group.add_argument(
-        "--resamples", type=int, metavar="N", default=2000, help="of bootstrap and permutation test (default 2000)"
+        "--cluster", default="source", help="unit of resampling: source (default, by source video) or keyframe"
     )
-    group.add_argument("--seed", type=int, metavar="N", default=0, help="of both (default 0)")
+    group.add_argument(
+        "--resamples",
+        type=int,
+        metavar="N",
+        default=2000,
+        help="number of resamples of the bootstrap and the permutation test (default: 2000)",
+    )
+    group.add_argument("--seed", type=int, metavar="N", default=0, help="seed of both (default: 0)")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print ranking and pairs, or one JSON object."""
+    """Print the ranking and the paired differences, or one JSON object."""
     from pathlib import Path
 
     from microg_da.data.annotations import read_annotations, read_detections
@@ -35,7 +43,7 @@ def run(args: argparse.Namespace) -> int:
     from microg_da.files import to_json
 
     if not args.ground_truth:
-        raise InputError("compare: --detections needs --ground-truth")
+        raise InputError("compare: --detections needs labels. Add --ground-truth CSV.")
     if args.resamples < 1:
         raise InputError("compare: --resamples must be 1 or more")
     if args.labels is not None and len(args.labels) != len(args.detections):

@@ -15,14 +15,14 @@ PROGRAM = "microg_da"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command line of `completion`."""
     parser.epilog = (
-        "The shell completes the command microg_da. For `python -m microg_da`, in bash and zsh, run "
+        "The script completes the command microg_da. To complete `python -m microg_da` in bash and zsh, run "
         "activate-global-python-argcomplete once instead."
     )
     parser.add_argument("shell", choices=SHELLS, help="bash, zsh or fish")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print the code that a shell is to run."""
+    """Print the script that the shell runs."""
     from argcomplete.shell_integration import shellcode
 
     print(shellcode([PROGRAM], shell=args.shell), end="")
@@ -30,24 +30,24 @@ def run(args: argparse.Namespace) -> int:
 
 
 def is_asked_by_shell() -> bool:
-    """Whether this process was started by a shell that completes a line."""
+    """Return whether a shell started this process to complete a line."""
     return "_ARGCOMPLETE" in os.environ
 
 
 def word_at(names: Iterable[str]) -> str | None:
-    """The first of some names on the line that is completed."""
+    """Return the first of the given names that occurs on the line to complete."""
     line = os.environ.get("COMP_LINE", "")[: int(os.environ.get("COMP_POINT") or 0)]
     finished = line.split()[1:] if line.endswith((" ", "\t")) else line.split()[1:-1]
     return next((word for word in finished if word in set(names)), None)
 
 
 def answer(parser: argparse.ArgumentParser, chosen: argparse.ArgumentParser | None, accepts_keys: bool) -> None:
-    """Say how the line can go on, and end the process.
+    """Print the possible completions of the line, and end the process.
 
     Args:
-        parser: of the program.
-        chosen: of the command on the line; None if there is none yet.
-        accepts_keys: whether keys of the configuration may follow.
+        parser: the parser of the program.
+        chosen: the parser of the command on the line; None if the line has none yet.
+        accepts_keys: whether configuration keys may follow.
     """
     import argcomplete
 
@@ -62,7 +62,7 @@ def answer(parser: argparse.ArgumentParser, chosen: argparse.ArgumentParser | No
 
 
 def complete_key(prefix: str, **_: Any) -> list[str]:
-    """``training.epochs=`` for ``training.e``, and ``training.schedule=cosine`` for ``training.schedule=c``."""
+    """Complete ``training.e`` to ``training.epochs=``, and ``training.schedule=c`` to ``training.schedule=cosine``."""
     from microg_da.config import schema_keys
     from microg_da.config.keys import describe_keys
     from microg_da.config.structure import sections
@@ -82,7 +82,7 @@ def complete_key(prefix: str, **_: Any) -> list[str]:
 
 
 def _complete_names(names: Callable[[], Iterable[str]]) -> Callable[..., list[str]]:
-    """The names; where they are not all that may stand there, the shell adds files."""
+    """Return the matching names; the shell adds files if other values are valid as well."""
 
     def complete(prefix: str, **_: Any) -> list[str]:
         return [name for name in names() if name.startswith(prefix)]
@@ -169,7 +169,7 @@ _NAMES: dict[str, Callable[[], Iterable[str]]] = {
     "sweep": _sweeps,
     "what": _kinds,
 }
-"""The names that may follow an option, or stand for an argument."""
+"""The names that are valid after an option or as an argument."""
 
 _NAMED_KEYS: dict[str, Callable[[], Iterable[str]]] = {
     "model.name": _models,

@@ -12,14 +12,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--experiment", metavar="NAME|FILE", help="an experiment by name or by path (default: ava2microg)"
     )
-    parser.add_argument("--config", metavar="FILE", help="a resolved config.yaml, e.g. of a run, instead")
     parser.add_argument(
-        "--json-schema", action="store_true", help="print the JSON schema of experiment files, for editors, instead"
+        "--config", metavar="FILE", help="a resolved config.yaml, e.g. that of a run, in place of an experiment"
+    )
+    parser.add_argument(
+        "--json-schema",
+        action="store_true",
+        help="print the JSON schema of experiment files, for editors, in place of a configuration",
     )
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print YAML that `fit --config` takes, or the JSON schema."""
+    """Print YAML that `fit --config` reads, or the JSON schema."""
     from microg_da.config import config_text, load_config
     from microg_da.errors import InputError
 
@@ -29,7 +33,7 @@ def run(args: argparse.Namespace) -> int:
         print(schema_text(), end="")
         return 0
     if args.experiment and args.config:
-        raise InputError("give either --experiment or --config, not both.")
+        raise InputError("config: --experiment and --config cannot be combined. Give one of them.")
     config = load_config(args.experiment, args.overrides, config=args.config)
     from microg_da.training.preflight import check_names
 
@@ -39,7 +43,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def schema_text() -> str:
-    """The JSON schema of experiment files, with the names of the registries."""
+    """Return the JSON schema of experiment files, with the names in the registries."""
     import json
 
     from microg_da.adaptation import ADAPTATIONS

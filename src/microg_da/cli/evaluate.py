@@ -29,7 +29,7 @@ class _Options(TypedDict):
 
 @dataclass(frozen=True)
 class _Resamples:
-    """Draws of the bootstrap: by source video, by keyframe as if these were independent, and by part of the data."""
+    """Bootstrap resamples by source video, by keyframe (treated as independent), and for each part of the data."""
 
     source: Bootstrap
     keyframe: Bootstrap
@@ -38,21 +38,39 @@ class _Resamples:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command line of `evaluate`."""
-    parser.add_argument("--detections", required=True, metavar="CSV", help="video_id, frame, box, action id, score")
-    parser.add_argument("--ground-truth", required=True, metavar="CSV", help="video_id, frame, box, action id, person")
-    parser.add_argument("--protocol", default="corrected", help="published or corrected (default)")
-    parser.add_argument("--scores", help="logit or probability; default: what the file declares, else logit")
+    parser.add_argument(
+        "--detections",
+        required=True,
+        metavar="CSV",
+        help="detections, with columns video_id, frame, box, action id, score",
+    )
+    parser.add_argument(
+        "--ground-truth",
+        required=True,
+        metavar="CSV",
+        help="labels, with columns video_id, frame, box, action id, person",
+    )
+    parser.add_argument("--protocol", default="corrected", help="protocol: published or corrected (default)")
+    parser.add_argument(
+        "--scores", help="kind of the scores: logit or probability (default: as the file declares, else logit)"
+    )
     parser.add_argument(
         "--taxonomy",
         default="microg50",
         help="microg50 (default), ava60, ava80, jhmdb21, a label map file or a folder of clips",
     )
-    parser.add_argument("--by", help="also by class, group, domain, source, persons or box-size")
-    parser.add_argument("--actions", metavar="CSV", help="MicroG-4M's actions.csv: says which clips are real")
+    parser.add_argument(
+        "--by", help="also score each class, group, domain, source (video), persons (number) or box-size"
+    )
+    parser.add_argument(
+        "--actions", metavar="CSV", help="actions.csv of MicroG-4M, which tells real from simulated clips"
+    )
     parser.add_argument("--exclude", metavar="CSV", help="keyframes to leave out, such as AVA's excluded timestamps")
     parser.add_argument("--ci", action="store_true", help="95%% intervals by bootstrap over source videos")
-    parser.add_argument("--resamples", type=int, metavar="N", default=2000, help="of the bootstrap")
-    parser.add_argument("--figure", metavar="FILE", help="draw published and corrected side by side (png, svg, pdf)")
+    parser.add_argument("--resamples", type=int, metavar="N", default=2000, help="number of bootstrap resamples")
+    parser.add_argument(
+        "--figure", metavar="FILE", help="write a figure with both protocols side by side (png, svg or pdf)"
+    )
     parser.add_argument(
         "--video-map",
         action="store_true",
@@ -61,7 +79,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--tubes",
         metavar="tracks|linked",
-        help="with --video-map: what makes tubes of detections (default: tracks if the file has a column person_id)",
+        help="how --video-map builds tubes: by person_id or by linking (default: tracks if the file has person_id)",
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
 
@@ -114,7 +132,7 @@ def _resample(everything: Tables, parts: Mapping[str, Tables], resamples: int, o
 
 
 def _draw(path: str, parts: Mapping[str, Tables], options: _Options, resamples: int) -> None:
-    """Score every part by both protocols and draw them."""
+    """Score every part with both protocols and draw the figure."""
     from microg_da.evaluation.protocols import PROTOCOLS, evaluate_part
     from microg_da.evaluation.uncertainty import bootstrap
     from microg_da.reporting.score_figure import write_score_figure
@@ -179,7 +197,7 @@ def _print_tables(scores: Scores, by: str | None, parts: Mapping[str, Scores], d
     if drawn is not None:
         for found, title in (
             (drawn.source, "source videos"),
-            (drawn.keyframe, "keyframes, as if independent"),
+            (drawn.keyframe, "keyframes, treated as independent"),
         ):
             score_tables.print_intervals(found.intervals(), f"{found.num_clusters:,} {title}", console)
     if by == "class":

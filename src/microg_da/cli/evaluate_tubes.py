@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from microg_da.evaluation.video_map import VideoScores
 
 _FRAME_OPTIONS = {"protocol": "corrected", "by": None, "actions": None, "exclude": None, "ci": False, "figure": None}
-"""Options that are about boxes of single frames, and their defaults."""
+"""Options that apply to boxes of single frames only, and their defaults."""
 
 
 def run_video_map(args: argparse.Namespace) -> int:
@@ -24,12 +24,12 @@ def run_video_map(args: argparse.Namespace) -> int:
     from microg_da.files import to_json
 
     if not args.video_map:
-        raise InputError("evaluate: --tubes says how --video-map finds tubes. Add --video-map, or leave it out.")
+        raise InputError("evaluate: --tubes sets how --video-map builds tubes. Add --video-map, or remove --tubes.")
     for name, default in _FRAME_OPTIONS.items():
         if getattr(args, name) != default and not (name == "by" and args.by == "class"):
-            raise InputError(f"evaluate: --{name} is about boxes of single frames. Leave out --video-map or --{name}.")
+            raise InputError(f"evaluate: --{name} applies to single frames only. Remove --video-map or --{name}.")
     if args.tubes not in (None, "tracks", "linked"):
-        raise unknown_name("way to find tubes", args.tubes, ("tracks", "linked"), where="--tubes")
+        raise unknown_name("kind of tubes", args.tubes, ("tracks", "linked"), where="--tubes")
     detections = read_tubes(args.detections, scored=True)
     linked = args.tubes == "linked" or (args.tubes is None and "person_id" not in detections)
     if linked:
@@ -59,7 +59,7 @@ def _print(scores: VideoScores, linked: bool, *, by_class: bool) -> None:
         for row in shown.itertuples():
             table.add_row(f"{row.name} ({row.support})", *_percent(row.ap_20, row.ap_50, row.ap_75, row.ap_50_95))
     print_table(table, console)
-    found = "linked from boxes of single frames" if linked else "as the file's person_id says"
+    found = "linked from boxes of single frames" if linked else "from person_id in the file"
     console.print(
         f"{scores.num_detections:,} tubes, {found}; to be found: {scores.num_tubes:,} tubes of "
         f"{scores.num_videos:,} videos and {scores.num_classes_with_ground_truth} classes",

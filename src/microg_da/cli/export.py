@@ -12,7 +12,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--variant", "--row", metavar="NAME", help="source_only, adapted (default) or target_supervised"
     )
     parser.add_argument("--to", metavar="DIR", required=True, help="the folder to make")
-    parser.add_argument("--onnx", action="store_true", help="also write model.onnx, checked against torch")
+    parser.add_argument(
+        "--onnx", action="store_true", help="also write model.onnx and compare its logits with those of torch"
+    )
     parser.add_argument(
         "--onnx-size",
         metavar="HxW",
@@ -21,12 +23,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Export, and say what is in the folder and what is not."""
+    """Export the detector, and print the contents of the folder and what is missing from it."""
     from microg_da.errors import InputError
     from microg_da.export import export_run
 
     if args.onnx_size and not args.onnx:
-        raise InputError("export: --onnx-size goes with --onnx")
+        raise InputError("export: --onnx-size has no effect without --onnx. Add --onnx, or remove --onnx-size.")
     size = _size(args.onnx_size) if args.onnx_size else None
     made = export_run(args.run_folder, args.to, variant=args.variant, onnx=args.onnx, onnx_size=size)
     print(f"{made.path}: the {made.variant} detector, its configuration and its model card")
@@ -46,5 +48,5 @@ def _size(text: str) -> tuple[int, int]:
 
     height, _, width = text.lower().replace("×", "x").partition("x")
     if not (height.isdigit() and width.isdigit() and min(int(height), int(width)) >= 16):
-        raise InputError(f"--onnx-size {text}: height and width of at least 16 are expected, such as 256x341")
+        raise InputError(f"--onnx-size {text}: expected HEIGHTxWIDTH with both at least 16, such as 256x341")
     return int(height), int(width)

@@ -14,27 +14,27 @@ ACCEPTS_OVERRIDES = True
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command line of `fit`."""
     parser.epilog = (
-        "Any key of the configuration can follow: training.epochs=5, --seed 1, --adaptation=adabn. "
-        "Example: `fit --dry-run model.name=slow_r50_8x8` says what a run with this model would cost."
+        "Configuration keys can follow: training.epochs=5, --seed 1, --adaptation=adabn. "
+        "Example: `fit --dry-run model.name=slow_r50_8x8` prints the cost of a run with this model."
     )
     parser.add_argument(
         "--experiment", metavar="NAME|FILE", help="an experiment by name or by path (default: ava2microg)"
     )
-    parser.add_argument("--config", metavar="FILE", help="repeat a run: its resolved config.yaml")
-    parser.add_argument("--resume", metavar="RUN", help="continue an interrupted run: its folder")
-    parser.add_argument("--runs", metavar="DIR", default="runs", help="where run folders are made (default: runs)")
+    parser.add_argument("--config", metavar="FILE", help="the resolved config.yaml of a run to repeat")
+    parser.add_argument("--resume", metavar="RUN", help="the folder of an interrupted run to continue")
+    parser.add_argument("--runs", metavar="DIR", default="runs", help="parent folder of run folders (default: runs)")
     parser.add_argument(
         "--overrides",
         dest="keys",
         metavar="FILE",
         action="append",
         default=[],
-        help="more keys: a JSON file, or JSON itself",
+        help="further keys, as a JSON file or a JSON object",
     )
     parser.add_argument(
         "--dry-run",
         action="store_true",
-        help="check everything, make one step of each stage, print what the run would cost, and write nothing",
+        help="check the configuration and the data, take one step of each stage, print the cost, and write nothing",
     )
     parser.add_argument("--name", help="name of the run folder (default: method, seed and time)")
 
@@ -51,9 +51,9 @@ def run(args: argparse.Namespace) -> int:
             "--name or keys."
         )
     if args.resume and args.dry_run:
-        raise InputError("--dry-run is for runs that have not begun; give --experiment or --config, not --resume.")
+        raise InputError("--dry-run cannot be combined with --resume. Give --experiment or --config.")
     if args.experiment and args.config:
-        raise InputError("give either --experiment or --config, not both.")
+        raise InputError("fit: --experiment and --config cannot be combined. Give one of them.")
     config = None if args.resume else load_config(args.experiment, overrides, config=args.config)
 
     from microg_da.allocator import keep_freed_memory
@@ -63,7 +63,7 @@ def run(args: argparse.Namespace) -> int:
         from microg_da.training.preflight import check_quickly
 
         check_quickly(config)
-    # Imported only now, so that most mistakes are reported before torch has loaded.
+    # Imported here, so that most errors are reported before torch is loaded.
     if config is not None and args.dry_run:
         return _dry_run(config)
     from microg_da.processes import is_leader
@@ -89,7 +89,7 @@ def _dry_run(config: Config) -> int:
 
 
 def _json_text(argument: str) -> str:
-    """The JSON object that `--overrides` names, or is."""
+    """Return the JSON object that `--overrides` contains or names."""
     from pathlib import Path
 
     from microg_da.errors import InputError
@@ -101,5 +101,5 @@ def _json_text(argument: str) -> str:
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"--overrides: cannot read {argument}: {error}.") from error
     if not text.startswith("{"):
-        raise InputError(f"--overrides: {argument} must hold one JSON object of keys and values.")
+        raise InputError(f"--overrides: {argument} must contain one JSON object of keys and values.")
     return text

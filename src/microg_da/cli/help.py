@@ -1,4 +1,4 @@
-"""Format of help texts: every default is shown, and two examples are at the end."""
+"""Format of help texts, with all defaults and two examples at the end."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ EXAMPLES = {
         "completion fish > ~/.config/fish/completions/microg_da.fish",
     ),
 }
-"""Two commands for each command, without ``python -m microg_da``."""
+"""Two examples for each command, without ``python -m microg_da``."""
 
 
 class HelpFormatter(argparse.HelpFormatter):
@@ -98,7 +98,7 @@ class HelpFormatter(argparse.HelpFormatter):
 
     def _get_help_string(self, action: argparse.Action) -> str:
         text, default = action.help or "", action.default
-        # 0 is a default to show, and equals False.
+        # 0 equals False, but is a default to show.
         if (
             default is None
             or default is False
@@ -107,7 +107,7 @@ class HelpFormatter(argparse.HelpFormatter):
             or "default" in text
         ):
             return text
-        # Some texts end with the default alone, in brackets.
+        # Some texts end with the bare default in brackets.
         return text.removesuffix(f" ({default})") + " (default: %(default)s)"
 
     def _fill_text(self, text: str, width: int, indent: str) -> str:
@@ -119,8 +119,8 @@ class HelpFormatter(argparse.HelpFormatter):
 
 
 def with_examples(command: str, epilog: str | None) -> str:
-    """Text below the options of a command: its own text and its examples."""
+    """Return the text below the options of a command: its epilog and its examples."""
     lines = "\n".join(f"  python -m microg_da {example}" for example in EXAMPLES[command])
-    # Help is formatted with `%`: an example may hold one.
+    # argparse formats help with `%`, which an example may contain.
     examples = f"examples:\n{lines}".replace("%", "%%")
     return examples if epilog is None else f"{epilog}\n\n{examples}"

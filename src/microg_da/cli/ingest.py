@@ -8,24 +8,32 @@ import argparse
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command line of `ingest`."""
     parser.add_argument("videos", nargs="*", metavar="VIDEO", help="source videos, or folders of them")
-    parser.add_argument("--detector", metavar="ONNX", help="finds people: a YOLOX network")
+    parser.add_argument("--detector", metavar="ONNX", help="a YOLOX network, as an ONNX file, that finds people")
     parser.add_argument(
-        "--person-threshold", type=float, metavar="PROBABILITY", default=0.4, help="least score of a person (0.4)"
+        "--person-threshold",
+        type=float,
+        metavar="PROBABILITY",
+        default=0.4,
+        help="lowest score of a detected person (0.4)",
     )
     parser.add_argument(
         "--roll-search",
         nargs="?",
         const="adaptive",
         metavar="N",
-        help="look for people under N rolls of the frame (without N: 4 to 8, as needed)",
+        help="detect people in N rolled copies of the frame (without N: 4 to 8, as needed)",
     )
-    parser.add_argument("--domain", default="real", help="real (default: recordings) or simulated (films)")
-    parser.add_argument("--labels", nargs="+", metavar="FILE", help="CVAT for video 1.1, XML or ZIP: take its labels")
-    parser.add_argument("--output", required=True, metavar="DIR", help="the data set to make or complete")
+    parser.add_argument(
+        "--domain", default="real", help="footage of the videos: real (default, recordings) or simulated (films)"
+    )
+    parser.add_argument(
+        "--labels", nargs="+", metavar="FILE", help="labels to import, in the format CVAT for video 1.1, as XML or ZIP"
+    )
+    parser.add_argument("--output", required=True, metavar="DIR", help="the data set to create or complete")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Cut videos into clips, or take labels over; say what was done."""
+    """Cut videos into clips, or import labels; print a summary."""
     from pathlib import Path
 
     from microg_da.errors import InputError, unknown_name
@@ -35,12 +43,14 @@ def run(args: argparse.Namespace) -> int:
     from microg_da.video.reader import check_names, find_video_files
 
     if not args.videos and not args.labels:
-        raise InputError("ingest: give videos to cut into clips, or --labels of clips that were labelled")
+        raise InputError(
+            "ingest: nothing to do. Give videos to cut into clips, or --labels FILE to import labels of clips."
+        )
     if args.domain not in DOMAINS:
         raise unknown_name("domain", args.domain, DOMAINS, where="--domain")
     if args.videos:
         if args.detector is None:
-            raise InputError("ingest: give --detector yolox.onnx, which finds people")
+            raise InputError("ingest: videos need a person detector. Give --detector yolox.onnx.")
         paths = [path for given in args.videos for path in find_video_files(given)]
         check_names(paths)
         settings = {name: getattr(args, name) for name in ("detector", "person_threshold", "roll_search")}
@@ -50,7 +60,7 @@ def run(args: argparse.Namespace) -> int:
         kept = int(clips.kept.sum())
         print(f"{kept:,} clips: {Path(args.output) / 'videos'}; to label: {Path(args.output) / 'cvat'}")
         if not kept:
-            print("no clip shows a person without a cut; clips.csv lists the result for every piece")
+            print("no clip shows a person without a cut; clips.csv gives the reason for each piece")
     if args.labels:
         labelled = take_labels([Path(path) for path in args.labels], args.output)
         actions = sum(len(clip.actions) for clip in labelled)

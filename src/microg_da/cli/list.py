@@ -1,4 +1,4 @@
-"""`list`: list the available names."""
+"""`list`: print the available names of one kind."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import argparse
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command line of `list`."""
-    parser.add_argument("what", nargs="?", help="models, adaptations, experiments, data, …; without it, the kinds")
+    parser.add_argument("what", nargs="?", help="models, adaptations, experiments, data, … (optional)")
     parser.add_argument("pattern", nargs="?", default="*", help="shell-style pattern, e.g. 'slow*'")
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
 

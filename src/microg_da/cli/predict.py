@@ -14,16 +14,22 @@ if TYPE_CHECKING:
     from microg_da.video.reader import Video
 
 _DECISIVE = ("boxes", "person_detector", "person_threshold", "roll_search", "taxonomy", "short_side")
-"""Arguments that decide the results, besides those in the options and the detector's name."""
+"""Arguments that affect the results, in addition to those in the options and the name of the detector."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command line of `predict`."""
     parser.add_argument(
-        "--run", dest="run_folder", metavar="RUN", help="a run folder; its detector sees videos as its test split"
+        "--run",
+        dest="run_folder",
+        metavar="RUN",
+        help="a run folder; videos are preprocessed like the test split of the run",
     )
     parser.add_argument(
-        "--variant", "--row", metavar="NAME", help="of a run: source_only, adapted (default) or target_supervised"
+        "--variant",
+        "--row",
+        metavar="NAME",
+        help="variant of the run: source_only, adapted (default) or target_supervised",
     )
     parser.add_argument(
         "--checkpoint", metavar="FILE", help="a run's detector.pt, a folder made by export, or a published weight file"
@@ -34,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--roi-stride",
         default="auto",
         metavar="true|published|NUMBER",
-        help="of a published weight file: pixels per cell at which boxes are pooled; auto: as its head was trained",
+        help="RoI stride of a published weight file, in pixels; auto: the stride at which its head was trained",
     )
     parser.add_argument(
         "--video",
@@ -44,44 +50,57 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="extend",
         required=True,
         metavar="FILE|FOLDER",
-        help="videos, photographs, or folders of them; or the number of a camera, or the URL of a stream",
+        help="videos, photographs or folders of them; the number of a camera; or the URL of a stream",
     )
-    parser.add_argument("--live", action="store_true", help="play the video in real time, as a camera would send it")
-    parser.add_argument("--boxes", metavar="CSV", help="video_id,seconds,x1,y1,x2,y2[,person_id], boxes in [0, 1]")
+    parser.add_argument("--live", action="store_true", help="process the video in real time, like a camera stream")
     parser.add_argument(
-        "--person-detector", "--detector", metavar="ONNX", help="or find people with a YOLOX network, as an ONNX file"
+        "--boxes", metavar="CSV", help="boxes of people: video_id,seconds,x1,y1,x2,y2[,person_id], in [0, 1]"
     )
     parser.add_argument(
-        "--person-threshold", type=float, metavar="PROBABILITY", default=0.4, help="least score of a person found (0.4)"
+        "--person-detector",
+        "--detector",
+        metavar="ONNX",
+        help="a YOLOX network, as an ONNX file, that finds people in place of --boxes",
+    )
+    parser.add_argument(
+        "--person-threshold",
+        type=float,
+        metavar="PROBABILITY",
+        default=0.4,
+        help="lowest score of a detected person (0.4)",
     )
     parser.add_argument(
         "--roll-search",
         nargs="?",
         const="adaptive",
         metavar="N",
-        help="look for people in the frame turned by N rolls, and show how they lie (without N: 4 to 8, as needed)",
+        help="detect people in N rolled copies of the frame and draw their up (without N: 4 to 8, as needed)",
     )
-    parser.add_argument("--every", default="0.5s", metavar="SECONDS", help="from keyframe to keyframe (0.5s)")
+    parser.add_argument("--every", default="0.5s", metavar="SECONDS", help="time between keyframes (0.5s)")
     parser.add_argument(
-        "--threshold", type=float, metavar="PROBABILITY", default=0.2, help="least probability of an action (0.2)"
+        "--threshold", type=float, metavar="PROBABILITY", default=0.2, help="lowest probability of a drawn action (0.2)"
     )
-    parser.add_argument("--smooth", default="1s", metavar="SECONDS", help="average a person's scores over it (1s)")
     parser.add_argument(
-        "--video-format", default="mp4", help="mp4 (default), gif (first 20 seconds) or none; stills: JPEG or none"
+        "--smooth", default="1s", metavar="SECONDS", help="duration over which the scores of a person are averaged (1s)"
+    )
+    parser.add_argument(
+        "--video-format", default="mp4", help="mp4 (default), gif (first 20 seconds) or none; stills are JPEG or none"
     )
     parser.add_argument(
         "--short-side",
         type=int,
         metavar="PIXELS",
-        help="of the frames that the detector sees (default: as it is tested)",
+        help="short side of the detector's input frames (default: that of the test split)",
     )
     parser.add_argument("--batch-size", type=int, metavar="N", default=8, help="windows scored at once (8)")
-    parser.add_argument("--device", default="auto", help="auto (default: the run's own), cpu, cuda, cuda:1, …")
-    parser.add_argument("--output", required=True, metavar="FOLDER", help="for detections.csv and a folder per file")
+    parser.add_argument("--device", default="auto", help="auto (default: the device of the run), cpu, cuda, cuda:1, …")
+    parser.add_argument(
+        "--output", required=True, metavar="FOLDER", help="folder for detections.csv and one subfolder per file"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
-    """Predict, and say what was found."""
+    """Predict, and print a summary."""
     from pathlib import Path
 
     from microg_da.cli import predict_live
@@ -95,7 +114,7 @@ def run(args: argparse.Namespace) -> int:
     paths = _input_files(args.video)
     _check_files(args)
 
-    # Torch is imported from here on: what can be refused without it already is.
+    # Torch is imported from here on; all checks that do not need it are done.
     from microg_da.allocator import keep_freed_memory
     from microg_da.terminal import message_console, output_console
     from microg_da.video.folder import predict_videos, print_summary
@@ -120,7 +139,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _check_options(args: argparse.Namespace) -> tuple[float, float]:
-    """Refuse options that cannot be; returns the seconds of ``--every`` and ``--smooth``."""
+    """Check the options, and return the seconds of ``--every`` and ``--smooth``."""
     from microg_da.errors import InputError, unknown_name
     from microg_da.models import check_model_name
     from microg_da.taxonomy import get_taxonomy
@@ -129,23 +148,27 @@ def _check_options(args: argparse.Namespace) -> tuple[float, float]:
     if args.video_format not in VIDEO_FORMATS:
         raise unknown_name("video format", args.video_format, VIDEO_FORMATS, where="--video-format")
     if not 0 <= args.threshold <= 1:
-        raise InputError(f"--threshold {args.threshold}: a number in [0, 1] is expected")
+        raise InputError(f"--threshold {args.threshold}: expected a number in [0, 1]")
     if args.batch_size < 1:
         raise InputError(f"--batch-size {args.batch_size}: must be 1 or more")
     if args.short_side is not None and args.short_side < 16:
         raise InputError(f"--short-side {args.short_side}: must be 16 or more")
     if (args.boxes is None) == (args.person_detector is None):
-        raise InputError("predict: give either --boxes CSV or --person-detector yolox.onnx, which say where people are")
+        raise InputError(
+            "predict: positions of people are needed. Give either --boxes CSV or --person-detector yolox.onnx."
+        )
     if args.boxes is not None and args.roll_search is not None:
         raise InputError(
             "predict: --roll-search rotates frames for --person-detector and cannot be combined with --boxes"
         )
     if (args.run_folder is None) == (args.checkpoint is None):
-        raise InputError("predict: give either --run RUN or --checkpoint FILE, which say with which detector")
+        raise InputError("predict: a detector is needed. Give either --run RUN or --checkpoint FILE.")
     if args.run_folder is not None:
         for name, given in (("--model", args.model is not None), ("--roi-stride", args.roi_stride != "auto")):
             if given:
-                raise InputError(f"predict: a run knows its model; {name} goes with --checkpoint")
+                raise InputError(
+                    f"predict: {name} applies to --checkpoint only. A run has its own model; remove {name}."
+                )
     if args.model is not None:
         check_model_name(args.model, "--model")
     get_taxonomy(args.taxonomy)
@@ -168,7 +191,7 @@ def _roi_stride(text: str) -> str | float:
 
 
 def _input_files(given: list[str]) -> list[Path]:
-    """Every video and still that was named, or is in a folder that was."""
+    """Return the named videos and stills, and those in the named folders."""
     from microg_da.data.frames import VIDEO_SUFFIXES
     from microg_da.video.inputs import IMAGE_SUFFIXES
     from microg_da.video.reader import check_names, find_video_files
@@ -182,7 +205,7 @@ def _input_files(given: list[str]) -> list[Path]:
 
 
 def _check_files(args: argparse.Namespace) -> None:
-    """Refuse what is no weight file, run or person detector, and a folder of results that cannot be written."""
+    """Check the weight file, the run, the person detector and the output folder."""
     from pathlib import Path
 
     from microg_da.errors import InputError
@@ -192,16 +215,18 @@ def _check_files(args: argparse.Namespace) -> None:
     if args.checkpoint is not None:
         weight_kind(args.checkpoint)
     elif not (Path(args.run_folder) / "config.yaml").is_file():
-        raise InputError(f"{args.run_folder} is no run folder: it has no config.yaml. Give a folder under runs/.")
+        raise InputError(
+            f"{args.run_folder} is not a run folder: it has no config.yaml. Give a folder runs/<experiment>/<name>."
+        )
     if args.person_detector is not None:
         check_person_detector(args.person_detector)
     elif not Path(args.boxes).is_file():
-        raise InputError(f"{args.boxes}: cannot be read: there is no such table of boxes")
+        raise InputError(f"{args.boxes}: the file does not exist. Give a CSV of boxes.")
     check_output(args.output)
 
 
 def _box_sources(args: argparse.Namespace, video_ids: list[str], every: float) -> Callable[[Video], BoxSource]:
-    """The function that makes the source of boxes of a file."""
+    """Return the function that creates the box source of a file."""
     from microg_da.video.box_sources import DetectorBoxes, StillBoxes, TableBoxes, boxes_of_still, read_box_table
     from microg_da.video.person_detector import create_person_detector
     from microg_da.video.stills import Still
@@ -233,14 +258,14 @@ def _scorer(args: argparse.Namespace) -> ActionScorer:
         hardware = on_device(scorer.hardware, args.device)
         resolve_device(hardware)
     except InputError as error:
-        raise InputError(f"--device {args.device}: {error}. Choose another one, e.g. --device cpu.") from error
+        raise InputError(f"--device {args.device}: {error}. Choose another device, e.g. --device cpu.") from error
     return replace(
         scorer, hardware=hardware, batch_size=args.batch_size, short_side=args.short_side or scorer.short_side
     )
 
 
 def _seconds(text: str, option: str, least: float) -> float:
-    """``0.5s`` or ``0.5``."""
+    """Parse a duration in seconds, such as ``0.5s`` or ``0.5``."""
     from microg_da.errors import InputError
 
     try:
@@ -248,5 +273,5 @@ def _seconds(text: str, option: str, least: float) -> float:
     except ValueError:
         seconds = float("nan")
     if not least - 1e-9 <= seconds <= 3600:
-        raise InputError(f"{option} {text}: seconds are expected, such as 0.5s, from {least:.2g} to 3600")
+        raise InputError(f"{option} {text}: expected seconds, such as 0.5s, from {least:.2g} to 3600")
     return seconds

@@ -16,23 +16,23 @@ if TYPE_CHECKING:
 
 
 def check(args: argparse.Namespace) -> None:
-    """Refuse what a stream cannot have.
+    """Check that the options are valid for a stream.
 
     Raises:
-        InputError: saying what to leave out.
+        InputError: for an option that a stream does not support.
     """
     if len(args.video) > 1:
-        raise InputError("predict: one camera or stream at a time; give one --video")
+        raise InputError("predict: only one camera or stream can be read at a time. Give one --video.")
     if args.boxes is not None:
-        raise InputError("predict: a stream has no table of boxes; give --person-detector yolox.onnx")
+        raise InputError("predict: --boxes does not apply to a stream. Give --person-detector yolox.onnx.")
     if args.video_format not in ("mp4", "none"):
-        raise InputError(f"--video-format {args.video_format}: no video is written for a stream; remove the option")
+        raise InputError(f"--video-format {args.video_format}: no video is written for a stream. Remove the option.")
     if (Path(args.output) / "detections.csv").exists():
-        raise InputError(f"--output {args.output}: holds detections already. Choose another folder.")
+        raise InputError(f"--output {args.output}: the folder already contains detections. Choose another folder.")
 
 
 def run(args: argparse.Namespace, every: float, smooth: float, make_scorer: Callable[[], ActionScorer]) -> int:
-    """Say what people do until the stream ends or Ctrl-C is pressed."""
+    """Print the predicted actions until the stream ends or Ctrl-C is pressed."""
     import threading
 
     from microg_da.terminal import message_console
@@ -48,8 +48,8 @@ def run(args: argparse.Namespace, every: float, smooth: float, make_scorer: Call
     for note in scorer.notes:
         console.print(note, highlight=False, markup=False)
     names = [name.split(" (")[0] for name in scorer.taxonomy.names]
-    source = LiveSource(args.video[0])  # opened last: a camera that is open has frames to read
-    console.print(f"{source.name}: Ctrl-C stops", highlight=False, markup=False)
+    source = LiveSource(args.video[0])  # opened last, because an open camera delivers frames at once
+    console.print(f"{source.name}: press Ctrl-C to stop", highlight=False, markup=False)
     stop = threading.Event()
     with interrupt_stops(stop):
         facts = predict_stream(
@@ -76,7 +76,7 @@ def run(args: argparse.Namespace, every: float, smooth: float, make_scorer: Call
 
 
 def _print(answer: Answer, names: list[str], options: PredictOptions) -> None:
-    """One line for each person at a keyframe."""
+    """Print one line for each person at a keyframe."""
     import numpy as np
 
     for person, row in zip(answer.person_id.tolist(), answer.probabilities, strict=True):

@@ -1,4 +1,4 @@
-"""`report`: write a run's page again from its files."""
+"""`report`: write the HTML report of a run from its files."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Write report.html into each run folder and say where it is."""
+    """Write report.html into each run folder and print its path."""
     from microg_da.reporting import write_report
 
     for folder in args.run_folders:

@@ -23,20 +23,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="run folders, runs/<experiment>/<name>",
     )
     parser.add_argument(
-        "--variant", "--row", metavar="NAME", help="source_only, adapted (default, if there) or target_supervised"
+        "--variant",
+        "--row",
+        metavar="NAME",
+        help="variant: source_only, adapted (default if the run has it) or target_supervised",
     )
-    parser.add_argument("--angles", type=int, default=24, metavar="N", help="how many, evenly from 0 (default 24)")
-    parser.add_argument("--domain", default="source", help="whose test clips are rolled: source (default) or target")
-    parser.add_argument("--data", metavar="SOURCE", help="roll the test clips of another data set instead")
     parser.add_argument(
-        "--output", metavar="DIR", help="for the files (default: RUN/roll_response), or for the picture of several runs"
+        "--angles", type=int, default=24, metavar="N", help="number of evenly spaced angles, from 0° (default: 24)"
     )
-    parser.add_argument("--labels", nargs="+", metavar="TEXT", help="what to call the runs in the picture of all")
+    parser.add_argument("--domain", default="source", help="domain of the test clips: source (default) or target")
+    parser.add_argument("--data", metavar="SOURCE", help="test clips of another data set, in place of the run's own")
+    parser.add_argument(
+        "--output",
+        metavar="DIR",
+        help="folder for the files (default: RUN/roll_response); for several runs, folder of the joint figure",
+    )
+    parser.add_argument("--labels", nargs="+", metavar="TEXT", help="names of the runs in the joint figure")
     parser.add_argument("--json", action="store_true", help="print one JSON object for each run instead of a table")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Measure every run, write its files, print a table or JSON."""
+    """Measure each run, write its files, and print a table or JSON."""
     from microg_da.errors import InputError, unknown_name
 
     if args.domain not in ("source", "target"):
@@ -48,7 +55,7 @@ def run(args: argparse.Namespace) -> int:
         raise InputError(f"roll-response: {len(args.labels)} --labels for {len(args.run_folders)} runs.")
     labels = args.labels or [Path(folder).resolve().name for folder in args.run_folders]
     if len(set(labels)) < len(labels):
-        raise InputError(f"roll-response: runs of one name ({', '.join(labels)}) need different --labels.")
+        raise InputError(f"roll-response: runs of the same name ({', '.join(labels)}) need different --labels.")
 
     from microg_da.reporting.roll import write_roll_figure
     from microg_da.runs.layout import RunFolder
@@ -62,7 +69,7 @@ def run(args: argparse.Namespace) -> int:
         curves[label] = response.curves["all"]
     if several:
         for file in write_roll_figure(curves, Path(args.output) / "roll_response", "mAP × 100 against camera roll"):
-            console.print(f"picture of all: {file}", highlight=False, soft_wrap=True)
+            console.print(f"joint figure: {file}", highlight=False, soft_wrap=True)
     return 0
 
 
@@ -107,7 +114,7 @@ def _measure(folder: str, output: Path, args: argparse.Namespace, console: Conso
 
 
 def _file_name(source: str) -> str:
-    """A data SOURCE as part of a file name."""
+    """Return a data SOURCE as part of a file name."""
     import re
 
     return re.sub(r"[^A-Za-z0-9.]+", "-", source).strip("-")

@@ -1,4 +1,4 @@
-"""`split`: divide the clips of a data set into train, val and test, and write the division to a file."""
+"""`split`: divide the clips of a data set into train, val and test splits, and write a split file."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     schemes = "; ".join(f"{name}: {SCHEMES.entry(name).summary}" for name in SCHEMES)
     parser.add_argument("--data", required=True, metavar="SOURCE", help="e.g. microg4m:/data/MicroG-4M")
     parser.add_argument("--scheme", required=True, help=schemes)
-    parser.add_argument("--fold", help="the fold that tests, from 0, or the film for leave-one-film-out")
-    parser.add_argument("--folds", type=int, metavar="N", default=5, help="how many folds (5)")
-    parser.add_argument("--seed", type=int, metavar="N", default=0, help="of the stratification (0)")
-    parser.add_argument("--out", metavar="FILE", help="the split file; use it with SOURCE?scheme=FILE")
+    parser.add_argument("--fold", help="the test fold, counted from 0; for leave-one-film-out, the name of the film")
+    parser.add_argument("--folds", type=int, metavar="N", default=5, help="number of folds (5)")
+    parser.add_argument("--seed", type=int, metavar="N", default=0, help="seed of the stratification (0)")
+    parser.add_argument("--out", metavar="FILE", help="split file to write, for use as SOURCE?scheme=FILE")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Make the split, say what it is like, and write it."""
+    """Make the split, print its statistics, and write it."""
     from microg_da.data.sources import read_dataset_files
     from microg_da.data.splits import write_split
 

@@ -1,4 +1,4 @@
-"""`sweep`: many runs of an experiment, by W&B's agents or by Optuna."""
+"""`sweep`: run a hyperparameter sweep with Optuna or W&B agents."""
 
 from __future__ import annotations
 
@@ -15,32 +15,42 @@ ACCEPTS_OVERRIDES = True
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command line of `sweep`."""
-    parser.epilog = "Any key of the configuration can follow; it holds for every trial: training.epochs=2."
+    parser.epilog = "Configuration keys can follow, such as training.epochs=2. They apply to every trial."
     parser.add_argument("sweep", metavar="NAME|FILE", help="a W&B sweep file, by name or by path")
     parser.add_argument(
-        "--engine", choices=("optuna", "wandb"), default="optuna", help="optuna needs no account (default); wandb does"
+        "--engine",
+        choices=("optuna", "wandb"),
+        default="optuna",
+        help="optuna (default) runs locally; wandb needs an account",
     )
     parser.add_argument(
-        "--trials", type=_count, metavar="N", help="how many in all (default: run_cap, the grid, or 20)"
+        "--trials",
+        type=_count,
+        metavar="N",
+        help="total number of trials (default: run_cap of the file, the size of the grid, or 20)",
     )
-    parser.add_argument("--workers", type=_count, default=1, metavar="N", help="processes on this machine (default: 1)")
     parser.add_argument(
-        "--storage", metavar="URL", help="sqlite:///FILE, journal:///FILE or a database (default: a SQLite file)"
+        "--workers", type=_count, default=1, metavar="N", help="number of processes on this machine (default: 1)"
     )
-    parser.add_argument("--name", help="of the study and its folder (default: the file's)")
-    parser.add_argument("--runs", metavar="DIR", default="runs", help="where run folders are made (default: runs)")
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the search (default: 0)")
+    parser.add_argument(
+        "--storage",
+        metavar="URL",
+        help="sqlite:///FILE, journal:///FILE or the URL of a database (default: a SQLite file)",
+    )
+    parser.add_argument("--name", help="name of the study and of its folder (default: that of the file)")
+    parser.add_argument("--runs", metavar="DIR", default="runs", help="parent folder of run folders (default: runs)")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="seed of the search (default: 0)")
     parser.add_argument(
         "--heartbeat",
         type=_count,
         default=60,
         metavar="SECONDS",
-        help="a trial whose last heartbeat is twice as old is restarted (default: 60)",
+        help="time between heartbeats; a trial without one for twice this time is restarted (default: 60)",
     )
 
 
 def run(args: argparse.Namespace) -> int:
-    """Run the trials, print the best and write the page and the best experiment."""
+    """Run the trials, print the best ones, and write the page and the best experiment."""
     from microg_da.sweeps.file import check_trials, read_sweep
     from microg_da.terminal import message_console
 
@@ -51,7 +61,7 @@ def run(args: argparse.Namespace) -> int:
         from microg_da.sweeps.wandb_engine import run_agents
 
         return run_agents(sweep, args.trials, args.workers, console)
-    # Trials are not tracked twice: `logger=wandb` stands in files for W&B's agents.
+    # Sweep files set `logger=wandb` for W&B's agents. Optuna records the trials itself.
     sweep = read_sweep(args.sweep, ["logger=csv", *args.overrides])
     check_trials(sweep)
     return _run_optuna(args, sweep, console)
@@ -99,5 +109,5 @@ def _run_optuna(args: argparse.Namespace, sweep: SweepFile, console: Console) ->
 def _count(text: str) -> int:
     number = int(text)
     if number < 1:
-        raise argparse.ArgumentTypeError(f"{text} must be at least 1")
+        raise argparse.ArgumentTypeError(f"{text}: expected a whole number of at least 1")
     return number

@@ -1,4 +1,4 @@
-"""`temporal-window`: mAP over the windows of runs."""
+"""`temporal-window`: plot mAP over the temporal windows of runs."""
 
 from __future__ import annotations
 
@@ -8,14 +8,20 @@ import argparse
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command line of `temporal-window`."""
     parser.add_argument("folders", nargs="*", metavar="RUN", help="run folders, or folders that hold them")
-    parser.add_argument("--sweep", metavar="NAME", help="the runs of a sweep, e.g. temporal_window")
-    parser.add_argument("--runs", metavar="DIR", default="runs", help="where the sweep's folder is (default: runs)")
-    parser.add_argument("--output", metavar="FILE", help="the page (default: temporal_window.html above the runs)")
+    parser.add_argument("--sweep", metavar="NAME", help="a sweep whose runs are plotted, e.g. temporal_window")
+    parser.add_argument(
+        "--runs", metavar="DIR", default="runs", help="parent folder of the sweep's folder (default: runs)"
+    )
+    parser.add_argument(
+        "--output",
+        metavar="FILE",
+        help="HTML page to write (default: temporal_window.html in the folder above the runs)",
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of tables")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print a table for each result row and write the page."""
+    """Print a table for each variant and write the page."""
     from pathlib import Path
 
     from microg_da.errors import InputError
@@ -27,7 +33,7 @@ def run(args: argparse.Namespace) -> int:
     of_sweep = [Path(args.runs) / "sweeps" / args.sweep] if args.sweep else []
     folders = [*args.folders, *of_sweep]
     if not folders:
-        raise InputError("temporal-window: give run folders, or --sweep NAME.")
+        raise InputError("temporal-window: nothing to plot. Give run folders, or --sweep NAME.")
     found = temporal_window.read_windows(folders)
     above = of_sweep[0] if of_sweep else run_comparison.default_page(run_comparison.find_runs(folders)).parent
     page = temporal_window.write_windows(found, args.output or above / "temporal_window.html")

@@ -17,36 +17,38 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command line of `test`."""
     parser.add_argument("--run", dest="run_folder", metavar="RUN", help="a run folder, runs/<experiment>/<name>")
     parser.add_argument(
-        "--variant", metavar="NAME", help="of a run: source_only, adapted or target_supervised (default: all)"
+        "--variant", metavar="NAME", help="variant of the run: source_only, adapted or target_supervised (default: all)"
     )
     parser.add_argument(
         "--checkpoint", metavar="FILE", help="a run's detector.pt, a folder made by export, or a published weight file"
     )
     parser.add_argument("--model", metavar="NAME", help="the network of a published weight file; see `list models`")
-    parser.add_argument("--data", metavar="SOURCE", help="what to test on; see `list data` (default: the run's target)")
-    parser.add_argument("--split", default="test", metavar="NAME", help="train, val or test")
+    parser.add_argument(
+        "--data", metavar="SOURCE", help="data to test on; see `list data` (default: the target of the run)"
+    )
+    parser.add_argument("--split", default="test", metavar="NAME", help="split to test on: train, val or test")
     parser.add_argument(
         "--method",
         nargs="+",
         action="extend",
         default=[],
         metavar="NAME",
-        help="also test each detector through this method, e.g. roll_tta or 'roll_tta?rolls=4&combine=logits'",
+        help="test-time methods to test as well, e.g. roll_tta or 'roll_tta?rolls=4&combine=logits'",
     )
     parser.add_argument(
-        "--output", metavar="FOLDER", help="for the results (default: tests/<data>-<split>/ in the run's folder)"
+        "--output", metavar="FOLDER", help="folder for the results (default: tests/<data>-<split>/ in the run folder)"
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
 
 
 def run(args: argparse.Namespace) -> int:
     """Test, print the table and write the results."""
-    # `--method A B key=value`: what is no method is a key.
+    # `--method A B key=value`: words that are no methods are keys.
     is_key = ["=" in word.partition("?")[0] for word in args.method]
     args.overrides += [word for word, key in zip(args.method, is_key, strict=True) if key]
     args.method = [word for word, key in zip(args.method, is_key, strict=True) if not key]
     methods = _check(args)
-    # Torch is imported from here on: what can be refused without it already is.
+    # Torch is imported from here on; all checks that do not need it are done.
     from functools import partial
 
     from microg_da.allocator import keep_freed_memory
@@ -74,7 +76,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _check(args: argparse.Namespace) -> list[MethodChoice]:
-    """Refuse options that cannot be; returns the methods."""
+    """Check the options, and return the methods."""
     from pathlib import Path
 
     from microg_da.adaptation.choice import parse_method
@@ -87,14 +89,16 @@ def _check(args: argparse.Namespace) -> list[MethodChoice]:
     from microg_da.video.inputs import check_output
 
     if (args.run_folder is None) == (args.checkpoint is None):
-        raise InputError("test: give either --run RUN or --checkpoint FILE, which say what to test")
+        raise InputError("test: a detector is needed. Give either --run RUN or --checkpoint FILE.")
     if args.split not in SPLITS:
         raise unknown_name("split", args.split, SPLITS, where="--split")
     if args.run_folder is not None:
         if args.model is not None:
-            raise InputError("test: a run knows its model; --model goes with --checkpoint")
+            raise InputError("test: --model applies to --checkpoint only. A run has its own model; remove --model.")
         if not (Path(args.run_folder) / "config.yaml").is_file():
-            raise InputError(f"{args.run_folder} is no run folder: it has no config.yaml. Give a folder under runs/.")
+            raise InputError(
+                f"{args.run_folder} is not a run folder: it has no config.yaml. Give a folder runs/<experiment>/<name>."
+            )
     else:
         weight_kind(args.checkpoint)
         if args.data is None or args.output is None:

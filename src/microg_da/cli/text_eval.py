@@ -16,14 +16,14 @@ if TYPE_CHECKING:
 
 MODEL = "predictions"
 WARNING = (
-    "A baseline that has seen references knows their style; do not rank it against a zero-shot model. "
+    "A baseline that reads references reproduces their style; do not rank it against a zero-shot model. "
     "It shows how far the benchmark can be answered without the video."
 )
 
 
 @dataclass(frozen=True)
 class _Scored:
-    """A system, what it saw, and what it reached."""
+    """A system, its inputs and its scores."""
 
     name: str
     saw: str
@@ -32,7 +32,7 @@ class _Scored:
 
 @dataclass(frozen=True)
 class _About:
-    """Inputs and settings of the scores; keys of the JSON output."""
+    """Inputs and settings of the scores, with the keys of the JSON output."""
 
     task: str
     protocol: str
@@ -43,19 +43,25 @@ class _About:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command line of `text-eval`."""
     parser.add_argument(
-        "--predictions", metavar="JSON", help="{video_id: caption}, or records with qa_pairs of Q and A"
+        "--predictions", metavar="JSON", help="predictions: {video_id: caption}, or records with qa_pairs of Q and A"
     )
     parser.add_argument("--references", required=True, metavar="JSON", help="MicroG-4M's vqa_and_captioning.json")
-    parser.add_argument("--task", required=True, help="caption or vqa")
-    parser.add_argument("--protocol", default="ptb", help="released (raw words, as the paper) or ptb (default)")
+    parser.add_argument("--task", required=True, help="task: caption or vqa")
     parser.add_argument(
-        "--metrics", help="of cider,bleu4,rougeL,meteor,sbert,bertscore; default: all that are possible"
+        "--protocol", default="ptb", help="tokens: released (raw words, as in the paper) or ptb (default)"
+    )
+    parser.add_argument(
+        "--metrics", help="any of cider,bleu4,rougeL,meteor,sbert,bertscore (default: all that are available)"
     )
     parser.add_argument("--bertscore-model", metavar="DIR", help="local model folder for BERTScore")
-    parser.add_argument("--missing", default="error", help="missing predictions: error (default) or empty")
-    parser.add_argument("--by", default="", help="also by source, answerable, qtype (several: separated by commas)")
-    parser.add_argument("--baselines", action="store_true", help="score blind baselines too; needs no predictions")
-    parser.add_argument("--ci", action="store_true", help="95%% confidence intervals, source videos resampled")
+    parser.add_argument("--missing", default="error", help="treatment of missing predictions: error (default) or empty")
+    parser.add_argument(
+        "--by", default="", help="also score by source, answerable or qtype (separate several by commas)"
+    )
+    parser.add_argument(
+        "--baselines", action="store_true", help="also score baselines that do not see the video; needs no predictions"
+    )
+    parser.add_argument("--ci", action="store_true", help="95%% intervals by bootstrap over source videos")
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of tables")
 
 
@@ -76,7 +82,7 @@ def run(args: argparse.Namespace) -> int:
         predictions, repeated = read_texts(args.predictions, args.task)
         texts, coverage = match(predictions, references, args.missing, args.predictions)
         notes += [*(f"predictions: {note}" for note in repeated), f"coverage: {coverage}"]
-        said.append((MODEL, "whatever the model saw", texts))
+        said.append((MODEL, "the model's inputs", texts))
     if args.baselines:
         said += _baselines(references, "sbert" in metrics)
         notes.append(WARNING)
@@ -88,7 +94,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _baselines(references: References, embeddings: bool) -> Iterator[tuple[str, str, list[str]]]:
-    """Name, what it saw, and texts of each blind baseline."""
+    """Return the name, the inputs and the texts of each blind baseline."""
     from microg_da.text.baselines import baselines
     from microg_da.text.sbert import shared_embedder
 

@@ -8,11 +8,11 @@ import argparse
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command line of `weightless`."""
     parser.epilog = (
-        "The made data set is opened as ava:DIR. To roll any data set without writing: ava:ROOT?gravity=rolled."
+        "Open the new data set as ava:DIR. To roll a data set without writing files, use ava:ROOT?gravity=rolled."
     )
     add = parser.add_argument
-    add("--data", required=True, metavar="SOURCE", help="what to read, e.g. jhmdb:ROOT; its split is kept")
-    add("--to", dest="out", required=True, metavar="DIR", help="the data set to make or to complete")
+    add("--data", required=True, metavar="SOURCE", help="data to read, e.g. jhmdb:ROOT; the split is kept")
+    add("--to", dest="out", required=True, metavar="DIR", help="the data set to create or complete")
     add(
         "--mode",
         default="rolled",
@@ -29,50 +29,52 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--spin",
         type=float,
         metavar="SPEED",
-        help="largest speed of turning, degrees per second (default: rolled 0, floating 10)",
+        help="largest angular speed in degrees per second (default: rolled 0, floating 10)",
     )
     add(
         "--drift",
         type=float,
         metavar="SPEED",
-        help="largest speed of moving, frame heights per second (default: rolled 0, floating 0.08)",
+        help="largest speed in frame heights per second (default: rolled 0, floating 0.08)",
     )
-    add("--fill", default="reflect", metavar="FILL", help="fill of the corners in mode rolled: reflect or blur")
-    add("--backgrounds", metavar="DIR", help="pictures of walls, for floating (default: drawn station modules)")
-    add("--masks", metavar="DIR", help="<video_id>.npz with the pixels of people (default: masks/ of the data set)")
-    add("--segmenter", metavar="ONNX", help="a network that finds the pixels of people, in place of masks")
+    add("--fill", default="reflect", metavar="FILL", help="fill of the frame corners in mode rolled: reflect or blur")
+    add("--backgrounds", metavar="DIR", help="pictures of walls for mode floating (default: drawn station modules)")
+    add(
+        "--masks", metavar="DIR", help="folder of <video_id>.npz with masks of people (default: masks/ of the data set)"
+    )
+    add("--segmenter", metavar="ONNX", help="a segmentation network, as an ONNX file, in place of --masks")
     add(
         "--people",
         type=int,
         default=1,
         metavar="N",
-        help="most people of a clip, for floating; more come from other clips (1)",
+        help="largest number of people in a clip of mode floating; further people come from other clips (1)",
     )
-    add("--format", default="frames", metavar="FORMAT", help="frames: folders of JPEG; mp4: videos")
+    add("--format", default="frames", metavar="FORMAT", help="frames (folders of JPEG) or mp4 (videos)")
     add(
         "--short-side",
         type=int,
         metavar="PIXELS",
-        help="shrink larger frames to this short side (default: as they are)",
+        help="short side to which larger frames are shrunk (default: unchanged)",
     )
     add(
         "--max-frames",
         type=int,
         default=150,
         metavar="N",
-        help="a longer video becomes a clip of N frames for each keyframe (150)",
+        help="longest clip; a longer video becomes one clip of N frames for each keyframe (150)",
     )
-    add("--seed", type=int, default=0, metavar="N", help="of everything random (0)")
+    add("--seed", type=int, default=0, metavar="N", help="seed of all random values (0)")
     add(
         "--workers",
         type=int,
         metavar="N",
-        help="how many processes (default: the number of cores); the result does not depend on it",
+        help="number of processes, without effect on the result (default: the number of cores)",
     )
 
 
 def run(args: argparse.Namespace) -> int:
-    """Make the data set, and say what was made."""
+    """Make the data set, and print a summary."""
     from pathlib import Path
 
     from microg_da.transforms.camera import RollDistribution
@@ -98,11 +100,9 @@ def run(args: argparse.Namespace) -> int:
         seed=args.seed,
     )
     done = make_data_set(args.data, Path(args.out).expanduser(), request, workers=args.workers)
-    print(
-        f"{done.made:,} clips made, {done.present:,} were there, {len(done.skipped):,} skipped; {done.people:,} people"
-    )
+    print(f"{done.made:,} clips made, {done.present:,} kept, {len(done.skipped):,} skipped, {done.people:,} people")
     for reason in done.skipped.values():
         print(f"  {reason}")
-    print(f"some of them: {done.contact_sheet}")
+    print(f"examples: {done.contact_sheet}")
     print(f"split {done.division.hash}; use it with data.target=ava:{args.out}")
     return 0

@@ -1,6 +1,6 @@
 """The configuration of an experiment: its schema, its loading, and the allowed values.
 
-One YAML file is one experiment. A key that does not exist, a value of the wrong type or an impossible number
+An experiment is one YAML file. An unknown key, a value of the wrong type or a number out of bounds
 raises :class:`~microg_da.errors.InputError` that names the key, the file and the nearest valid name.
 """
 

@@ -1,4 +1,4 @@
-"""Arguments of methods and heads: a mapping from a configuration, checked against a dataclass."""
+"""Typed arguments of methods and heads: checks a mapping from a configuration against a dataclass."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from microg_da.errors import InputError, unknown_name
 
 
 def typed_arguments(schema: type, given: Mapping[str, Any], owner: str, key: str) -> Any:
-    """An object of a dataclass, with the given values in place of its defaults.
+    """Return an object of a dataclass in which the given values replace the defaults.
 
     Args:
         schema: the dataclass.
-        given: values by the name of the field.
-        owner: whose arguments they are, for the message.
-        key: where they stand in the configuration.
+        given: values by field name.
+        owner: the method or head that takes the arguments, for error messages.
+        key: the configuration key that contains them.
 
     Raises:
-        InputError: for an unknown name, or a value of another type.
+        InputError: for an unknown name or a value of the wrong type.
     """
     made = OmegaConf.structured(schema)
     for name, value in given.items():
@@ -32,5 +32,5 @@ def typed_arguments(schema: type, given: Mapping[str, Any], owner: str, key: str
             OmegaConf.update(made, name, value, merge=False)  # converts a whole number to a float silently
         except OmegaConfBaseException as error:
             kind = next(field.type for field in fields(schema) if field.name == name)
-            raise InputError(f"{key}.{name}={value!r} does not fit: expected {kind}.") from error
+            raise InputError(f"{key}.{name}={value!r} is invalid: expected {kind}.") from error
     return OmegaConf.to_object(made)

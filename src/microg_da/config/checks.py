@@ -31,15 +31,15 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "target_supervised.start": ("source", "scratch"),
     "evaluation.protocol": ("published", "corrected"),
 }
-"""The values of keys that have a few; a key whose type allows it may be null too."""
+"""The valid values of keys that have a fixed choice. Keys with an optional type may also be null."""
 
 
 def check_config(config: Config, origins: Mapping[str, str] | None = None) -> None:
-    """Refuse impossible numbers and choices. Names of registries, files and hardware: ``training/preflight.py``.
+    """Check numbers and choices. ``training/preflight.py`` checks registered names, files and hardware.
 
     Args:
         config: the resolved configuration.
-        origins: where each key was last set (a file, the command line), for the message.
+        origins: where each key was last set (a file or the command line), for error messages.
     """
 
     def where(key: str) -> str:
@@ -60,44 +60,44 @@ def check_config(config: Config, origins: Mapping[str, str] | None = None) -> No
     steps, rates = config.training.step_epochs, config.training.relative_lrs
     if len(steps) != len(rates) or steps[:1] != [0] or sorted(steps) != steps:
         raise InputError(
-            f"{where('training.step_epochs')}: training.step_epochs={steps} is invalid: expected ascending "
-            f"epochs from 0, one for each of training.relative_lrs={rates}."
+            f"{where('training.step_epochs')}: training.step_epochs={steps} is invalid: expected ascending epochs "
+            f"from 0, one for each value of training.relative_lrs={rates}."
         )
     if config.model.compile and config.training.activation_checkpointing:
         raise InputError(
-            f"{where('model.compile')}: model.compile=true: a compiled network decides itself what it keeps and "
-            "what it computes twice. Set training.activation_checkpointing=false."
+            f"{where('model.compile')}: model.compile=true: torch.compile chooses which activations to "
+            "recompute. Set training.activation_checkpointing=false."
         )
     _check_rotation(config.augment, where)
 
 
 def _check_rotation(augment: AugmentConfig, where: Callable[[str], str]) -> None:
-    """Refuse a distribution of rolls without its own key, and a key that the distribution would not read."""
+    """Check that the keys of a roll distribution are complete and that none is unused."""
     drawn = augment.rotation_distribution
     if drawn != "uniform" and augment.rotation:
         raise InputError(
             f"{where('augment.rotation')}: augment.rotation={augment.rotation:g} is the bound of a uniform roll, and "
-            f"augment.rotation_distribution={drawn} has none. Leave one of them out."
+            f"augment.rotation_distribution={drawn} has no bound. Remove one of them."
         )
     if (drawn == "fixed") != bool(augment.rotation_angles):
         raise InputError(
             f"{where('augment.rotation_angles')}: augment.rotation_angles={augment.rotation_angles} with "
-            f"augment.rotation_distribution={drawn}: a list of degrees and the distribution fixed go together."
+            f"augment.rotation_distribution={drawn}: only the distribution fixed takes a list of degrees, and needs it."
         )
 
 
 @dataclass(frozen=True)
 class Limit:
-    """Between which bounds a number, or each number of a list, is.
+    """The bounds of a number, or of each number in a list.
 
     Attributes:
-        expected: the same for people.
-        low: the bound below; None for none.
-        high: the bound above; None for none but infinity, which no number is.
-        above_low: whether the bound below is excluded.
-        below_high: whether the bound above is excluded.
-        or_null: whether there may be no number.
-        pair: whether it is a list of two numbers, the first of them not larger than the second.
+        expected: a description of the bounds, for error messages.
+        low: the lower bound; None for no lower bound.
+        high: the upper bound; None for any finite number.
+        above_low: whether the lower bound is excluded.
+        below_high: whether the upper bound is excluded.
+        or_null: whether null is valid.
+        pair: whether the value is a list of two numbers in ascending order.
     """
 
     expected: str
@@ -109,7 +109,7 @@ class Limit:
     pair: bool = False
 
     def allows(self, value: Any) -> bool:
-        """Whether a value of the key's type is within the bounds; NaN never is."""
+        """Return whether a value of the key's type is within the bounds; NaN is not."""
         if value is None:
             return self.or_null
         if self.pair:
@@ -124,13 +124,13 @@ class Limit:
 
 
 def value_of(config: Config, key: str) -> Any:
-    """The value of a dotted key."""
+    """Return the value of a dotted key."""
     section, _, leaf = key.rpartition(".")
     return getattr(getattr(config, section) if section else config, leaf)
 
 
 _LARGEST = 2**32
-"""Seeds end here; nothing else that is counted comes close."""
+"""The upper bound of seeds and counts."""
 
 
 def _at_least(least: int, *, or_null: bool = False) -> Limit:

@@ -1,4 +1,4 @@
-"""Search for experiments, and parsing of files and command lines into dotted keys."""
+"""Finds experiment files, and parses files and command lines into dotted keys."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from microg_da.errors import InputError, first_line, unknown_name
 
 COMMAND_LINE = "command line"
 YAML_ERRORS = (yaml.YAMLError, OmegaConfBaseException, ValueError, LookupError, AttributeError, RecursionError)
-"""Errors that reading YAML raises: for `0x_`, `!!bool x` or a thousand brackets PyYAML raises Python's own errors."""
+"""Errors of the YAML reader. For `0x_`, `!!bool x` or a thousand brackets, PyYAML raises built-in exceptions."""
 
 
 @dataclass(frozen=True)
 class Layer:
-    """Keys and values that one place sets.
+    """Keys and values from one file or from the command line.
 
     Attributes:
-        where: a file or the command line, for messages.
+        where: the file or the command line, for error messages.
         values: by dotted key.
-        condition: a key and its value; the layer holds if the key has this value. None: it always holds.
+        condition: a key and a value; the layer applies if the key has this value. None: it always applies.
     """
 
     where: str
@@ -35,9 +35,9 @@ class Layer:
 
 
 def parse_overrides(words: Sequence[str]) -> dict[str, object]:
-    """Turn command-line words into ``{dotted key: value}``; values are YAML scalars, lists or mappings.
+    """Parse command-line words into ``{dotted key: value}``; values are YAML scalars, lists or mappings.
 
-    A word that begins with ``{`` is a JSON object of keys and values; mappings, in it or as values, are flattened.
+    A word that begins with ``{`` is a JSON object of keys and values. Nested mappings are flattened.
     """
     flat: dict[str, object] = {}
     rest = list(words)
@@ -52,7 +52,9 @@ def parse_overrides(words: Sequence[str]) -> dict[str, object]:
         key, equals, text = word.removeprefix("--").partition("=")
         if not equals:
             if not word.startswith("--"):
-                raise InputError(f"{COMMAND_LINE}: {word!r} is no key=value. Write e.g. training.epochs=5.")
+                raise InputError(
+                    f"{COMMAND_LINE}: {word!r} is not of the form key=value. Write, for example, training.epochs=5."
+                )
             if not rest or rest[0].startswith("--"):
                 raise InputError(f"{COMMAND_LINE}: --{key} needs a value. Write --{key}=VALUE or --{key} VALUE.")
             text = rest.pop(0)
@@ -73,7 +75,7 @@ def _json_object(text: str) -> dict[str, object]:
 
 
 def _python_none(value: Any) -> Any:
-    """The value with Python's own spelling of nothing as null: W&B's agents write values as Python prints them."""
+    """Return the value, with ``None`` as null, since W&B's agents write values as Python prints them."""
     if isinstance(value, dict):
         return {key: _python_none(inner) for key, inner in value.items()}
     if isinstance(value, list):
@@ -82,20 +84,20 @@ def _python_none(value: Any) -> Any:
 
 
 def experiment_files() -> dict[str, Path]:
-    """Every experiment that has a name, the nearest folder first."""
+    """Return all named experiments; nearer folders come first and take precedence."""
     return _named_files("experiments", "experiments")
 
 
 def sweep_files() -> dict[str, Path]:
-    """Every sweep that has a name, the nearest folder first."""
+    """Return all named sweeps; nearer folders come first and take precedence."""
     return _named_files("sweeps", "sweep_files")
 
 
 def _named_files(folder: str, packaged: str) -> dict[str, Path]:
-    """YAML files by name: from the working folder, from a checkout, from the installed package.
+    """Return YAML files by name, from the working folder, from a checkout and from the installed package.
 
     A file in a subfolder is named with the subfolder, as in ``microg4m/slow_r50_8x8``. Files whose name begins with an
-    underscore are bases for others and have no name.
+    underscore are bases of other files and have no name.
     """
     package = Path(__file__).resolve().parents[1]
     found: dict[str, Path] = {}
@@ -104,23 +106,23 @@ def _named_files(folder: str, packaged: str) -> dict[str, Path]:
             name = path.relative_to(place).with_suffix("")
             if not any(part.startswith(("_", ".")) for part in name.parts):
                 found.setdefault(name.as_posix(), path)
-    # Those of a folder together, those of none first.
+    # Files in no subfolder first, then those of each subfolder together.
     return dict(sorted(found.items(), key=lambda item: item[0].rpartition("/")))
 
 
 def find_experiment(name: str) -> Path:
-    """The YAML file of an experiment, by name or by path."""
+    """Return the YAML file of an experiment, by name or by path."""
     return _find("experiment", name, experiment_files())
 
 
 def experiment_name(path: Path) -> str:
-    """The name under which an experiment's file is found; of a file elsewhere, its name without suffix."""
+    """Return the name of an experiment's file; for an unnamed file, the file name without suffix."""
     named = {file.resolve(): name for name, file in experiment_files().items()}
     return named.get(path.resolve(), path.stem)
 
 
 def find_sweep(name: str) -> Path:
-    """The YAML file of a sweep, by name or by path."""
+    """Return the YAML file of a sweep, by name or by path."""
     return _find("sweep", name, sweep_files())
 
 
@@ -138,22 +140,24 @@ def _find(kind: str, name: str, files: dict[str, Path]) -> Path:
 def _is_file(path: Path) -> bool:
     try:
         return path.is_file()
-    except OSError:  # a name that is longer than names may be
+    except OSError:  # the name is too long for a file name
         return False
 
 
 def read_layers(path: Path, is_free: Callable[[str], bool], seen: tuple[Path, ...] = ()) -> list[Layer]:
-    """The layers of an experiment, after those of the experiment its ``base:`` names.
+    """Return the layers of an experiment, after those of its ``base:``.
 
-    A section under ``when:``, as in ``when: {protocol=published: {…}}``, is a layer of its own with a condition.
+    A section under ``when:``, as in ``when: {protocol=published: {…}}``, is a separate layer with a condition.
 
     Args:
         path: the YAML file.
-        is_free: whether a key's mapping is one value (the arguments of a method) and not a section.
-        seen: the files already on the way here, to refuse a circle.
+        is_free: returns whether the mapping of a key is one value (the arguments of a method) and not a section.
+        seen: the files that led here, to detect a cycle.
     """
     if path.resolve() in seen:
-        raise InputError(f"{path}: `base` leads back to this file. Let one of the experiments stand alone.")
+        raise InputError(
+            f"{path}: `base` forms a cycle that returns to this file. Remove `base` from one of the experiments."
+        )
     try:
         content = OmegaConf.to_container(OmegaConf.load(path))
     except (OSError, UnicodeDecodeError) as error:
@@ -177,7 +181,7 @@ def read_layers(path: Path, is_free: Callable[[str], bool], seen: tuple[Path, ..
 
 
 def _conditional_layers(path: Path, when: object, is_free: Callable[[str], bool]) -> list[Layer]:
-    """The layers under ``when:``."""
+    """Return the layers under ``when:``."""
     if when is None:
         return []
     if not isinstance(when, dict):
@@ -186,7 +190,7 @@ def _conditional_layers(path: Path, when: object, is_free: Callable[[str], bool]
     for condition, content in when.items():
         if not isinstance(condition, str) or "=" not in condition or not isinstance(content, dict):
             raise InputError(
-                f"{path}: when: {condition!r}: expected a condition key=value and the keys that it sets, as in "
+                f"{path}: when: {condition!r}: expected a condition key=value with the keys to set, as in "
                 f"`when: {{protocol=published: {{model: {{roi_stride: published}}}}}}`."
             )
         key, _, text = condition.partition("=")

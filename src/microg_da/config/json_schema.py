@@ -1,4 +1,4 @@
-"""The JSON schema of experiment files, with which editors complete keys and mark mistakes."""
+"""The JSON schema of experiment files, from which editors complete keys and mark errors."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ from microg_da.config.schema import Config
 from microg_da.config.structure import sections
 
 SCHEMA_FILE = "experiment.schema.json"
-"""Its name in the folder of experiments, next to the files that refer to it."""
+"""The name of the schema file in the folder of experiments."""
 
 JsonObject = dict[str, object]
 
 
 def json_schema(names: Mapping[str, Iterable[str]]) -> JsonObject:
-    """The schema (JSON Schema, draft 7) of an experiment file: of the keys that a person may write in it.
+    """Return the schema (JSON Schema, draft 7) of experiment files.
 
     Args:
-        names: for keys that take a registered name, such as ``model.name``, the names there are. A name with a colon,
-            such as ``timm:NAME``, is valid too.
+        names: the registered names that are valid for keys such as ``model.name``. A name with a colon, such as
+            ``timm:NAME``, is valid as well.
     """
     keys = {key.name: key for key in describe_keys()}
     top = {name: _of_key(key, names.get(name)) for name, key in keys.items() if "." not in name}
-    top["base"] = {"type": "string", "description": "An experiment, by name or path, that this one differs from."}
+    top["base"] = {"type": "string", "description": "An experiment, by name or path, whose keys this one inherits."}
     meanings = attribute_meanings(Config)
-    # A key may also be written in one piece, training.epochs: 5.
+    # A key may also be written with a dot, training.epochs: 5.
     in_one_piece: JsonObject = {rf"^({'|'.join(sections())})\.": {}}
     for section in sections():
         inner = {name.partition(".")[2]: key for name, key in keys.items() if name.startswith(f"{section}.")}
@@ -45,13 +45,13 @@ def json_schema(names: Mapping[str, Iterable[str]]) -> JsonObject:
 
 
 def schema_reference(file: Path, folder: Path) -> str:
-    """The line by which a YAML file below the folder of experiments names its schema."""
+    """Return the line that names the schema in a YAML file below the folder of experiments."""
     up = "../" * len(file.relative_to(folder).parts[:-1])
     return f"# yaml-language-server: $schema={up or './'}{SCHEMA_FILE}"
 
 
 def _conditional(settings: JsonObject) -> JsonObject:
-    """The section ``when``: settings under a condition such as ``protocol=published``."""
+    """Return the schema of the section ``when``, whose keys apply under a condition such as ``protocol=published``."""
     return {
         "description": "Keys that are set only if another key has a value: {protocol=published: {KEY: VALUE}}.",
         "type": "object",

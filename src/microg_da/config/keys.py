@@ -1,7 +1,7 @@
-"""Every key of the configuration with its type, its default and its meaning, for people and editors.
+"""All configuration keys with type, default and meaning, for documentation and editors.
 
-The schema is the only place where these are written: types and defaults are those of the dataclasses' fields, meanings
-stand under ``Attributes`` in the dataclasses' docstrings.
+The schema is the only source: types and defaults come from the fields of the dataclasses, meanings from the section
+``Attributes`` of their docstrings.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ class Key:
     """One key of the configuration.
 
     Attributes:
-        name: with dots.
+        name: the dotted name.
         annotation: its type as the schema writes it, e.g. ``float | None``.
-        default: its value where nothing sets it.
-        meaning: in one or a few sentences, with marks around names: ``lr``.
-        choices: the values it may have; None for any of its type.
-        limit: the bounds of a number; None for none.
+        default: its default value.
+        meaning: its description, with names in double backquotes.
+        choices: the valid values; None for any value of the type.
+        limit: the bounds of a number; None for no bounds.
     """
 
     name: str
@@ -40,7 +40,7 @@ class Key:
 
     @property
     def kind(self) -> str:
-        """Its type or its values, for people: ``float or null``, ``cosine|constant|steps``."""
+        """The type or the valid values as text: ``float or null``, ``cosine|constant|steps``."""
         parts = [_KINDS.get(part.strip(), part.strip()) for part in self.annotation.split("|")]
         if self.choices is not None:
             parts = ["|".join(self.choices), *parts[1:]]
@@ -53,7 +53,7 @@ class Key:
 
     @property
     def plain_meaning(self) -> str:
-        """The meaning without marks."""
+        """The meaning without backquotes."""
         return self.meaning.replace("``", "")
 
 
@@ -73,10 +73,10 @@ _KINDS = {
 
 @cache
 def describe_keys() -> tuple[Key, ...]:
-    """Every key, in the order of the schema.
+    """Return all keys in the order of the schema.
 
     Raises:
-        KeyError: for a key without a meaning.
+        KeyError: if a key has no description.
     """
     found = [_describe(Config, item, "") for item in fields(Config) if nested_schema(Config, item.name) is None]
     for section in sections():
@@ -87,13 +87,13 @@ def describe_keys() -> tuple[Key, ...]:
 
 
 def attribute_meanings(described: type) -> dict[str, str]:
-    """The entries under ``Attributes`` in the docstring of a class, a text for each attribute.
+    """Return the text of each attribute under ``Attributes`` in the docstring of a class.
 
     Args:
         described: a class with a docstring in Google's style.
     """
     _, _, listed = inspect.cleandoc(described.__doc__ or "").partition("Attributes:\n")
-    listed = re.split(r"\n(?=\S)", listed)[0]  # other headings begin at the margin
+    listed = re.split(r"\n(?=\S)", listed)[0]  # other headings are not indented
     entries = re.findall(r"^ {4}(\w+): (.*(?:\n {5,}.*)*)", listed, flags=re.MULTILINE)
     return {name: " ".join(text.split()) for name, text in entries}
 

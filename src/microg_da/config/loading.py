@@ -1,4 +1,4 @@
-"""Loading of a checked :class:`Config` from an experiment's file and overrides, and writing it to a file."""
+"""Loads a checked :class:`Config` from an experiment file and overrides, and writes it to a file."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def load_config(
 
     Args:
         experiment: a name in ``experiments/`` or the path of a YAML file.
-        overrides: ``key=value``, ``--key=value`` or ``--key``, ``value``, dotted keys; later ones win.
+        overrides: dotted keys as ``key=value``, ``--key=value`` or ``--key``, ``value``; later ones take precedence.
         config: a resolved ``config.yaml`` of an earlier run, instead of ``experiment``.
 
     Raises:
@@ -70,11 +70,11 @@ def load_config(
 
 
 def override_config(config: Config, values: Mapping[str, object]) -> Config:
-    """A configuration with other values of some keys; it is not changed itself.
+    """Return a copy of a configuration with other values for some keys.
 
     Args:
         config: a resolved configuration.
-        values: by dotted key, e.g. what :func:`read_overrides` returns.
+        values: values by dotted key, e.g. from :func:`read_overrides`.
 
     Raises:
         InputError: naming the key and the nearest valid name.
@@ -86,16 +86,16 @@ def override_config(config: Config, values: Mapping[str, object]) -> Config:
 
 
 def read_overrides(overrides: Sequence[str]) -> dict[str, object]:
-    """The values of a command line by the schema's keys; arguments and errors as :func:`load_config`."""
+    """Return the values of a command line by schema key; arguments and errors are those of :func:`load_config`."""
     return {canonical_key(key, value, COMMAND_LINE): value for key, value in parse_overrides(overrides).items()}
 
 
 def _merged(layers: Sequence[Layer], below: DictConfig | None = None) -> tuple[DictConfig, dict[str, str]]:
-    """A configuration (None: the defaults) under all layers, and where each key was last set."""
+    """Apply all layers to a configuration (None: the defaults); also return where each key was last set."""
     merged = deepcopy(_defaults() if below is None else below)
     origins = {}
     for layer in layers:
-        # Names first: an argument next to a name belongs to it, one of an earlier layer to another method.
+        # Names come first: a name resets the arguments of earlier layers and keeps those of its own layer.
         values = [(canonical_key(key, value, layer.where), value) for key, value in layer.values.items()]
         for key, value in sorted(values, key=lambda item: _ORDER.get(item[0], len(_ORDER))):
             if key in _OWNED and OmegaConf.select(merged, key) != value:
@@ -107,7 +107,7 @@ def _merged(layers: Sequence[Layer], below: DictConfig | None = None) -> tuple[D
 
 
 def _holds(layer: Layer, decided: DictConfig) -> bool:
-    """Whether a layer has no condition, or one that the unconditional layers and the command line meet."""
+    """Return whether the condition of a layer, if any, is met by the unconditional layers and the command line."""
     if layer.condition is None:
         return True
     key, value = layer.condition
@@ -115,7 +115,7 @@ def _holds(layer: Layer, decided: DictConfig) -> bool:
 
 
 def _with_condition(layer: Layer) -> Layer:
-    """The layer with its condition as its first value: what it sets for a method is not emptied by its name."""
+    """Return the layer with its condition as the first value, so that a method's name does not reset its arguments."""
     if layer.condition is None:
         return layer
     key, value = layer.condition
@@ -131,21 +131,22 @@ def _with_current_keys(layer: Layer) -> Layer:
 
 
 def _check_protocol(layers: Sequence[Layer], always: Sequence[Layer], command: Layer) -> None:
-    """Refuse another protocol for an experiment that has none to choose from: it would change nothing."""
+    """Raise an error if ``protocol`` is set for an experiment that has only one recipe, where it has no effect."""
     asked = command.values.get("protocol")
     if asked is None or any(layer.condition is not None and layer.condition[0] == "protocol" for layer in layers):
         return
     said = next((layer.values["protocol"] for layer in reversed(always) if "protocol" in layer.values), None)
     if asked != said:
         raise InputError(
-            f"{COMMAND_LINE}: protocol={asked}: this experiment has no recipe for it. The key chooses between the "
-            f"recipes of experiments such as microg4m/slow_r50_8x8. How scores become numbers is evaluation.protocol."
+            f"{COMMAND_LINE}: protocol={asked}: this experiment has no such recipe. The key selects one of the "
+            f"recipes of experiments such as microg4m/slow_r50_8x8. Rules of evaluation: evaluation.protocol."
         )
 
 
 @cache
 def _defaults() -> DictConfig:
-    # Kept: building the schema's nodes takes six times as long as copying them, and a sweep reads many configurations.
+    # Cached: building the schema's nodes takes six times as long as copying them, and a sweep reads many
+    # configurations.
     defaults: DictConfig = OmegaConf.structured(Config())
     return defaults
 
@@ -158,7 +159,7 @@ def _set_window(model: ModelConfig, origins: Mapping[str, str]) -> None:
 
 
 def _set_taxonomy(data: DataConfig, origins: Mapping[str, str]) -> None:
-    """The classes of the source's data, else of the target's, where no layer names a taxonomy."""
+    """Set the taxonomy of the source data, else that of the target data, if no layer sets one."""
     own = own_taxonomy(data.source) or own_taxonomy(data.target)
     if own is not None and "data.taxonomy" not in origins:
         data.taxonomy = own
@@ -178,7 +179,7 @@ def _set_sizes(data: DataConfig, model: str, origins: Mapping[str, str]) -> None
 
 
 def config_text(config: Config) -> str:
-    """The resolved configuration as YAML, which ``fit --config`` takes."""
+    """Return the resolved configuration as YAML for ``fit --config``."""
     return OmegaConf.to_yaml(OmegaConf.structured(config))
 
 
@@ -198,14 +199,14 @@ _OWNED: dict[str, dict[str, object]] = {
     },
     "adaptation.test_time": {"adaptation.test_time_args": {}},
 }
-"""Names, and what an earlier layer may have set for what it named there, as it is without: another name empties it."""
+"""Keys that a new name resets: for each name, the default values of the keys that belong to it."""
 
 _ORDER = {name: place for place, name in enumerate(_OWNED)}
 _FREE = {key for owned in _OWNED.values() for key, empty in owned.items() if empty == {}} | {
     "data.source_options",
     "data.target_options",
 }
-"""Any key may stand in these: the model or method checks it."""
+"""Keys that hold arbitrary mappings; the model or method checks these."""
 
 
 def _is_free(key: str) -> bool:
@@ -214,17 +215,17 @@ def _is_free(key: str) -> bool:
 
 def _set(config: DictConfig, key: str, value: Any, where: str) -> None:
     try:
-        # Half a surrogate pair is read, and could not be written to the run's folder.
+        # A lone surrogate can be read but not written to the run folder.
         json.dumps([key, value], default=str, ensure_ascii=False).encode()
         OmegaConf.update(config, key, value, force_add=_is_free(key), merge=not isinstance(value, list))
     except OmegaConfBaseException as error:
-        raise InputError(f"{where}: {key}={value!r} does not fit: expected {_expected(key)}.") from error
+        raise InputError(f"{where}: {key}={value!r} is invalid: expected {_expected(key)}.") from error
     except (TypeError, ValueError, OverflowError) as error:
-        raise InputError(f"{where}: {key}={value!r} does not fit: {first_line(error)}") from error
+        raise InputError(f"{where}: {key}={value!r} is invalid: {first_line(error)}") from error
 
 
 def canonical_key(key: str, value: Any, where: str) -> str:
-    """The key as the schema has it; ``adaptation=dann`` is short for ``adaptation.name=dann``."""
+    """Return the schema's name of a key; ``adaptation=dann`` is short for ``adaptation.name=dann``."""
     if key in sections():
         if key in _named_sections() and not isinstance(value, dict):
             return f"{key}.name"
@@ -243,9 +244,9 @@ def canonical_key(key: str, value: Any, where: str) -> str:
 
 
 def _nearest_keys(key: str) -> list[str]:
-    """The keys of all sections whose own name is nearest; of several those whose section is, if one is near.
+    """Return the keys with the nearest name in any section; among several, those with the nearest section.
 
-    The name counts before the section: a right name in a wrong section is a commoner slip than the reverse.
+    The name has priority, since a correct name in a wrong section is the more common error.
     """
     section, _, leaf = key.rpartition(".")
     keys = _with_nearest(leaf, {name: name.rpartition(".")[2] for name in (*schema_keys(), *_named_sections())})
@@ -258,7 +259,7 @@ def _with_nearest(word: str, parts: Mapping[str, str]) -> list[str]:
 
 
 def _named_sections() -> list[str]:
-    """The sections that stand for their key ``name``, as in ``adaptation=dann``."""
+    """Return the sections that are short for their key ``name``, as in ``adaptation=dann``."""
     return [section for section in sections() if f"{section}.name" in schema_keys()]
 
 

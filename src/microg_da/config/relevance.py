@@ -1,18 +1,18 @@
-"""Keys of a configuration that are not read because of the values of other keys."""
+"""Finds keys of a configuration that have no effect because of the values of other keys."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
 Settings = Mapping[str, str]
-"""A configuration as text, by dotted key."""
+"""The values of a configuration as text, by dotted key."""
 
 
 def unread_keys(settings: Settings) -> set[str]:
-    """The keys whose values change nothing in this configuration.
+    """Return the keys whose values have no effect in this configuration.
 
     Args:
-        settings: all keys of one configuration as text, null as ``None``; keys that are missing read as empty.
+        settings: all keys of a configuration as text, null as ``None``; a missing key counts as empty.
     """
     return {key for key in settings for start, reads in _READ_IF if key.startswith(start) and not reads(settings)}
 
@@ -43,7 +43,7 @@ def _reads_files(settings: Settings) -> bool:
 
 _READ_IF: tuple[tuple[str, Callable[[Settings], bool]], ...] = (
     ("synthetic.", _draws),
-    ("protocol", lambda _: False),  # it chooses a recipe, whose keys are read
+    ("protocol", lambda _: False),  # it selects a recipe, whose keys are read
     ("data.source_options", _is_file("data.source")),
     ("data.target_options", _is_file("data.target")),
     ("data.sizes", lambda _: False),  # it fills image_size, train_sides and test_side, which are read
@@ -56,7 +56,7 @@ _READ_IF: tuple[tuple[str, Callable[[Settings], bool]], ...] = (
     ("model.allow_missing", _is_given("model.checkpoint", "checkpoint")),
     ("model.skip_weights", _is_given("model.checkpoint")),
     ("model.head_args", _equals("model.head", "attentive")),
-    ("model.compile", lambda _: False),  # it changes how long a run takes
+    ("model.compile", lambda _: False),  # it affects only the duration of a run
     ("model.adapter_rank", _is_given("model.adapters")),
     ("augment.rotation_mean", _equals("augment.rotation_distribution", "von_mises")),
     ("augment.rotation_concentration", _equals("augment.rotation_distribution", "von_mises")),
@@ -69,4 +69,4 @@ _READ_IF: tuple[tuple[str, Callable[[Settings], bool]], ...] = (
     ("adaptation.test_time_args", _is_given("adaptation.test_time")),
     ("target_supervised.", _equals("bounds", "True")),
 )
-"""The beginnings of keys, and of which configurations they are read."""
+"""Prefixes of keys, and the condition under which these keys are read."""

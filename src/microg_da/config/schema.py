@@ -10,32 +10,32 @@ from microg_da.types import Domain, Split
 
 @dataclass
 class DataConfig:
-    """Where clips come from, and how large they are.
+    """The data of both domains and the sizes of frames.
 
     Attributes:
         source: SOURCE of the source domain: ``synthetic:earth``, ``ava:/path``, ``microg4m:/path?footage=real`` or
             another kind of ``list data``.
-        target: SOURCE of the target domain, whose labels train nothing but a bound or an oracle.
-        taxonomy: the action classes: a name of ``list taxonomies``, the path of a label map, or a folder of clips.
-            Where it is not set, ``jhmdb:`` and ``folder:`` bring their own.
-        source_options: what may follow ``?`` in the SOURCE of the source domain, for data read from files; the SOURCE's
-            own options override them. They stay when ``source`` is set to another folder.
-        target_options: what may follow ``?`` in the SOURCE of the target domain, as ``source_options``.
-        sizes: ``published`` fills those of ``image_size``, ``train_sides`` and ``test_side`` that are not set with the
-            sizes at which the benchmark trained and tested the named model; ``given`` fills nothing.
+        target: SOURCE of the target domain. Its labels train only the target-supervised bound and oracles.
+        taxonomy: the action classes: a name from ``list taxonomies``, the path of a label map, or a folder of clips.
+            If it is not set, ``jhmdb:`` and ``folder:`` data define their own.
+        source_options: options of the source domain for data from files, as after ``?`` in a SOURCE. Options in
+            ``source`` override them. They are kept if ``source`` is set to another folder.
+        target_options: options of the target domain, as ``source_options``.
+        sizes: ``published`` sets ``image_size``, ``train_sides`` and ``test_side``, unless they are set, to the sizes
+            at which the benchmark trained and tested the model; ``given`` leaves them as they are.
         image_size: side of the square training crop, in pixels.
-        train_sides: smallest and largest short side of training frames before the crop, in pixels; null: by
+        train_sides: smallest and largest short side of training frames before the crop, in pixels; null: from
             ``augment.scale``. Embedded data does not use it.
-        test_side: short side of frames that are validated and tested, in pixels; null: 8/7 of ``image_size``. Embedded
-            data does not use it.
-        decode: ``frames`` for folders of JPEG, ``video`` for video files, ``auto`` for what is there. A SOURCE's own
-            option overrides it; embedded data does not use it.
-        on_error: ``raise``, or ``skip`` clips that cannot be read. A SOURCE's own option overrides it; embedded data
+        test_side: short side of validation and test frames, in pixels; null: 8/7 of ``image_size``. Embedded data does
+            not use it.
+        decode: ``frames`` for folders of JPEG, ``video`` for video files, ``auto`` for whichever exists. An option in a
+            SOURCE overrides it; embedded data does not use it.
+        on_error: ``raise``, or ``skip`` clips that cannot be read. An option in a SOURCE overrides it; embedded data
             does not use it.
         num_workers: processes that load clips; 0 loads in the main process.
-        feature_store: folder in which ``fit`` keeps the feature maps of a frozen encoder, so that runs with the same
-            encoder and data neither decode nor encode again; null keeps none. It needs ``model.freeze=all``.
-        feature_draws: how often each training clip is augmented for the store; a step takes one of these at random.
+        feature_store: folder in which ``fit`` stores the feature maps of a frozen encoder. Runs with the same encoder
+            and data reuse them instead of decoding and encoding again. Null: no store. It needs ``model.freeze=all``.
+        feature_draws: number of augmented versions of each training clip in the store; each step draws one at random.
     """
 
     source: str = "synthetic:earth"
@@ -56,16 +56,16 @@ class DataConfig:
 
 @dataclass
 class SyntheticConfig:
-    """How much the embedded simulator draws, for each domain.
+    """The clips of the embedded simulator, for each domain.
 
     Attributes:
         train_clips: clips in the training split.
         val_clips: clips in the validation split.
         test_clips: clips in the test split.
-        look: what microgravity looks like: ``real`` (missions), ``simulated`` (films) or ``any``.
-        seed: seed of the drawn clips.
-        workers: processes that draw clips; 0 draws in the main process.
-        cache: whether drawn clips are kept on disk for the next run.
+        look: style of microgravity clips: ``real`` (missions), ``simulated`` (films) or ``any``.
+        seed: seed of the clips.
+        workers: processes that render clips; 0 renders in the main process.
+        cache: whether rendered clips are kept on disk for later runs.
     """
 
     train_clips: int = 1200
@@ -77,7 +77,7 @@ class SyntheticConfig:
     cache: bool = True
 
     def options(self, split: Split) -> dict[str, object]:
-        """The options of one split of a synthetic SOURCE, which a SOURCE's own options override."""
+        """Return the options of one split of a synthetic SOURCE; options in the SOURCE override them."""
         clips: dict[Split, int] = {"train": self.train_clips, "val": self.val_clips, "test": self.test_clips}
         rest = {name: getattr(self, name) for name in ("look", "seed", "workers", "cache")}
         return {**rest, "num_clips": clips[split]}
@@ -85,38 +85,38 @@ class SyntheticConfig:
 
 @dataclass
 class ModelConfig:
-    """The detector, the weights that it starts from, and its window.
+    """The detector, its initial weights and its window.
 
     Attributes:
-        name: a name of ``list models``, ``timm:NAME`` for an image encoder of timm, ``torchvision:NAME`` for a video
+        name: a name from ``list models``, ``timm:NAME`` for an image encoder of timm, ``torchvision:NAME`` for a video
             network of torchvision, ``hf:NAME`` for a video encoder of transformers, or ``package.module:function`` of
             another package.
-        checkpoint: weight file that training starts from, or ``package:NAME`` for one in an installed package; null
-            starts from random weights.
-        allow_missing: shell-style patterns of weight names that need not fit between file and network.
-        skip_weights: shell-style patterns of names of the network's weights that stay random, whatever ``checkpoint``
-            has for them.
-        window: which window fills ``num_frames`` and ``sampling_rate`` where they are not set: ``architecture``, which
-            the named model was made for, or ``published``, which the benchmark gave it.
-        impossible_window: what happens to a window longer than the clips: ``clamp`` repeats their first and last
-            frames, and the run says so; ``refuse`` stops.
-        num_frames: T, frames in a window; not set, it is that of ``window``.
-        sampling_rate: τ, frames from one frame of a window to the next; not set, it is that of ``window``.
-        dropout: rate before the linear layer of the head.
-        roi_stride: input pixels per cell at which boxes are pooled: ``true`` (the network's own), ``published``, a
-            number, or ``auto`` for the stride at which the head of ``checkpoint`` was trained, if the whole head is
-            loaded, else ``true``. A run's ``config.yaml`` holds which of them it is.
-        freeze: how many stages of the backbone are not trained, from the input on; ``all`` trains the head alone.
-            What is not trained has no gradients, is not in the optimiser, and stays in evaluation mode. Layers that no
-            published weights fill, such as ``model.options.temporal``, are trained.
-        adapters: ``lora`` or ``dual_path`` freezes the backbone and trains small additions to it; null for none.
-        adapter_rank: inner width of the adapters.
+        checkpoint: weight file with the initial weights, or ``package:NAME`` for one in an installed package; null:
+            random weights.
+        allow_missing: shell-style patterns of weights that may be missing or of another shape in the file.
+        skip_weights: shell-style patterns of weights that are initialised at random even if ``checkpoint`` contains
+            them.
+        window: source of ``num_frames`` and ``sampling_rate`` if they are not set: ``architecture``, the window for
+            which the model was designed, or ``published``, the window that the benchmark used.
+        impossible_window: treatment of a window that is longer than the clips: ``clamp`` repeats their first and last
+            frames with a warning; ``refuse`` stops with an error.
+        num_frames: T, the number of frames in a window; by default that of ``window``.
+        sampling_rate: τ, the distance between frames of a window, in frames; by default that of ``window``.
+        dropout: dropout rate before the linear layer of the head.
+        roi_stride: input pixels per cell of the feature map that RoIAlign assumes: ``true`` (the network's own stride),
+            ``published``, a number, or ``auto`` (the stride at which the head of ``checkpoint`` was trained if the
+            whole head is loaded, else ``true``). The ``config.yaml`` of a run contains the resolved value.
+        freeze: number of frozen backbone stages, counted from the input; ``all`` trains only the head. Frozen layers
+            have no gradients, are not in the optimiser, and stay in evaluation mode. Layers without published weights,
+            such as those of ``model.options.temporal``, are trained.
+        adapters: ``lora`` or ``dual_path`` freezes the backbone and trains small additional modules; null for none.
+        adapter_rank: inner dimension of the adapters.
         roll_pooling: ``c4`` or ``c8`` averages features over 4 or 8 rolls of the clip; null for none.
-        head: what pools the features of a person: ``roi``, RoIAlign in the box, or ``attentive``, queries that look at
-            the whole clip.
+        head: pooling of the features of a person: ``roi`` (RoIAlign in the box) or ``attentive`` (queries that attend
+            to the whole clip).
         head_args: arguments of the head.
-        compile: whether the backbone is compiled by ``torch.compile``: the first steps of each size of frames take
-            minutes, the others less time.
+        compile: whether ``torch.compile`` compiles the backbone. The first steps of each frame size take minutes; later
+            steps are faster.
         options: further arguments of the network's builder.
     """
 
@@ -142,31 +142,31 @@ class ModelConfig:
 
 @dataclass
 class AugmentConfig:
-    """Augmentation in training, of frames and boxes together.
+    """Augmentation of frames and boxes in training.
 
     Example:
         >>> from microg_da import AugmentConfig
         >>> AugmentConfig(flip=0.0).with_rotation(180).rotation
         180
 
-    Clips read from files are zoomed by their random crop on decoding, which drops people outside it, and not a second
-    time; its smallest zoom is 7/8, and ``[1.0, 1.25]`` is the published jitter (short sides of 256 to 320 for crops of
-    224). Embedded clips are zoomed in the batch. Rotation: see ``docs/rotation.md``.
+    Clips from files are zoomed once, by a random crop during decoding, which drops people outside the crop. The
+    smallest zoom is 7/8; ``[1.0, 1.25]`` is the published jitter (short sides of 256 to 320 for crops of 224). Embedded
+    clips are zoomed in the batch. ``docs/rotation.md`` describes rotation.
 
     Attributes:
         flip: probability of a horizontal flip.
         scale: smallest and largest zoom, relative to the size at which a clip is tested.
         colour: largest relative change of brightness, contrast and saturation.
-        rotation: largest roll of a clip in degrees, for ``uniform``; 180 for any roll, 0 for none.
-        rotation_distribution: how the roll of a clip is drawn: ``uniform`` up to ``rotation`` either way, ``von_mises``
-            about ``rotation_mean``, or ``fixed``, one of ``rotation_angles``.
+        rotation: largest roll of a clip in degrees, for ``uniform``; 180 allows any roll, 0 none.
+        rotation_distribution: distribution of the roll of a clip: ``uniform`` in ±``rotation``, ``von_mises`` around
+            ``rotation_mean``, or ``fixed`` (one of ``rotation_angles``).
         rotation_mean: mean roll in degrees, for ``von_mises``.
-        rotation_concentration: κ of ``von_mises``; 0 for any roll alike.
+        rotation_concentration: κ of ``von_mises``; 0 is the uniform distribution.
         rotation_angles: rolls in degrees, for ``fixed``.
-        rotation_spin: largest further turn through the window, in degrees.
-        rotation_box: what a box holds when it is turned: an ``ellipse`` or a ``rectangle``.
-        rotation_fill: what fills the corners of a turned frame: ``reflect``, ``edge`` or ``circle``.
-        min_visibility: people of whose box a smaller fraction is left inside the frame are dropped with their labels.
+        rotation_spin: largest additional rotation over the window, in degrees.
+        rotation_box: shape in a box that the rotated box encloses: ``ellipse`` or ``rectangle``.
+        rotation_fill: fill of the corners of a rotated frame: ``reflect``, ``edge`` or ``circle``.
+        min_visibility: smallest fraction of a box inside the frame; other people are dropped with their labels.
     """
 
     flip: float = 0.5
@@ -183,13 +183,13 @@ class AugmentConfig:
     min_visibility: float = 0.0
 
     def with_rotation(self, degrees: float | None) -> AugmentConfig:
-        """The same with a uniform roll of up to ``degrees``, whatever the distribution was; None changes nothing."""
+        """Return a copy with a uniform roll of up to ``degrees`` in place of any distribution; None changes nothing."""
         return self if degrees is None else replace(self, rotation=degrees, rotation_distribution="uniform")
 
 
 @dataclass
 class TrainingConfig:
-    """One training stage: how long, with which optimiser and schedule.
+    """The length, the optimiser and the schedule of a training stage.
 
     Example:
         >>> from microg_da import TrainingConfig
@@ -197,29 +197,30 @@ class TrainingConfig:
         'cosine'
 
     Attributes:
-        epochs: passes over the clips of the larger domain; ``max_batches_per_epoch`` may make them shorter.
-        batch_size: clips in a step, of each domain and in each process.
+        epochs: passes over the clips of the larger domain; ``max_batches_per_epoch`` may shorten them.
+        batch_size: clips of each domain in a step, in each process.
         optimizer: the optimiser, ``adamw`` or ``sgd``.
         lr: learning rate after the warm-up.
-        lr_batch_size: clips in a step of the optimiser, in all processes together, for which ``lr`` is meant; at
-            another number of clips the rate is in proportion (Goyal et al., "Accurate, large minibatch SGD", 2017).
-            Null: it is ``lr`` whatever the number.
-        weight_decay: weight decay of the optimiser. It acts on matrices and kernels, and never on batch normalisation.
-        decay_biases: whether it also acts on biases and layer normalisation, as in PySlowFast.
+        lr_batch_size: clips in a step of the optimiser, over all processes, to which ``lr`` refers. For another number
+            of clips the rate is scaled in proportion (Goyal et al., "Accurate, large minibatch SGD", 2017). Null: no
+            scaling.
+        weight_decay: weight decay of the optimiser. It applies to matrices and kernels, and never to batch
+            normalisation.
+        decay_biases: whether weight decay also applies to biases and layer normalisation, as in PySlowFast.
         momentum: momentum of ``sgd``.
         schedule: ``cosine``, ``constant``, or ``steps`` as in ``step_epochs``; all begin with a linear warm-up.
-        cycles: how often the whole schedule is run through (Loshchilov & Hutter, "SGDR", ICLR 2017).
+        cycles: number of repetitions of the schedule (Loshchilov & Hutter, "SGDR", ICLR 2017).
         warmup_epochs: length of the warm-up in epochs.
         warmup_start: learning rate at the start of the warm-up, as a fraction of ``lr``.
-        step_epochs: for ``steps``: ascending epochs, from 0, from which each factor holds.
+        step_epochs: for ``steps``: ascending epochs, from 0, at which each factor takes effect.
         relative_lrs: for ``steps``: the factor of ``lr`` from each of ``step_epochs`` on.
         clip_gradient_norm: largest norm of the gradient; null for no limit.
         layer_decay: factor of the learning rate from one layer to the layer below it; 1 for one rate.
         accumulate: batches that make one step of the optimiser.
-        activation_checkpointing: whether the stages of the backbone keep their inputs alone and are computed once more
-            in the backward pass: less memory, the same gradients.
-        validate_every: epochs from one validation to the next; ``selection`` chooses among validated epochs.
-        max_batches_per_epoch: most batches of each domain in an epoch; null for no limit.
+        activation_checkpointing: whether the stages of the backbone store only their inputs and are recomputed in the
+            backward pass: less memory, the same gradients.
+        validate_every: epochs between validations; ``selection`` chooses among validated epochs.
+        max_batches_per_epoch: largest number of batches of each domain in an epoch; null for no limit.
     """
 
     epochs: int = 12
@@ -246,24 +247,23 @@ class TrainingConfig:
 
 @dataclass
 class AdaptationConfig:
-    """The adaptation, its own arguments, and how its stage differs from :class:`TrainingConfig`.
+    """The adaptation method, its arguments, and the settings of its stage that differ from :class:`TrainingConfig`.
 
-    Another name empties the arguments, the rotation and the test-time method of an earlier layer.
+    Setting ``name`` resets the arguments, the rotation and the test-time method of earlier layers.
 
     Attributes:
-        name: a name of ``list adaptations``, or ``package.module:Class`` of another package; ``source_only`` adapts
-            nothing.
+        name: a name from ``list adaptations``, or ``package.module:Class`` of another package; ``source_only`` is no
+            adaptation.
         args: arguments of the method.
         epochs: passes over the clips in the adaptation stage.
         lr: learning rate of the adaptation stage.
-        cycles: how often the stage's schedule is run through, e.g. once for each round of self-training.
+        cycles: number of repetitions of the schedule, e.g. one for each round of self-training.
         rotation: largest roll in degrees in the adaptation stage, in place of ``augment.rotation``; null changes
             nothing. It needs a method that trains.
-        test_time: a second method, which acts at test time on what the first has trained, e.g. ``roll_tta``; null for
-            none.
-        test_time_args: arguments of the second method.
-        match_rates: shift each class's logits at the end, so that the share of unlabelled target people with a logit
-            above 0 is the share of source people who have the class. Average precision does not change.
+        test_time: a test-time method that is applied to the adapted detector, e.g. ``roll_tta``; null for none.
+        test_time_args: arguments of the test-time method.
+        match_rates: after training, shift the logits of each class so that the fraction of unlabelled target people
+            with a logit above 0 equals the fraction of source people with the class. Average precision does not change.
     """
 
     name: str = "dann"
@@ -279,11 +279,11 @@ class AdaptationConfig:
 
 @dataclass
 class TargetSupervisedConfig:
-    """How the stage of the upper bound differs from :class:`TrainingConfig`; the bound shows what target labels give.
+    """The settings of the target-supervised stage (the upper bound) that differ from :class:`TrainingConfig`.
 
     Attributes:
-        start: ``source`` fine-tunes the source model on labelled target clips, as the benchmark's own models are
-            fine-tuned from Kinetics; ``scratch`` has seen no source label.
+        start: ``source`` fine-tunes the source model on labelled target clips, as the benchmark fine-tunes its models
+            from Kinetics; ``scratch`` uses no source labels.
         epochs: passes over the target's training clips; null for ``training.epochs``.
         rotation: largest roll in degrees, in place of ``augment.rotation``; null changes nothing.
     """
@@ -295,13 +295,13 @@ class TargetSupervisedConfig:
 
 @dataclass
 class EvaluationConfig:
-    """How scores become numbers.
+    """The evaluation of detectors.
 
     Attributes:
-        protocol: how scores are made: ``corrected``, or ``published`` for the benchmark's own way.
-        batch_size: clips that are tested at once.
-        fold_batch_norm: whether normalisation is multiplied into convolutions for tests: faster, and the same up to
-            rounding. Detectors with a test-time method are tested as they are.
+        protocol: rules of evaluation: ``corrected``, or ``published`` for those of the benchmark.
+        batch_size: clips in a test batch.
+        fold_batch_norm: whether batch normalisation is folded into convolutions for tests, which is faster and equal up
+            to rounding. It does not apply to detectors with a test-time method.
     """
 
     protocol: str = "corrected"
@@ -311,13 +311,13 @@ class EvaluationConfig:
 
 @dataclass
 class TrainerConfig:
-    """Handed to ``pytorch_lightning.Trainer`` untouched.
+    """Arguments of ``pytorch_lightning.Trainer``, passed unchanged.
 
     Attributes:
         accelerator: ``cpu``, ``gpu``, ``mps``, …, or ``auto``.
-        devices: how many devices, a list of their numbers, or ``auto``.
-        num_nodes: how many machines.
-        strategy: e.g. ``ddp``, or ``auto``.
+        devices: number of devices, a list of device indices, or ``auto``.
+        num_nodes: number of machines.
+        strategy: the strategy of Lightning, e.g. ``ddp``, or ``auto``.
         precision: ``32-true``, ``bf16-mixed`` or ``16-mixed``.
     """
 
@@ -330,7 +330,7 @@ class TrainerConfig:
 
 @dataclass
 class Config:
-    """Everything that decides the outcome of a run.
+    """The complete configuration of a run.
 
     Example:
         >>> from dataclasses import replace
@@ -340,25 +340,25 @@ class Config:
         3
 
     Attributes:
-        experiment: the name under which runs are kept: ``runs/<experiment>/``; by default that of the file.
-        description: one line for people.
-        protocol: which recipe is used in experiments that have one for each: ``published`` or ``corrected``; null in
-            the others. How scores become numbers is ``evaluation.protocol``.
-        seed: seed of the weights, the order of clips and everything random in a run.
+        experiment: name of the folder of runs, ``runs/<experiment>/``; by default the name of the file.
+        description: one line of text.
+        protocol: recipe of experiments that have one for each protocol: ``published`` or ``corrected``; null in other
+            experiments. ``evaluation.protocol`` sets the rules of evaluation.
+        seed: seed of the weights, the order of clips and all other random values of a run.
         bounds: whether the target-supervised upper bound is trained too.
-        selection: which epoch's model is kept: ``last``, ``source`` (best source validation mAP), ``validator:NAME``
-            (best by a label-free score of ``list validators``) or ``oracle`` (best target validation mAP, stamped on
-            every output).
-        oracle: declares that target labels chose some of these values, as a sweep by a target metric does; it is
-            stamped on every output.
+        selection: rule that chooses the epoch whose weights are kept: ``last``, ``source`` (best source validation
+            mAP), ``validator:NAME`` (best label-free score, see ``list validators``) or ``oracle`` (best target
+            validation mAP; every output is marked).
+        oracle: declares that some of these values were chosen with target labels, as in a sweep by a target metric.
+            Every output is marked.
         logger: ``csv``, ``wandb``, ``tensorboard``, or several of them with commas.
-        checkpoint: weight file of a detector that is already trained on the source domain: the source stage loads it
-            and trains nothing; null trains.
+        checkpoint: weight file of a detector that is already trained on the source domain. The source stage loads it
+            instead of training. Null: the source stage trains.
         data: the data of both domains.
         synthetic: the embedded simulator.
         model: the detector.
         augment: augmentation in training.
-        training: the source stage, and what the other stages share with it.
+        training: the source stage, and the settings that other stages share with it.
         adaptation: the adaptation stage.
         target_supervised: the stage of the upper bound.
         evaluation: tests.
@@ -385,13 +385,13 @@ class Config:
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
 
     def source_options(self, domain: Domain, kind: str, split: Split) -> dict[str, Any]:
-        """What the configuration says of a domain's SOURCE of a kind; the SOURCE's own options override it."""
+        """Return the options of a domain's SOURCE of a kind; options in the SOURCE override them."""
         if kind == "synthetic":
             return self.synthetic.options(split)
         return {"scale": self.augment.scale, **self.file_options(domain)}
 
     def file_options(self, domain: Domain) -> dict[str, Any]:
-        """Those of them that are options of a SOURCE that is read from files."""
+        """Return the options that apply to a SOURCE that is read from files."""
         data = self.data
         smallest, largest = data.train_sides or (None, None)
         return {

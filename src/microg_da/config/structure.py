@@ -10,7 +10,7 @@ from microg_da.config.schema import Config
 
 @cache
 def schema_keys(schema: type = Config, prefix: str = "") -> tuple[str, ...]:
-    """Every dotted key of the schema, leaves only."""
+    """Return all dotted keys of the schema, without the sections."""
     keys: list[str] = []
     for item in fields(schema):
         nested = nested_schema(schema, item.name)
@@ -20,12 +20,12 @@ def schema_keys(schema: type = Config, prefix: str = "") -> tuple[str, ...]:
 
 @cache
 def nested_schema(schema: type, name: str) -> type | None:
-    """The dataclass of a section, None for a leaf."""
+    """Return the dataclass of a section, or None for a key."""
     item = next(item for item in fields(schema) if item.name == name)
     return item.default_factory if is_dataclass(item.default_factory) else None
 
 
 @cache
 def sections() -> tuple[str, ...]:
-    """The names of the sections, in order."""
+    """Return the names of the sections, in order."""
     return tuple(item.name for item in fields(Config) if nested_schema(Config, item.name))

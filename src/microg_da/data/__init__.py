@@ -1,41 +1,41 @@
 """Data: tables of annotations, splits, frames, clips, batches, and the sources they come from.
 
 A kind of data is a line in :data:`DATA` and a function ``(root, options) -> DatasetFiles`` that finds its tables. A
-way to divide clips into train, val and test is a line in :data:`SCHEMES` and a function. Functions of other packages
-are named as ``package.module:function`` or by entry points of the groups ``microg_da.data`` and ``microg_da.splits``.
+split scheme is a line in :data:`SCHEMES` and a function. Functions of other packages are named
+``package.module:function`` or by entry points of the groups ``microg_da.data`` and ``microg_da.splits``.
 """
 
 from microg_da.registry import Entry, Registry
 
 DRAWN = "synthetic"
-"""The kind of data that is drawn, not read from files."""
+"""The kind of data that is rendered, and not read from files."""
 
 DATA = Registry(
     "kind of data",
     {
         DRAWN: Entry(
             "microg_da.synthetic.source:open_split",
-            "drawn people: synthetic:earth, synthetic:microgravity",
+            "rendered people: synthetic:earth, synthetic:microgravity",
             {"options": "look, num_clips, seed, …"},
         ),
         "microg4m": Entry(
             "microg_da.data.microg4m:read_microg4m",
-            "MicroG-4M: the release, a training tree, or its tables",
+            "MicroG-4M: the release, a training tree or its tables",
             {"options": "footage, scheme, fold, decode, window, on_error, …"},
         ),
         "ava": Entry(
             "microg_da.data.ava:read_ava",
-            "AVA v2.2 in PySlowFast's tree, and custom data in its format",
+            "AVA v2.2 in the layout of PySlowFast, and custom data in this format",
             {"options": "stamp, fps, start, boxes, score_threshold, scheme, …"},
         ),
         "jhmdb": Entry(
             "microg_da.data.jhmdb:read_jhmdb",
-            "JHMDB: one action a clip, boxes and masks of the person in every frame",
+            "JHMDB: one action per clip, boxes and masks of the person in every frame",
             {"options": "keyframes, scheme, fold, decode, on_error, …"},
         ),
         "folder": Entry(
             "microg_da.data.folder:read_folder",
-            "clips in one folder per class, as Kinetics, UCF101, ARID and Daily-DA have them",
+            "clips in one folder per class, as in Kinetics, UCF101, ARID and Daily-DA",
             {"options": "boxes, source_video, scheme, fold, decode, on_error, …"},
         ),
     },
@@ -47,18 +47,19 @@ DOWNLOAD_PAGES = {
     "microg4m": "https://huggingface.co/datasets/LEI-QI-233/MicroG-HAR-train-ready",
     "ava": "https://github.com/facebookresearch/SlowFast/blob/main/slowfast/datasets/DATASET.md",
 }
-"""The page from which a data set can be downloaded, by its kind."""
+"""The download page of each kind of data."""
 
 SCHEMES = Registry(
     "split scheme",
     {
-        "published": Entry("microg_da.data.splits:published", "as the data set's own files divide it"),
-        "by-source": Entry("microg_da.data.splits:by_source", "7:1:2, no source video in two splits, stratified"),
+        "published": Entry("microg_da.data.splits:published", "the split in the files of the data set"),
+        "by-source": Entry("microg_da.data.splits:by_source", "7:1:2 by source video, stratified"),
         "by-source-kfold": Entry(
-            "microg_da.data.splits:by_source_kfold", "k folds of source videos: one tests, the next validates"
+            "microg_da.data.splits:by_source_kfold",
+            "k folds of source videos: one for test, the next for val, the others for train",
         ),
         "leave-one-film-out": Entry(
-            "microg_da.data.splits:leave_one_film_out", "one film tests, every other source video trains"
+            "microg_da.data.splits:leave_one_film_out", "one film for test, the other source videos for train and val"
         ),
     },
     group="microg_da.splits",
@@ -67,7 +68,7 @@ SCHEMES = Registry(
 
 
 def list_data(pattern: str = "*") -> list[str]:
-    """The kinds of data, with which a SOURCE begins.
+    """Return the kinds of data, with which a SOURCE begins.
 
     Example:
         >>> from microg_da import list_data
@@ -75,13 +76,13 @@ def list_data(pattern: str = "*") -> list[str]:
         ['microg4m']
 
     Args:
-        pattern: shell-style.
+        pattern: a shell-style pattern.
     """
     return DATA.names(pattern)
 
 
 def list_splits(pattern: str = "*") -> list[str]:
-    """The ways to divide clips into train, val and test, for ``SOURCE?scheme=NAME``.
+    """Return the split schemes, for ``SOURCE?scheme=NAME``.
 
     Example:
         >>> from microg_da import list_splits
@@ -89,6 +90,6 @@ def list_splits(pattern: str = "*") -> list[str]:
         ['by-source', 'by-source-kfold']
 
     Args:
-        pattern: shell-style.
+        pattern: a shell-style pattern.
     """
     return SCHEMES.names(pattern)

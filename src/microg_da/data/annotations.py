@@ -1,8 +1,8 @@
 """Tables of annotations and detections: one reader per file format, one writer, every value checked.
 
 Files are CSV, plain or gzipped, in UTF-8 with or without a byte order mark, with LF or CRLF line ends, with a
-header or without one. Without a header the columns stand in AVA's order; with one they stand in any order
-and MicroG-4M's names (``xmin``, ``action`` …) are understood. A value that cannot be right raises
+header or without one. Without a header the columns are in AVA's order. With a header they are in any order, and
+MicroG-4M's names (``xmin``, ``action`` …) are valid. An invalid value raises
 :class:`~microg_da.errors.InputError` with the file and the line.
 """
 
@@ -23,11 +23,11 @@ from microg_da.files import replacing
 from microg_da.taxonomy import Taxonomy
 
 SOURCE_VIDEO = "source_video"
-"""The column of annotations that names the source video of a clip, where its name does not tell."""
+"""The column with the source video of a clip, if the name of the clip does not contain it."""
 UP = "up"
 """The column with a person's true up, in degrees clockwise from the top of the picture. For evaluation only."""
 NAMED_COLUMNS = [SOURCE_VIDEO, UP]
-"""Columns that annotations may have further, if a header names them."""
+"""Optional columns of annotations with a header."""
 
 Duplicates = Literal["keep", "drop", "error"]
 
@@ -59,14 +59,14 @@ def read_annotations(
     Args:
         path: the file.
         taxonomy: if given, every action id must be one of its ids; else an id in 1…1000.
-        duplicates: what to do with rows that say the same twice (MicroG-4M has 21 of them).
-        check_boxes: False to let impossible boxes through, for somebody who wants to count them.
+        duplicates: treatment of repeated rows (MicroG-4M has 21).
+        check_boxes: False to accept invalid boxes, e.g. to count them.
 
     Returns:
         A table with :data:`ANNOTATION_COLUMNS`, rows in the order of the file; boxes in [0, 1]. ``frame_stamp``
-        is int64 if every one of the file is a whole number, else float64. Where the file names no persons,
-        the distinct boxes of each keyframe are numbered from 0. Where a header names the column ``source_video``
-        or ``up`` (degrees), the table has it too.
+        is int64 if all values in the file are whole numbers, else float64. If the file has no person ids, the
+        distinct boxes of each keyframe are numbered from 0. The columns ``source_video`` and ``up`` (degrees) are
+        present if the header names them.
 
     Raises:
         InputError: with file and line, for anything that is not such a table.
@@ -99,7 +99,7 @@ def read_detections(
     Args:
         path: the file.
         taxonomy: if given, every action id must be one of its ids; else an id in 1…1000.
-        duplicates: what to do with a second score for the same box and action.
+        duplicates: treatment of a second score for the same box and action.
 
     Returns:
         A table with :data:`DETECTION_COLUMNS`, rows in the order of the file. ``table.attrs["scores"]`` is
@@ -120,7 +120,7 @@ def read_detections(
 
 
 def read_actions(path: str | Path, *, duplicates: Duplicates = "keep") -> pd.DataFrame:
-    """Read MicroG-4M's ``actions.csv``: who does what in which clip, and whether the clip is real or a film's.
+    """Read MicroG-4M's ``actions.csv``: the actions of people in clips, and the footage of each clip.
 
     Returns:
         A table with :data:`ACTION_COLUMNS`; ``domain`` is ``"real"`` or ``"simulated"`` (``r`` and ``m`` in
@@ -147,11 +147,11 @@ def read_person_boxes(path: str | Path) -> pd.DataFrame:
 
 
 def read_tubes(path: str | Path, *, scored: bool) -> pd.DataFrame:
-    """Read labelled people or detections frame by frame, with ``person_id`` where the file names people.
+    """Read labelled people or detections of single frames, with ``person_id`` if the file has it.
 
     Args:
         path: the file; one of detections with ``person_id`` has a header.
-        scored: whether it is of detections.
+        scored: whether the file contains detections.
 
     Raises:
         InputError: with file and line, for anything that is not such a table.
@@ -166,9 +166,9 @@ def read_tubes(path: str | Path, *, scored: bool) -> pd.DataFrame:
 
 
 def read_boxes(path: str | Path) -> pd.DataFrame:
-    """Read boxes of people without actions: ``video_id, timestamp, x1, y1, x2, y2`` and perhaps ``person_id``.
+    """Read boxes of people without actions: ``video_id, timestamp, x1, y1, x2, y2`` and optionally ``person_id``.
 
-    AVA's annotations, which have actions, are read too, each box once.
+    Annotations in AVA's format are valid as well; each box is read once.
 
     Returns:
         ``video_id, frame_stamp, x1, y1, x2, y2``, boxes in [0, 1], and ``person_id`` where the file has it.
@@ -194,7 +194,7 @@ def read_keyframes(path: str | Path) -> pd.DataFrame:
 
 
 def write_annotations(table: pd.DataFrame, path: str | Path, *, header: bool = True) -> Path:
-    """Write annotations so that :func:`read_annotations` gives the same table back; ``.gz`` compresses.
+    """Write annotations for :func:`read_annotations`, which returns the same table; ``.gz`` compresses.
 
     A file without a header has no column ``source_video`` or ``up``.
 
@@ -208,7 +208,7 @@ def write_annotations(table: pd.DataFrame, path: str | Path, *, header: bool = T
 def write_detections(
     table: pd.DataFrame, path: str | Path, *, header: bool = True, scores: ScoreKind | None = None
 ) -> Path:
-    """Write detections so that :func:`read_detections` gives the same table back; ``.gz`` compresses.
+    """Write detections for :func:`read_detections`, which returns the same table; ``.gz`` compresses.
 
     AVA's own evaluator expects ``header=False``.
 
@@ -216,7 +216,7 @@ def write_detections(
         table: with :data:`DETECTION_COLUMNS`.
         path: the file.
         header: whether the first line names the columns.
-        scores: what the scores are, kept in ``<path>.json``; None for what ``table.attrs["scores"]`` says, if it does.
+        scores: the kind of the scores, stored in ``<path>.json``; None for ``table.attrs["scores"]``, if set.
 
     Raises:
         InputError: if the table could not be read back, or a file cannot be written.
@@ -253,7 +253,7 @@ def _finish(
     if duplicates != "keep":
         repeated = table.duplicated(subset=[name for name in table.columns if name != "score"])
         if duplicates == "error":
-            reject(repeated, where, "says the same as an earlier row")
+            reject(repeated, where, "repeats an earlier row")
         table = table[~repeated].reset_index(drop=True)
     return table
 

@@ -21,7 +21,7 @@ from microg_da.terminal import tracked
 from microg_da.types import FOOTAGE, SPLITS
 
 FEW_EXAMPLES = 5
-# A person narrower or lower than this share of the picture is a few pixels: more likely a slip than a person.
+# A box with a side below this fraction of the frame has a few pixels, and is probably an error.
 SMALLEST_SIDE = 0.01
 EXAMPLES = 5
 
@@ -31,10 +31,10 @@ class Finding:
     """One kind of problem.
 
     Attributes:
-        name: what was looked for, e.g. ``"duplicate rows"``.
-        count: how often it was found; 0 if it was not.
-        detail: one line for people.
-        examples: the first few places.
+        name: the kind of problem, e.g. ``"duplicate rows"``.
+        count: number of occurrences, may be 0.
+        detail: one line of text.
+        examples: the first few occurrences.
     """
 
     name: str
@@ -44,7 +44,7 @@ class Finding:
 
 
 class AlikePair(NamedTuple):
-    """Two clips that look alike, and the split of each; None where a clip is in no split."""
+    """Two similar clips and their splits; None for a clip without a split."""
 
     first: str
     second: str
@@ -52,7 +52,7 @@ class AlikePair(NamedTuple):
 
     @property
     def across(self) -> bool:
-        """Whether they are in two splits."""
+        """Whether the clips are in different splits."""
         return None not in self.splits and self.splits[0] != self.splits[1]
 
 
@@ -67,8 +67,8 @@ class Audit:
         persons_per_clip: how many clips have one person, two, ….
         splits: clips, keyframes, boxes and labels of each split; without rows where the data is not divided.
         classes: a row per action id: name, group, and labels in all, per split and per footage.
-        findings: what was looked for, found or not.
-        alike: clips that look alike, those in two splits first.
+        findings: all checked problems, including those without occurrences.
+        alike: pairs of similar clips, those in different splits first.
     """
 
     source: str
@@ -82,16 +82,16 @@ class Audit:
 
     @property
     def found_first(self) -> tuple[Finding, ...]:
-        """All findings, those that found nothing last."""
+        """All findings, those without occurrences last."""
         return tuple(sorted(self.findings, key=lambda finding: not finding.count))
 
     @property
     def problems(self) -> tuple[Finding, ...]:
-        """The findings that found something."""
+        """The findings with occurrences."""
         return tuple(finding for finding in self.findings if finding.count)
 
     def as_dict(self) -> dict[str, object]:
-        """Everything, ready for JSON."""
+        """Return the audit in JSON types."""
         return {
             "source": self.source,
             "split": self.split,
@@ -117,9 +117,9 @@ def audit(
     Args:
         files: its tables, read with ``check_boxes=False`` so that impossible boxes can be counted.
         division: the division to examine, see :func:`division_of`; None where there is none.
-        source: what to call the data.
+        source: the name of the data.
         frames: its frames, if missing and near-identical clips are to be looked for.
-        progress: a started bar, which shows how many clips have been looked at.
+        progress: a started progress bar for clips.
     """
     labels = files.annotations if files.actions is None else files.actions
     pictures, alike = _pictures(files, division, frames, progress)
@@ -140,14 +140,14 @@ def division_of(files: DatasetFiles, options: FileOptions, *, chosen: bool) -> D
 
     Args:
         files: the data set.
-        options: what was asked for.
-        chosen: whether a scheme was asked for. Without one, the data set's own division is taken as far as it goes.
+        options: the requested options.
+        chosen: whether a scheme was requested. If not, the data set's own split is used as far as it exists.
 
     Returns:
-        the division; None if no scheme was asked for and no file of the data set divides it.
+        the division; None if no scheme was requested and the data set has no split files.
 
     Raises:
-        InputError: if the scheme that was asked for cannot be made.
+        InputError: if the requested scheme cannot be applied.
     """
     if chosen or files.scheme_of(options) != "published" or files.published.notna().all():
         return files.split(options)
@@ -239,12 +239,12 @@ def _faults(files: DatasetFiles, labels: pd.DataFrame) -> list[Finding]:
         _rows(
             "persons without a box",
             without_box.drop_duplicates(["video_id", "person_id"]),
-            "labelled, but not to be found in the picture",
+            "labelled, but without a box",
         ),
         _rows(
             "clips without a box",
             without_any.drop_duplicates("video_id"),
-            "labelled, but no person of theirs has a box",
+            "labelled, but none of their people has a box",
         ),
         _rows(
             "persons without a label",
@@ -282,7 +282,7 @@ def _pictures(
     clips = files.sources.index.tolist()
     missing = frames.missing(clips)
     present = [clip for clip in clips if clip not in missing]
-    walked = present if progress is None else tracked(present, progress, "looking at clips", len(present))
+    walked = present if progress is None else tracked(present, progress, "reading clips", len(present))
     pairs, unreadable = near_duplicates(frames, walked)
     split_of_clip = {} if division is None else division.splits.to_dict()
     alike = sorted(
@@ -293,10 +293,10 @@ def _pictures(
     found = [
         Finding("clips without frames", len(missing), f"{len(missing)} clips have no frames", _few(missing.values())),
         Finding("clips that cannot be read", len(unreadable), "a frame cannot be decoded", _few(unreadable.values())),
-        Finding("near-identical clips", len(pairs), f"{len(pairs)} pairs look alike", _pairs(pairs)),
+        Finding("near-identical clips", len(pairs), f"{len(pairs)} similar pairs", _pairs(pairs)),
     ]
     if division is not None:
-        detail = f"{len(across)} pairs look alike"
+        detail = f"{len(across)} similar pairs"
         found.append(Finding("near-identical clips in two splits", len(across), detail, _pairs(across)))
     return found, tuple(alike)
 
@@ -308,7 +308,7 @@ def group_table(classes: pd.DataFrame) -> pd.DataFrame:
 
 
 def frames_of(files: DatasetFiles, decode: str) -> FrameStore | None:
-    """The frames of a data set, or None where it has only tables."""
+    """Return the frames of a data set, or None if it has only tables."""
     try:
         return files.frames(decode)
     except InputError:

@@ -18,16 +18,16 @@ from microg_da.data.pictures import data_uri, shrunk
 from microg_da.terminal import print_table
 
 PICTURE_BYTES = 4_000_000
-"""How much of a page its pictures may take together, however many pairs there are."""
+"""The budget in bytes of all images of a page."""
 MOST_BYTES = 24_000
-"""And one picture, however few there are."""
+"""The budget in bytes of one image."""
 MOST_PAIRS = 60
 PICTURE_SIZE, PICTURE_SIDE = 320, 180
-"""Longest side of a picture, and short side down to which a frame may be decoded, in pixels."""
+"""Longest side of an image and shortest side of a decoded frame, in pixels."""
 
 
 class ShownPair(NamedTuple):
-    """Two clips that look alike, and a frame of each as a data URI."""
+    """Two similar clips and a frame of each as a data URI."""
 
     pair: AlikePair
     first: str
@@ -39,13 +39,13 @@ def print_audit(audit: Audit, console: Console) -> None:
     console.print(f"[bold]{audit.source}[/bold]", soft_wrap=True)
     console.print(_split(audit))
     problems = Table("found", "what", "detail", title="Findings", title_justify="left")
-    # Names of clips often differ at their end, so that they are never cut.
+    # Names of clips often differ at their end, so that they are not truncated.
     problems.add_column("e.g.", overflow="fold")
     for finding in audit.problems:
         problems.add_row(f"{finding.count:,}", finding.name, finding.detail, "; ".join(finding.examples[:2]))
     print_table(problems, console)
     clean = [finding.name for finding in audit.findings if not finding.count]
-    console.print(f"Looked for and not found: {', '.join(clean) or '(nothing)'}.")
+    console.print(f"Checked, without findings: {', '.join(clean) or '(nothing)'}.")
     counts = Table("what", "number", title="Contents", title_justify="left")
     for name, count in audit.counts.items():
         counts.add_row(name, f"{count:,}")
@@ -62,7 +62,7 @@ def audit_html(audit: Audit, frames: FrameStore | None = None) -> str:
 
     Args:
         audit: what was found.
-        frames: the frames of the data, to show clips that look alike; at most :data:`PICTURE_BYTES` of them.
+        frames: the frames of the data, for pictures of similar clips; at most :data:`PICTURE_BYTES`.
     """
     environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
     template = environment.from_string((files("microg_da.data") / "audit.html.j2").read_text(encoding="utf-8"))
@@ -90,7 +90,7 @@ def _middle_frame(frames: FrameStore, video_id: str, budget: int) -> str:
 
 
 def _split(audit: Audit) -> str:
-    return f"split {audit.split}" if audit.split else "without a split: no file of the data divides it"
+    return f"split {audit.split}" if audit.split else "without a split: the data has no split files"
 
 
 def _as_rich(table: pd.DataFrame, title: str) -> Table:

@@ -27,8 +27,8 @@ def read_ava(root: Path, options: FileOptions, *, check_boxes: bool = True) -> D
     """Find the tables of AVA, or of a data set in its format, in a folder.
 
     Annotations are ``annotations/ava_{train,val,test}_v2.2.csv`` or ``…_v2.1.csv``, ``ava_….csv``, ``train.csv`` …;
-    ``label_map.pbtxt`` next to them gives the action ids if they are not AVA's. Keyframes listed in
-    ``ava_…_excluded_timestamps….csv`` are left out. ``dataset.json`` next to them may say which keyframes count.
+    ``label_map.pbtxt`` in the same folder defines the action ids if they are not AVA's. Keyframes listed in
+    ``ava_…_excluded_timestamps….csv`` are excluded. ``dataset.json`` may define the unit of keyframes.
     """
     label_map, facts = find_table(root, "label_map.pbtxt"), _read_facts(root)
     taxonomy = get_taxonomy(label_map or "ava80")
@@ -40,7 +40,7 @@ def read_ava(root: Path, options: FileOptions, *, check_boxes: bool = True) -> D
     }
     if not tables:
         raise InputError(
-            f"{root}: no AVA annotations there. Expected annotations/ava_train_v2.2.csv, ava_train.csv or train.csv, "
+            f"{root}: found no AVA annotations. Expected annotations/ava_train_v2.2.csv, ava_train.csv or train.csv, "
             f"and the same for val and test."
         )
     excluded = _excluded(root)
@@ -65,8 +65,8 @@ class Facts:
     """Contents of ``annotations/dataset.json``; the defaults are AVA's.
 
     Attributes:
-        stamp: what keyframes count, ``"seconds"`` or ``"frames"`` from 1.
-        start: the second at which stored frames begin.
+        stamp: the unit of keyframes: ``"seconds"``, or ``"frames"`` counted from 1.
+        start: the time of the first stored frame, in seconds.
         fps: frames per second, where all videos have the same.
     """
 
@@ -108,12 +108,14 @@ def read_predicted_boxes(root: Path) -> pd.DataFrame:
         ``video_id, frame_stamp, x1, y1, x2, y2, score``, boxes clipped to [0, 1].
 
     Raises:
-        InputError: if there is no such file, or it is not such a table.
+        InputError: if there is no such file, or its format is wrong.
     """
     names = [f"{prefix}{split}_predicted_boxes.csv" for split in SPLITS for prefix in ("ava_", "")]
     paths = [path for path in (find_table(root, name) for name in names) if path]
     if not paths:
-        raise InputError(f"{root}: boxes=detected needs annotations/{names[0]} or alike, or use boxes=ground-truth")
+        raise InputError(
+            f"{root}: boxes=detected needs a file such as annotations/{names[0]}. Add it, or use boxes=ground-truth."
+        )
     return pd.concat([_read_boxes(path) for path in paths], ignore_index=True)
 
 
@@ -141,17 +143,17 @@ def without(table: pd.DataFrame, keyframes: pd.DataFrame) -> pd.DataFrame:
 
 
 def _published(tables: dict[Split, pd.DataFrame]) -> tuple[pd.Series, str | None]:
-    """The split of each video, and a note where the files do not name all three.
+    """Return the split of each video, and a note if the files do not define three splits.
 
-    AVA publishes no labels for its test videos: results are reported on its validation videos. So that nothing is
-    selected on what is reported, these test, and an eighth of the training videos validates.
+    AVA publishes no labels of test videos; results are reported on its validation videos. These are therefore the test
+    split, and an eighth of the training videos is the val split, so that selection does not use the reported videos.
     """
     if set(tables) != {"train", "val"} or tables["train"].video_id.nunique() < 2:
         return published_splits(tables), None
     splits = published_splits({"train": tables["train"], "test": tables["val"]})
     validate = hold_out(tables["train"])
     splits[list(validate)] = "val"
-    return splits, f"the files have no test split: val tests, and {len(validate)} videos of train validate"
+    return splits, f"the files have no test split: val is used as test, and {len(validate)} videos of train as val"
 
 
 def _excluded(root: Path) -> pd.DataFrame:

@@ -1,4 +1,4 @@
-"""Clips put together into batches: collation, concatenation, and batches of one frame size."""
+"""Batches of clips: collation, concatenation, and batches of equal frame size."""
 
 from __future__ import annotations
 
@@ -16,15 +16,16 @@ from microg_da.types import Clip, ClipBatch, Domain, LabelledClip, LabelledClipB
 
 
 class SameSizeBatches(Sampler[list[int]]):
-    """Deals the indices of a sampler into batches whose clips have equal frames; every index comes once.
+    """Groups the indices of a sampler into batches of clips with equal frame size; each index occurs once.
 
-    Whole test frames are as wide as their video, and a batch is one tensor. Clips keep the sampler's order within
-    their size; a batch comes as soon as it is full.
+    Whole test frames have the aspect ratio of their video, but a batch is one tensor. Clips of equal size keep the
+    order of the sampler; a batch is yielded once it is full.
 
     Args:
         sampler: which clips, in which order.
         batch_size: clips in a full batch; the last of each size may be smaller.
-        sizes: ``(N, 2)``, height and width of every clip of the data set; a clip of unknown size, 0, comes alone.
+        sizes: ``(N, 2)``, height and width of every clip of the data set; a clip of unknown size, 0, is a batch of its
+            own.
     """
 
     def __init__(self, sampler: Sampler[Any], batch_size: int, sizes: np.ndarray) -> None:
@@ -55,7 +56,7 @@ def collate_clips(clips: Sequence[Clip], domain: Domain = ...) -> ClipBatch: ...
 
 
 def collate_clips(clips: Sequence[Clip], domain: Domain = "source") -> ClipBatch:
-    """Put clips of equal frame size into one batch; clips without people are allowed.
+    """Collate clips of equal frame size into a batch; clips without people are allowed.
 
     Returns:
         A :class:`~microg_da.types.LabelledClipBatch` of labelled clips, else a :class:`~microg_da.types.ClipBatch`.

@@ -1,4 +1,4 @@
-"""A LightningDataModule that is built from a configuration alone."""
+"""A LightningDataModule that needs only a configuration."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class ClipDataModule(StageData):
     """The clips of a configuration, for any Lightning trainer.
 
     A training batch is ``{"source": LabelledClipBatch, "target": ClipBatch}``; all others are a
-    :class:`~microg_da.types.ClipBatch`. Target clips have no labels: scores are made from the annotation table.
+    :class:`~microg_da.types.ClipBatch`. Target clips have no labels: scores are computed from the annotation table.
 
     Example:
         >>> from microg_da import ClipDataModule, load_config
@@ -30,8 +30,8 @@ class ClipDataModule(StageData):
     Args:
         config: the data, the window, the size of frames and of batches.
         labelled: the domain whose labels train the model, or None.
-        unlabelled: the domain whose clips are seen in training without labels, or None for labelled clips alone.
-        validate_on: the domain whose validation split is scored. The target's is an oracle's choice if it selects.
+        unlabelled: the domain whose clips are used in training without labels, or None.
+        validate_on: the domain whose validation split is scored. Selection by target scores makes an oracle.
         test_on: the domain whose test split is tested and predicted.
     """
 
@@ -56,7 +56,7 @@ class ClipDataModule(StageData):
 
     @property
     def class_rates(self) -> tuple[float, ...]:
-        """The share of labelled source training people who have each class, for ``create_adaptation``."""
+        """Return the fraction of labelled source training people with each class, for ``create_adaptation``."""
         return self.datasets.class_rates
 
     def test_dataloader(self) -> DataLoader[ClipBatch]:
@@ -68,9 +68,9 @@ class ClipDataModule(StageData):
         return self.test_loader(self.test_on)
 
     def scored_domain(self, split: Split) -> Domain:
-        """The domain whose clips a pass over a split scores."""
+        """Return the domain that is scored on a split."""
         return self.test_on if split == "test" else self.validate_on or "source"
 
     def training_clips(self, device: torch.device | str) -> tuple[UnaugmentedClips, UnaugmentedClips]:
-        """The training clips of source and target, in order and not augmented, for methods that look at them."""
+        """Return training clips of source and target in order, without augmentation, for methods that need them."""
         return self.unaugmented_clips("source", device), self.unaugmented_clips("target", device)

@@ -29,7 +29,7 @@ _ALIASES = {
     "ymin": "y1",
     "ymax": "y2",
 }
-# Pandas before 3.1 reads numbers to the last digit but one unless told otherwise; later ones warn of being told.
+# Pandas before 3.1 needs this option to read numbers exactly; later versions warn about the option.
 _EXACT: dict[str, Any] = (
     {"float_precision": "round_trip"} if tuple(map(int, pd.__version__.split(".")[:2])) < (3, 1) else {}
 )
@@ -38,16 +38,16 @@ _EXACT: dict[str, Any] = (
 def read_table(
     path: Path, required: list[str], optional: str | None = None, by_header: tuple[str, ...] = ()
 ) -> tuple[pd.DataFrame, Place]:
-    """The columns as text and float64, still unchecked, and a way to find the line of a row.
+    """Return unchecked columns as text and float64, and a function from rows to lines.
 
     Args:
         path: the file.
-        required: the columns, in the order that they have where there is no header.
-        optional: the column that a file without a header may have as its last.
-        by_header: further columns that a header may name.
+        required: the columns, in the order of files without a header.
+        optional: a column that a file without a header may have at the end.
+        by_header: optional columns of files with a header.
 
     Raises:
-        InputError: with file and line, where the file is no CSV of such columns.
+        InputError: with file and line, if the file is not a CSV file with these columns.
     """
     data = _bytes(path)
     rows = _rows(data, path)
@@ -85,7 +85,7 @@ def read_table(
 
 
 def first_row(path: Path) -> list[str]:
-    """The first row that is not blank, as text; empty where there is none.
+    """Return the first non-blank row as text; empty if there is none.
 
     Raises:
         InputError: if the file cannot be read.
@@ -103,7 +103,7 @@ def _bytes(path: Path) -> bytes:
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror or error}") from error
     if b"\0" in data:
-        raise InputError(f"{path}: has NUL bytes; a CSV file in UTF-8 is expected")
+        raise InputError(f"{path}: contains NUL bytes; expected a CSV file in UTF-8")
     try:
         data.decode("utf-8")
     except UnicodeDecodeError as error:
@@ -135,7 +135,7 @@ def _is_number(text: str) -> bool:
 
 
 def _is_data(row: list[str], required: list[str]) -> bool:
-    """Whether a first row holds values, not column names: some field that should be a number is one."""
+    """Return whether the first row contains values and not column names: any numeric column is a number."""
     return any(_is_number(text) for name, text in zip(required, row, strict=False) if name not in TEXT)
 
 
@@ -158,7 +158,7 @@ def _header(path: Path, first: tuple[int, list[str]], required: list[str], optio
 
 
 def _free_names(valid: list[str], present: list[str]) -> list[str]:
-    """The names that a column could have: of columns that the table may have and does not have yet."""
+    """Return the valid column names that the table does not have yet."""
     free = [name for name in valid if name not in present]
     return [*free, *(alias for alias, name in _ALIASES.items() if name in free)]
 
@@ -172,7 +172,7 @@ def _positions(path: Path, row: list[str], required: list[str], optional: str | 
 
 
 def _structure_error(path: Path, data: bytes, columns: list[str], header: bool) -> InputError | None:
-    """Find the first row whose length or numbers are wrong, once it is known that there is one."""
+    """Return the error for the first row with a wrong length or an invalid number."""
     for line, row in list(_rows(data, path))[int(header) :]:
         if len(row) != len(columns):
             return InputError(f"{path}, line {line}: {len(row)} columns, expected {len(columns)}: {', '.join(columns)}")

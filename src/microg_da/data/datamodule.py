@@ -46,16 +46,16 @@ class _Batches(TypedDict, total=False):
 
 
 class DomainDatasets:
-    """The data sets of an experiment, opened when first asked for.
+    """The data sets of an experiment, opened on first use.
 
-    Target labels are asked for explicitly or not there: a data set opened with ``labelled=False`` holds none, so
-    no batch made of it can carry them.
+    Target labels must be requested explicitly: a data set opened with ``labelled=False`` contains no labels, so that
+    none of its batches can have any.
 
     Args:
-        config: of the experiment.
+        config: the configuration of the experiment.
 
     Attributes:
-        maps: feature maps in place of frames, for what stages and tests read; None for frames.
+        maps: feature maps that replace frames in stages and tests; None for frames.
     """
 
     def __init__(self, config: Config) -> None:
@@ -78,21 +78,21 @@ class DomainDatasets:
         return self._open[key]
 
     def tested(self, domain: Domain, split: Split, *, labelled: bool = False) -> ClipSource[Clip]:
-        """The clips of a split, each as it is tested."""
+        """Return the clips of a split in test views."""
         clips = self.get(domain, split, labelled=labelled)
         if split == "train":
             clips = clips.in_test_views()
         return clips if self.maps is None else self.maps.as_tested(domain, split, clips)
 
     def trained(self, domain: Domain, augment: AugmentConfig, *, labelled: bool) -> ClipSource[Clip]:
-        """The training clips of a domain; those of a feature store are augmented already."""
+        """Return the training clips of a domain; those of a feature store are already augmented."""
         clips = self.get(domain, "train", labelled=labelled)
         return clips if self.maps is None else self.maps.as_trained(domain, clips, augment)
 
     def open_for_fit(self) -> None:
-        """Open what a run reads, so that a mistake in the data shows before anything is trained.
+        """Open all data of a run, so that errors in the data occur before training.
 
-        What is read from files comes first: a mistake in it shows before clips are drawn.
+        Files are opened first, so that their errors occur before clips are rendered.
         """
         adapts = self.config.adaptation.name != "source_only"
         trains: list[tuple[Domain, Split, bool]] = []
@@ -116,7 +116,7 @@ class DomainDatasets:
         return tuple(labels.mean(axis=0).tolist())
 
     def facts(self) -> DataFacts:
-        """What a run's record says of the opened data: descriptions, hashes of splits, warnings."""
+        """Return the entries of a run's record on the opened data: descriptions, hashes of splits, warnings."""
         opened = {f"{domain}/{split}": dataset for (domain, split, _), dataset in self._open.items()}
         warnings = [warning for dataset in opened.values() for warning in dataset.warnings]
         hashes = {name: dataset.split_hash for name, dataset in opened.items()}
@@ -137,7 +137,7 @@ class DomainDatasets:
         return skipped.drop_duplicates(ignore_index=True)
 
     def release(self, domain: Domain, split: Split) -> None:
-        """Forget a data set, so that its frames leave memory."""
+        """Close a data set to free the memory of its frames."""
         for labelled in (False, True):
             self._open.pop((domain, split, labelled), None)
 
@@ -145,7 +145,7 @@ class DomainDatasets:
         config = self.config
         source = self.source(domain)
         parsed = parse_source(source)
-        # Code of another package that opens clips has options of its own.
+        # Functions of other packages that open clips define their own options.
         own = parsed.is_drawn or not opens_clips(parsed)
         options = config.source_options(domain, parsed.kind, split) if own else {}
         dataset = open_source(
@@ -161,24 +161,22 @@ class DomainDatasets:
             **{"seed": config.seed, **options},
         )
         if not len(dataset):
-            raise InputError(
-                f"data.{domain}={source}: its {split} split holds no clips. Check the split and its files."
-            )
+            raise InputError(f"data.{domain}={source}: the {split} split has no clips. Check the split and its files.")
         return dataset
 
     def _check_window(self, source: str, length: int | None) -> None:
-        """Refuse a window that is longer than the clips, or note that they are repeated at their ends."""
+        """Raise an error or add a note if the window is longer than the clips."""
         problem = window_problem(self.config.model, source, length)
         if problem is not None:
             self._window_warnings.append(f"{problem}: their first and last frames are repeated")
 
 
 class EpochSampler(DistributedSampler[Clip]):
-    """The order of an epoch, decided by seed and epoch alone; tells the data set which epoch begins.
+    """The order of an epoch, which depends only on seed and epoch; also sets the epoch of the data set.
 
     Args:
         clips: the data set.
-        options: of torch's :class:`~torch.utils.data.DistributedSampler`.
+        options: options of torch's :class:`~torch.utils.data.DistributedSampler`.
     """
 
     def __init__(self, clips: ClipSource[Clip], **options: Any) -> None:
@@ -192,18 +190,18 @@ class EpochSampler(DistributedSampler[Clip]):
 
 
 def _as_dataset(clips: ClipSource[Clip]) -> Dataset[Clip]:
-    """The same object as torch's type, which asks for no more than length and items."""
+    """Return the same object as torch's type, which needs only length and items."""
     return cast("Dataset[Clip]", clips)
 
 
 class UnaugmentedClips:
-    """A domain's training clips, each as it is tested, all of them in every process; opened with the first batch.
+    """All training clips of a domain in test views, in every process; opened with the first batch.
 
     Args:
-        data: what opens them.
-        domain: of which domain; labels come with the source only.
-        device: where the batches are wanted.
-        progress: a started bar, which shows how far a walk is.
+        data: the data sets.
+        domain: the domain; only source clips have labels.
+        device: the device of the batches.
+        progress: a started progress bar for iterations.
     """
 
     def __init__(
@@ -215,7 +213,7 @@ class UnaugmentedClips:
         self.progress = progress
 
     def shown_in(self, progress: Progress) -> UnaugmentedClips:
-        """The same clips, with a task of ``progress`` while they are walked."""
+        """Return the same clips, shown as a task of ``progress`` while they are iterated."""
         return UnaugmentedClips(self.data, self.domain, self.device, progress)
 
     def __iter__(self) -> Iterator[ClipBatch]:
@@ -234,15 +232,15 @@ class StageData(pl.LightningDataModule):
     Args:
         datasets: the experiment's data.
         labelled: the domain whose labels train the model, or None.
-        unlabelled: the domain whose clips are seen without labels, or None.
+        unlabelled: the domain whose clips are used without labels, or None.
         also_labelled: a second domain whose labels train the model: the target, for oracles.
         validate_on: the domain whose validation split is scored, or None.
         observe: also read both domains' validation clips without labels, for label-free validators.
-        batch_size: clips a step and domain.
-        seed: of the order of clips.
+        batch_size: clips of each domain in a step.
+        seed: seed of the order of clips.
 
     Attributes:
-        augment: how the training clips of a feature store are augmented; frames are augmented in the batch.
+        augment: augmentation of training clips from a feature store; frames are augmented in the batch.
     """
 
     def __init__(
@@ -269,10 +267,10 @@ class StageData(pl.LightningDataModule):
         self.augment = datasets.config.augment
 
     def train_dataloader(self) -> CombinedLoader:
-        """Batches ``{"source": ClipBatch, "target": ClipBatch}``: a pass over the larger domain is an epoch.
+        """Return batches ``{"source": ClipBatch, "target": ClipBatch}``; an epoch is a pass over the larger domain.
 
-        The first of two domains is called ``source`` whatever domain it is; a stage without source clips has a
-        ``target`` alone.
+        The first of two domains has the key ``source`` in any case; a stage without source clips has only the key
+        ``target``.
         """
         loaders = {}
         if self.labelled is not None:
@@ -284,17 +282,17 @@ class StageData(pl.LightningDataModule):
         return CombinedLoader(loaders, mode="max_size_cycle")
 
     def val_dataloader(self) -> list[DataLoader[ClipBatch]]:
-        """The validation split of ``validate_on``, and with ``observe`` those of both domains; nothing otherwise."""
+        """Return the validation split of ``validate_on``, and with ``observe`` those of both domains."""
         domains = DOMAINS if self.observe else tuple(domain for domain in DOMAINS if domain == self.validate_on)
         return [self.test_loader(domain, "val") for domain in domains]
 
     def test_loader(self, domain: Domain, split: Split = "test") -> DataLoader[ClipBatch]:
-        """Every clip of a split once, in order, without labels: scores are made from the annotation table."""
+        """Return each clip of a split once, in order and without labels."""
         dataset = self.datasets.tested(domain, split)
         return self._loader(dataset, domain, self.datasets.config.evaluation.batch_size, shuffle=False)
 
     def unaugmented_clips(self, domain: Domain, device: torch.device | str = "cpu") -> UnaugmentedClips:
-        """The training clips of a domain, in order and not augmented; those of the target have no labels."""
+        """Return training clips of a domain in order, without augmentation; target clips have no labels."""
         return UnaugmentedClips(self, domain, device)
 
     def _train_loader(self, domain: Domain, *, labelled: bool) -> DataLoader[ClipBatch]:
@@ -305,29 +303,29 @@ class StageData(pl.LightningDataModule):
         self, clips: ClipSource[Clip], domain: Domain, batch_size: int, *, shuffle: bool, shared: bool = True
     ) -> DataLoader[ClipBatch]:
         world, rank = (self.trainer.world_size, self.trainer.global_rank) if self.trainer and shared else (1, 0)
-        # Distributed also when alone: the order depends on seed and epoch only, so that a resumed run sees what
-        # it would have seen.
+        # Used for one process as well: the order depends only on seed and epoch, so that a resumed run has the same
+        # batches.
         sampler = EpochSampler(clips, num_replicas=world, rank=rank, shuffle=shuffle, seed=self.seed)
-        # Maps of a feature store are read when a detector asks for them: there is nothing to load.
+        # Maps of a feature store are read by the detector, so that workers are not needed.
         workers = self.datasets.config.data.num_workers if self.datasets.maps is None else 0
-        # A last batch of one clip would ruin the statistics of training; a share smaller than a batch must still train.
+        # A last batch of one clip would distort batch statistics; a part smaller than a batch must still be trained on.
         drop_last = shuffle and len(sampler) >= batch_size
         batches: _Batches = {"batch_size": batch_size, "sampler": sampler, "drop_last": drop_last}
         if not shuffle and (sizes := clips.frame_sizes()) is not None:
-            # Whole frames are as wide as their video, and a batch has one size.
+            # Whole frames have the aspect ratio of their video, and a batch has one size.
             batches = {"batch_sampler": SameSizeBatches(sampler, batch_size, sizes)}
         with warnings.catch_warnings():
-            # The advice at the start of a run says it once, and names the key.
+            # The advice at the start of a run replaces this warning, and names the key.
             warnings.filterwarnings("ignore", message="This DataLoader will create")
             return DataLoader(
-                cast("Dataset[Any]", clips),  # what a loader yields is what `collate_fn` makes
+                cast("Dataset[Any]", clips),  # a loader yields the results of `collate_fn`
                 **batches,
                 num_workers=workers,
                 persistent_workers=workers > 0,
                 pin_memory=self._on_gpu(),
                 collate_fn=partial(collate_clips, domain=domain),
-                # A loader takes a number from torch's generator for some of its passes; how many passes that is
-                # depends on workers and on where a run was resumed, and what is drawn after it would too.
+                # A loader draws from torch's generator in some passes. Their number depends on workers and on resuming,
+                # and would affect later random values.
                 generator=torch.Generator().manual_seed(self.seed),
             )
 

@@ -1,4 +1,4 @@
-"""Clips from a data set on disk: one item per keyframe, decoded when it is asked for."""
+"""Clips from a data set on disk: one item per keyframe, decoded on access."""
 
 from __future__ import annotations
 
@@ -24,22 +24,22 @@ from microg_da.transforms.view import CentreViews, RandomViews, View, WholeViews
 from microg_da.types import Clip, ClipKey, PersonKey
 from microg_da.zoo import usual_test_side
 
-# AVA's videos are cut to seconds 900 to 1801, so that the number of frames tells the frame rate.
+# AVA's videos are cut to seconds 900 to 1801, so that the frame rate follows from the number of frames.
 _AVA_SECONDS = 901
 _LOOKED_AT = 10
-"""How many videos tell how long the clips of a data set are."""
+"""The number of videos from which the length of clips is estimated."""
 _USUAL_RATES = np.array([24000 / 1001, 24, 25, 30000 / 1001, 30, 50, 60000 / 1001, 60])
 
 
 @dataclass(frozen=True)
 class Timing:
-    """The frame that a ``frame_stamp`` means.
+    """Conversion of a ``frame_stamp`` to a frame.
 
     Attributes:
         stamp: ``"frames"`` counted from 1, ``"seconds"``, or ``"clips"``: frames, and 0 for the middle one.
-        start: the second of the first stored frame.
-        fps: frames per second as the user says; None to ask the files.
-        late: centre the window one frame after the keyframe, as MicroG-4M's authors do.
+        start: the time of the first stored frame, in seconds.
+        fps: frames per second as given by the user; None to read it from the files.
+        late: whether the window is centred one frame after the keyframe, as in MicroG-4M's code.
     """
 
     stamp: str = "frames"
@@ -57,7 +57,7 @@ class Timing:
         if self.fps is not None and stored is not None and abs(stored / self.fps - 1) > 0.01:
             raise InputError(
                 f"{video_id}: the file has {stored:.6g} frames per second, but fps={self.fps:g} was given. "
-                f"Convert the video, or leave fps out."
+                f"Convert the video, or remove fps."
             )
         if self.stamp in ("frames", "clips"):
             number = length // 2 if self.stamp == "clips" and stamp == 0 else int(stamp) - 1
@@ -87,27 +87,27 @@ class Timing:
 class ClipDataset(Dataset[Clip]):
     """One clip per keyframe: :class:`~microg_da.types.LabelledClip` with labels, else :class:`~microg_da.types.Clip`.
 
-    Everything is held in arrays, which worker processes share. What is random depends on seed, epoch and index only,
-    so that any number of workers gives the same clips.
+    All tables are arrays, which worker processes share. Random values depend only on seed, epoch and index, so that the
+    clips do not depend on the number of workers.
 
     Args:
         people: one row per box: ``video_id, frame_stamp, x1, y1, x2, y2``, grouped by keyframe; with the column ``up``
-            where the true up of people is known.
+            if the true up of people is known.
         labels: ``(len(people), C)`` uint8, or None.
-        frames: where frames come from.
-        timing: which frame a ``frame_stamp`` is.
+        frames: the source of frames.
+        timing: conversion of a ``frame_stamp`` to a frame.
         num_frames: T.
         sampling_rate: τ.
-        views: what is cut from the frames.
+        views: the crops of training frames.
         test_views: what :meth:`in_test_views` cuts from them; by default the whole frame, its
             short side at 8/7 of the crop.
-        seed: of everything random.
-        skip: take the next clip in place of one that cannot be read, instead of raising.
+        seed: seed of all random values.
+        skip: whether an unreadable clip is replaced by the next one instead of raising an error.
         ground_truth: the annotation table, for evaluation.
         description: one line about the data.
-        warnings: what a reader of results should know, a line each.
+        warnings: notes for readers of results, one line each.
         split_hash: the hash of the split.
-        left_out: videos that were left out because they are missing, and why.
+        left_out: missing videos that were excluded, with the reason.
     """
 
     def __init__(
@@ -154,7 +154,7 @@ class ClipDataset(Dataset[Clip]):
         self._labels = None if labels is None else labels[order]
         self._ups = people[UP].to_numpy(float)[order] if UP in people else np.full(len(people), np.nan)
         self._first_box = np.concatenate([[0], np.cumsum(np.bincount(keyframe, minlength=len(first)))])
-        # Shared memory: workers see the epoch change, and the main process sees what they could not read.
+        # Shared memory: workers read the epoch, and the main process reads which clips were unreadable.
         self._epoch = _shared(torch.zeros((), dtype=torch.int64))
         self._unreadable = _shared(torch.zeros(len(first), dtype=torch.bool))
 
@@ -163,7 +163,7 @@ class ClipDataset(Dataset[Clip]):
 
     def __getitem__(self, index: int) -> Clip:
         if get_worker_info() is not None and cv2.getNumThreads() > 1:
-            # Workers are the parallelism; a fork leaves OpenCV's own threads behind.
+            # Workers run in parallel; OpenCV's threads do not survive a fork.
             cv2.setNumThreads(0)
         for place in self._candidates(index):
             try:
@@ -173,7 +173,7 @@ class ClipDataset(Dataset[Clip]):
                     raise
                 self._unreadable[place] = True
         raise InputError(
-            f"{self.description}: none of {len(self)} clips can be read in its place. First: {self._problem(index)}"
+            f"{self.description}: none of {len(self)} clips can be read. First problem: {self._problem(index)}"
         )
 
     @property
@@ -189,35 +189,35 @@ class ClipDataset(Dataset[Clip]):
 
     @property
     def fps(self) -> float | None:
-        """Frames per second, of the first video that can be read; None where neither user nor files say."""
+        """Frames per second of the first readable video; None if neither the user nor the files define it."""
         return self.timing.fps or next(iter(self._look(self.frames.fps)), None)
 
     def shortest_clip(self) -> int | None:
-        """Frames of the shortest of some videos, taken evenly from all; None where none can be read."""
+        """Frames of the shortest of some evenly chosen videos; None if none can be read."""
         return min((length for length in self._look(self.frames.num_frames) if length), default=None)
 
     def _look(self, ask: Callable[[str], Any]) -> Iterator[Any]:
-        """What some of the videos say, without reading all of a large data set."""
+        """Read the properties of some videos, and not of all in a large data set."""
         for place in np.unique(np.linspace(0, len(self._videos) - 1, _LOOKED_AT).astype(int)):
             with contextlib.suppress(InputError):
                 yield ask(str(self._videos[place]))
 
     def frame_sizes(self) -> np.ndarray:
-        """``(N, 2)``: height and width of the frames of every clip, as they come; 0 where no header can be read.
+        """``(N, 2)``: height and width of the frames of each clip; 0 if the header cannot be read.
 
-        Where whole frames are shown, this looks into the header of every video.
+        For whole frames, this reads the header of every video.
         """
         sizes = [self._frame_size(str(video)) for video in self._videos]
         return np.array(sizes)[self._video]
 
     def annotations(self) -> pd.DataFrame:
-        """The ground truth of these keyframes, as the files have it. For evaluation only."""
+        """Return the ground truth of these keyframes, for evaluation only."""
         if self._ground_truth is None:
             raise InputError(f"{self.description}: has no ground truth")
         return self._ground_truth
 
     def in_test_views(self) -> ClipDataset:
-        """The same clips, each as it is shown when it is tested; nothing about it is random."""
+        """Return the clips in test views, which are not random."""
         shown = copy.copy(self)
         shown.views = self._test_views
         return shown
@@ -232,7 +232,7 @@ class ClipDataset(Dataset[Clip]):
         if not isinstance(self.frames, StampedFrames):
             raise InputError(
                 f"data.feature_store: {type(self.frames).__name__}, which reads the frames of {self.description}, has "
-                f"no method stamp that tells when they change. Set data.feature_store=null."
+                f"no method stamp to detect changes. Set data.feature_store=null."
             )
         digest = hashlib.sha256()
         for part in (self._boxes, self._first_box, self._stamps.astype(float)):
@@ -244,29 +244,29 @@ class ClipDataset(Dataset[Clip]):
         return digest.hexdigest()
 
     def training_draw(self, number: int) -> ClipDataset:
-        """The same clips, each with one random crop that depends on the number and on no run's seed."""
+        """Return the clips, each with one random crop that depends on the number and not on the seed of the run."""
         drawn = copy.copy(self)
         drawn.seed, drawn._epoch = 0, _shared(torch.tensor(number))
         return drawn
 
     def labels_of(self, index: int) -> Tensor | None:
-        """``(K, C)`` of all people of a keyframe; None without labels."""
+        """Return labels ``(K, C)`` of all people of a keyframe; None without labels."""
         if self._labels is None:
             return None
         return torch.from_numpy(self._labels[self._first_box[index] : self._first_box[index + 1]]).float()
 
     def set_epoch(self, epoch: int) -> None:
-        """Draw other crops from now on; workers that are running follow."""
+        """Set the epoch, on which random crops depend, in all workers."""
         self._epoch.fill_(epoch)
 
     def skipped(self) -> pd.DataFrame:
-        """Keyframes that were left out because they could not be read: ``video_id, frame_stamp, reason``."""
+        """Return the keyframes that could not be read: ``video_id, frame_stamp, reason``."""
         rows = [(video, None, reason) for video, reason in self._left_out.items()]
         rows += [(*self.keys[place], self._problem(place)) for place in torch.nonzero(self._unreadable)[:, 0].tolist()]
         return pd.DataFrame(rows, columns=[*KEYFRAME, "reason"])
 
     def ups(self) -> dict[PersonKey, float] | None:
-        """The true up of each person in degrees; None where the annotation table does not hold it for all people."""
+        """Return the true up of each person in degrees; None if it is not annotated for all people."""
         if not np.isfinite(self._ups).all():
             return None
         return {
@@ -276,7 +276,7 @@ class ClipDataset(Dataset[Clip]):
         }
 
     def _candidates(self, index: int) -> Iterator[int]:
-        """The index itself, then those after it whose frames have the same size, but none known to be unreadable."""
+        """Yield the index, then later indices with the same frame size that are not known to be unreadable."""
         if not -len(self) <= index < len(self):
             raise IndexError(index)
         size = None
@@ -308,7 +308,7 @@ class ClipDataset(Dataset[Clip]):
     def _clip(self, place: int) -> Clip:
         rng = np.random.default_rng((self.seed, int(self._epoch), place))
         view = self.views.draw(rng)
-        # What is tested must not depend on how a decoder shrinks, so that only training frames come reduced.
+        # Test frames must not depend on the decoder's reduction, so that only training frames are reduced.
         images, places = self._read(place, view.short_side if isinstance(self.views, RandomViews) else None)
         rows = slice(self._first_box[place], self._first_box[place + 1])
         table_boxes = self._boxes[rows]
@@ -325,7 +325,7 @@ class ClipDataset(Dataset[Clip]):
         return clip if self._labels is None else clip.with_labels(torch.from_numpy(self._labels[rows])[kept].float())
 
     def _read(self, place: int, min_short_side: int | None) -> tuple[Iterator[np.ndarray], np.ndarray]:
-        """The distinct frames of a window, and which of them stands at each place."""
+        """Return the distinct frames of a window, and the index of the frame at each position."""
         numbers, places = np.unique(self._indices(place), return_inverse=True)
         return self.frames.read(self._name(place), numbers, min_short_side), places
 
@@ -345,10 +345,10 @@ class ClipDataset(Dataset[Clip]):
 
 
 def multi_hot(annotations: pd.DataFrame, taxonomy: Taxonomy) -> tuple[pd.DataFrame, np.ndarray]:
-    """One row per box and its labels; a label that the taxonomy has not is no label.
+    """Return one row per box with its labels; labels outside the taxonomy are ignored.
 
     Returns:
-        the distinct boxes ``video_id, frame_stamp, x1, y1, x2, y2`` in order of appearance, with ``up`` where the table
+        the distinct boxes ``video_id, frame_stamp, x1, y1, x2, y2`` in order of appearance, with ``up`` if the table
         has it, and ``(K, C)`` uint8.
     """
     people = annotations[[*KEYFRAME, *BOX, *([UP] if UP in annotations else [])]]

@@ -31,17 +31,18 @@ class DatasetFiles:
         annotations: every labelled person of every split; with the column ``source_video`` where the data set names
             the source video of a clip.
         taxonomy: the data set's own action ids.
-        published: the split of each ``video_id`` in the data set's own files; NaN where they do not say.
-        footage: ``"real"`` or ``"simulated"`` for each ``video_id``, where the data set tells.
-        stamp: what ``frame_stamp`` counts: frames from 1, or seconds; ``clips`` is frames from 1, and 0 for the middle.
-        start: the second at which stored frames begin.
-        fps: frames per second where the data set says so and its frames do not.
-        cut: whether videos are clips cut from source videos, which their names then tell where no column does.
-        actions: who does what in which clip, with or without a box, where the data set has such a table.
-        read_detected: reads the boxes that a person detector found, which have no labels; None if there are none.
-        notes: what a reader of results should know about the data, in one line each.
-        scheme: the split scheme where the SOURCE does not name one.
-        open_frames: the way to the frames, given the option ``decode``; None for the usual folders in the root.
+        published: the split of each ``video_id`` in the files of the data set; NaN if undefined.
+        footage: ``"real"`` or ``"simulated"`` for each ``video_id``, if known.
+        stamp: the unit of ``frame_stamp``: frames from 1, or seconds; ``clips`` is frames from 1, and 0 for the middle.
+        start: the time of the first stored frame, in seconds.
+        fps: frames per second, if the data set defines it and its frames do not.
+        cut: whether videos are clips cut from source videos. Names of clips then contain the source video, unless a
+            column names it.
+        actions: the actions of people in each clip, with or without a box, if the data set has such a table.
+        read_detected: reads the unlabelled boxes of a person detector; None if there are none.
+        notes: notes on the data for readers of results, one line each.
+        scheme: the split scheme if the SOURCE does not name one.
+        open_frames: opens the frames, given the option ``decode``; None for the usual folders in the root.
     """
 
     root: Path
@@ -69,11 +70,11 @@ class DatasetFiles:
         return pd.Series((source_videos(ids) if self.cut else ids).to_numpy(), index=ids.to_numpy(), dtype=object)
 
     def scheme_of(self, options: FileOptions) -> str:
-        """The split scheme or split file that the options ask for."""
+        """Return the split scheme or split file of the options."""
         return self.scheme if options.scheme == "auto" else options.scheme
 
     def split(self, options: FileOptions) -> Division:
-        """The division that the options ask for."""
+        """Return the division of the options."""
         scheme = self.scheme_of(options)
         if not SCHEMES.knows(scheme):
             if not Path(scheme).is_file():
@@ -91,7 +92,7 @@ class DatasetFiles:
         )
 
     def frames(self, decode: str = "auto") -> FrameStore:
-        """The way to the data set's frames."""
+        """Open the frames of the data set."""
         if self.open_frames is not None:
             return self.open_frames(decode)
         folders, videos = self.root / "frames", self.root / "videos"
@@ -100,12 +101,12 @@ class DatasetFiles:
         if decode == "video" or videos.is_dir():
             return VideoFiles(find_videos(videos))
         raise InputError(
-            f"{self.root}: has neither frames/ (folders of JPEG) nor videos/. Give the folder that holds one."
+            f"{self.root}: has neither frames/ (folders of JPEG) nor videos/. Give a folder that contains one of them."
         )
 
 
 def find_table(root: Path, *names: str) -> Path | None:
-    """The first of some files that is in a data set's folder or in its folder of annotations."""
+    """Return the first of the given files that exists in the folder of a data set or in its annotations folder."""
     places = (root / folder / name for name in names for folder in (".", "annotations", "annotation_files"))
     return next((path for path in places if path.is_file()), None)
 

@@ -1,7 +1,7 @@
 """Feature maps on disk: one folder for each encoder, data set and view, written once and mapped into memory.
 
-A folder counts as an entry only once its ``entry.json`` is there, which is written last. Until then ``maps.f16`` grows
-chunk by chunk and ``log.jsonl`` says after each chunk how far it goes, so that an interrupted entry continues there.
+A folder is a complete entry if it contains ``entry.json``, which is written last. Before, ``maps.f16`` grows by chunks,
+and ``log.jsonl`` records each chunk, so that an interrupted entry can be continued.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from microg_da.errors import InputError
 from microg_da.files import replacing, write_json
 
 STORE_VERSION = 1
-"""Part of every entry; another one makes the entries again."""
+"""The version of entries; entries of other versions are made again."""
 
 _MAPS, _LOG, _INDEX, _ENTRY = "maps.f16", "log.jsonl", "index.npz", "entry.json"
 _HALF = np.dtype("<f2")
@@ -33,11 +33,11 @@ _HALF = np.dtype("<f2")
 
 @dataclass(frozen=True)
 class ClipRecord:
-    """What is kept of a clip beside its maps.
+    """The stored facts of a clip other than its maps.
 
     Attributes:
         shape: ``(3, T, H, W)`` of its frames.
-        places: who the people are: their places in the keyframe.
+        places: the indices of the people in the keyframe.
         boxes: ``(K, 4)`` float32 in pixels, before the view rolls or mirrors the clip.
         table_boxes: ``(K, 4)`` float32 in [0, 1], as the table has them.
     """
@@ -55,7 +55,7 @@ class StoredEntry:
         folder: of the entry.
 
     Raises:
-        ValueError: if it is no sound entry; also ``OSError`` and ``KeyError``.
+        ValueError: if the entry is damaged; also ``OSError`` and ``KeyError``.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -66,7 +66,7 @@ class StoredEntry:
             self._offsets, self._map_shapes, self._frames = (index[name] for name in ("offsets", "maps", "frames"))
             self._first, self._places = index["first"], index["places"]
             self._boxes, self._table_boxes = index["boxes"], index["table_boxes"]
-        # An entry whose clips have no cells at all cannot be mapped into memory.
+        # An entry without any cells cannot be mapped into memory.
         size = about["bytes"] // _HALF.itemsize
         self._values = np.memmap(folder / _MAPS, _HALF, "r") if size else np.empty(0, _HALF)
 
@@ -88,14 +88,14 @@ class StoredEntry:
         return tuple(found)
 
     def record(self, row: int) -> ClipRecord:
-        """What is kept of a clip beside its maps."""
+        """The stored facts of a clip other than its maps."""
         people = slice(self._first[row], self._first[row + 1])
         shape, places = tuple(self._frames[row].tolist()), tuple(self._places[people].tolist())
         return ClipRecord(shape, places, self._boxes[people], self._table_boxes[people])
 
 
 def open_entry(folder: Path) -> StoredEntry | None:
-    """The entry in a folder; None where there is none, it is not finished, or it is damaged."""
+    """Return the entry in a folder; None if it is missing, unfinished or damaged."""
     try:
         return StoredEntry(folder)
     except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile):
@@ -109,7 +109,7 @@ class EntryWriter:
 
     Args:
         folder: of the entry.
-        plan: what decides the chunks. What was written by another plan is written again.
+        plan: the parameters of the chunks. Chunks of another plan are written again.
     """
 
     def __init__(self, folder: Path, plan: dict[str, Any]) -> None:
@@ -124,7 +124,7 @@ class EntryWriter:
             self._lines = known[1:]
         self._rewrite_log([header, *self._lines])
         with (folder / _MAPS).open("ab") as file:
-            if file.tell() < self._end:  # the maps of chunks that the log knows are gone
+            if file.tell() < self._end:  # the maps of recorded chunks are missing
                 self._lines = []
                 self._rewrite_log([header])
             file.truncate(self._end)
@@ -139,12 +139,12 @@ class EntryWriter:
         return int(self._lines[-1]["end"]) if self._lines else 0
 
     def append(self, rows: Sequence[int], records: Sequence[ClipRecord], maps: Sequence[Sequence[Tensor]]) -> None:
-        """Write a chunk; it counts once it is on the disk.
+        """Write a chunk, and record it once it is on the disk.
 
         Args:
-            rows: which clips.
-            records: of each clip.
-            maps: of each clip the map of each pathway.
+            rows: the indices of the clips.
+            records: the record of each clip.
+            maps: the maps of each clip, one for each pathway.
 
         Raises:
             InputError: if a value is too large for half precision, or the disk cannot be written.
@@ -152,7 +152,7 @@ class EntryWriter:
         halves = [[pathway.half() for pathway in clip] for clip in maps]
         if not all(bool(pathway.isfinite().all()) for clip in halves for pathway in clip):
             raise InputError(
-                "data.feature_store: the encoder puts out values that half precision cannot hold. Set "
+                "data.feature_store: outputs of the encoder exceed the range of half precision. Set "
                 "data.feature_store=null."
             )
         values = b"".join(pathway.contiguous().numpy().astype(_HALF).tobytes() for clip in halves for pathway in clip)
@@ -170,16 +170,16 @@ class EntryWriter:
             _append(self.folder / _LOG, (json.dumps(line) + "\n").encode())
         except OSError as error:
             raise InputError(
-                f"data.feature_store: cannot write {self.folder} ({error.strerror or error}). Make room, or choose "
-                f"another folder. What is written so far is kept, and the same command continues."
+                f"data.feature_store: cannot write {self.folder} ({error.strerror or error}). Free disk space, or use "
+                f"another folder. The same command continues from the chunks that are written."
             ) from error
         self._lines.append(line)
 
     def finish(self, about: dict[str, str]) -> StoredEntry:
-        """Make an entry of what was written.
+        """Complete the entry.
 
         Args:
-            about: facts for people.
+            about: metadata of the entry.
         """
         order = np.argsort([row for line in self._lines for row in line["rows"]], kind="stable")
         clips = {name: [each for line in self._lines for each in line[name]] for name in _PER_CLIP}
@@ -201,7 +201,7 @@ class EntryWriter:
         return StoredEntry(self.folder)
 
     def _read_log(self) -> list[dict[str, Any]]:
-        """The whole lines of the log; the last one may have been cut off."""
+        """Return the complete lines of the log; the last line may be incomplete."""
         try:
             text = (self.folder / _LOG).read_bytes()
             return [json.loads(line) for line in text[: text.rfind(b"\n") + 1].splitlines()]
@@ -231,12 +231,12 @@ def _append(path: Path, data: bytes) -> None:
 
 @contextmanager
 def writing(folder: Path, waits: Callable[[], None]) -> Iterator[None]:
-    """Surrounds the writing of a folder's entries; another process that writes them is waited for.
+    """Lock a folder for writing entries; wait for another process that holds the lock.
 
-    The system lifts the lock of a process that ends, however it ends.
+    The system releases the lock when the process ends for any reason.
 
     Args:
-        folder: that holds the entries.
+        folder: the folder of the entries.
         waits: called once if another process is writing.
 
     Raises:
@@ -261,7 +261,7 @@ def writing(folder: Path, waits: Callable[[], None]) -> Iterator[None]:
 
 
 def free_bytes(folder: Path) -> int:
-    """Room on the disk of a folder that need not exist yet."""
+    """Return the free space on the disk of a folder that may not exist yet."""
     while not folder.exists():
         folder = folder.parent
     return shutil.disk_usage(folder).free

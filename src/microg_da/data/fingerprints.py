@@ -1,4 +1,4 @@
-"""Search for clips that look alike: perceptual hashes of a few of their frames."""
+"""Finds similar clips by perceptual hashes of a few frames."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ import numpy as np
 from microg_da.data.frames import FrameStore
 from microg_da.errors import InputError
 
-# Frames at these places of a clip are hashed, 64 bits each; clips of which at most so many bits differ look alike.
+# Relative positions of the hashed frames (64 bits each), and the largest number of different bits of similar clips.
 PLACES = (0.25, 0.5, 0.75)
 MAX_BITS = 12
-# A picture without contrast has no fingerprint: all black frames would look alike.
+# A frame without contrast has no fingerprint, since all black frames would be similar.
 MIN_CONTRAST = 4.0
 
 
 def near_duplicates(frames: FrameStore, video_ids: Iterable[str]) -> tuple[list[tuple[str, str]], dict[str, str]]:
-    """Pairs of clips that look alike, and the clips that could not be read, with the reason."""
+    """Return pairs of similar clips, and the unreadable clips with the reason."""
     hashes, known, unreadable = [], [], {}
     for video in video_ids:
         try:
@@ -55,7 +55,7 @@ def close_pairs(bits: np.ndarray, largest: int) -> list[tuple[int, int]]:
     signs = np.where(bits, 1, -1).astype(np.float32)
     found = []
     for row in range(len(bits) - 1):
-        # A scalar product of signs counts agreements less disagreements.
+        # A scalar product of signs is the number of equal signs minus the number of different signs.
         differing = (bits.shape[1] - signs[row + 1 :] @ signs[row]) / 2
         found += [(row, row + 1 + int(other)) for other in np.flatnonzero(differing <= largest)]
     return found

@@ -1,7 +1,7 @@
-"""A folder of clips with one directory per class, as Kinetics, UCF101, HMDB51, ARID and Daily-DA are laid out.
+"""A folder of clips with one directory per class, as in Kinetics, UCF101, HMDB51, ARID and Daily-DA.
 
 ``ROOT/CLASS/clip.mp4``, or ``ROOT/train/CLASS/clip.mp4``, also with ``val`` and ``test``. A clip is a video file or
-a folder of numbered JPEG frames, and has one label, which every person in it carries.
+a folder of numbered JPEG frames, and has one label, which applies to all people in it.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from microg_da.errors import InputError, nearest
 from microg_da.taxonomy import class_folders, class_names, split_folders, taxonomy_of_classes
 
 BOX_TABLE = "boxes.csv"
-"""The file in the folder that ``boxes=detected`` reads, as ``prepare --from folder:ROOT`` writes it."""
+"""The file that ``boxes=detected`` reads and ``prepare --from folder:ROOT`` writes."""
 
 MIDDLE = 0
 """The frame stamp of a clip's middle frame; other stamps count frames from 1."""
@@ -39,11 +39,11 @@ def read_folder(root: Path, options: FileOptions, *, check_boxes: bool = True) -
     """Find the clips of a folder with one directory per class.
 
     Boxes are the whole frame at the middle of each clip, or those of a table: ``boxes=detected`` for ``boxes.csv`` in
-    the folder, ``boxes=FILE`` for another. A clip without a box in the table keeps the whole frame, and a note says
-    how many do.
+    the folder, ``boxes=FILE`` for another table. A clip without a box in the table keeps the whole frame; a note gives
+    the number of these clips.
 
     Raises:
-        InputError: if there is no clip, two have the same name in the same place, or a table is wrong.
+        InputError: if there are no clips, two clips have the same name, class and split, or a table is invalid.
     """
     clips, decoded, notes = find_clips(root, options.decode)
     videos, how = _source_videos(clips, options.source_video, str(root))
@@ -115,7 +115,7 @@ def _sorted(folder: Path) -> list[Path]:
 
 
 def _ids(clips: pd.DataFrame) -> pd.Series:
-    """The name of each clip; with its class, and with its split too, where a shorter one is not unique."""
+    """Return the name of each clip, with class and split if the name alone is not unique."""
     longer = clips.action + "--" + clips.stem
     longest = (clips.split + "--" + longer).where(clips.split != "", longer)
     ids = clips.stem.where(~clips.stem.duplicated(keep=False), longer)
@@ -126,7 +126,7 @@ def _source_videos(clips: pd.DataFrame, pattern: str | None, root: str) -> tuple
     """The source video of each clip, and how it was found.
 
     Raises:
-        InputError: if the pattern is none, or does not match a clip.
+        InputError: if the pattern is invalid, or does not match a clip.
     """
     if pattern is not None:
         return _matched(clips, pattern, f"folder:{root}"), f"source videos: by source_video={pattern}"
@@ -169,7 +169,7 @@ def _box_table(root: Path, boxes: str) -> Path | None:
 
 
 def _people(clips: pd.DataFrame, table: Path | None) -> tuple[pd.DataFrame, tuple[str, ...]]:
-    """The annotations: whole frames, or the boxes of a table and whole frames for clips without one; and notes."""
+    """Return annotations (boxes of a table, and whole frames for clips without a box) and notes."""
     whole = clips.assign(frame_stamp=MIDDLE, x1=0.0, y1=0.0, x2=1.0, y2=1.0, person_id=0)
     columns = [*ANNOTATION_COLUMNS, SOURCE_VIDEO]
     if table is None:
@@ -180,7 +180,7 @@ def _people(clips: pd.DataFrame, table: Path | None) -> tuple[pd.DataFrame, tupl
         first = boxes.video_id.iloc[0] if len(boxes) else None
         guess = nearest(str(first), clips.video_id)
         hint = f", e.g. {first!r}. Did you mean {guess!r}?" if guess else ""
-        raise InputError(f"{table}: names no clip of the folder{hint} Clips are called by file name without suffix.")
+        raise InputError(f"{table}: contains no clip of the folder{hint} Name clips by their file name without suffix.")
     if (known.frame_stamp % 1 != 0).any() or (known.frame_stamp < 1).any():
         raise InputError(f"{table}: frame_stamp counts frames from 1; found {known.frame_stamp.min():g}")
     known["person_id"] = known.groupby(KEYFRAME).cumcount()
@@ -194,7 +194,7 @@ def _people(clips: pd.DataFrame, table: Path | None) -> tuple[pd.DataFrame, tupl
 
 
 def _published(clips: pd.DataFrame, people: pd.DataFrame) -> tuple[pd.Series, tuple[str, ...]]:
-    """The split of each clip as its folder says it, NaN without such folders; and what else was decided."""
+    """Return the split of each clip by its folder, NaN without split folders, and notes."""
     splits = pd.Series(clips.split.to_numpy(object), index=clips.video_id.to_numpy(object), dtype=object)
     there = set(clips.split)
     if not {"train"} < there:
@@ -206,7 +206,9 @@ def _published(clips: pd.DataFrame, people: pd.DataFrame) -> tuple[pd.Series, tu
     validate = hold_out(train, sources=clips.set_index("video_id")[SOURCE_VIDEO])
     splits[splits == evaluated] = "test"
     splits[list(validate)] = "val"
-    return splits, (f"the folder has no third split: {evaluated} tests, {len(validate)} clips of train validate",)
+    return splits, (
+        f"the folder has no third split: {evaluated} is used as test, {len(validate)} clips of train as val",
+    )
 
 
 def _frames(root: Path, places: Mapping[str, str], decoded: str) -> FrameStore:

@@ -34,33 +34,32 @@ class FrameStore(Protocol):
         """Height and width in pixels."""
 
     def fps(self, video_id: str) -> float | None:
-        """Frames per second; None where the files do not say."""
+        """Return frames per second; None if the files do not contain it."""
 
     def missing(self, video_ids: Sequence[str]) -> dict[str, str]:
-        """Which of the videos cannot be there, and why, found without decoding anything."""
+        """Return the missing videos with the reason, without decoding."""
 
     def read(self, video_id: str, numbers: np.ndarray, min_short_side: int | None = None) -> Iterator[np.ndarray]:
-        """Frames one after the other as uint8 ``(H, W, 3)``, channels blue, green, red as OpenCV decodes them.
+        """Yield frames as uint8 ``(H, W, 3)`` in OpenCV's channel order blue, green, red.
 
-        Handing frames out singly lets each be cut down while it is still in the processor's cache.
+        Yielding single frames lets callers crop each frame while it is in the processor's cache.
 
         Args:
-            video_id: which video.
-            numbers: which frames, ascending and distinct.
-            min_short_side: if given, frames may come smaller than they are stored, but their short side does not
-                fall below it.
+            video_id: the video.
+            numbers: distinct frame numbers in ascending order.
+            min_short_side: if given, frames may be decoded at a reduced size whose short side is not smaller than this.
 
         Raises:
-            InputError: naming the file that is missing, damaged or too short.
+            InputError: with the file that is missing, damaged or too short.
         """
 
 
 @runtime_checkable
 class StampedFrames(Protocol):
-    """A :class:`FrameStore` that tells when its pixels change, so that feature maps of them can be kept."""
+    """A :class:`FrameStore` that detects changes of its pixels, so that feature maps can be stored."""
 
     def stamp(self, video_id: str, numbers: np.ndarray) -> str:
-        """Text that changes when the pixels of these frames do; nothing is decoded.
+        """Return text that changes if the pixels of these frames change, without decoding.
 
         Raises:
             InputError: if a file is missing.
@@ -81,9 +80,9 @@ def file_stamp(path: str | Path) -> str:
 
 
 def window(keyframe: int, num_frames: int, sampling_rate: int, video_length: int) -> np.ndarray:
-    """The frames a model sees: ``T`` of them, ``τ`` apart, around the keyframe, clamped to the video.
+    """Return the ``T`` frames of a window, ``τ`` apart, around the keyframe, clamped to the video.
 
-    Starts ``T·τ // 2`` before the keyframe, so that with an even ``T`` the keyframe is the one at index ``T/2``.
+    The window starts ``T·τ // 2`` frames before the keyframe, which has the index ``T/2`` for even ``T``.
     """
     start = keyframe - num_frames * sampling_rate // 2
     indices = start + sampling_rate * np.arange(num_frames)
@@ -95,7 +94,7 @@ class JpegFolders:
 
     Args:
         root: the folder that holds the videos' folders.
-        folders: the folder of each ``video_id`` below ``root``; by default it has the video's name.
+        folders: the folder of each ``video_id`` below ``root``; by default the name of the video.
     """
 
     def __init__(self, root: str | Path, folders: Mapping[str, str] | None = None) -> None:
@@ -122,7 +121,7 @@ class JpegFolders:
         return self._sizes[video_id]
 
     def fps(self, video_id: str) -> float | None:
-        """None: JPEG files do not say."""
+        """Return None, since JPEG files have no frame rate."""
         return None
 
     def missing(self, video_ids: Sequence[str]) -> dict[str, str]:
@@ -143,12 +142,12 @@ class JpegFolders:
             image = decode_jpeg(self._path(video_id, number), reduction)
             if image.shape != (shape or image.shape):
                 raise InputError(
-                    f"{self._path(video_id, number)}: has another size than the frames before it. "
+                    f"{self._path(video_id, number)}: differs in size from the frames before it. "
                     f"Extract the frames again."
                 )
             shape = image.shape
             yield image
-            # Freed before the next is decoded, which then takes the same, cached memory.
+            # Freed before the next frame is decoded, which then reuses the cached memory.
             del image
 
     def stamp(self, video_id: str, numbers: np.ndarray) -> str:
@@ -170,7 +169,7 @@ class JpegFolders:
         return video_id if self._folders is None else self._folders.get(video_id, video_id)
 
     def _listing(self, video_id: str) -> tuple[str, int, int, int]:
-        """Name before the number, first number, digits, and how many frames."""
+        """Return the prefix of names, the first number, the number of digits and the number of frames."""
         if video_id not in self._frames:
             self._frames[video_id] = self._list(video_id)
         return self._frames[video_id]
@@ -183,7 +182,7 @@ class JpegFolders:
             )
         names = sorted(entry.name for entry in folder.iterdir() if _NUMBERED.search(entry.name))
         if not names:
-            raise InputError(f"{folder}: holds no numbered JPEG file such as {video_id}_000001.jpg")
+            raise InputError(f"{folder}: contains no numbered JPEG file such as {video_id}_000001.jpg")
         digits = _NUMBERED.search(names[0])
         assert digits is not None
         prefix, first, width = names[0][: digits.start()], int(digits[1]), len(digits[1])
@@ -203,7 +202,7 @@ class VideoFiles:
     """
 
     def __init__(self, paths: dict[str, Path]) -> None:
-        # Arrays of text, not dicts of objects: worker processes share them instead of copying them.
+        # Arrays of text instead of dicts of objects, since worker processes share arrays without copies.
         self._ids = np.array(sorted(paths), dtype=np.str_)
         self._paths = np.array([str(paths[name]) for name in sorted(paths)], dtype=np.str_)
 
@@ -261,7 +260,7 @@ class VideoIndex:
         size: height and width in pixels.
         fps: average frames per second, None if the file does not say.
         order: presentation time stamps of all frames, ascending.
-        entries: those of frames at which decoding can start.
+        entries: time stamps of frames at which decoding can start.
     """
 
     path: str
@@ -271,7 +270,7 @@ class VideoIndex:
     entries: np.ndarray
 
     def decode(self, numbers: np.ndarray, min_short_side: int | None = None) -> Iterator[np.ndarray]:
-        """Frames by number (ascending, distinct), each run of them from the nearest entry before it."""
+        """Yield frames by number (ascending, distinct), decoding each run from the nearest entry before it."""
         import av
 
         stamps = self.order[numbers]
@@ -283,7 +282,7 @@ class VideoIndex:
                     container.seek(int(self.entries[max(run, 0)]), stream=stream)
                     wanted = iter(stamps[runs == run].tolist())
                     stamp = next(wanted)
-                    # Decoded frames come in the order of presentation.
+                    # Decoded frames are in presentation order.
                     for frame in _decoded(container, stream, set(stamps.tolist())):
                         if frame.pts == stamp:
                             yield self._pixels(frame, min_short_side)
@@ -322,7 +321,7 @@ def index_video(path: str) -> VideoIndex:
     """Read the packets of a video file, decoding none.
 
     Raises:
-        InputError: if PyAV is not installed, or the file holds no video that it can read.
+        InputError: if PyAV is not installed, or the file contains no readable video.
     """
     try:
         import av
@@ -348,10 +347,10 @@ def index_video(path: str) -> VideoIndex:
     ) as error:  # a stream without decoder has no size
         raise InputError(f"{path}: not a readable video file ({error}). Download or copy it again.") from error
     if not packets:
-        raise InputError(f"{path}: holds no video frame with a time stamp. Download it again, or convert it to mp4.")
+        raise InputError(f"{path}: contains no video frame with a time stamp. Download it again, or convert it to mp4.")
     stamps, entry = map(np.array, zip(*packets, strict=True))
     if not entry.any():
-        raise InputError(f"{path}: holds no frame at which decoding can start. Download or copy it again.")
+        raise InputError(f"{path}: contains no frame at which decoding can start. Download or copy it again.")
     return VideoIndex(path, size, float(rate) if rate else None, np.sort(stamps), np.sort(stamps[entry]))
 
 
@@ -359,7 +358,7 @@ def find_videos(root: str | Path) -> dict[str, Path]:
     """Every video file below a folder, by its name without suffix.
 
     Raises:
-        InputError: if there is none, or two have the same name.
+        InputError: if there are no videos, or two have the same name.
     """
     found: dict[str, Path] = {}
     for path in sorted(Path(root).rglob("*")):

@@ -1,7 +1,7 @@
-"""Removal of gravity from a data set while it is read: ``?gravity=rolled`` rolls the camera of every video.
+"""Rolled cameras for a data set on reading: ``?gravity=rolled`` rolls the camera of each video.
 
-Nothing is written. A video's roll depends on the seed and on the video's name alone. Boxes follow: from the turned mask
-where the data set has masks and the video one person, else from the turned ellipse inside the box.
+Nothing is written. The roll of a video depends only on the seed and its name. Boxes are computed from the turned mask
+if the data set has masks and the video has one person, else from the turned ellipse in the box.
 """
 
 from __future__ import annotations
@@ -32,19 +32,19 @@ from microg_da.transforms.camera import (
 )
 
 LEAST_BOX = 1e-4
-"""Sides of the smallest box, as a fraction of the picture."""
+"""Sides of the smallest box, as a fraction of the frame."""
 
 
 @dataclass(frozen=True)
 class RollPlan:
-    """How cameras are rolled.
+    """Settings of rolled cameras.
 
     Attributes:
         rolls: the distribution of the roll.
-        seed: of everything random.
-        spin: the largest speed of turning, degrees per second.
-        drift: the largest speed of moving, heights of the frame per second.
-        fill: what is seen beyond the frame.
+        seed: seed of all random values.
+        spin: the largest angular speed in degrees per second.
+        drift: the largest speed in frame heights per second.
+        fill: the fill beyond the frame.
     """
 
     rolls: RollDistribution = field(default_factory=RollDistribution)
@@ -54,24 +54,24 @@ class RollPlan:
     fill: Fill = "reflect"
 
     def motion(self, name: str) -> CameraMotion:
-        """The motion of a clip before people are kept inside; it depends on the seed and the name alone."""
+        """Return the motion of a clip before it is adjusted to keep people in the frame; depends on seed and name."""
         return draw_motion(named_rng(self.seed, name, "camera"), self.rolls, self.spin, self.drift)
 
 
 def named_rng(seed: int, *names: str) -> np.random.Generator:
-    """A generator that depends on a seed and on names, and on nothing else."""
+    """Return a generator that depends only on a seed and on names."""
     digest = hashlib.sha256("\n".join([str(seed), *names]).encode()).digest()
     return np.random.default_rng(np.frombuffer(digest, np.uint32))
 
 
 class RolledVideos:
-    """A data set's videos as rolled cameras see them; a :class:`~microg_da.data.frames.FrameStore`.
+    """The videos of a data set from rolled cameras; a :class:`~microg_da.data.frames.FrameStore`.
 
     Args:
-        frames: the frames as they were filmed.
+        frames: the original frames.
         people: boxes that must stay visible: ``video_id, frame_stamp, x1, y1, x2, y2``.
-        timing: which frame a ``frame_stamp`` is.
-        plan: how cameras are rolled. Its spin and drift must be 0: videos may be long.
+        timing: conversion of a ``frame_stamp`` to a frame.
+        plan: settings of the cameras. Spin and drift must be 0, since videos may be long.
         masks: masks of people; None without.
     """
 
@@ -79,7 +79,7 @@ class RolledVideos:
         self, frames: FrameStore, people: pd.DataFrame, timing: Timing, plan: RollPlan, masks: MaskFiles | None = None
     ) -> None:
         if plan.spin or plan.drift:
-            raise ValueError("a camera that moves all through a long video loses its people: write clips instead")
+            raise ValueError("a moving camera loses the people of a long video; write clips instead")
         self._frames = frames
         self._timing = timing
         self._plan = plan
@@ -106,7 +106,7 @@ class RolledVideos:
         return self._frames.missing(video_ids)
 
     def read(self, video_id: str, numbers: np.ndarray, min_short_side: int | None = None) -> Iterator[np.ndarray]:
-        """Frames as the rolled camera sees them."""
+        """Yield the frames of the rolled camera."""
         motion = self.motion(video_id)
         for image in self._frames.read(video_id, numbers, min_short_side):
             yield view_frame(image, motion.matrix(0.0, image.shape[:2]), self._plan.fill)
@@ -115,14 +115,14 @@ class RolledVideos:
         """See :meth:`~microg_da.data.frames.StampedFrames.stamp`.
 
         Raises:
-            InputError: if the frames do not say when they change.
+            InputError: if the frames do not support change detection.
         """
         if not isinstance(self._frames, StampedFrames):
             raise InputError(f"{type(self._frames).__name__} has no method stamp; see StampedFrames in data/frames.py.")
         return f"{self.motion(video_id)} {self._plan.fill} {self._frames.stamp(video_id, numbers)}"
 
     def motion(self, video_id: str) -> CameraMotion:
-        """Movement of the camera of a video, with people kept inside."""
+        """Return the motion of the camera of a video, with people kept in the frame."""
         if video_id not in self._motions:
             size = self.frame_size(video_id)
             height, width = size
@@ -131,9 +131,9 @@ class RolledVideos:
         return self._motions[video_id]
 
     def turn(self, table: pd.DataFrame) -> pd.DataFrame:
-        """A table with its boxes as the rolled camera sees them, and the column ``up``.
+        """Return a table with the boxes of the rolled camera and the column ``up``.
 
-        Where the table has the column ``up``, the camera's roll is added to it; else people are taken as upright.
+        The roll of the camera is added to the column ``up`` of the table; without it, people are upright.
 
         Raises:
             InputError: if a video's size cannot be read.
@@ -160,7 +160,7 @@ class RolledVideos:
         return np.stack([proper_box(box) for box in boxes])
 
     def _mask_box(self, video_id: str, stamp: float) -> np.ndarray | None:
-        """The box of the turned mask in pixels, where one person is at that keyframe; None where masks do not tell."""
+        """Return the box of the turned mask in pixels for a keyframe with one person; None without a mask."""
         key = (video_id, stamp)
         if key not in self._mask_boxes:
             here = self._boxes[video_id]
@@ -183,7 +183,7 @@ def check_masks(masks: np.ndarray, video_id: str, count: int, size: tuple[int, i
     """Check that masks belong to a video.
 
     Raises:
-        InputError: if their number or size is another.
+        InputError: if their number or size differs.
     """
     if masks.shape != (count, *size):
         raise InputError(
@@ -193,6 +193,6 @@ def check_masks(masks: np.ndarray, video_id: str, count: int, size: tuple[int, i
 
 
 def proper_box(box: np.ndarray) -> np.ndarray:
-    """A box in [0, 1] that has an area, also where nothing of the person is left in the picture."""
+    """Return a box in [0, 1] with an area, even if the person is outside the frame."""
     low = np.clip(box[:2], 0.0, 1.0 - LEAST_BOX)
     return np.concatenate([low, np.clip(np.maximum(box[2:], low + LEAST_BOX), 0.0, 1.0)])

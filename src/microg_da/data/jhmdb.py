@@ -1,4 +1,4 @@
-"""JHMDB (Jhuang et al., "Towards understanding action recognition", ICCV 2013): one person and one action a clip.
+"""JHMDB (Jhuang et al., "Towards understanding action recognition", ICCV 2013): one person and one action per clip.
 
 A folder holds ``clips.csv`` (video_id, action, source_video, frames), ``people.csv`` (the person's box in every frame),
 ``masks/<video_id>.npz`` (the person's mask in every frame) and the clips as ``videos/`` or ``frames/``.
@@ -27,7 +27,7 @@ def read_jhmdb(root: Path, options: FileOptions, *, check_boxes: bool = True) ->
     """Find JHMDB's tables in a folder.
 
     The keyframes of a clip are spread evenly over the frames in which the person has a box; with one keyframe it is
-    the middle one of them. The files divide nothing, so that the default split is ``by-source``.
+    the middle one of them. The files define no split, so that the default scheme is ``by-source``.
     """
     clips, boxes = read_clips(root), read_person_frames(root)
     taxonomy = get_taxonomy("jhmdb21")
@@ -54,10 +54,10 @@ def read_clips(root: Path) -> pd.DataFrame:
     """Entries of ``clips.csv`` for each clip.
 
     Returns:
-        ``video_id, action, source_video, frames``, one row a clip; ``frames`` is how many it has.
+        ``video_id, action, source_video, frames``, one row per clip; ``frames`` is the number of frames.
 
     Raises:
-        InputError: with file and row, if there is no such table or a value cannot be right.
+        InputError: with file and row, for a missing table or an invalid value.
     """
     path = _table(root, "clips.csv")
     try:
@@ -70,7 +70,7 @@ def read_clips(root: Path) -> pd.DataFrame:
     where = Place(str(path), lambda row: row + 2)
     for name in CLIP_COLUMNS[:3]:
         reject(table[name].str.strip() == "", where, f"{name} is empty")
-    reject(table.video_id.duplicated(), where, "video_id stands in an earlier row; a clip has one action")
+    reject(table.video_id.duplicated(), where, "video_id occurs in an earlier row; a clip has one action")
     reject(~table.frames.str.fullmatch(r"[1-9]\d{0,8}"), where, "frames is not a whole number of at least 1")
     actions = get_taxonomy("jhmdb21").names
     unknown = np.flatnonzero(~table.action.isin(actions))
@@ -95,10 +95,12 @@ def read_person_frames(root: Path) -> pd.DataFrame:
     where = Place(str(path))
     reject(frames.isna(), where, "video_id is not in clips.csv")
     reject(
-        ~boxes.frame_stamp.isin(range(1, 1 + int(frames.max() if len(frames) else 0))), where, "no number of a frame"
+        ~boxes.frame_stamp.isin(range(1, 1 + int(frames.max() if len(frames) else 0))),
+        where,
+        "frame is not a frame number",
     )
-    reject(boxes.frame_stamp > frames, where, "frame is beyond the end of the clip, as clips.csv has it")
-    reject(boxes.duplicated(["video_id", "frame_stamp"]), where, "is a second box in one frame; a clip has one person")
+    reject(boxes.frame_stamp > frames, where, "frame is beyond the number of frames in clips.csv")
+    reject(boxes.duplicated(["video_id", "frame_stamp"]), where, "second box in one frame; a clip has one person")
     return boxes.sort_values(["video_id", "frame_stamp"], ignore_index=True)
 
 
@@ -112,13 +114,13 @@ def read_masks(root: Path, video_id: str) -> np.ndarray:
         ``(frames, height, width)`` bool; frame number 1 is the first.
 
     Raises:
-        InputError: if the file is missing, damaged, or of another shape than it says.
+        InputError: if the file is missing, damaged, or inconsistent with ``shape``.
     """
     return read_mask_file(inside(Path(root) / MASKS, f"{video_id}.npz"))
 
 
 def _keyframes(boxes: pd.DataFrame, count: int) -> pd.DataFrame:
-    """Of each clip the rows in the middle of ``count`` equal parts of its frames with a box."""
+    """Return the rows in the middle of ``count`` equal parts of each clip's frames with a box."""
     clip = boxes.groupby("video_id", sort=False)
     place, size = clip.cumcount().to_numpy(), clip.frame_stamp.transform("size").to_numpy()
     wanted = ((np.arange(count) + 0.5) * size[:, None] / count).astype(int)
@@ -129,5 +131,5 @@ def _keyframes(boxes: pd.DataFrame, count: int) -> pd.DataFrame:
 def _table(root: Path, name: str) -> Path:
     path = find_table(Path(root), name)
     if path is None:
-        raise InputError(f"{root}: has no {name}. Give the folder of JHMDB that holds clips.csv and people.csv.")
+        raise InputError(f"{root}: has no {name}. Give the folder of JHMDB with clips.csv and people.csv.")
     return path

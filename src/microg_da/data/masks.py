@@ -34,7 +34,7 @@ class MaskFiles:
         self.root = Path(root)
         if not self.root.is_dir():
             raise InputError(
-                f"{self.root}: no such folder of masks. Expected <video_id>.npz with bits and shape in it."
+                f"{self.root}: folder of masks not found. Expected <video_id>.npz with the arrays bits and shape."
             )
 
     def missing(self, video_ids: Sequence[str]) -> dict[str, str]:
@@ -46,7 +46,7 @@ class MaskFiles:
         """The masks ``(frames, height, width)`` bool of a video.
 
         Raises:
-            InputError: naming the file that is missing, damaged or of another form.
+            InputError: with the file that is missing, damaged or of another format.
         """
         return read_mask_file(inside(self.root, f"{video_id}.npz"))
 
@@ -61,11 +61,11 @@ def read_mask_file(path: Path) -> np.ndarray:
         with np.load(path, allow_pickle=False) as file:
             bits, shape = file["bits"], file["shape"]
     except FileNotFoundError as error:
-        raise InputError(f"{path}: there is no such file of masks. Give the folder that holds it.") from error
+        raise InputError(f"{path}: mask file not found. Give the folder that contains it.") from error
     except KeyError as error:
-        raise InputError(f"{path}: has no array {error}; expected bits and shape. Copy it again.") from error
+        raise InputError(f"{path}: has no array {error}; expected bits and shape. Copy the file again.") from error
     except (OSError, ValueError, EOFError, TypeError, zipfile.BadZipFile, zlib.error, MemoryError) as error:
-        raise InputError(f"{path}: not a readable file of masks ({error}). Copy it again.") from error
+        raise InputError(f"{path}: not a readable mask file ({error}). Copy the file again.") from error
     sizes = shape.tolist() if shape.shape == (3,) and np.issubdtype(shape.dtype, np.integer) else []
     if len(sizes) != 3 or min(sizes) < 1:
         raise InputError(f"{path}: shape is {shape.tolist()}; expected frames, height and width in pixels")
@@ -78,5 +78,5 @@ def read_mask_file(path: Path) -> np.ndarray:
 
 
 def write_masks(masks: np.ndarray, path: str | Path) -> None:
-    """Write masks ``(frames, height, width)`` as :class:`MaskFiles` reads them; used to prepare masks of your own."""
+    """Write masks ``(frames, height, width)`` for :class:`MaskFiles`, e.g. to prepare your own masks."""
     np.savez_compressed(path, bits=np.packbits(masks.astype(bool), axis=-1), shape=np.array(masks.shape))

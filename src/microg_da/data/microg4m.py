@@ -1,4 +1,4 @@
-"""MicroG-4M (Wen et al., ICLR 2026): as released, as a training tree, or its tables alone."""
+"""MicroG-4M (Wen et al., ICLR 2026): as released, as a training tree, or only its tables."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from microg_da.errors import InputError
 from microg_da.taxonomy import get_taxonomy
 from microg_da.types import SPLITS, Split
 
-# The six films; the other 42 source videos are recordings of missions. Only used where no actions.csv tells.
+# The six films; the other 42 source videos are recordings of missions. Only used without actions.csv.
 FILMS = frozenset({"Apollo13", "Gravity", "ISS", "Interstellar", "TheMartian", "TheWanderingEarthII"})
 
 DECIMALS = 3
@@ -34,7 +34,7 @@ DECIMALS = 3
 def read_microg4m(root: Path, options: FileOptions, *, check_boxes: bool = True) -> DatasetFiles:
     """Find MicroG-4M's tables in a folder.
 
-    Three layouts are understood: the training tree (``annotations/ava_{train,val,test}.csv``), the table of all
+    Three layouts are valid: the training tree (``annotations/ava_{train,val,test}.csv``), the table of all
     clips with the evaluated splits next to it (``ava_format_with_header.csv``, ``ava_{val,test}_gt.csv``), and the
     release (``annotation_files/actions.csv`` and ``bounding_boxes.csv``, ``videos/``), whose boxes are in pixels and
     which names no splits.
@@ -59,10 +59,10 @@ def read_microg4m(root: Path, options: FileOptions, *, check_boxes: bool = True)
 
 
 def keyframe_annotations(actions: pd.DataFrame, boxes: pd.DataFrame, sizes: pd.DataFrame) -> pd.DataFrame:
-    """Join who does what with where they are, at one frame per person.
+    """Join the actions of people with their boxes at one frame per person.
 
-    The keyframe of a person is, of the frames with a box of theirs, the one nearest the median of those frames;
-    of two as near, the first in the table.
+    The keyframe of a person is the frame with a box that is nearest to the median of these frames; for ties, the first
+    in the table.
 
     Args:
         actions: from :func:`microg_da.data.annotations.read_actions`.
@@ -71,12 +71,12 @@ def keyframe_annotations(actions: pd.DataFrame, boxes: pd.DataFrame, sizes: pd.D
 
     Returns:
         An annotation table in the order of ``boxes`` and, for each person, of ``actions``; boxes in [0, 1] with three
-        decimals. A person without a box or without an action is left out.
+        decimals. People without a box or without an action are dropped.
     """
     unknown = boxes.video_id[~boxes.video_id.isin(sizes.index)]
     if len(unknown):
         raise InputError(
-            f"{unknown.nunique()} clips have boxes but no frames to measure them by, e.g. {unknown.iloc[0]}"
+            f"{unknown.nunique()} clips have boxes in pixels but no frames that give the size, e.g. {unknown.iloc[0]}"
         )
     person = boxes.groupby(["video_id", "person_id"], sort=False).frame_stamp
     distance = (boxes.frame_stamp - person.transform("median")).abs()
@@ -96,7 +96,7 @@ def clip_sizes(videos: VideoFiles, video_ids: list[str]) -> pd.DataFrame:
 def _annotations(
     root: Path, read: Callable[[Path], pd.DataFrame], tables: dict[Split, pd.DataFrame], actions: pd.DataFrame | None
 ) -> pd.DataFrame:
-    """All labelled boxes, from whichever tables there are."""
+    """Return all labelled boxes, from the tables that exist."""
     whole = find_table(root, "ava_format_with_header.csv", "ava_with_head.csv")
     if whole:
         return read(whole)
@@ -108,7 +108,7 @@ def _annotations(
     if tables:
         return pd.concat(tables.values(), ignore_index=True)
     raise InputError(
-        f"{root}: no MicroG-4M tables there. Expected annotations/ava_train.csv, ava_format_with_header.csv, "
+        f"{root}: found no MicroG-4M tables. Expected annotations/ava_train.csv, ava_format_with_header.csv, "
         f"or the release's annotation_files/actions.csv and bounding_boxes.csv, in this folder or in annotations/."
     )
 
@@ -123,7 +123,7 @@ def _published(annotations: pd.DataFrame, tables: dict[Split, pd.DataFrame]) -> 
     if not tables:
         return pd.Series(np.nan, index=ids, dtype=object)
     named = published_splits(tables)
-    # The authors publish the ground truth of val and test only: the rest is train.
+    # The authors publish only the ground truth of val and test; all other clips are train.
     rest = "train" if {"val", "test"} <= set(tables) and "train" not in tables else np.nan
     return named.reindex(ids, fill_value=rest)
 

@@ -1,4 +1,4 @@
-"""SOURCE: the text that says where data comes from, ``name:path?key=value&key=value``, and its options."""
+"""SOURCE: the text ``name:path?key=value&key=value`` that names data, and its options."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from microg_da.zoo import usual_test_side
 
 @dataclass(frozen=True)
 class Source:
-    """A SOURCE taken apart.
+    """A parsed SOURCE.
 
     Attributes:
         kind: a name in :data:`microg_da.data.DATA`, or ``package.module:function``.
         path: a folder, or for ``synthetic`` a domain.
-        options: what follows ``?``, still text.
+        options: the options after ``?``, as text.
     """
 
     kind: str
@@ -33,7 +33,7 @@ class Source:
 
     @property
     def is_drawn(self) -> bool:
-        """Whether clips are drawn by the simulator, not read from files."""
+        """Whether clips are rendered by the simulator, and not read from files."""
         return self.kind == DRAWN
 
     @property
@@ -47,15 +47,15 @@ class Source:
 
 
 _EARLIER_NAMES = {"domain": "footage"}
-"""Options that had another name in earlier versions, and still may."""
+"""Former names of options, which are still valid."""
 
 
 def parse_source(text: str) -> Source:
-    """Take a SOURCE apart.
+    """Parse a SOURCE.
 
     Raises:
-        InputError: if it is neither of the form ``name:path?key=value`` nor ``package.module:function:path?key=value``,
-            or the name is unknown.
+        InputError: if the text is neither of the form ``name:path?key=value`` nor
+            ``package.module:function:path?key=value``, or the name is unknown.
     """
     kind, colon, rest = text.strip().partition(":")
     if not colon or not kind:
@@ -68,12 +68,12 @@ def parse_source(text: str) -> Source:
         kind, path = f"{kind}:{function}", after
     DATA.entry(kind, where=repr(text))
     if not path:
-        raise InputError(f"{text!r}: nothing after '{kind}:'; write {kind}:PATH")
+        raise InputError(f"{text!r}: no path after '{kind}:'; write {kind}:PATH")
     options: dict[str, str] = {}
     for pair in query.split("&") if question else []:
         key, equals, value = pair.partition("=")
         if not key or not equals:
-            raise InputError(f"{text!r}: {pair!r} is not key=value; options are written ?key=value&key=value")
+            raise InputError(f"{text!r}: {pair!r} is not of the form key=value; write options as ?key=value&key=value")
         if kind != DRAWN:
             key = _EARLIER_NAMES.get(key, key)
         if key in options:
@@ -83,14 +83,14 @@ def parse_source(text: str) -> Source:
 
 
 def check_drawn(source: str, taxonomy: Taxonomy) -> None:
-    """Refuse classes that embedded clips cannot have: their ids are AVA's.
+    """Check that the classes have AVA's ids, as embedded clips do.
 
     Raises:
-        InputError: if the taxonomy numbers its actions in another way.
+        InputError: if the taxonomy has another numbering.
     """
     if taxonomy.numbering != AVA:
         raise InputError(
-            f"{source}: embedded clips have AVA's action ids; those of taxonomy {taxonomy.name} mean something else. "
+            f"{source}: embedded clips have AVA's action ids; those of taxonomy {taxonomy.name} have other meanings. "
             f"Give both domains data with the same classes."
         )
 
@@ -102,31 +102,31 @@ class FileOptions:
     Attributes:
         scheme: a split scheme (``python -m microg_da split --help``), ``package.module:function`` or a split file;
             ``auto`` for the scheme of the kind of data: ``published`` for AVA and MicroG-4M.
-        fold: the fold or film that tests, for the schemes that have folds.
-        folds: how many folds.
+        fold: the test fold or test film, for schemes with folds.
+        folds: the number of folds.
         split_seed: seed of the stratification.
         footage: ``real``, ``simulated`` or ``all``.
         boxes: ``ground-truth``, or ``detected`` for the boxes of a person detector. For ``folder:``, ``whole`` for the
             whole frame, ``detected`` for ``boxes.csv`` in the folder, or a table of boxes. ``auto`` is the first.
-        score_threshold: detected boxes below it are left out.
-        decode: ``frames`` for folders of JPEG, ``video`` for video files, ``auto`` for what is there.
-        fps: frames per second, where the files do not say or to check what they say.
-        stamp: what keyframes are given in, ``frames`` from 1 or ``seconds``; ``auto`` as the kind of data has it.
-        start: the second at which stored frames begin, where keyframes are given in seconds.
-        window: ``centred`` on the keyframe, or ``published``: one frame late, as MicroG-4M's authors have it.
+        score_threshold: smallest score of detected boxes.
+        decode: ``frames`` for folders of JPEG, ``video`` for video files, ``auto`` for whichever exists.
+        fps: frames per second, if the files do not contain it, or to check it.
+        stamp: the unit of keyframes, ``frames`` from 1 or ``seconds``; ``auto`` for that of the kind of data.
+        start: the time of the first stored frame, in seconds, if keyframes are in seconds.
+        window: ``centred`` on the keyframe, or ``published``: one frame late, as in MicroG-4M's code.
         on_error: ``raise``, or ``skip`` clips that cannot be read.
         min_side, max_side: short side of training frames before the crop; by default ``augment.scale`` times 8/7 of
             the crop.
         test_side: short side of test frames; by default 8/7 of ``image_size``.
-        keyframes: how many keyframes each clip of ``jhmdb:`` has.
+        keyframes: number of keyframes of each clip of ``jhmdb:``.
         source_video: a regular expression that finds the source video in the name of each clip of ``folder:``.
         gravity: ``as-filmed``, or ``rolled`` to turn the camera of every video by a random angle.
         gravity_rolls: the distribution of that angle, see :meth:`~microg_da.transforms.camera.RollDistribution.parse`.
-        gravity_seed: of those angles.
-        outside: what becomes of people outside a training crop: ``drop``, or ``keep`` with an empty box, as MicroG-4M's
-            authors have it.
-        val_view: what is shown of validation frames: the ``whole`` frame, or the ``centre`` square, as MicroG-4M's
-            authors have it. People outside the square keep an empty box.
+        gravity_seed: seed of these angles.
+        outside: treatment of people outside a training crop: ``drop``, or ``keep`` with an empty box, as in MicroG-4M's
+            code.
+        val_view: view of validation frames: the ``whole`` frame, or the ``centre`` square, as in MicroG-4M's code.
+            People outside the square keep an empty box.
     """
 
     scheme: str = "auto"
@@ -154,7 +154,7 @@ class FileOptions:
     val_view: str = "whole"
 
     KINDS: ClassVar[dict[str, tuple[str, ...]]] = {"keyframes": ("jhmdb",), "source_video": ("folder",)}
-    """Options that some kinds of data have and others have not."""
+    """Options that only some kinds of data have."""
 
     CHOICES: ClassVar[dict[str, tuple[str, ...]]] = {
         "footage": ("all", *FOOTAGE),
@@ -177,11 +177,11 @@ def parse_options(values: dict[str, object], where: str, kind: str) -> FileOptio
 
     Args:
         values: the options by name.
-        where: the SOURCE, for the message.
+        where: the SOURCE, for error messages.
         kind: the kind of data, a name in :data:`microg_da.data.DATA`.
 
     Raises:
-        InputError: for an unknown option or an impossible value, naming it and the valid ones.
+        InputError: for an unknown option or an invalid value, with the valid ones.
     """
     kinds = FileOptions.KINDS
     names = [each.name for each in fields(FileOptions) if kind in kinds.get(each.name, (kind,))]
@@ -211,10 +211,10 @@ def parse_options(values: dict[str, object], where: str, kind: str) -> FileOptio
 
 
 def target_test_side(config: Config) -> int:
-    """Short side of the frames in which a configuration tests target clips that are read from files, in pixels.
+    """Return the short side in pixels of test frames of a target that is read from files.
 
-    The option of the SOURCE prevails over ``data.target_options``, and both over ``data.test_side``. A target that is
-    drawn has no such options.
+    The option of the SOURCE overrides ``data.target_options``, and both override ``data.test_side``. A rendered target
+    has no such options.
 
     Raises:
         InputError: if the SOURCE or its option is wrong.

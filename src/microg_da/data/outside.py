@@ -11,18 +11,18 @@ from microg_da.types import ClipSource
 
 
 def reads_files(function: object) -> bool:
-    """Whether a function finds the tables of a folder, by its annotation ``-> DatasetFiles``."""
+    """Return whether a function has the annotation ``-> DatasetFiles``, and so finds the tables of a folder."""
     made = _returned(function)
     return isinstance(made, type) and issubclass(made, DatasetFiles)
 
 
 def check_opener(what: str, found: object) -> None:
-    """Refuse an object from outside the package that does not say that it opens data.
+    """Check that an object from outside the package is annotated as an opener of data.
 
-    A configuration may name any function. Only one that is annotated as an opener of data is called.
+    A configuration may name any function. Only a function with this annotation is called.
 
     Args:
-        what: begins the message, e.g. ``"kind of data 'package.module:function'"``.
+        what: the start of the error message, e.g. ``"kind of data 'package.module:function'"``.
         found: the object.
 
     Raises:
@@ -37,10 +37,10 @@ def check_opener(what: str, found: object) -> None:
 
 
 def check_split(what: str, found: object) -> None:
-    """Refuse an object from outside the package that cannot be called as schemes of splits are.
+    """Check that an object from outside the package can be called as a split scheme.
 
     Args:
-        what: begins the message, e.g. ``"split scheme 'package.module:function'"``.
+        what: the start of the error message, e.g. ``"split scheme 'package.module:function'"``.
         found: the object.
 
     Raises:
@@ -50,10 +50,10 @@ def check_split(what: str, found: object) -> None:
 
 
 def check_call(what: str, function: Any, *arguments: object, **named: object) -> None:
-    """Refuse a function that does not take some arguments.
+    """Check that a function takes some arguments.
 
     Raises:
-        InputError: saying which argument it does not take or lacks.
+        InputError: with the argument that is missing or not accepted.
     """
     try:
         inspect.signature(function).bind(*arguments, **named)

@@ -1,4 +1,4 @@
-"""Pictures inside a page: as data URIs that keep to a budget of bytes."""
+"""Images in a page, as data URIs within a budget of bytes."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import cv2
 import numpy as np
 
 QUALITY = 85
-"""Of embedded images, 0 to 100, if they fit their budget."""
+"""The quality of embedded images, 0 to 100, if they fit the budget."""
 
 
 def data_uri(image: np.ndarray, budget: int) -> str:
-    """WebP, coarser and then smaller until it has at most ``budget`` bytes as text."""
+    """Encode an image as WebP, with lower quality and then smaller until it has at most ``budget`` bytes as text."""
     quality = QUALITY
     while True:
         _, encoded = cv2.imencode(".webp", image, [cv2.IMWRITE_WEBP_QUALITY, quality])
@@ -23,7 +23,7 @@ def data_uri(image: np.ndarray, budget: int) -> str:
         if quality == QUALITY:
             quality -= 25
         else:
-            # Bytes grow about as the area does; a little less than that is asked for, so that one step is enough.
+            # Bytes are roughly proportional to the area; a slightly smaller area makes one step sufficient.
             image = shrunk(image, 0.95 * max(image.shape[:2]) * min(math.sqrt(budget / len(text)), 0.9))
 
 

@@ -32,10 +32,10 @@ class Prepared:
     """Result of :func:`prepare`.
 
     Attributes:
-        division: which clips train, validate and test.
+        division: the split of the clips.
         extracted: clips whose frames were written.
-        present: clips whose frames were there already.
-        skipped: clips that could not be read, and why; they are in no table.
+        present: clips whose frames already existed.
+        skipped: unreadable clips with the reason; they are in no table.
     """
 
     division: Division
@@ -54,14 +54,14 @@ def prepare(
 ) -> Prepared:
     """Write a training tree that this package and PySlowFast read.
 
-    Frames come first, tables last: a folder of frames takes its name only when it is whole, so that work that was
-    interrupted goes on where it stopped, and a tree that has tables is complete.
+    Frames are written first and tables last. A folder of frames gets its name when it is complete, so that an
+    interrupted command can continue, and a tree with tables is complete.
 
     Args:
         files: MicroG-4M as released, from :func:`microg_da.data.sources.read_dataset_files`.
-        options: how to divide it, and whether to skip clips that cannot be read.
+        options: the split, and whether to skip unreadable clips.
         out: the folder of the training tree.
-        jobs: how many videos are decoded at once; None for the number of cores.
+        jobs: number of videos that are decoded at once; None for the number of cores.
         progress: show a bar on standard error.
 
     Raises:
@@ -75,7 +75,9 @@ def prepare(
     _make_folder(frames)
     skipped = videos.missing(clips)
     if skipped and options.on_error == "raise":
-        raise InputError(f"{next(iter(skipped.values()))} ({len(skipped)} videos are missing; --on-error skip goes on)")
+        raise InputError(
+            f"{next(iter(skipped.values()))} ({len(skipped)} videos are missing; --on-error skip ignores them)"
+        )
     todo = [clip for clip in clips if clip not in skipped and not (frames / clip).is_dir()]
     present = len(clips) - len(skipped) - len(todo)
     for clip, error in _extract_all(videos, todo, frames, jobs or os.cpu_count() or 1, progress):
@@ -87,7 +89,7 @@ def prepare(
 
 
 def extract_frames(videos: VideoFiles, clip: str, frames: Path) -> None:
-    """Write ``<clip>/<clip>_000001.jpg`` …, all of them or nothing.
+    """Write ``<clip>/<clip>_000001.jpg`` …, either all frames or none.
 
     Raises:
         InputError: if the video cannot be decoded to its end.
@@ -109,7 +111,7 @@ def extract_frames(videos: VideoFiles, clip: str, frames: Path) -> None:
 def _extract_all(
     videos: VideoFiles, clips: list[str], frames: Path, jobs: int, progress: bool
 ) -> Iterator[tuple[str, InputError]]:
-    """Extract with several threads (decoding and writing leave Python's lock); yields what failed."""
+    """Extract with several threads (decoding and writing release the GIL); yield the failures."""
     console = message_console()
     console.quiet = not progress
     with progress_bar(console) as bar, ThreadPoolExecutor(jobs) as pool:
@@ -149,7 +151,7 @@ def _write_tables(files: DatasetFiles, division: Division, out: Path, skipped: d
 
 
 def _write_frame_list(out: Path, split: Split, clips: list[str]) -> None:
-    """PySlowFast's list of every frame: one space between columns, an empty label."""
+    """Write PySlowFast's list of all frames, with columns separated by a space and an empty label."""
     rows = [
         (clip, clip, number, f"{clip}/{path.name}", "")
         for clip in clips
@@ -169,5 +171,5 @@ def _make_folder(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(
-            f"cannot make {folder}: {error.strerror or error}. Choose a folder you may write to."
+            f"cannot make {folder}: {error.strerror or error}. Choose a folder with write permission."
         ) from error

@@ -1,8 +1,7 @@
 """Kind of the scores in a file of detections: logits or probabilities, stored in a small JSON file next to the CSV.
 
-``detections.csv`` has ``detections.csv.json``. The CSV itself stays as it is, since readers of AVA's format and
-plain ``pandas.read_csv`` know no comments. The JSON file holds a hash of the CSV, so that a statement about an
-earlier content of the file is not applied to a later one.
+The kind for ``detections.csv`` is in ``detections.csv.json``, since readers of AVA's format and ``pandas.read_csv`` do
+not support comments. The JSON file contains a hash of the CSV, so that it does not apply to a changed file.
 """
 
 from __future__ import annotations
@@ -25,20 +24,20 @@ _log = logging.getLogger(__name__)
 
 
 def sidecar(path: str | Path) -> Path:
-    """The file that says what the scores of a file of detections are."""
+    """Return the JSON file with the kind of the scores in a file of detections."""
     path = Path(path)
     return path.with_name(path.name + ".json")
 
 
 def declare_scores(path: str | Path, kind: ScoreKind | None) -> None:
-    """Say what the scores of a file of detections are.
+    """Store the kind of the scores in a file of detections.
 
     Args:
-        path: the file of detections, complete.
-        kind: what its scores are; None removes an earlier statement.
+        path: the complete file of detections.
+        kind: the kind of the scores; None removes a stored kind.
 
     Raises:
-        InputError: for an unknown kind, or if the statement cannot be written.
+        InputError: for an unknown kind, or if the JSON file cannot be written.
     """
     if kind is None:
         if _statement(path) is not None:
@@ -55,7 +54,7 @@ def declared_scores(path: str | Path) -> ScoreKind | None:
         return None
     if statement.get("sha256") != _digest(path):
         _log.warning(
-            "%s has changed since %s was written: what that file says of the scores is not used",
+            "%s has changed since %s was written: the kind of scores in the latter is ignored",
             path,
             sidecar(path).name,
         )
@@ -73,7 +72,7 @@ def check_kind(kind: object, where: str = "") -> ScoreKind:
 
 
 def _statement(path: str | Path) -> dict[str, object] | None:
-    """The content of the JSON file; None if there is none, or it is another program's."""
+    """Return the content of the JSON file; None if it is missing or from another program."""
     try:
         content = json.loads(sidecar(path).read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):

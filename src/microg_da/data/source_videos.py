@@ -8,7 +8,7 @@ from microg_da.data.annotations import SOURCE_VIDEO, source_videos
 
 
 def source_videos_of(table: pd.DataFrame, truth: pd.DataFrame) -> pd.Series:
-    """The source video of each row of a table: as the annotations ``truth`` name it, else as the clip's name tells."""
+    """Return the source video of each row: from the annotations ``truth`` if present, else from the clip's name."""
     told = source_videos(table["video_id"].astype(str))
     if SOURCE_VIDEO not in truth:
         return told

@@ -1,4 +1,4 @@
-"""SOURCE: the text that says where data comes from, ``name:path?key=value&key=value``."""
+"""Opens the data of a SOURCE, ``name:path?key=value&key=value``."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _log = logging.getLogger(__name__)
 
 
 class _Request(TypedDict):
-    """Request that every kind of data receives."""
+    """Parameters that all kinds of data receive."""
 
     split: Split
     taxonomy: Taxonomy
@@ -65,19 +65,19 @@ def open_source(
         split: ``train``, ``val`` or ``test``.
         taxonomy: the classes, in the order of the label columns.
         num_frames: T, frames in a window.
-        sampling_rate: τ, how far apart they are.
+        sampling_rate: τ, the distance between them in frames.
         image_size: side of the square training crop, in pixels.
-        labelled: whether clips carry labels; without, none are kept.
-        train: draw random views, instead of the whole frame.
-        seed: of everything random.
-        scale: range of the zoom of training views, for data that is decoded; see
+        labelled: whether clips have labels; otherwise labels are discarded.
+        train: whether to use random views instead of whole frames.
+        seed: seed of all random values.
+        scale: range of the zoom of training views, for data from files; see
             :class:`~microg_da.transforms.view.RandomViews`.
-        check_length: called with the number of frames of the shortest clip, or None if it is not known, before clips
-            are drawn; it may refuse the data.
-        options: as after ``?``, which prevails; see :class:`microg_da.data.options.FileOptions`.
+        check_length: called with the number of frames of the shortest clip (None if unknown) before clips are rendered;
+            may raise an error.
+        options: options as after ``?``, which override them; see :class:`microg_da.data.options.FileOptions`.
 
     Returns:
-        The clips: :class:`~microg_da.types.LabelledClip` if they are asked for with labels, else
+        The clips: :class:`~microg_da.types.LabelledClip` with labels, else
         :class:`~microg_da.types.Clip`.
 
     Raises:
@@ -122,7 +122,7 @@ def open_dataset(
     seed: int = 0,
     **options: Any,
 ) -> ClipSource[Clip]:
-    """Open one split of a data source, with the window and the size of the small networks by default.
+    """Open one split of a data source; the default window and size are those of the small networks.
 
     Example:
         >>> from microg_da import open_dataset
@@ -138,11 +138,11 @@ def open_dataset(
         split: ``train``, ``val`` or ``test``.
         taxonomy: the classes, in the order of the label columns.
         num_frames: T, frames in a window.
-        sampling_rate: τ, how far apart they are.
+        sampling_rate: τ, the distance between them in frames.
         image_size: side of the square training crop, in pixels.
-        labelled: whether clips carry labels.
-        train: draw random views, instead of the whole frame.
-        seed: of everything random.
+        labelled: whether clips have labels.
+        train: whether to use random views instead of whole frames.
+        seed: seed of all random values.
         options: as after ``?``.
 
     Returns:
@@ -167,34 +167,32 @@ def open_dataset(
 
 
 def opens_clips(source: Source) -> bool:
-    """Whether what opens a source gives its clips, and not the tables of a folder."""
+    """Return whether the opener of a source returns clips, and not the tables of a folder."""
     return source.is_drawn or (source.is_outside and not reads_files(DATA.load(source.kind)))
 
 
 def read_dataset_files(
     source: str | Source, options: dict[str, object] | None = None, *, check_boxes: bool = True
 ) -> tuple[DatasetFiles, FileOptions]:
-    """The tables of a source that is read from files.
+    """Return the tables of a source that is read from files.
 
     Args:
         source: e.g. ``microg4m:ROOT``.
-        options: as after ``?``, which prevails.
-        check_boxes: False to let impossible boxes through, for an audit to count.
+        options: options as after ``?``, which override them.
+        check_boxes: False to accept invalid boxes, for an audit.
 
     Raises:
-        InputError: if it is not one, its folder does not exist, or the data is wrong.
+        InputError: if the source is not read from files, its folder does not exist, or the data is invalid.
     """
     parsed = parse_source(source) if isinstance(source, str) else source
     if parsed.is_drawn:
-        raise InputError(f"{parsed}: the synthetic data is drawn, not read; give e.g. ava:PATH or microg4m:PATH")
+        raise InputError(f"{parsed}: synthetic data has no files; give a SOURCE such as ava:PATH or microg4m:PATH")
     if opens_clips(parsed):
-        raise InputError(
-            f"{parsed}: its function opens clips and has no tables; give a SOURCE that is read from tables."
-        )
+        raise InputError(f"{parsed}: its function opens clips and has no tables. Give a SOURCE with tables.")
     chosen = parse_options({**(options or {}), **parsed.options}, where=str(parsed), kind=parsed.kind)
     root = Path(parsed.path).expanduser()
     if not root.is_dir():
-        raise InputError(f"{parsed}: there is no folder {root}")
+        raise InputError(f"{parsed}: folder {root} not found")
     read: Callable[..., DatasetFiles] = DATA.load(parsed.kind)
     check_call(str(parsed), read, root, chosen, check_boxes=check_boxes)
     return read(root, chosen, check_boxes=check_boxes), chosen
@@ -252,9 +250,9 @@ def open_files(
 
 
 def _check_numbering(own: Taxonomy, asked: Taxonomy, source: Source) -> None:
-    """Refuse ids that mean something else in the classes of the run.
+    """Check that the ids have the same meaning in the classes of the run.
 
-    A label map may repeat the classes of another numbering, so that equal names are enough.
+    A label map may repeat the classes of another numbering, so that equal names are sufficient.
     """
     shared = [action_id for action_id in asked.ids if action_id in own]
     same = shared and all(own.label(action_id) == asked.label(action_id) for action_id in shared)
@@ -274,7 +272,7 @@ def _check_numbering(own: Taxonomy, asked: Taxonomy, source: Source) -> None:
 def _views(
     options: FileOptions, whole: WholeViews, split: Split, image_size: int, scale: Sequence[float], *, train: bool
 ) -> RandomViews | WholeViews | CentreViews:
-    """The part that is cut from the frames of a split."""
+    """Return the views of the frames of a split."""
     if train:
         smallest, largest = scale
         keeps = options.outside == "keep"
@@ -291,12 +289,12 @@ def _select(
     chosen = files.annotations[files.annotations.video_id.isin(division.clips[split])]
     if options.footage != "all":
         if files.footage is None:
-            raise InputError(f"{source}: footage={options.footage}, but this data does not say which clips are real")
+            raise InputError(f"{source}: footage={options.footage}, but this data does not define which clips are real")
         chosen = chosen[chosen.video_id.map(files.footage) == options.footage]
     if chosen.empty:
         footage = "" if options.footage == "all" else f" with footage={options.footage}"
         raise InputError(
-            f"{source}: the {split} split of scheme {division.scheme!r} has no clip{footage}. Choose another."
+            f"{source}: the {split} split of scheme {division.scheme!r} has no clips{footage}. Choose another."
         )
     return chosen.reset_index(drop=True)
 
@@ -310,7 +308,7 @@ def _people(
     *,
     labelled: bool,
 ) -> tuple[pd.DataFrame, np.ndarray | None]:
-    """The boxes that clips carry, and their labels if they are asked for."""
+    """Return the boxes of clips, and their labels if requested."""
     if options.boxes == "detected" and files.read_detected is not None:
         if labelled:
             raise InputError(
@@ -324,14 +322,14 @@ def _people(
         return found[[*KEYFRAME, *BOX]].drop_duplicates().reset_index(drop=True), None
     people, labels = multi_hot(annotations, taxonomy)
     if not labels.any():
-        raise InputError(f"no label of the {split} split is in taxonomy {taxonomy.name!r}: is it the right one?")
+        raise InputError(f"no label of the {split} split is in taxonomy {taxonomy.name!r}. Check data.taxonomy.")
     return people, labels if labelled else None
 
 
 def _roll(
     files: DatasetFiles, frames: FrameStore, annotations: pd.DataFrame, timing: Timing, options: FileOptions
 ) -> RolledVideos:
-    """The videos of a split as rolled cameras see them."""
+    """Return the videos of a split from rolled cameras."""
     plan = RollPlan(RollDistribution.parse(options.gravity_rolls, "gravity_rolls"), options.gravity_seed)
     masks = MaskFiles(files.root / MASKS) if (files.root / MASKS).is_dir() else None
     return RolledVideos(frames, annotations, replace(timing, late=False), plan, masks)
@@ -340,7 +338,7 @@ def _roll(
 def _check_frames(missing: dict[str, str], options: FileOptions, source: Source) -> dict[str, str]:
     if missing and options.on_error == "raise":
         first = next(iter(missing.values()))
-        raise InputError(f"{first} ({len(missing)} videos of {source} are missing; on_error=skip goes on without them)")
+        raise InputError(f"{first} ({len(missing)} videos of {source} are missing; on_error=skip ignores them)")
     return missing
 
 
@@ -362,10 +360,10 @@ def _warnings(files: DatasetFiles, division: Division, taxonomy: Taxonomy) -> tu
     changed = transfer(files.taxonomy, taxonomy).changed
     if changed:
         lines.append(
-            f"action ids {', '.join(map(str, changed))} mean something else in the data than in {taxonomy.name}"
+            f"action ids {', '.join(map(str, changed))} have other meanings in the data than in {taxonomy.name}"
         )
     return tuple(lines)
 
 
-# Several data sets are opened on one split; its warning is read once.
+# Several data sets share one split; the warning is shown once.
 _warned: set[str] = set()

@@ -1,8 +1,8 @@
-"""Division of clips into train, val and test: as published, or with every source video in one split only.
+"""Division of clips into train, val and test: as published, or by source video.
 
 MicroG-4M's published 7:1:2 split shuffles clips, so that every test clip has neighbours from the same source
-video in train. The ``by-source`` schemes never divide a source video; among the splits that do not, they look for
-the one in which classes and footage are spread most nearly as in the whole (see :func:`stratify_groups`).
+video in train. The ``by-source`` schemes keep each source video in one split, and distribute classes and footage as
+evenly as possible (see :func:`stratify_groups`).
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Division:
     Attributes:
         scheme: the name of the scheme that made it.
         clips: for each split its clips' ``video_id``, sorted.
-        settings: what the scheme was given: ``seed``, ``fold``, …
+        settings: the arguments of the scheme: ``seed``, ``fold``, …
     """
 
     scheme: str
@@ -49,12 +49,12 @@ class Division:
             both = ", ".join(splits[ids == twice.iloc[0]])
             raise InputError(
                 f"scheme {self.scheme!r}: {twice.nunique()} clips are in more than one split, e.g. {twice.iloc[0]} in "
-                f"{both}. A clip may train or test, not both: remove it from one list."
+                f"{both}. Remove each clip from one of the lists."
             )
 
     @property
     def hash(self) -> str:
-        """Twelve hexadecimal digits that only this division of clips has, whatever made it."""
+        """A hash of twelve hexadecimal digits that depends only on the clips of each split."""
         text = json.dumps({split: list(self.clips[split]) for split in SPLITS}, ensure_ascii=False)
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
@@ -77,7 +77,7 @@ class Division:
         return Shared(evaluated, known.nunique(), clips.nunique(), len(known), len(clips))
 
     def leak_warning(self, sources: pd.Series) -> str | None:
-        """One line if a split that is evaluated shares source videos with train, else None."""
+        """Return one line if an evaluated split shares source videos with train, else None."""
         shared = [self.shared_source_videos(split, sources) for split in EVALUATED]
         leaks = [str(each) for each in shared if each.clips]
         if not leaks:
@@ -87,7 +87,7 @@ class Division:
 
 @dataclass(frozen=True)
 class Shared:
-    """How much of an evaluated split comes from source videos that train sees too."""
+    """The part of an evaluated split whose source videos are also in train."""
 
     split: Split
     source_videos: int
@@ -119,14 +119,14 @@ def make_split(
         scheme: one of :data:`microg_da.data.SCHEMES`, or ``package.module:function``.
         annotations: one row per label, with ``video_id`` and ``action_id``.
         sources: the source video of each ``video_id``; None for the text before its last ``_``.
-        footage: ``"real"`` or ``"simulated"`` for each ``video_id``; spread evenly where given.
+        footage: ``"real"`` or ``"simulated"`` for each ``video_id``; distributed evenly if given.
         published: the split of each ``video_id`` in the data set's own files.
-        seed: breaks ties of the stratification.
-        folds: how many folds ``by-source-kfold`` makes.
-        fold: the fold that tests (an index from 0), or the film for ``leave-one-film-out``.
+        seed: seed of the stratification, which breaks ties.
+        folds: number of folds of ``by-source-kfold``.
+        fold: the test fold (an index from 0), or the test film of ``leave-one-film-out``.
 
     Raises:
-        InputError: if the scheme needs something that the data has not.
+        InputError: if the data lacks what the scheme needs.
     """
     make = SCHEMES.load(scheme)
     clips = _clip_table(annotations, sources, footage, published)
@@ -141,14 +141,14 @@ def published(clips: pd.DataFrame, **_: object) -> Division:
     if clips.published.isna().any():
         missing = clips.index[clips.published.isna()]
         raise InputError(
-            f"scheme published: {len(missing)} clips stand in no split file of the data set, e.g. {missing[0]}. "
+            f"scheme published: {len(missing)} clips are in no split file of the data set, e.g. {missing[0]}. "
             f"Use scheme by-source, or add them to a file under annotations/."
         )
     return _divide("published", clips.published, {})
 
 
 def by_source(clips: pd.DataFrame, annotations: pd.DataFrame, *, seed: int, **_: object) -> Division:
-    """70 : 10 : 20 per cent of the clips, never dividing a source video."""
+    """Divide clips in proportion 70 : 10 : 20 without dividing source videos."""
     parts = _stratify(clips, annotations, FRACTIONS, seed)
     return _divide("by-source", parts.map(dict(enumerate(SPLITS))), {"seed": seed})
 
@@ -156,7 +156,7 @@ def by_source(clips: pd.DataFrame, annotations: pd.DataFrame, *, seed: int, **_:
 def by_source_kfold(
     clips: pd.DataFrame, annotations: pd.DataFrame, *, seed: int, folds: int, fold: str | int | None
 ) -> Division:
-    """Fold ``fold`` of ``folds`` tests, the next validates, the others train."""
+    """Use fold ``fold`` of ``folds`` for test, the next for val and the others for train."""
     test = fold_number(fold, folds)
     parts = _stratify(clips, annotations, [1 / folds] * folds, seed)
     names = dict.fromkeys(range(folds), "train") | {(test + 1) % folds: "val", test: "test"}
@@ -166,12 +166,12 @@ def by_source_kfold(
 def leave_one_film_out(
     clips: pd.DataFrame, annotations: pd.DataFrame, *, seed: int, fold: str | int | None, **_: object
 ) -> Division:
-    """Film ``fold`` tests; the other source videos train, an eighth of their clips validates."""
+    """Use film ``fold`` for test and the others for train, of which an eighth of the clips is val."""
     films = sorted(set(clips.source_video[clips.footage == "simulated"]))
     if not films:
-        raise InputError("scheme leave-one-film-out: no clip of this data set is known to be simulated")
+        raise InputError("scheme leave-one-film-out: this data set has no clip that is known to be simulated")
     if fold not in films:
-        raise InputError(f"scheme leave-one-film-out: fold must name the film that tests, one of {films}, not {fold!r}")
+        raise InputError(f"scheme leave-one-film-out: fold={fold!r} is invalid: expected a film, one of {films}")
     rest = clips[clips.source_video != fold]
     parts = _stratify(rest, annotations, [7 / 8, 1 / 8], seed)
     splits = parts.map({0: "train", 1: "val"}).reindex(clips.index, fill_value="test")
@@ -179,7 +179,7 @@ def leave_one_film_out(
 
 
 def write_split(division: Division, path: str | Path) -> Path:
-    """Write a division as JSON, one clip a line, with its hash."""
+    """Write a division as JSON with its hash, one clip per line."""
     value: dict[str, object] = {
         "scheme": division.scheme,
         "settings": division.settings,
@@ -193,7 +193,7 @@ def read_split(path: str | Path) -> Division:
     """Read a split file.
 
     Raises:
-        InputError: if it is not one, a clip is in two splits, or it was edited after it was made.
+        InputError: if it is not a split file, a clip is in two splits, or the file was edited.
     """
     path = Path(path)
     try:
@@ -224,12 +224,12 @@ def _divide(scheme: str, splits: pd.Series, settings: dict[str, object]) -> Divi
 
 
 def hold_out(annotations: pd.DataFrame, seed: int = 0, sources: pd.Series | None = None) -> tuple[str, ...]:
-    """An eighth of the videos, stratified: to validate where a data set has no split for it.
+    """Return a stratified eighth of the videos, for validation if a data set has no val split.
 
     Args:
         annotations: one row per label.
-        seed: of the stratification.
-        sources: the source video of each ``video_id``, which is not divided; None for whole, uncut videos.
+        seed: seed of the stratification.
+        sources: the source video of each ``video_id``, which is not divided; None for uncut videos.
     """
     videos = pd.Index(annotations.video_id.unique())
     clips = _clip_table(annotations, sources=videos.to_series() if sources is None else sources)
@@ -243,10 +243,10 @@ def _clip_table(
     footage: pd.Series | None = None,
     published: pd.Series | None = None,
 ) -> pd.DataFrame:
-    """One row per clip: ``source_video``, ``footage`` and ``published`` split, where known."""
+    """Return one row per clip: ``source_video``, ``footage`` and ``published`` split, if known."""
     ids = pd.Index(np.sort(annotations.video_id.astype(object).unique()), name="video_id")
     if ids.empty:
-        raise InputError("there is no clip to split: the annotation table is empty")
+        raise InputError("no clips to split: the annotation table is empty")
     return pd.DataFrame(
         {
             "source_video": source_videos(ids.to_series()) if sources is None else sources.reindex(ids),
@@ -282,17 +282,17 @@ def _counts(groups: np.ndarray, values: pd.Series, num_groups: int) -> np.ndarra
 
 
 def fold_number(fold: str | int | None, folds: int) -> int:
-    """The fold that tests, as a number; the first by default.
+    """Return the number of the test fold; the first by default.
 
     Raises:
-        InputError: if there are too few folds or no such fold.
+        InputError: if there are too few folds, or the fold does not exist.
     """
     if folds < 3:
-        raise InputError(f"folds={folds}: by-source-kfold needs 3 or more, one each to test, validate and train")
+        raise InputError(f"folds={folds}: by-source-kfold needs at least 3 folds: for test, val and train")
     try:
         number = int(0 if fold is None else fold)
     except ValueError:
         number = -1
     if not 0 <= number < folds:
-        raise InputError(f"fold={fold!r}: must be a number from 0 to {folds - 1}")
+        raise InputError(f"fold={fold!r}: expected a whole number from 0 to {folds - 1}")
     return number

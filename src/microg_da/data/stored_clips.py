@@ -1,4 +1,4 @@
-"""Clips whose feature maps are in a store: a data set like any other, without pixels."""
+"""A data set of clips whose feature maps are in a feature store."""
 
 from __future__ import annotations
 
@@ -19,25 +19,25 @@ from microg_da.types import Clip, ClipKey, ClipSource, Domain, PersonKey, Split
 
 @runtime_checkable
 class StorableClips(ClipSource[Clip], Protocol):
-    """A data set of which feature maps can be stored."""
+    """Interface of a data set whose feature maps can be stored."""
 
     @property
     def draws_at_random(self) -> bool:
-        """Whether training reads another part of a clip each time."""
+        """Whether training draws random crops."""
         ...
 
     def fingerprint(self) -> str:
-        """Text that changes when the clips, their boxes or the way they are shown change.
+        """Return text that changes if the clips, their boxes or their views change.
 
-        Labels and the seed of a run do not change it. Nothing is decoded.
+        It does not depend on labels or on the seed of a run. Nothing is decoded.
 
         Raises:
-            InputError: if the data cannot tell.
+            InputError: if the data cannot detect changes.
         """
         ...
 
     def training_draw(self, number: int) -> ClipSource[Clip]:
-        """The same clips, each as training draws it; the number decides what is random."""
+        """Return the clips in training views; random values depend only on the number."""
         ...
 
     def labels_of(self, index: int) -> Tensor | None:
@@ -46,14 +46,14 @@ class StorableClips(ClipSource[Clip], Protocol):
 
 
 class StoredMaps(Protocol):
-    """Gives data sets their feature maps."""
+    """Replaces frames of data sets by feature maps."""
 
     def as_tested(self, domain: Domain, split: Split, clips: ClipSource[Clip]) -> ClipSource[Clip]:
-        """The clips as they are tested, with maps in place of frames."""
+        """Return the clips in test views, with maps in place of frames."""
         ...
 
     def as_trained(self, domain: Domain, clips: ClipSource[Clip], augment: AugmentConfig) -> ClipSource[Clip]:
-        """The training clips, augmented, with maps in place of frames."""
+        """Return the augmented training clips, with maps in place of frames."""
         ...
 
 
@@ -61,8 +61,8 @@ class StoredViews:
     """The entries of one data set under several views; a :class:`~microg_da.transforms.stored_frames.MapReader`.
 
     Args:
-        entries: by view; the clip as filmed is among them.
-        about: which clips, for messages.
+        entries: entries by view, including the view as filmed.
+        about: a description of the clips, for error messages.
     """
 
     def __init__(self, entries: Mapping[StoredView, StoredEntry], about: str) -> None:
@@ -74,13 +74,13 @@ class StoredViews:
         if view not in self.entries:
             known = "; ".join(map(str, sorted(self.entries)))
             raise InputError(
-                f"data.feature_store: a method asks for {self.about} under {view}, which is not stored ({known}). The "
+                f"data.feature_store: a method needs {self.about} under {view}, which is not stored ({known}). The "
                 f"method must name the view in its attribute stored_views."
             )
         return self.entries[view].maps(row)
 
     def clip(self, row: int, key: ClipKey, labels: Tensor | None) -> Clip:
-        """One clip, with the labels of those of its people who are in the picture."""
+        """Return one clip, with the labels of the people in the frame."""
         record = self.entries[AS_FILMED].record(row)
         frames = StoredFrames([StoredClip(self, row, record.shape)], batched=False)
         clip = Clip(
@@ -97,9 +97,9 @@ class StoredClips:
     """A data set with feature maps in place of frames; a :class:`~microg_da.types.ClipSource`.
 
     Args:
-        clips: the data set that was encoded; no frame of it is read.
-        draws: its entries; where there are several, a clip comes from one of them at random, by seed and epoch.
-        seed: of the run.
+        clips: the encoded data set, of which no frames are read.
+        draws: the entries; each clip is drawn from a random entry, by seed and epoch.
+        seed: the seed of the run.
     """
 
     def __init__(self, clips: StorableClips, draws: Sequence[StoredViews], seed: int = 0) -> None:
@@ -160,11 +160,11 @@ class StoredClips:
         return self._clips.shortest_clip()
 
     def in_test_views(self) -> ClipSource[Clip]:
-        """The clips that were encoded, with pixels, as they are tested."""
+        """Return the encoded data set in test views, with frames."""
         return self._clips.in_test_views()
 
     def set_epoch(self, epoch: int) -> None:
-        """Take other draws from now on."""
+        """Set the epoch, on which the draws depend."""
         self._epoch = epoch
 
     def skipped(self) -> pd.DataFrame:
@@ -177,14 +177,14 @@ class StoredClips:
 
 
 def storable(clips: ClipSource[Clip]) -> StorableClips:
-    """The data set as one of which feature maps can be stored.
+    """Return the data set as :class:`StorableClips`.
 
     Raises:
         InputError: if it lacks a method of :class:`StorableClips`.
     """
     if not isinstance(clips, StorableClips):
         raise InputError(
-            f"data.feature_store: {clips.description} cannot say when it changes: its class {type(clips).__name__} "
+            f"data.feature_store: {clips.description} cannot detect changes: its class {type(clips).__name__} "
             "lacks the methods of microg_da.data.stored_clips.StorableClips. Set data.feature_store=null."
         )
     return clips

@@ -1,10 +1,10 @@
 """Multi-label stratification of whole groups.
 
 Iterative stratification (Sechidis, Tsoumakas and Vlahavas, "On the Stratification of Multi-Label Data", ECML PKDD
-2011) deals examples out to parts, rarest label first, each to the part that still lacks most of that label. Here
-what is dealt out are groups of examples that must stay together, with their label counts. Groups differ in size,
-so that a greedy deal can end far from the best one; moving a group and exchanging two groups then lower the distance
-until neither does, from many starts.
+2011) assigns examples to parts, rarest label first, each to the part that lacks most of the label. Here groups of
+examples that must stay together are assigned by their label counts. Since groups differ in size, the greedy result can
+be far from the optimum. A local search then moves groups and exchanges pairs until the distance no longer decreases,
+from many starts.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ import numpy as np
 
 from microg_da.errors import InputError
 
-# Exchanges look at all pairs of groups, and many small groups divide nearly as well by single moves: beyond this many,
+# Exchanges examine all pairs of groups, and many small groups are divided almost as well by moves: beyond this many,
 # only moves are tried (299 groups: 0.8 instead of 0.4 % in the wrong part, 60 times faster).
 MAX_GROUPS_FOR_EXCHANGE = 100
-# Starts differ less the more groups there are: so many groups in all starts together.
+# Starts differ less with more groups: the total number of groups over all starts.
 GROUPS_IN_ALL_STARTS = 5000
 FEWEST_STARTS = 4
 
@@ -26,14 +26,14 @@ FEWEST_STARTS = 4
 def stratify_groups(
     tables: Sequence[np.ndarray], fractions: Sequence[float], *, seed: int = 0, restarts: int = 50
 ) -> np.ndarray:
-    """Put groups into parts so that every column is divided as nearly as possible in proportion.
+    """Assign groups to parts so that all columns are divided as proportionally as possible.
 
     Args:
-        tables: counts ``(G, L_i)`` for ``G`` groups: examples, domains, classes, … Each table weighs the same in the
-            distance, whatever its number of columns.
+        tables: counts ``(G, L_i)`` for ``G`` groups: examples, domains, classes, … Each table has the same weight in
+            the distance, independent of its number of columns.
         fractions: the share of each of the ``P`` parts; they sum to 1.
-        seed: of the random starts.
-        restarts: how many starts at most; the nearest result is kept.
+        seed: seed of the random starts.
+        restarts: largest number of starts; the best result is kept.
 
     Returns:
         ``(G,)``: the part of each group. No part is empty.
@@ -48,7 +48,7 @@ def stratify_groups(
     rng = np.random.default_rng(seed)
     best, best_distance = None, np.inf
     for attempt in range(min(restarts, max(FEWEST_STARTS, GROUPS_IN_ALL_STARTS // len(shares)))):
-        # Greedy deals resemble one another: every other start is a random one.
+        # Greedy starts are similar to each other, so that every second start is random.
         dealt = _deal(shares, target, rng) if attempt % 2 == 0 else _scatter(shares, target, rng)
         parts = _improve(dealt, shares, weights, target)
         distance = _distance(parts, shares, weights, target)
@@ -59,7 +59,7 @@ def stratify_groups(
 
 
 def split_distance(parts: np.ndarray, tables: Sequence[np.ndarray], fractions: Sequence[float]) -> float:
-    """How far a division is from proportional.
+    """Return the distance of a division from proportionality.
 
     For every column the total variation between its division into parts and ``fractions`` (0: proportional; the
     share of the column that lies in the wrong part), averaged within each table and then over tables.
@@ -82,14 +82,14 @@ def _distance(parts: np.ndarray, shares: np.ndarray, weights: np.ndarray, target
 
 
 def _excess(parts: np.ndarray, shares: np.ndarray, target: np.ndarray) -> np.ndarray:
-    """``(P, L)``: what each part has of each column beyond its due, as a share of the column."""
+    """Return the excess ``(P, L)`` of each part in each column, as a fraction of the column."""
     excess = np.repeat(-target[:, None], shares.shape[1], axis=1)
     np.add.at(excess, parts, shares)
     return excess
 
 
 def _deal(shares: np.ndarray, target: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """The greedy pass: the rarest open column first, its largest group to the part that lacks most of it."""
+    """Assign greedily: the rarest open column first, its largest group to the part that lacks most of it."""
     parts = np.full(len(shares), -1)
     lacking = np.repeat(target[:, None], shares.shape[1], axis=1)
     spread = (shares > 0).sum(axis=0)
@@ -98,7 +98,7 @@ def _deal(shares: np.ndarray, target: np.ndarray, rng: np.random.Generator) -> n
         groups = np.flatnonzero((shares[:, column] > 0) & (parts < 0))
         groups = rng.permutation(groups)
         for group in groups[np.argsort(-shares[groups, column], kind="stable")]:
-            # Column 0 is the number of examples: it decides where the column itself does not.
+            # Column 0 is the number of examples, which breaks ties.
             part = np.lexsort((rng.random(len(target)), lacking[:, 0], lacking[:, column]))[-1]
             parts[group] = part
             lacking[part] -= shares[group]
@@ -119,7 +119,7 @@ def _fill_empty(parts: np.ndarray, shares: np.ndarray, num_parts: int) -> np.nda
 
 
 def _improve(parts: np.ndarray, shares: np.ndarray, weights: np.ndarray, target: np.ndarray) -> np.ndarray:
-    """Take the best move or exchange as long as one lowers the distance."""
+    """Apply the best move or exchange until none lowers the distance."""
     parts = parts.copy()
     while True:
         excess = _excess(parts, shares, target)
@@ -140,7 +140,7 @@ def _best_move(
     joined = np.abs(excess[None] + shares[:, None]) @ weights
     change = (without - cost[parts])[:, None] + joined - cost[None]
     change[np.arange(len(parts)), parts] = np.inf
-    # The last group of a part has to stay, or the part would be empty.
+    # The last group of a part stays, so that no part is empty.
     change[np.bincount(parts, minlength=len(excess))[parts] == 1] = np.inf
     group, part = np.unravel_index(np.argmin(change), change.shape)
     return float(change[group, part]), [int(group)], [int(part)]
@@ -150,7 +150,7 @@ def _best_exchange(
     parts: np.ndarray, shares: np.ndarray, weights: np.ndarray, excess: np.ndarray
 ) -> tuple[float, list[int], list[int]]:
     cost = np.abs(excess) @ weights
-    # after[g, h]: the cost of g's part once g left it and h came in its place.
+    # after[g, h]: the cost of g's part after h has replaced g.
     after = np.stack(
         [np.abs((excess[part] - share)[None] + shares) @ weights for part, share in zip(parts, shares, strict=True)]
     )

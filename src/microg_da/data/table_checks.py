@@ -1,4 +1,4 @@
-"""Checks of the values in a table of annotations or detections, with the row or line of the first wrong one."""
+"""Checks values in tables of annotations or detections; errors give the row or line of the first invalid value."""
 
 from __future__ import annotations
 
@@ -20,27 +20,27 @@ _LARGEST = 2**53
 
 @dataclass(frozen=True)
 class Place:
-    """Says where the ``i``-th row of a table came from."""
+    """The origin of the rows of a table."""
 
     source: str
     line: Callable[[int], int] | None = None
 
     def error(self, row: int, problem: str) -> InputError:
-        """The error for a problem in one row."""
+        """Return the error for a problem in one row."""
         if self.line is None:
             return InputError(f"{self.source}, row {row}: {problem}")
         return InputError(f"{self.source}, line {self.line(row)}: {problem}")
 
 
 def check_table(table: pd.DataFrame, where: Place) -> None:
-    """Check a table that did not come from a file as the readers check files.
+    """Check a table that was not read from a file.
 
     Args:
         table: annotations or detections with boxes.
-        where: names the table in the message.
+        where: the name of the table, for error messages.
 
     Raises:
-        InputError: for text where numbers are expected, impossible ids and stamps, or boxes outside [0, 1].
+        InputError: for text in numeric columns, invalid ids and stamps, or boxes outside [0, 1].
     """
     for name in table.columns.difference(list(TEXT)):
         if len(table) and not pd.api.types.is_numeric_dtype(table[name]):
@@ -53,18 +53,18 @@ def check_table(table: pd.DataFrame, where: Place) -> None:
 
 
 def check_values(table: pd.DataFrame, where: Place, taxonomy: Taxonomy | None) -> None:
-    """Check ids, stamps and numbers; boxes apart.
+    """Check ids, stamps and numbers, but not boxes.
 
     Raises:
         InputError: naming the first wrong row.
     """
-    # Names repeat: looking at each once is ten times faster.
+    # Names repeat, so that checking distinct names is ten times faster.
     for text in table.columns.intersection(["video_id", "source_video"]):
         blank = [name for name in table[text].unique() if not str(name).strip()]
         reject(table[text].isin(blank), where, f"{text} is empty")
     if "source_video" in table:
         other = table.groupby("video_id")["source_video"].transform("first") != table["source_video"]
-        reject(other, where, "source_video is not that of an earlier row of the same video_id")
+        reject(other, where, "source_video differs from that of an earlier row with the same video_id")
     for name in table.columns.difference(list(TEXT)):
         reject(~np.isfinite(table[name].to_numpy(np.float64)), where, f"{name} is not a finite number")
     for name in table.columns.intersection(["action_id", "person_id"]):
@@ -85,8 +85,8 @@ def check_boxes(table: pd.DataFrame, where: Place, largest: float | None) -> Non
 
     Args:
         table: with the columns of a box.
-        where: names the table.
-        largest: of a coordinate; None for pixels, which have no limit.
+        where: the name of the table.
+        largest: the largest coordinate; None for pixels, which have no limit.
 
     Raises:
         InputError: naming the first wrong row.
@@ -99,7 +99,7 @@ def check_boxes(table: pd.DataFrame, where: Place, largest: float | None) -> Non
 
 
 def reject(bad: pd.Series | np.ndarray | np.bool_, where: Place, problem: str) -> None:
-    """Raise if any row is bad, naming the first and counting the others."""
+    """Raise an error if any row is invalid, with the first such row and the number of others."""
     rows = np.flatnonzero(np.asarray(bad))
     if rows.size:
         more = f" (and {rows.size - 1} more such rows)" if rows.size > 1 else ""

@@ -1,4 +1,4 @@
-"""Check of whether the window of a model fits into the clips of a data source."""
+"""Checks whether the window of a model fits into the clips of a data source."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from microg_da.errors import InputError
 
 
 def window_problem(model: ModelConfig, source: str, length: int | None) -> str | None:
-    """Say that the window is longer than the clips; None if it fits.
+    """Return a message if the window is longer than the clips, else None.
 
     Args:
-        model: the window and what to do about an impossible one.
+        model: the window, and the treatment of a window that does not fit.
         source: the SOURCE, for the message.
-        length: the frames of the shortest clip; None if it is not known.
+        length: the number of frames of the shortest clip; None if unknown.
 
     Raises:
         InputError: if the window does not fit and ``model.impossible_window`` is ``refuse``.

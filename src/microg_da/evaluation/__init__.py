@@ -1,4 +1,4 @@
-"""Evaluation of detections: protocols, metrics, fusion, calibration and uncertainty, independent of any network."""
+"""Evaluation of detections: protocols, metrics, fusion, calibration and uncertainty, independent of networks."""
 
 from microg_da.evaluation.protocols import PROTOCOLS, Scores, evaluate
 

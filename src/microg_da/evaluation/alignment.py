@@ -16,13 +16,13 @@ from microg_da.evaluation.checks import checked_detections, score_kind, warn_if_
 from microg_da.evaluation.outcomes import assign, number_keyframes, overlaps
 from microg_da.taxonomy import Taxonomy
 
-# A whole vector of scores given to several boxes alike, to the last digit, is no coincidence from this many on.
+# The number of boxes with exactly equal score vectors from which these are not a coincidence.
 MIN_CLASSES_FOR_BLINDNESS = 10
 PROBABILITY_LIMIT = 1e-7
 
 
 class BoxCounts(TypedDict):
-    """How many boxes a model has, misses and has alone, and saw nothing of; how many of its rows were left out."""
+    """The numbers of boxes that a model has, misses, has alone and did not see, and of its dropped rows."""
 
     boxes: int
     missing: int
@@ -38,10 +38,10 @@ class Aligned:
 
     Attributes:
         boxes: R rows of ``video_id, frame_stamp, x1, y1, x2, y2``; coordinates of the first model that has the box.
-        logits: (M, R, C). What a model does not say is the mean of what the others say; NaN where none does.
+        logits: (M, R, C). Missing logits of a model are the mean over the other models; NaN if no model has one.
         seen: (R,) bool, whether any model saw the box; see :func:`align`.
-        counts: for each model, how many boxes it has, misses and has alone, how many it saw nothing of (``blind``)
-            and how many of its rows were repeated or of other classes.
+        counts: for each model, the numbers of boxes that it has, misses, has alone and did not see (``blind``), and of
+            its rows that are repeated or of other classes.
     """
 
     boxes: pd.DataFrame
@@ -53,16 +53,16 @@ class Aligned:
 def align(tables: Sequence[pd.DataFrame], taxonomy: Taxonomy, scores: ScoreKind | None = None) -> Aligned:
     """Align tables of detections by keyframe and box, one box to one by IoU ≥ 0.5, best pairs first.
 
-    A model that gives several boxes one and the same vector of scores saw none of them, e.g. because a crop cut
-    them away; its constants are treated as missing wherever another model saw the box.
+    If several boxes have exactly the same vector of scores, the model did not see them, e.g. because they were outside
+    a crop. These scores count as missing for boxes that another model saw.
 
     Args:
         tables: detections of each model, rows in any order.
-        taxonomy: the classes; rows of others are left out.
-        scores: ``"logit"`` or ``"probability"``; None for what the file of each table says of itself.
+        taxonomy: the classes; rows of other classes are dropped.
+        scores: ``"logit"`` or ``"probability"``; None for the kind that the file of each table declares.
 
     Raises:
-        InputError: if a table cannot be right, there is no table, or no detection of the taxonomy in any of them.
+        InputError: for an invalid table, no tables, or no detections of the taxonomy's classes.
     """
     checked = [_logits(table, scores) for table in tables]
     kept = [table[table["action_id"].isin(taxonomy.ids)] for table in checked]
@@ -94,7 +94,7 @@ def align(tables: Sequence[pd.DataFrame], taxonomy: Taxonomy, scores: ScoreKind 
 
 
 def to_table(boxes: pd.DataFrame, scores: np.ndarray, taxonomy: Taxonomy) -> pd.DataFrame:
-    """A table of detections from R boxes and (R, C) scores; NaN scores are left out."""
+    """Return a table of detections from R boxes and (R, C) scores; NaN scores are dropped."""
     table = boxes.loc[boxes.index.repeat(len(taxonomy))].reset_index(drop=True)
     table["action_id"] = np.tile(taxonomy.ids, len(boxes))
     table["score"] = scores.ravel()
@@ -145,7 +145,7 @@ def _logits(table: pd.DataFrame, scores: ScoreKind | None) -> pd.DataFrame:
     checked = checked_detections(table, kind)
     warn_if_unclear(table, kind)
     logits = checked.assign(score=_logit(checked["score"].to_numpy(np.float64))) if kind == "probability" else checked
-    # What the file says of its scores does not hold for what is made of them.
+    # The kind that the file declares does not apply to the converted scores.
     logits = logits.copy()
     logits.attrs = {}
     return logits

@@ -1,4 +1,4 @@
-"""The same scores on parts of the data: by domain, source video, people in the frame, size of the person."""
+"""Scores on parts of the data: by footage, source video, number of people, size of the person."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ from microg_da.evaluation.outcomes import overlaps
 from microg_da.evaluation.protocols import Protocol, Scores, evaluate_part
 from microg_da.taxonomy import Taxonomy
 
-# Part of the image's area that a person fills; the edges of small | medium | large.
+# Fraction of the image's area that a person covers; limits of small | medium | large.
 SIZE_EDGES = (0.25, 0.5)
 SIZES = ("small (< 1/4 of the image)", "medium (1/4 to 1/2)", "large (> 1/2)")
 MANY_PERSONS = 3
 
 BREAKDOWNS = {
-    "class": "each class by itself",
+    "class": "each class",
     "group": "person movement, object manipulation, person interaction",
     "domain": "real and simulated clips; needs MicroG-4M's actions.csv",
     "source": "source videos",
-    "persons": "how many people the keyframe shows",
-    "box-size": "how much of the image the person fills",
+    "persons": "number of people in the keyframe",
+    "box-size": "fraction of the image that the person covers",
 }
 
 
 def partition(
     detections: pd.DataFrame, ground_truth: pd.DataFrame, by: str, domains: dict[str, str] | None = None
 ) -> dict[str, tuple[pd.DataFrame, pd.DataFrame]]:
-    """Cut both tables into parts, named and ordered for people.
+    """Divide both tables into named parts.
 
     Args:
         detections: table of detections.
@@ -82,7 +82,7 @@ def _domain(
     detections: pd.DataFrame, ground_truth: pd.DataFrame, domains: dict[str, str] | None
 ) -> tuple[pd.Series, pd.Series]:
     if domains is None:
-        raise InputError("a breakdown by domain needs to know which clips are real: give --actions actions.csv")
+        raise InputError("a breakdown by domain needs the footage of clips. Give --actions actions.csv.")
     unknown = set(ground_truth["video_id"]).difference(domains)
     if unknown:
         raise InputError(f"the domain of {len(unknown)} clips is not known, e.g. {min(unknown)!r}; see --actions")
@@ -112,13 +112,13 @@ def _persons(
 def _box_size(
     detections: pd.DataFrame, ground_truth: pd.DataFrame, _: dict[str, str] | None
 ) -> tuple[pd.Series, pd.Series]:
-    """A detection is as large as the person it covers; where it covers no person, its own size counts."""
+    """Return the size of the person that a detection covers, or of the detection if it covers no person."""
     own = pd.concat([ground_truth[[*KEYFRAME, *BOX]], detections[[*KEYFRAME, *BOX]]], ignore_index=True)
     boxes = own[BOX].to_numpy(np.float64)
     area = (boxes[:, 2:] - boxes[:, :2]).prod(axis=1)
     keyframe = own.groupby(KEYFRAME).ngroup().to_numpy()
     start = len(ground_truth)
-    # Each distinct person once: a row for every label of theirs would multiply the pairs.
+    # Each person occurs once, since a row for each label would multiply the pairs.
     persons = np.flatnonzero(~ground_truth.duplicated([*KEYFRAME, *BOX]).to_numpy())
     row, person = overlaps(boxes[start:], keyframe[start:], boxes[persons], keyframe[persons])
     covered, first = np.unique(row, return_index=True)

@@ -1,6 +1,6 @@
-"""Calibration: logits become probabilities with the decision at 0.5, monotonically per class, so that no AP changes.
+"""Calibration: converts logits to probabilities with the decision at 0.5, monotonically per class, so that AP is kept.
 
-Every calibration is ``p = σ(scale · (logit − threshold_c))``: they differ in what they fit it to.
+All calibrations are ``p = σ(scale · (logit − threshold_c))``. They differ in the fit of the parameters.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from microg_da.errors import unknown_name
 from microg_da.evaluation.logistic import SharedFit, fit_shared, sigmoid
 
 CALIBRATIONS = {
-    "none": "the logit as it is",
+    "none": "no calibration",
     "temperature": "one scale and one bias for all classes (temperature scaling)",
-    "vector": "one scale, and a bias per class that is pulled to the common one (vector scaling)",
+    "vector": "one scale, and a bias per class that is shrunk to the common one (vector scaling)",
     "prior": "vector scaling, then class frequencies re-estimated on the unlabelled target by EM",
     "bbse": "vector scaling, then class frequencies re-estimated from the rate of predictions (BBSE)",
-    "thresholds": "one scale, and thresholds per class for the best F1 on the fit set, shrunk where examples are few",
+    "thresholds": "one scale, and thresholds per class for the best F1 on the fit set, shrunk for few examples",
 }
 BIAS_SPREAD = 2.0
 PRIOR_STRENGTH = 10.0
@@ -54,7 +54,7 @@ class Calibration:
         return sigmoid(self.margin(logits))
 
     def margin(self, logits: np.ndarray) -> np.ndarray:
-        """(R, C) logits of the probabilities, bent so that no two distinct ones round to the same probability."""
+        """Return (R, C) logits of the probabilities, adjusted so that distinct values do not round to equal ones."""
         z = self.scale * (logits - self.threshold)
         bent: np.ndarray = LARGEST_LOGIT * np.tanh(z / LARGEST_LOGIT)
         return bent
@@ -67,9 +67,9 @@ def fit_calibration(
 
     Args:
         method: a name in :data:`CALIBRATIONS`.
-        logits: (R, C) of the fit set, fused without the row's own fold where fusion was learned.
+        logits: (R, C) logits of the fit set; for a learned fusion, fused without the fold of each row.
         labels: (R, C) bool.
-        target_logits: (R', C) of what is to be calibrated; only ``prior`` and ``bbse`` look at them.
+        target_logits: (R', C) logits to calibrate; only ``prior`` and ``bbse`` use them.
 
     Raises:
         InputError: for an unknown method.
@@ -93,11 +93,11 @@ def fit_calibration(
 
 
 def class_thresholds(z: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """(C,) thresholds for F1 that do not trust a few examples.
+    """Return (C,) thresholds for F1, regularised for classes with few examples.
 
-    All classes share a line, ``level + slope · log(n_c + 1)`` in the number of positives n_c, since the fewer
-    examples a class has the lower its scores stay; the line maximises mean F1. Each class is then drawn to
-    its own best threshold by n_c / (n_c + 10). Classes without positives stay on the line.
+    All classes share a line ``level + slope · log(n_c + 1)`` in the number of positives n_c, since classes with fewer
+    examples have lower scores; the line maximises mean F1. Each class is then shifted towards its best threshold by
+    n_c / (n_c + 10). Classes without positives stay on the line.
     """
     positives = labels.sum(axis=0)
     known = positives > 0
@@ -146,7 +146,7 @@ def _prior_shift(
     labels: np.ndarray,
     target_logits: np.ndarray,
 ) -> np.ndarray:
-    """(C,) change of log odds from fit set to target; classes with few positives trust it less."""
+    """(C,) change of log odds from fit set to target, shrunk for classes with few positives."""
     positives = labels.sum(axis=0)
     source = (positives + 0.5) / (len(labels) + 1)
     z, target = (scale * values + fit.bias + fit.class_bias for values in (logits, target_logits))
@@ -176,8 +176,8 @@ def em_prior(_: np.ndarray, target: np.ndarray, source: np.ndarray) -> np.ndarra
 def bbse_prior(z: np.ndarray, target: np.ndarray, source: np.ndarray) -> np.ndarray:
     """(C,) class frequencies of unlabelled data by black box shift estimation (Lipton, Wang & Smola, ICML 2018).
 
-    Soft predictions: the mean probability is linear in the frequency, between what negatives and what
-    positives get on the fit set. Where positives get hardly more than negatives the source frequency stays.
+    With soft predictions, the mean probability is linear in the frequency, between the means of negatives and positives
+    on the fit set. If both means are nearly equal, the source frequency is kept.
 
     Args:
         z: (R, C) calibrated logits of the fit set.
@@ -185,7 +185,7 @@ def bbse_prior(z: np.ndarray, target: np.ndarray, source: np.ndarray) -> np.ndar
         source: (C,) frequencies of the fit set.
     """
     p, q = sigmoid(z), sigmoid(target).mean(axis=0)
-    # With calibrated probabilities, p itself says how much of a row is positive.
+    # With calibrated probabilities, p is the expected fraction of a positive in a row.
     yes = (p * p).sum(axis=0) / p.sum(axis=0)
     no = (p * (1 - p)).sum(axis=0) / (1 - p).sum(axis=0)
     separable = yes - no > 0.05

@@ -1,4 +1,4 @@
-"""Checks of tables before they are scored, the same for the commands and for Python."""
+"""Checks of tables before scoring, for commands and for Python."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def checked_detections(table: pd.DataFrame, scores: ScoreKind) -> pd.DataFrame:
     """The columns of detections, every value checked.
 
     Raises:
-        InputError: for a missing column, a value that cannot be right, or probabilities outside [0, 1].
+        InputError: for a missing column, an invalid value, or probabilities outside [0, 1].
     """
     checked = _checked(table, DETECTION_COLUMNS, "detections")
     check_kind(scores)
@@ -37,16 +37,16 @@ def checked_ground_truth(table: pd.DataFrame) -> pd.DataFrame:
     """The columns of ground truth without the person, every value checked.
 
     Raises:
-        InputError: for a missing column, or a value that cannot be right.
+        InputError: for a missing column or an invalid value.
     """
     return _checked(table, ANNOTATION_COLUMNS[:-1], "ground truth")
 
 
 def score_kind(detections: pd.DataFrame, asked: ScoreKind | None) -> ScoreKind:
-    """What the scores of a table are: as asked, else as the table's file says, else logits.
+    """Return the kind of a table's scores: as requested, else as the table's file declares, else logits.
 
     Raises:
-        InputError: for an unknown kind, or if the file says something else than what was asked for.
+        InputError: for an unknown kind, or if the file declares another kind than the requested one.
     """
     told: ScoreKind | None = detections.attrs.get("scores")
     if asked is not None:
@@ -60,7 +60,7 @@ def score_kind(detections: pd.DataFrame, asked: ScoreKind | None) -> ScoreKind:
 
 
 def warn_if_unclear(detections: pd.DataFrame, scores: ScoreKind) -> None:
-    """Warn if scores look like probabilities, are read as logits, and the file does not say what they are."""
+    """Warn if scores look like probabilities but are read as logits, and the file does not declare the kind."""
     if scores != "logit" or "scores" in detections.attrs or "score" not in detections or detections.empty:
         return
     values = pd.to_numeric(detections["score"], errors="coerce")
@@ -74,7 +74,7 @@ def warn_if_unclear(detections: pd.DataFrame, scores: ScoreKind) -> None:
 
 
 def require_common_keyframes(detections: pd.DataFrame, ground_truth: pd.DataFrame) -> None:
-    """Refuse tables that have no keyframe in common; an empty table has nothing to compare.
+    """Check that tables have a common keyframe; empty tables pass.
 
     Raises:
         InputError: with a keyframe of each.
@@ -84,12 +84,12 @@ def require_common_keyframes(detections: pd.DataFrame, ground_truth: pd.DataFram
     codes, _, num_keyframes = number_keyframes(ground_truth, detections)
     if (codes[len(ground_truth) :] < num_keyframes).any():
         return
-    # A video that both have shows that the stamps differ.
+    # A common video shows that the stamps differ.
     shared = detections["video_id"].isin(set(ground_truth["video_id"])).to_numpy()
     found = detections[shared].iloc[0] if shared.any() else detections.iloc[0]
     same = ground_truth[ground_truth["video_id"] == found["video_id"]]
     true = (same if len(same) else ground_truth).iloc[0]
-    what = "video_id is the same, frame_stamp is not" if shared.any() else "no video_id is the same"
+    what = "frame_stamp differs for the same video_id" if shared.any() else "they have no common video_id"
     raise InputError(
         f"{_name(detections, 'detections')} and {_name(ground_truth, 'ground truth')} have no keyframe in common: "
         f"the first names {_keyframe(found)}, the second {_keyframe(true)}; {what}. "

@@ -18,12 +18,12 @@ def average_precision(
     Args:
         scores: (R, C), −inf where there is no detection.
         matched: (R, C) bool, true positives.
-        support: (C,) boxes to be found.
-        ties: how equal scores are ordered: ``"file"`` keeps the order of the rows, ``"best"`` and ``"worst"``
-            put true positives first or last, which bounds what any other order can give.
+        support: (C,) number of ground-truth boxes.
+        ties: order of equal scores: ``"file"`` keeps the order of the rows; ``"best"`` and ``"worst"`` put true
+            positives first or last, which bounds the result of any order.
 
     Returns:
-        (C,) average precision; NaN for classes with nothing to be found.
+        (C,) average precision; NaN for classes without ground truth.
     """
     if ties == "file":
         order = np.argsort(-scores, axis=0, kind="stable")
@@ -36,7 +36,7 @@ def average_precision(
 
 
 def f1_and_recall(predicted: np.ndarray, truth: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(C,) F1 and (C,) recall of (R, C) bool predictions; 0 where nothing was predicted and nothing was true."""
+    """Return (C,) F1 and (C,) recall of (R, C) bool predictions; 0 for classes without predictions and labels."""
     hits = (predicted & truth).sum(axis=0)
     positives, guesses = truth.sum(axis=0), predicted.sum(axis=0)
     f1 = divide_or_zero(2 * hits, positives + guesses)
@@ -44,7 +44,7 @@ def f1_and_recall(predicted: np.ndarray, truth: np.ndarray) -> tuple[np.ndarray,
 
 
 def auroc(scores: np.ndarray, truth: np.ndarray) -> np.ndarray:
-    """(C,) area under the ROC curve, ties counting half; NaN for classes without positives or negatives."""
+    """Return (C,) area under the ROC curve, with half weight of ties; NaN without positives or negatives."""
     ranks = pd.DataFrame(scores).rank().to_numpy() if len(scores) else scores
     positives = truth.sum(axis=0)
     negatives = len(truth) - positives
@@ -53,7 +53,7 @@ def auroc(scores: np.ndarray, truth: np.ndarray) -> np.ndarray:
 
 
 def count_ties(scores: np.ndarray) -> int:
-    """How many detections have exactly the score of another detection of the same class."""
+    """Count the detections with exactly the score of another detection of the same class."""
     ordered = np.sort(scores, axis=0)
     equal = (ordered[1:] == ordered[:-1]) & np.isfinite(ordered[1:])
     padding = np.zeros((1, scores.shape[1]), dtype=bool)

@@ -1,7 +1,7 @@
-"""Findings of a run and their uncertainty: the change by the adaptation, the gap, and the recovered share of it.
+"""Findings of a run with uncertainty: the change by the adaptation, the gap, and the gap recovered.
 
-A difference whose interval holds 0 is no measurable change. A gap recovered is given only for a measurable gap,
-because a share of noise says nothing.
+A difference whose interval contains 0 is not a measurable change. A gap recovered is given only for a measurable gap,
+since a fraction of noise is meaningless.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ from microg_da.evaluation.intervals import Interval, Intervals, gap_recovered
 from microg_da.types import VARIANTS, Variant
 
 FEWEST_BOXES = 100
-"""A target test set with fewer boxes is small: with 50 classes it has fewer than two boxes a class."""
+"""Target test sets with fewer boxes are small: with 50 classes they have fewer than two boxes per class."""
 
 Verdict = Literal["better", "worse", "no_measurable_change", "unknown"]
-"""``unknown`` where no interval can be given."""
+"""The conclusion from an interval; ``unknown`` without an interval."""
 
 Absence = Literal["no_adaptation", "no_bound", "no_score", "no_interval", "no_gap", "gap_not_measurable"]
-"""Why there is no gap recovered.
+"""The reason for a missing gap recovered.
 
 - ``no_adaptation``, ``no_bound``: the run has no adapted, or no target-supervised, detector.
 - ``no_score``: a detector has no target mAP.
 - ``no_interval``: the test set has too few source videos, or its tables are missing.
 - ``no_gap``: the target-supervised detector is measurably no better than the source-only one.
-- ``gap_not_measurable``: the interval of the gap holds 0.
+- ``gap_not_measurable``: the interval of the gap contains 0.
 """
 
 
@@ -42,9 +42,9 @@ class Difference:
 
     Attributes:
         value: the difference.
-        low: of its 95% interval over source videos; None if there is no interval.
+        low: lower bound of the 95% interval over source videos; None without an interval.
         high: likewise.
-        verdict: what can be said of it.
+        verdict: conclusion from the interval.
     """
 
     value: float
@@ -54,7 +54,7 @@ class Difference:
 
     @classmethod
     def of(cls, value: float, interval: Interval | None) -> Difference:
-        """A difference with its interval; NaN bounds count as no interval."""
+        """Return a difference with its interval; NaN bounds count as no interval."""
         if interval is None or math.isnan(interval.low):
             return cls(value, None, None, "unknown")
         return cls(value, interval.low, interval.high, verdict_of(interval))
@@ -81,13 +81,13 @@ class Finding:
     Attributes:
         change: adapted minus source-only mAP; None if one of them is missing.
         gap: target-supervised minus source-only mAP; None if one of them is missing.
-        gap_recovered: the share of the gap that the adaptation recovers; None for the reason in ``absent``.
-        absent: why there is no gap recovered; None if there is one.
-        boxes: boxes in the target test set; None if not known.
+        gap_recovered: the fraction of the gap that the adaptation recovers; None for the reason in ``absent``.
+        absent: the reason for a missing gap recovered, or None.
+        boxes: boxes in the target test set; None if unknown.
         few_boxes: whether these are fewer than :data:`FEWEST_BOXES`.
-        source_videos: source videos in the target test set, which intervals are made of; None if not known.
-        shared_boxes: how many of these boxes are in the source test set too; None if not known.
-        same_data: whether all of them are: source and target are the same data.
+        source_videos: source videos in the target test set, which are resampled for intervals; None if unknown.
+        shared_boxes: number of these boxes that are also in the source test set; None if unknown.
+        same_data: whether all boxes are shared, so that source and target are the same data.
     """
 
     change: Difference | None
@@ -113,10 +113,10 @@ def find(
 
     Args:
         maps: target mAP of each variant of the run; NaN where it is not defined.
-        boxes: in the target test set; None if not known.
-        intervals: of the same detectors; None if there are none.
-        source: the annotations of the source test set; None if they are not known.
-        target: those of the target test set, likewise.
+        boxes: boxes in the target test set; None if unknown.
+        intervals: intervals of the same detectors, or None.
+        source: the annotations of the source test set; None if unknown.
+        target: the annotations of the target test set, likewise.
     """
     shared_boxes = None if source is None or target is None else count_shared_boxes(source, target)
     change = _difference(maps, "adapted", intervals.change if intervals else None)
@@ -136,7 +136,7 @@ def find(
 
 
 def count_shared_boxes(source: pd.DataFrame, target: pd.DataFrame) -> int:
-    """How many boxes of the target's annotations are among the source's: the same place in the same keyframe."""
+    """Count the target boxes that are also in the source: equal coordinates in the same keyframe."""
 
     def boxes(table: pd.DataFrame) -> set[tuple[object, ...]]:
         places = table[BOX].round(4)
@@ -169,5 +169,5 @@ def _absence(maps: Mapping[Variant, float], gap: Difference | None) -> Absence |
         "no_measurable_change": "gap_not_measurable",
         "worse": "no_gap",
     }
-    # Rounding in the tables may leave an interval above 0 about a figure that is not.
+    # Rounding in tables may give an interval above 0 around a value that is not above 0.
     return reasons.get(gap.verdict) or ("no_gap" if gap.value <= 0 else None)

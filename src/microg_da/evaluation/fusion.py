@@ -62,7 +62,7 @@ class FusionReport(TypedDict, total=False):
 
 @dataclass(frozen=True)
 class Fused:
-    """A table of detections whose scores are probabilities, and what was fitted on the way, as plain values."""
+    """A table of detections with probabilities, and the fitted parameters as plain values."""
 
     detections: pd.DataFrame
     report: FusionReport
@@ -87,22 +87,22 @@ def fuse(
     scores: ScoreKind | None = None,
     names: Sequence[str] | None = None,
 ) -> Fused:
-    """Fuse detections; whatever is learned is learned on the fit set, by folds that share no source video.
+    """Fuse detections; parameters are fitted on the fit set, with folds that share no source video.
 
     Args:
         detections: one table per model.
-        fit_detections: what the same models, in the same order, said of the fit set.
+        fit_detections: detections of the same models, in the same order, on the fit set.
         fit_ground_truth: annotations of the fit set.
         method: see :data:`~microg_da.evaluation.logit_fusion.METHODS`; by default ``"weighted"`` with a fit set and
             ``"mean"`` without.
         calibrate: see :data:`~microg_da.evaluation.calibration.CALIBRATIONS`; by default ``"thresholds"`` with a
             fit set and ``"none"`` without.
         taxonomy: the classes.
-        scores: what the scores of all tables are; None for what the file of each says of itself, else logits.
-        names: of the models, for the report.
+        scores: kind of the scores of all tables; None for the kind that each file declares, else logits.
+        names: names of the models, for the report.
 
     Raises:
-        InputError: if something is to be learned without a fit set, or fit set and detections do not go together.
+        InputError: if a method needs a fit set and there is none, or fit set and detections do not match.
     """
     taxonomy = get_taxonomy(taxonomy)
     names = list(names) if names is not None else [f"model {i}" for i in range(len(detections))]
@@ -111,12 +111,12 @@ def fuse(
     calibrate = calibrate or ("thresholds" if can_learn else "none")
     if not can_learn and (method != "mean" or calibrate != "none"):
         raise InputError(
-            f"method {method!r} with calibration {calibrate!r} has to be learned: give detections and ground truth "
+            f"method {method!r} with calibration {calibrate!r} needs a fit set. Give detections and ground truth "
             "of a fit set, or use method 'mean' with calibration 'none'"
         )
     if can_learn and len(fit_detections) != len(detections):
         raise InputError(
-            f"{len(detections)} detections but {len(fit_detections)} fit detections; one of each is needed per model"
+            f"{len(detections)} detections but {len(fit_detections)} fit detections; expected one of each per model"
         )
     aligned = align(detections, taxonomy, scores)
     unsaid = np.isnan(aligned.logits).any(axis=0)
@@ -142,11 +142,11 @@ def fuse(
 
 
 def _fit_set(aligned: Aligned, ground_truth: pd.DataFrame, taxonomy: Taxonomy) -> _FitSet:
-    """Boxes that some model saw; the others teach nothing. A class of which nothing is said is ruled out."""
+    """Return the boxes that any model saw. Classes without scores get a probability of 0."""
     kept = aligned.seen
     boxes = aligned.boxes[kept].reset_index(drop=True)
     if boxes.empty:
-        raise InputError("no model saw any box of the fit set: all its scores are constant")
+        raise InputError("no model saw a box of the fit set: all scores are constant")
     require_common_keyframes(boxes, ground_truth)
     labels = truth_of_boxes(boxes, ground_truth, taxonomy)
     folds = grouped_folds(source_videos_of(boxes, ground_truth).to_numpy(object))
@@ -175,8 +175,8 @@ def _describe_fit(
 ) -> FitReport:
     """Expected scores by cross-validation on the fit set, with calibration learned out of fold as well.
 
-    mAP and AUROC are those of the fused logits: a calibration changes neither, but one per fold would, since
-    folds are pooled.
+    mAP and AUROC are those of the fused logits. One calibration does not change them, but pooling folds with different
+    calibrations would.
     """
     margin = np.zeros(held_out.shape)
     for fold in np.unique(fit.folds):

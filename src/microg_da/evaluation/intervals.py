@@ -1,4 +1,4 @@
-"""Intervals of the detectors of one run: all see the same draws of source videos, so differences are paired."""
+"""Intervals of the detectors of one run, from the same resamples of source videos, so that differences are paired."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ N = TypeVar("N", bound=str)
 
 RESAMPLES = 1000
 FEWEST_VIDEOS = 5
-"""With fewer source videos no interval is given: so few cannot show how videos differ."""
+"""The smallest number of source videos for an interval."""
 
 
 class Interval(NamedTuple):
-    """Bounds between which a figure lies with 95% confidence, as fractions; NaN where nothing can be said."""
+    """Bounds of a 95% interval, as fractions; NaN if undefined."""
 
     low: float
     high: float
 
     @property
     def excludes_zero(self) -> bool:
-        """Whether a difference with this interval is more than noise; False where nothing can be said."""
+        """Whether the interval excludes 0; False if undefined."""
         return self.low > 0 or self.high < 0
 
 
@@ -40,13 +40,13 @@ class Intervals:
     """95% intervals of target scores.
 
     Attributes:
-        map: of the mAP of each variant of the run.
-        change: of the adapted minus the source-only mAP, if the run has both.
-        gap: of the target-supervised minus the source-only mAP, if the run has both.
-        gap_recovered: of the gap recovered, if it is defined.
-        class_change: of the adapted minus the source-only AP, by action id; empty without both.
-        group_change: likewise of the mean AP of each group of actions, by group.
-        num_videos: how many source videos were drawn from.
+        map: intervals of the mAP of each variant of the run.
+        change: interval of the adapted minus the source-only mAP, if the run has both.
+        gap: interval of the target-supervised minus the source-only mAP, if the run has both.
+        gap_recovered: interval of the gap recovered, if defined.
+        class_change: intervals of the adapted minus the source-only AP, by action id; empty without both.
+        group_change: likewise for the mean AP of each group of actions, by group.
+        num_videos: number of resampled source videos.
     """
 
     map: dict[Variant, Interval]
@@ -63,8 +63,9 @@ def paired_intervals(
 ) -> Intervals | None:
     """Resample the source videos of a target test set, the same ones for every variant.
 
-    Drawn alike, what makes a video hard for all variants drops out of their differences. A resample in which the
-    target-supervised detector is not better than the source-only one has no gap, and is left out of the gap recovered.
+    With equal draws, the difficulty of a video for all variants cancels in differences. Resamples in which the
+    target-supervised detector is not better than the source-only one have no gap, and are excluded from the gap
+    recovered.
 
     Args:
         truth: table of annotations.
@@ -98,7 +99,7 @@ def paired_intervals(
 def resample(
     truth: pd.DataFrame, detections: Mapping[N, pd.DataFrame], taxonomy: Taxonomy, protocol: str
 ) -> dict[N, Resampled] | None:
-    """The mAP of each detector, of the data themselves and then of each resample of source videos.
+    """Return the mAP of each detector on the data and on each resample of source videos.
 
     Arguments as in :func:`paired_intervals`; the detectors may have any names. Resample number b holds the same source
     videos in every call for the same truth.
@@ -120,18 +121,18 @@ def resample(
 
 
 def of_resamples(values: np.ndarray) -> Interval:
-    """The interval of (1 + B,) values: that of the data themselves, then one for each resample."""
+    """Return the interval of (1 + B,) values: the value of the data, then one for each resample."""
     return Interval(*interval(values[1:], float(values[0])))
 
 
 def group_means(values: np.ndarray, taxonomy: Taxonomy) -> dict[str, np.ndarray]:
-    """Of (1 + B, C) values of classes: the (1 + B,) means over the known ones of each group of actions."""
+    """Return (1 + B,) means over the defined classes of each group, from (1 + B, C) values."""
     groups = np.array(taxonomy.groups)
     return {group: _mean(values[:, groups == group]) for group in dict.fromkeys(taxonomy.groups)}
 
 
 def gap_recovered(source_only: np.ndarray, adapted: np.ndarray, target_supervised: np.ndarray) -> np.ndarray:
-    """The share of the gap that an adaptation recovers: (adapted − source-only) / (target-supervised − source-only).
+    """Return the gap recovered: (adapted − source-only) / (target-supervised − source-only).
 
     Args:
         source_only: mAP, of any shape.
@@ -158,7 +159,7 @@ def _gap_recovered(maps: Mapping[Variant, np.ndarray]) -> Interval | None:
 
 
 def _mean(values: np.ndarray) -> np.ndarray:
-    """The mean of each row over what is known; NaN where nothing is."""
+    """Return the mean of each row over defined values; NaN without any."""
     known = ~np.isnan(values)
     total, count = np.where(known, values, 0).sum(axis=1), known.sum(axis=1)
     return divide(total, count)

@@ -28,9 +28,8 @@ def fit_shared(
 ) -> SharedFit:
     """Non-negative weights shared by all classes, and one bias per class, by a projected Newton method.
 
-    The loss is cross-entropy in which class c with n_c positives weighs n_c^−balance per box, so that 0 is the
-    plain likelihood and 1 gives every class the same say. Classes without positives have no say, and no bias
-    of their own: they follow what the others have in common.
+    The loss is cross-entropy in which class c with n_c positives has the weight n_c^−balance per box, so that 0 is the
+    likelihood and 1 weights all classes equally. Classes without positives have weight 0 and no bias.
 
     Args:
         x: (M, R, C) logits.
@@ -75,12 +74,12 @@ def fit_shared(
 
 
 def fit_deviations(x: np.ndarray, y: np.ndarray, offset: np.ndarray, pull: float) -> np.ndarray:
-    """(M, C) what each class adds to the shared weights, pulled towards nothing; all classes at once.
+    """Return (M, C) deviations of each class from the shared weights, with a penalty; all classes at once.
 
     Args:
         x: (M, R, C) logits.
         y: (R, C) bool; classes without positives get no deviation.
-        offset: (R, C) what the shared weights say.
+        offset: (R, C) logits of the shared weights.
         pull: strength of the pull towards 0, per unit of log-likelihood.
     """
     features = np.moveaxis(x, 2, 0).transpose(0, 2, 1)  # (C, R, M)
@@ -96,7 +95,7 @@ def fit_deviations(x: np.ndarray, y: np.ndarray, offset: np.ndarray, pull: float
         curvature = (p * (1 - p))[:, :, None] * features
         hessian = curvature.transpose(0, 2, 1) @ features + ridge
         step = np.linalg.solve(hessian, gradient[:, :, None])[:, :, 0]
-        # Newton's method may jump far where a class is separable; a bounded step still converges.
+        # Newton's method may overshoot for separable classes; a bounded step still converges.
         step *= np.minimum(1.0, 2.0 / np.maximum(np.abs(step).max(axis=1), 1e-12))[:, None]
         parameters -= np.where(learn[:, None], step, 0)
         if np.abs(step[learn]).max(initial=0) < 1e-6:

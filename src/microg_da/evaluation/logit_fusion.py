@@ -1,6 +1,6 @@
 """Fusion of the logits of several models: plain mean, learned weights, or learned weights with changes per class.
 
-What is learned is learned on a fit set with labels, by cross-validation whose folds share no source video.
+Parameters are fitted on a labelled fit set, with cross-validation whose folds share no source video.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from microg_da.errors import InputError, unknown_name
 from microg_da.evaluation.logistic import fit_deviations, fit_shared, sigmoid
 
 METHODS = {
-    "mean": "mean of the logits; learns nothing",
+    "mean": "mean of the logits, without fitted parameters",
     "weighted": "mean of the probabilities with one learned weight per model",
-    "stack": "the same, plus what each class adds to the weights, where cross-validation finds that it helps",
+    "stack": "weighted, plus deviations of weights for each class if cross-validation finds an improvement",
 }
 FOLDS = 5
 BALANCE = 0.5
@@ -27,13 +27,13 @@ TINY = 1e-12
 
 @dataclass(frozen=True)
 class Fusion:
-    """How M models become one.
+    """The fusion of M models.
 
     Attributes:
         method: a name in :data:`METHODS`.
         weights: (M,) non-negative, summing to 1.
-        deviations: (M, C) what each class adds to the weights; None where no class does.
-        chosen: the strengths of regularisation that cross-validation chose.
+        deviations: (M, C) deviations of the weights for each class; None without deviations.
+        chosen: the regularisation strengths chosen by cross-validation.
     """
 
     method: str
@@ -50,9 +50,8 @@ class Fusion:
 def combine(weights: np.ndarray, logits: np.ndarray) -> np.ndarray:
     """The weighted mean of M models' probabilities, (R, C), as a logit.
 
-    A part of the weight, :data:`EQUAL_SHARE`, is spread equally: a model that learning would leave out still
-    orders the boxes of which the others say nothing but "no", which AUROC rewards and average precision hardly
-    notices.
+    A fraction of the weight, :data:`EQUAL_SHARE`, is distributed equally. A model with a fitted weight of 0 still ranks
+    boxes for which the others have very low scores, which improves AUROC and hardly changes average precision.
     """
     share = (1 - EQUAL_SHARE) * weights + EQUAL_SHARE / len(weights)
     yes = -np.logaddexp(0, -logits)
@@ -68,16 +67,16 @@ def _log_mean(share: np.ndarray, logs: np.ndarray) -> np.ndarray:
 
 
 def fit_fusion(method: str, logits: np.ndarray, labels: np.ndarray, folds: np.ndarray) -> Fusion:
-    """Learn a fusion.
+    """Fit a fusion.
 
     Args:
         method: a name in :data:`METHODS`.
-        logits: (M, R, C) of the fit set.
+        logits: (M, R, C) logits of the fit set.
         labels: (R, C) bool.
         folds: (R,) fold of each row, see :func:`grouped_folds`.
 
     Raises:
-        InputError: for an unknown method, or a fit set without a single positive.
+        InputError: for an unknown method, or a fit set without positives.
     """
     if method not in METHODS:
         raise unknown_name("fusion method", method, METHODS)
@@ -85,7 +84,7 @@ def fit_fusion(method: str, logits: np.ndarray, labels: np.ndarray, folds: np.nd
     if method == "mean":
         return Fusion(method, equal)
     if not labels.any():
-        raise InputError("the fit set has no labelled box among its detections; nothing can be learned from it")
+        raise InputError("the fit set has no detection of a labelled box, so that nothing can be fitted")
     pull = WEIGHT_PULLS[0]
     if len(logits) > 1:
         pull = min(WEIGHT_PULLS, key=lambda value: _held_out_loss(logits, labels, folds, {"weight_pull": value}))
@@ -97,7 +96,7 @@ def fit_fusion(method: str, logits: np.ndarray, labels: np.ndarray, folds: np.nd
 
 
 def cross_fused(fusion: Fusion, logits: np.ndarray, labels: np.ndarray, folds: np.ndarray) -> np.ndarray:
-    """(R, C) fused logits of the fit set, each row by a fusion learned without its fold, regularised alike."""
+    """(R, C) fused logits of the fit set, each row with a fusion fitted without its fold, at equal regularisation."""
     if fusion.method == "mean":
         return fusion(logits)
     return _cross_fused(logits, labels, folds, fusion.chosen)
@@ -125,7 +124,7 @@ def _learn(method: str, logits: np.ndarray, labels: np.ndarray, chosen: dict[str
 
 
 def grouped_folds(groups: np.ndarray, num_folds: int = FOLDS) -> np.ndarray:
-    """(R,) folds of about equal size that never split a group: largest group first, into the emptiest fold."""
+    """Return (R,) folds of about equal size that do not divide groups: largest group first, into the smallest fold."""
     names, index, sizes = np.unique(groups.astype(str), return_inverse=True, return_counts=True)
     fold = np.zeros(len(names), dtype=np.int64)
     filled = np.zeros(num_folds)
@@ -138,7 +137,7 @@ def grouped_folds(groups: np.ndarray, num_folds: int = FOLDS) -> np.ndarray:
 def _held_out_loss(logits: np.ndarray, labels: np.ndarray, folds: np.ndarray, chosen: dict[str, float]) -> float:
     """Balanced cross-entropy of held-out rows, after one temperature and one bias per class are fitted to them.
 
-    Fitting those makes fusions comparable that differ in the scale of what they return.
+    This makes fusions with different scales comparable.
     """
     fused = _cross_fused(logits, labels, folds, chosen)
     fit = fit_shared(fused[None], labels, balance=BALANCE)

@@ -25,8 +25,8 @@ from microg_da.taxonomy import Taxonomy, get_taxonomy
 class DetectionMetrics(Metric):
     """Frame-level mAP, macro F1, recall and AUROC of detections against a table of annotations.
 
-    The state is the detections themselves, so that any number of processes gives what one gives: the order in
-    which they saw the keyframes does not matter, and boxes that a distributed sampler showed twice count once.
+    The state consists of the detections, so that the result does not depend on the number of processes: the order of
+    keyframes does not matter, and boxes that a distributed sampler repeats count once.
 
     Example:
         >>> import pandas as pd, torch
@@ -46,12 +46,11 @@ class DetectionMetrics(Metric):
         0.5
 
     Args:
-        ground_truth: annotation table of every keyframe that will be seen. Keyframes that are never seen count
-            as missed.
+        ground_truth: annotation table of all keyframes. Keyframes without an update count as missed.
         taxonomy: the classes, in the order of the logits.
         protocol: ``"published"`` or ``"corrected"``.
-        scores: what is passed to :meth:`update` as logits.
-        kwargs: for :class:`torchmetrics.Metric`.
+        scores: the kind of the scores passed to :meth:`update`.
+        kwargs: arguments of :class:`torchmetrics.Metric`.
     """
 
     is_differentiable = False
@@ -97,12 +96,12 @@ class DetectionMetrics(Metric):
         Args:
             keyframes: the keyframe of each box: ``K`` pairs ``(video_id, frame_stamp)``, or (K,) int of
                 :meth:`index_of`.
-            boxes: (K, 4) in [0, 1] of the original image, as the table has them.
+            boxes: (K, 4) boxes of the table, in [0, 1] of the original image.
             logits: (K, C) scores of every class; probabilities with ``scores="probability"``.
 
         Raises:
             InputError: if the ground truth has no such keyframe.
-            ValueError: if the shapes do not go together.
+            ValueError: if the shapes do not match.
         """
         keyframe_index = keyframes if isinstance(keyframes, Tensor) else self.index_of(keyframes).to(boxes.device)
         if not len(keyframe_index) == len(boxes) == len(logits) or logits.shape[1:] != (len(self.taxonomy),):
@@ -115,7 +114,7 @@ class DetectionMetrics(Metric):
         self.logits.append(logits.detach().float())
 
     def compute(self) -> dict[str, object]:
-        """:meth:`microg_da.evaluation.Scores.as_dict` of everything seen."""
+        """Return :meth:`microg_da.evaluation.Scores.as_dict` over all updates."""
         return self._scores().as_dict()
 
     def scores(self) -> Scores:
@@ -124,7 +123,7 @@ class DetectionMetrics(Metric):
             return self._scores()
 
     def detections(self) -> pd.DataFrame:
-        """Everything seen as a table of detections, of all processes, each box once, sorted."""
+        """Return a sorted table of the detections of all updates and processes, each box once."""
         with self.sync_context(should_sync=self._to_sync and not self._is_synced):
             return self._detections()
 
@@ -160,7 +159,7 @@ class DetectionMetrics(Metric):
     def _distinct(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """(K,) keyframe indices, (K, 4) boxes and (K, C) logits: each box once, sorted."""
         index = _array(self.keyframe_index).astype(np.int64)
-        # float32 boxes are given back their decimals, so that they equal those of the table.
+        # float32 boxes are rounded to decimals, so that they equal those of the table.
         boxes = _array(self.boxes, 4).astype(np.float64).round(6)
         logits = _array(self.logits, len(self.taxonomy)).astype(np.float64)
         order = np.lexsort((*boxes.T[::-1], index))
@@ -172,7 +171,7 @@ class DetectionMetrics(Metric):
 
 
 def _possible(boxes: np.ndarray, scores: np.ndarray, kind: ScoreKind) -> bool:
-    """Whether a table of these detections would pass :func:`~microg_da.evaluation.checks.checked_detections`."""
+    """Return whether a table of these detections passes :func:`~microg_da.evaluation.checks.checked_detections`."""
     low, high = (0, 1) if kind == "probability" else (-np.inf, np.inf)
     inside = bool(((boxes >= 0) & (boxes <= 1)).all() and (boxes[:, :2] < boxes[:, 2:]).all())
     return inside and bool((np.isfinite(scores) & (scores >= low) & (scores <= high)).all())

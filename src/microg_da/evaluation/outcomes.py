@@ -21,19 +21,19 @@ IOU_THRESHOLD = 0.5
 class Outcomes:
     """Scores of R boxes for C classes, and the ground truth.
 
-    A row is a detected box; under per-box truth, a person whom no detected box covers is a row as well, of
-    whom nothing was said. Rows stand in the order in which the detections first name them.
+    A row is a detected box. Under per-box truth, a person whom no detected box covers is also a row, without scores.
+    Rows are in the order of first occurrence in the detections.
 
     Attributes:
-        scores: (R, C) float64, as in the file; −inf where nothing was said.
+        scores: (R, C) float64, as in the file; −inf without a score.
         matched: (R, C) bool, whether mAP counts the detection as a true positive.
         truth: (R, C) bool, whether F1, recall and AUROC count the row as positive.
         row_keyframe: (R,) index into ``keyframes``.
         label_keyframe: (M,) index into ``keyframes`` of each label of the ground truth.
         label_class: (M,) class index of each label of the ground truth.
-        keyframes: ``video_id, frame_stamp``, first those of the ground truth, then those only detections name.
-        num_keyframes: how many keyframes the ground truth has.
-        num_boxes: how many distinct boxes the ground truth has.
+        keyframes: ``video_id, frame_stamp``, first those of the ground truth, then those only in detections.
+        num_keyframes: number of keyframes in the ground truth.
+        num_boxes: number of distinct boxes in the ground truth.
         num_duplicates: rows of both tables that repeat an earlier one, dropped or not.
     """
 
@@ -63,10 +63,10 @@ class Outcomes:
             detections: table with the columns of :data:`~microg_da.data.annotations.DETECTION_COLUMNS`; action ids
                 must be of the taxonomy.
             ground_truth: table of annotations, likewise.
-            taxonomy: names the columns.
+            taxonomy: the classes of the columns.
             truth: ``"frame"``: a box is positive for every action of any person in its keyframe; ``"box"``: for the
                 actions of the one person it covers.
-            drop_duplicates: count a repeated row once, the first time; else as often as it stands there.
+            drop_duplicates: whether only the first of repeated rows counts.
         """
         keyframe, keyframes, num_keyframes = number_keyframes(ground_truth, detections)
         column = np.searchsorted(taxonomy.ids, detections["action_id"])
@@ -96,17 +96,17 @@ class Outcomes:
         truth: str,
         drop_duplicates: bool = False,
     ) -> Outcomes:
-        """Align dense scores with ground truth; the same as :meth:`from_tables` of the table that they would make.
+        """Align dense scores with ground truth, with the result of :meth:`from_tables` for the same table.
 
-        That table has, box after box, a row for each class with a score.
+        The table has, for each box in turn, a row for each class with a score.
 
         Args:
             keyframes: ``video_id, frame_stamp``, each keyframe once.
             keyframe: (K,) index into ``keyframes`` of each box.
             boxes: (K, 4) ``x1 y1 x2 y2``.
-            scores: (K, C) float; −inf where nothing is said.
+            scores: (K, C) float; −inf without a score.
             ground_truth: as in :meth:`from_tables`.
-            taxonomy: names the columns.
+            taxonomy: the classes of the columns.
             truth: as in :meth:`from_tables`.
             drop_duplicates: as in :meth:`from_tables`.
         """
@@ -136,13 +136,13 @@ class Outcomes:
 
     @property
     def num_keyframes_with_detections(self) -> int:
-        """How many keyframes of the ground truth some detection names."""
+        """The number of ground-truth keyframes with detections."""
         named = self.row_keyframe[np.isfinite(self.scores).any(axis=1)]
         return len(np.unique(named[named < self.num_keyframes]))
 
 
 class _Rows(NamedTuple):
-    """R rows of detections: (R, 4) boxes, (R,) keyframe, (R, C) scores, and how many detections repeat another."""
+    """R rows of detections: (R, 4) boxes, (R,) keyframe, (R, C) scores, and the number of repeated detections."""
 
     boxes: np.ndarray
     keyframe: np.ndarray
@@ -200,12 +200,12 @@ def _outcomes(
 
 
 def truth_of_boxes(boxes: pd.DataFrame, ground_truth: pd.DataFrame, taxonomy: Taxonomy) -> np.ndarray:
-    """(R, C) bool: the actions of the person that each box covers, paired one to one as under per-box truth.
+    """Return (R, C) bool actions of the person that each box covers, matched one to one as under per-box truth.
 
     Args:
         boxes: ``video_id, frame_stamp, x1, y1, x2, y2``, each box once.
         ground_truth: table of annotations.
-        taxonomy: names the columns.
+        taxonomy: the classes of the columns.
     """
     ground_truth = ground_truth[ground_truth["action_id"].isin(taxonomy.ids)]
     keyframe = number_keyframes(ground_truth, boxes)[0]
@@ -220,7 +220,7 @@ def truth_of_boxes(boxes: pd.DataFrame, ground_truth: pd.DataFrame, taxonomy: Ta
 class _People(NamedTuple):
     """P distinct boxes of the ground truth: (P, 4) boxes, (P,) keyframe, (P, C) bool labels.
 
-    ``again`` (M,) bool says which labels repeat an earlier one.
+    ``again`` (M,) bool marks labels that repeat an earlier one.
     """
 
     boxes: np.ndarray
@@ -247,7 +247,7 @@ def _rows(
     num_classes: int,
     drop_duplicates: bool,
 ) -> _Rows:
-    """The rows of N detections, each of one class. Unless duplicates are dropped, a box scored twice makes two rows.
+    """Return the rows of N detections of one class each. A box with two scores gives two rows, or one if deduplicated.
 
     Args:
         boxes: (N, 4).
@@ -271,7 +271,7 @@ def _rows(
 
 
 def number_keyframes(first: pd.DataFrame, second: pd.DataFrame) -> tuple[np.ndarray, pd.DataFrame, int]:
-    """Number the keyframes of both tables in order of appearance; how many of them the first table has."""
+    """Number the keyframes of both tables in order of appearance; also return the number in the first table."""
     both = pd.concat([first[KEYFRAME], second[KEYFRAME]], ignore_index=True)
     codes = _group(both["video_id"], both["frame_stamp"])
     num_first = int(codes[: len(first)].max(initial=-1)) + 1
@@ -288,7 +288,7 @@ def _group(*columns: np.ndarray | pd.Series) -> np.ndarray:
 
 
 def _occurrence(keys: np.ndarray) -> np.ndarray:
-    """How often the same key stood before."""
+    """Return the number of earlier occurrences of each key."""
     if len(keys) == 0 or np.bincount(keys).max() == 1:
         return np.zeros(len(keys), dtype=np.int64)
     return pd.Series(keys).groupby(keys).cumcount().to_numpy()
@@ -321,8 +321,8 @@ def paired_iou(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 def _match_for_ap(scores: np.ndarray, labels: np.ndarray, rows: np.ndarray, people: np.ndarray) -> np.ndarray:
     """PASCAL VOC's greedy matching, for all classes at once.
 
-    A detection goes for the person of its class whom it overlaps most, and for no other. Of all that go for
-    the same person the one with the highest score is a true positive (in a tie, the earliest row).
+    A detection is assigned to the person with the class whom it overlaps most. Among the detections assigned to one
+    person, that with the highest score is the true positive (for ties, the earliest row).
     """
     pair, column = np.nonzero(labels[people] & np.isfinite(scores[rows]))
     row, person = rows[pair], people[pair]
@@ -343,9 +343,9 @@ def _first_of(keys: np.ndarray) -> np.ndarray:
 
 
 def assign(rows: np.ndarray, people: np.ndarray, num_rows: int) -> np.ndarray:
-    """Pair boxes and persons one to one, greedily by IoU; (num_rows,) person of each box, or −1.
+    """Match boxes and persons one to one, greedily by IoU; return (num_rows,) the person of each box, or −1.
 
-    Pairs that are the best of both their box and their person are settled together; a few rounds settle all.
+    Pairs that are the best for both box and person are matched together; a few rounds match all.
     """
     person = np.full(num_rows, -1)
     while len(rows):

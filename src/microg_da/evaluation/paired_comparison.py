@@ -1,4 +1,4 @@
-"""Comparison of several sets of detections, and whether the data can tell them apart."""
+"""Comparison of several sets of detections with significance tests."""
 
 from __future__ import annotations
 
@@ -30,15 +30,15 @@ from microg_da.taxonomy import Taxonomy, get_taxonomy
 
 @dataclass(frozen=True)
 class Comparison:
-    """Scores with intervals, and every pair's difference with what speaks for it.
+    """Scores with intervals, and the differences of all pairs with intervals and p-values.
 
     Attributes:
-        metric: what the models are ranked by.
-        models: best first: ``model, value, low, high, best_rank, worst_rank``; models whose ranges of ranks
-            overlap cannot be told apart.
+        metric: the metric of the ranking.
+        models: best first: ``model, value, low, high, best_rank, worst_rank``; models with overlapping ranges of ranks
+            do not differ significantly.
         pairs: ``a, b, difference, low, high, p, p_holm``: a − b, interval of the paired bootstrap, p-value of
             the permutation test and after Holm's correction over all pairs.
-        num_clusters: how many clusters were drawn from.
+        num_clusters: number of resampled clusters.
     """
 
     metric: str
@@ -63,9 +63,9 @@ def compare(
 ) -> Comparison:
     """Compare models on the same ground truth.
 
-    The bootstrap draws the same clusters for all models, so what makes a cluster hard for all of them drops out of
-    the difference. The permutation test swaps the two models' detections cluster by cluster; scores are first
-    replaced by their ranks within model and class, since two models' logits need not share a scale.
+    The bootstrap draws the same clusters for all models, so that the difficulty of a cluster for all models cancels in
+    the difference. The permutation test exchanges the detections of two models in random clusters; scores are first
+    replaced by their ranks within model and class, since the logits of two models may have different scales.
 
     Args:
         detections: a table for each model.
@@ -75,10 +75,10 @@ def compare(
         taxonomy: likewise.
         scores: likewise, for each table.
         cluster_by: as in :func:`~microg_da.evaluation.uncertainty.bootstrap`.
-        resamples: of the bootstrap, and permutations of the test.
-        level: of the intervals.
-        alpha: the error rate, over all pairs together, at which models are told apart in the ranking.
-        seed: of both.
+        resamples: number of resamples of the bootstrap and of permutations of the test.
+        level: confidence level of the intervals.
+        alpha: the family-wise error rate over all pairs for the ranks.
+        seed: seed of both.
 
     Raises:
         InputError: for fewer than two models or an unknown metric, or as :func:`~microg_da.evaluation.evaluate` does.
@@ -86,7 +86,7 @@ def compare(
     if metric not in METRICS:
         raise unknown_name("metric", metric, METRICS)
     if len(detections) < 2:
-        raise InputError("a comparison needs the detections of two models or more")
+        raise InputError("a comparison needs the detections of at least two models")
     protocol, taxonomy = get_protocol(protocol), get_taxonomy(taxonomy)
     names = cluster_names(ground_truth, cluster_by)
     weights = np.concatenate([np.ones((1, len(names) + 1)), draw(len(names), resamples, seed)])
@@ -128,7 +128,7 @@ def _ranked(data: Clustered) -> Clustered:
 def _permutation_p(
     a: Clustered, b: Clustered, observed: float, metric: str, all_classes: bool, permutations: int, seed: int
 ) -> float:
-    """Two-sided: how often swapping whole clusters between two models makes as large a difference."""
+    """Return the two-sided fraction of exchanges of clusters with at least the observed difference."""
     both = Clustered(
         scores=np.concatenate([a.scores, b.scores]),
         matched=np.concatenate([a.matched, b.matched]),

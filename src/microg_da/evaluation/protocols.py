@@ -1,7 +1,7 @@
 """Scores from detections and ground truth, by one of two protocols.
 
-``published`` computes what the MicroG-4M benchmark (Wen et al., ICLR 2026) printed, ``corrected`` what the same words
-are generally taken to mean. ``docs/evaluation.md`` says where they differ and what the difference is worth.
+``published`` reproduces the numbers of the MicroG-4M benchmark (Wen et al., ICLR 2026). ``corrected`` uses the standard
+definitions of the same metrics. ``docs/evaluation.md`` describes and quantifies the differences.
 """
 
 from __future__ import annotations
@@ -35,16 +35,16 @@ MIN_SUPPORT = 5
 
 @dataclass(frozen=True)
 class Protocol:
-    """How scores become numbers.
+    """Rules of evaluation.
 
     Attributes:
         name: its name on the command line.
-        summary: one line for people.
+        summary: one line of text.
         truth: ``"frame"`` or ``"box"``: see :func:`microg_da.evaluation.outcomes.Outcomes.from_tables`.
-        raw_threshold: True compares the score as it stands with 0.5, even if it is a logit.
-        all_classes: True averages F1 and recall over every class of the taxonomy (0 where undefined), False
-            over the classes that have ground truth.
-        drop_duplicates: True counts a repeated row once.
+        raw_threshold: whether raw scores are compared with 0.5, even if they are logits.
+        all_classes: whether F1 and recall are averaged over all classes of the taxonomy (0 if undefined), or else over
+            classes with ground truth.
+        drop_duplicates: whether a repeated row counts once.
     """
 
     name: str
@@ -55,7 +55,7 @@ class Protocol:
     drop_duplicates: bool
 
     def threshold(self, scores: ScoreKind) -> float:
-        """The score from which on a class counts as predicted."""
+        """The score above which a class counts as predicted."""
         return 0.0 if scores == "logit" and not self.raw_threshold else 0.5
 
 
@@ -64,7 +64,7 @@ PROTOCOLS = {
     for protocol in (
         Protocol(
             "published",
-            "as the MicroG-4M benchmark was computed: raw scores at 0.5, truth per frame, all classes",
+            "that of the MicroG-4M benchmark: raw scores at 0.5, truth per frame, all classes",
             truth="frame",
             raw_threshold=True,
             all_classes=True,
@@ -72,7 +72,7 @@ PROTOCOLS = {
         ),
         Protocol(
             "corrected",
-            "probabilities at 0.5, truth per box, classes that have ground truth, repeated rows once",
+            "probabilities at 0.5, truth per box, classes with ground truth, repeated rows once",
             truth="box",
             raw_threshold=False,
             all_classes=False,
@@ -92,25 +92,25 @@ class Scores:
         recall_macro: mean recall over classes.
         auroc_macro: mean AUROC over classes with positives and negatives.
         map_min_support: mAP over classes with at least :data:`MIN_SUPPORT` labels.
-        map_worst_ties: mAP if in every tie the false positives came first.
-        map_best_ties: mAP if in every tie the true positives came first.
+        map_worst_ties: mAP if false positives are first in all ties.
+        map_best_ties: mAP if true positives are first in all ties.
         num_keyframes: keyframes of the ground truth.
-        num_keyframes_without_detections: those of them that no detection names; their people count as missed.
-        num_keyframes_without_ground_truth: keyframes that only detections name; these count as false positives.
+        num_keyframes_without_detections: keyframes of the ground truth without detections; their people are missed.
+        num_keyframes_without_ground_truth: keyframes only in detections, which count as false positives.
         num_boxes: distinct boxes of the ground truth.
         num_detections: rows of the detections that were scored.
-        num_classes_with_ground_truth: classes that mAP is the mean of.
-        num_classes_min_support: classes that ``map_min_support`` is the mean of.
-        num_tied_scores: detections whose score another one of the same class has as well.
-        num_ignored: rows left out because their action id is not in the taxonomy.
+        num_classes_with_ground_truth: number of classes in mAP.
+        num_classes_min_support: number of classes in ``map_min_support``.
+        num_tied_scores: detections with the same score as another detection of the class.
+        num_ignored: rows whose action id is not in the taxonomy.
         num_duplicates: repeated rows, of detections and ground truth together.
         protocol: the protocol's name.
         score_kind: ``"logit"`` or ``"probability"``.
         per_class: one row per class: ``action_id, name, group, ap, f1, recall, auroc, support``; NaN where a
             number is undefined.
-        top1: of data with one label a clip, the share of clips whose likeliest class is the true one, see
+        top1: top-1 accuracy for data with one label per clip, see
             :func:`~microg_da.evaluation.clip_accuracy.clip_accuracy`; NaN for other data.
-        num_clips: clips that ``top1`` is the share of; 0 for other data.
+        num_clips: number of clips in ``top1``; 0 for other data.
     """
 
     map: float
@@ -138,11 +138,11 @@ class Scores:
 
     @property
     def is_single_label(self) -> bool:
-        """Whether every clip of the ground truth has one label, so that there is a top-1 accuracy."""
+        """Whether each clip of the ground truth has one label, so that ``top1`` is defined."""
         return self.num_clips > 0
 
     def as_dict(self, per_class: bool = True) -> dict[str, object]:
-        """Plain numbers and strings; ``per_class`` as a list of dicts, or left out; ``top1`` if it is defined."""
+        """Return plain numbers and strings; ``per_class`` as a list of dicts, or omitted; ``top1`` if defined."""
         left_out = {"per_class"} if self.is_single_label else {"per_class", *_OF_CLIPS}
         values = {field.name: getattr(self, field.name) for field in fields(self) if field.name not in left_out}
         return {**values, "per_class": self.per_class.to_dict("records")} if per_class else values
@@ -176,7 +176,7 @@ class Scores:
 
 
 _OF_CLIPS = ("top1", "num_clips")
-"""Values that exist only for data with one label a clip."""
+"""Values that exist only for data with one label per clip."""
 
 
 def _read_figure(value: object, kind: str) -> float | int | str:
@@ -189,7 +189,7 @@ def _read_figure(value: object, kind: str) -> float | int | str:
 
 
 def _read_classes(lines: object) -> pd.DataFrame:
-    """The table of classes; a column without a number comes back as None from JSON, not as NaN."""
+    """Read the table of classes; undefined numbers are None in JSON and NaN in the table."""
     if not isinstance(lines, list) or not all(isinstance(line, dict) for line in lines):
         raise TypeError("'per_class' must be a list of objects")
     kinds = {"ap": float, "f1": float, "recall": float, "auroc": float, "action_id": int, "support": int}
@@ -211,7 +211,7 @@ def evaluate(
 ) -> Scores:
     """Frame-level mAP at IoU 0.5, macro F1, macro recall and macro AUROC.
 
-    Equal scores are ordered as the file first names their boxes.
+    Equal scores are ordered by the first occurrence of their boxes in the file.
 
     Example:
         >>> import pandas as pd
@@ -227,12 +227,12 @@ def evaluate(
         ground_truth: table with the columns of :data:`~microg_da.data.annotations.ANNOTATION_COLUMNS`; the
             person id is not needed.
         protocol: ``"published"`` or ``"corrected"``.
-        taxonomy: the classes to score; rows with other action ids are left out and counted.
-        scores: ``"logit"`` or ``"probability"``; None for what the file of the detections says of itself, and for
-            logits where it says nothing. A warning is logged if logits look like probabilities.
+        taxonomy: the classes to score; rows with other action ids are dropped and counted.
+        scores: ``"logit"`` or ``"probability"``; None for the kind that the file of the detections declares, else
+            logits. A warning is logged if logits look like probabilities.
 
     Raises:
-        InputError: for an unknown protocol or taxonomy, a missing column, a value that a file could not hold (boxes in
+        InputError: for an unknown protocol or taxonomy, a missing column, an invalid value (boxes in
             pixels, text instead of numbers), probabilities outside [0, 1], or tables without a common keyframe.
     """
     protocol = get_protocol(protocol)
@@ -252,7 +252,7 @@ def evaluate_part(
     taxonomy: str | Path | Taxonomy = "microg50",
     scores: ScoreKind | None = None,
 ) -> Scores:
-    """:func:`evaluate` for a part of larger tables, which may have no keyframe with detections."""
+    """Evaluate a part of larger tables, which may have no keyframe with detections."""
     protocol = get_protocol(protocol)
     taxonomy = get_taxonomy(taxonomy)
     scores = score_kind(detections, scores)
@@ -272,7 +272,7 @@ def get_protocol(name: str | Protocol) -> Protocol:
 def prepare(
     detections: pd.DataFrame, ground_truth: pd.DataFrame, protocol: Protocol, taxonomy: Taxonomy, scores: ScoreKind
 ) -> tuple[Outcomes, int]:
-    """Check both tables and align them; also says how many rows have an action id that is not in the taxonomy."""
+    """Check and align both tables; also return the number of rows with an action id outside the taxonomy."""
     detections = checked_detections(detections, scores)
     known = checked_ground_truth(ground_truth)
     num_rows = len(detections) + len(known)
@@ -342,6 +342,6 @@ def summarise(
 
 
 def mean(values: np.ndarray) -> float:
-    """The mean of the numbers among the values; NaN if there is none."""
+    """Return the mean of the defined values; NaN if there are none."""
     values = values[~np.isnan(values)]
     return float(values.mean()) if values.size else float("nan")

@@ -1,4 +1,4 @@
-"""mAP as a function of camera roll, and how much of it depends on gravity pointing down."""
+"""mAP as a function of camera roll, and the gravity bias."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class RollResponse:
     Attributes:
         curves: mAP, one row for each angle (degrees, ascending from 0), one column each for ``"all"``, for every group
             and, by action id, for every class that has ground truth.
-        labels: what the columns are, indexed by column: ``kind`` (``all``, ``group`` or ``class``), ``name``,
+        labels: properties of the columns, indexed by column: ``kind`` (``all``, ``group`` or ``class``), ``name``,
             ``group``, ``support``.
     """
 
@@ -27,13 +27,13 @@ class RollResponse:
 
     @classmethod
     def of(cls, scores: Mapping[float, Scores]) -> RollResponse:
-        """Put together what was measured at each angle in degrees.
+        """Combine the scores at each angle in degrees.
 
         Raises:
-            InputError: if 0°, with which the others are compared, is not among the angles.
+            InputError: if the reference angle 0° is missing.
         """
         if 0 not in scores:
-            raise InputError("a roll response needs the angle 0, with which the others are compared.")
+            raise InputError("a roll response needs the reference angle 0. Include it in the angles.")
         upright = scores[0]
         groups = upright.by_group()
         classes = upright.per_class[upright.per_class["support"] > 0].set_index("action_id")
@@ -57,7 +57,7 @@ class RollResponse:
 
     @property
     def worst_angle(self) -> float:
-        """Degrees at which mAP is lowest; NaN where it is nowhere defined."""
+        """The angle in degrees at which mAP is lowest; NaN if mAP is undefined."""
         return float(self.summary()["worst_angle"]["all"])
 
     def summary(self) -> pd.DataFrame:
@@ -74,14 +74,14 @@ class RollResponse:
         )
 
     def as_table(self) -> pd.DataFrame:
-        """Every value in a row of its own: ``degrees, kind, action_id, name, group, support, map``."""
+        """Return a table with one row per value: ``degrees, kind, action_id, name, group, support, map``."""
         long = self.curves.melt(ignore_index=False, var_name="key", value_name="map").reset_index()
         long = long.join(self.labels, on="key")
         long.insert(2, "action_id", long["key"].where(long["kind"] == "class"))
         return long[["degrees", "kind", "action_id", "name", "group", "support", "map"]]
 
     def as_dict(self) -> dict[str, object]:
-        """Plain numbers and strings: both figures, the angles, and every curve with its summary."""
+        """Return plain numbers and strings: gravity bias, worst angle, angles, and all curves with their summaries."""
         summary = self.summary()
         return {
             "gravity_bias": self.gravity_bias,

@@ -15,12 +15,12 @@ from microg_da.errors import InputError
 from microg_da.evaluation.checks import checked_detections, checked_ground_truth, score_kind
 
 TUBE = ["video_id", "action_id", "person_id"]
-"""The columns that tell tubes apart."""
+"""The columns that identify a tube."""
 
 
 @dataclass(frozen=True)
 class Tube:
-    """One person who does one action.
+    """One action of one person.
 
     Attributes:
         video_id: the video.
@@ -38,15 +38,15 @@ class Tube:
 
 
 def checked_tubes(table: pd.DataFrame, what: str, scores: ScoreKind | None = None) -> pd.DataFrame:
-    """The rows of tubes, every value checked.
+    """Return the checked rows of tubes.
 
     Args:
         table: one row for each frame of a tube.
-        what: ``"detections"`` or ``"ground truth"``, for messages.
-        scores: what the scores are; None for a table without scores.
+        what: ``"detections"`` or ``"ground truth"``, for error messages.
+        scores: the kind of the scores; None for a table without scores.
 
     Raises:
-        InputError: for a missing column, a value that cannot be right, or a tube with two boxes in one frame.
+        InputError: for a missing column, an invalid value, or a tube with two boxes in one frame.
     """
     if "person_id" not in table:
         raise InputError(
@@ -66,7 +66,7 @@ def checked_tubes(table: pd.DataFrame, what: str, scores: ScoreKind | None = Non
 
 
 def tubes_of(table: pd.DataFrame) -> list[Tube]:
-    """The tubes of a table of :func:`checked_tubes`, in the order in which it first names them."""
+    """Return the tubes in a table of :func:`checked_tubes`, in order of first occurrence."""
     tubes = []
     for _, group in table.groupby(TUBE, sort=False):
         rows = group.sort_values("frame_stamp", kind="stable")
@@ -93,7 +93,7 @@ def link_tubes(
     For each video and action, dynamic programming finds the path through all frames on which the sum of the
     probabilities and of the IoUs of consecutive boxes is largest. Its boxes become a tube and are removed. This is
     repeated until a frame has no box left (Gkioxari & Malik, "Finding Action Tubes", CVPR 2015). The frames are those
-    in which the action has a box. Where people are tracked, their tracks are better tubes.
+    in which the action has a box. If people are tracked, their tracks are better tubes.
 
     Example:
         >>> import pandas as pd
@@ -109,20 +109,20 @@ def link_tubes(
 
     Args:
         detections: with the columns of :data:`~microg_da.data.annotations.DETECTION_COLUMNS`.
-        scores: ``"logit"`` or ``"probability"``; None for what the table says, and for logits where it says nothing.
-        overlap_weight: of an IoU beside a probability.
+        scores: ``"logit"`` or ``"probability"``; None for the kind that the table declares, else logits.
+        overlap_weight: weight of an IoU relative to a probability.
 
     Returns:
         The rows that are part of a tube, with ``person_id``: the number of the tube among those of its video and
         action, from 0, in the order of their value.
 
     Raises:
-        InputError: for a missing column or a value that cannot be right.
+        InputError: for a missing column or an invalid value.
     """
     kind = score_kind(detections, scores)
     table = checked_detections(detections, kind).reset_index(drop=True)
     values = table["score"].to_numpy(float)
-    # To combine with IoUs in [0, 1], scores become probabilities. The logistic function of a large negative logit is 0.
+    # Scores are converted to probabilities, which are comparable with IoUs in [0, 1].
     table["weight"] = values if kind == "probability" else 0.5 * (1 + np.tanh(values / 2))
     numbers = pd.Series(-1, index=table.index)
     for _, rows in table.groupby(["video_id", "action_id"], sort=False):
@@ -136,7 +136,7 @@ def link_tubes(
 
 
 def _paths(frames: list[pd.DataFrame], overlap_weight: float) -> Iterator[list[int]]:
-    """The index of a row in each frame, for one path after another, best first."""
+    """Yield paths, best first, as the index of a row in each frame."""
     boxes = [frame[BOX].to_numpy(float) for frame in frames]
     weights = [frame["weight"].to_numpy(float) for frame in frames]
     rows = [frame.index.to_numpy() for frame in frames]
@@ -153,7 +153,7 @@ def _paths(frames: list[pd.DataFrame], overlap_weight: float) -> Iterator[list[i
 
 
 def _best_path(weights: list[np.ndarray], overlaps: list[np.ndarray]) -> list[int]:
-    """The place in each frame on the path of the largest sum (Viterbi)."""
+    """Return the index in each frame on the path with the largest sum (Viterbi)."""
     value = weights[0]
     came_from: list[np.ndarray] = []
     for weight, overlap in zip(weights[1:], overlaps, strict=True):

@@ -1,8 +1,8 @@
 """Uncertainty of scores: bootstrap over source videos, for one set of detections or for many at once.
 
-Clips of one source video show the same people in the same place, so they are drawn together; drawing keyframes
-one by one pretends that they are independent and makes intervals too narrow. Every score is linear or nearly so
-in how often each cluster was drawn, so all resamples are computed at once, by matrix products.
+Clips of one source video show the same people in the same place and are therefore drawn together. Drawing single
+keyframes would treat them as independent, and intervals would be too narrow. All scores are functions of the counts of
+clusters, so that all resamples are computed at once by matrix products.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ ClusterBy = Literal["source", "keyframe"]
 
 @dataclass(frozen=True)
 class Clustered:
-    """Outcomes with the cluster of every row and label, ready to be weighted.
+    """Outcomes with the cluster of each row and label.
 
     Attributes:
-        scores: (R, C), −inf where nothing was said.
+        scores: (R, C), −inf without a score.
         matched: (R, C) bool, true positives of mAP.
         truth: (R, C) bool.
         predicted: (R, C) bool.
@@ -61,14 +61,14 @@ class Resampled(NamedTuple):
 
 @dataclass(frozen=True)
 class Bootstrap:
-    """Scores of every resample.
+    """Scores of all resamples.
 
     Attributes:
-        point: for each of :data:`METRICS`, the score of the data themselves.
+        point: for each of :data:`METRICS`, the score of the original data.
         macro: for each of :data:`METRICS`, (B,) values.
         per_class: for each of :data:`METRICS`, (B, C) values, NaN where undefined.
-        class_point: for each of :data:`METRICS`, (C,) values of the data themselves.
-        num_clusters: how many clusters were drawn from.
+        class_point: for each of :data:`METRICS`, (C,) values of the original data.
+        num_clusters: number of resampled clusters.
     """
 
     point: dict[str, float]
@@ -110,12 +110,12 @@ def bootstrap(
         protocol: as in :func:`~microg_da.evaluation.evaluate`.
         taxonomy: likewise.
         scores: likewise.
-        cluster_by: ``"source"`` draws source videos, ``"keyframe"`` draws keyframes one by one.
-        resamples: how many.
-        seed: of the draws; the same seed draws the same clusters for other detections of the same ground truth.
+        cluster_by: ``"source"`` draws source videos, ``"keyframe"`` draws single keyframes.
+        resamples: number of resamples.
+        seed: seed of the draws; it gives the same clusters for all detections of the same ground truth.
 
     Raises:
-        InputError: if there is nothing to draw from, or as :func:`~microg_da.evaluation.evaluate` does.
+        InputError: if the ground truth is empty, and as :func:`~microg_da.evaluation.evaluate`.
     """
     protocol, taxonomy = get_protocol(protocol), get_taxonomy(taxonomy)
     scores = score_kind(detections, scores)
@@ -138,12 +138,12 @@ def cluster_names(ground_truth: pd.DataFrame, by: ClusterBy) -> list[str]:
     if by not in ("source", "keyframe"):
         raise unknown_name("cluster", by, ("source", "keyframe"))
     if ground_truth.empty:
-        raise InputError("the ground truth is empty; there is nothing to resample")
+        raise InputError("the ground truth is empty, so that nothing can be resampled")
     return sorted(set(_cluster_of(ground_truth, by)))
 
 
 def cluster(outcomes: Outcomes, threshold: float, names: list[str], by: ClusterBy) -> Clustered:
-    """Attach clusters; rows on keyframes of no known cluster get one more, which every resample holds once."""
+    """Attach clusters; rows of unknown clusters get an additional one, which each resample contains once."""
     index = {name: i for i, name in enumerate(names)}
     of_keyframe = np.array([index.get(name, len(names)) for name in _cluster_of(outcomes.keyframes, by)], dtype=int)
     labels = np.zeros((len(names) + 1, outcomes.scores.shape[1]))
@@ -159,20 +159,20 @@ def cluster(outcomes: Outcomes, threshold: float, names: list[str], by: ClusterB
 
 
 def draw(num_clusters: int, resamples: int, seed: int) -> np.ndarray:
-    """(B, V + 1) how often each cluster is in each resample; the last column is 1, for what has no cluster."""
+    """Return (B, V + 1) counts of clusters in resamples; the last column, for rows without a cluster, is 1."""
     rng = np.random.default_rng(seed)
     counts = rng.multinomial(num_clusters, np.full(num_clusters, 1 / num_clusters), size=resamples)
     return np.concatenate([counts, np.ones((resamples, 1))], axis=1).astype(np.float64)
 
 
 def weighted_scores(data: Clustered, weights: np.ndarray, all_classes: bool, metric: str) -> Resampled:
-    """One metric where cluster v counts ``weights[:, v]`` times.
+    """Compute a metric with weight ``weights[:, v]`` of cluster v.
 
-    Averages are over the classes that a resample has labels of. Where a protocol averages over all classes, the
-    mean is scaled by the share of classes that have labels at all: a class that a resample happens to miss must
-    not count as failed.
+    Averages are over the classes with labels in the resample. If a protocol averages over all classes, the mean is
+    scaled by the fraction of classes with labels in the data, so that a class that is missing from a resample does not
+    count as 0.
     """
-    # Counts are small integers, which single precision holds exactly.
+    # Counts are small integers, which are exact in single precision.
     weights = weights.astype(np.float32)
     present = weights @ data.labels.astype(np.float32) > 0
     if metric == "map":
@@ -199,16 +199,16 @@ def _f1_or_recall(data: Clustered, weights: np.ndarray, metric: str) -> np.ndarr
 
 
 def interval(values: np.ndarray, point: float, level: float = LEVEL) -> tuple[float, float]:
-    """The bias-corrected percentile interval (Efron, Can. J. Statist. 1981), with the point; NaN if nothing is defined.
+    """Return the bias-corrected percentile interval (Efron, Can. J. Statist. 1981); NaN if undefined.
 
-    Resamples repeat clusters and lose rare classes, which shifts an average of average precisions upwards; the
-    percentiles are moved by as much as the point estimate is off the middle of the resamples. Where few clusters put
-    the point outside of all resamples, the interval is stretched to it.
+    Resamples repeat clusters and lose rare classes, which increases the mean of average precisions. The percentiles are
+    corrected by the rank of the point estimate among the resamples. If the point is outside all resamples, as may
+    happen with few clusters, the interval is extended to it.
 
     Args:
-        values: the score of each resample; NaN is left out.
-        point: the score of the data themselves.
-        level: how much the interval is to hold.
+        values: the score of each resample; NaN values are ignored.
+        point: the score of the original data.
+        level: confidence level.
     """
     values = values[~np.isnan(values)]
     if not values.size or np.isnan(point):
@@ -230,7 +230,7 @@ def _cluster_of(table: pd.DataFrame, by: ClusterBy) -> pd.Series:
 def _average_precision(data: Clustered, column: int, weights: np.ndarray) -> np.ndarray:
     """(B,) average precision of one class.
 
-    Only the ranks of true positives matter, and how many rows of each cluster stand above them.
+    It depends only on the ranks of true positives and on the number of higher rows of each cluster.
     """
     scores = data.scores[:, column]
     rows = np.flatnonzero(np.isfinite(scores))
@@ -247,7 +247,7 @@ def _average_precision(data: Clustered, column: int, weights: np.ndarray) -> np.
 
 
 def _auroc(data: Clustered, column: int, weights: np.ndarray) -> np.ndarray:
-    """(B,) AUROC of one class: of each positive, the negatives of each cluster that it outscores."""
+    """Return (B,) AUROC of one class, from the negatives of each cluster with lower scores than each positive."""
     scores, truth = data.scores[:, column], data.truth[:, column]
     positive, negative = np.flatnonzero(truth), np.flatnonzero(~truth)
     if not positive.size or not negative.size:
@@ -262,15 +262,15 @@ def _auroc(data: Clustered, column: int, weights: np.ndarray) -> np.ndarray:
 
 
 def _cumulative(clusters: np.ndarray, num_clusters: int) -> np.ndarray:
-    """(N + 1, V): how many of the first n rows are of each cluster."""
+    """Return (N + 1, V) counts of each cluster among the first n rows."""
     counts = np.zeros((len(clusters) + 1, num_clusters), dtype=np.float32)
     counts[np.arange(1, len(clusters) + 1), clusters] = 1
     return np.cumsum(counts, axis=0)
 
 
 def _counts_up_to(ranks: np.ndarray, clusters: np.ndarray, num_clusters: int) -> np.ndarray:
-    """(K, V): how many rows of each cluster stand at each of K ascending ranks or above it."""
-    first = np.searchsorted(ranks, np.arange(ranks[-1] + 1))  # the first of the ranks that a row counts for
+    """Return (K, V) counts of the rows of each cluster up to each of K ascending ranks."""
+    first = np.searchsorted(ranks, np.arange(ranks[-1] + 1))  # the first rank that includes the row
     cells = np.bincount(first * num_clusters + clusters[: ranks[-1] + 1], minlength=len(ranks) * num_clusters)
     return np.cumsum(cells.reshape(len(ranks), num_clusters).astype(np.float32), axis=0)
 

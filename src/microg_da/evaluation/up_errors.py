@@ -1,4 +1,4 @@
-"""Errors of the estimated up of people, where the true up is known."""
+"""Errors of the estimated up of people with a known true up."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 FLIP = 90.0
-"""Degrees. An estimate that is farther off than this is a flip: it takes down for up."""
+"""The smallest error in degrees of a flip, an estimate that confuses up and down."""
 
 
 @dataclass(frozen=True)
@@ -16,7 +16,7 @@ class AngleErrors:
 
     Attributes:
         median_error: in degrees; NaN without people.
-        flips: the share of people whose error is above :data:`FLIP`; NaN without people.
+        flips: the fraction of people with an error above :data:`FLIP`; NaN without people.
     """
 
     median_error: float
@@ -24,7 +24,7 @@ class AngleErrors:
 
     @classmethod
     def of(cls, errors: np.ndarray) -> AngleErrors:
-        """Of ``(N,)`` errors in degrees."""
+        """Compute the statistics of ``(N,)`` errors in degrees."""
         if not len(errors):
             return cls(float("nan"), float("nan"))
         return cls(float(np.median(errors)), float((errors > FLIP).mean()))
@@ -35,10 +35,10 @@ class UpErrors:
     """Errors on one set of clips.
 
     Attributes:
-        people: how many people.
-        passes: of the detector for each clip; NaN without clips.
-        estimator: of the mode of the estimator's density alone.
-        decided: after the detector's confidence has decided between the likely rolls.
+        people: number of people.
+        passes: passes of the detector per clip; NaN without clips.
+        estimator: errors of the mode of the estimator's density.
+        decided: errors after the choice among candidate rolls by the detector's confidence.
     """
 
     people: int

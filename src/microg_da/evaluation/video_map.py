@@ -1,6 +1,6 @@
 """Video mAP: action tubes instead of boxes of single frames.
 
-A tube is one person who does one action: a box in each of some frames of a video. Papers on JHMDB and UCF101-24 report
+A tube is one action of one person: a box in each of some frames of a video. Papers on JHMDB and UCF101-24 report
 the mAP of tubes at spatio-temporal IoUs of 0.2, 0.5 and 0.5:0.95 (Gkioxari & Malik, "Finding Action Tubes", CVPR 2015;
 Weinzaepfel et al., ICCV 2015; Kalogeiton et al., "Action Tubelet Detector", ICCV 2017).
 """
@@ -37,7 +37,7 @@ class VideoScores:
         num_videos: videos with ground truth.
         num_tubes: tubes of the ground truth.
         num_detections: tubes that were scored.
-        num_classes_with_ground_truth: classes that mAP is the mean of.
+        num_classes_with_ground_truth: number of classes in mAP.
         per_class: one row per class: ``action_id, name, ap_20, ap_50, ap_75, ap_50_95, support``; NaN without tubes.
     """
 
@@ -52,7 +52,7 @@ class VideoScores:
     per_class: pd.DataFrame
 
     def as_dict(self, per_class: bool = True) -> dict[str, object]:
-        """Plain numbers; ``per_class`` as a list of dicts, or left out."""
+        """Return plain numbers; ``per_class`` as a list of dicts, or omitted."""
         values = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "per_class"}
         return {**values, "per_class": self.per_class.to_dict("records")} if per_class else values
 
@@ -64,12 +64,11 @@ def evaluate_tubes(
     taxonomy: str | Path | Taxonomy = "microg50",
     scores: ScoreKind | None = None,
 ) -> VideoScores:
-    """Video mAP of tubes.
+    """Compute the video mAP of tubes.
 
-    The tubes of a class are taken in the order of their scores, equal scores in the order of the table. Each is
-    compared with the tube of the ground truth of its class and video that it overlaps most and that no earlier tube has
-    found; it is right if their IoU reaches the threshold. Average precision is the all-points one of PASCAL VOC, as in
-    :func:`microg_da.evaluate`.
+    The tubes of a class are ranked by score, equal scores in the order of the table. Each is compared with the
+    unmatched ground-truth tube of its class and video with the largest overlap, and is correct if their IoU reaches the
+    threshold. Average precision is the all-points version of PASCAL VOC, as in :func:`microg_da.evaluate`.
 
     Example:
         >>> import pandas as pd
@@ -84,12 +83,12 @@ def evaluate_tubes(
 
     Args:
         detections: one row for each frame of a tube: ``video_id, frame_stamp, x1, y1, x2, y2, action_id, score`` and
-            ``person_id``, which tells the tubes of a video apart. The score of a tube is the mean over its frames.
+            ``person_id``, which identifies the tubes of a video. The score of a tube is the mean over its frames.
             :func:`link_tubes` makes such a table of detections without persons.
         ground_truth: the same without scores; a person's action is one tube, also if the person is hidden for a while.
         taxonomy: the classes to score.
-        scores: ``"logit"`` or ``"probability"``; None for what the detections say of themselves, else logits. The order
-            of tubes is that of their mean scores as they stand.
+        scores: ``"logit"`` or ``"probability"``; None for the kind that the detections declare, else logits. The order
+            of tubes is that of their mean raw scores.
 
     Raises:
         InputError: for a missing column, an impossible value, a person with two boxes in one frame, or tables without a
@@ -100,7 +99,7 @@ def evaluate_tubes(
     true = checked_tubes(ground_truth, "ground truth")
     if len(detected) and len(true) and not set(detected.video_id) & set(true.video_id):
         raise InputError(
-            f"the tables have no video in common: detections name e.g. {detected.video_id.iloc[0]!r}, the ground truth "
+            f"the tables have no common video: detections contain e.g. {detected.video_id.iloc[0]!r}, the ground truth "
             f"{true.video_id.iloc[0]!r}."
         )
     truth = tubes_of(true[true.action_id.isin(classes.ids)])
@@ -118,7 +117,7 @@ def evaluate_tubes(
 def tube_iou(first: Tube, second: Tube) -> float:
     """Spatio-temporal IoU of two tubes, in [0, 1].
 
-    The IoU of their sets of frames, times the mean IoU of their boxes in the frames that both have.
+    This is the IoU of their sets of frames times the mean IoU of their boxes in common frames.
     """
     common, of_first, of_second = np.intersect1d(first.frames, second.frames, assume_unique=True, return_indices=True)
     if not len(common):
@@ -129,7 +128,7 @@ def tube_iou(first: Tube, second: Tube) -> float:
 
 
 def _class_precision(found: Sequence[Tube], wanted: Sequence[Tube], thresholds: Sequence[float]) -> np.ndarray:
-    """``(len(thresholds),)`` average precision of the tubes of one class; NaN without any to be found."""
+    """``(len(thresholds),)`` average precision of the tubes of one class; NaN without ground truth."""
     order = np.argsort([-tube.score for tube in found], kind="stable")
     ranked = [found[place] for place in order]
     ious = np.array([[tube_iou(a, b) if a.video_id == b.video_id else -1.0 for b in wanted] for a in ranked])
@@ -140,7 +139,7 @@ def _class_precision(found: Sequence[Tube], wanted: Sequence[Tube], thresholds: 
 
 
 def _matched(ious: np.ndarray, threshold: float) -> np.ndarray:
-    """``(R,)`` bool: which of the ranked tubes find one that no tube before them has found."""
+    """Return ``(R,)`` bool: the ranked tubes that match a tube which no earlier tube has matched."""
     free = ious.copy()
     matched = np.zeros(len(ious), dtype=bool)
     if not ious.shape[1]:

@@ -49,7 +49,7 @@ def export_run(
     onnx: bool = False,
     onnx_size: tuple[int, int] | None = None,
 ) -> ExportedRun:
-    """Make a folder of one detector of a run, as the Hugging Face hub takes it.
+    """Export one detector of a run as a folder for the Hugging Face hub.
 
     Args:
         run_folder: ``runs/<experiment>/<name>``.
@@ -59,12 +59,12 @@ def export_run(
         onnx_size: height and width of its frames; None for a square as large as the short side of test clips.
 
     Raises:
-        InputError: if the run has no such detector, the folder holds a run, or ONNX cannot be written.
+        InputError: if the run has no such detector, the folder contains a run, or ONNX cannot be written.
     """
     loaded = load_run_detector(run_folder, variant)
     to = Path(to)
     if RunFolder(to).record_file.exists() or (to.exists() and not to.is_dir()):
-        raise InputError(f"--to {to}: a folder of its own is expected, and this is a run or a file.")
+        raise InputError(f"--to {to}: expected a new folder, but this is a run or a file.")
     at_test = test_time_method(loaded.run.config, loaded.predictor.method)
     content = _config(loaded, at_test)
     # ONNX first: where it is refused, nothing is left that looks whole.

@@ -63,7 +63,7 @@ def _cautions(loaded: RunDetector, test_time_method: str | None) -> list[str]:
     """Limitations of the scores, most serious first."""
     record = loaded.run.record
     cautions = []
-    # The source-only detector has seen no target label, whatever was done with them afterwards.
+    # The source-only detector has no access to target labels, even in oracle runs.
     if record.oracle and loaded.variant == "adapted":
         cautions.append(f"**Oracle**: {_ORACLE}.")
     if loaded.variant == "target_supervised":

@@ -104,8 +104,8 @@ def _program(detector: ActionDetector, example: Inputs) -> Any:
     _require("onnx", "onnxscript", "onnxruntime")
     if getattr(detector, "group", None) == "c8":
         raise InputError(
-            "model.roll_pooling=c8 resamples the frames at 45°, in steps that depend on their values, and ONNX has no "
-            "such thing. Export without --onnx, or train with model.roll_pooling=c4."
+            "model.roll_pooling=c8 resamples the frames at 45°, in steps that depend on their values, which ONNX does "
+            "not support. Export without --onnx, or train with model.roll_pooling=c4."
         )
     dynamic = getattr(torch.export.Dim, "DYNAMIC", None)
     if dynamic is None:
@@ -126,11 +126,11 @@ def _program(detector: ActionDetector, example: Inputs) -> Any:
                 verbose=False,
             )
     except Exception as error:
-        # Exporters raise whatever the step that failed raises; each layer puts the cause below its own report.
+        # Exporters raise the exception of the failed step, below several layers of reports.
         cause: BaseException = error
         while cause.__cause__ is not None:
             cause = cause.__cause__
-        raise InputError(f"this network cannot be written as ONNX: {first_line(cause)[:300]}") from error
+        raise InputError(f"this network cannot be exported to ONNX: {first_line(cause)[:300]}") from error
 
 
 def _compare(

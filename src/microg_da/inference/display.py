@@ -13,7 +13,7 @@ from rich.progress import TaskID
 from microg_da.terminal import progress_bar, shows_progress
 
 LOSS_SECONDS = 0.5
-"""How often the bar shows a new loss: on a GPU each one waits for the step to end."""
+"""The interval between updates of the shown loss; on a GPU each update waits for the step."""
 
 
 def pass_display(console: Console | None, label: str) -> list[Callback]:

@@ -67,7 +67,7 @@ class Encoder:
 
 
 def encoder_hash(backbone: Backbone, config: Config) -> str:
-    """Twelve digits that change when what the network puts out does."""
+    """Return twelve hexadecimal digits that change if the outputs of the network change."""
     options: Mapping[str, object] = config.model.options
     facts = (STORE_VERSION, config.model.name, sorted((key, repr(value)) for key, value in options.items()))
     digest = hashlib.blake2b(repr((*facts, config.trainer.precision)).encode(), digest_size=6)

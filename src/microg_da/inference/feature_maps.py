@@ -1,4 +1,4 @@
-"""Filling of the feature store: which maps a run needs, how large they are, and their making."""
+"""Filling of the feature store: the maps that a run needs, their size and their computation."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Shown:
     Attributes:
         clips: the data set.
         content: the fingerprint of the data set.
-        about: which clips, for people.
+        about: description of the clips.
         augment: how training clips are augmented; None for clips as they are tested.
         draw: which of several augmentations of the same clips.
     """
@@ -117,14 +117,14 @@ class FeatureMaps:
         self._opened: dict[str, list[StoredViews]] = {}
 
     def check(self, detector: ActionDetector) -> None:
-        """Refuse a detector whose encoder is not the one of the stored maps.
+        """Check that the encoder of a detector is that of the stored maps.
 
         Raises:
             InputError: if its weights differ.
         """
         if not self.encoder.name.endswith(encoder_hash(detector.backbone, self.config)):
             raise InputError(
-                "data.feature_store: the encoder of this stage is not that of the stored feature maps. Set "
+                "data.feature_store: the encoder of this stage differs from that of the stored feature maps. Set "
                 "data.feature_store=null for a run whose stages have different encoders."
             )
 
@@ -133,7 +133,7 @@ class FeatureMaps:
     def want_tested(
         self, domain: Domain, split: Split, clips: ClipSource[Clip], views: Iterable[StoredView] = ()
     ) -> None:
-        """Ask for the maps of clips as they are tested, under some views besides those asked for before."""
+        """Request the maps of test clips under further views."""
         key = f"{domain}/{split}"
         known = self._wanted[key][0].views if key in self._wanted else frozenset({AS_FILMED})
         if key not in self._wanted or not known.issuperset(views):
@@ -166,7 +166,7 @@ class FeatureMaps:
     # -------------------------------------------------------------------------------------------------- filling
 
     def prepare(self) -> None:
-        """Make the entries that were asked for and are not there.
+        """Create the requested entries that do not exist.
 
         Raises:
             InputError: if the disk has too little room, a clip cannot be read, or the folder cannot be written.
@@ -195,7 +195,7 @@ class FeatureMaps:
         return self._clips_folder(shown) / (f"roll{view.roll:g}" + ("-mirrored" if view.mirrored else ""))
 
     def _announce(self, missing: Sequence[tuple[Shown, Sequence[StoredView]]]) -> None:
-        """Say how much is to be written, and refuse it where there is no room."""
+        """Print the size to write, and raise an error if there is not enough free space."""
         needed = sum(len(views) * self._bytes(shown) for shown, views in missing)
         free = free_bytes(self.folder)
         entries = sum(len(views) for _, views in missing)
@@ -271,8 +271,8 @@ class FeatureMaps:
         for row, key in zip(rows, batch.keys, strict=True):
             if key != (wanted := shown.keys[row]):
                 raise InputError(
-                    f"data.feature_store: {wanted.video_id}, keyframe {wanted.frame_stamp}, cannot be read, and the "
-                    f"store leaves no clip out. Run `audit`, and remove the clip's rows or repair its file."
+                    f"data.feature_store: {wanted.video_id}, keyframe {wanted.frame_stamp}, cannot be read, but the "
+                    f"store needs all clips. Run `audit`, and remove the clip's rows or repair its file."
                 )
 
     def _say_waiting(self, folder: Path) -> None:

@@ -26,7 +26,7 @@ def match_class_rates(
     Args:
         predictor: comes back on the CPU, in evaluation mode.
         data: the clips.
-        rates: ``(C,)`` the share of source people who have each class.
+        rates: ``(C,)`` the fraction of source people with each class.
         console: where a terminal shows a progress bar.
 
     Returns:

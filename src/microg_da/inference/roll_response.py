@@ -59,7 +59,7 @@ def measure_roll_response(
 
     Args:
         predictor: the detector and the method through which it is tested.
-        config: how it is tested: data, protocol, device, precision, folding.
+        config: settings of the test: data, protocol, device, precision, folding.
         angles: degrees, clockwise.
         file: JSON, written again after each angle.
         facts: what ``file`` says about the detector, e.g. ``RunDetector.facts()``; ``run`` and ``variant`` name it.

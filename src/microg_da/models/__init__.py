@@ -1,9 +1,9 @@
 """Detectors: a backbone, temporal pooling, RoIAlign and a linear head; logits out.
 
 To add a backbone, write a builder that returns a :class:`microg_da.models.backbone.Backbone`, and add its
-line to :data:`microg_da.zoo.ZOO`. ``timm:NAME`` makes a detector of any image encoder of timm, ``torchvision:NAME`` of
-a video network of torchvision. A builder of another package is named as ``package.module:function`` or by an entry
-point of the group ``microg_da.models``.
+line to :data:`microg_da.zoo.ZOO`. ``timm:NAME`` is a detector with any image encoder of timm, ``torchvision:NAME`` with
+a video network of torchvision. Builders of other packages are named ``package.module:function`` or by an entry point
+of the group ``microg_da.models``.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    # Torch is imported only when a network is asked for; listing the models stays instant.
+    # Torch is imported only when a network is created, so that listing models is fast.
     if name in ("ActionDetector", "Prediction"):
         from microg_da.models import detector
 

@@ -1,4 +1,4 @@
-"""Activation checkpointing: a stage keeps only its input and computes the rest again in the backward pass."""
+"""Activation checkpointing: a stage stores only its input and recomputes activations in the backward pass."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ class _Checkpointed:
     """Mixed into the class of a stage."""
 
     def forward(self, *inputs: StageOutput) -> StageOutput:
-        """As the stage's own, in less memory while it is trained."""
+        """Compute the forward pass of the stage, with less memory in training."""
         if not (self.training and torch.is_grad_enabled()):  # type: ignore[attr-defined]
             output: StageOutput = super().forward(*inputs)  # type: ignore[misc]
             return output
         return checkpoint(self._forward, *inputs, use_reentrant=False, context_fn=self._contexts)
 
     def _forward(self, *inputs: StageOutput) -> StageOutput:
-        # SlowFast's stages put their output into the list that they are given, which the second pass needs as it was.
+        # SlowFast's stages write their output into the input list, of which the second pass needs the original.
         fresh = (list(item) if isinstance(item, list) else item for item in inputs)
         output: StageOutput = super().forward(*fresh)  # type: ignore[misc]
         return output
@@ -40,7 +40,7 @@ def _checkpointed(kind: type[nn.Module]) -> type[nn.Module]:
 
 
 def checkpoint_stages(backbone: Backbone) -> None:
-    """Let every stage of a backbone drop its activations, in place; names, weights and gradients stay."""
+    """Make all stages of a backbone recompute activations, in place; names, weights and gradients are unchanged."""
     for name in backbone.stages:
         stage = backbone.get_submodule(name)
         if not isinstance(stage, _Checkpointed):
@@ -54,7 +54,7 @@ def has_checkpoints(backbone: Backbone) -> bool:
 
 @contextmanager
 def _statistics_kept(stage: nn.Module) -> Iterator[None]:
-    """The second pass sees the same clips: it must not count in the running statistics again."""
+    """Keep running statistics unchanged in the second pass, which processes the same clips."""
     layers = [layer for layer in stage.modules() if isinstance(layer, _BatchNorm) and layer.track_running_stats]
     kept = [(layer.momentum, layer.num_batches_tracked) for layer in layers]
     for layer in layers:

@@ -15,9 +15,9 @@ KINDS = ("lora", "dual_path")
 
 
 def add_adapters(backbone: Backbone, kind: str, rank: int = 8) -> None:
-    """Freeze a backbone and add the few parameters that are trained instead.
+    """Freeze a backbone and add a few trainable parameters.
 
-    Until they are trained, the network computes what it did before.
+    Before training, the outputs of the network are unchanged.
 
     Args:
         backbone: changed in place.
@@ -26,7 +26,7 @@ def add_adapters(backbone: Backbone, kind: str, rank: int = 8) -> None:
         rank: the inner width of every update or adapter.
 
     Raises:
-        InputError: for an unknown kind or an impossible rank.
+        InputError: for an unknown kind or an invalid rank.
     """
     if kind not in KINDS:
         raise unknown_name("adapter", kind, KINDS, where="model.adapters")
@@ -100,8 +100,8 @@ _LOW_RANK = {
 def add_low_rank(module: nn.Module, rank: int) -> None:
     """Give every linear layer and convolution of a module a low-rank update that starts at zero.
 
-    Layers for which the update would be no smaller than the weight, as depthwise convolutions, are left alone. The
-    layers keep their names, so that weight files of the plain network still fit.
+    Layers for which the update would not be smaller than the weight, such as depthwise convolutions, are not changed.
+    Layers keep their names, so that weight files of the plain network still fit.
     """
     for layer in module.modules():
         if type(layer) not in _LOW_RANK:
@@ -149,9 +149,9 @@ def _path(channels: int, rank: int, kernel: tuple[int, int, int]) -> nn.Sequenti
 
 
 class _StageHook:
-    """Runs a stage's adapters on what it puts out.
+    """Applies the adapters of a stage to its output.
 
-    An object and no closure, so that a deep copy of the network (a teacher, say) uses its own adapters.
+    An object and not a closure, so that a deep copy of the network (e.g. a teacher) uses its own adapters.
     """
 
     def __init__(self, backbone: Backbone, adapters: Sequence[Adapter]) -> None:
@@ -174,7 +174,7 @@ def add_dual_paths(backbone: Backbone, rank: int) -> None:
 
 
 def stage_channels(backbone: Backbone) -> dict[str, tuple[int, ...]]:
-    """The channels that each stage puts out, one for each pathway, found by a run without arithmetic."""
+    """Return the output channels of each stage for each pathway, found on the meta device."""
     found: dict[str, list[int]] = {stage: [] for stage in backbone.stages}
 
     def recorder(stage: str) -> Adapter:
@@ -203,10 +203,10 @@ def stage_channels(backbone: Backbone) -> dict[str, tuple[int, ...]]:
 
 
 def parameter_depths(backbone: Backbone) -> dict[str, int]:
-    """How deep each parameter of a backbone is: 0 before the first stage, then the stages from 1.
+    """Return the depth of each parameter of a backbone: 0 before the first stage, then the stages from 1.
 
-    What stands between two stages belongs to the earlier one. Parts that are new in any case are one deeper than
-    the last stage.
+    Layers between two stages belong to the earlier stage. Layers without published weights are one deeper than the last
+    stage.
     """
     depths, depth = {}, 0
     for name, _ in backbone.named_parameters():
@@ -218,10 +218,10 @@ def parameter_depths(backbone: Backbone) -> dict[str, int]:
 
 
 def freeze_stages(backbone: Backbone, stages: int | str) -> None:
-    """Stop training what is before and in the first stages of a backbone, or in ``"all"`` of them.
+    """Freeze the layers of a backbone up to the end of the first stages, or of ``"all"`` stages.
 
     Raises:
-        InputError: if there are not so many stages.
+        InputError: if the backbone has fewer stages.
     """
     count = len(backbone.stages) if stages == "all" else stages
     if not isinstance(count, int) or isinstance(count, bool) or not 0 <= count <= len(backbone.stages):
@@ -239,7 +239,7 @@ def learning_rate_scales(module: nn.Module, decay: float) -> dict[str, float]:
     """Layer-wise learning-rate decay: ``decay`` times less for each stage of a backbone, counted from its end.
 
     Args:
-        module: a detector, or whatever holds one; what is outside backbones learns at the full rate.
+        module: a detector or a module with one; layers outside backbones have the full learning rate.
         decay: in (0, 1]; 0.75 or so for a pretrained transformer (Bao et al., BEiT, ICLR 2022).
 
     Returns:

@@ -14,11 +14,11 @@ _NUMBERS = re.compile(r"[<>|=]?[fiub](1|2|4|8)")
 
 
 class RefusedError(Exception):
-    """A pickle asked for something other than arrays and plain containers; the message says for what."""
+    """A pickle contains something other than arrays and plain containers; the message names it."""
 
 
 class _Type:
-    """In the place of ``numpy.dtype``."""
+    """Replacement for ``numpy.dtype``."""
 
     __slots__ = ("name",)
 
@@ -29,7 +29,7 @@ class _Type:
         self.name = state[1] + self.name.lstrip("<>|=")
 
     def array(self, content: object, shape: Any, order: str) -> np.ndarray | None:
-        """The numbers in some bytes; None if they are no numbers. Their length is looked at before they are."""
+        """Return the numbers in some bytes; None for other types. The length is checked first."""
         if not _NUMBERS.fullmatch(self.name):
             return None
         if not isinstance(content, (str, bytes, bytearray)):
@@ -39,7 +39,7 @@ class _Type:
 
 
 class _Array:
-    """In the place of an array until its state is known."""
+    """Placeholder for an array until its state is known."""
 
     __slots__ = ("values",)
 
@@ -66,7 +66,7 @@ def _encode(text: str, encoding: str = "latin1") -> bytes:
     return text.encode(encoding)
 
 
-# NumPy has moved its functions between modules; files name the one of their time.
+# NumPy has moved these functions between modules; files contain the former names.
 _ADMITTED: dict[tuple[str, str], Callable[..., object]] = {
     ("numpy.core.multiarray", "_reconstruct"): _Array,
     ("numpy._core.multiarray", "_reconstruct"): _Array,
@@ -81,7 +81,7 @@ _ADMITTED: dict[tuple[str, str], Callable[..., object]] = {
 }
 
 
-# Python's own implementation: the one in C reserves as much memory as a damaged number says.
+# The implementation in Python, since that in C allocates memory by a possibly damaged number.
 class _Unpickler(pickle._Unpickler):
     def find_class(self, module: str, name: str) -> Callable[..., object]:
         try:
@@ -94,11 +94,11 @@ class _Unpickler(pickle._Unpickler):
 
 
 def load_arrays(file: BinaryIO) -> object:
-    """Contents of a pickle, with arrays of numbers where they stand in mappings, and None for other arrays.
+    """Return the contents of a pickle, with numeric arrays in mappings, and None for other arrays.
 
     Raises:
-        RefusedError: if it wants anything but arrays and plain containers.
-        Exception: any, if it is damaged.
+        RefusedError: if it contains anything but arrays and plain containers.
+        Exception: of any type, if the file is damaged.
     """
     # The files of the Caffe2 zoo were written by Python 2.
     return _finished(_Unpickler(file, encoding="latin1").load())

@@ -1,4 +1,4 @@
-"""The attentive head: queries of each person look at all tokens of the clip, in the box and outside it."""
+"""The attentive head: queries of each person attend to all tokens of the clip, inside and outside the box."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from microg_da.errors import InputError, unknown_name
 from microg_da.models.person_head import PersonHead, time_slices
 
 BOX_KINDS = ("bias", "mask", "query")
-"""How a person's box enters the attention."""
+"""The use of a person's box in the attention."""
 
 
 @dataclass
@@ -22,9 +22,9 @@ class AttentiveArguments:
     """Arguments of the attentive head.
 
     Attributes:
-        box: how a person's box enters: ``bias`` lowers the attention to what lies outside it, by a strength that each
-            attention head learns; ``mask`` allows what lies in the box alone; ``query`` adds the box to the queries,
-            and places to the keys.
+        box: use of a person's box: ``bias`` lowers the attention outside the box by a learned strength of each
+            attention head; ``mask`` restricts the attention to the box; ``query`` adds the box to the queries, and
+            positions to the keys.
         queries: learned queries per person; their outputs are concatenated.
         width: inner width, and length of a query's output; null for the channels of the map.
         heads: attention heads; null for one per 64 of the width.
@@ -42,14 +42,14 @@ class AttentiveHead(PersonHead):
     """Cross-attention from each person to the clip → residual MLP → dropout → linear, for each pathway.
 
     It is the attentive probe of V-JEPA, one block of cross-attention from learned queries to the tokens of a frozen
-    encoder, with a person's box in it. RoIAlign sees the box alone, and an action is often known by what is around it:
-    the thing that is held, the person who is spoken to.
+    encoder, with the addition of a person's box. RoIAlign reads only the box, but an action often depends on its
+    context: a held object, or another person.
 
-    By default the box is an additive bias on the attention. The bias is ``-strength · (1 − coverage)``: coverage is the
-    part of a token's cell that lies in the box, and each attention head has a strength. They begin between 0, a
-    head that sees the whole clip, and 6, a head that sees the box, and they are learned. So the probe separates people
-    from the first step on, needs no positions in the tokens, and may still look anywhere. With ``query`` it has to
-    learn first what places mean, and with ``mask`` there is no context.
+    By default the box is an additive bias on the attention, ``-strength · (1 − coverage)``. The coverage is the part of
+    a token's cell inside the box. Each attention head has a learned strength, with initial values from 0 (the whole
+    clip) to 6 (only the box). The probe therefore separates people from the first step, needs no positions in tokens,
+    and can attend to the whole clip. With ``query`` it must first learn the meaning of positions, and with ``mask`` it
+    has no context.
 
     Args:
         channels: channels of each feature map.
@@ -59,7 +59,7 @@ class AttentiveHead(PersonHead):
         arguments: the rest.
 
     Raises:
-        InputError: for an argument that cannot be.
+        InputError: for an invalid argument.
 
     Bardes et al., "Revisiting Feature Prediction for Learning Visual Representations from Video", TMLR 2024 (the
     probe); Press et al., "Train Short, Test Long", ICLR 2022 (biases that differ between heads).
@@ -82,14 +82,14 @@ class AttentiveHead(PersonHead):
         )
 
     def features(self, maps: Sequence[Tensor], boxes: Tensor, clip_index: Tensor) -> Tensor:
-        """As in the base class: what the queries of a person find in the clip."""
+        """As in the base class: the result of the attention of a person's queries."""
         pooled = [
             pooler(pathway, boxes, clip_index, self.stride) for pooler, pathway in zip(self.poolers, maps, strict=True)
         ]
         return torch.cat(pooled, dim=1)
 
     def local_grids(self, maps: Sequence[Tensor], boxes: Tensor, clip_index: Tensor, slices: int) -> Tensor:
-        """As in the base class, with ``R = 1``: queries look at one slice at a time."""
+        """As in the base class, with ``R = 1``: queries attend to one slice at a time."""
         parts = zip(*(time_slices(pathway, slices) for pathway in maps), strict=True)
         return torch.stack([self.features(part, boxes, clip_index) for part in parts], dim=1)[..., None, None]
 
@@ -159,8 +159,8 @@ class AttentivePool(nn.Module):
 def box_coverage(boxes: Tensor, height: int, width: int) -> Tensor:
     """The part of each cell of a map that lies in each box, ``(K, height · width)`` in [0, 1].
 
-    A box that is narrower than a cell, or outside the map, counts as one cell around its middle, in the map: something
-    is always covered.
+    A box that is narrower than a cell or outside the map counts as one cell around its middle, inside the map, so that
+    the coverage is never empty.
 
     Args:
         boxes: ``(K, 4)`` in cells, ``x1 y1 x2 y2``.

@@ -40,15 +40,15 @@ class Backbone(nn.Module):
 
     Attributes:
         channels: channels of each feature map; most backbones have one map, SlowFast has two (slow first).
-        stride: input pixels per cell of the last feature maps, as the network really has it.
+        stride: the actual number of input pixels per cell of the last feature maps.
         stages: dotted names of the submodules that the frames pass through, input first. Freezing, layer-wise
             learning-rate decay and adapters work on them.
         memory_format: the layout in which the network is fastest.
-        published_names: whose names published weights of this network have: ``"residual"``, ``"x3d"``, ``"mvit"``,
+        published_names: naming scheme of published weights of this network: ``"residual"``, ``"x3d"``, ``"mvit"``,
             ``"timm"``, ``"torchvision"``, ``"transformers"``, or ``"none"``.
-        fresh: submodules that no published weights hold; they are new in every run.
-        still_frames: how many copies of one picture make a clip that the network can see.
-        frame_multiple: windows have a multiple of so many frames, which are read together.
+        fresh: submodules without published weights, which are always initialised at random.
+        still_frames: number of copies of a still image that form a clip for the network.
+        frame_multiple: divisor of the number of frames in a window, which are read in groups of this size.
     """
 
     channels: tuple[int, ...]
@@ -65,10 +65,10 @@ class Backbone(nn.Module):
         raise NotImplementedError
 
     def check_frames(self, num_frames: int) -> None:
-        """Refuse a window that the network cannot read.
+        """Check that the network can read a window.
 
         Raises:
-            InputError: if its number of frames is no multiple of ``frame_multiple``.
+            InputError: if its number of frames is not a multiple of ``frame_multiple``.
         """
         if num_frames % self.frame_multiple:
             raise InputError(
@@ -77,24 +77,24 @@ class Backbone(nn.Module):
             )
 
     def adapt(self, output: StageOutput, adapters: Sequence[Adapter]) -> StageOutput:
-        """Pass what a stage puts out through an adapter for each pathway.
+        """Apply an adapter to each pathway in the output of a stage.
 
         Args:
             output: one feature map ``(B, C, T, H, W)``, or a list of them, one for each pathway.
             adapters: at least as many as pathways; each maps ``(B, C, T, H, W)`` to the same shape.
 
         Raises:
-            TypeError: for tokens; a backbone whose stages put out tokens overrides this method.
+            TypeError: for tokens; a backbone whose stages return tokens overrides this method.
         """
         if isinstance(output, Tensor):
             return adapters[0](output)
         if isinstance(output, list):
             return [adapter(pathway) for adapter, pathway in zip(adapters, output, strict=False)]
-        raise TypeError(f"{type(self).__name__} puts out {type(output).__name__} and does not say how to adapt it")
+        raise TypeError(f"{type(self).__name__} returns {type(output).__name__} and has no method adapt for it")
 
 
 def normalise(frames: Tensor, memory_format: torch.memory_format = torch.contiguous_format) -> Tensor:
-    """Frames as the network wants them: uint8 is normalised, floating point is taken as normalised already.
+    """Normalise uint8 frames; floating-point frames are returned unchanged.
 
     Args:
         frames: ``(B, 3, T, H, W)``.
@@ -107,5 +107,5 @@ def normalise(frames: Tensor, memory_format: torch.memory_format = torch.contigu
 
 
 def denormalise(frames: Tensor) -> Tensor:
-    """Frames in 0…255: normalised ones are scaled back, uint8 ones are returned as they are."""
+    """Return frames in 0…255: normalised frames are scaled back, uint8 frames are unchanged."""
     return (frames * STD + MEAN) * 255 if frames.is_floating_point() else frames

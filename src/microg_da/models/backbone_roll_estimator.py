@@ -1,7 +1,7 @@
 """Estimator of a person's up from the feature maps of a detector's own backbone.
 
-A backbone that has seen many pictures, such as one with ImageNet weights, tells a head from feet better than a small
-network can learn from a few hundred people. Its weights stay as they are; a small head on them is trained.
+A backbone with pretrained weights, e.g. from ImageNet, distinguishes head and feet better than a small network that is
+trained on a few hundred people. Its weights are frozen, and a small head is trained.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ SIDE = 96
 CELLS = 6
 """Side of the feature map that the head sees."""
 QUARTERS = 4
-"""A crop is looked at under so many quarter turns."""
+"""The number of quarter turns of each crop."""
 CHUNK = 64
 """Crops that are encoded at once."""
 
 
 class SquareLens:
-    """A square picture; what is outside its inscribed circle carries no information about the angle.
+    """A square crop whose pixels outside the inscribed circle contain no information about the angle.
 
     Args:
         side: in pixels.
@@ -47,18 +47,18 @@ class SquareLens:
         return torch.stack([cos * x - sin * y, sin * x + cos * y], dim=-1)
 
     def mirror(self, crops: Tensor) -> Tensor:
-        """Left and right are exchanged."""
+        """Mirror crops left to right."""
         return crops.flip(-1)
 
 
 class BackboneRollEstimator(UpEstimator):
-    """A head over angles on the feature maps of the last stage but one of a copy of a backbone, which stays frozen.
+    """A head over angles on the second-to-last feature maps of a frozen copy of a backbone.
 
     The density is the geometric mean over the four quarter turns of a crop, so that it is equivariant to them. Crops
     are still pictures, repeated for networks that need several frames.
 
     Args:
-        backbone: of a detector. It is copied.
+        backbone: the backbone of a detector, which is copied.
         bins: R, a multiple of 4.
 
     Raises:
@@ -96,13 +96,13 @@ class BackboneRollEstimator(UpEstimator):
         )
 
     def train(self, mode: bool = True) -> BackboneRollEstimator:
-        """The copy of the backbone always evaluates."""
+        """Keep the copy of the backbone in evaluation mode."""
         super().train(mode)
         self.backbone.train(False)
         return self
 
     def requires_grad_(self, requires_grad: bool = True) -> BackboneRollEstimator:
-        """Of the head; the copy of the backbone is never trained."""
+        """Set ``requires_grad`` of the head only, since the copy of the backbone is frozen."""
         self.head.requires_grad_(requires_grad)
         return self
 

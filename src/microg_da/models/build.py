@@ -30,12 +30,12 @@ def build_detector(
     head_args: Mapping[str, Any] | None = None,
     **options: object,
 ) -> ActionDetector:
-    """The detector with random weights, in training mode; arguments as :func:`~microg_da.models.create_detector`.
+    """Build a detector with random weights, in training mode; arguments as :func:`~microg_da.models.create_detector`.
 
     Raises:
         InputError: for an unknown name or option.
     """
-    arguments = head_arguments(head, head_args or {})  # a mistake in them is found before weights are read
+    arguments = head_arguments(head, head_args or {})  # errors in the arguments are found before weights are read
     backbone = _build_backbone(name, options)
     made = make_head(arguments, backbone.channels, num_classes, resolve_stride(roi_stride, backbone.stride), dropout)
     if roll_pooling is None:
@@ -81,12 +81,12 @@ def _builder(name: str) -> Callable[..., Backbone]:
 
 
 def check_outside_builder(what: str, found: Any) -> None:
-    """Refuse an object from outside the package that does not say that it makes a backbone.
+    """Check that an object from outside the package is annotated as a builder of a backbone.
 
-    A file of weights or a configuration may name any function. Only one that is annotated as a builder is called.
+    A weight file or a configuration may name any function. Only a function with this annotation is called.
 
     Args:
-        what: begins the message, e.g. ``"model 'package.module:Name'"``.
+        what: the start of the error message, e.g. ``"model 'package.module:Name'"``.
         found: the object.
 
     Raises:
@@ -98,7 +98,7 @@ def check_outside_builder(what: str, found: Any) -> None:
         try:
             hints: dict[str, Any] = get_type_hints(found)
             made = hints.get("return")
-        except (NameError, TypeError, AttributeError):  # an annotation that names what is not imported, or no function
+        except (NameError, TypeError, AttributeError):  # an annotation with an undefined name, or not a function
             made = None
     if not (isinstance(made, type) and issubclass(made, Backbone)):
         raise InputError(
@@ -108,7 +108,7 @@ def check_outside_builder(what: str, found: Any) -> None:
 
 
 def without_fetching(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
-    """The options of a model, with those off that let a library fetch weights.
+    """Return the options of a model without downloads of weights.
 
     Args:
         name: of the model.
@@ -116,7 +116,7 @@ def without_fetching(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
     """
     library = name.partition(":")[0]
     off = _FETCHING.get(library, {})
-    # Where weights are fetched unless an option says otherwise, it has to say so.
+    # Builders that download weights by default need the option to disable it.
     return {**(off if library == "hf" else {}), **{key: off.get(key, value) for key, value in options.items()}}
 
 

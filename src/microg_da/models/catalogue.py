@@ -29,7 +29,7 @@ MODELS = Registry(
 )
 
 LIBRARIES = ("timm:", "torchvision:", "hf:")
-"""Prefixes of the names of networks of other libraries. The library knows the names."""
+"""Prefixes of the names of networks from other libraries, which define the names."""
 
 
 def list_models(pattern: str = "*") -> list[str]:
@@ -47,7 +47,7 @@ def list_models(pattern: str = "*") -> list[str]:
 
 
 def check_model_name(name: str, where: str) -> None:
-    """Refuse a name that no model has; the names of other libraries are not looked up.
+    """Check the name of a model, but not names of other libraries.
 
     Raises:
         InputError: with the nearest valid name.

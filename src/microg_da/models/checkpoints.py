@@ -35,19 +35,19 @@ class Mismatch:
 
 @dataclass
 class CheckpointReport:
-    """How a weight file and a network go together; names are the network's.
+    """The result of a comparison of a weight file with a network; names are those of the network.
 
     Attributes:
         path: the file.
-        loaded: how many entries of the network come from the file.
+        loaded: number of entries of the network that are loaded from the file.
         missing: entries of the network that the file lacks.
         unexpected: entries of the file that the network lacks.
         mismatched: entries of another shape.
-        replaced: entries of the file's head that the network does without.
-        notes: what else was decided, in sentences.
-        warnings: how the detector that the weights were trained in differs from this one where weights do not show it.
-        head_stride: the RoI stride, in input pixels, at which the head of the file was trained; None if the file has no
-            head that loads, or does not tell.
+        replaced: entries of the file's head that are not used.
+        notes: further remarks, as sentences.
+        warnings: differences between the detector of the file and this one that do not show in the weights.
+        head_stride: the RoI stride, in input pixels, at which the head of the file was trained; None if no head is
+            loaded, or if the stride is unknown.
     """
 
     path: str
@@ -62,7 +62,7 @@ class CheckpointReport:
 
     @property
     def fits(self) -> bool:
-        """Whether everything but a head of another size found its place."""
+        """Whether everything fits except a head of another size."""
         return not (self.missing or self.unexpected or self.mismatched)
 
     def as_dict(self) -> dict[str, object]:
@@ -70,7 +70,7 @@ class CheckpointReport:
         return asdict(self) | {"fits": self.fits}
 
     def problems(self) -> list[str]:
-        """One line for each kind of thing that does not fit."""
+        """One line for each kind of mismatch."""
         kinds = {
             "missing from the file": self.missing,
             "unknown to the network": self.unexpected,
@@ -98,21 +98,23 @@ class CheckpointReport:
 
 
 def load_detector(path: str | Path, model: str | None = None) -> tuple[ActionDetector, DetectorDescription]:
-    """The detector in a file that says itself what it is: a run's ``detector.pt``, or a folder made by ``export``.
+    """Load the detector in a self-describing file: a run's ``detector.pt``, or a folder made by ``export``.
 
     Args:
         path: the file or folder.
         model: the network, if it is ``package.module:function``. No file decides which code is imported.
 
     Returns:
-        The detector, in evaluation mode, and what it is: window, taxonomy, size of the frames.
+        The detector in evaluation mode, and its description: window, taxonomy, size of the frames.
 
     Raises:
-        InputError: if there is no such file, or it does not say which detector it holds.
+        InputError: if the file does not exist or contains no description of the detector.
     """
     said = read_description(path)
     if said is None:
-        raise InputError(f"{path}: the file does not say which network it is of. Name the model, and give it the file.")
+        raise InputError(
+            f"{path}: the file does not name its network. Create the model by name, with this file as the checkpoint."
+        )
     description = DetectorDescription.from_dict(said, path)
     try:
         detector = description.build(model)
@@ -125,19 +127,19 @@ def load_detector(path: str | Path, model: str | None = None) -> tuple[ActionDet
 def load_checkpoint(
     detector: ActionDetector, path: str | Path, allow_missing: Sequence[str] = (), skip: Sequence[str] = ()
 ) -> CheckpointReport:
-    """Put a file's weights into a detector.
+    """Load the weights of a file into a detector.
 
     A classification head of another size is replaced by the new one, and the report says so; the head of an AVA
-    network (80 classes) gives its rows to a taxonomy of fewer AVA classes. Anything else that does not fit stops.
+    network (80 classes) provides the rows for a taxonomy of fewer AVA classes. All other mismatches are errors.
 
     Args:
-        detector: changed in place, and only if everything fits.
+        detector: the detector, changed in place only if everything fits.
         path: see :func:`~microg_da.models.weight_files.read_weights`.
-        allow_missing: shell-style patterns of names that need not fit.
-        skip: shell-style patterns of names of the network that keep their random values, whatever the file has.
+        allow_missing: shell-style patterns of weights that may be missing or of another shape.
+        skip: shell-style patterns of names of the network that keep their random values.
 
     Raises:
-        InputError: if the file cannot be read or does not fit, or a pattern of ``skip`` matches nothing.
+        InputError: if the file cannot be read or does not fit, or a pattern in ``skip`` has no match.
     """
     fitting, report = fitting_weights(detector, path, allow_missing, skip)
     detector.load_state_dict(fitting, strict=False)
@@ -147,7 +149,7 @@ def load_checkpoint(
 def fitting_weights(
     detector: ActionDetector, path: str | Path, allow_missing: Sequence[str] = (), skip: Sequence[str] = ()
 ) -> tuple[dict[str, Tensor], CheckpointReport]:
-    """As :func:`compare`, for weights that have to fit; arguments and errors as :func:`load_checkpoint`."""
+    """Compare as :func:`compare`, with an error for mismatches; arguments and errors as :func:`load_checkpoint`."""
     fitting, report = compare(detector, path, skip)
     problems = report.without(allow_missing).problems()
     package = packaged(path)
@@ -157,8 +159,8 @@ def fitting_weights(
         )
     if problems:
         raise InputError(
-            f"checkpoint {path} does not fit the network: {'; '.join(problems)}. Is it of another model? "
-            f"To start from part of it, name what may differ in allow_missing."
+            f"checkpoint {path} does not fit the network: {'; '.join(problems)}. Check the name of the model. "
+            f"To load only a part of the file, list the other weights in allow_missing."
         )
     return fitting, report
 
@@ -166,7 +168,7 @@ def fitting_weights(
 def compare(
     detector: ActionDetector, path: str | Path, skip: Sequence[str] = ()
 ) -> tuple[dict[str, Tensor], CheckpointReport]:
-    """Find out how a file and a detector go together, changing nothing.
+    """Compare a file with a detector, without changes.
 
     Args:
         detector: it may be on the meta device.
@@ -187,12 +189,12 @@ def compare(
 def match(
     detector: ActionDetector, weights: Mapping[str, Tensor], path: str | Path, skip: Sequence[str] = ()
 ) -> tuple[dict[str, Tensor], CheckpointReport]:
-    """As :func:`compare`, by names and shapes alone: the report has no stride and no warnings.
+    """Compare only names and shapes: the report has no stride and no warnings.
 
     Args:
         detector: it may be on the meta device.
-        weights: what :func:`~microg_da.models.weight_files.read_weights` returns; they may be on the meta device.
-        path: what the report calls them.
+        weights: result of :func:`~microg_da.models.weight_files.read_weights`, possibly on the meta device.
+        path: their name in the report.
         skip: as in :func:`load_checkpoint`.
     """
     report = CheckpointReport(str(path))
@@ -201,7 +203,7 @@ def match(
     has_new_head = bool(report.replaced) or _is_encoder_alone(detector, state, report)
     skipped = _skipped(model, skip)
     if skipped:
-        report.notes.append(f"{len(skipped)} weights stay random, as skip_weights asks: {_some(sorted(skipped))}")
+        report.notes.append(f"{len(skipped)} weights stay random because of skip_weights: {_some(sorted(skipped))}")
         state = {name: value for name, value in state.items() if name not in skipped}
     fitting = {}
     for name, value in state.items():
@@ -212,7 +214,7 @@ def match(
         else:
             fitting[name] = value
     for name in model.keys() - state.keys() - skipped:
-        # Counters of batches change nothing that is computed, and older files have none.
+        # Counters of batches do not affect outputs, and older files lack them.
         if not name.endswith("num_batches_tracked") and not (has_new_head and name.startswith("head.")):
             report.missing.append(name)
     _excuse_new_parts(detector, fitting, report)
@@ -239,7 +241,7 @@ def _skipped(model: Mapping[str, Tensor], patterns: Sequence[str]) -> set[str]:
 
 
 def _excuse_new_parts(detector: ActionDetector, fitting: dict[str, Tensor], report: CheckpointReport) -> None:
-    """Adapters and temporal modules are added to published networks: no published file has them."""
+    """Accept missing adapters and temporal modules, which published files never contain."""
     for kind in (*(f"backbone.{part}." for part in (*detector.backbone.fresh, "adapters")), ".low_rank_"):
         new = [name for name in report.missing if kind in name]
         if new and not any(kind in name for name in fitting):
@@ -250,10 +252,10 @@ def _excuse_new_parts(detector: ActionDetector, fitting: dict[str, Tensor], repo
 def settled_stride(
     roi_stride: str | bool | float, path: str | Path, detector: ActionDetector
 ) -> tuple[str | bool | float, str | None]:
-    """The meaning of ``"auto"`` for a file, and a sentence about it if it is not the network's own stride.
+    """Return the stride of ``"auto"`` for a file, and a note if it differs from the network's stride.
 
     Args:
-        roi_stride: as configured; all but ``"auto"`` is returned as it is.
+        roi_stride: the configured value; other values than ``"auto"`` are returned unchanged.
         path: the weight file.
         detector: of the configured network; it may be on the meta device.
 
@@ -269,7 +271,7 @@ def settled_stride(
 
 
 def stride_note(path: str | Path, learned: float, detector: ActionDetector) -> str:
-    """That boxes are pooled at another stride than the network's own, in one sentence."""
+    """Return a note that the RoI stride differs from the network's stride."""
     return (
         f"{Path(path).name}: RoI stride {learned:g}, as its head was trained (the network's own is "
         f"{detector.backbone.stride:g})"
@@ -277,10 +279,10 @@ def stride_note(path: str | Path, learned: float, detector: ActionDetector) -> s
 
 
 def _trained_stride(path: str | Path, weights: Mapping[str, Tensor], true_stride: float) -> float | None:
-    """The RoI stride at which the head of a file was trained, as far as the file tells.
+    """Return the RoI stride at which the head of a file was trained, if known.
 
-    Our own files say it, or are weights alone and do not. PySlowFast stores its configuration next to the weights;
-    files of the same networks without one are taken for published, which all pool at 1/16.
+    Files of this package contain the stride, unless they are plain weights. PySlowFast stores its configuration with
+    the weights; files of the same networks without a configuration are assumed to be published ones with stride 16.
     """
     said = read_description(path)
     if said is not None:
@@ -292,7 +294,7 @@ def _trained_stride(path: str | Path, weights: Mapping[str, Tensor], true_stride
 
 
 def _unlike(detector: ActionDetector, path: str | Path, head_stride: float | None) -> list[str]:
-    """What a file says of its detector and weights do not show, where this detector is another."""
+    """Return differences between the described detector of a file and this one that do not show in the weights."""
     said = read_description(path) or {}
     here = {"roi_stride": detector.head.stride, "roll_pooling": getattr(detector, "group", None)}
     there = {
@@ -311,7 +313,7 @@ def _shown(value: object) -> str:
 
 
 def _fit_head(state: dict[str, Tensor], model: dict[str, Tensor], report: CheckpointReport) -> dict[str, Tensor]:
-    """Take the file's head out if it is of another size, or its rows if they are AVA's."""
+    """Remove the file's head if its size differs, or select its rows if it is AVA's."""
     head, wanted = state.get(_HEAD), model[_HEAD]
     given, needed = ({name for name in names if name.startswith("head.")} for names in (state, model))
     head = head if given == needed else None  # of another kind
@@ -326,7 +328,7 @@ def _fit_head(state: dict[str, Tensor], model: dict[str, Tensor], report: Checkp
     if report.replaced:
         kind = f"{_shape(head.shape)} in the file" if head is not None else "another in the file"
         report.notes.append(
-            f"head: {kind}, {_shape(wanted.shape)} in the network; it is new and knows nothing until it is trained"
+            f"head: {kind}, {_shape(wanted.shape)} in the network; it is initialised at random and must be trained"
         )
     return {name: x for name, x in state.items() if name not in report.replaced}
 
@@ -336,12 +338,12 @@ def _is_encoder_alone(detector: ActionDetector, state: Mapping[str, Tensor], rep
     names = detector.backbone.published_names
     alone = names in ("timm", "transformers") and not any(name.startswith("head.") for name in state)
     if alone:
-        report.notes.append("head: none in the file; it is new and knows nothing until it is trained")
+        report.notes.append("head: none in the file; it is initialised at random and must be trained")
     return alone
 
 
 def _taxonomy_rows(given: int, wanted: int) -> Tensor | None:
-    """Which of AVA's 80 outputs make the outputs of a smaller AVA taxonomy; None if this is no such pair."""
+    """Return the indices in AVA's 80 outputs of a smaller AVA taxonomy; None for other pairs."""
     if given != len(get_taxonomy("ava80")):
         return None
     for name in ("microg50", "ava60"):

@@ -14,10 +14,10 @@ _COMPILERS = ("g++", "c++", "clang++", "cl")
 
 
 def compile_backbone(backbone: Backbone, backend: str = "inductor") -> None:
-    """Let a backbone be compiled when it first sees a clip, in place; names, weights and hooks stay.
+    """Compile a backbone in place on its first clip; names, weights and hooks are unchanged.
 
-    It is compiled again for frames of another size. Copies of the backbone are not compiled. The head is left as it
-    is: it takes another number of people each time, and little of the work.
+    It is compiled again for frames of another size. Copies of the backbone are not compiled. The head is not compiled,
+    since the number of people varies and its cost is small.
 
     Args:
         backbone: the network.
@@ -28,22 +28,24 @@ def compile_backbone(backbone: Backbone, backend: str = "inductor") -> None:
     """
     if has_checkpoints(backbone):
         raise InputError("model.compile: the stages have activation checkpoints. Use one of the two.")
-    backbone.compile(backend=backend, dynamic=False)  # libraries compute other sizes in ways it cannot follow
+    backbone.compile(
+        backend=backend, dynamic=False
+    )  # for other sizes, libraries use operations that the compiler does not support
 
 
 def check_can_compile(device: str) -> None:
-    """Refuse to compile where the first step would fail.
+    """Check that compilation is possible on a device.
 
     Args:
         device: its type, e.g. ``"cpu"`` or ``"cuda"``.
 
     Raises:
-        InputError: if the device is not supported, or what compiles for it is not installed.
+        InputError: if the device is not supported, or its compiler is not installed.
     """
     if device == "cpu":
         if not any(shutil.which(name) for name in _COMPILERS):
             raise InputError(
-                f"model.compile=true needs a C++ compiler on the CPU, and there is none of {', '.join(_COMPILERS)}. "
+                f"model.compile=true needs a C++ compiler on the CPU, but found none of {', '.join(_COMPILERS)}. "
                 "Install one, or set model.compile=false."
             )
     elif device == "cuda":

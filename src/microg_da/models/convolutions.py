@@ -1,7 +1,7 @@
-"""Convolutions with the same results, computed in a way that is fast on a CPU.
+"""Equivalent convolutions that are faster on a CPU.
 
 Layers keep their parameters, their names and their results; only the arithmetic is arranged differently. On other
-devices, and for whatever the arrangement does not cover, they are ``nn.Conv3d``.
+devices, and for unsupported shapes, they are ``nn.Conv3d``.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ CHANNELS_LAST = torch.channels_last_3d
 
 
 class FrameConv3d(nn.Conv3d):
-    """A convolution that looks at one frame at a time, as a 2-D convolution of all frames of the batch.
+    """A convolution of single frames, computed as a 2-D convolution of all frames of the batch.
 
     In channels-last memory that is a change of shape without a copy, and oneDNN has better kernels for the backward
     pass in two dimensions, above all with a stride; with a 1×1×1 kernel it is a matrix product.
@@ -30,7 +30,7 @@ class FrameConv3d(nn.Conv3d):
 
     @staticmethod
     def covers(layer: nn.Conv3d) -> bool:
-        """Whether a layer has a kernel, a stride and a padding in space alone."""
+        """Whether a layer has kernel, stride and padding only in space."""
         in_time = (layer.kernel_size[0], layer.stride[0], layer.padding[0])
         return in_time == (1, 1, 0) and layer.groups == 1 and layer.padding_mode == "zeros"
 
@@ -47,14 +47,14 @@ class FrameConv3d(nn.Conv3d):
 
 
 class TemporalConv3d(nn.Conv3d):
-    """A convolution along time alone, as one matrix product for each moment of the kernel.
+    """A convolution along time, as one matrix product for each position of the kernel.
 
     Frames of zeros before and after the clip are not multiplied, as a convolution with padding does.
     """
 
     @staticmethod
     def covers(layer: nn.Conv3d) -> bool:
-        """Whether a layer has a kernel and a padding in time alone, and no stride."""
+        """Whether a layer has kernel and padding only in time, and no stride."""
         in_space = layer.kernel_size[1:] == (1, 1) and tuple(layer.padding[1:]) == (0, 0)
         plain = layer.stride == layer.dilation == (1, 1, 1) and layer.groups == 1 and layer.bias is None
         return in_space and plain and layer.padding_mode == "zeros" and int(layer.padding[0]) < layer.kernel_size[0]
@@ -109,16 +109,16 @@ def _moments(x: Tensor, output: Tensor, weight: Tensor, padding: int) -> Iterato
 
 
 class DepthwiseConv3d(nn.Conv3d):
-    """A depthwise convolution with a backward pass of its own.
+    """A depthwise convolution with a faster backward pass.
 
-    oneDNN has depthwise kernels for the forward pass in three dimensions, but none for the backward pass: that falls
-    to one small matrix product per channel and clip, with a barrier for all threads after each, and so it is slow
-    with one thread and far slower with several whenever another program takes one of their cores.
+    oneDNN has 3-D depthwise kernels only for the forward pass. Its backward pass is one small matrix product per
+    channel and clip, each with a barrier for all threads, which is slow with one thread, and much slower with several
+    threads if other programs use the cores.
     """
 
     @staticmethod
     def covers(layer: nn.Conv3d) -> bool:
-        """Whether a layer has one filter a channel, no stride in time, and a padding that its kernel can answer."""
+        """Whether a layer has one filter per channel, no stride in time, and a padding smaller than its kernel."""
         alone = 1 < layer.groups == layer.in_channels == layer.out_channels and layer.padding_mode == "zeros"
         plain = layer.stride[0] == 1 and layer.dilation == (1, 1, 1) and layer.bias is None
         pads = zip(layer.padding, layer.kernel_size, strict=True)
@@ -134,7 +134,7 @@ class DepthwiseConv3d(nn.Conv3d):
 
 
 class _Depthwise(torch.autograd.Function):
-    """``conv3d`` of one filter a channel, whose gradients are computed by kernels that exist."""
+    """``conv3d`` with one filter per channel, whose gradients use available kernels."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, stride: Triple, padding: Triple) -> Tensor:
@@ -171,8 +171,8 @@ def _gradient_of_input(gradient: Tensor, shape: torch.Size, weight: Tensor, stri
 def _gradient_of_weight(gradient: Tensor, x: Tensor, weight: Tensor, stride: Triple, padding: Triple) -> Tensor:
     """Moment by moment of the kernel, the gradient of a 2-D convolution of all frames of the batch.
 
-    With frames of zeros around every clip of ``x``, and as many after every clip of the gradient, moving by one
-    frame is moving by one place along the clips laid end to end, for which nothing is copied.
+    With frames of zeros around each clip of ``x``, and as many after each clip of the gradient, a shift by one frame is
+    a shift by one position in the concatenated clips, which needs no copy.
     """
     moments, pad = weight.shape[2], padding[0]
     images = _end_to_end(x, pad, pad)
@@ -193,7 +193,7 @@ def _end_to_end(clips: Tensor, before: int, after: int) -> Tensor:
 
 
 def traced() -> bool:
-    """Whether the network is being compiled or exported: what is made of it arranges plain convolutions itself."""
+    """Return whether the network is being compiled or exported, which needs plain convolutions."""
     return torch.compiler.is_compiling() or torch._C._get_tracing_state() is not None
 
 
@@ -206,7 +206,7 @@ _KINDS = (DepthwiseConv3d, FrameConv3d, TemporalConv3d)
 
 
 def arrange_for_cpu(network: nn.Module) -> None:
-    """Let every plain convolution of a network that one of these layers covers be that layer, in place."""
+    """Replace the supported convolutions of a network by these layers, in place."""
     for layer in network.modules():
         if type(layer) is nn.Conv3d:
             layer.__class__ = next((kind for kind in _KINDS if kind.covers(layer)), nn.Conv3d)

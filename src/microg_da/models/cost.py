@@ -13,16 +13,16 @@ _NORM_COST = ((nn.modules.batchnorm._BatchNorm, 2), (nn.LayerNorm, 5))
 
 
 def count_parameters(module: nn.Module, trainable: bool = False) -> int:
-    """The number of parameters; with ``trainable`` only of those that a training would change."""
+    """Return the number of parameters; with ``trainable``, only of trainable ones."""
     return sum(p.numel() for p in module.parameters() if p.requires_grad or not trainable)
 
 
 @torch.no_grad()
 def count_multiply_adds(backbone: Backbone, num_frames: int, height: int, width: int | None = None) -> float:
-    """Multiply-adds of the backbone for one clip; nothing is computed, so it costs no time.
+    """Return the multiply-adds of the backbone for one clip, computed on the meta device.
 
     Matrix products and convolutions count one per multiply-add, normalisation 2 (batch) or 5 (layer) per element,
-    as in PySlowFast's logs. The RoI head is thousandths of a detector and not counted.
+    as in PySlowFast's logs. The RoI head, a few thousandths of the cost, is not counted.
 
     Args:
         backbone: on the ``meta`` device, as ``with torch.device("meta")`` builds it.

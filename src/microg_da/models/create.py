@@ -1,4 +1,4 @@
-"""One way to create any detector: by name, with weights from a file or random ones."""
+"""Creation of detectors by name, with weights from a file or random weights."""
 
 from __future__ import annotations
 
@@ -50,18 +50,18 @@ def create_detector(
             ``package.module:function`` for a builder of another package.
         num_classes: action classes.
         checkpoint: a weight file to start from; None starts from random weights.
-        allow_missing: shell-style patterns of names that need not fit between the file and the network.
-        skip_weights: shell-style patterns of names of the network that keep their random values, whatever the file has.
+        allow_missing: shell-style patterns of weights that may be missing or of another shape in the file.
+        skip_weights: shell-style patterns of names of the network that keep their random values.
         dropout: rate before the linear layer.
         roi_stride: see :class:`ActionDetector`. ``"auto"`` is the stride at which the head of ``checkpoint`` was
             trained, if the whole head is loaded; else ``"true"``.
-        freeze: how many stages of the backbone are not trained, from the input on, or ``"all"`` to train the head
-            alone.
-        adapters: ``"lora"`` or ``"dual_path"`` freezes the backbone and trains small additions to it.
-        adapter_rank: the inner width of the additions.
+        freeze: number of frozen backbone stages, counted from the input, or ``"all"`` to train only the
+            head.
+        adapters: ``"lora"`` or ``"dual_path"`` freezes the backbone and trains small additional modules.
+        adapter_rank: inner dimension of the adapters.
         roll_pooling: ``"c4"`` or ``"c8"`` averages features over rolls of the clip: see
             :class:`~microg_da.models.roll_pooling.RollPooledDetector`.
-        head: what pools the features of a person: ``"roi"`` (RoIAlign) or ``"attentive"``
+        head: pooling of the features of a person: ``"roi"`` (RoIAlign) or ``"attentive"``
             (:class:`~microg_da.models.attentive_head.AttentiveHead`).
         head_args: arguments of the head.
         **options: arguments of the backbone's builder.

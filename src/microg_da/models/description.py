@@ -1,4 +1,4 @@
-"""Description from which a detector can be built again, stored with the weights in every file that a run leaves."""
+"""Description from which a detector can be rebuilt, stored with the weights in the files of a run."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ _SINCE = ("action_ids", "action_names", "head", "head_args", "test_short_side")
 
 @dataclass(frozen=True)
 class DetectorDescription:
-    """A detector without its weights, and how it wants to see clips.
+    """A detector without its weights, and its preprocessing of clips.
 
     Attributes:
         model: a name of ``python -m microg_da list models``, ``timm:NAME``, ``torchvision:NAME``,
             ``hf:NAME`` or ``package.module:function``.
         num_classes: logits per person.
-        taxonomy: the name of the list of classes that they mean.
+        taxonomy: the name of the taxonomy of the logits.
         num_frames: T of the window.
         sampling_rate: τ of the window.
         image_size: the training crop, in pixels.
@@ -51,7 +51,7 @@ class DetectorDescription:
         options: arguments of the backbone's builder.
         action_ids: the action id of each output, in the order of the logits.
         action_names: its name.
-        head: what pools a person's features: a key of :data:`~microg_da.models.heads.HEADS`.
+        head: kind of head, a key of :data:`~microg_da.models.heads.HEADS`.
         head_args: arguments of the head.
         test_short_side: short side of the frames in which it is tested, in pixels; 0 for 8/7 of ``image_size``.
     """
@@ -75,7 +75,7 @@ class DetectorDescription:
     test_short_side: int = 0
 
     def __post_init__(self) -> None:
-        # Files of older versions name the taxonomy alone; lists are what JSON makes of tuples.
+        # Files of older versions contain only the name of the taxonomy; JSON converts tuples to lists.
         taxonomy = None if self.action_ids and self.action_names else get_taxonomy(self.taxonomy)
         ids, names = (taxonomy.ids, taxonomy.names) if taxonomy else (self.action_ids, self.action_names)
         object.__setattr__(self, "action_ids", tuple(ids))
@@ -83,10 +83,10 @@ class DetectorDescription:
         object.__setattr__(self, "test_short_side", self.test_short_side or usual_test_side(self.image_size))
 
     def build(self, named: str | None = None) -> ActionDetector:
-        """The detector with random weights, none of them fetched.
+        """Build the detector with random weights, without downloads.
 
         Args:
-            named: the model as the user names it.
+            named: the model named by the user.
 
         Raises:
             InputError: if the model is ``package.module:function`` and the user does not name it: no file decides which
@@ -97,7 +97,7 @@ class DetectorDescription:
                 f"the detector's network is made by {self.model}, which is code of another package. If you trust it, "
                 f"name it: model {self.model}."
             )
-        # Weights come from the file: libraries must not look for others.
+        # Weights come from the file, so that libraries must not download others.
         options = without_fetching(self.model, self.options)
         return build_detector(
             self.model,
@@ -113,10 +113,10 @@ class DetectorDescription:
         )
 
     def self_contained(self) -> DetectorDescription:
-        """The same detector, where its network is in a folder or on the hub, without needing them to be built.
+        """Return a description that does not need the folder or the hub of a network to build the detector.
 
         Raises:
-            InputError: if the folder is not there.
+            InputError: if the folder does not exist.
         """
         if not self.model.startswith(PREFIX):
             return self
@@ -134,7 +134,7 @@ class DetectorDescription:
         """Read the output of :meth:`as_dict`; other keys are ignored.
 
         Raises:
-            InputError: if something is missing, as in files of older versions, or the taxonomy has changed since.
+            InputError: if an entry is missing, as in files of older versions, or the taxonomy has changed since.
         """
         known = {item.name: content[item.name] for item in fields(cls) if item.name in content}
         missing = [item.name for item in fields(cls) if item.name not in known and item.name not in _SINCE]
@@ -154,11 +154,11 @@ class DetectorDescription:
 
 
 def read_description(path: str | Path) -> dict[str, object] | None:
-    """The description in a file or folder that this package wrote; None for files of others.
+    """Return the description in a file or folder of this package; None for other files.
 
     Args:
-        path: a run's ``detector.pt``, an exported folder or the ``model.safetensors`` in it, or anything else, which
-            is read and checked by the code that loads it.
+        path: a run's ``detector.pt``, an exported folder or the ``model.safetensors`` in it, or another file, which is
+            checked by the code that loads it.
 
     Raises:
         InputError: if there is no such weight file, or the folder's ``config.json`` cannot be read.

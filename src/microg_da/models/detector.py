@@ -1,4 +1,4 @@
-"""The action detector: a backbone, and a head that makes features and logits of each person."""
+"""The action detector: a backbone, and a head that computes features and logits of each person."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from microg_da.transforms.stored_frames import is_stored
 from microg_da.types import Prediction
 
 PUBLISHED_STRIDE = 16
-"""The stride that MicroG-Bench assumed for every network, whatever the network's own."""
+"""The RoI stride that MicroG-Bench assumed for all networks."""
 
 AUTO_STRIDE = "auto"
 """The stride at which the head of the loaded file was trained; the backbone's own where no head is loaded."""
 
 
 class ActionDetector(nn.Module):
-    """Scores the actions of people whose boxes are given.
+    """Predicts the actions of people with given boxes.
 
-    :func:`microg_da.create_detector` makes one of any named backbone.
+    :func:`microg_da.create_detector` creates a detector with any named backbone.
 
     Example:
         >>> import torch
@@ -41,12 +41,12 @@ class ActionDetector(nn.Module):
         (torch.Size([1, 4]), torch.Size([1, 16]))
 
     Args:
-        backbone: makes feature maps of the frames.
+        backbone: computes feature maps of the frames.
         num_classes: action classes, one logit each.
         dropout: rate before the linear layer.
         roi_stride: ``"true"`` pools with the stride that the backbone has, ``"published"`` with the 16 that the
-            benchmark assumed; a number is taken as it is. ``"auto"`` is ``"true"`` where no weights are loaded.
-        head: makes features and logits of the maps; None for RoIAlign and a linear layer, of ``dropout`` and
+            benchmark assumed; a number is used directly. ``"auto"`` is ``"true"`` without loaded weights.
+        head: computes features and logits from the maps; None for RoIAlign and a linear layer with ``dropout`` and
             ``roi_stride``.
     """
 
@@ -75,13 +75,13 @@ class ActionDetector(nn.Module):
 
     @property
     def is_frozen(self) -> bool:
-        """Whether no weight of the backbone is trained: its maps of a clip are the same in every epoch."""
+        """Whether all weights of the backbone are frozen, so that the maps of a clip do not change."""
         return not any(parameter.requires_grad for parameter in self.backbone.parameters())
 
     def train(self, mode: bool = True) -> ActionDetector:
-        """As ``nn.Module.train``, but parts of the backbone that are not trained stay in evaluation mode.
+        """Set the training mode, but keep frozen parts of the backbone in evaluation mode.
 
-        They keep their statistics, and drop nothing at random.
+        Frozen parts keep their statistics and have no dropout.
         """
         super().train(mode)
         _keep_frozen(self.backbone)
@@ -115,13 +115,13 @@ class ActionDetector(nn.Module):
 
         Returns:
             Logits ``(K, S, C)`` and features ``(K, S, D)``, and the grids ``(K, S, D, R, R)`` that they were pooled
-            from: a mean of these over slices, weighted as one likes, is what ``head.classify`` scores as one clip.
+            from. ``head.classify`` scores any weighted mean of these grids over slices.
         """
         grids = self.head.local_grids(self._maps(frames, boxes, clip_index), boxes, clip_index, slices)
         return Prediction(*self.head.classify(grids)), grids
 
     def _maps(self, frames: Tensor, boxes: Tensor, clip_index: Tensor) -> tuple[Tensor, ...]:
-        """The feature maps of frames: stored ones as they are, else those that the backbone makes."""
+        """Return the feature maps of frames: stored maps, else those of the backbone."""
         if is_stored(frames):
             return frames.maps()
         check_inputs(frames, boxes, clip_index)

@@ -1,4 +1,4 @@
-"""Folding of batch normalisation that no longer changes into the preceding convolution."""
+"""Folding of constant batch normalisation into the preceding convolution."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from microg_da.models.detector import ActionDetector
 
 @torch.no_grad()
 def fold_batch_norm(detector: ActionDetector, num_frames: int, side: int) -> ActionDetector:
-    """A copy of a detector, for prediction alone, in which convolutions do what normalisation did.
+    """Return a copy of a detector, for prediction only, with batch normalisation folded into convolutions.
 
-    Which convolution a layer follows is seen by letting a clip through: it is the one whose output the layer is
-    given. Layers that follow something else are left as they are.
+    The convolution before a normalisation layer is found by tracing a clip. Layers that follow other operations are not
+    changed.
 
     Args:
-        detector: stays as it is.
-        num_frames: T of clips that the detector takes.
+        detector: the detector, which is not changed.
+        num_frames: T, the number of frames of its clips.
         side: their height and width.
 
     Returns:
         A detector in evaluation mode whose logits are those of ``detector.eval()`` up to rounding. Methods that
-        re-estimate or train batch normalisation at test time find none in it.
+        re-estimate or train batch normalisation at test time cannot use it.
     """
     folded = copy.deepcopy(detector).eval()
     for name, convolution_name in _pairs(folded, num_frames, side).items():
@@ -45,15 +45,15 @@ def fold_batch_norm(detector: ActionDetector, num_frames: int, side: int) -> Act
 
 
 def _pairs(detector: ActionDetector, num_frames: int, side: int) -> dict[str, str]:
-    """For the name of each normalisation layer that is given what a convolution puts out, that convolution's name."""
-    # On the meta device tensors have shapes and no numbers: the way through the network is seen, nothing is computed.
+    """Return the names of normalisation layers that directly follow a convolution, with its name."""
+    # Tensors on the meta device have shapes but no values: the order of layers is traced without computation.
     detector = copy.deepcopy(detector).to("meta", torch.float32)
     names = {module: name for name, module in detector.named_modules()}
     made: dict[int, tuple[nn.Module, Tensor]] = {}
     pairs: dict[str, str] = {}
 
     def remember(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        made[id(output)] = module, output  # the tensor too: as long as it lives, nothing else has its id
+        made[id(output)] = module, output  # the reference to the tensor keeps its id unique
 
     def match(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         convolution, _ = made.get(id(inputs[0]), (None, None))

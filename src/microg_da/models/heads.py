@@ -15,7 +15,7 @@ from microg_da.models.roi_head import RoIHead
 
 @dataclass
 class RoIArguments:
-    """Arguments of the RoI head: there are none."""
+    """Arguments of the RoI head, which has none."""
 
 
 HeadArguments = RoIArguments | AttentiveArguments
@@ -24,11 +24,11 @@ HEADS: dict[str, type[RoIArguments] | type[AttentiveArguments]] = {
     "roi": RoIArguments,
     "attentive": AttentiveArguments,
 }
-"""What a head takes, by its name."""
+"""The arguments of each head, by name."""
 
 
 def head_arguments(name: str, given: Mapping[str, Any]) -> HeadArguments:
-    """The arguments of a head, filled and checked.
+    """Return the checked arguments of a head.
 
     Raises:
         InputError: for an unknown head or argument, or a value of another type.

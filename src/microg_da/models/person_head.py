@@ -52,8 +52,8 @@ class PersonHead(nn.Module):
             maps: one ``(B, C, T, H, W)`` per pathway.
             boxes: ``(K, 4)``.
             clip_index: ``(K,)``.
-            slices: S, parts of equal length that each map's time is cut into. They overlap where S does not divide
-                T, and repeat themselves where T is smaller than S.
+            slices: S, the number of temporal parts of equal length. They overlap if S does not divide
+                T, and repeat if T is smaller than S.
 
         Returns:
             Grids ``(K, S, D, R, R)``, to be averaged over slices and scored by :meth:`classify`.

@@ -17,12 +17,12 @@ _FINE_SIDE = 96
 
 
 def look_at(length: int, looks: int) -> list[int]:
-    """Which of ``length`` frames are looked at: the middles of ``looks`` equal parts, each frame once."""
+    """Return the frames in the middle of ``looks`` equal parts of ``length`` frames, without repetition."""
     return sorted({int((part + 0.5) * length / looks) for part in range(looks)})
 
 
 def disc(side: int) -> Tensor:
-    """``(side, side)`` bool, the pixels of a square inside its inscribed circle: a roll shows at no corner."""
+    """Return ``(side, side)`` bool, the pixels of a square inside its inscribed circle."""
     steps = (torch.arange(side) + 0.5) / side * 2 - 1
     return torch.hypot(steps[:, None], steps[None]) <= 1
 
@@ -59,7 +59,7 @@ def square_patches(frames: Tensor, centre: Tensor, half: Tensor, picture: Tensor
     grid = 2 * points / points.new_tensor([width, height]) - 1
     patches = torch.empty(len(centre), 3, size, size, device=frames.device)
     for number in sorted(set(picture.tolist())):
-        # One picture at a time: a copy of the whole frame for each person in it would cost more than the sampling.
+        # One frame at a time, since a copy of the frame for each person would cost more than the sampling.
         chosen = picture == number
         seen = frames[number].float()[None]
         points_of_all = grid[chosen].flatten(0, 1)[None]

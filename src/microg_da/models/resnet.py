@@ -89,7 +89,7 @@ class NonLocalStage(nn.Module):
 
     Args:
         res_blocks: the stage's blocks.
-        width: channels that the blocks put out.
+        width: output channels of the blocks.
         after: indices of the blocks that a non-local block follows.
         pool: max-pooling of keys and values.
         instantiation: ``"softmax"`` or ``"dot_product"``.

@@ -37,13 +37,13 @@ class RoIHead(PersonHead):
         self.resolution = resolution
 
     def features(self, maps: Sequence[Tensor], boxes: Tensor, clip_index: Tensor) -> Tensor:
-        """As in the base class: what RoIAlign finds in the box alone."""
+        """As in the base class: RoIAlign in the box."""
         return torch.cat([self._pool(pathway, boxes, clip_index) for pathway in maps], dim=1)
 
     def local_grids(self, maps: Sequence[Tensor], boxes: Tensor, clip_index: Tensor, slices: int) -> Tensor:
         """As in the base class, with ``R = resolution``.
 
-        Where S divides every T, the mean over slices is the whole clip.
+        If S divides every T, the mean over slices is that of the whole clip.
         """
         return torch.cat([self._local_grid(pathway, boxes, clip_index, slices) for pathway in maps], dim=2)
 
@@ -67,10 +67,10 @@ class RoIHead(PersonHead):
         return (self._align_by_matrix if by_matrix else self._roi_align)(planes, boxes, clip_index)
 
     def _align_by_matrix(self, planes: Tensor, boxes: Tensor, clip_index: Tensor) -> Tensor:
-        """The same as one matrix product a box.
+        """Compute RoIAlign as one matrix product per box.
 
-        RoIAlign is linear in the map, so that its matrix is what it makes of each cell by itself. torchvision's
-        backward pass adds to single cells, on the CPU in one thread; that of a product does not.
+        RoIAlign is linear in the map, and its matrix is its result for each single cell. On the CPU, torchvision's
+        backward pass runs in one thread; that of a matrix product runs in several.
         """
         cells = torch.eye(planes.shape[2:].numel(), dtype=planes.dtype).view(1, -1, *planes.shape[2:])
         weights = self._roi_align(cells, boxes, torch.zeros_like(clip_index))
@@ -86,5 +86,5 @@ class RoIHead(PersonHead):
 
 
 def _learns_on_cpu(planes: Tensor) -> bool:
-    """Whether a backward pass on the CPU will follow; autocast would multiply with too few bits."""
+    """Whether a backward pass on the CPU follows; autocast has too little precision for the product."""
     return planes.requires_grad and planes.device.type == "cpu" and not torch.is_autocast_enabled("cpu")

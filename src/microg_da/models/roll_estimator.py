@@ -1,8 +1,8 @@
 """Estimator of a person's up: a density over angles, from a crop that is sampled in polar coordinates.
 
-A turn of the picture about the crop's centre is a cyclic shift of the polar crop, and convolutions that wrap around
-the circle turn a shift of their input into a shift of their output. The network is equivariant by construction: if the
-same person is turned by k · 360°/R, the density moves by k bins. It does not have to learn one body at every angle.
+A rotation of the image about the crop's centre is a cyclic shift of the polar crop, and circular convolutions map a
+shift of their input to a shift of their output. The network is therefore equivariant by construction: if a person is
+turned by k · 360°/R, the density moves by k bins. It does not need training examples at every angle.
 
 Angles are in degrees, clockwise as seen. 0 is the top of the picture.
 """
@@ -80,7 +80,7 @@ class RollEstimator(UpEstimator):
         return scores.squeeze(1).log_softmax(dim=1)
 
     def symmetric(self, crops: Tensor) -> Tensor:
-        """As :meth:`forward`, the geometric mean with what the network says of the mirrored crop, mirrored back."""
+        """Return the geometric mean of :meth:`forward` for the crop and for its mirror image, mirrored back."""
         both = self.forward(torch.cat([crops, mirror(crops)]))
         as_is, mirrored = both.chunk(2)
         return ((as_is + mirror(mirrored)) / 2).log_softmax(dim=1)

@@ -1,7 +1,7 @@
-"""Invariance to camera roll by design: the network sees a clip from several angles, and the features are averaged.
+"""Invariance to camera roll by design: features are averaged over several rolls of a clip.
 
-Averaging over a group of rotations makes any network invariant to it, with no weight more and a multiple of the work:
-Puny et al., Frame Averaging for Invariant and Equivariant Network Design, ICLR 2022, with a fixed frame.
+Averaging over a group of rotations makes any network invariant to it, without additional weights, at a multiple of the
+cost: Puny et al., Frame Averaging for Invariant and Equivariant Network Design, ICLR 2022, with a fixed frame.
 """
 
 from __future__ import annotations
@@ -22,12 +22,11 @@ from microg_da.types import Prediction
 
 
 class RollPooledDetector(ActionDetector):
-    """A detector whose RoI features are means over rolls of the clip; its state has the names it has without them.
+    """A detector whose RoI features are means over rolls of the clip, with the parameter names of the plain detector.
 
     ``c4`` turns by multiples of 90°, which only reorders pixels: frames need not be square, and a clip turned by a
     quarter gives the same features up to the order of summation. ``c8`` also looks from 45° and its quarter turns.
-    There corners are filled by reflection, and a person counts as much as the part of the box that stays in the
-    picture.
+    There corners are filled by reflection, and people are weighted by the fraction of the box inside the frame.
 
     Args:
         backbone: as for :class:`~microg_da.models.detector.ActionDetector`.
@@ -68,14 +67,14 @@ class RollPooledDetector(ActionDetector):
     def local_predictions(
         self, frames: Tensor, boxes: Tensor, clip_index: Tensor, slices: int
     ) -> tuple[Prediction, Tensor]:
-        """Not possible: the grids of different rolls do not lie on each other."""
+        """Not supported, since the grids of different rolls are not aligned."""
         raise InputError(
             f"model.roll_pooling={self.group} gives one feature for a whole clip; this adaptation needs one for each "
             "part of it. Choose another adaptation, or set model.roll_pooling=null."
         )
 
     def _views(self, frames: Tensor, boxes: Tensor, clip_index: Tensor) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        """Frames and boxes from every angle, and how much of each person is seen, ``(K, 1)``."""
+        """Yield frames and boxes at each roll, and the visible fraction ``(K, 1)`` of each person."""
         everyone = boxes.new_ones(len(boxes), 1)
         yield from _quarter_turns(frames, boxes, everyone)
         if self.group == "c8":
@@ -88,7 +87,7 @@ class RollPooledDetector(ActionDetector):
 
 
 def _quarter_turns(frames: Tensor, boxes: Tensor, weight: Tensor) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    """Four times clockwise; height and width change places, and nothing leaves the picture."""
+    """Yield four clockwise quarter turns, which exchange height and width without loss."""
     for _ in range(4):
         yield frames, boxes, weight
         x1, y1, x2, y2 = boxes.unbind(dim=1)

@@ -1,4 +1,4 @@
-"""SlowFast: a slow pathway for what is there, a fast one for how it moves (Feichtenhofer et al., ICCV 2019)."""
+"""SlowFast: a slow pathway for appearance, a fast one for motion (Feichtenhofer et al., ICCV 2019)."""
 
 from __future__ import annotations
 

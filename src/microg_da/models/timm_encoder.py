@@ -1,4 +1,4 @@
-"""Any image encoder of timm as a backbone: it encodes frames one by one, and their features are combined over time."""
+"""Image encoders of timm as backbones, which encode single frames and combine their features over time."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ class TimmEncoder(Backbone):
 
     Args:
         name: timm's name of the encoder: a ResNet, ConvNeXt, ViT, DINOv2 or v3, SigLIP, EVA, …
-        pretrained: let timm fetch the weights that it knows for the name; a local file goes to ``checkpoint``.
-        temporal: how frames meet before they are averaged: ``"attention"`` or ``"convolution"`` (both start as the
+        pretrained: whether timm downloads its weights for the name; use ``checkpoint`` for a local file.
+        temporal: combination of frames before averaging: ``"attention"`` or ``"convolution"`` (both start as the
             identity), or ``"none"``.
-        gradient_checkpointing: compute activations twice instead of keeping them, where the encoder can.
+        gradient_checkpointing: recompute activations instead of storing them, if the encoder supports it.
     """
 
     scale: Tensor
@@ -49,7 +49,7 @@ class TimmEncoder(Backbone):
         self.stages = tuple(f"encoder.{stage['module']}" for stage in self.encoder.feature_info)
         patches = any(hasattr(self.encoder, part) for part in ("patch_embed", "embeds"))
         self.patch: int = info["reduction"] if patches else 1
-        # What classifiers have after the last feature map is no part of a detector.
+        # Layers of a classifier after the last feature map are not part of a detector.
         names = self.encoder.state_dict().keys()
         self.encoder.prune_intermediate_layers(1, prune_norm=False, prune_head=True)
         self.pruned = frozenset(names - self.encoder.state_dict().keys())
@@ -125,14 +125,14 @@ class TemporalAttention(nn.Module):
 
 
 def _time_encoding(T: int, C: int) -> Tensor:
-    """Sines and cosines of the frame's number, ``(T, C)`` (Vaswani et al., NeurIPS 2017); any T will do."""
+    """Return sines and cosines of the frame index, ``(T, C)``, for any T (Vaswani et al., NeurIPS 2017)."""
     rates = torch.exp(-math.log(10_000) * torch.arange(0, C, 2) / C)
     phases = torch.arange(T)[:, None] * rates
     return torch.cat([phases.sin(), phases.cos()], dim=1)[:, :C]
 
 
 def temporal_module(kind: str, channels: int) -> nn.Module:
-    """How frames that were encoded one by one meet: ``"attention"``, ``"convolution"`` or ``"none"``.
+    """Return the temporal module of separately encoded frames: ``"attention"``, ``"convolution"`` or ``"none"``.
 
     Raises:
         InputError: for another kind.
@@ -173,7 +173,7 @@ def _create_encoder(name: str, pretrained: bool) -> Any:
 
 def _any_size(timm: Any, name: str, pretrained: bool) -> Any:
     try:
-        # Vision transformers resize their position embeddings to each input if they are asked to.
+        # Vision transformers resize their position embeddings to each input with this option.
         return timm.create_model(name, pretrained=pretrained, dynamic_img_size=True)
     except TypeError:
         return timm.create_model(name, pretrained=pretrained)

@@ -44,9 +44,9 @@ class _SmallR2Plus1D(Backbone):
 class R2Plus1DTiny(_SmallR2Plus1D):
     """Convolves along space, time and space in every block.
 
-    The shape was chosen by measurement on two CPU cores (8 frames of 96 px, batch 16): striding early in space and
-    time, one temporal convolution a block and channels-last memory train more clips a second than wider stems,
-    later strides or unfactorised kernels do.
+    The architecture was chosen by speed on two CPU cores (8 frames of 96 px, batch 16): early strides in space and
+    time, one temporal convolution per block and channels-last memory are faster than wider stems, later strides or
+    unfactorised kernels.
 
     Args:
         width: channels of the stem and of the three stages.
@@ -64,7 +64,7 @@ class R2Plus1DTiny(_SmallR2Plus1D):
 
 
 class R2Plus1DMicro(_SmallR2Plus1D):
-    """Reads patches of pixels, and convolves along space once a block: two thirds of the time of `R2Plus1DTiny`.
+    """Reads patches of pixels, with one spatial convolution per block: two thirds of the time of `R2Plus1DTiny`.
 
     Args:
         width: channels of the stem and of the three stages.

@@ -63,7 +63,7 @@ class TorchvisionNetwork(Backbone):
         """``(B, 3, T, H, W)`` → one map ``(B, C, T', H/stride, W/stride)``.
 
         Raises:
-            InputError: if there are fewer frames than the network halves.
+            InputError: if there are too few frames for the temporal strides of the network.
         """
         if frames.shape[2] < self.min_frames:
             raise InputError(
@@ -76,7 +76,7 @@ class TorchvisionNetwork(Backbone):
         return (x.permute(0, 4, 1, 2, 3) if self.channels_last else x,)
 
     def adapt(self, output: StageOutput, adapters: Sequence[Adapter]) -> StageOutput:
-        """As in the base class; the stages of Swin transformers put out ``(B, T, H, W, C)``."""
+        """As in the base class; the stages of Swin transformers return ``(B, T, H, W, C)``."""
         if not (self.channels_last and isinstance(output, Tensor)):
             return super().adapt(output, adapters)
         return adapters[0](output.permute(0, 4, 1, 2, 3)).permute(0, 2, 3, 4, 1)
@@ -95,11 +95,11 @@ def torchvision_network(name: str, weights: str | None = None) -> Backbone:
     Args:
         name: ``r3d_18``, ``mc3_18``, ``r2plus1d_18``, ``s3d``, ``swin3d_t``, ``swin3d_s``, ``swin3d_b``, ``mvit_v1_b``
             or ``mvit_v2_s``.
-        weights: the name of published weights that torchvision fetches, e.g. ``"KINETICS400_V1"`` or ``"DEFAULT"``;
-            None for random weights. A local file goes to ``checkpoint``.
+        weights: the name of published weights that torchvision downloads, e.g. ``"KINETICS400_V1"`` or ``"DEFAULT"``;
+            None for random weights. Use ``checkpoint`` for a local file.
 
     Raises:
-        InputError: if there is no such network, or no such weights, or they cannot be fetched.
+        InputError: if the network or the weights do not exist, or the weights cannot be downloaded.
     """
     names = list_models(video)
     if name not in names:

@@ -15,21 +15,21 @@ from microg_da.models.transformers_files import PREFIX, Pixels
 
 
 class TransformersEncoder(Backbone):
-    """An encoder of transformers, layer by layer: tokens in, tokens out, folded to one map at the end.
+    """An encoder of transformers whose tokens are folded to one feature map.
 
-    Subclasses say how clips become tokens with positions for any size, and how tokens fold to maps.
+    Subclasses define the conversion of clips of any size to tokens with positions, and of tokens to maps.
 
     Args:
         encoder: the network of transformers, without heads.
-        pixels: how it wants its pixels; None for what its family is published with.
+        pixels: the normalisation of pixels; None for that of the published family.
 
     Attributes:
         family: ``model_type`` of transformers.
         classes: names of its configuration and its network in transformers.
-        beside: what files of the family hold beside the encoder; it is no part of a detector.
+        beside: prefixes of other entries in files of the family, which are not part of a detector.
         usual_pixels: the normalisation of published weights.
-        patch: what height and width are padded to a multiple of, pixels.
-        native: the grid of tokens that the network was made for.
+        patch: height and width are padded to a multiple of this number of pixels.
+        native: the grid of tokens for which the network was designed.
     """
 
     family: ClassVar[str]
@@ -77,7 +77,7 @@ class TransformersEncoder(Backbone):
         raise NotImplementedError
 
     def normalise(self, tokens: Tensor) -> Tensor:
-        """The tokens after the last layer, as the network of transformers puts them out."""
+        """Return the tokens after the last layer, as the network of transformers does."""
         return tokens
 
     def fold(self, tokens: Tensor) -> Tensor:
@@ -85,11 +85,11 @@ class TransformersEncoder(Backbone):
         return torch.unflatten(tokens.transpose(1, 2), 2, self.grid)
 
     def unfold(self, maps: Tensor, tokens: Tensor) -> Tensor:
-        """What :meth:`fold` made a map of ``tokens``; what the map does not hold is taken from them."""
+        """Undo :meth:`fold`; tokens that are not in the map are taken from ``tokens``."""
         return maps.flatten(2).transpose(1, 2)
 
     def adapt(self, output: StageOutput, adapters: Sequence[Adapter]) -> StageOutput:
-        """As in the base class; layers put out tokens, some of them in a tuple with attention weights."""
+        """As in the base class; layers return tokens, in some families in a tuple with attention weights."""
         if isinstance(output, tuple):
             tokens, *rest = output
             return (self._adapt(tokens, adapters[0]), *rest)  # type: ignore[return-value]
@@ -97,7 +97,7 @@ class TransformersEncoder(Backbone):
         return self._adapt(output, adapters[0])
 
     def published_name(self, name: str) -> str:
-        """Name here of an entry of a file of transformers; what is beside the encoder belongs to the file's head."""
+        """Return our name of an entry in a file of transformers; entries in ``beside`` are those of the file's head."""
         name = name.removeprefix(f"{self.family}.")
         return f"head.{name}" if name.startswith(self.beside) else f"encoder.{name}"
 
@@ -128,7 +128,7 @@ def pair(value: int | Sequence[int]) -> tuple[int, int]:
 def interpolate_positions(table: Tensor, native: Grid, grid: Grid) -> Tensor:
     """Embeddings ``(N, C)`` of the places of one grid, linearly interpolated to the places of another, ``(M, C)``.
 
-    The grids cover the same clip. The table itself is returned where they are equal.
+    The grids cover the same clip. For equal grids the table is returned unchanged.
     """
     if native == grid:
         return table

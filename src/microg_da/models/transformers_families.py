@@ -1,4 +1,4 @@
-"""The families of encoders of transformers: how clips of any size become tokens with positions, and tokens maps."""
+"""The families of encoders of transformers: conversion of clips to tokens with positions, and of tokens to maps."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class VideoMAE(TransformersEncoder):
         return tokens if norm is None else cast(Tensor, norm(tokens))
 
     def published_name(self, name: str) -> str:
-        """As in the base class; older files hold the biases of queries and values under names of their own."""
+        """As in the base class; older files have other names for the biases of queries and values."""
         name = super().published_name(name)
         return name.replace(".attention.q_bias", ".attention.query.bias").replace(
             ".attention.v_bias", ".attention.value.bias"
@@ -116,7 +116,7 @@ class VJEPA2(TransformersEncoder):
 
 
 class _AnyGridAttention(VJEPA2RopeAttention):  # type: ignore[misc, unused-ignore]
-    """Attention whose places are those of the grid of the clip."""
+    """Attention with positions on the grid of the clip."""
 
     grids: tuple[Grid, Grid]
 
@@ -126,7 +126,7 @@ class _AnyGridAttention(VJEPA2RopeAttention):  # type: ignore[misc, unused-ignor
         return tuple(places.flatten() for places in torch.meshgrid(*axes, indexing="ij"))
 
     def apply_rotary_embeddings(self, qk: Tensor, pos_ids: tuple[Tensor, ...]) -> Tensor:
-        """As in transformers, in single precision: half precision cannot tell places apart."""
+        """As in transformers, in single precision, since half precision cannot distinguish positions."""
         single = qk.float()
         turned: Tensor = super().apply_rotary_embeddings(single, pos_ids)  # type: ignore[no-untyped-call, unused-ignore]
         return turned.to(qk.dtype)
@@ -139,7 +139,7 @@ def _places(trained: int, size: int, device: torch.device) -> Tensor:
 
 @dataclass
 class _Shape:
-    """What a layer of TimeSformer reads from its configuration."""
+    """The part of the configuration that a layer of TimeSformer reads."""
 
     num_frames: int
     image_size: int
@@ -283,7 +283,7 @@ class Hiera(TransformersEncoder):
         return images.permute([order.index(axis) for axis in range(len(order))]).reshape(tokens.shape)
 
     def _pools(self, tokens: Tensor) -> int:
-        """How many pools are to come."""
+        """Return the number of remaining pooling steps."""
         _, H, W = self.grid
         return round(math.log(tokens.shape[1] / (H * W), self.pool**2))
 

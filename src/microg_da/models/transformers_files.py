@@ -1,6 +1,6 @@
 """Configuration, normalisation and weights of a network of transformers, from a folder, the hub or a name alone.
 
-Nothing here imports torch or transformers before weights are read.
+This module imports neither torch nor transformers before weights are read.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ _NESTED = ("video_processor", "image_processor")
 
 @dataclass(frozen=True)
 class Pixels:
-    """How a network wants its pixels: ``(value · rescale − mean) / std`` of values in 0…255, RGB.
+    """The normalisation of pixels of a network: ``(value · rescale − mean) / std`` of values in 0…255, RGB.
 
     Attributes:
         mean: of each colour.
         std: of each colour.
-        rescale: what values are multiplied by first.
+        rescale: factor of the values, applied first.
     """
 
     mean: tuple[float, ...]
@@ -51,7 +51,7 @@ class NetworkFiles:
     Attributes:
         family: one of :data:`FAMILIES`.
         config: the content of ``config.json``.
-        pixels: the normalisation in the folder; None if it does not say.
+        pixels: the normalisation in the folder, or None.
         folder: the folder of the weights; None if the network is named by its family alone.
     """
 
@@ -62,7 +62,7 @@ class NetworkFiles:
 
 
 def check_network_name(name: str, where: str) -> None:
-    """Refuse a network that cannot be opened, as far as one can tell without a network connection.
+    """Check that a network can be opened, as far as possible without a network connection.
 
     Raises:
         InputError: if transformers is not installed, or the name is the path of a folder without ``config.json``.
@@ -83,7 +83,7 @@ def open_network(name: str, revision: str | None = None, weights: bool = True) -
         name: a folder as ``save_pretrained`` writes it, the name of a repository of the hub, or one of
             :data:`FAMILIES` for the standard configuration of a family.
         revision: branch, tag or commit of the repository.
-        weights: whether weights are fetched from the hub too.
+        weights: whether weights are downloaded from the hub as well.
 
     Raises:
         InputError: if there is no such folder or repository, or its network is of another kind.
@@ -135,9 +135,9 @@ def _fetch(name: str, revision: str | None, weights: bool) -> Path:
     patterns = [_CONFIG, *_PROCESSORS, *([WEIGHTS, INDEX, "model-*.safetensors"] if weights else [])]
     try:
         return Path(snapshot_download(name, revision=revision, allow_patterns=patterns))
-    except Exception as error:  # the client raises those of its transport too
+    except Exception as error:  # the client also raises exceptions of its transport
         raise InputError(
-            f"model.name={PREFIX}{name}: there is no folder {name}, and no such repository could be read from the hub "
+            f"model.name={PREFIX}{name}: folder {name} not found, and no such repository could be read from the hub "
             f"({first_line(error)[:200]}). Give a folder with {_CONFIG} and {WEIGHTS}, or one of "
             f"{', '.join(FAMILIES)} for random weights."
         ) from error
@@ -169,7 +169,7 @@ def _read_json(file: Path, *, required: bool = False) -> dict[str, Any]:
     if not file.is_file():
         if required:
             raise InputError(
-                f"{file}: there is no such file. Give a folder as save_pretrained of transformers writes it."
+                f"{file}: the file does not exist. Give a folder written by save_pretrained of transformers."
             )
         return {}
     try:

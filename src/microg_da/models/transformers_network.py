@@ -31,7 +31,7 @@ def transformers_network(
 ) -> Backbone:
     """An encoder of transformers: VideoMAE, V-JEPA 2, TimeSformer, or Hiera frame by frame.
 
-    Weights are read from safetensors alone, and every one of the encoder has to be there. Code of a repository is never
+    Weights are read only from safetensors, which must contain all weights of the encoder. Code of a repository is never
     run: the network is that of the installed transformers.
 
     Args:
@@ -41,7 +41,7 @@ def transformers_network(
         config: entries of the configuration that differ from the standard one of a family.
         pixels: ``mean``, ``std`` and ``rescale`` of the pixels, in place of what the folder or the family says.
         revision: branch, tag or commit of the repository.
-        temporal: for Hiera, how frames meet: ``"attention"``, ``"convolution"`` or ``"none"``.
+        temporal: for Hiera, the combination of frames: ``"attention"``, ``"convolution"`` or ``"none"``.
 
     Raises:
         InputError: if transformers is not installed, there is no such network, or its weights do not fit.
@@ -50,7 +50,7 @@ def transformers_network(
     files = open_network(name, revision, pretrained)
     if config and files.folder is not None:
         raise InputError(
-            f"model.options.config: {PREFIX}{name} has a configuration of its own. Leave it out, or name a family: "
+            f"model.options.config: {PREFIX}{name} has its own configuration. Remove the option, or name a family: "
             f"{PREFIX}{files.family}."
         )
     backbone = _build(files, config or {}, _given_pixels(pixels) or files.pixels, temporal)
@@ -95,7 +95,7 @@ def _build(files: NetworkFiles, given: Mapping[str, Any], pixels: Pixels | None,
         network = network_class(config_class.from_dict({**files.config, **given}))
     except InputError:
         raise
-    except Exception as error:  # configurations are checked by libraries that raise errors of their own
+    except Exception as error:  # libraries check configurations and raise various exceptions
         where = f"{files.folder}/config.json" if files.folder else "model.options.config"
         raise InputError(f"{where}: no {files.family} can be built of it ({first_line(error)[:300]}).") from error
     more = {"temporal": temporal} if "temporal" in inspect.signature(kind).parameters else {}
@@ -113,7 +113,7 @@ def _given_pixels(given: Mapping[str, Any] | None) -> Pixels | None:
 
 
 def _load(backbone: TransformersEncoder, folder: Path) -> None:
-    """Put the weights of a folder into its encoder."""
+    """Load the weights of a folder into its encoder."""
     wanted = {name: value for name, value in backbone.state_dict().items() if name.startswith("encoder.")}
     found = {
         name.removeprefix("backbone."): value

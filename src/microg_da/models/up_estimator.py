@@ -16,7 +16,7 @@ from microg_da.models.person_patches import PATCH, look_at, person_patches
 
 
 class Lens(Protocol):
-    """How an estimator samples a circle around a person."""
+    """The sampling of a circle around a person."""
 
     def grid(self, turn: Tensor) -> Tensor:
         """Points ``(N, a, b, 2)``, x to the right and y down, of a circle of radius 1 that is turned clockwise.
@@ -32,17 +32,17 @@ class Lens(Protocol):
 class UpEstimator(nn.Module):
     """Base class of estimators of up.
 
-    An estimator encodes crops and decodes a density from the code. What has no trainable parameters before
-    :meth:`decode` is computed once for each crop in training.
+    An estimator encodes crops and decodes a density from the code. Layers before :meth:`decode` without trainable
+    parameters are computed once for each crop in training.
 
     Args:
         bins: R, angles of the density, evenly spaced from 0.
 
     Attributes:
-        lens: how crops are sampled.
+        lens: the sampling of crops.
         patch: side of a person's patch in pixels.
-        encoder_learns: whether :meth:`encode` has trainable parameters or none at all that cost time. If not, its
-            outputs are kept during training.
+        encoder_learns: whether :meth:`encode` is trainable, or too cheap to store. If not, its outputs are stored
+            during training.
         keeps_colours: whether training crops keep natural colours, which an encoder with learnt weights expects.
     """
 
@@ -65,7 +65,7 @@ class UpEstimator(nn.Module):
         raise NotImplementedError
 
     def forward(self, crops: Tensor) -> Tensor:
-        """Log-densities ``(N, R)`` of crops, one look at each."""
+        """Return log-densities ``(N, R)`` of crops."""
         return self.decode(self.encode(crops))
 
     def symmetric(self, crops: Tensor) -> Tensor:
@@ -86,7 +86,7 @@ class UpEstimator(nn.Module):
         """
         if not len(boxes):
             return torch.zeros(0, self.bins, device=frames.device)
-        # A density is taken in single precision: half precision has too few bits for what rare modes weigh.
+        # Densities are in single precision, since half precision is too coarse for rare modes.
         with torch.autocast(frames.device.type, enabled=False):
             seen = [
                 self.symmetric(

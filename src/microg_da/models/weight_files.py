@@ -1,6 +1,6 @@
-"""Reading of weight files of every kind in which detectors are published, without running code in them.
+"""Reads weight files of all published formats without running code in them.
 
-The kind is told by the content, never by the extension. Nothing but tensors and plain containers comes out.
+The kind is recognised by the content, not by the extension. Only tensors and plain containers are returned.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _NESTED_UNDER = ("model_state", "state_dict", "blobs", "model", "model_state_dic
 
 
 def read_weights(path: str | Path) -> StateDict:
-    """The named tensors in a weight file, on the CPU, with the names that the file gives them.
+    """Return the named tensors in a weight file, on the CPU, with the names in the file.
 
     Args:
         path: a PyTorch checkpoint (PySlowFast, pytorchvideo, torchvision, Lightning, our own), a Caffe2 pickle of
@@ -35,7 +35,7 @@ def read_weights(path: str | Path) -> StateDict:
             weights that an installed package carries, which get timm's names.
 
     Raises:
-        InputError: if the file is absent, empty, truncated, no weight file, or wants to run code.
+        InputError: if the file is missing, empty, truncated, not a weight file, or contains code.
     """
     package = packaged(path)
     path, kind = weight_kind(package_file(package) if package else path)
@@ -48,7 +48,7 @@ def read_weights(path: str | Path) -> StateDict:
 
 
 def training_setting(path: str | Path, section: str, key: str) -> float | None:
-    """A positive number of the configuration that PySlowFast stores next to the weights; None where there is none.
+    """Return a positive number of the configuration that PySlowFast stores with the weights, or None.
 
     Raises:
         InputError: as :func:`read_weights`.
@@ -75,10 +75,10 @@ def _training_config(path: str | Path) -> Mapping[str, object]:
 
 def _read_torch(path: Path) -> object:
     try:
-        # Only what is used is read from an archive: optimizer state, half of most checkpoints, never is.
+        # Only used entries are read from an archive, and not the optimizer state, half of most checkpoints.
         return torch.load(path, map_location="cpu", weights_only=True, mmap=_is_archive(path))
     except Exception as error:
-        # A broken pickle may fail in any way that an opcode can, and PyTorch's names for it differ with its versions.
+        # A damaged pickle can raise any exception, and PyTorch's exceptions differ between versions.
         if isinstance(error, pickle.UnpicklingError) and "EOF" not in str(error):
             raise InputError(f"checkpoint {path} is refused: {_refusal(str(error))}") from error
         reason = _first_line(error.__context__ or error)
@@ -108,7 +108,7 @@ def _read_pickle(path: Path) -> object:
         except RefusedError as error:
             raise InputError(f"checkpoint {path} is refused: {_refusal(str(error))}") from error
         except Exception as error:
-            # A broken pickle may fail in any way that an opcode can.
+            # A damaged pickle can raise any exception.
             raise InputError(
                 f"checkpoint {path} is damaged or cut short ({_first_line(error)}): get it again"
             ) from error
@@ -122,10 +122,10 @@ _READERS: dict[Kind, Callable[[Path], object]] = {
 
 
 def _refusal(message: str) -> str:
-    """Say which global a file wanted, from torch's message or ours."""
+    """Return the message for a global in a file, from torch's message or ours."""
     words = message.split("GLOBAL ", 1)
     wanted = words[1].split()[0] if len(words) > 1 and words[1].split() else _first_line(message)
-    return f"it wants {wanted}, and a weight file may hold tensors, arrays and plain containers only. Nothing was run."
+    return f"it contains {wanted}, but only tensors, arrays and plain containers are allowed. No code was run."
 
 
 def _first_line(error: object) -> str:
@@ -133,7 +133,7 @@ def _first_line(error: object) -> str:
 
 
 def _tensors(content: object) -> StateDict:
-    """The named tensors of a checkpoint, wherever in it they are."""
+    """Return the named tensors of a checkpoint, at any level of nesting."""
     while isinstance(content, Mapping):
         inner = next((content[key] for key in _NESTED_UNDER if isinstance(content.get(key), Mapping)), None)
         if inner is None:

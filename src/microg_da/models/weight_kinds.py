@@ -15,7 +15,7 @@ EXPORTED_WEIGHTS = "model.safetensors"
 _TORCH_LEGACY = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
 """How ``torch.save`` began its files before they were zip archives."""
 
-WHERE_PUBLISHED = "docs/models.md says where weights are published and which are in a package (package:NAME)."
+WHERE_PUBLISHED = "docs/models.md lists published weights and weights in packages (package:NAME)."
 
 _MAX_PICKLE_BYTES = 2 * 2**30
 _MAX_SAFETENSORS_HEADER = 100 * 2**20
@@ -30,7 +30,7 @@ def weight_kind(path: str | Path) -> tuple[Path, Kind]:
         path: a weight file, or a folder with a ``model.safetensors``.
 
     Raises:
-        InputError: if there is no such file, or it is none that weights are read from; it says what to give.
+        InputError: if the file does not exist or is not a weight file.
     """
     path = Path(path)
     if path.is_dir():
@@ -40,7 +40,7 @@ def weight_kind(path: str | Path) -> tuple[Path, Kind]:
             head = file.read(512)
         size = path.stat().st_size
     except FileNotFoundError as error:
-        raise InputError(f"{path}: there is no such checkpoint. {WHERE_PUBLISHED}") from error
+        raise InputError(f"{path}: the checkpoint does not exist. {WHERE_PUBLISHED}") from error
     except OSError as error:
         raise InputError(f"cannot read checkpoint {path}: {error.strerror or error}") from error
     return path, _kind(path, head, size)
@@ -74,11 +74,11 @@ def _no_weights(path: Path, head: bytes) -> InputError:
         give = (
             f"Give its folder, which holds the weights: {path.parent}"
             if exported
-            else ("Give what it was made from: a run's detector.pt, or a folder made by export")
+            else ("Give its origin: a run's detector.pt, or a folder made by export")
         )
-        return InputError(f"checkpoint {path} is an ONNX network, and weights cannot be read from it. {give}.")
+        return InputError(f"checkpoint {path} is an ONNX network, from which weights cannot be read. {give}.")
     return InputError(
-        f"checkpoint {path} is no weight file: expected a PyTorch checkpoint, a Caffe2 pickle or safetensors"
+        f"checkpoint {path} is not a weight file: expected a PyTorch checkpoint, a Caffe2 pickle or safetensors"
     )
 
 

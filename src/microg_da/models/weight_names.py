@@ -95,9 +95,9 @@ _CAFFE2_SOLVER = re.compile(r".*_momentum$|lr$|model_iter$")
 
 
 def convert(state: dict[str, Tensor], backbone: Backbone) -> dict[str, Tensor]:
-    """Give every tensor of a file the name (and, for MViT, the form) it has in a detector with this backbone.
+    """Convert the tensors of a file to the names (and, for MViT, the form) of a detector with this backbone.
 
-    A name that no rule knows stays as it is, behind ``backbone.``, and will be reported as unexpected.
+    A name without a rule keeps its form after ``backbone.``, and is reported as unexpected.
     """
     state = _detector_part(state)
     if any(name.startswith("backbone.") for name in state):
@@ -113,7 +113,7 @@ def convert(state: dict[str, Tensor], backbone: Backbone) -> dict[str, Tensor]:
 
 
 def _detector_part(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Of a Lightning checkpoint the detector alone, of every other file everything; wrappers' prefixes removed."""
+    """Return the detector of a Lightning checkpoint, or all entries of other files, without prefixes of wrappers."""
     if any(name.startswith("detector.") for name in state):
         state = {name: x for name, x in state.items() if name.startswith("detector.")}
     return {_WRAPPERS.sub("", name): x for name, x in state.items()}
@@ -141,7 +141,7 @@ def _residual_renamer(backbone: Backbone) -> Callable[[str], str]:
 
 
 def _timm_renamer(backbone: Backbone) -> Callable[[str], str]:
-    # A classifier's last layers have names of their own in every timm encoder; they are the head of the file.
+    # The last layers of a classifier have different names in each timm encoder; they are the head of the file.
     return lambda name: f"head.{name}" if name in backbone.pruned else f"encoder.{name}"  # type: ignore[operator]
 
 
@@ -172,7 +172,7 @@ def _flat_positions(state: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _add_shortcut_norm(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Pytorchvideo's X3D has no normalisation on the first shortcut: give ours the one that changes nothing."""
+    """Add an identity normalisation on the first shortcut, which pytorchvideo's X3D lacks."""
     shortcut = "blocks.1.res_blocks.0.branch1_{}"
     convolution, norm = state.get(shortcut.format("conv.weight")), shortcut.format("norm.")
     if convolution is None or f"{norm}weight" in state:

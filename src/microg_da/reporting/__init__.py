@@ -1,6 +1,6 @@
 """Presentation of the files of a run: one table, one CSV, one HTML page.
 
-Everything here reads run folders and writes into them; nothing knows a network or a data set.
+Everything here reads and writes run folders, without networks or data sets.
 """
 
 from __future__ import annotations

@@ -29,10 +29,10 @@ class RunAnalysis:
 
     Attributes:
         run: the folder.
-        record: what the run is.
+        record: the record of the run.
         results: its scores.
         environment: versions and machine, as text.
-        curves: what each stage logged, in the order of training.
+        curves: the logged values of each stage, in order.
         examples: annotated keyframes.
     """
 
@@ -45,7 +45,7 @@ class RunAnalysis:
 
     @classmethod
     def read(cls, path: str | Path) -> RunAnalysis:
-        """Read everything that a report shows.
+        """Read all files of a report.
 
         Raises:
             InputError: if ``run.json`` or ``results.json`` is missing, or a file cannot be understood.
@@ -66,7 +66,7 @@ class RunAnalysis:
         return self.read_test([result.variant for result in self.results.variants])
 
     def read_test(self, variants: Sequence[Variant]) -> TargetTest | None:
-        """As :attr:`target_test`, of some variants of the run only, and not kept."""
+        """Return :attr:`target_test` for some variants only, without caching."""
         return read_target_test(self.run, variants, self.taxonomy, self.record.protocol)
 
     @cached_property
@@ -76,10 +76,10 @@ class RunAnalysis:
 
     @cached_property
     def intervals(self) -> Intervals | None:
-        """How sure the target scores are; None without the tables, or with too few source videos."""
+        """Intervals of the target scores; None without the tables, or with too few source videos."""
         return None if self.target_test is None else self.target_test.intervals()
 
     @cached_property
     def finding(self) -> Finding:
-        """The finding of the run: from its results or, where they hold none, computed from its tables."""
+        """The finding of the run: from its results or, if missing, computed from its tables."""
         return self.results.finding or find_in_tables(self.run, self.results, self.target_test, self.intervals)

@@ -18,10 +18,10 @@ OWN_SOURCE_ONLY = "each run's own source-only model"
 
 @dataclass(frozen=True)
 class Change:
-    """How one class, or the mean of a group of classes, differs.
+    """The change of one class, or of the mean of a group of classes.
 
     Attributes:
-        name: of the class or the group.
+        name: name of the class or the group.
         group: ``"PM"``, ``"OM"`` or ``"PI"``.
         support: labels in the target test set.
         seeds: ``(seed, difference of AP)`` as fractions, for the seeds that both settings have.
@@ -56,7 +56,7 @@ class SettingChanges:
         return max(values, default=0.0)
 
     def class_interval(self, action: int) -> Interval | None:
-        """The interval of a class's mean difference; None where there is none, or too few labels to trust it."""
+        """Return the interval of a class's mean difference; None if missing, or if the class has too few labels."""
         change = self.classes.get(action)
         if self.intervals is None or change is None or change.support < MIN_SUPPORT:
             return None
@@ -69,17 +69,17 @@ class SettingChanges:
 
 
 def class_changes(runs: Sequence[RunAnalysis], names: Sequence[str], baseline: str) -> tuple[str, list[SettingChanges]]:
-    """Compare the final target AP of every class, seed by seed.
+    """Compare the final target AP of each class, paired by seed.
 
     Args:
         runs: any number of repeats of each setting.
         names: the setting of each run.
-        baseline: the setting that the others are compared with. Where there is no other, every run's adapted
-            detector is compared with its source-only one.
+        baseline: the setting with which the others are compared. Without other settings, the adapted detector of each
+            run is compared with its source-only detector.
 
     Returns:
-        What was compared with, and the settings in the order given; those without a seed in common with the
-        baseline, and classes without ground truth, are left out.
+        The reference, and the settings in the given order, without settings that share no seed with the baseline and
+        without classes that have no ground truth.
     """
     tables = [per_class(run.results) for run in runs]
     alone = set(names) == {baseline}
@@ -103,12 +103,12 @@ def class_changes(runs: Sequence[RunAnalysis], names: Sequence[str], baseline: s
 
 
 def _gain(table: pd.DataFrame) -> pd.Series | None:
-    """Changes by adaptation within a run, if it has both detectors."""
+    """Return the changes by adaptation within a run, if it has both detectors."""
     return table["adapted"] - table["source_only"] if {"adapted", "source_only"} <= set(table) else None
 
 
 def _changes(name: str, differences: pd.DataFrame, classes: pd.DataFrame) -> SettingChanges:
-    """Of differences by class and seed."""
+    """Return the changes from differences by class and seed."""
     differences = differences[differences.notna().any(axis=1)].sort_index(axis=1)
     found = {}
     for about in classes.reindex(differences.index).reset_index().to_dict("records"):

@@ -29,7 +29,7 @@ def format_comparison(comparison: Comparison, name: str) -> str:
     """A comparison as CSV (fractions), Markdown or LaTeX (× 100, mean ± standard deviation over seeds).
 
     Args:
-        comparison: what :func:`~microg_da.reporting.run_comparison.compare_runs` found.
+        comparison: the result of :func:`~microg_da.reporting.run_comparison.compare_runs`.
         name: ``csv``, ``markdown`` or ``latex``.
 
     Raises:
@@ -51,7 +51,7 @@ def format_comparison(comparison: Comparison, name: str) -> str:
 
 
 def comparison_frame(comparison: Comparison) -> pd.DataFrame:
-    """One line for each setting, target mAP as fractions.
+    """Return one row for each setting, with target mAP as fractions.
 
     Columns: ``setting``, ``runs`` (names, with spaces between), ``seeds``; of each variant, of the gap recovered and of
     the paired ``difference`` the mean over seeds, its standard deviation (``…_std``) and how many runs have it
@@ -76,7 +76,7 @@ def _line(comparison: Comparison, setting: Setting) -> dict[str, object]:
 
 
 def readable_frame(comparison: Comparison) -> pd.DataFrame:
-    """One line of texts for each setting, × 100; figures that no run has are left out."""
+    """Return one row of texts for each setting, × 100, without figures that no run has."""
     shown = [name for name in FIGURES if any(setting.figures[name].count for setting in comparison.settings)]
     lines = []
     for setting in comparison.settings:

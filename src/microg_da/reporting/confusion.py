@@ -1,4 +1,4 @@
-"""Confusion matrix for people who do several things at once."""
+"""Confusion matrix for people with several labels."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from microg_da.taxonomy import GROUP_NAMES, Taxonomy
 from microg_da.types import Variant
 
 MOST_MISTAKES = 2
-"""How many of the classes that one is taken for are named."""
+"""The number of listed classes with which a class is confused."""
 
 
 @dataclass(frozen=True)
 class Confusion:
-    """How the people of each class are read by one detector.
+    """The confusion of each class by one detector.
 
     Attributes:
         shares: one row per class with ground truth, one column per class of the taxonomy, both by action id: the
-            share of people with the row's label who are read as the column's class. A row sums to 1, less the
-            share of people whom no detection covers; it is NaN outside the group of its class.
-        support: how many people carry the label of each row.
+            fraction of people with the row's label who are predicted as the column's class. A row sums to 1 minus the
+            fraction of people without a detection; it is NaN outside the group of its class.
+        support: the number of people with the label of each row.
     """
 
     shares: pd.DataFrame
@@ -34,20 +34,19 @@ class Confusion:
 
 
 def confusion(scores: np.ndarray, truth: np.ndarray, taxonomy: Taxonomy) -> Confusion:
-    """Confusion of each label: the classes that people with this label are taken for.
+    """Compute the confusion of each label with other classes of its group.
 
-    A person carries several labels, of one group or of several, so "the predicted class" needs a question that has
-    one answer: for a person with label a, which class scores highest among a and those classes of a's group that the
-    person does **not** carry? Where it is a, the label was read right; where it is b, a was read as b. The person's
-    other labels take no part, since saying them is no mistake, and neither do other groups: touching an object does
-    not replace standing. Where people carry one label of a group, as all do of the movements, this is the ordinary
-    confusion matrix. Only the order of scores within a person counts, so that a detector that is surer of everything
-    is not a better or a worse one; no threshold is involved. A class that scores high for all people is read
-    everywhere, which AP cannot see: it orders people within a class. Equal scores share a person equally.
+    A person has several labels, so that "the predicted class" must be defined: for a person with label a, it is the
+    class with the highest score among a and those classes of a's group that the person does **not** have. If this is a,
+    the prediction is correct; if it is b, a is confused with b. The other labels of the person are ignored, since
+    predicting them is correct, and so are other groups, since touching an object does not exclude standing. If people
+    have one label of a group, as for movements, this is the usual confusion matrix. Only the order of scores within a
+    person matters, and no threshold is needed. The matrix shows classes with high scores for all people, which AP does
+    not, since AP ranks people within a class. Equal scores share a person equally.
 
     Args:
-        scores: ``(R, C)``; −inf where nothing was said.
-        truth: ``(R, C)`` bool, the labels of the person that each row is.
+        scores: ``(R, C)``; −inf without a detection.
+        truth: ``(R, C)`` bool, the labels of the person in each row.
         taxonomy: the classes, and their groups.
     """
     groups = np.array(taxonomy.groups)
@@ -67,7 +66,7 @@ def confusion(scores: np.ndarray, truth: np.ndarray, taxonomy: Taxonomy) -> Conf
 
 
 def confusions(test: TargetTest) -> dict[Variant, Confusion]:
-    """The confusion of each variant of a run on its target test set, people paired with detections one to one."""
+    """Return the confusion of each variant on the target test set, with people and detections matched one to one."""
     found = {}
     for variant, detections in test.detections.items():
         outcomes, _ = prepare(detections, test.truth, get_protocol("corrected"), test.taxonomy, "logit")
@@ -76,7 +75,7 @@ def confusions(test: TargetTest) -> dict[Variant, Confusion]:
 
 
 def confusion_content(test: TargetTest) -> Content | None:
-    """The page's content: a line per class, and a matrix per group, before and after side by side."""
+    """Return the content of the page: a row per class, and a matrix per group before and after adaptation."""
     found: dict[Variant, Confusion] = {
         v: matrix for v, matrix in confusions(test).items() if v in ("source_only", "adapted")
     }
@@ -116,7 +115,7 @@ def _line(action: int, support: int, found: Mapping[Variant, Confusion], taxonom
 
 
 def _matrix(group: str, found: Mapping[Variant, Confusion], taxonomy: Taxonomy) -> Content:
-    """The part of each variant's shares that is about one group; columns that are empty in all of them are left out."""
+    """Return the confusion of each variant within one group, without columns that are empty in all variants."""
     shares = [matrix.shares for matrix in found.values()]
     labels = [action for action in shares[0].index if taxonomy.group(action) == group]
     columns = [

@@ -1,4 +1,4 @@
-"""Output of `test`, shown and written: the scores of several detectors on one split."""
+"""Output of `test`: the scores of several detectors on one split, as a table and files."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _STYLES = {"better": "green", "worse": "red"}
 
 
 def title(tried: TriedDetector) -> str:
-    """A detector for people: ``source-only + roll_tta``, ``adapted (dann)``, ``x3d_s from weights.pyth``."""
+    """Return the title of a detector: ``source-only + roll_tta``, ``adapted (dann)``, ``x3d_s from weights.pyth``."""
     if tried.variant == "checkpoint":
         made = tried.made_by
     else:
@@ -30,7 +30,7 @@ def title(tried: TriedDetector) -> str:
 
 
 def detector_test_table(test: DetectorTest) -> Table:
-    """One line for each detector: scores ×100, the 95% interval of mAP, and the change against the first line."""
+    """Return a table with one row per detector: scores ×100, 95% interval of mAP, change from the first row."""
     headers = ["\nmAP", "95%\ninterval", *(f"\n{name}" for name in list(METRICS.values())[1:])]
     changes = ["change\nof mAP", "95%\ninterval"] if len(test.tried) > 1 else []
     table = detectors_table([*headers, *changes, "\ntime"], _lines(test))
@@ -83,7 +83,7 @@ def _lines(test: DetectorTest) -> list[str]:
     if test.tried[0].interval is None:
         lines.append(f"no intervals: fewer than {FEWEST_VIDEOS} source videos")
     if len(test.skipped):
-        lines.append(f"{len(test.skipped)} clips could not be read and were left out")
+        lines.append(f"{len(test.skipped)} clips could not be read and were skipped")
     return lines
 
 

@@ -1,4 +1,4 @@
-"""Distance between the domains in a detector's features: a picture, and a number that needs no projection."""
+"""Distance between the domains in a detector's features: a projection, and a number without projection."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ from microg_da.taxonomy import Taxonomy
 from microg_da.types import DOMAINS, VARIANTS, Domain
 
 COMPONENTS = 64
-"""How many principal components the classifier sees."""
+"""The number of principal components for the classifier."""
 FOLDS = 5
 LAYERS = 8
-"""Points of the groups are drawn in turns, so that no group hides another."""
+"""Points of groups are drawn alternately, so that no group covers another."""
 SIZE = 300.0
 ACTIVITIES = ("movement only", "with an object", "with a person", "with both")
 
 
 @dataclass(frozen=True)
 class People:
-    """Features of a random sample of one domain's test people, as one detector makes them.
+    """Features of a random sample of one domain's test people, from one detector.
 
     Attributes:
         features: ``(N, D)`` float64.
@@ -46,7 +46,7 @@ class People:
 
     @classmethod
     def read(cls, path: Path) -> People:
-        """From a file of ``features/``.
+        """Read a file of ``features/``.
 
         Raises:
             InputError: if it is damaged.
@@ -83,9 +83,9 @@ class Projection:
 
 
 def principal_components(features: np.ndarray, most: int) -> Projection:
-    """The first components of ``(N, D)`` features about their mean; as many as there are, up to ``most``."""
+    """Return up to ``most`` principal components of ``(N, D)`` features."""
     centred = features - features.mean(axis=0)
-    # The smaller of the two products has the same non-zero spectrum, and networks can be wide.
+    # Both products have the same non-zero spectrum; the smaller one is cheaper for wide networks.
     wide = centred.shape[1] > centred.shape[0]
     values, vectors = np.linalg.eigh(centred @ centred.T if wide else centred.T @ centred)
     values, vectors = values[::-1].clip(0), vectors[:, ::-1]
@@ -96,11 +96,11 @@ def principal_components(features: np.ndarray, most: int) -> Projection:
 
 
 def separability(points: np.ndarray, is_target: np.ndarray, videos: np.ndarray) -> float | None:
-    """How often a linear classifier names the domain of a person from a source video that it has not seen.
+    """Return the accuracy of a linear domain classifier on people from held-out source videos.
 
     Logistic regression (penalty ½‖w‖², standardised inputs), cross-validated over source videos, since people of one
-    video look alike. The mean of both domains' accuracies: 0.5 where the domains cannot be told apart, 1 where they
-    always can. (The proxy A-distance of Ben-David et al., NIPS 2006, is 4 × this − 2.)
+    video are similar. The result is the mean accuracy of both domains: 0.5 for indistinguishable domains, 1 for
+    separable domains. (The proxy A-distance of Ben-David et al., NIPS 2006, is 4 × this − 2.)
 
     Args:
         points: ``(N, K)``.
@@ -129,7 +129,7 @@ def separability(points: np.ndarray, is_target: np.ndarray, videos: np.ndarray) 
         y = is_target[train, None]
         weights = fit_deviations(x[train].T[:, :, None], y, np.zeros(y.shape), pull=0.5)[:, 0]
         scores = x @ weights
-        # Halfway between the domains' means: the share of either in the sample is no evidence.
+        # The threshold is halfway between the means of both domains, independent of their proportions.
         threshold = (scores[train & is_target].mean() + scores[train & ~is_target].mean()) / 2
         right[~train] = (scores[~train] > threshold) == is_target[~train]
     return float((right[is_target].mean() + right[~is_target].mean()) / 2)
@@ -160,7 +160,7 @@ def scatter(title: str, points: np.ndarray, group: np.ndarray, names: Sequence[s
 
 
 def activities(people: People, truth: pd.DataFrame, taxonomy: Taxonomy) -> np.ndarray:
-    """``(N,)``: which of :data:`ACTIVITIES` the labels of each person are; −1 for people whom the table has not."""
+    """Return the index ``(N,)`` in :data:`ACTIVITIES` of each person; −1 for people who are not in the table."""
     table = truth.assign(group=[taxonomy.group(action) for action in truth["action_id"]])
     labels = table.assign(object=table["group"] == "OM", person=table["group"] == "PI")
     labels = labels.groupby([*KEYFRAME, *BOX], as_index=False)[["object", "person"]].max()
@@ -175,7 +175,7 @@ def activities(people: People, truth: pd.DataFrame, taxonomy: Taxonomy) -> np.nd
 
 
 def domains_content(run: RunFolder, taxonomy: Taxonomy) -> Content | None:
-    """The page's content: for each variant whose features were kept, pictures and how separable they are."""
+    """Return the content of the page: pictures and separability for each variant with stored features."""
     shown = []
     for variant in VARIANTS:
         files = [run.features_file(variant, domain) for domain in DOMAINS]
@@ -188,7 +188,7 @@ def domains_content(run: RunFolder, taxonomy: Taxonomy) -> Content | None:
 
 def _view(people: Sequence[People], run: RunFolder, taxonomy: Taxonomy) -> Content:
     is_target = np.repeat([False, True], [len(part) for part in people])
-    # A fixed order that has nothing to do with domain or video, for drawing.
+    # A fixed drawing order that is independent of domain and video.
     order = np.random.default_rng(0).permutation(len(is_target))
     is_target = is_target[order]
     videos = np.concatenate([_source_videos(part, run, domain) for part, domain in zip(people, DOMAINS, strict=True)])
@@ -199,7 +199,7 @@ def _view(people: Sequence[People], run: RunFolder, taxonomy: Taxonomy) -> Conte
     charts = [scatter("by domain", flat, is_target.astype(int), DOMAINS)]
     doing = _activities(people, run, taxonomy)
     if doing is not None:
-        charts.append(scatter("by what people do", flat, doing[order], ACTIVITIES))
+        charts.append(scatter("by activity", flat, doing[order], ACTIVITIES))
     return {
         "charts": charts,
         "variance": found.variance[:2].tolist(),
@@ -213,7 +213,7 @@ def _view(people: Sequence[People], run: RunFolder, taxonomy: Taxonomy) -> Conte
 
 
 def _source_videos(people: People, run: RunFolder, domain: Domain) -> np.ndarray:
-    """The source video of each person, as the ground truth names it where it is there."""
+    """Return the source video of each person, from the ground truth if it exists."""
     path = run.ground_truth_file(domain)
     table = pd.DataFrame({"video_id": people.video_id})
     return source_videos_of(table, read_annotations(path) if path.is_file() else table).to_numpy(str)

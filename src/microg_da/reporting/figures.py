@@ -53,8 +53,8 @@ def line_chart(title: str, curves: dict[str, pd.Series], *, scale: float = 1.0, 
     """Lay out curves that share their axes.
 
     Args:
-        title: what the y axis shows.
-        curves: for each name, values indexed by x; the index has a name. NaN values are left out.
+        title: title of the y axis.
+        curves: for each name, values indexed by x; the index has a name. NaN values are skipped.
         scale: factor on the values, e.g. 100 for scores.
         zero: whether the y axis starts at 0 at the highest.
 
@@ -74,7 +74,7 @@ def line_chart(title: str, curves: dict[str, pd.Series], *, scale: float = 1.0, 
     y_low, y_high = _span(min(every_y.min(), 0.0) if zero else every_y.min(), every_y.max())
     y_ticks = MaxNLocator(nbins=5, steps=[1, 2, 2.5, 5, 10]).tick_values(y_low, y_high)
     y_low, y_high = y_ticks[0], y_ticks[-1]
-    # An axis of one epoch has one tick; the locator would add ticks between whole numbers, with the same text.
+    # An axis of one epoch has one tick; the locator would add ticks between whole numbers with equal labels.
     x_ticks = np.asarray(MaxNLocator(nbins=6, steps=[1, 2, 5, 10], integer=True).tick_values(x_low, x_high))
     x_ticks = x_ticks[(x_ticks >= x_low) & (x_ticks <= x_high) & (np.abs(x_ticks - np.round(x_ticks)) < 1e-9)]
 
@@ -118,9 +118,9 @@ def _span(low: float, high: float) -> tuple[float, float]:
 
 
 def embedded_image(path: Path, budget: int) -> tuple[str, int, int]:
-    """An image file as a data URI of at most ``budget`` bytes, and its width and height, to be shown.
+    """Return an image file as a data URI of at most ``budget`` bytes, with its width and height.
 
-    It is no larger than :data:`KEYFRAME_SIZE`, and smaller or coarser where the budget asks for it.
+    It is at most as large as :data:`KEYFRAME_SIZE`, and is reduced in size or quality to fit the budget.
     """
     image = shrunk(_read_image(path), KEYFRAME_SIZE)
     return data_uri(image, budget), image.shape[1], image.shape[0]
@@ -141,5 +141,5 @@ def embedded_strip(paths: list[Path], budget: int) -> tuple[str, int] | None:
 def _read_image(path: Path) -> np.ndarray:
     image = cv2.imread(str(path), cv2.IMREAD_COLOR)
     if image is None:
-        raise InputError(f"cannot read the image {path}: it is missing or damaged. Its name stands in examples.json.")
+        raise InputError(f"cannot read the image {path}: it is missing or damaged. examples.json refers to it.")
     return image

@@ -8,13 +8,13 @@ from microg_da.reporting.numbers import MISSING, percent
 
 ABSENT: dict[Absence, str] = {
     "no_adaptation": "nothing was adapted",
-    "no_bound": "no target-supervised bound was trained",
+    "no_bound": "the target-supervised variant was not trained",
     "no_score": "a detector has no target mAP",
-    "no_interval": "no interval can be given for the gap",
+    "no_interval": "the gap has no interval",
     "no_gap": "target labels give no improvement",
     "gap_not_measurable": "the gap is within its interval",
 }
-"""Why there is no gap recovered."""
+"""The reasons for a missing gap recovered."""
 
 
 def change_text(finding: Finding) -> str | None:
@@ -23,17 +23,17 @@ def change_text(finding: Finding) -> str | None:
 
 
 def gap_text(finding: Finding) -> str | None:
-    """Likewise of the gap."""
+    """Return the same text for the gap."""
     return None if finding.gap is None else _difference_text(finding.gap, finding, "gap")
 
 
 def gap_recovered_text(finding: Finding) -> str:
-    """``42.0 %``, or a dash where it is not given."""
+    """Return ``42.0 %``, or a dash if it is not given."""
     return MISSING if finding.gap_recovered is None else f"{percent(finding.gap_recovered)} %"
 
 
 def few_boxes_text(finding: Finding) -> str | None:
-    """How few boxes there are, if they are few."""
+    """Return a note on the number of boxes if it is small."""
     if not finding.few_boxes:
         return None
     boxes = f"{finding.boxes} {'box' if finding.boxes == 1 else 'boxes'}"
@@ -41,16 +41,16 @@ def few_boxes_text(finding: Finding) -> str | None:
 
 
 def same_data_text(finding: Finding) -> str | None:
-    """That source and target share data, if they do."""
+    """Return a note if source and target share data."""
     if finding.same_data:
-        return "source and target are the same data: there is no change of domain"
+        return "source and target are the same data, without a domain gap"
     if finding.shared_boxes:
         return f"{finding.shared_boxes} of the {finding.boxes} boxes of the target test set are also in the source's"
     return None
 
 
 def finding_lines(finding: Finding) -> list[str]:
-    """Notes below the scores, a line each."""
+    """Return notes below the scores, one line each."""
     lines = [same_data_text(finding), few_boxes_text(finding)]
     if change := change_text(finding):
         lines.append(f"change: {change}")

@@ -14,15 +14,15 @@ from microg_da.types import VARIANTS, Variant
 THRESHOLD = 0.5
 MAX_LABELS = 10
 BYTES = 12_000_000
-"""How much of a page the images of its gallery may take together, however many there are."""
+"""The budget in bytes of all gallery images of a page."""
 MOST_BYTES = 240_000
-"""And those of one example, however few there are; a third is for the keyframe, the rest for its window."""
+"""The budget in bytes of one example: a third for the keyframe, the rest for its window."""
 OUTCOMES = ("fixed", "broken", "still wrong", "right", "wrong")
 
 
 @dataclass(frozen=True)
 class Answer:
-    """One prediction compared with the truth: ``outcome`` is correct, wrong, missed or absent (rightly so)."""
+    """One prediction compared with the label: ``outcome`` is correct, wrong, missed or absent (a true negative)."""
 
     probability: float | None
     outcome: str
@@ -30,7 +30,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class Label:
-    """One action of one person: whether it is true, the answer of each variant of the run, and what became of it.
+    """One action of one person: whether it is labelled, the predictions of each variant, and the outcome.
 
     ``outcome`` is one of :data:`OUTCOMES`; the first three need a detector before and one after.
     """
@@ -54,7 +54,7 @@ class Person:
 
 @dataclass(frozen=True)
 class Example:
-    """One keyframe with everything the gallery shows of it."""
+    """One keyframe of the gallery."""
 
     domain: str
     video_id: str
@@ -66,7 +66,7 @@ class Example:
 
     @property
     def outcomes(self) -> list[str]:
-        """Outcome of every label that is shown."""
+        """The outcomes of all shown labels."""
         return [label.outcome for person in self.people for label in person.labels]
 
 
@@ -83,13 +83,12 @@ def gallery(
     """Compare the predictions in every example with the truth.
 
     Args:
-        examples: of the run.
-        folder: where their images are.
+        examples: the examples of the run.
+        folder: the folder of their images.
         names: the name of each action id.
 
     Returns:
-        The variants of the run that are compared, at most two (before and after, where the run has both), and the
-        examples.
+        The compared variants, at most two (before and after adaptation), and the examples.
 
     Raises:
         InputError: if an image is missing or damaged.
@@ -121,7 +120,7 @@ def _person(number: int, person: ExamplePerson, names: Mapping[int, str], varian
     true = set(person.true)
     shown = true | {k for values in said.values() for k, p in values.items() if p >= THRESHOLD}
     surest = {k: max((values.get(k, 0.0) for values in said.values()), default=0.0) for k in shown}
-    # Truth first, then what was predicted most surely.
+    # Labelled actions first, then predictions by confidence.
     ordered = sorted(shown, key=lambda k: (k not in true, -surest[k], k))
     labels = [
         _label(k, names.get(k, f"action {k}"), k in true, {variant: values.get(k) for variant, values in said.items()})
@@ -132,7 +131,7 @@ def _person(number: int, person: ExamplePerson, names: Mapping[int, str], varian
 
 
 def _label(action: int, name: str, true: bool, probabilities: Mapping[Variant, float | None]) -> Label:
-    """Compare one action; without a detector before and one after, only the first answer counts."""
+    """Compare one action; without two detectors, only the first prediction counts."""
     answers = [compare_with_truth(probability, true) for probability in probabilities.values()]
     right = [answer.outcome in ("correct", "absent") for answer in answers]
     if {"source_only", "adapted"} <= probabilities.keys():

@@ -1,4 +1,4 @@
-"""The gravity frame in one picture: source clip, target clip as filmed with its up, turned clip, scores."""
+"""A picture of the gravity frame: source clip, target clip as filmed with up, turned clip, scores."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 LEAST_ROLL = 60
-"""Degrees from the top that the up of a shown clip has at least."""
+"""The smallest angle in degrees between up and the top in a shown clip."""
 SHOWN = 4
-"""Actions in a chart: the true ones, then the most probable ones."""
+"""The number of actions in a chart: labelled ones, then the most probable ones."""
 BEFORE, AFTER = "#b0b7c3", "#2563eb"
 
 
@@ -31,9 +31,9 @@ class GravityRow(NamedTuple):
     """One row of the picture.
 
     Attributes:
-        earth: a source example with most of the same actions.
+        earth: the source example that shares most actions.
         target: a target example whose people share an estimated up that is far from the top.
-        ups: of its people.
+        ups: estimated up of its people.
     """
 
     earth: ExampleKeyframe
@@ -67,13 +67,13 @@ def gravity_rows(run: Run, rows: int = 3) -> list[GravityRow]:
 def write_gravity_picture(run: Run, path: str | Path, rows: int = 3) -> Path:
     """Draw examples of a run whose method finds up, e.g. ``gravity_frame``.
 
-    Columns: an Earth clip with most of the same actions, the target clip as filmed with the estimated up and its
+    Columns: the Earth clip that shares most actions, the target clip as filmed with the estimated up and its
     density, the clip turned upright, and the probabilities of both detectors for the person with the largest box.
 
     Args:
-        run: finished.
-        path: of the PNG.
-        rows: how many examples at most.
+        run: a finished run.
+        path: path of the PNG file.
+        rows: largest number of examples.
 
     Raises:
         InputError: if no example's people are turned far enough, or the file cannot be written.
@@ -98,12 +98,12 @@ def write_gravity_picture(run: Run, path: str | Path, rows: int = 3) -> Path:
         for up in row.ups:
             _draw_up(line[1], up, filmed)
         _chart(line[3], max(row.target.people, key=_area), names)
-    grid[0, 3].set_title("probability (true actions in bold)", fontsize=9)
+    grid[0, 3].set_title("probability (labelled actions in bold)", fontsize=9)
     grid[0, 3].legend(fontsize=7, frameon=False, loc="lower right")
     drawn = io.BytesIO()
     figure.savefig(drawn, format="png")
     with replacing(Path(path)) as temporary:
-        # A palette makes noisy pictures a third as large.
+        # A palette reduces noisy pictures to a third of the size.
         Image.open(drawn).convert("RGB").quantize(256).save(temporary, format="png", optimize=True)
     return Path(path)
 
@@ -120,7 +120,9 @@ def _area(person: ExamplePerson) -> float:
 def _read(run: Run, example: ExampleKeyframe) -> np.ndarray:
     picture = cv2.imread(str(run.examples_file.parent / example.image))
     if picture is None:
-        raise InputError(f"{run.examples_file.parent / example.image} is no picture. Make the report's examples again.")
+        raise InputError(
+            f"{run.examples_file.parent / example.image} is not an image. Create the examples of the report again."
+        )
     return np.ascontiguousarray(picture[:, :, ::-1])
 
 
@@ -138,14 +140,14 @@ def _draw_up(axes: Axes, up: PersonUp, picture: np.ndarray) -> None:
 
 
 def _turned(picture: np.ndarray, degrees: float) -> np.ndarray:
-    """The picture turned so that ``degrees`` clockwise from the top comes to the top."""
+    """Turn the picture so that the direction ``degrees`` clockwise from the top points to the top."""
     height, width = picture.shape[:2]
     matrix = cv2.getRotationMatrix2D(((width - 1) / 2, (height - 1) / 2), degrees, 1)
     return cv2.warpAffine(picture, matrix, (width, height), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT)
 
 
 def _chart(axes: Axes, person: ExamplePerson, names: dict[int, str]) -> None:
-    """Bars of both detectors."""
+    """Draw bars of both detectors."""
     before, after = (person.predictions[variant] for variant in ("source_only", "adapted"))
     others = sorted(set(after) - set(person.true), key=lambda action: -max(before[action], after[action]))
     actions = [*person.true, *others][:SHOWN]

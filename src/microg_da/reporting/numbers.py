@@ -8,7 +8,7 @@ MISSING = "–"
 
 
 def percent(value: float | None, *, signed: bool = False) -> str:
-    """A fraction as people read it: ×100, one decimal, a true minus sign; "–" where there is none."""
+    """Format a fraction ×100 with one decimal and a true minus sign; "–" for None or NaN."""
     if value is None or math.isnan(value):
         return MISSING
     text = f"{100 * value:+.1f}" if signed else f"{100 * value:.1f}"

@@ -1,4 +1,4 @@
-"""Intervals of differences between settings: the same source videos are drawn for all runs, seeds are averaged."""
+"""Intervals of differences between settings: the same source videos are drawn for all runs; seeds are averaged."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ class PairedIntervals:
     """95% intervals over source videos of a difference that is averaged over seeds.
 
     Attributes:
-        change: of target mAP.
-        classes: of AP, by action id.
-        groups: of the mean AP of each group of actions.
+        change: interval of the difference in target mAP.
+        classes: intervals of differences in AP, by action id.
+        groups: intervals of differences in the mean AP of each group.
     """
 
     change: Interval
@@ -31,9 +31,9 @@ class PairedIntervals:
 
 
 class Draws:
-    """Resampled scores of runs on one target test set, computed when first asked for.
+    """Resampled scores of runs on one target test set, computed on first use.
 
-    A run without tables, or with another test set than the first run that has them, has none.
+    Runs without tables, or with another test set than the first such run, have no resampled scores.
     """
 
     def __init__(self) -> None:
@@ -41,12 +41,12 @@ class Draws:
         self._drawn: dict[tuple[Path, Variant], Resampled | None] = {}
 
     def between(self, mine: Sequence[RunAnalysis], reference: Sequence[RunAnalysis]) -> PairedIntervals | None:
-        """The final detectors of one setting against those of another, over the seeds that both have."""
+        """Compare the final detectors of two settings over their common seeds."""
         before, after = (self._by_seed([(run, final_variant(run)) for run in runs]) for runs in (reference, mine))
         return self._intervals(before, after)
 
     def within(self, runs: Sequence[RunAnalysis]) -> PairedIntervals | None:
-        """The adapted detectors of a setting against the source-only ones of the same runs."""
+        """Compare the adapted and the source-only detectors of the runs of a setting."""
         both = [run for run in runs if run.results.adapted and run.results.source_only]
         before = self._by_seed([(run, "source_only") for run in both])
         after = self._by_seed([(run, "adapted") for run in both])
@@ -69,7 +69,7 @@ class Draws:
         )
 
     def _by_seed(self, detectors: Sequence[tuple[RunAnalysis, Variant]]) -> dict[object, Resampled | None]:
-        """The mean over the runs of each seed; None for a seed of which a run has no draws."""
+        """Return the mean over the runs of each seed; None if a run of the seed has no resampled scores."""
         found: dict[object, list[Resampled | None]] = {}
         for run, variant in detectors:
             found.setdefault(run.record.seed, []).append(self._of(run, variant))
@@ -94,7 +94,7 @@ class Draws:
 
 
 def final_variant(run: RunAnalysis) -> Variant:
-    """The detector that a run ends with: the adapted one, or the source-only one where nothing was adapted."""
+    """Return the final detector of a run: the adapted one, or without adaptation the source-only one."""
     return run.results.final.variant if run.results.final else "source_only"
 
 

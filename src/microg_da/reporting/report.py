@@ -24,7 +24,7 @@ def write_report(run_folder: str | Path) -> Path:
     """Write ``report.html`` into a run folder, from the other files in it.
 
     Returns:
-        The path of the page. It loads nothing: images and style are inside.
+        The path of the page, which contains all images and styles.
 
     Raises:
         InputError: if ``run.json`` or ``results.json`` is missing, or a file cannot be understood.
@@ -41,7 +41,7 @@ def render_report(run: RunAnalysis) -> str:
 
 
 def environment() -> jinja2.Environment:
-    """The template engine: everything is escaped, and a name that does not exist is an error."""
+    """Return the template engine, which escapes all values and raises errors for undefined names."""
     engine = jinja2.Environment(
         loader=jinja2.PackageLoader("microg_da.reporting"),
         autoescape=True,
@@ -54,6 +54,6 @@ def environment() -> jinja2.Environment:
     engine.globals.update(version=__version__, variant_titles=tables.VARIANT_TITLES, group_titles=tables.GROUP_TITLES)
     script = (Path(__file__).parent / "templates" / "report.js").read_text(encoding="utf-8")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii")
-    # Pages allow this one script by its hash and no other, whatever text gets into them.
+    # Pages allow only this script, by its hash.
     engine.globals.update(script=Markup(script), script_hash=f"sha256-{digest}")
     return engine

@@ -26,12 +26,12 @@ FORMATS = ("svg", "png")
 
 
 def write_roll_figure(curves: Mapping[str, pd.Series], path: str | Path, title: str = "") -> list[Path]:
-    """Draw curves of mAP (fractions, indexed by degrees) around a circle: upright is up, and angles go clockwise.
+    """Draw polar curves of mAP (fractions, indexed by degrees), with 0° at the top and clockwise angles.
 
     Args:
-        curves: by name; the first is drawn strongest.
-        path: without an ending; one file each with ``.svg`` and ``.png`` is written.
-        title: above the picture.
+        curves: curves by name; the first is emphasised.
+        path: path without suffix; ``.svg`` and ``.png`` files are written.
+        title: title of the picture.
 
     Raises:
         InputError: if a file cannot be written.
@@ -71,18 +71,18 @@ def write_roll_figure(curves: Mapping[str, pd.Series], path: str | Path, title: 
 
 
 def _outer_circle(curves: Mapping[str, pd.Series]) -> float:
-    """The next multiple of ten above every value ×100."""
+    """Return the next multiple of ten above all values ×100."""
     highest = np.nanmax([0.01, *(value for curve in curves.values() for value in curve)])
     return float(np.ceil(10 * highest) * 10)
 
 
 def roll_table(response: RollResponse, title: str, most: int = 5) -> Table:
-    """Scores ×100 upright, in the mean and at worst: of all, of the groups, and of the most gravity-bound classes.
+    """Return a table of scores ×100 at 0°, in the mean and at worst: all classes, groups, and the most biased classes.
 
     Args:
-        response: what was measured.
-        title: above the table.
-        most: how many classes are shown; only those with at least :data:`MIN_SUPPORT` labels.
+        response: the measured roll response.
+        title: title of the table.
+        most: number of shown classes, among those with at least :data:`MIN_SUPPORT` labels.
     """
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, header_style="bold", show_edge=False)
     table.add_column("mAP × 100")
@@ -105,7 +105,7 @@ def roll_responses(folder: Path) -> list[Content]:
     """Contents of the files of a run's ``roll_response/``, finished ones only, each with its ``picture`` as a data URI.
 
     Raises:
-        InputError: if a file cannot be read or is not one of `roll-response`.
+        InputError: if a file cannot be read or is not from `roll-response`.
     """
     found: list[Content] = []
     for path in sorted(folder.glob("*.json")):

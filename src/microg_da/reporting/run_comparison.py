@@ -1,7 +1,7 @@
-"""Runs side by side: seeds averaged, and differences paired by seed.
+"""Comparison of runs: means over seeds, and differences paired by seed.
 
-Runs whose configurations differ in nothing but the seed are repeats of one setting. Two settings are compared
-seed by seed, since a seed fixes the data that is drawn and the weights that training starts from.
+Runs whose configurations differ only in the seed are repeats of one setting. Two settings are compared for each seed,
+since the seed determines the rendered data and the initial weights.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ from microg_da.types import VARIANTS
 
 _STYLES = {"better": "green", "worse": "red"}
 
-EMBEDDED_NOTE = "Embedded synthetic data: the figures compare settings, and say nothing about MicroG-4M."
+EMBEDDED_NOTE = "Embedded synthetic data: the scores compare settings and do not apply to MicroG-4M."
 FIGURES = (*VARIANTS, "gap_recovered")
 
 
 @dataclass(frozen=True)
 class Spread:
-    """Mean and sample standard deviation of ``count`` figures; NaN where there are none, or only one."""
+    """Mean and sample standard deviation of ``count`` values; NaN without values, or for the deviation of one."""
 
     mean: float
     deviation: float
@@ -49,29 +49,29 @@ class Spread:
 
     @classmethod
     def of(cls, values: pd.Series) -> Spread:
-        """Of the figures that are known."""
+        """Compute mean and deviation of the known values."""
         return cls(float(values.mean()), float(values.std()), int(values.count()))
 
     def text(self, *, signed: bool = False) -> str:
-        """``42.0 ± 1.3``, ×100; without a deviation the mean alone."""
+        """Return ``42.0 ± 1.3``, ×100; only the mean without a deviation."""
         mean = percent(self.mean, signed=signed)
         return mean if math.isnan(self.deviation) else f"{mean} ± {percent(self.deviation)}"
 
 
 @dataclass(frozen=True)
 class Setting:
-    """Runs that differ in nothing but the seed.
+    """Runs that differ only in the seed.
 
     Attributes:
         name: the adaptation, and the keys in which it differs from the other settings.
         runs: one line per run: ``seed``, ``name``, target mAP (fraction) of each of
             :data:`~microg_da.types.VARIANTS`, ``gap_recovered`` and ``final``, the target mAP of the
             adapted model, or of the source-only model where nothing was adapted.
-        figures: over seeds, for each of :data:`FIGURES` and ``final``.
-        difference: ``final`` minus that of the baseline, seed by seed; None for the baseline.
-        better: in how many of these seeds the difference is above 0.
-        interval: of the mean difference, over source videos; None where there is none.
-        verdict: what the interval says of the difference; ``unknown`` for the baseline.
+        figures: mean and deviation over seeds, for each of :data:`FIGURES` and ``final``.
+        difference: ``final`` minus that of the baseline for each seed; None for the baseline.
+        better: number of seeds with a difference above 0.
+        interval: interval of the mean difference over source videos, or None.
+        verdict: conclusion from the interval; ``unknown`` for the baseline.
     """
 
     name: str
@@ -84,11 +84,11 @@ class Setting:
 
     @property
     def seeds(self) -> int:
-        """How many seeds were run."""
+        """The number of seeds."""
         return self.runs["seed"].nunique()
 
     def text(self, figure: str) -> str:
-        """A figure for people; one that only some of the runs have says how many."""
+        """Return a value as text, with the number of runs if only some runs have it."""
         spread = self.figures[figure]
         partial = 0 < spread.count < len(self.runs)
         return spread.text() + (f" ({spread.count} of {len(self.runs)})" if partial else "")
@@ -98,9 +98,9 @@ class Setting:
 class Comparison:
     """Result of :func:`compare_runs`: settings in the order given, and why they may not be comparable.
 
-    ``changes`` says for each class how each setting differs from ``reference``, which is the baseline or, where there
-    is nothing but the baseline, the source-only model of each run. Runs that are not ``comparable`` have differences
-    that mean nothing: no interval and no verdict is given.
+    ``changes`` contains the difference of each setting from ``reference`` for each class. The reference is the baseline
+    or, without other settings, the source-only model of each run. Runs that are not ``comparable`` have no intervals
+    and no verdicts.
     """
 
     settings: list[Setting]
@@ -111,7 +111,7 @@ class Comparison:
     comparable: bool
 
     def as_dict(self) -> dict[str, object]:
-        """Everything, for ``--json``."""
+        """Return all values, for ``--json``."""
         settings = [asdict(setting) | {"runs": setting.runs.to_dict("records")} for setting in self.settings]
         changes = [asdict(setting) for setting in self.changes]
         about = {"baseline": self.baseline, "comparable": self.comparable, "settings": settings, "notes": self.notes}
@@ -121,17 +121,17 @@ class Comparison:
 def compare_runs(
     folders: Sequence[str | Path], baseline: str | None = None, labels: Sequence[str] | None = None
 ) -> Comparison:
-    """Read runs and sort them into settings.
+    """Read runs and group them by setting.
 
     Args:
         folders: run folders, or folders that hold them.
-        baseline: the setting to compare with, or its adaptation where only one setting has it; by default the
-            setting of the first run.
-        labels: what to call the runs of each folder; None names settings by method and by the keys that differ.
+        baseline: the setting to compare with, or its adaptation if only one setting has it; by default the setting of
+            the first run.
+        labels: names of the runs of each folder; None names settings by method and by the keys that differ.
 
     Raises:
-        InputError: if a folder holds no finished run, the labels are not as many as the folders, or ``baseline`` is
-            none of the settings.
+        InputError: if a folder contains no finished run, the numbers of labels and folders differ, or ``baseline`` is
+            not a setting.
     """
     if labels is not None and len(labels) != len(folders):
         raise InputError(f"compare: {len(labels)} --labels for {len(folders)} folders of runs. Give one for each.")
@@ -140,9 +140,7 @@ def compare_runs(
     names = setting_names(runs, None if labels is None else _labels_of_runs(paths, folders, labels))
     baseline = _full_name(baseline, names) if baseline else names[0]
     if baseline not in names:
-        raise InputError(
-            f"--baseline {baseline!r} is none of the settings compared: {', '.join(dict.fromkeys(names))}."
-        )
+        raise InputError(f"--baseline {baseline!r} is not one of the settings: {', '.join(dict.fromkeys(names))}.")
     table = pd.DataFrame([_line(run) for run in runs])
     groups = dict(list(table.groupby(pd.Series(names), sort=False)))
     reference = groups[baseline].groupby("seed")["final"].mean()
@@ -158,7 +156,7 @@ def compare_runs(
 
 
 def _intervals(runs: Sequence[RunAnalysis], names: Sequence[str], baseline: str) -> dict[str, PairedIntervals | None]:
-    """Of each setting against the baseline; of the baseline, if it is alone, against its source-only detectors."""
+    """Return the intervals of each setting against the baseline, or of the baseline alone against source-only."""
     draws = Draws()
     of_setting = {name: [run for run, other in zip(runs, names, strict=True) if other == name] for name in names}
     reference = of_setting[baseline]
@@ -168,13 +166,13 @@ def _intervals(runs: Sequence[RunAnalysis], names: Sequence[str], baseline: str)
 
 
 def _full_name(baseline: str, names: Sequence[str]) -> str:
-    """The one setting of an adaptation; anything else as it is."""
+    """Return the only setting of an adaptation; return other names unchanged."""
     of_method = {name for name in names if name.split(", ")[0] == baseline}
     return of_method.pop() if len(of_method) == 1 else baseline
 
 
 def _labels_of_runs(paths: Sequence[Path], folders: Sequence[str | Path], labels: Sequence[str]) -> list[str]:
-    """The label of each run: that of the first folder which holds it."""
+    """Return the label of each run: that of the first folder that contains it."""
     of_run: dict[Path, str] = {}
     for folder, label in zip(folders, labels, strict=True):
         for path in find_runs([folder]):
@@ -183,22 +181,24 @@ def _labels_of_runs(paths: Sequence[Path], folders: Sequence[str | Path], labels
 
 
 def find_runs(folders: Sequence[str | Path]) -> list[Path]:
-    """The run folders given or inside the folders given, each once."""
+    """Return the distinct run folders among and below the given folders."""
     found: list[Path] = []
     for folder in map(Path, folders):
         inside = [folder] if RunFolder(folder).results_file.is_file() else []
         inside = inside or sorted(path.parent for path in folder.glob("**/results.json"))
         if not inside:
-            raise InputError(f"{folder} holds no results.json: give the folder of a finished run, or one above it.")
+            raise InputError(
+                f"{folder} contains no results.json. Give the folder of a finished run, or a folder above it."
+            )
         found += inside
     return list(dict.fromkeys(path.resolve() for path in found))
 
 
 def comparison_table(comparison: Comparison) -> Table:
-    """One line per setting for the terminal: target mAP ×100, mean ± standard deviation over seeds."""
+    """Return a table with one row per setting: target mAP ×100, mean ± standard deviation over seeds."""
     table = Table(box=box.SIMPLE_HEAD, header_style="bold", show_edge=False, pad_edge=False, collapse_padding=True)
     table.add_column("setting")
-    # With one run a setting, its name tells where to look.
+    # With one run per setting, the name of the run identifies it.
     named = all(len(setting.runs) == 1 for setting in comparison.settings)
     if named:
         table.add_column("run", no_wrap=True)
@@ -209,7 +209,7 @@ def comparison_table(comparison: Comparison) -> Table:
             strict=True,
         )
     )
-    # A figure that no run has would only make the table wider.
+    # Columns without values are omitted.
     shown = [name for name in FIGURES if any(setting.figures[name].count for setting in comparison.settings)]
     for header in ("seeds", *(headers[name] for name in shown), "difference\nby seed"):
         table.add_column(header, justify="right", no_wrap=True)
@@ -221,7 +221,7 @@ def comparison_table(comparison: Comparison) -> Table:
 
 
 def _difference_cell(comparison: Comparison, setting: Setting) -> Text:
-    """The difference, and below it why it counts for nothing; better and worse are told by colour and sign."""
+    """Return the difference, with the reason below it if it is not significant; colour and sign mark the direction."""
     if setting.difference is None:
         return Text(MISSING)
     figure, verdict = setting.difference.text(signed=True), verdict_text(comparison, setting)
@@ -231,7 +231,7 @@ def _difference_cell(comparison: Comparison, setting: Setting) -> Text:
 
 
 def verdict_text(comparison: Comparison, setting: Setting) -> str:
-    """Conclusion about a setting's difference to the baseline."""
+    """Return the conclusion about a setting's difference from the baseline."""
     if setting.difference is None:
         return "baseline"
     if not comparison.comparable:
@@ -269,7 +269,7 @@ def _mean_change(changes: Sequence[SettingChanges], action: int) -> float:
 
 
 def default_page(folders: Sequence[Path]) -> Path:
-    """``compare.html`` in the folder that holds all the runs."""
+    """Return ``compare.html`` in the folder above all runs."""
     return Path(os.path.commonpath([folder.resolve().parent for folder in folders])) / "compare.html"
 
 
@@ -298,7 +298,7 @@ def _setting(
 
 
 def incomparabilities(runs: Sequence[RunAnalysis]) -> list[str]:
-    """Reasons that make figures incomparable: another protocol, target or test set."""
+    """Return reasons why scores are not comparable: different protocols, targets or test sets."""
     notes = []
     kinds = {
         "protocols": {run.record.protocol for run in runs},
@@ -315,7 +315,7 @@ def incomparabilities(runs: Sequence[RunAnalysis]) -> list[str]:
 
 
 def comparability_notes(runs: Sequence[RunAnalysis]) -> list[str]:
-    """Notes on the figures: reasons that make them incomparable, a small test set, oracles."""
+    """Return notes on the scores: reasons why they are not comparable, small test sets, oracles."""
     notes = [*incomparabilities(runs), *_finding_notes(runs)]
     oracles = [run.run.path.name for run in runs if run.record.oracle]
     if oracles:

@@ -29,10 +29,10 @@ def write_score_figure(
         intervals: likewise, for each metric its interval; drawn as whiskers.
 
     Raises:
-        InputError: if the file's ending is none of these, or it cannot be written.
+        InputError: if the suffix is not one of these, or the file cannot be written.
     """
     if Path(path).suffix not in FORMATS:
-        raise InputError(f"{path}: a figure is written as {', '.join(FORMATS)}")
+        raise InputError(f"{path}: a figure can be written as {', '.join(FORMATS)}")
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 

@@ -19,7 +19,7 @@ from microg_da.terminal import output_console, print_table
 
 
 def print_scores(scores: Scores, console: Console) -> None:
-    """The headline figures and what they rest on."""
+    """Print the headline scores and the amount of data."""
     console.print(f"[bold]{scores.protocol}[/] protocol: {PROTOCOLS[scores.protocol].summary}")
     table = _table("", "value (%)", "over")
     classes = f"{scores.num_classes_with_ground_truth} classes with ground truth"
@@ -47,14 +47,14 @@ def print_scores(scores: Scores, console: Console) -> None:
         )
     if scores.num_tied_scores:
         bounds = f"{percent(scores.map_worst_ties)} to {percent(scores.map_best_ties)}"
-        console.print(f"{scores.num_tied_scores:,} scores tie with another; their order could move mAP from {bounds}")
+        console.print(f"{scores.num_tied_scores:,} scores are tied; their order could change mAP from {bounds}")
     for count, what in ((scores.num_duplicates, "repeated"), (scores.num_ignored, "with ids outside the taxonomy")):
         if count:
             console.print(f"{count:,} rows {what}")
 
 
 def print_parts(parts: Mapping[str, Scores], by: str, console: Console) -> None:
-    """One row per part, with what it rests on."""
+    """Print one row per part, with the amount of data."""
     table = _table(by, *METRICS.values(), "classes", "keyframes", "people", "labels")
     for name, scores in parts.items():
         counts = (scores.num_classes_with_ground_truth, scores.num_keyframes, scores.num_boxes, _labels(scores))
@@ -84,7 +84,7 @@ def print_groups(groups: pd.DataFrame, console: Console) -> None:
 
 
 def print_fusion(report: FusionReport, output: str | Path) -> None:
-    """Fit of `fuse`: a row per model, and the scores expected by cross-validation."""
+    """Print the fit of `fuse`: a row per model, and cross-validated scores."""
     console = output_console()
     console.print(f"{report['method']} of {len(report['models'])} models, calibration: {report['calibrate']}")
     table = _table("model", "weight (%)", "boxes", "missing", "extra", "blind")
@@ -96,12 +96,14 @@ def print_fusion(report: FusionReport, output: str | Path) -> None:
         expected = report["fit"]["cross_validated"]
         shown = ", ".join(f"{title} {percent(expected[name])}" for name, title in METRICS.items())
         console.print(f"cross-validated on {report['fit']['num_boxes']:,} boxes of the fit set: {shown}")
-    console.print(f"{report['num_boxes']:,} boxes, of which no model saw {report['num_unseen_boxes']:,}")
-    console.print(f"written to {output}; its scores are probabilities, which `evaluate` knows")
+    console.print(
+        f"{report['num_boxes']:,} boxes, {report['num_unseen_boxes']:,} of them without a detection of any model"
+    )
+    console.print(f"written to {output}, with scores as probabilities")
 
 
 def print_comparison(found: Comparison) -> None:
-    """The ranking, and every pair with its interval and p-values."""
+    """Print the ranking, and all pairs with interval and p-values."""
     console = output_console()
     title = METRICS[found.metric]
     table = _table("model", title, "95% interval", "rank")
@@ -115,11 +117,11 @@ def print_comparison(found: Comparison) -> None:
         p = (f"{row[name]:.4f}" for name in ("p", "p_holm"))
         pairs.add_row(f"{row['a']} − {row['b']}", percent(row["difference"], signed=True), span, *p)
     print_table(pairs, console)
-    console.print(f"{found.num_clusters} clusters; models whose ranks overlap cannot be told apart at 5%")
+    console.print(f"{found.num_clusters} clusters; models with overlapping ranks do not differ significantly at 5%")
 
 
 def print_intervals(intervals: Mapping[str, tuple[float, float]], clusters: str, console: Console) -> None:
-    """The 95% interval of each headline figure."""
+    """Print the 95% interval of each headline score."""
     shown = ", ".join(f"{title} {_span(*intervals[name])}" for name, title in METRICS.items())
     console.print(f"95% intervals over {clusters}: {shown}")
 

@@ -37,7 +37,7 @@ STAGE_TITLES = {
 
 @dataclass(frozen=True)
 class Section:
-    """One part of the page; ``build`` returns what its template shows, or None to leave the section out."""
+    """One part of the page; ``build`` returns the content of its template, or None to omit the section."""
 
     key: str
     title: str
@@ -45,10 +45,10 @@ class Section:
 
 
 def headline(run: RunAnalysis) -> Content:
-    """Title, the finding in one sentence's figures, the stamps, and the facts of the run."""
+    """Return the title, the finding, the marks, and the facts of the run."""
     record, results, finding = run.record, run.results, run.finding
     before, after, bound = (results.score(variant, "target", "map") for variant in VARIANTS)
-    # The result names the test-time method and the rolls, too; a run that is not finished has no result yet.
+    # The result also names the test-time method and the rolls; an unfinished run has no result.
     method = results.adapted.method if results.adapted else record.adaptation
     shown = {
         "Source": record.source,
@@ -176,7 +176,7 @@ def confusion(run: RunAnalysis) -> Content | None:
 
 
 def domains(run: RunAnalysis) -> Content | None:
-    """RoI features of both domains, drawn and told apart."""
+    """Return pictures and separability of RoI features of both domains."""
     return domains_content(run.run, run.taxonomy)
 
 
@@ -186,7 +186,7 @@ def validators(run: RunAnalysis) -> Content | None:
 
 
 def roll(run: RunAnalysis) -> Content | None:
-    """Measurements and pictures of `roll-response`, if it was run."""
+    """Return the results of `roll-response`, if any."""
     responses = roll_responses(run.run.roll_response_folder)
     return {"responses": responses} if responses else None
 
@@ -210,7 +210,7 @@ SECTIONS = (
 
 
 def _charts(frame: pd.DataFrame) -> list[LineChart]:
-    """Losses in one chart, validation scores (fractions, shown ×100) in another."""
+    """Return a chart of losses and a chart of validation scores (fractions, shown ×100)."""
     values = _by_time(frame)
     train = [name for name in values if name.startswith("train/")]
     train.sort(key=lambda name: name != "train/loss")
@@ -227,7 +227,7 @@ def _charts(frame: pd.DataFrame) -> list[LineChart]:
 
 
 def _by_time(frame: pd.DataFrame) -> dict[str, pd.Series]:
-    """The logged columns as numbers, indexed by epochs done, or by step where an epoch logs more than once."""
+    """Return logged columns as numbers, indexed by completed epochs, or by step for several logs per epoch."""
     values = frame.apply(pd.to_numeric, errors="coerce")
     if "epoch" in values and values.groupby("epoch").count().drop(columns="step", errors="ignore").le(1).all(axis=None):
         values = values.set_index(values.pop("epoch") + 1)
@@ -243,7 +243,7 @@ def _records(table: pd.DataFrame) -> list[Content]:
 
 
 def _moment(created: str) -> str:
-    """A time stamp without fractions of a second; a text that is no ISO time is shown as it is."""
+    """Format a time stamp without fractions of a second; return other text unchanged."""
     try:
         return datetime.fromisoformat(created).strftime("%Y-%m-%d %H:%M %Z").strip()
     except ValueError:
@@ -259,5 +259,5 @@ def _model(model: ModelFacts) -> str:
 
 
 def _prose(name: str) -> str:
-    """A key as words: ``target/domain_loss`` → ``target domain loss``."""
+    """Return a key as words: ``target/domain_loss`` → ``target domain loss``."""
     return str(name).replace("/", " ").replace("_", " ")

@@ -26,18 +26,17 @@ _NO_OUTCOME = (
     "training.activation_checkpointing",
     "evaluation.fold_batch_norm",
 )
-"""Configuration keys (or their beginnings) that do not tell settings apart: the method is named anyway."""
+"""Configuration keys (or prefixes) that are ignored in names of settings, since the method is named anyway."""
 
 
 def setting_names(runs: Sequence[RunAnalysis], labels: Sequence[str] | None = None) -> list[str]:
-    """The name of each run's setting; runs of one name are repeats of one setting.
+    """Return the name of each run's setting; runs with equal names are repeats of one setting.
 
     Args:
-        runs: what is compared.
-        labels: of each run, what a person calls it; None for its method. The keys in which runs of one label differ
-            are added to it.
+        runs: the compared runs.
+        labels: label of each run; None for its method. The keys in which runs of one label differ are appended.
     """
-    # A run that is older than a key was made as the key's default makes it.
+    # A run from before the introduction of a key has the default of the key.
     defaults = flatten(asdict(Config()))
     settings = pd.DataFrame([defaults | run.run.settings for run in runs]).fillna("").astype(object)
     for i, run in enumerate(runs):
@@ -55,14 +54,14 @@ def setting_names(runs: Sequence[RunAnalysis], labels: Sequence[str] | None = No
 
 
 def method_name(run: RunAnalysis) -> str:
-    """Label of the adapted variant, e.g. ``dann + rotation 180°``, if it is of the adaptation; else the adaptation."""
+    """Return the label of the adapted variant, e.g. ``dann + rotation 180°``, if any; else the adaptation."""
     adaptation = run.record.adaptation or "run"
     label = run.results.adapted.method if run.results.adapted else ""
     return label if label.split(" + ")[0] == adaptation else adaptation
 
 
 def _telling(settings: pd.DataFrame, methods: pd.Series) -> list[str]:
-    """The keys that tell runs apart: those that differ among the runs that read them."""
+    """Return the keys that distinguish runs: those that differ among the runs that read them."""
 
     def tells_apart(key: str) -> bool:
         if key.startswith(_NO_OUTCOME) or settings[key].nunique() <= 1:

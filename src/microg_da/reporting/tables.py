@@ -1,6 +1,6 @@
 """Scores as tables: on the terminal, as CSV, and per class for the report.
 
-Files hold fractions; people are shown them times 100 with one decimal.
+Files contain fractions; tables and pages show them times 100 with one decimal.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def metrics_of(*scores: Scores | None) -> dict[str, str]:
 
 
 def duration(seconds: float | None) -> str:
-    """Seconds as people read them: ``48 s``, ``3 min 20 s``, ``2 h 05 min``."""
+    """Format seconds: ``48 s``, ``3 min 20 s``, ``2 h 05 min``."""
     if seconds is None or math.isnan(seconds):
         return MISSING
     if seconds < 9.95:
@@ -54,12 +54,12 @@ def duration(seconds: float | None) -> str:
 
 
 def brief(name: str) -> str:
-    """An action's name without its remark in brackets: ``talk to`` of ``talk to (e.g., self, a person, a group)``."""
+    """Remove the remark in brackets of an action: ``talk to`` for ``talk to (e.g., self, a person, a group)``."""
     return name.split(" (")[0]
 
 
 def variant_title(result: VariantResult) -> str:
-    """The name of a variant for people: ``adapted (dann)``, ``source-only``."""
+    """Return the title of a variant: ``adapted (dann)``, ``source-only``."""
     title = VARIANT_TITLES[result.variant]
     return f"{title} ({result.method})" if result.variant == "adapted" else title
 
@@ -68,8 +68,8 @@ def detectors_table(headers: Sequence[str], lines: Sequence[str]) -> Table:
     """An empty table for the terminal, with a row for each detector.
 
     Args:
-        headers: of the columns of figures, after the detector's name.
-        lines: below the table.
+        headers: titles of the score columns, after the detector's name.
+        lines: text below the table.
     """
     table = Table(
         box=box.SIMPLE_HEAD,
@@ -90,7 +90,7 @@ def detectors_table(headers: Sequence[str], lines: Sequence[str]) -> Table:
 def results_table(results: RunResults) -> Table:
     """The table that ends `fit`: one line per variant, scores on the target ×100.
 
-    Below it stands what the run found: the change with its interval, and why no gap recovered is given.
+    Below the table is the finding: the change with its interval, and the reason for a missing gap recovered.
     """
     finding = finding_of(results)
     metrics = metrics_of(*(result.target for result in results.variants))
@@ -111,12 +111,12 @@ def results_table(results: RunResults) -> Table:
 
 
 def finding_of(results: RunResults) -> Finding:
-    """The finding that results hold; without one, what their scores say without intervals."""
+    """Return the finding in the results, else a finding from their scores without intervals."""
     return results.finding or find(results.target_maps, results.boxes)
 
 
 def is_negative_transfer(finding: Finding) -> bool:
-    """Whether the adapted detector is measurably worse on the target than the source-only one."""
+    """Return whether the adapted detector is measurably worse on the target than the source-only detector."""
     return finding.change is not None and finding.change.verdict == "worse"
 
 
@@ -159,7 +159,7 @@ def per_group(classes: pd.DataFrame) -> pd.DataFrame:
     """Mean AP of each group of actions, over its classes with ground truth.
 
     Args:
-        classes: what :func:`per_class` returns.
+        classes: the result of :func:`per_class`.
 
     Returns:
         One line per group, indexed by group: ``classes`` (number with ground truth), ``support``, the mean of

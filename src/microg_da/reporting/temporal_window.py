@@ -1,4 +1,4 @@
-"""mAP over the window that a network sees: T frames, τ apart, spanning T·τ / fps seconds."""
+"""mAP over the temporal window of a network: T frames, τ apart, spanning T·τ / fps seconds."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ ALL = "all"
 _TITLES = {ALL: "all classes", **GROUP_TITLES}
 _WINDOW = ("model.num_frames", "model.sampling_rate")
 _BUDGET = ("training.epochs", "training.batch_size", "adaptation.epochs", "synthetic.train_clips")
-"""Keys that decide how many optimiser steps a run takes on given data."""
+"""Keys that determine the number of optimiser steps of a run."""
 
 
 @dataclass(frozen=True)
@@ -36,8 +36,8 @@ class TemporalWindows:
     Attributes:
         table: one line per variant, group of classes and window: ``variant``, ``group`` (``all`` or a group's key),
             ``num_frames``, ``sampling_rate``, ``span`` and ``map`` (fraction, mean over runs of one window).
-        unit: of ``span``: seconds, or frames where the data does not say its frame rate.
-        notes: what makes the figures incomparable, and the windows that were refused.
+        unit: unit of ``span``: seconds, or frames if the frame rate is unknown.
+        notes: reasons why scores are not comparable, and rejected windows.
     """
 
     table: pd.DataFrame
@@ -55,7 +55,7 @@ class TemporalWindows:
         return [group for group in _TITLES if group in set(self.table["group"])]
 
     def grid(self, variant: Variant, group: str = ALL) -> pd.DataFrame:
-        """A table of mAP with T down and τ across; NaN where a window was not run."""
+        """Return a table of mAP with T in rows and τ in columns; NaN for windows without a run."""
         chosen = self.table[(self.table["variant"] == variant) & (self.table["group"] == group)]
         return chosen.pivot(index="num_frames", columns="sampling_rate", values="map")
 
@@ -71,13 +71,13 @@ class TemporalWindows:
 
 
 def read_windows(folders: Sequence[str | Path]) -> TemporalWindows:
-    """Sort runs by their windows.
+    """Read runs and group them by window.
 
     Args:
-        folders: run folders, or folders that hold them, such as that of a sweep.
+        folders: run folders, or folders that contain them, such as that of a sweep.
 
     Raises:
-        InputError: if there is no finished run, or one does not say its window.
+        InputError: if there is no finished run, or a run has no record of its window.
     """
     runs = [RunAnalysis.read(path) for path in find_runs(folders)]
     rates = [_fps(run) for run in runs]
@@ -91,7 +91,7 @@ def read_windows(folders: Sequence[str | Path]) -> TemporalWindows:
 def _lines(run: RunAnalysis, fps: float | None) -> list[dict[str, object]]:
     model = run.record.model
     if model is None:
-        raise InputError(f"{run.run.path}: run.json does not say the window of its model. Was the run finished?")
+        raise InputError(f"{run.run.path}: run.json has no window of the model. Give the folder of a finished run.")
     frames, rate = model.num_frames, model.sampling_rate
     window = {"num_frames": frames, "sampling_rate": rate, "span": frames * rate / (fps or 1.0)}
     groups = per_group(per_class(run.results))
@@ -119,12 +119,12 @@ def _notes(runs: Sequence[RunAnalysis]) -> list[str]:
         if run.record.model and any("frames are repeated" in warning for warning in run.record.warnings)
     }
     if clamped:
-        notes.append(f"Longer than the clips, whose ends are repeated: {', '.join(sorted(clamped))}.")
+        notes.append(f"Windows longer than the clips, with repeated end frames: {', '.join(sorted(clamped))}.")
     return notes
 
 
 def _refused(folders: Sequence[str | Path]) -> list[str]:
-    """The windows that a sweep tried in vain, by its ``sweep.json``; those longer than the clips in one line."""
+    """Return the failed windows of a sweep from its ``sweep.json``; windows longer than the clips in one line."""
     notes, too_long = [], []
     for folder in folders:
         for trial in _read_trials(Path(folder) / "sweep.json"):
@@ -143,7 +143,7 @@ def _refused(folders: Sequence[str | Path]) -> list[str]:
 
 @dataclass(frozen=True)
 class _Trial:
-    """One trial of a sweep: its state, the values of its parameters, and why it has no result."""
+    """One trial of a sweep: its state, the values of its parameters, and the reason for a missing result."""
 
     state: str
     values: Mapping[str, object]
@@ -151,7 +151,7 @@ class _Trial:
 
 
 def _read_trials(file: Path) -> list[_Trial]:
-    """The trials of a sweep; none where the folder is not one of a sweep.
+    """Return the trials of a sweep; empty if the folder is not from a sweep.
 
     Raises:
         InputError: if the file is damaged.
@@ -159,12 +159,12 @@ def _read_trials(file: Path) -> list[_Trial]:
     record = read_json(file)
     if record is None:
         return []
-    trials = Fields(record, str(file), "Run `sweep` again, which writes the file again.").objects("trials")
+    trials = Fields(record, str(file), "Run `sweep` again to restore the file.").objects("trials")
     return [_Trial(trial.text("state"), trial.fields("values").values, trial.text("reason")) for trial in trials]
 
 
 def windows_table(found: TemporalWindows, variant: Variant) -> Table:
-    """T down, τ across, target mAP × 100 of all classes."""
+    """Return a table of target mAP × 100 of all classes, with T in rows and τ in columns."""
     grid = found.grid(variant)
     table = Table(box=box.SIMPLE_HEAD)
     table.add_column("T \\ τ", justify="right")

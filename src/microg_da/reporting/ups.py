@@ -10,7 +10,7 @@ from microg_da.reporting.gallery import Example
 from microg_da.runs.example_ups import KeyframeUps, PersonUp
 
 LENGTH = 0.42
-"""Of an arrow, in parts of the longer side of the person's box."""
+"""Length of an arrow, as a fraction of the longer side of the person's box."""
 INNER = 0.12
 """Radius of the circle that the density's curve starts from, in the same unit."""
 
@@ -23,7 +23,7 @@ class Arrow:
         start: x and y of the middle of the box.
         end: x and y of the tip.
         barbs: x and y of the ends of the two barbs.
-        curve: points of the closed curve, as SVG writes them.
+        curve: points of the closed curve, in SVG syntax.
         degrees: clockwise from the top.
     """
 
@@ -35,10 +35,10 @@ class Arrow:
 
 
 def arrows_of(ups: Sequence[KeyframeUps], examples: Sequence[Example]) -> list[list[Arrow]]:
-    """The arrows of each example; none where the run's method does not estimate up.
+    """Return the arrows of each example; none if the method of the run does not estimate up.
 
     Args:
-        ups: of the run.
+        ups: estimated ups of the run.
         examples: those of the gallery.
     """
     people = {(up.domain, up.video_id, up.frame_stamp): up.people for up in ups}
@@ -52,7 +52,7 @@ def arrows_of(ups: Sequence[KeyframeUps], examples: Sequence[Example]) -> list[l
 
 
 def arrow(person: PersonUp, size: tuple[int, int]) -> Arrow:
-    """The arrow of one person.
+    """Return the arrow of one person.
 
     Args:
         person: box, angle and density.

@@ -15,11 +15,11 @@ from microg_da.validation.collapse_report import CollapseReport
 
 
 def validators_content(results: RunResults, finding: Finding) -> Content | None:
-    """A line per validator, which detector it prefers, and what the collapse guard says.
+    """Return a row per validator, the detector that it prefers, and the result of the detection of collapse.
 
     Args:
         results: the scores of every variant.
-        finding: what the run found. Without a measurable change, target mAP prefers no detector.
+        finding: the finding of the run. Without a measurable change, target mAP prefers no detector.
     """
     asked = [result for result in results.variants if result.validators]
     if not asked:
@@ -47,7 +47,7 @@ def validators_content(results: RunResults, finding: Finding) -> Content | None:
 
 
 def _preferred(values: Mapping[Variant, float]) -> Variant | None:
-    """Which of the source-only and the adapted detector has the higher value; None if they cannot be compared."""
+    """Return the detector with the higher value, source-only or adapted; None if values are not comparable."""
     before, after = values.get("source_only", math.nan), values.get("adapted", math.nan)
     if math.isnan(before) or math.isnan(after) or before == after:
         return None

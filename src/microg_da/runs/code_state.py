@@ -1,4 +1,4 @@
-"""State of the code that made a run: enough to tell two versions apart, and to find the version that was used."""
+"""State of the code of a run, which identifies the version."""
 
 from __future__ import annotations
 

@@ -76,15 +76,15 @@ def load_detector_file(
         return _own(path, model, said)
     if model is None:
         raise InputError(
-            f"{path}: the file does not say which network it is of. Add --model NAME; `checkpoint {path}` says which "
-            f"networks it fits."
+            f"{path}: the file does not name its network. Add --model NAME; `checkpoint {path}` lists the networks "
+            f"that fit."
         )
     return _published(path, model, taxonomy, roi_stride)
 
 
 def _own(path: Path, model: str | None, said: Mapping[str, object]) -> FileDetector:
     if model not in (None, said.get("model")):
-        raise InputError(f"{path}: holds {said.get('model')}, not {model}. Leave --model out.")
+        raise InputError(f"{path}: holds {said.get('model')}, not {model}. Remove --model.")
     detector, description = load_detector(path, model)
     # Results are to say by what they were made, and by what they were not.
     left_out = f", without {said['test_time_method']}" if said.get("test_time_method") else ""
@@ -139,7 +139,7 @@ def _trained_view(path: Path, model: str) -> tuple[Window, int]:
         "TEST_CROP_SIZE": _usual_side(model),
     }
     said = {key: training_setting(path, "DATA", key) for key in usual}
-    # A setting below 1 is no number of frames or pixels.
+    # A setting below 1 is not a number of frames or pixels.
     frames, rate, side = (int(said[key] or usual[key]) or usual[key] for key in usual)
     return Window(frames, rate), side
 

@@ -80,7 +80,7 @@ def load_run_detector(run_folder: str | Path, variant: str | None = None) -> Run
             is one, else the source-only one.
 
     Raises:
-        InputError: if this is no run folder, or the run has no such detector (yet).
+        InputError: if this is not a run folder, or the run has no such detector (yet).
     """
     run = Run.open(run_folder)
     done = finished_variants(run)
@@ -121,7 +121,7 @@ def build_detector(config: Config, checkpoint: str | None = None, *, fetch: bool
         fetch: whether libraries load the weights that ``model.options`` ask for; not where all weights follow.
 
     Raises:
-        InputError: for a model that cannot be, or that cannot read the configured number of frames.
+        InputError: for an invalid model, or a model that cannot read the configured number of frames.
     """
     model = config.model
     options = model.options if fetch else without_fetching(model.name, model.options)

@@ -174,7 +174,7 @@ def read_objects(path: Path, holds: str, remedy: str) -> Iterator[Fields]:
         remedy: what the user can do about a damaged file.
 
     Raises:
-        InputError: if it is no list.
+        InputError: if it is not a list.
     """
     value = read_json(path)
     if not isinstance(value, (list, type(None))):

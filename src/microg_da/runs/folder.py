@@ -29,7 +29,7 @@ from microg_da.types import Stage
 _FOLDER = "MICROG_DA_RUN_FOLDER"
 """An environment variable: the folder of the first process, for the other processes that Lightning starts."""
 
-EMBEDDED_NOTICE = "embedded synthetic data: scores say how methods compare here, not how they do on AVA or MicroG-4M"
+EMBEDDED_NOTICE = "embedded synthetic data: scores compare methods and do not predict scores on AVA or MicroG-4M"
 
 
 class Run(RunFolder):
@@ -40,7 +40,7 @@ class Run(RunFolder):
 
     Args:
         path: the folder.
-        config: what is run; None reads it from the folder when it is needed.
+        config: the configuration; None reads it from the folder on first use.
     """
 
     def __init__(self, path: str | Path, config: Config | None = None) -> None:
@@ -50,7 +50,7 @@ class Run(RunFolder):
 
     @classmethod
     def plan(cls, config: Config, root: str | Path = "runs", name: str | None = None) -> Run:
-        """A new run. Nothing is written yet. Without a name, the folder is named after method, seed and time.
+        """Plan a new run, without writing files. The default name consists of method, seed and time.
 
         Raises:
             InputError: if a run of that name exists, or its folder could not be written.
@@ -66,7 +66,7 @@ class Run(RunFolder):
             raise InputError(f"{path} holds a run. Continue it with `fit --resume {path}` or choose another --name.")
         above = next(folder for folder in (path, *path.absolute().parents) if folder.exists())
         if not above.is_dir() or not os.access(above, os.W_OK):
-            raise InputError(f"cannot write {path}: {above} is no folder you may write to. Choose another --runs.")
+            raise InputError(f"cannot write {path}: {above} is not a writable folder. Choose another --runs.")
         return cls(path, config)
 
     def create(self) -> None:
@@ -82,7 +82,9 @@ class Run(RunFolder):
         """Open a folder to continue its run, with the configuration that it was started with."""
         run = cls(path)
         if not run.config_file.is_file():
-            raise InputError(f"{run.path} is no run folder: it has no config.yaml. Give a folder under runs/.")
+            raise InputError(
+                f"{run.path} is not a run folder: it has no config.yaml. Give a folder runs/<experiment>/<name>."
+            )
         run.config = load_config(config=run.config_file)
         return run
 
@@ -178,11 +180,11 @@ class Run(RunFolder):
     # ------------------------------------------------------------------------------------------------- a stage
 
     def finish_stage(self, stage: Stage, seconds: float) -> None:
-        """Write how long a stage trained."""
+        """Write the training time of a stage."""
         write_json(self.stage_file(stage), {"seconds": seconds, "selection": self.config.selection})
 
     def stage_seconds(self, stage: Stage) -> float:
-        """How long a finished stage trained."""
+        """Return the training time of a finished stage."""
         remedy = "Remove the folder of the stage and `fit --resume` the run."
         return Fields(read_json(self.stage_file(stage)), str(self.stage_file(stage)), remedy).number("seconds")
 

@@ -99,7 +99,7 @@ class RunFolder:
         return self.stage_folder(stage) / "detector.pt"
 
     def method_file(self, stage: Stage) -> Path:
-        """State that the stage's method learnt besides the detector, e.g. statistics that it needs at test time."""
+        """State of the stage's method in addition to the detector, e.g. statistics for test time."""
         return self.stage_folder(stage) / "method.pt"
 
     def detections_file(self, variant: Variant, domain: Domain) -> Path:

@@ -36,16 +36,16 @@ def load_predictor(path: str | Path, variant: str | None = None, *, model: str |
         The predictor, on the CPU, in evaluation mode. Call it with a batch inside ``with predictor.testing():``.
 
     Raises:
-        InputError: if nothing that can be read lies there, or the model has to be named.
+        InputError: if the path is not readable, or the model must be named.
     """
     if RunFolder(path).config_file.is_file():
         return load_run_detector(path, variant).predictor
     if variant is not None:
-        raise InputError(f"{path}: is no folder of a run, and a variant was asked for. Give runs/<experiment>/<name>.")
+        raise InputError(f"{path}: not a run folder, but a variant was requested. Give runs/<experiment>/<name>.")
     if read_description(path) is not None:
         return Predictor(checkpoints.load_detector(path, model)[0])
     if model is None:
-        raise InputError(f"{path}: the file does not say which network it is of. Give model=NAME; see list_models().")
+        raise InputError(f"{path}: the file does not name its network. Give model=NAME; see list_models().")
     return Predictor(create_detector(model, checkpoint=path).eval())
 
 

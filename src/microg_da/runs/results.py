@@ -29,12 +29,12 @@ class VariantResult:
 
     Attributes:
         variant: which detector.
-        method: how it was made, e.g. ``dann + rotation 180°``.
-        seconds: how long its stage trained.
+        method: the method of the variant, e.g. ``dann + rotation 180°``.
+        seconds: training time of its stage.
         source: scores on the source test split; None where it was not tested there.
         target: scores on the target test split.
-        validators: what each label-free validator says; −inf for a collapsed detector, NaN where it says nothing.
-        collapse: what the collapse guard says, with action ids of flagged classes; None where it was not asked.
+        validators: score of each label-free validator; −inf for a collapsed detector, NaN if undefined.
+        collapse: result of the detection of collapse, with action ids of flagged classes; None if not run.
         up: errors of the estimated up of people by set of clips; empty for a method that does not estimate it.
     """
 
@@ -65,7 +65,7 @@ class RunResults:
         source_only: None until it is tested.
         adapted: None until it is tested, or if the run adapts nothing.
         target_supervised: None until it is tested, or if the run has no bound.
-        finding: what the variants say together; None until the run is finished.
+        finding: the finding of the run; None until the run is finished.
     """
 
     source_only: VariantResult | None = None
@@ -108,7 +108,7 @@ class RunResults:
         return math.nan if result is None else result.score(domain, metric)
 
     def with_result(self, result: VariantResult) -> RunResults:
-        """These results with one more, or with another one of the same variant. There is no finding any more."""
+        """Return the results with a result added or replaced, and without the finding."""
         return replace(self, **{result.variant: result}, finding=None)
 
     def as_table(self) -> pd.DataFrame:
@@ -193,7 +193,7 @@ def parse_results(value: object, where: str) -> RunResults:
 def _variants(fields: Fields) -> dict[Variant, Fields]:
     unknown = [name for name in fields.values if name not in VARIANTS]
     if unknown:
-        raise fields.error(f"{unknown[0]!r} is no variant; expected {', '.join(VARIANTS)}")
+        raise fields.error(f"{unknown[0]!r} is not a variant; expected {', '.join(VARIANTS)}")
     return {variant: fields.fields(variant) for variant in VARIANTS if variant in fields.values}
 
 

@@ -38,7 +38,7 @@ class Constant:
     value: Any
 
     def suggest(self, trial: Trial, name: str) -> Any:
-        """The value; Optuna is not asked."""
+        """Return the value, without Optuna."""
         return self.value
 
     def examples(self) -> list[Any]:
@@ -120,7 +120,7 @@ def read_parameter(spec: Mapping[str, Any], where: str, *, grid: bool = False) -
         grid: whether the sweep is a grid, whose parameters have countably many values.
 
     Raises:
-        InputError: if the distribution or a key does not exist, or a value cannot be.
+        InputError: for an unknown distribution or key, or an invalid value.
     """
     name = spec.get("distribution", _implied(spec))
     if not isinstance(name, str) or name not in _FORMS:
@@ -166,7 +166,7 @@ def _check_value(key: str, value: Any, *, whole: bool, where: str) -> None:
         try:
             json.dumps(value)
         except TypeError as error:
-            raise InputError(f"{where}: {key}={value!r} cannot be handed to a run: put quotes around it.") from error
+            raise InputError(f"{where}: {key}={value!r} cannot be passed to a run. Put quotes around it.") from error
         return
     number = type(value) is int or (type(value) is float and not whole)
     if not number or not abs(value) <= (_LARGEST_WHOLE if whole else _LARGEST):
@@ -239,7 +239,7 @@ def _exponents(values: Values, where: str) -> Range:
         return _log_range(math.exp(values["min"]), math.exp(values["max"]), where)
     except OverflowError as error:
         raise InputError(
-            f"{where}: min and max are natural logarithms here, and e^{values['max']} is no number."
+            f"{where}: min and max are natural logarithms here, and e^{values['max']} is not a finite number."
         ) from error
 
 
@@ -255,7 +255,7 @@ def _quantile(inverse: Inverse, where: str) -> Quantile:
     except (ValueError, OverflowError):
         exists = False
     if not exists:
-        raise InputError(f"{where}: some of its values would be too large for a number. Choose other bounds or widths.")
+        raise InputError(f"{where}: some of its values are not finite numbers. Choose other bounds or widths.")
     return Quantile(inverse)
 
 

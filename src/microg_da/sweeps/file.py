@@ -66,7 +66,7 @@ class SweepFile:
         command: how a trial is started, with macros.
         program: what ``${program}`` stands for.
         hyperband: early stopping, or None.
-        run_cap: how many trials there are at most; None where the file does not say.
+        run_cap: largest number of trials; None if the file does not set it.
         overrides: words added to every trial's command line.
     """
 
@@ -94,7 +94,7 @@ class SweepFile:
 
     @property
     def grid_size(self) -> int | None:
-        """How many points the grid has; None for other methods."""
+        """The number of points of the grid; None for other methods."""
         if self.method != "grid":
             return None
         return math.prod(len(p.values) for p in self.varied.values() if isinstance(p, Choice))
@@ -202,7 +202,7 @@ def read_sweep(name: str, overrides: Sequence[str] = (), *, check: bool = True) 
         if key not in _KEYS:
             raise unknown_name("key", str(key), _KEYS, str(path))
         if key in _TEXTS and not isinstance(content[key], str):
-            raise InputError(f"{path}: {key}={content[key]!r} must be text. Put it in quotes, or leave it out.")
+            raise InputError(f"{path}: {key}={content[key]!r} must be text. Put it in quotes or remove it.")
     method = content.get("method")
     if method not in METHODS:
         raise unknown_name("method", str(method), METHODS, str(path))
@@ -213,7 +213,7 @@ def read_sweep(name: str, overrides: Sequence[str] = (), *, check: bool = True) 
     for keys, spec in _leaves(specs, str(path)):
         dotted = ".".join(keys)
         if dotted in parameters:
-            raise InputError(f"{path}: the parameter {dotted!r} stands there twice.")
+            raise InputError(f"{path}: the parameter {dotted!r} occurs twice.")
         parameters[dotted] = read_parameter(spec, f"{path}: {dotted}", grid=method == "grid")
         nesting[dotted] = keys
     cap = content.get("run_cap")
@@ -360,7 +360,7 @@ def check_trials(sweep: SweepFile) -> None:
 
 
 def _configs(sweep: SweepFile) -> Iterator[Config]:
-    """A usual trial, then those that differ from it in one value of one parameter."""
+    """Yield a typical trial, then trials that differ from it in one value of one parameter."""
     usual = {name: parameter.examples()[0] for name, parameter in sweep.parameters.items()}
     for values in (usual, *({**usual, name: v} for name, p in sweep.varied.items() for v in p.examples()[1:])):
         request = sweep.request(values)
@@ -371,7 +371,7 @@ def _configs(sweep: SweepFile) -> Iterator[Config]:
 
 @contextmanager
 def _naming(sweep: SweepFile) -> Iterator[None]:
-    """Say of a mistake in a trial in which file it is."""
+    """Add the file to an error in a trial."""
     try:
         yield
     except InputError as error:

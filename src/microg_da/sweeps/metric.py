@@ -59,11 +59,11 @@ class Metric:
         """Refuse a metric that such a run does not have, or that needs target labels without saying so.
 
         Raises:
-            InputError: saying what to write.
+            InputError: for an unknown or unavailable metric.
         """
         part = self.stage or self.name.partition("/")[0]
         if part in ("adapt", "adapted") and config.adaptation.name == "source_only":
-            raise InputError(f"{where}: metric {self.name!r}: with adaptation.name=source_only nothing is adapted.")
+            raise InputError(f"{where}: metric {self.name!r}: adaptation.name=source_only has no adapted variant.")
         if part == "target_supervised" and not config.bounds:
             raise InputError(f"{where}: metric {self.name!r} needs bounds=true.")
         if self.needs_target_labels(config) and not uses_target_labels(config):

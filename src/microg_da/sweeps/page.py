@@ -1,4 +1,4 @@
-"""The page of a sweep: plots, and every trial, in one file that loads nothing."""
+"""The page of a sweep: plots and all trials, in one self-contained file."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def _plots(results: SweepResults) -> list[tuple[str, str | None, str]]:
     plots: list[tuple[str, str | None, str]] = []
     for title, make in makers.items():
         if len(results.complete) < 2 or results.sweep.metric is None:
-            plots.append((title, None, "Nothing to draw with fewer than two complete trials of a metric."))
+            plots.append((title, None, "Plots need at least two complete trials with a metric."))
             continue
         try:
             figure = make()

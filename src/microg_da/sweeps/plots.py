@@ -29,7 +29,7 @@ class Axis:
     Attributes:
         name: of the metric or the parameter.
         places: where each trial crosses it, from 0 at the bottom to 1.
-        ticks: places with what stands there; no two texts are alike.
+        ticks: positions with unique labels.
     """
 
     name: str

@@ -35,7 +35,7 @@ class SweepResults:
         study: where they are stored.
         trials: finished ones: complete by value, then pruned, then failed.
         oracle: whether target labels took part in the choice.
-        notes: what a reader must know.
+        notes: notes for readers.
     """
 
     sweep: SweepFile
@@ -51,7 +51,7 @@ class SweepResults:
 
     @property
     def best(self) -> FrozenTrial | None:
-        """The best trial; None where none is complete or nothing is optimised."""
+        """The best trial; None without a complete trial or a metric."""
         return self.complete[0] if self.complete and self.sweep.metric else None
 
 
@@ -101,7 +101,7 @@ def trials_table(results: SweepResults, most: int = 20) -> Table:
 
 
 def number(value: Any) -> str:
-    """A value as people read it: four significant digits, text as it is."""
+    """Format a value with four significant digits; return text unchanged."""
     if isinstance(value, float):
         return f"{value:.4g}"
     return MISSING if value is None else str(value)

@@ -26,7 +26,7 @@ from microg_da.sweeps.file import Hyperband, SweepFile
 from microg_da.sweeps.metric import Goal
 
 MAX_RETRIES = 3
-"""How often a trial is begun again after its worker died."""
+"""The largest number of restarts of a trial after its worker died."""
 
 WORKER = "worker"
 """The attribute of a trial that says which worker began it."""
@@ -141,8 +141,8 @@ def open_study(sweep: SweepFile, name: str, storage: BaseStorage, seed: int) -> 
     elif stored != mark:
         differing = [key for key in mark if stored.get(key) != mark[key]]
         raise InputError(
-            f"the study {name!r} was begun with another {' and '.join(differing)} than {sweep.path} has now. "
-            f"Give the changed sweep a --name of its own."
+            f"the study {name!r} was started with another {' and '.join(differing)} than in {sweep.path}. "
+            f"Give the changed sweep another --name."
         )
     return study
 
@@ -258,6 +258,6 @@ def _queue_again(study: Study, number: int, retries: int | None = None) -> int |
 
 
 def give_back(study: Study, number: int) -> None:
-    """Queue a trial that was interrupted, so that the sweep goes on with it when run again."""
+    """Queue an interrupted trial, with which the sweep continues when it is run again."""
     if study.get_trials(deepcopy=False)[number].state == TrialState.FAIL:
         _queue_again(study, number)

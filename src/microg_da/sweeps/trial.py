@@ -23,11 +23,11 @@ from microg_da.sweeps.file import SweepFile
 
 POLL_SECONDS = 0.5
 PATIENCE_SECONDS = 30
-"""How long a process that was asked to end may take, before it is killed."""
+"""Time that a terminated process has before it is killed."""
 
 
 class TrialError(Exception):
-    """A trial's process ended without the metric; the message says why."""
+    """The process of a trial ended without the metric; the message gives the reason."""
 
 
 @dataclass

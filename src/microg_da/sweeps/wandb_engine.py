@@ -1,4 +1,4 @@
-"""The same sweep file under W&B: registered there, and run by its own agents."""
+"""Sweeps with W&B: registers the sweep file and runs W&B agents."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def run_agents(sweep: SweepFile, trials: int | None, workers: int, console: Cons
         0 if every agent ended well.
 
     Raises:
-        InputError: if W&B is not installed, no one is logged in, or keys were given that the file has not.
+        InputError: if W&B is not installed, the user is not logged in, or given keys are not in the file.
     """
     from microg_da.training.trackers import wandb_is_set_up
 

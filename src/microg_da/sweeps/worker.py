@@ -42,13 +42,13 @@ from microg_da.sweeps.trial import TrialError, TrialRunner
 from microg_da.terminal import WITHOUT_TERMINAL, progress_bar
 
 DEFAULT_TRIALS = 20
-"""How many trials a random or bayes sweep has if neither the file (``run_cap``) nor the user says."""
+"""The default number of trials of random and bayes sweeps."""
 
 INTERRUPTED = 130
-"""The exit status of a worker that was asked to end."""
+"""The exit status of a terminated worker."""
 
 REFRESH_SECONDS = 1.0
-"""How often the bar of a sweep with several workers asks the study how many trials are done."""
+"""Interval in seconds at which the progress bar reads the number of finished trials."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ class Plan:
 
 
 def total_trials(sweep: SweepFile, asked: int | None) -> int:
-    """How many trials a sweep has: what was asked for, else the file's ``run_cap``, else all of a grid."""
+    """Return the number of trials: as requested, else ``run_cap`` of the file, else the size of the grid."""
     cap = asked or sweep.run_cap or sweep.grid_size or DEFAULT_TRIALS
     return min(cap, sweep.grid_size) if sweep.grid_size else cap
 
@@ -146,19 +146,19 @@ class _Workers:
         its_end.close()
 
     def _hear(self, messages: Connection) -> None:
-        """Print what a worker says; after its last word take it off the list, and replace it if it died."""
+        """Print the output of a worker; when it ends, remove it from the list, and replace it if it died."""
         try:
             self.console.print(Text.from_ansi(messages.recv()))
         except EOFError:
             process = self.running.pop(messages)
             process.join()
             if process.exitcode == INTERRUPTED:
-                self._note("a worker was asked to end; its trial, if it had one, waits for another worker")
+                self._note("a worker was terminated; its trial, if any, is queued for another worker")
             elif process.exitcode:
                 self._replace(process)
 
     def _replace(self, dead: SpawnProcess) -> None:
-        """Say what becomes of the trial of a worker that died, and start another worker if there is work for it."""
+        """Report the trial of a worker that died, and start another worker if trials are left."""
         death = _death(dead.exitcode or 0)
         facts = [f"a worker {death}"]
         for number, again in begin_lost_trials_again(self.study, dead.name, f"its worker {death}"):
@@ -242,7 +242,7 @@ def _work_in_process(plan: Plan, messages: Connection) -> None:
 
 
 def work(plan: Plan, console: Console) -> None:
-    """Take trials until as many are done as the plan wants, and no other worker's can still come back."""
+    """Run trials until the planned number is finished and no trial of another worker can return."""
     sweep, study = plan.open()
     runner = TrialRunner(sweep, plan.folder)
     # A scheduler ends a job by SIGTERM; the trial is then given back, as after Ctrl-C.

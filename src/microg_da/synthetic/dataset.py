@@ -24,7 +24,7 @@ class SyntheticDataset(Dataset[Clip]):
         spec: which clips.
         taxonomy: decides the order of the label columns.
         labelled: False leaves labels out of the clips, as the target domain demands.
-        workers: how many processes draw; the clips do not depend on it.
+        workers: number of rendering processes, without effect on the clips.
         use_cache: read and keep the drawn clips in the user's cache folder.
         progress: show a progress bar on standard error.
 
@@ -90,12 +90,12 @@ class SyntheticDataset(Dataset[Clip]):
 
     @property
     def description(self) -> str:
-        """One line for people."""
+        """One line of text."""
         return f"synthetic:{self.spec.domain}, {self.spec.split}: {len(self):,} clips, {len(self._boxes):,} people"
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """Nothing: what the data is not is said by every report on it."""
+        """Return no warnings, since all reports mark embedded data."""
         return ()
 
     @property
@@ -117,7 +117,7 @@ class SyntheticDataset(Dataset[Clip]):
 
     @property
     def draws_at_random(self) -> bool:
-        """False: whatever is random about training happens in batches."""
+        """False, since augmentation is applied to batches."""
         return False
 
     def fingerprint(self) -> str:
@@ -136,7 +136,7 @@ class SyntheticDataset(Dataset[Clip]):
         """Nothing depends on the epoch."""
 
     def skipped(self) -> pd.DataFrame:
-        """Nothing: every clip is drawn."""
+        """Return an empty table, since all clips are rendered."""
         return pd.DataFrame(columns=["video_id", "frame_stamp", "reason"])
 
     def ups(self) -> dict[PersonKey, float]:

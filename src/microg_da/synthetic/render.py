@@ -148,7 +148,7 @@ def key_masks(staging: Staging, size: int) -> np.ndarray:
 def key_ups(staging: Staging) -> Array:
     """Each person's up at the keyframe, ``(P,)`` degrees in [0, 360), clockwise from the top of the image.
 
-    It is the body's own axis from pelvis to head, whatever the trunk does, in orthographic projection.
+    It is the axis from pelvis to head, independent of the pose of the trunk, in orthographic projection.
     """
     right, down, _ = staging.rig.camera(np.zeros(1)).axes[0]
     ups = np.stack([actor.facing[:, 2] for actor in staging.performance.actors])

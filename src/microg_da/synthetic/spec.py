@@ -1,7 +1,7 @@
 """The clips of the simulator: names, splits and the seed of every clip.
 
-A clip is decided by (seed, domain, look, scene, number in the scene) and by nothing else, so the same name
-always stands for the same clip, in whatever order and in however many processes clips are drawn.
+A clip depends only on (seed, domain, look, scene, number in the scene), so that a name always denotes the same clip,
+independent of the order and the number of processes.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class SyntheticSpec:
         seed: another seed gives other scenes and other clips.
 
     Raises:
-        InputError: a name is unknown or a number impossible.
+        InputError: for an unknown name or an invalid number.
     """
 
     domain: str

@@ -61,7 +61,7 @@ class Coverage:
         if self.absent:
             parts.append(f"{self.absent:,} of them empty or nan")
         if self.unknown:
-            parts.append(f"{self.unknown:,} more for which there is no reference")
+            parts.append(f"{self.unknown:,} without a reference")
         return ", ".join(parts)
 
 
@@ -75,7 +75,7 @@ def read_references(path: str | Path, task: str) -> References:
     absent = table["text"].map(is_absent)
     if absent.any():
         named = ", ".join(table.loc[absent, "video_id"].unique()[:3])
-        notes.append(f"left out {absent.sum()} of {len(table):,} references that are empty or a literal nan ({named})")
+        notes.append(f"ignored {absent.sum()} of {len(table):,} references that are empty or a literal nan ({named})")
     table = table[~absent].reset_index(drop=True)
     if table.empty:
         raise InputError(f"{path}: no reference for task {task!r} holds any text. Give another file or --task.")
@@ -221,7 +221,7 @@ def _field(record: dict[str, object], key: str, place: str) -> str:
 def _text(value: object, place: str) -> str:
     if not isinstance(value, str):
         raise InputError(f"{place}: expected text, found {_kind(value)}.")
-    # Half of a pair of surrogates, as JSON may hold, is no character and can be neither tokenised nor printed.
+    # A lone surrogate, which JSON may contain, can be neither tokenised nor printed.
     return value.encode("utf-8", "replace").decode()
 
 
@@ -236,7 +236,7 @@ def _repetitions(records: object, repeated: int) -> list[str]:
         counts = Counter(record["video_id"] for record in records)
         twice = [f"{video_id} in {count} records" for video_id, count in counts.items() if count > 1]
         if twice:
-            notes.append(f"{len(twice)} clips stand in several records: {', '.join(twice[:3])}")
+            notes.append(f"{len(twice)} clips occur in several records: {', '.join(twice[:3])}")
     if repeated:
         notes.append(f"{repeated} repeated items count once")
     return notes

@@ -76,7 +76,7 @@ def require(module: str, extra: str, purpose: str) -> ModuleType:
     """Import a module of an optional extra.
 
     Raises:
-        InputError: if it is not installed; says what needs it and how to get it.
+        InputError: if it is not installed.
     """
     try:
         return import_module(module)

@@ -9,11 +9,11 @@ from microg_da.data.options import parse_source
 from microg_da.zoo import ZOO
 
 _LARGE = 1_000_000
-"""Parameters from which on a network does not learn from the benchmark's 3,331 clips alone."""
+"""The number of parameters from which a network needs pretrained weights for the benchmark's 3,331 clips."""
 
 
 def advice(config: Config) -> list[str]:
-    """Sentences about what a run asks for and may not mean."""
+    """Return advice on settings of a run that may be unintended."""
     return [each for each in (start_advice(config), worker_advice(config)) if each is not None]
 
 
@@ -36,6 +36,6 @@ def start_advice(config: Config) -> str | None:
     recipe = model.name if model.name in ZOO else "slow_r50_8x8"
     return (
         f"{model.name} starts from random weights: model.checkpoint names no file. The benchmark started every model "
-        f"from Kinetics-400 weights, and its scores cannot be expected without. `fit --experiment microg4m/{recipe}` "
-        f"is a recipe with such weights; docs/reproduce.md says where they are."
+        f"from Kinetics-400 weights, and its scores need them. `fit --experiment microg4m/{recipe}` "
+        f"is a recipe with such weights; docs/reproduce.md describes how to get them."
     )

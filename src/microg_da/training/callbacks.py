@@ -33,11 +33,11 @@ class EpochLines(Callback):
         self._validated = False
 
     def on_validation_epoch_end(self, *_: Any) -> None:
-        """Remember that the scores are those of this epoch."""
+        """Record that the scores belong to this epoch."""
         self._validated = True
 
     def on_train_epoch_end(self, trainer: pl.Trainer, *_: Any) -> None:
-        """Say how the epoch went."""
+        """Print a summary of the epoch."""
         metrics = _reduce_metrics(trainer)
         if not trainer.is_global_zero:
             return

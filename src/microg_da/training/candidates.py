@@ -1,4 +1,4 @@
-"""The detectors of a run, or the one in a file, with test-time methods, tested on any data."""
+"""Tests of the detectors of a run, or the detector in a file, with test-time methods, on any data."""
 
 from __future__ import annotations
 
@@ -44,8 +44,7 @@ class _Datasets(DomainDatasets):
     def _make(self, domain: Domain, split: Split, labelled: bool) -> ClipSource[Clip]:
         if domain == "source" and not self.config.data.source:
             raise InputError(
-                "it looks at source training clips, and a weight file does not say which these are. Add "
-                "data.source=SOURCE."
+                "it needs source training clips, which a weight file does not name. Add data.source=SOURCE."
             )
         return super()._make(domain, split, labelled)
 
@@ -154,16 +153,16 @@ def _tested(config: Config, data: str, values: Mapping[str, object]) -> Config:
     """The configuration of a test, on one device.
 
     Raises:
-        InputError: for a key that tests do not read.
+        InputError: for a key that does not affect tests.
     """
     for key in values:
         if key in _DECIDED:
             raise InputError(f"test: {key} is set by {_DECIDED[key]}. Remove it.")
         if not key.startswith(_DECIDES_TESTS) and key not in _OTHER_KEYS:
             valid = ", ".join([*(f"{section}*" for section in _DECIDES_TESTS), *_OTHER_KEYS])
-            raise InputError(f"test: {key} does not change how a detector is tested. Keys that do: {valid}.")
+            raise InputError(f"test: {key} does not affect tests. Valid keys: {valid}.")
     if parse_source(data).kind != parse_source(config.data.target).kind:
-        # Options of the run's own data mean nothing to another kind of data.
+        # Options of the run's data do not apply to another kind of data.
         config = replace(config, data=replace(config.data, target_options={}))
     changed = override_config(config, values)
     return replace(changed, data=replace(changed.data, target=data), trainer=one_process(changed.trainer))
@@ -196,7 +195,7 @@ def _notes(config: Config) -> list[str]:
 
 
 def _check(config: Config, methods: Sequence[MethodChoice]) -> None:
-    """Refuse what cannot be tested, before a clip is read."""
+    """Check the request before reading clips."""
     get_taxonomy(config.data.taxonomy)
     check_source("target", config, labelled=False)
     check_trainer(config)

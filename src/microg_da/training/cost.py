@@ -61,7 +61,7 @@ class RunCost:
         processes: how many share the clips of an epoch.
         stages: the stages in their order.
         drawing_seconds: drawing the embedded clips that no cache holds.
-        held_mib: the embedded clips that the run holds in memory besides.
+        held_mib: memory of the embedded clips of the run.
     """
 
     parameters: int
@@ -90,7 +90,7 @@ class RunCost:
             "clips": ", ".join(f"{name} {count:,}" for name, count in self.clips.items()),
             "device": self.device + (f", one of {self.processes} processes" if self.processes > 1 else ""),
             "peak memory": f"{memory:,.0f} MiB measured"
-            + (f"; the run holds {self.held_mib:,.0f} MiB of clips besides" if self.held_mib else ""),
+            + (f"; plus {self.held_mib:,.0f} MiB of clips in memory" if self.held_mib else ""),
         }
         for name, text in facts.items():
             console.print(f"{name + ':':<13}{text}", highlight=False, soft_wrap=True)

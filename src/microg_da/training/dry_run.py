@@ -28,14 +28,14 @@ from microg_da.types import DOMAINS, SPLITS, Domain, Stage
 
 
 def dry_run(config: Config, console: Console | None = None) -> RunCost:
-    """Check a run, make one step of each of its stages and estimate what it costs; nothing is written to the disk.
+    """Check a run, take one step of each stage and estimate the cost, without writing to the disk.
 
     Args:
         config: the run.
         console: where to say what happens.
 
     Raises:
-        InputError: for anything that would stop the run before or in its first step.
+        InputError: for any error before or in the first step.
     """
     check(config)
     console = console or Console(quiet=True)
@@ -58,7 +58,7 @@ class _DryRun:
         self.processes = make_trainer(config.trainer).world_size
         here = replace(config, trainer=one_process(config.trainer)) if self.processes > 1 else config
         self.datasets = FewClips(here, self.processes)
-        # A folder that is never made: nothing that is called here writes.
+        # The folder is never created, since nothing here writes files.
         self.experiment = Experiment(Run(Path("dry-run"), self.datasets.config), self.datasets, console)
         self.device = resolve_device(here.trainer)
         self.timer = StageTimer(self.datasets, self.device)

@@ -17,7 +17,7 @@ from microg_da.runs.folder import Run
 from microg_da.types import VARIANTS, Clip, Domain, Variant
 
 EXAMPLES: dict[Domain, int] = {"target": 36, "source": 12}
-"""How many keyframes of each domain the report shows."""
+"""The number of keyframes of each domain in the report."""
 
 
 def write_examples(run: Run, datasets: DomainDatasets) -> None:

@@ -290,10 +290,10 @@ class Experiment:
         if len(skipped) and is_leader():
             with replacing(self.run.skipped_csv) as temporary:
                 skipped.to_csv(temporary, index=False)
-            self._warn(f"{len(skipped)} clips could not be read and were left out; skipped.csv lists them")
+            self._warn(f"{len(skipped)} clips could not be read and were skipped; skipped.csv lists them")
 
     def _warn_of_weights(self, detector: ActionDetector) -> None:
-        """Say which weights of the file that the run started from went nowhere, and which are not from it."""
+        """Warn about unused weights of the initial weight file, and about weights that are not from it."""
         from microg_da.models.checkpoints import compare
         from microg_da.models.packages import packaged
 
@@ -314,7 +314,7 @@ class Experiment:
         elif adapted.collapse.verdict == "source_forgotten":
             self._warn(f"the adapted detector has forgotten the source: {adapted.collapse.reason}")
         elif adapted.collapse.verdict == "too_few_people":
-            self._warn(f"too few people to say whether the adapted detector has collapsed: {adapted.collapse.reason}")
+            self._warn(f"too few people to detect a collapse of the adapted detector: {adapted.collapse.reason}")
 
     def _warn(self, warning: str) -> None:
         self.run.update(lambda record: replace(record, warnings=(*record.warnings, warning)))

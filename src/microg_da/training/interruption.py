@@ -1,4 +1,4 @@
-"""Reaction of a run to a request to stop or a machine failure: save, say how to continue, lose nothing."""
+"""Handles signals and machine failures: saves the run and prints how to continue."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _FAILED_SAVE = re.compile(r"PytorchStreamWriter|inline_container|unexpected pos|
 
 
 class Interrupted(KeyboardInterrupt):
-    """A run was told to stop by a signal.
+    """A run was stopped by a signal.
 
     Attributes:
         status: the exit status that tells a shell or a scheduler so: 130 for SIGINT, 143 for SIGTERM.
@@ -49,7 +49,7 @@ class Interrupted(KeyboardInterrupt):
 
 @contextmanager
 def stopping_cleanly(folder: Path) -> Iterator[None]:
-    """Within the block SIGTERM stops a run as Ctrl-C does; whichever came, what leaves says how to go on."""
+    """Within the block, SIGTERM stops a run as Ctrl-C does; the exception contains how to continue."""
     with _handling(_raise, signal.SIGTERM):
         try:
             yield
@@ -131,7 +131,7 @@ def _raise(number: int, _: FrameType | None) -> None:
 
 @contextmanager
 def explaining_failures(folder: Path) -> Iterator[None]:
-    """Turn what a machine can do to a run into one line that says what to put right and how to go on.
+    """Convert machine failures into one line with the remedy and the command to continue.
 
     Raises:
         InputError: if the disk is full, a folder cannot be written, or a process that loads data has died.
@@ -154,12 +154,14 @@ def explaining_failures(folder: Path) -> Iterator[None]:
                 f"data.num_workers or training.batch_size in {folder / 'config.yaml'}. {_go_on(folder)}"
             ) from error
         if _FAILED_SAVE.search(str(error)):
-            raise InputError(f"cannot write to {folder}: is the disk full? Make room. {_go_on(folder)}") from error
+            raise InputError(
+                f"cannot write to {folder}: the disk may be full. Free disk space. {_go_on(folder)}"
+            ) from error
         raise
 
 
 def _go_on(folder: Path) -> str:
-    return f"Go on with `python -m microg_da fit --resume {folder}`: finished epochs and stages are kept."
+    return f"Continue with `python -m microg_da fit --resume {folder}`; finished epochs and stages are kept."
 
 
 # ------------------------------------------------------------------------------------------------------- checkpoints
@@ -222,4 +224,4 @@ def damage(file: Path) -> str | None:
             broken = archive.testzip()
     except (OSError, zipfile.BadZipFile, EOFError, ValueError, NotImplementedError) as error:
         return first_line(error)
-    return None if broken is None else f"its part {broken} is not what was written"
+    return None if broken is None else f"its part {broken} is damaged"

@@ -68,7 +68,7 @@ class DetectorModule(PassModule):
             labels.
         training: length, optimiser and schedule; None for the defaults.
         augment: train-time augmentation; None for the defaults.
-        seed: of everything random in the stage.
+        seed: seed of all random values in the stage.
         stage: its name, part of the seed.
         scores: accumulates predictions of one domain, for scores against its annotation table.
         observations: accumulates predictions of both domains, for label-free validators.
@@ -160,7 +160,8 @@ class DetectorModule(PassModule):
         """One step on a labelled batch and, where the method uses it, an unlabelled one.
 
         Raises:
-            RuntimeError: if target labels are in the batch and the method is no oracle, or source labels are missing.
+            RuntimeError: if target labels are in the batch and the method is not an oracle, or source labels are
+                missing.
         """
         source, target = batch.get("source"), batch.get("target")
         if isinstance(target, LabelledClipBatch) and not self.method.uses_target_labels:
@@ -199,7 +200,7 @@ class DetectorModule(PassModule):
 
     @property
     def progress(self) -> float:
-        """How much of the stage is done, in [0, 1)."""
+        """The completed fraction of the stage, in [0, 1)."""
         return min(self.global_step / max(self.trainer.estimated_stepping_batches, 1), 1.0)
 
     def _clips_with_bar(self) -> Iterable[ClipBatch]:

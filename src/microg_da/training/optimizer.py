@@ -26,7 +26,7 @@ def scaled_to_batch(config: TrainingConfig, processes: int) -> TrainingConfig:
 
 
 def clips_per_step(config: TrainingConfig, processes: int) -> int:
-    """How many labelled clips a step of the optimiser sees in all processes together."""
+    """Return the number of labelled clips in a step of the optimiser over all processes."""
     return config.batch_size * config.accumulate * processes
 
 
@@ -37,7 +37,7 @@ def build_optimizer(
 
     With ``decay_biases`` only batch normalisation is not decayed, as PySlowFast has it.
 
-    With ``layer_decay`` below 1 every stage of the backbone learns that much slower than the one after it.
+    With ``layer_decay`` below 1, the learning rate of each backbone stage is this factor times that of the next.
 
     Args:
         module: whose parameters are trained.

@@ -32,15 +32,15 @@ _PURE_HALF = ("bf16-true", "16-true")
 
 
 def check(config: Config, *, resumes: bool = False, checked: Config | None = None) -> None:
-    """Refuse a run that cannot be finished, before anything of it is started.
+    """Check that a run can be completed, before it starts.
 
     Args:
         config: the run.
         resumes: whether the run was started before. Its weight files may have been removed since.
-        checked: a configuration that has passed. Checks of what both have alike are left out.
+        checked: a checked configuration. Checks of equal values are skipped.
 
     Raises:
-        InputError: naming the key, what was expected and what to do.
+        InputError: with the key, what was expected and what to do.
     """
     for sections, function in (*QUICK, *THOROUGH):
         if resumes and function in (check_files, check_weights):
@@ -91,7 +91,7 @@ def check_files(config: Config) -> None:
         raise InputError(missing[0])
     if missing:
         lines = "".join(f"\n  - {each}" for each in missing)
-        raise InputError(f"{len(missing)} things that the run reads are not there:{lines}")
+        raise InputError(f"{len(missing)} inputs of the run do not exist:{lines}")
 
 
 def _missing_weights(config: Config) -> Iterator[str]:
@@ -110,7 +110,7 @@ def _missing_weights(config: Config) -> Iterator[str]:
             get = f"Download it: {address}." if address else "Give the path of a weight file, or leave it out."
             run = _made_by(path)
             where = "" if run or address else f" {WHERE_PUBLISHED}"
-            yield f"{key}={path}: there is no such file. {run or get}{where}"
+            yield f"{key}={path}: the file does not exist. {run or get}{where}"
 
 
 def _made_by(path: str) -> str | None:
@@ -134,7 +134,7 @@ def _missing_folders(config: Config) -> Iterator[str]:
         page = DOWNLOAD_PAGES.get(source.kind)
         get = f" It can be downloaded: {page}; docs/reproduce.md shows how." if page else ""
         yield (
-            f"{' and '.join(named)}={text}: there is no folder {Path(source.path).expanduser()}. "
+            f"{' and '.join(named)}={text}: folder {Path(source.path).expanduser()} not found. "
             f"Give the folder of the data set, as in {named[0]}={source.kind}:/PATH.{get}"
         )
 
@@ -161,16 +161,16 @@ def check_methods(config: Config) -> None:
     if settings.test_time is None:
         if settings.test_time_args:
             raise InputError(
-                f"adaptation.test_time_args={settings.test_time_args}: there is no test-time method to give them to. "
-                f"Set adaptation.test_time=NAME, or write adaptation.args for {settings.name}."
+                f"adaptation.test_time_args={settings.test_time_args}: no test-time method is set. "
+                f"Set adaptation.test_time=NAME, or use adaptation.args for {settings.name}."
             )
         return
     method_arguments(settings.test_time, settings.test_time_args, key="adaptation.test_time_args")
     first, second = (ADAPTATIONS.load(name) for name in (settings.name, settings.test_time))
     if not issubclass(second, TestTimeMethod):
         raise InputError(
-            f"adaptation.test_time={settings.test_time}: this method trains and cannot act at test time only. "
-            "Choose another one, or make it adaptation.name."
+            f"adaptation.test_time={settings.test_time}: this is a training method. Choose a test-time "
+            "method, or set adaptation.name to it."
         )
     if settings.name == "source_only":
         raise InputError(
@@ -222,17 +222,17 @@ def check_weights(config: Config) -> None:
 
 
 def check_trainer(config: Config) -> None:
-    """Device, number of devices, strategy and precision: Lightning's own word on this machine."""
+    """Check device, number of devices, strategy and precision with Lightning on this machine."""
     if config.trainer.precision in _PURE_HALF:
         mixed = config.trainer.precision.replace("true", "mixed")
         raise InputError(
-            f"trainer.precision={config.trainer.precision}: weights in half precision cannot be trained here. "
+            f"trainer.precision={config.trainer.precision}: training in half precision is not supported. "
             f"Use {mixed}, which keeps weights in single precision."
         )
     problem = _trainer_problem(config.trainer)
     if problem is None:
         return
-    # Lightning does not say which argument it means: it is the one whose usual value would do.
+    # Lightning does not name the argument: it is the one whose default value would be valid.
     usual = TrainerConfig()
     for key in ("accelerator", "devices", "strategy", "precision", "num_nodes"):
         value = getattr(config.trainer, key)
@@ -335,8 +335,8 @@ def _detector_without_memory(config: Config) -> ActionDetector:
     except InputError:
         raise
     except (TypeError, ValueError, RuntimeError, AttributeError, AssertionError) as error:
-        # Builders take options as they are, and libraries behind them fail in their own ways.
+        # Builders pass options to libraries, which raise various exceptions.
         raise InputError(
             f"model.options={options}: {config.model.name} cannot be built ({first_line(error)}). "
-            f"Correct the options, or leave them out."
+            f"Correct or remove the options."
         ) from error

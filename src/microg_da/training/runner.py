@@ -1,4 +1,4 @@
-"""Execution of a request for a run: check it, open its data, make its folder, and do its steps."""
+"""Execution of a run: checks, data, folder, and all stages."""
 
 from __future__ import annotations
 
@@ -42,13 +42,13 @@ def run_experiment(
         The finished run, without its report.
 
     Raises:
-        InputError: for anything the user can put right.
+        InputError: for an error that the user can correct.
     """
     if (config is None) == (resume is None):
         raise ValueError("give either a configuration or a run to resume")
     # Of several processes one speaks and writes.
     console = (console or message_console()) if is_leader() else Console(stderr=True, quiet=True)
-    # Whatever is wrong with the request is reported before a clip is drawn and before a folder is made.
+    # Errors in the request are reported before clips are rendered and before the folder is created.
     if config is not None:
         check_name(name)
         check(config)
@@ -72,7 +72,7 @@ def run_experiment(
 
 
 def announce(config: Config, console: Console) -> None:
-    """Say what is about to run; the first line tells whether the data is the embedded one."""
+    """Print a description of the run; the first line tells whether the data is embedded."""
     if notice := embedded_notice(config):
         console.print(f"[yellow]note[/yellow] {notice}", highlight=False)
     console.print(

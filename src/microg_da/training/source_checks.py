@@ -59,12 +59,12 @@ def _check_files(text: str, source: Source, options: dict[str, object], labelled
     if source.is_outside:
         from microg_da.data.sources import opens_clips
 
-        if opens_clips(source):  # its function alone knows its options
+        if opens_clips(source):  # only its function defines its options
             return
     chosen = parse_options(options, where=text, kind=source.kind)
     root = Path(source.path).expanduser()
     if not root.is_dir():
-        raise InputError(f"{text}: there is no folder {root}. Give the folder of the data set.")
+        raise InputError(f"{text}: folder {root} not found. Give the folder of the data set.")
     if chosen.scheme != "auto" and not SCHEMES.knows(chosen.scheme) and not Path(chosen.scheme).is_file():
         raise unknown_name("split scheme or split file", chosen.scheme, SCHEMES, text)
     if chosen.scheme == "by-source-kfold":

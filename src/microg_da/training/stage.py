@@ -89,7 +89,7 @@ def train_stage(run: Run, plan: StagePlan, detector: ActionDetector, console: Co
 
 
 def adaptation_training(config: Config, method: TrainingMethod) -> TrainingConfig:
-    """How the adaptation stage trains: as configured, and as the method needs it."""
+    """Return the training settings of the adaptation stage, as configured and as the method requires."""
     settings = config.adaptation
     epochs = settings.epochs if method.has_epochs else 0
     training = replace(config.training, epochs=epochs, lr=settings.lr, cycles=settings.cycles)
@@ -97,7 +97,7 @@ def adaptation_training(config: Config, method: TrainingMethod) -> TrainingConfi
 
 
 def _say_learning_rate(run: Run, plan: StagePlan, console: Console) -> None:
-    """Say that the learning rate is another than the configured one, where it is."""
+    """Print the learning rate if it differs from the configured one."""
     processes = make_trainer(run.config.trainer).world_size
     lr = scaled_to_batch(plan.training, processes).lr
     if lr != plan.training.lr:
@@ -109,7 +109,7 @@ def _say_learning_rate(run: Run, plan: StagePlan, console: Console) -> None:
 
 
 def save_detector(run: Run, stage: Stage, predictor: Predictor, seconds: float) -> None:
-    """Write the finished detector of a stage and its test-time method; the file tells that the stage is done."""
+    """Write the finished detector of a stage and its test-time method; the file marks the stage as complete."""
     if not is_leader():
         return
     detector, method = predictor.detector, predictor.method

@@ -16,7 +16,7 @@ from microg_da.types import DOMAINS
 
 
 def check_store(config: Config, detector: ActionDetector) -> None:
-    """Refuse a run that cannot read feature maps in place of frames.
+    """Check that a run can read feature maps in place of frames.
 
     Args:
         config: the run.
@@ -96,7 +96,7 @@ def _methods(config: Config, detector: ActionDetector) -> tuple[TrainingMethod |
 def _want_training(
     maps: FeatureMaps, config: Config, datasets: DomainDatasets, training: TrainingMethod | None
 ) -> None:
-    """Ask for the augmented training clips of every stage."""
+    """Request the augmented training clips of all stages."""
     if config.checkpoint is None:
         maps.want_trained("source", datasets.get("source", "train", labelled=True), config.augment)
     if config.bounds:
@@ -111,7 +111,7 @@ def _want_training(
 
 
 def _looks_at_target(training: TrainingMethod | None) -> tuple[StoredView, ...]:
-    """The views of target clips that are not augmented, where the method looks at them."""
+    """Return the views of target clips without augmentation that the method needs."""
     if training is None:
         return ()
     kind = type(training)

@@ -193,7 +193,7 @@ class _Stopwatch(pl.Callback):
 
 
 class _Counted:
-    """Clips, counted as they are read."""
+    """An iterable of clips that counts them."""
 
     def __init__(self, clips: UnaugmentedClips) -> None:
         self.clips = clips
@@ -206,7 +206,7 @@ class _Counted:
 
 
 def _now(device: torch.device) -> float:
-    """The time, once a GPU has done what it was asked for."""
+    """Return the time after all GPU work is complete."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     return time.perf_counter()

@@ -33,11 +33,11 @@ from microg_da.types import DOMAINS, Stage
 
 _SCORES = ("map", "f1_macro", "recall_macro", "auroc_macro", "top1")
 _LIKELIEST = 3
-"""How many predicted actions of a person are shown."""
+"""The number of predicted actions shown for a person."""
 
 
 def loggers(run: Run, stage: Stage) -> list[Logger]:
-    """The loggers that ``logger=`` names; CSV is always among them, since the report is made of it."""
+    """Return the loggers of ``logger=``, always including CSV, which the report reads."""
     chosen: list[Logger] = [CSVLogger(run.metrics_folder, name=stage, version="")]
     names = tracker_names(run)
     if "wandb" in names:
@@ -53,7 +53,7 @@ def tracker_names(run: Run) -> list[str]:
 
 
 def finish_logging(run: Run) -> None:
-    """Tell the trackers the final scores, the tables and the pictures, and close them."""
+    """Log the final scores, tables and pictures, and close the trackers."""
     if not is_leader():
         return
     with replacing(run.per_class_csv) as temporary:
@@ -68,7 +68,7 @@ def finish_logging(run: Run) -> None:
 
 
 def final_scores(run: Run) -> dict[str, float]:
-    """Every score of the run's end by its name; those that do not exist, e.g. without a positive, are left out."""
+    """Return all final scores by name, without undefined ones."""
     results = run.results
     scores = {
         f"{result.variant}/{domain}_{name}": value
@@ -144,7 +144,7 @@ def _name(action: int, taxonomy: Taxonomy) -> str:
 
 
 def wandb_is_set_up() -> bool:
-    """Whether the user chose a W&B mode or logged in; else nothing is sent, and W&B writes to disk only."""
+    """Return whether the user chose a W&B mode or logged in; otherwise W&B only writes to disk."""
     if "WANDB_API_KEY" in os.environ or "WANDB_MODE" in os.environ:
         return True
     host = urlsplit(os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")).hostname or ""
@@ -157,7 +157,7 @@ def wandb_is_set_up() -> bool:
 def _wandb(run: Run, prefix: str) -> Any:
     offline = not wandb_is_set_up()
     if offline:
-        # W&B reports its own errors to its makers, and did not ask either.
+        # W&B sends reports of its errors to its developers unless this is disabled.
         os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
     try:
         import wandb
@@ -278,5 +278,5 @@ def _cell(value: Any) -> str:
 
 
 def _indented(text: str) -> str:
-    """Text that TensorBoard's Markdown leaves as it is."""
+    """Return text that TensorBoard's Markdown does not change."""
     return "\n".join(f"    {line}" for line in text.splitlines())

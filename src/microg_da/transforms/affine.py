@@ -125,7 +125,7 @@ def _resample_by_opencv(frames: Tensor, matrix: Tensor, colour: Tensor | None, f
     # OpenCV's own threads: of Python's, small frames make each other wait for the interpreter.
     cv2.setNumThreads(torch.get_num_threads())
     for index, clip in enumerate(clips):
-        # All frames of a clip as one tall picture: what treats every pixel alike needs one call.
+        # All frames of a clip as one tall image, so that operations on pixels need one call.
         tall = cv2.merge(list(clip.reshape(3, length * height, width)))
         if colours is not None:
             tall = cv2.transform(tall, colours[index], dst=tall)
@@ -143,7 +143,7 @@ def _resample_by_torch(frames: Tensor, matrix: Tensor, colour: Tensor | None, fi
         pixels = torch.baddbmm(colour[:, :, 3:], colour[:, :, :3], pixels.reshape(count, channels, -1)).clamp_(0, 255)
     pixels = pixels.reshape(frames.shape)
     each_frame = matrix.dim() == 4
-    # One grid a clip where all its frames move alike, one a frame otherwise.
+    # One grid per clip if all its frames have the same transform, else one per frame.
     flat = pixels.transpose(1, 2).flatten(0, 1) if each_frame else pixels.flatten(1, 2)
     # grid_sample counts from -1 to 1 in each direction, so that a map in pixels is conjugated by the half sizes.
     size = matrix.new_tensor([width / 2, height / 2])

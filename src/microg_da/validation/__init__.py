@@ -26,15 +26,15 @@ VALIDATORS = Registry(
         ),
         "entropy": Entry(
             "microg_da.validation.confidence:entropy",
-            "how sure target predictions are: minus their mean Bernoulli entropy",
+            "confidence of target predictions: minus their mean Bernoulli entropy",
         ),
         "information_maximisation": Entry(
             "microg_da.validation.confidence:information_maximisation",
-            "how sure and how varied: mutual information between people and classes (Musgrave et al. 2022)",
+            "confidence and diversity: mutual information between people and classes (Musgrave et al. 2022)",
         ),
         "bnm": Entry(
             "microg_da.validation.confidence:bnm",
-            "how sure and how varied: nuclear norm of the answers, 1 where all are the same (Cui et al. 2020)",
+            "confidence and diversity: nuclear norm of predictions, 1 if all are equal (Cui et al. 2020)",
         ),
         "snd": Entry(
             "microg_da.validation.structure:snd",
@@ -42,7 +42,7 @@ VALIDATORS = Registry(
         ),
         "transfer_score": Entry(
             "microg_da.validation.transfer_score:transfer_score",
-            "an even classifier, clustered target features, sure and varied answers (Yang et al. 2024)",
+            "uniformity of the classifier, clustering of target features, mutual information (Yang et al. 2024)",
         ),
         "mixval": Entry(
             "microg_da.validation.mixing:mixval",
@@ -77,7 +77,7 @@ def list_validators(pattern: str = "*") -> list[str]:
 
 
 def validators_for(selection: str) -> tuple[str, ...]:
-    """The validators of a run: all that have a name, and the one of another package that its ``selection`` names.
+    """Return the validators of a run: all registered ones, and one of another package in ``selection``.
 
     Args:
         selection: of the configuration, e.g. ``"validator:entropy"`` or ``"validator:package.module:function"``.
@@ -87,14 +87,14 @@ def validators_for(selection: str) -> tuple[str, ...]:
 
 
 def score_all(observed: Observed, names: Sequence[str] | None = None) -> dict[str, float]:
-    """The score of each validator, of all by default; NaN where one has nothing to look at."""
+    """Return the score of each validator, by default of all; NaN without data."""
     return {name: float(VALIDATORS.load(name)(observed)) for name in names or VALIDATORS}
 
 
 def validate(
     observed: Observed, source_map_before: float | None = None, names: Sequence[str] | None = None
 ) -> tuple[dict[str, float], CollapseReport]:
-    """The score of each validator and what the collapse guard says; for a collapsed detector all scores are -inf.
+    """Return the scores of validators and the result of the detection of collapse; -inf for a collapsed detector.
 
     Validators that reward sure predictions prefer collapsed detectors; with -inf these never have the highest score.
 

@@ -11,7 +11,7 @@ from microg_da.validation.observations import Observed
 POSITIVE = 0.5
 """A class is predicted for a person when its probability is above this."""
 FEWEST_PEOPLE = 10
-"""With fewer target people there is no verdict: their answers may agree by chance."""
+"""The smallest number of target people for a verdict, since few people may agree by chance."""
 LARGEST_RATIO = 4.0
 """How many times more, or fewer, positives than on the source are taken for a change of domain.
 
@@ -26,15 +26,15 @@ SMALLEST_SOURCE_SHARE = 0.5
 Adaptation costs some of it: under rolls a fifth is usual. What loses more than half has lost what it was to transfer.
 """
 NOISE = 3.0
-"""A class is flagged beyond so many standard errors of the difference of its rates."""
+"""The number of standard errors of the difference in rates above which a class is flagged."""
 
 
 def collapse_report(observed: Observed, source_map_before: float | None = None) -> CollapseReport:
-    """Compare what is predicted of target people with what is predicted of source people.
+    """Compare the predictions for target people with those for source people.
 
     With fewer than ten target people there is no verdict. A detector has collapsed on the target if
 
-    - 90% of them get one and the same answer (nothing, everything, one class for all people), or
+    - 90% of them have the same prediction (no class, all classes, or one class), or
     - labels are predicted four times as often as on the source, or a quarter as often.
 
     The first needs no source, and so finds a collapse that both domains share. A detector that has not collapsed has

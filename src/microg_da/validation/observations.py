@@ -20,7 +20,7 @@ from microg_da.types import ClipBatch, PersonKey, Prediction
 
 @dataclass(frozen=True)
 class Observed:
-    """Everything that validators see; there is no field for target labels.
+    """The inputs of validators, without target labels.
 
     Attributes:
         source_map: mAP on the source validation split, None where source labels were not scored.
@@ -62,14 +62,14 @@ class Observed:
 
 
 def check_outside_validator(what: str, found: object) -> None:
-    """Refuse an object from outside the package that cannot be called with what validators see.
+    """Check that an object from outside the package can be called as a validator.
 
     Args:
         what: begins the message, e.g. ``"validator 'package.module:function'"``.
         found: the object.
 
     Raises:
-        InputError: if it is no function of one :class:`Observed`.
+        InputError: if it is not a function of one :class:`Observed`.
     """
     try:
         inspect.signature(found).bind(None)  # type: ignore[arg-type]

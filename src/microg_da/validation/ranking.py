@@ -28,7 +28,7 @@ def weighted_rank_correlation(scores: Sequence[float] | pd.Series, truth: Sequen
     pair = pd.DataFrame({"score": np.asarray(scores, float), "truth": np.asarray(truth, float)}).dropna()
     if len(pair) < 2 or pair["score"].nunique() < 2 or pair["truth"].nunique() < 2:
         return math.nan
-    # By ranks, since the difference of two infinite scores is no number.
+    # By ranks, since the difference of two infinite scores is undefined.
     return float(weightedtau(pair["score"].rank(), pair["truth"].rank()).statistic)
 
 
@@ -42,7 +42,7 @@ def mean_within(
         groups: columns whose values make a group.
         score: the column of the label-free score.
         truth: the column of true values.
-        least: groups of fewer candidates are left out: of two, the correlation is 1 or -1 whatever the score.
+        least: smallest number of candidates in a group; with two, the correlation is always 1 or -1.
 
     Returns:
         The mean, NaN without a group, and how many groups it is of.

@@ -44,7 +44,7 @@ def neighbourhood_entropy(rows: Tensor, temperature: float = SND_TEMPERATURE) ->
 
 
 def corr_c(observed: Observed) -> float:
-    """How alike the class correlations of target and source predictions are; NaN unless both domains have people.
+    """Return the similarity of class correlations of target and source predictions; NaN if a domain has no people.
 
     The cosine between the two matrices ``P^T P / K`` of probabilities. A softmax has one class a person, and is
     compared with the identity; of a multi-label person several classes are true, and which go together is read from

@@ -55,19 +55,19 @@ class Scored(NamedTuple):
 
 @dataclass(frozen=True)
 class ActionScorer:
-    """A detector, and how it wants to see a video.
+    """A detector and its preprocessing of videos.
 
     Attributes:
         predictor: the detector, in evaluation mode, and its test-time method. Methods that adapt while they are tested
             adapt to each video by itself.
-        taxonomy: what its outputs mean.
+        taxonomy: the classes of its outputs.
         num_frames: T.
         sampling_rate: τ, in frames at 30 per second.
         short_side: to which the short side of frames is resized, in pixels.
-        name: what the detector is called in results.
+        name: name of the detector in results.
         batch_size: windows predicted at once.
         hardware: the device and the precision, of one process.
-        notes: what a user should know of how the detector was loaded, in sentences.
+        notes: notes on loading the detector, as sentences.
     """
 
     predictor: Predictor
@@ -125,7 +125,7 @@ class _UpRecord:
 
 
 class _Endless:
-    """Batches whose number is not known.
+    """Batches of unknown number.
 
     Lightning reads one batch ahead of those that have no length; in a stream, every answer would come a window late.
     """

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from microg_da.video.reader import Frame, Video
 
 RATE = 30.0
-"""Frames per second in which windows and moments are counted: that of MicroG-4M, whatever the video's own."""
+"""The frame rate of windows and moments: that of MicroG-4M, independent of the video."""
 
 LOOKS_PER_SECOND = 6.0
 """The least rate at which a detector looks: a tracker must not lose a person who walks."""
@@ -29,10 +29,10 @@ class Look(NamedTuple):
 
     Attributes:
         seconds: when.
-        keyframe: whether it is to be said what they do.
+        keyframe: whether their actions are predicted.
         boxes: ``(K, 4)`` in [0, 1].
         person_id: ``(K,)`` int64.
-        scores: ``(K,)``, how sure the detector was.
+        scores: ``(K,)``, scores of the detector.
         rolls: ``(K,)`` degrees clockwise, NaN if unknown.
     """
 
@@ -98,7 +98,7 @@ class TableBoxes:
 
     def __init__(self, boxes: pd.DataFrame, every: float, video: Video) -> None:
         if boxes.empty:
-            raise InputError(f"{video.path}: the table of boxes has none of {video.video_id!r}")
+            raise InputError(f"{video.path}: the table of boxes has no box of {video.video_id!r}")
         last = float(boxes.frame_stamp.max())
         if video.seconds is not None and last > video.seconds + 1:
             raise InputError(
@@ -124,7 +124,7 @@ class TableBoxes:
         return Look(number / RATE, number in self._keyframes, boxes, person_id, scores, rolls)
 
     def settle(self, people: pd.DataFrame) -> pd.DataFrame:
-        """The table as it is: its author decided which people are in it."""
+        """Return the table unchanged, since its author chose the people."""
         return people
 
 
@@ -184,7 +184,7 @@ def read_box_table(path: str | Path, video_ids: list[str]) -> pd.DataFrame:
     """The boxes of some videos: ``video_id, seconds, x1, y1, x2, y2[, person_id]``, or AVA annotations.
 
     Raises:
-        InputError: if the file is no such table, or knows none of the videos.
+        InputError: if the file is not such a table, or contains none of the videos.
     """
     boxes = read_boxes(path)
     known = set(boxes.video_id)

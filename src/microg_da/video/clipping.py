@@ -36,7 +36,7 @@ MOVE = 0.1
 """The farthest a person may move between two looks, in diagonals of the box."""
 
 LEAST_LOOKS = 3
-"""Looks at which a track must have been found, to be taken for a person."""
+"""The smallest number of detections of a track that counts as a person."""
 
 
 @dataclass
@@ -118,7 +118,7 @@ class _Piece:
         self.frames += 1
 
     def finish(self, reason: str) -> tuple[dict[str, object], pd.DataFrame]:
-        """Keep the clip, or not: what is to be said of it, and the boxes of its people."""
+        """Finish the clip: return its record and the boxes of its people."""
         boxes = self._followed.table(self.name)
         reason = reason or ("" if len(boxes) else "no person")
         end = (self._start + self.frames) / RATE
@@ -153,11 +153,11 @@ def _even(side: float) -> int:
 
 
 class _Discarded(Exception):  # noqa: N818 - no error
-    """Tells the writers of a clip that it is not wanted."""
+    """Signals the writers of a clip to discard it."""
 
 
 class ClipTracker:
-    """Looks for people in a clip the more often the faster they move, and joins what it finds into tracks.
+    """Detects people in a clip, more often if they move faster, and joins detections into tracks.
 
     Args:
         detector: finds people.
@@ -174,7 +174,7 @@ class ClipTracker:
         self._rows: list[tuple[int, int, np.ndarray]] = []
 
     def add(self, image: np.ndarray, last: bool = False) -> None:
-        """Take the next frame, and look at it if it is time, or if it is the last."""
+        """Take the next frame, and detect people if it is due or last."""
         if self._frame == self._due or last:
             self._look(image)
         else:
@@ -182,7 +182,7 @@ class ClipTracker:
         self._frame += 1
 
     def table(self, video_id: str) -> pd.DataFrame:
-        """The boxes of those who were found often enough, numbered from 1 in the order of their appearance."""
+        """Return the boxes of people with enough detections, numbered from 1 in order of appearance."""
         rows = [(video_id, stamp, person, *box) for stamp, person, box in self._rows]
         table = pd.DataFrame(rows, columns=PERSON_BOX_COLUMNS)
         often = table.groupby("person_id").person_id.transform("size") >= LEAST_LOOKS

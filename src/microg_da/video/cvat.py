@@ -56,7 +56,7 @@ def write_tracks(
         video_id: the clip.
         boxes: its rows of :data:`~microg_da.data.annotations.PERSON_BOX_COLUMNS`.
         size: height and width of its frames.
-        num_frames: how many it has.
+        num_frames: number of frames.
         taxonomy: the actions to choose from.
         path: the XML file.
     """
@@ -80,7 +80,7 @@ def read_tracks(path: str | Path, taxonomy: Taxonomy) -> list[LabelledClip]:
     """The labellers' result: an XML file that CVAT exported as "CVAT for video 1.1", or its ZIP.
 
     Raises:
-        InputError: if it is no such file, or names an action that the taxonomy has not.
+        InputError: if it is not such a file, or contains an action outside the taxonomy.
     """
     path = Path(path)
     return [_clip(root, path, taxonomy) for root in _roots(path)]
@@ -150,7 +150,7 @@ def _clip(root: ET.Element, path: Path, taxonomy: Taxonomy) -> LabelledClip:
     source = root.findtext("meta/task/source") or root.findtext("meta/job/source")
     name = Path(source).stem if source else root.findtext("meta/task/name")
     if not name:
-        raise InputError(f"{path}: does not say which clip it is of: neither meta/task/source nor meta/task/name")
+        raise InputError(f"{path}: does not name its clip: found neither meta/task/source nor meta/task/name")
     if root.find("image") is not None:
         raise InputError(f"{path}: holds images, not tracks. Export the task as 'CVAT for video 1.1'.")
     boxes: list[tuple[str | float, ...]] = []
@@ -176,7 +176,7 @@ def _chosen(box: ET.Element, path: Path, taxonomy: Taxonomy) -> set[int]:
             continue
         if not number.isdigit() or int(number) not in taxonomy.ids:
             raise InputError(
-                f"{path}: {attribute.get('name')!r} is no action of taxonomy {taxonomy.name!r}: its checkboxes begin "
+                f"{path}: {attribute.get('name')!r} is not an action of taxonomy {taxonomy.name!r}: names begin "
                 f"with an action id, as in '17 carry/hold (an object)'"
             )
         chosen.add(int(number))

@@ -25,7 +25,7 @@ def scorer_of_run(folder: str | Path, variant: str | None = None) -> ActionScore
         variant: ``source_only``, ``adapted`` or ``target_supervised``; None for the adapted one if there is one.
 
     Raises:
-        InputError: if it is no run folder, or the run has no such detector.
+        InputError: if it is not a run folder, or the run has no such detector.
     """
     loaded = load_run_detector(folder, variant)
     config = loaded.run.config

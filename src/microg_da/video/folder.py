@@ -48,11 +48,11 @@ def predict_videos(
     Args:
         paths: the videos and stills; no two of one name.
         boxes_of: makes the source of boxes of a video.
-        scorer: says what they do.
+        scorer: predicts their actions.
         options: what is asked for.
         output: the folder of all results.
-        settings: what else decides the results, to tell whether they can be kept.
-        console: where to say what happens.
+        settings: other settings that affect results, to check whether results can be reused.
+        console: the console for messages.
 
     Returns:
         what each ``video.json`` holds, in the order of ``paths``.
@@ -81,9 +81,9 @@ def predict_videos(
                 if len(paths) == 1:
                     raise
                 unreadable.append(str(error))
-                bar.console.print(f"left out: {error}", highlight=False, markup=False)
+                bar.console.print(f"skipped: {error}", highlight=False, markup=False)
     if not done:
-        raise InputError(f"none of {len(paths)} files could be predicted; the first: {unreadable[0]}")
+        raise InputError(f"none of {len(paths)} files could be predicted. First problem: {unreadable[0]}")
     joined = output / "detections.csv"
     join_tables([output / each["video_id"] / joined.name for each in done], joined)
     declare_scores(joined, "probability")
@@ -115,7 +115,7 @@ def print_summary(done: list[VideoFacts], console: Console, hint: str = "") -> N
     for each in done:
         notes = list(each["faults"])
         if not each["persons"]:
-            notes.append("no person was found: there is nothing to score")
+            notes.append("no person was found, so that no action was predicted")
         for note in notes:
             console.print(f"{each['video_id']}: {note}", highlight=False, markup=False)
     if hint and not all(each["persons"] for each in done):

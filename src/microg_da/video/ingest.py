@@ -79,10 +79,10 @@ def ingest(
 
 
 def take_labels(paths: list[Path], output: str | Path) -> list[LabelledClip]:
-    """Take over what labellers made in CVAT: boxes and actions of the clips in some files replace what was there.
+    """Import labels from CVAT: boxes and actions in the files replace those of the same clips.
 
     Raises:
-        InputError: if a file is none of CVAT's, or of a clip that the folder has not.
+        InputError: if a file is not from CVAT, or its clip is not in the folder.
     """
     output = Path(output)
     known = set(_sources(output).video_id)
@@ -102,7 +102,7 @@ def take_labels(paths: list[Path], output: str | Path) -> list[LabelledClip]:
 
 
 def write_tables(output: Path) -> pd.DataFrame:
-    """Make ``clips.csv`` and ``annotation_files/`` of what was found and labelled; returns the clips."""
+    """Write ``clips.csv`` and ``annotation_files/`` from detections and labels; return the clips."""
     clips = _sources(output)
     boxes = [_read_csv(path) for path in sorted((output / "sources").glob("*/boxes.csv"))]
     found = pd.concat([pd.DataFrame(columns=PERSON_BOX_COLUMNS), *(each for each in boxes if len(each))])

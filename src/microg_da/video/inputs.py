@@ -16,7 +16,7 @@ def is_image(path: str | Path) -> bool:
 
 
 def check_person_detector(path: str | Path) -> None:
-    """Refuse a file that cannot be an ONNX network, from its first bytes.
+    """Check by its first bytes that a file may be an ONNX network.
 
     Raises:
         InputError: if it is not there, a folder, or a file of another kind.
@@ -27,7 +27,7 @@ def check_person_detector(path: str | Path) -> None:
         give = f"Give the file in it: {inside[0]}" if inside else "Give an ONNX file of YOLOX"
         raise InputError(f"{path}: is a folder, not a person detector. {give}.")
     if not path.is_file():
-        raise InputError(f"{path}: there is no such person detector; give an ONNX file of YOLOX")
+        raise InputError(f"{path}: the person detector does not exist. Give an ONNX file of YOLOX.")
     with path.open("rb") as file:
         head = file.read(2)
     # An ONNX file begins with field 1, the version of the format, a small number.
@@ -36,7 +36,7 @@ def check_person_detector(path: str | Path) -> None:
 
 
 def check_output(path: str | Path) -> None:
-    """Refuse a folder that cannot be made or written; nothing is made.
+    """Check that a folder can be created and written, without creating it.
 
     Raises:
         InputError: if a file is in the way or permission is missing.

@@ -26,9 +26,9 @@ class FoundBoxes:
     """Result of :func:`find_keyframe_boxes`.
 
     Attributes:
-        clips: how many clips the table has a box of.
+        clips: number of clips with a box in the table.
         boxes: how many boxes.
-        looked_at: clips that were looked at now; the table had boxes of the others already.
+        looked_at: clips that were examined; the table already had boxes of the others.
         empty: clips in which no person was found.
     """
 
@@ -41,9 +41,9 @@ class FoundBoxes:
 def find_keyframe_boxes(
     video_ids: Sequence[str], frames: FrameStore, detector: PersonDetector, out: str | Path, *, progress: bool = True
 ) -> FoundBoxes:
-    """Look for people in the middle frame of each clip, and write ``video_id, frame, x1, y1, x2, y2``.
+    """Detect people in the middle frame of each clip, and write ``video_id, frame, x1, y1, x2, y2``.
 
-    A table that is there already keeps its boxes, and clips that it has none of are looked at.
+    An existing table keeps its boxes; only clips without boxes are examined.
 
     Args:
         video_ids: the clips.

@@ -11,7 +11,7 @@ Rectangle = tuple[int, int, int, int]
 """Pixels ``x1 y1 x2 y2``."""
 
 _CELLS = 24
-"""Places tried along each side of the frame, besides those at the box."""
+"""The number of positions along each side of the frame, in addition to those at the box."""
 
 
 class Layout:
@@ -66,7 +66,7 @@ class Layout:
         return np.concatenate([np.clip(np.array(around, float), 0, room), everywhere])
 
     def _cost(self, panels: np.ndarray, box: np.ndarray) -> np.ndarray:
-        """How bad each place is: faces and people covered, and the way to the box."""
+        """Return the cost of each position: covered faces and people, and the distance to the box."""
         area = (panels[0, 2] - panels[0, 0]) * (panels[0, 3] - panels[0, 1])
         people = _overlap(panels, self._boxes).sum(axis=1) / area
         # Of a small face a panel covers little of its own area and still everything.

@@ -22,7 +22,7 @@ QUEUE = 30
 """Frames that wait at most: a second of a usual camera."""
 
 _PATIENCE = 10.0
-"""Seconds after which a stream that sends nothing is given up."""
+"""Time in seconds after which a stream without frames ends."""
 
 
 class Arrived(NamedTuple):
@@ -175,7 +175,7 @@ def _open(text: str, name: str) -> InputContainer:
 
 
 def _camera(number: str) -> tuple[str, str]:
-    """The file and the format by which FFmpeg knows a camera."""
+    """Return FFmpeg's file and format of a camera."""
     if sys.platform == "darwin":
         return number, "avfoundation"
     if sys.platform.startswith("linux"):

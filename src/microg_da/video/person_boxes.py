@@ -15,7 +15,7 @@ NEAR = 45.0
 """Degrees within which another roll's box of a person is worth averaging."""
 
 SHARPNESS = 4
-"""Boxes are averaged by this power of their scores: of unequal looks the surer one decides."""
+"""The power of scores that weights boxes in averages, so that confident boxes dominate."""
 
 PART = 0.65
 """Share of the smaller box above which two detections at different rolls are one person's."""
@@ -35,7 +35,7 @@ class PersonBoxes(NamedTuple):
     rolls: np.ndarray
 
     def take(self, chosen: np.ndarray) -> PersonBoxes:
-        """Those that a mask or an index chooses."""
+        """Select by a mask or an index."""
         return PersonBoxes(self.boxes[chosen], self.scores[chosen], self.rolls[chosen])
 
 
@@ -61,12 +61,12 @@ def inside_frame(found: PersonBoxes, size: tuple[int, int]) -> PersonBoxes:
 
 
 def suppress(found: PersonBoxes) -> PersonBoxes:
-    """Keep the surest of detections that overlap; the surest come first."""
+    """Keep the detections with the highest score among overlapping ones, in descending order."""
     return found.take(nms(torch.from_numpy(found.boxes), torch.from_numpy(found.scores), OVERLAP).numpy())
 
 
 def fuse(found: PersonBoxes, preference: np.ndarray) -> PersonBoxes:
-    """Make one detection of those that overlap.
+    """Merge overlapping detections.
 
     The preferred one gives the score and the roll. The box is the mean over the rolls within :data:`NEAR` of that roll,
     weighted by a power of the scores: the box that an upright detector puts around a tilted person is off in a way that

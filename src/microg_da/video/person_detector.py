@@ -29,10 +29,10 @@ class Yolox:
 
     Args:
         path: the ONNX file.
-        threshold: people with a lower score are left out.
+        threshold: smallest score of people.
 
     Raises:
-        InputError: if onnxruntime is not installed, or the file is no such network.
+        InputError: if onnxruntime is not installed, or the file is not such a network.
     """
 
     def __init__(self, path: str | Path, threshold: float = 0.4) -> None:
@@ -80,12 +80,12 @@ def create_person_detector(path: str | Path, threshold: float, rolls: int | str 
 
     Args:
         path: the ONNX file.
-        threshold: people with a lower score are left out.
+        threshold: smallest score of people.
         rolls: how many rolls are searched, or ``"adaptive"``, see :class:`~microg_da.video.roll_search.RollSearch`;
             None looks at the frame as it stands.
 
     Raises:
-        InputError: see :class:`Yolox`; also if threshold or rolls cannot be.
+        InputError: see :class:`Yolox`; also for an invalid threshold or number of rolls.
     """
     if not 0 <= threshold <= 1:
         raise InputError(f"--person-threshold {threshold}: a number in [0, 1] is expected")
@@ -164,5 +164,5 @@ def _open_session(path: Path) -> _Session:
     try:
         session: _Session = onnxruntime.InferenceSession(str(path), options, providers=providers)
         return session
-    except Exception as error:  # onnxruntime raises types of its own, one per fault
+    except Exception as error:  # onnxruntime has a separate exception type for each error
         raise InputError(f"{path}: not an ONNX network that can be run ({first_line(error)})") from error

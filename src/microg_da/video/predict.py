@@ -40,10 +40,10 @@ class PredictOptions:
 
     Attributes:
         every: seconds from keyframe to keyframe.
-        threshold: probability below which an action is left out.
+        threshold: smallest probability of reported actions.
         smooth: seconds over which a person's scores are averaged; 0 for none.
         video_format: ``mp4``, ``gif`` or ``none``.
-        top: how many actions are written next to a person.
+        top: number of actions drawn for a person.
     """
 
     every: float = 0.5
@@ -150,7 +150,7 @@ def predict_video(
 def analyse(
     video: Video, boxes: BoxSource, scorer: ActionScorer, options: PredictOptions, advance: Advance = lambda _: None
 ) -> Analysis:
-    """Read a video once: who is where, and what they do at keyframes."""
+    """Read a video once: detect people, and predict their actions at keyframes."""
     looks: list[Look] = []
     scored = scorer.score(_windows(video, boxes, WindowBuffer(scorer), looks, advance))
     everybody = join_looks(looks)
@@ -227,9 +227,9 @@ def render(
     folder: Path,
     advance: Advance = lambda _: None,
 ) -> Path | None:
-    """Read a video again and draw what was found; returns the file, None if none was asked for.
+    """Read a video again and draw the results; return the file, or None if not requested.
 
-    A still becomes a JPEG file, whichever format was asked for.
+    A still becomes a JPEG file in any case.
     """
     if options.video_format == "none":
         return None

@@ -1,4 +1,4 @@
-"""One video or picture in, its table of detections out; nothing is written."""
+"""Prediction of one video or image as a table of detections, without writing files."""
 
 from __future__ import annotations
 
@@ -53,13 +53,13 @@ def predict(
         video: the file.
         detector: the folder of a run, a ``detector.pt``, a folder made by ``export``, or a published file of weights.
         boxes: where people are: a table of ``frame_stamp, x1, y1, x2, y2`` and perhaps ``person_id``, with seconds as
-            stamps and boxes in [0, 1]; a CSV file with ``video_id`` besides; or the ONNX file of a YOLOX person
+            stamps and boxes in [0, 1]; a CSV file that also has ``video_id``; or the ONNX file of a YOLOX person
             detector.
         variant: of a run: ``"source_only"``, ``"adapted"`` or ``"target_supervised"``; None for the adapted detector if
             there is one.
         model: the network of a published file of weights.
         every: seconds from keyframe to keyframe.
-        threshold: probability below which an action is left out.
+        threshold: smallest probability of reported actions.
         smooth: seconds over which a person's scores are averaged; 0 for none.
         device: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:1"`` …
 
@@ -67,7 +67,7 @@ def predict(
         ``video_id, frame_stamp, x1, y1, x2, y2, action_id, score``: stamps in seconds, scores as probabilities.
 
     Raises:
-        InputError: if a file cannot be read, or they do not go together.
+        InputError: if a file cannot be read, or files do not match.
     """
     opened = open_input(video)
     options = PredictOptions(every=every, threshold=threshold, smooth=smooth, video_format="none")
@@ -83,7 +83,7 @@ def _scorer(detector: str | Path, variant: str | None, model: str | None) -> Act
     if RunFolder(detector).config_file.is_file():
         return scorer_of_run(detector, variant)
     if variant is not None:
-        raise InputError(f"{detector}: is no folder of a run, and a variant was asked for.")
+        raise InputError(f"{detector}: not a run folder, but a variant was requested.")
     return scorer_of_file(detector, model)
 
 

@@ -22,7 +22,7 @@ _TOLERATED_SECONDS = 1.0
 _LONGEST_STILL = 600.0
 """Seconds that a frame may stand. Times that leap further are damaged, or of another recording."""
 _GIVE_UP_AFTER = 500
-"""Packets in a row that cannot be decoded: the rest of such a file holds nothing."""
+"""The number of consecutive undecodable packets after which the rest of a file is ignored."""
 
 
 class Frame:
@@ -74,7 +74,7 @@ class Video:
         faults: what was wrong with it, complete once :meth:`frames` has come to its end.
 
     Raises:
-        InputError: if the file is not there, no video, has sound only, or no frame that can be decoded.
+        InputError: if the file does not exist, is not a video, has only sound, or has no decodable frame.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -83,7 +83,7 @@ class Video:
         self.faults: list[str] = []
         self.last_seconds = 0.0
         if not self.path.is_file():
-            what = "is a folder, not a video file" if self.path.is_dir() else "there is no such video file"
+            what = "is a folder, not a video file" if self.path.is_dir() else "the video file does not exist"
             raise InputError(f"{self.path}: {what}")
         with _open(self.path) as container:
             stream = video_stream(container, self.path)
@@ -93,7 +93,7 @@ class Video:
             first = next(decode_frames(container, stream, self.faults), None)
         if first is None:
             raise InputError(f"{self.path}: holds no video frame that can be decoded. Download or copy it again.")
-        # A phone films lying down and says in the file how the frames are to be turned.
+        # Phones may film on their side; the file contains the rotation of frames.
         self._turns = round(getattr(first, "rotation", 0) / 90) % 4
         self._coded_size = first.height, first.width
         self.size = self._coded_size[::-1] if self._turns % 2 else self._coded_size
@@ -154,7 +154,7 @@ def decode_frames(container: InputContainer, stream: VideoStream, faults: list[s
         in_a_row = 0 if decoded else in_a_row
         yield from decoded
     if broken:
-        faults.append(f"{broken} pieces of it are damaged and were left out")
+        faults.append(f"{broken} parts of it are damaged and were skipped")
 
 
 def at_rate(frames: Iterable[Frame], rate: float) -> Iterator[tuple[int, Frame]]:
@@ -180,7 +180,7 @@ def find_video_files(path: str | Path, suffixes: Sequence[str] = VIDEO_SUFFIXES)
     """A file, or every one in a folder and its folders that has one of some suffixes, by name.
 
     Raises:
-        InputError: if there is none, it is empty, or two have one name.
+        InputError: if there is none, one is empty, or two have the same name.
     """
     path = Path(path)
     if path.is_file():
@@ -188,16 +188,16 @@ def find_video_files(path: str | Path, suffixes: Sequence[str] = VIDEO_SUFFIXES)
             raise InputError(f"{path}: the file is empty. Download or copy it again.")
         return [path]
     if not path.exists():
-        raise InputError(f"{path}: there is no such file or folder")
+        raise InputError(f"{path}: the file or folder does not exist")
     found = sorted(each for each in path.rglob("*") if each.suffix.lower() in suffixes and each.is_file())
     if not found:
-        raise InputError(f"{path}: no files of these kinds there: {', '.join(suffixes)}")
+        raise InputError(f"{path}: the folder contains no files of these kinds: {', '.join(suffixes)}")
     check_names(found)
     return found
 
 
 def check_names(paths: Iterable[Path]) -> None:
-    """Refuse two files of one name, since results are told apart by it."""
+    """Check that file names are unique, since they identify results."""
     seen: dict[str, Path] = {}
     for path in paths:
         if path.stem in seen:
@@ -212,7 +212,7 @@ def _open(path: Path) -> InputContainer:
         import av
     except ImportError as error:
         raise InputError("reading video files needs PyAV: pip install 'microg_da[video]'") from error
-    # What the decoder says about damaged frames is counted and reported once, not printed for each.
+    # Messages of the decoder on damaged frames are counted and reported once.
     av.logging.set_level(None)
     try:
         return av.open(str(path), metadata_errors="ignore")
@@ -236,7 +236,7 @@ def video_stream(container: InputContainer, path: Path | str) -> VideoStream:
     pictures = av.stream.Disposition.attached_pic
     streams = [stream for stream in container.streams.video if not stream.disposition & pictures]
     if not streams:
-        raise InputError(f"{path}: has {'sound only' if container.streams.audio else 'no video'}: no frames to look at")
+        raise InputError(f"{path}: has {'sound only' if container.streams.audio else 'no video'}and no frames")
     streams[0].thread_type = "AUTO"
     return streams[0]
 

@@ -11,7 +11,7 @@ GREY = 114
 """The grey level that YOLOX was trained to see around the image."""
 
 UPRIGHT_BONUS = 0.05
-"""By how much a turned detection must be surer to replace an upright one of the same person."""
+"""The smallest difference in score with which a turned detection replaces an upright one of the same person."""
 
 FAINT = 0.1
 """Detections down to this score take part in the mean box of a person."""
@@ -31,8 +31,8 @@ class RollSearch:
 
     Args:
         detector: finds upright people, at best down to a score of :data:`FAINT`.
-        count: how many angles, evenly around; 4 is every quarter turn. None is the adaptive search.
-        threshold: people with a lower score are left out in the end.
+        count: number of evenly spaced angles; 4 for quarter turns. None for the adaptive search.
+        threshold: smallest score of people in the result.
     """
 
     def __init__(self, detector: PersonDetector, count: int | None = None, threshold: float = 0.0) -> None:
@@ -41,7 +41,7 @@ class RollSearch:
         self.rolls = QUARTERS if count is None else tuple(360.0 * np.arange(count) / count)
         self.threshold = threshold
         self.passes = 0
-        """How many times the detector has been asked."""
+        """The number of passes of the detector."""
 
     def __call__(self, image: np.ndarray) -> PersonBoxes:
         """See :class:`PersonDetector`."""
@@ -70,7 +70,7 @@ def _one_box_each(found: PersonBoxes) -> PersonBoxes:
 
 
 def _rolls_between(people: PersonBoxes) -> tuple[float, ...]:
-    """The eighths next to the quarter turns at which a person was found and the detector was not sure."""
+    """Return the eighth turns next to quarter turns with an uncertain detection."""
     least, most = UNSURE
     unsure = people.rolls[(people.scores >= least) & (people.scores < most)]
     return tuple(sorted({float((roll + side) % 360) for roll in unsure for side in (-45, 45)}))

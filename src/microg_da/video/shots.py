@@ -17,7 +17,7 @@ _WIDTH = 256
 
 
 def with_shots(frames: Iterable[tuple[int, Frame]]) -> Iterator[tuple[int, Frame, bool]]:
-    """Say of every frame whether a shot begins with it.
+    """Yield each frame with whether a shot begins with it.
 
     A cut shows a few frames after it, so that frames come out as much later. Repeated frames are looked at once:
     against them every movement would seem a cut.

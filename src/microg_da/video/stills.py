@@ -22,7 +22,7 @@ class Still(Video):
     Attributes: see :class:`~microg_da.video.reader.Video`.
 
     Raises:
-        InputError: if the file is not there, or is no image that can be read.
+        InputError: if the file does not exist or is not a readable image.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -57,11 +57,11 @@ def write_picture(image: np.ndarray, path: Path) -> None:
 
 def _read_image(path: Path) -> np.ndarray:
     if not path.is_file():
-        what = "is a folder, not an image file" if path.is_dir() else "there is no such image file"
+        what = "is a folder, not an image file" if path.is_dir() else "the image file does not exist"
         raise InputError(f"{path}: {what}")
     try:
         with Image.open(path) as image:
-            # Cameras write into the file how the picture is to be turned.
+            # Cameras store the rotation of the image in the file.
             upright = ImageOps.exif_transpose(image).convert("RGB")
     except UnidentifiedImageError as error:
         raise InputError(f"{path}: not a readable image file. Is it the right file?") from error

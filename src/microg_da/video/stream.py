@@ -84,8 +84,8 @@ class StreamFacts:
         seconds: how long frames arrived.
         frames: how many arrived.
         dropped: how many of these were lost because the queue was full.
-        keyframes: how often it was said what people do.
-        persons: how many people were told apart.
+        keyframes: number of predicted keyframes.
+        persons: number of distinct people.
         detections: rows in ``detections.csv``.
         since_window: latency from the arrival of the last frame of a window.
         since_keyframe: latency from the arrival of the keyframe, which half of the window follows.
@@ -120,7 +120,7 @@ def predict_stream(
     Args:
         source: opened; it is read once.
         detector: finds people.
-        scorer: says what they do.
+        scorer: predicts their actions.
         options: keyframes, threshold and smoothing; nothing is drawn.
         folder: for ``detections.csv`` and ``stream.json``.
         stop: ends the stream when it is set.
@@ -144,7 +144,7 @@ def predict_stream(
         finally:
             stop.set()
             if live.reader is not None:
-                live.reader.join(timeout=1)  # a stream that sends nothing may hold it
+                live.reader.join(timeout=1)  # may be blocked by a stream without frames
     facts = live.facts(source)
     write_json(folder / SUMMARY, asdict(facts))
     return facts

@@ -53,7 +53,7 @@ class PersonTracker:
         self._step = 0
 
     def skip(self) -> None:
-        """Pass a frame that is not looked at: people move on meanwhile."""
+        """Skip a frame without detection; tracks are extrapolated."""
         self._tracker.update()
 
     def update(self, boxes: np.ndarray) -> np.ndarray:
@@ -98,7 +98,7 @@ def collapses_as_faults(faults: list[str]) -> Iterator[None]:
 
 
 class _CollapseCounter(logging.Filter):
-    """Counts the one warning, and lets everything else through."""
+    """Counts this warning, and passes all other records."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -107,7 +107,7 @@ def make_floating(
         request: the options.
 
     Raises:
-        InputError: if a video cannot be read, or no pixel of a person is known.
+        InputError: if a video cannot be read, or a person has no mask.
     """
     size = footage.size(plan)
     actors = _actors(plan, guests, footage)
@@ -173,8 +173,8 @@ def _actor(number: int, person: Person, own: ClipPlan, plan: ClipPlan, footage: 
     masks = without_gaps(footage.people(own, images)[own.people.index(person)])
     if masks is None:
         raise InputError(
-            f"{own.name}: no pixel of person {person.number} is known in any frame. Give masks of them, or leave out "
-            f"their rows."
+            f"{own.name}: person {person.number} has no mask in any frame. Give masks of this person, or remove its "
+            f"rows."
         )
     sources = bounce(np.arange(plan.count) - plan.middle + own.middle, own.count)
     return _Actor(number, person, own, sources, [images[index] for index in sources], masks[sources])

@@ -175,7 +175,7 @@ class Folder:
             for number, image in enumerate(frames):
                 path = partial / _frame_name(name, number)
                 if not cv2.imwrite(str(path), image, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY]):
-                    raise InputError(f"{path}: cannot be written. Is the disk full?")
+                    raise InputError(f"{path}: cannot be written. The disk may be full.")
             partial.replace(folder)
         finally:
             shutil.rmtree(partial, ignore_errors=True)

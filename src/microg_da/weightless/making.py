@@ -84,13 +84,13 @@ def make_data_set(
     """Make a data set without gravity of one that was filmed on Earth.
 
     Everything is checked before anything is written. A clip counts when it is whole, so that an interrupted run goes on
-    where it stopped. The same request gives the same bytes, whatever the number of workers.
+    where it stopped. The same request gives the same bytes for any number of workers.
 
     Args:
         source: a SOURCE that is read from files, e.g. ``jhmdb:ROOT``.
         out: the folder to make or to complete.
         request: what to make.
-        workers: how many processes; None for the number of cores.
+        workers: number of processes; None for the number of cores.
         progress: show a bar on standard error.
 
     Raises:
@@ -141,7 +141,7 @@ def _footage(files: DatasetFiles, options: FileOptions, request: Request) -> Foo
     )
     if request.mode == "floating" and not footage.knows_people:
         raise InputError(
-            f"{files.root}: to let people float, their pixels must be known, and the data set has no folder masks/. "
+            f"{files.root}: mode floating needs masks of people, but the data set has no folder masks/. "
             f"Give --masks DIR with <video_id>.npz in it, or --segmenter ONNX."
         )
     return footage

@@ -44,7 +44,7 @@ class ClipPlan:
         source_video: the video that this was cut from.
         split: train, val or test.
         first: its first frame in the video, from 0.
-        count: how many frames it has.
+        count: number of frames.
         size: height and width of the video's frames.
         fps: frames per second.
         people: who is in it; at least one.
@@ -83,7 +83,7 @@ def plan_clips(
         frames: where the frames come from.
         timing: which frame a ``frame_stamp`` is.
         max_frames: a longer video becomes one clip for each keyframe.
-        skip: leave out videos that cannot be read, instead of raising.
+        skip: whether to skip unreadable videos instead of raising an error.
 
     Raises:
         InputError: if a video cannot be read, or no clip is left.

@@ -41,10 +41,10 @@ class Request:
         format: ``frames`` for JPEG, ``mp4`` for H.264.
         short_side: to which larger frames are shrunk, in pixels; None keeps their size.
         max_frames: a longer video becomes one clip of so many frames for each keyframe.
-        seed: of everything random.
+        seed: seed of all random values.
 
     Raises:
-        InputError: for an impossible value.
+        InputError: for an invalid value.
     """
 
     mode: Mode = "rolled"
@@ -80,7 +80,7 @@ class Request:
             if count < least:
                 raise InputError(f"{name} is {count}: expected {least} or more")
         if self.masks is not None and self.segmenter is not None:
-            raise InputError("masks and segmenter both say which pixels are people's: give one of them")
+            raise InputError("masks and segmenter both define the pixels of people. Give one of them.")
         self._check_mode()
 
     def _check_mode(self) -> None:

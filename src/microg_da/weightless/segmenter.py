@@ -26,13 +26,13 @@ _MULTIPLE = 32
 
 
 class Segmenter:
-    """A network that says which pixels are people's.
+    """A network that segments people.
 
     Args:
         path: the ONNX file.
 
     Raises:
-        InputError: if onnxruntime is not installed, or the file is no such network.
+        InputError: if onnxruntime is not installed, or the file is not such a network.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -125,5 +125,5 @@ def _open_session(path: Path) -> _Session:
     try:
         session: _Session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         return session
-    except Exception as error:  # onnxruntime raises types of its own, one per fault
+    except Exception as error:  # onnxruntime has a separate exception type for each error
         raise InputError(f"{path}: not an ONNX network that can be run ({first_line(error)})") from error
