@@ -66,7 +66,7 @@ class RollEstimator(UpEstimator):
             _Wrapped2d(width, 2 * width, stride=(2, OVERSAMPLING)),
             _Wrapped2d(2 * width, wide, stride=(2, 1)),
             _Wrapped2d(wide, wide, stride=(2, 1)),
-        ).to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stubs lack this keyword
+        ).to(memory_format=torch.channels_last)
         # All rings of one direction become one vector. The layers after it look around the circle.
         self.join = nn.Conv2d(wide, wide, (radii // 8, 1))
         self.around = nn.Sequential(*(_Around(wide, dilation) for dilation in (1, 2, 4)))
