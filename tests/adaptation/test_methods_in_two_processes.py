@@ -36,6 +36,7 @@ def test_two_processes_leave_one_detector(outcomes, name):
     assert first["steps"] == second["steps"] == len(PEOPLE[0])
     assert first["trained"] == second["trained"]
     assert first["trained"] != first["untrained"]
+    assert first["handed_over"] == second["handed_over"]
     assert first["kept"] == second["kept"]
 
 
@@ -95,12 +96,14 @@ def train(name: str, rank: int, folder: Path) -> dict[str, Any]:
         default_root_dir=folder,
     )
     trainer.fit(module, DataLoader(steps, batch_size=None))  # type: ignore[arg-type]
+    trained = digest(detector.named_parameters())
     method.after_training(detector)
     # Batch statistics are each process's own until the next step; the first one's are saved.
     return {
         "steps": trainer.global_step,
         "untrained": untrained,
-        "trained": digest(detector.named_parameters()),
+        "trained": trained,
+        "handed_over": digest(detector.named_parameters()),
         "kept": digest(method.named_parameters()),
     }
 
