@@ -97,7 +97,7 @@ WRONG = [
     (["adaptation=dann", "adaptation.test_time_args.rolls=4"], ["adaptation.test_time_args", "rolls", "test_time="]),
     (["adaptation.test_time=roll_tta", "adaptation.test_time_args.rolls=0"], ["adaptation.test_time_args", "rolls"]),
     (["adaptation.test_time=roll_tta", "adaptation.test_time_args.rols=4"], ["adaptation.test_time_args", "rols"]),
-    (["adaptation=dann", "adaptation.test_time=mmd"], ["adaptation.test_time", "trains"]),
+    (["adaptation=dann", "adaptation.test_time=mmd"], ["adaptation.test_time", "training method"]),
     (["adaptation=source_only", "adaptation.test_time=roll_tta"], ["adaptation.test_time", "source_only"]),
     (["adaptation=tent", "adaptation.test_time=roll_tta"], ["adaptation.test_time", "tent"]),
     (["adaptation=vitta", "adaptation.args.stages=40"], ["adaptation.args", "stages"]),
