@@ -90,7 +90,7 @@ def test_compare_detections(splits, capsys):
     ("extra", "message"),
     [
         (["fuse", "--detections", "{good}", "--output", "x.csv", "--method", "stack"], "needs a fit set"),
-        (["fuse", "--detections", "{good}", "--output", "x.csv", "--fit-detections", "{good}"], "go together"),
+        (["fuse", "--detections", "{good}", "--output", "x.csv", "--fit-detections", "{good}"], "--fit-ground-truth"),
         (["compare", "--detections", "{good}", "{poor}"], "--ground-truth"),
         (["compare", "--detections", "{good}", "--ground-truth", "{truth}"], "at least two models"),
         (["compare"], "Give run folders, or --detections"),

@@ -57,11 +57,12 @@ def test_the_page_leads_to_a_row_of_the_table(tree):
     assert ",my_lab.feature_norm:FeatureNorm,target," in results
 
 
-def test_the_benchmark_of_the_page_takes_the_row_of_the_page():
+def test_the_benchmark_of_the_page_takes_the_row_of_the_page(monkeypatch):
     import importlib.util
 
     import yaml
 
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
     spec = importlib.util.spec_from_file_location("adaptation_benchmark", ROOT / "benchmarks" / "adaptation.py")
     benchmark = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = benchmark

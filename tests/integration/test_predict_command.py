@@ -137,7 +137,7 @@ def test_of_a_folder_what_cannot_be_read_is_named(files, tmp_path, capsys):
         ),
         (["--run", ".", "--boxes", "boxes.csv"], "is not a run folder"),
         (["--checkpoint", "tiny.pt", "--detector", "none.onnx"], "the person detector does not exist"),
-        (["--checkpoint", "tiny.pt", "--boxes", "none.csv"], "cannot be read"),
+        (["--checkpoint", "tiny.pt", "--boxes", "none.csv"], "none.csv"),
         (["--checkpoint", "tiny.pt", "--boxes", "boxes.csv", "--roll-search"], "--roll-search"),
         (["--checkpoint", "tiny.pt", "--boxes", "boxes.csv", "--every", "soon"], "expected seconds"),
         (["--checkpoint", "tiny.pt", "--boxes", "boxes.csv", "--video-format", "avi"], "unknown video format 'avi'"),
