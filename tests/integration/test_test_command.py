@@ -219,7 +219,7 @@ def test_options_of_the_run_s_data_are_not_those_of_other_data():
         (["--run", "RUN", "--variant", "target_supervised"], "it has: source_only, adapted"),
         (["--run", "RUN", "--data", "microg4m:/nowhere"], "/nowhere"),
         (["--run", "RUN", "--data", "nothing"], "not a data source"),
-        (["--run", "RUN", "training.epochs=3"], "training.epochs does not change"),
+        (["--run", "RUN", "training.epochs=3"], "training.epochs"),
         (["--run", "RUN", "data.target=synthetic:earth"], "set by --data"),
         (["--run", "RUN", "data.taxonomy=ava80"], "set by"),
         (["--run", "RUN", "--model", "x3d_s_13x6"], "--model applies to --checkpoint"),
