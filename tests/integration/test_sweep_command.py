@@ -56,7 +56,13 @@ def test_a_sweep_of_the_repository_runs_from_its_file_to_its_best_experiment(tmp
 def test_wandbs_own_agent_starts_the_file_offline(tmp_path, monkeypatch):
     wandb_agent = pytest.importorskip("wandb.wandb_agent")
     content = yaml.safe_load(find_sweep("dann").read_text())
-    values = TINY | {"adaptation.args.weight": 0.1, "adaptation.lr": 0.001, "augment.rotation": 0, "seed": 1}
+    values = TINY | {
+        "adaptation.name": "dann",
+        "adaptation.args.weight": 0.1,
+        "adaptation.lr": 0.001,
+        "augment.rotation": 0,
+        "seed": 1,
+    }
     monkeypatch.chdir(tmp_path)
     for name, value in {"WANDB_MODE": "offline", "WANDB_DIR": tmp_path, "WANDB_SWEEP_ID": "abc"}.items():
         monkeypatch.setenv(name, str(value))
