@@ -147,5 +147,5 @@ def test_impossible_settings_are_refused(arguments):
 
 def test_source_clips_without_people_are_an_error():
     batch = clips([0])
-    with pytest.raises(InputError, match="no person"):
+    with pytest.raises(InputError, match="source clips"):
         method().prepare(LikesBrightTops(), [batch.take_people(batch.clip_index < 0)], [])

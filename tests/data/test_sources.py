@@ -44,7 +44,8 @@ class TestGrammar:
         )
         assert parse_source(" synthetic:earth ") == Source("synthetic", "earth", {})
 
-    names = st.text(st.characters(categories=("L", "N")), min_size=1, max_size=8)
+    names = st.text(st.characters(categories=("L", "N")), min_size=1, max_size=8).filter(lambda name: name != "domain")
+    """Without the earlier name of ``footage``, which is read as the present one."""
 
     @given(st.sampled_from(sorted(DATA)), names, st.dictionaries(names, names, max_size=3))
     def test_writing_and_reading_agree(self, kind: str, path: str, options: dict[str, str]):

@@ -48,7 +48,7 @@ def test_persons_are_counted_per_keyframe(make_tables):
     detections, truth = make_tables(8, keyframes=20)
     for name, (_, part) in partition(detections, truth, "persons").items():
         counts = part.drop_duplicates(["video_id", "x1", "y1", "x2", "y2"]).groupby("video_id").size()
-        assert {f"{n}" if n < 3 else "at least 3" for n in counts} == {name}
+        assert {f"{n}" if n < 3 else "3 or more" for n in counts} == {name}
 
 
 def test_bad_breakdowns(make_tables):
