@@ -17,7 +17,6 @@ Several machines that share the folder RUNS do one comparison together if each s
 from __future__ import annotations
 
 import argparse
-import fnmatch
 import json
 import os
 import subprocess
@@ -31,6 +30,7 @@ from typing import Any
 
 import pandas as pd
 from adaptation_tables import ORACLE_ROWS, SOURCE_ONLY, as_table, choices, markdown, summarise, write_into
+from comparison import chosen_labels, exit_status
 from omegaconf import OmegaConf
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -266,10 +266,8 @@ def chosen_rows(every: list[Row], patterns: list[str]) -> list[Row]:
     Raises:
         InputError: for a pattern that matches no label.
     """
-    for pattern in patterns:
-        if not fnmatch.filter((row.label for row in every), pattern):
-            raise InputError(f"--rows {pattern!r}: no such row. Rows: {', '.join(row.label for row in every)}.")
-    chosen = [row for row in every if any(fnmatch.fnmatchcase(row.label, pattern) for pattern in patterns)]
+    matched = chosen_labels((row.label for row in every), patterns)
+    chosen = [row for row in every if row.label in matched]
     needed: set[str] = set()
     for row in chosen:
         needed |= {row.label, control_of(row, every), *([row.after] if row.after else [])}
@@ -313,7 +311,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except InputError as error:
-        sys.exit(f"adaptation: {error}")
+    sys.exit(exit_status(main, "adaptation"))

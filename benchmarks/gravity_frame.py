@@ -18,7 +18,6 @@ The oracles know the simulator's true up of each person. They show how much of w
 from __future__ import annotations
 
 import argparse
-import fnmatch
 import os
 import subprocess
 import sys
@@ -28,6 +27,7 @@ from typing import Any
 
 import pandas as pd
 import torch
+from comparison import chosen_labels, exit_status, finished
 from rich.console import Console
 
 from microg_da.adaptation import ADAPTATIONS
@@ -37,7 +37,6 @@ from microg_da.adaptation.gravity_training import GravityTraining
 from microg_da.adaptation.up_density import pool_agreeing
 from microg_da.config import Config, load_config
 from microg_da.data.datamodule import DomainDatasets
-from microg_da.errors import InputError
 from microg_da.runs.folder import Run
 from microg_da.types import ClipBatch, PersonKey
 from microg_da.workflow import fit
@@ -129,25 +128,6 @@ ORACLES = {
 def run_folder(args: argparse.Namespace, row: str, seed: int) -> Path:
     name = "".join(letter if letter.isalnum() or letter == "_" else "-" for letter in row)
     return args.runs / args.experiment / f"{name}-seed{seed}"
-
-
-def chosen_rows(patterns: list[str]) -> list[str]:
-    """The rows that a pattern matches, in the order of :data:`ROWS`.
-
-    Raises:
-        InputError: for a pattern that matches none.
-    """
-    for pattern in patterns:
-        if not fnmatch.filter(ROWS, pattern):
-            raise InputError(f"--rows {pattern!r}: no such row. Rows: {', '.join(ROWS)}.")
-    return [row for row in ROWS if any(fnmatch.fnmatch(row, pattern) for pattern in patterns)]
-
-
-def finished(folder: Path) -> bool:
-    try:
-        return Run(folder).record.status == "finished"
-    except InputError:
-        return False
 
 
 def run(args: argparse.Namespace, row: str, seed: int) -> float | None:
@@ -247,10 +227,7 @@ def main() -> int:
     parser.add_argument("overrides", nargs="*", help="keys of the configuration for all runs")
     args = parser.parse_intermixed_args()
     args.runs = args.runs.absolute()
-    try:
-        rows = (DEFAULT, *chosen_rows(args.rows))
-    except InputError as error:
-        parser.error(str(error))
+    rows = (DEFAULT, *chosen_labels(ROWS, args.rows))
     if args.one:
         run_here(args, args.one, args.seeds[0])
         return 0
@@ -272,9 +249,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except InputError as error:
-        sys.exit(f"gravity_frame: {error}")
-    except subprocess.CalledProcessError as error:  # the run has said what is wrong
-        sys.exit(error.returncode)
+    sys.exit(exit_status(main, "gravity_frame"))

@@ -19,7 +19,6 @@ A finished run is not run again. Prints a table and writes it to RUNS/real_pixel
 from __future__ import annotations
 
 import argparse
-import fnmatch
 import os
 import subprocess
 import sys
@@ -28,12 +27,12 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from comparison import chosen_labels, exit_status, finished
 from rich.console import Console
 from scipy import stats
 
 from microg_da.data.jhmdb import read_clips
 from microg_da.data.splits import Division, write_split
-from microg_da.errors import InputError
 from microg_da.runs.folder import Run
 
 EXPERIMENTS = {"rolled": "earth2weightless", "floating": "earth2floating"}
@@ -89,13 +88,6 @@ def run_folder(args: argparse.Namespace, target: str, row: str, seed: int) -> Pa
     return args.runs / EXPERIMENTS[target] / f"{target}-{name}-seed{seed}"
 
 
-def finished(folder: Path) -> bool:
-    try:
-        return Run(folder).record.status == "finished"
-    except InputError:
-        return False
-
-
 def run(args: argparse.Namespace, target: str, row: str, seed: int) -> str:
     """Start or continue one run; returns how long it took."""
     folder = run_folder(args, target, row, seed)
@@ -126,18 +118,6 @@ def run(args: argparse.Namespace, target: str, row: str, seed: int) -> str:
     start = time.perf_counter()
     subprocess.run(command, check=True)
     return f"{time.perf_counter() - start:.0f} s"
-
-
-def chosen_rows(patterns: list[str]) -> list[str]:
-    """The rows that a pattern matches, in the order of :data:`ROWS`.
-
-    Raises:
-        InputError: for a pattern that matches none.
-    """
-    for pattern in patterns:
-        if not fnmatch.filter(ROWS, pattern):
-            raise InputError(f"--rows {pattern!r}: no such row. Rows: {', '.join(ROWS)}.")
-    return [row for row in ROWS if any(fnmatch.fnmatch(row, pattern) for pattern in patterns)]
 
 
 def collect(args: argparse.Namespace) -> pd.DataFrame:
@@ -208,7 +188,7 @@ def main() -> int:
     os.environ.setdefault("OMP_NUM_THREADS", str(os.cpu_count() or 1))
     console = Console()
     if not args.table_only:
-        rows = [BASE, FILMED, *(row for row in chosen_rows(args.rows) if row != FILMED)]
+        rows = [BASE, FILMED, *(row for row in chosen_labels(ROWS, args.rows) if row != FILMED)]
         make_targets(args)
         for seed in args.seeds:
             for target in args.targets:
@@ -218,16 +198,12 @@ def main() -> int:
     if table.empty:
         console.print("nothing is finished yet")
         return 0
-    console.print(markdown(table), soft_wrap=True, highlight=False)
-    (args.runs / "real_pixels.md").write_text(markdown(table), encoding="utf-8")
+    text = markdown(table)
+    console.print(text, soft_wrap=True, highlight=False)
+    (args.runs / "real_pixels.md").write_text(text, encoding="utf-8")
     (args.runs / "real_pixels.json").write_text(table.to_json(orient="records", indent=1), encoding="utf-8")
     return 0
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except InputError as error:
-        sys.exit(f"real_pixels: {error}")
-    except subprocess.CalledProcessError as error:  # the command has said what is wrong
-        sys.exit(error.returncode)
+    sys.exit(exit_status(main, "real_pixels"))
