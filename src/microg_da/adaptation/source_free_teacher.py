@@ -11,7 +11,7 @@ from torch import Tensor
 from microg_da.adaptation.base import SourceFreeAdaptation, Task
 from microg_da.adaptation.pseudo_labels import ClassThresholds, PseudoLabels
 from microg_da.adaptation.source_free import predict_all
-from microg_da.adaptation.teacher import Teacher
+from microg_da.adaptation.teacher import Teacher, TeacherHolder
 from microg_da.adaptation.views import in_view
 from microg_da.config import AugmentConfig
 from microg_da.models.detector import ActionDetector
@@ -43,7 +43,7 @@ class SourceFreeTeacherArguments:
     strong_colour: float = 0.4
 
 
-class SourceFreeTeacher(SourceFreeAdaptation):
+class SourceFreeTeacher(TeacherHolder, SourceFreeAdaptation):
     """The teacher, a moving average of the student, is what is validated and handed over.
 
     Classes have two thresholds by rank, at the rates that the source model expects of them on the target; see
@@ -52,7 +52,6 @@ class SourceFreeTeacher(SourceFreeAdaptation):
 
     Arguments: ClassVar[type] = SourceFreeTeacherArguments
     arguments: SourceFreeTeacherArguments
-    teacher: Teacher | None
 
     def __init__(self, arguments: SourceFreeTeacherArguments, task: Task) -> None:
         super().__init__(arguments, task)
@@ -94,14 +93,3 @@ class SourceFreeTeacher(SourceFreeAdaptation):
     def network(self, detector: ActionDetector) -> ActionDetector:
         """The teacher as long as there is one."""
         return detector if self.teacher is None else self.teacher.network
-
-    @property
-    def current_teacher(self) -> Teacher:
-        """The teacher.
-
-        Raises:
-            RuntimeError: before :meth:`before_training` has made one.
-        """
-        if self.teacher is None:
-            raise RuntimeError(f"{type(self).__name__} has no teacher yet: call before_training first")
-        return self.teacher

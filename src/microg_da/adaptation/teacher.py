@@ -99,11 +99,27 @@ class TeacherArguments(Protocol):
 HAND_OVER = ("student", "teacher")
 
 
-class TeacherMethod(DomainAdaptation):
+class TeacherHolder:
+    """Part of training methods that have a teacher from ``before_training`` to ``after_training``."""
+
+    teacher: Teacher | None
+
+    @property
+    def current_teacher(self) -> Teacher:
+        """The teacher.
+
+        Raises:
+            RuntimeError: before ``before_training`` has created it.
+        """
+        if self.teacher is None:
+            raise RuntimeError(f"{type(self).__name__} has no teacher yet: call before_training first")
+        return self.teacher
+
+
+class TeacherMethod(TeacherHolder, DomainAdaptation):
     """Base class of methods with a teacher. Their arguments are derived from :class:`TeacherArguments`."""
 
     arguments: TeacherArguments
-    teacher: Teacher | None
 
     def __init__(self, arguments: TeacherArguments, task: Task) -> None:
         super().__init__(arguments, task)
@@ -132,17 +148,6 @@ class TeacherMethod(DomainAdaptation):
         if self.teacher is None or self.arguments.hand_over == "student":
             return detector
         return self.teacher.network
-
-    @property
-    def current_teacher(self) -> Teacher:
-        """The teacher.
-
-        Raises:
-            RuntimeError: before :meth:`before_training` has created it.
-        """
-        if self.teacher is None:
-            raise RuntimeError(f"{type(self).__name__} has no teacher yet: call before_training first")
-        return self.teacher
 
 
 def ramp_up(progress: float, length: float) -> float:
