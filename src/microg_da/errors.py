@@ -34,6 +34,21 @@ def nearest(name: str, valid: Iterable[str]) -> str | None:
     return matches[0] if matches else None
 
 
+def check_count(key: str, count: int, least: int = 1) -> None:
+    """Refuse a number that is too small.
+
+    Args:
+        key: begins the message, e.g. ``adaptation.args.rolls``.
+        count: the number.
+        least: the smallest valid number.
+
+    Raises:
+        InputError: if ``count`` is less than ``least``.
+    """
+    if count < least:
+        raise InputError(f"{key}={count} is invalid: expected a whole number of at least {least}.")
+
+
 def unknown_name(kind: str, name: str, valid: Iterable[str], where: str = "") -> InputError:
     """Return the error for an unknown name, with the nearest match and all valid names.
 

@@ -14,7 +14,7 @@ from microg_da.adaptation.base import Losses, SourceFreeAdaptation, Task, detect
 from microg_da.adaptation.losses import nothing
 from microg_da.adaptation.source_free import for_small_losses
 from microg_da.config import TrainingConfig
-from microg_da.errors import InputError
+from microg_da.errors import check_count
 from microg_da.models.detector import ActionDetector
 from microg_da.types import ClipBatch, ClipKey, PersonKey
 
@@ -61,10 +61,7 @@ class AaD(SourceFreeAdaptation):
 
     def __init__(self, arguments: AaDArguments, task: Task) -> None:
         super().__init__(arguments, task)
-        if arguments.neighbours < 1:
-            raise InputError(
-                f"adaptation.args.neighbours={arguments.neighbours} is invalid: expected a whole number of at least 1."
-            )
+        check_count("adaptation.args.neighbours", arguments.neighbours)
         self.register_buffer("rates", torch.full((task.num_classes,), 0.5))
         self.bank = PeopleBank(task.feature_dim, task.num_classes)
 

@@ -17,7 +17,7 @@ from microg_da.adaptation.memo import trainable_parameters
 from microg_da.adaptation.online import person_entropy, source_logits, use_batch_statistics
 from microg_da.adaptation.online_teacher import OnlineTeacher, OnlineTeacherArguments, soft_cross_entropy
 from microg_da.adaptation.roll_tta import combine_views
-from microg_da.errors import InputError
+from microg_da.errors import InputError, check_count
 from microg_da.models.detector import ActionDetector
 from microg_da.transforms.augmentation import augment_batch
 from microg_da.types import ClipBatch, Prediction
@@ -67,8 +67,7 @@ class CoTTA(OnlineTeacher):
             raise InputError(
                 f"adaptation.test_time_args.restored={arguments.restored} is invalid: expected a number in [0, 1]."
             )
-        if arguments.views < 1:
-            raise InputError(f"cotta: views={arguments.views} is invalid: expected a whole number of at least 1.")
+        check_count("cotta: views", arguments.views)
         self.register_buffer("source_entropy", torch.zeros(()))
 
     @torch.no_grad()

@@ -16,7 +16,7 @@ from microg_da.adaptation.mic import mask_patches, weighted_by_certainty
 from microg_da.adaptation.prototypes import sum_over_processes
 from microg_da.adaptation.pseudo_labels import PseudoLabels, trusted_bce
 from microg_da.adaptation.source_free_teacher import SourceFreeTeacher, SourceFreeTeacherArguments
-from microg_da.errors import InputError
+from microg_da.errors import InputError, check_count
 from microg_da.models.detector import ActionDetector
 from microg_da.types import ClipBatch, Prediction
 
@@ -90,11 +90,8 @@ class DRU(SourceFreeTeacher):
 
     def __init__(self, arguments: DRUArguments, task: Task) -> None:
         super().__init__(arguments, task)
-        for name in ("patience", "slices", "patches"):
-            if (count := getattr(arguments, name)) < (least := 2 if name == "slices" else 1):
-                raise InputError(
-                    f"adaptation.args.{name}={count} is invalid: expected a whole number of at least {least}."
-                )
+        for name, least in (("patience", 1), ("slices", 2), ("patches", 1)):
+            check_count(f"adaptation.args.{name}", getattr(arguments, name), least)
         if not 0 < arguments.masked < 1:
             raise InputError(f"adaptation.args.masked={arguments.masked} is invalid: expected a share in (0, 1).")
         self.past = None

@@ -13,7 +13,7 @@ from microg_da.adaptation.base import Knowledge, Losses, Task, forward_both
 from microg_da.adaptation.losses import multilabel_bce
 from microg_da.adaptation.pseudo_labels import ClassThresholds, PseudoLabelArguments, PseudoLabels, trusted_bce
 from microg_da.adaptation.teacher import TeacherMethod, ramp_up
-from microg_da.errors import InputError
+from microg_da.errors import InputError, check_count
 from microg_da.models.detector import ActionDetector
 from microg_da.transforms.affine import GREY
 from microg_da.types import ClipBatch, LabelledClipBatch
@@ -57,10 +57,7 @@ class MIC(TeacherMethod):
         super().__init__(arguments, task)
         if not 0 < arguments.masked < 1:
             raise InputError(f"adaptation.args.masked={arguments.masked} is invalid: expected a fraction in (0, 1).")
-        if arguments.patches < 1:
-            raise InputError(
-                f"adaptation.args.patches={arguments.patches} is invalid: expected a whole number of at least 1."
-            )
+        check_count("adaptation.args.patches", arguments.patches)
         self.thresholds = ClassThresholds(task.num_classes, arguments.positive, arguments.negative, arguments.memory)
 
     def training_losses(

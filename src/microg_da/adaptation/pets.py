@@ -13,7 +13,7 @@ from torch import Tensor
 from microg_da.adaptation.base import Losses, Task, detect
 from microg_da.adaptation.pseudo_labels import PseudoLabels, trusted_bce
 from microg_da.adaptation.source_free_teacher import SourceFreeTeacher, SourceFreeTeacherArguments
-from microg_da.errors import InputError
+from microg_da.errors import check_count
 from microg_da.models.detector import ActionDetector
 from microg_da.types import ClipBatch
 
@@ -51,10 +51,7 @@ class PETS(SourceFreeTeacher):
 
     def __init__(self, arguments: PETSArguments, task: Task) -> None:
         super().__init__(arguments, task)
-        if arguments.every < 1:
-            raise InputError(
-                f"adaptation.args.every={arguments.every} is invalid: expected a whole number of at least 1."
-            )
+        check_count("adaptation.args.every", arguments.every)
         self.static = None
 
     def before_training(

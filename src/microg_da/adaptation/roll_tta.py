@@ -12,7 +12,7 @@ from torch import Tensor
 
 from microg_da.adaptation.adabn import layers_with_statistics, reestimate_batch_norm
 from microg_da.adaptation.base import Knowledge, Task, TestTimeMethod, detect
-from microg_da.errors import InputError, unknown_name
+from microg_da.errors import InputError, check_count, unknown_name
 from microg_da.models.detector import ActionDetector
 from microg_da.transforms.rotation import even_rolls
 from microg_da.transforms.stored_frames import even_views
@@ -61,8 +61,7 @@ class RollTTA(TestTimeMethod):
 
     def __init__(self, arguments: RollTTAArguments, task: Task) -> None:
         super().__init__(arguments, task)
-        if arguments.rolls < 1:
-            raise InputError(f"roll_tta: rolls={arguments.rolls} is invalid: expected a whole number of at least 1.")
+        check_count("roll_tta: rolls", arguments.rolls)
         _check_combine(arguments.combine)
         _check_temperature(arguments.temperature)
         self.stored_views = even_views(arguments.rolls)

@@ -17,7 +17,7 @@ from microg_da.adaptation.online import affine_parameters, batch_norm_layers, pe
 from microg_da.adaptation.online_teacher import OnlineTeacher, OnlineTeacherArguments, soft_cross_entropy
 from microg_da.adaptation.robust_norm import robust_statistics
 from microg_da.data.batches import concatenate_batches
-from microg_da.errors import InputError
+from microg_da.errors import InputError, check_count
 from microg_da.models.detector import ActionDetector
 from microg_da.transforms.augmentation import augment_batch
 from microg_da.types import ClipBatch, Prediction
@@ -80,10 +80,7 @@ class RoTTA(OnlineTeacher):
     def __init__(self, arguments: RoTTAArguments, task: Task) -> None:
         super().__init__(arguments, task)
         for name in ("memory", "every"):
-            if (count := getattr(arguments, name)) < 1:
-                raise InputError(
-                    f"adaptation.test_time_args.{name}={count} is invalid: expected a whole number of at least 1."
-                )
+            check_count(f"adaptation.test_time_args.{name}", getattr(arguments, name))
         if not 0 <= arguments.momentum <= 1:
             raise InputError(
                 f"adaptation.test_time_args.momentum={arguments.momentum} is invalid: expected a number in [0, 1]."

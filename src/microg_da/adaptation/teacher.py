@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from microg_da.adaptation.base import DomainAdaptation, Task
 from microg_da.adaptation.roll_tta import predict_over_rolls
-from microg_da.errors import InputError, unknown_name
+from microg_da.errors import InputError, check_count, unknown_name
 from microg_da.models.detector import ActionDetector
 from microg_da.types import ClipBatch
 
@@ -74,8 +74,7 @@ class Teacher(nn.Module):
         Raises:
             InputError: if ``rolls`` is less than 1.
         """
-        if rolls < 1:
-            raise InputError(f"a teacher with rolls={rolls} is invalid: expected a whole number of at least 1.")
+        check_count("a teacher with rolls", rolls)
         return predict_over_rolls(self.network, batch, rolls, temperature).logits
 
 

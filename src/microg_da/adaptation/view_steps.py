@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from microg_da.adaptation.base import detect
-from microg_da.errors import InputError
+from microg_da.errors import check_count
 from microg_da.models.detector import ActionDetector
 from microg_da.transforms.rotation import even_rolls
 from microg_da.types import ClipBatch
@@ -21,8 +21,7 @@ def rolled_views(batch: ClipBatch, rolls: int, flips: bool) -> list[ClipBatch]:
     Raises:
         InputError: if ``rolls`` is less than 1.
     """
-    if rolls < 1:
-        raise InputError(f"adaptation.test_time_args.rolls={rolls} is invalid: expected a whole number of at least 1.")
+    check_count("adaptation.test_time_args.rolls", rolls)
     views = even_rolls(batch, rolls)
     return [*views, *(mirrored(view) for view in views)] if flips else views
 
