@@ -7,7 +7,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from microg_da.adaptation.views import blend
+from microg_da.adaptation.views import blend, most_of_each_clip
 from microg_da.types import ClipBatch, LabelledClipBatch
 
 AXES = 1.15
@@ -47,6 +47,4 @@ def ellipses(batch: ClipBatch) -> Tensor:
         distances.append((pixels - (low + high) / 2) / (AXES / 2 * (high - low)).clamp(min=0.5))
     across, down = distances
     distance = torch.hypot(down[:, :, None], across[:, None, :])
-    people = ((1 - distance) / RIM).clamp(0, 1)
-    empty = people.new_zeros(len(batch), height, width)
-    return empty.scatter_reduce_(0, batch.clip_index[:, None, None].expand_as(people), people, "amax")
+    return most_of_each_clip(((1 - distance) / RIM).clamp(0, 1), batch)

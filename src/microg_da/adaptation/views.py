@@ -109,8 +109,13 @@ def _opacity(batch: ClipBatch, margin: float) -> Tensor:
         outside = torch.maximum(low - pixels, pixels - high)
         sides.append((1 - outside / border).clamp(0, 1))
     windows = sides[1][:, :, None] * sides[0][:, None, :]
-    empty = windows.new_zeros(len(batch), height, width)
-    return empty.scatter_reduce_(0, batch.clip_index[:, None, None].expand_as(windows), windows, "amax")
+    return most_of_each_clip(windows, batch)
+
+
+def most_of_each_clip(planes: Tensor, batch: ClipBatch) -> Tensor:
+    """The largest value at each pixel ``(B, H, W)`` of the planes ``(K, H, W)`` of a clip's people, at least 0."""
+    empty = planes.new_zeros(len(batch), *planes.shape[1:])
+    return empty.scatter_reduce_(0, batch.clip_index[:, None, None].expand_as(planes), planes, "amax")
 
 
 def _mean_inside(planes: Tensor, batch: ClipBatch) -> Tensor:
