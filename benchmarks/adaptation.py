@@ -33,13 +33,13 @@ from adaptation_tables import ORACLE_ROWS, SOURCE_ONLY, as_table, choices, markd
 from comparison import chosen_labels, exit_status
 from omegaconf import OmegaConf
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from microg_da.adaptation import ADAPTATIONS, knowledge
 from microg_da.adaptation.base import TrainingMethod
 from microg_da.errors import InputError
 from microg_da.runs.folder import Run
 from microg_da.sweeps.jobs import SharedJobs
+from microg_da.terminal import progress_bar
 from microg_da.types import DOMAINS
 
 ROWS = Path(__file__).with_suffix(".yaml")
@@ -234,18 +234,26 @@ def read_line(folder: Path, name: str, label: str, seed: int) -> dict[str, Any] 
 def run_all(comparison: Comparison, workers: int, storage: str | None, console: Console) -> list[str]:
     """Every run that is not finished, several at a time; returns the failures."""
     failures: list[str] = []
+    phases = comparison.phases()
+    total = sum(map(len, phases))
     with progress_bar(console) as progress:
-        task = progress.add_task(comparison.experiment, total=sum(map(len, comparison.phases())))
-        for number, works in enumerate(comparison.phases()):
+        task = progress.add_task(comparison.experiment, total=total)
+
+        def advance(count: int = 1) -> None:
+            progress.advance(task, count)
+            done = progress.tasks[task].completed
+            progress.update(task, description=f"{comparison.experiment}, {done:.0f} of {total}")
+
+        for number, works in enumerate(phases):
 
             def one(name: str, works: Works = works) -> None:
                 if failure := works[name]():
                     failures.append(failure)
                     console.print(f"[red]failed[/red] {failure}", highlight=False, soft_wrap=True)
-                progress.advance(task)
+                advance()
 
             jobs = [name for name in works if not finished(comparison.root / comparison.experiment / name)]
-            progress.advance(task, len(works) - len(jobs))
+            advance(len(works) - len(jobs))
             with ThreadPoolExecutor(workers) as pool:
                 if storage is None:
                     list(pool.map(one, jobs))
@@ -253,11 +261,6 @@ def run_all(comparison: Comparison, workers: int, storage: str | None, console: 
                     queue = SharedJobs(storage, f"{comparison.experiment}, {comparison.root.name}, phase {number}")
                     list(pool.map(partial(queue.work_through, jobs), [one] * workers))
     return failures
-
-
-def progress_bar(console: Console) -> Progress:
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    return Progress(*columns, TimeRemainingColumn(), console=console)
 
 
 def chosen_rows(every: list[Row], patterns: list[str]) -> list[Row]:

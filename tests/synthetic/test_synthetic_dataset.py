@@ -149,6 +149,14 @@ def test_a_cache_that_cannot_be_written_is_no_obstacle(monkeypatch, tmp_path):
     assert len(SyntheticDataset(SPEC, workers=0, progress=False)) == 6
 
 
+def test_files_that_another_process_removes_meanwhile_are_no_obstacle(monkeypatch):
+    gone = cache.cache_folder() / ".tmp-of-another-process.npz"
+    gone.parent.mkdir(parents=True)
+    gone.symlink_to(gone.parent / "absent")  # listed by the folder and absent when asked for its size
+    SyntheticDataset(SyntheticSpec("earth", num_clips=4, size=32), workers=0, progress=False)
+    assert cache.cache_file(SyntheticSpec("earth", num_clips=4, size=32)).is_file()
+
+
 def test_old_caches_make_room(monkeypatch):
     monkeypatch.setattr(cache, "MOST_BYTES", 150_000)
     specs = [SyntheticSpec("earth", num_clips=2, num_frames=4, size=64, seed=seed) for seed in range(3)]

@@ -10,6 +10,7 @@ import hashlib
 import os
 import zipfile
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 
@@ -76,9 +77,14 @@ def write(spec: SyntheticSpec, arrays: Mapping[str, np.ndarray]) -> Path | None:
 
 
 def _prune(keep: Path) -> None:
-    files = sorted(keep.parent.glob("*.npz"), key=lambda file: file.stat().st_mtime, reverse=True)
+    """Remove the oldest files above `MOST_BYTES`; other processes write and remove files in the same folder."""
+    found = []
+    for file in keep.parent.glob("*.npz"):
+        with suppress(FileNotFoundError):
+            facts = file.stat()
+            found.append((facts.st_mtime, facts.st_size, file))
     total = 0
-    for file in files:
-        total += file.stat().st_size
+    for _, size, file in sorted(found, reverse=True):
+        total += size
         if total > MOST_BYTES and file != keep:
             file.unlink(missing_ok=True)
