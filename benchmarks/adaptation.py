@@ -1,8 +1,8 @@
 """Every adaptation method beside the others: same data, same budget, several seeds.
 
-    python benchmarks/adaptation.py [--pairs ava2microg sim2real] [--seeds 5] [--workers 2] [--rows dann 'mean_*']
-                                    [--runs runs/comparison] [--storage URL] [--page docs/adaptation.md]
-                                    [--table-only] [KEY=VALUE …]
+    python benchmarks/adaptation.py [--pairs ava2microg sim2real] [--seeds 0 1 2 3 4] [--workers 2]
+                                    [--rows dann 'mean_*'] [--runs runs/comparison] [--storage URL]
+                                    [--page docs/adaptation.md] [--table-only] [KEY=VALUE …]
 
 What is compared stands in adaptation.yaml beside this file. Each row is an ordinary run of `fit`, in a process of its
 own so that seconds and memory are its own, and all rows of a seed start from one source model. A run that is finished
@@ -133,7 +133,7 @@ class Comparison:
     experiment: str
     every: list[Row]
     rows: list[Row]
-    seeds: range
+    seeds: list[int]
     root: Path
     overrides: list[str]
 
@@ -176,7 +176,8 @@ def fit(comparison: Comparison, folder: Path, seed: int, overrides: list[str]) -
     else:
         place = ["--experiment", comparison.experiment, "--runs", str(comparison.root), "--name", folder.name]
         # The last epoch is taken, so that no other is validated.
-        command += [*place, f"seed={seed}", "training.validate_every=1000", *comparison.overrides, *overrides]
+        seeds = [f"seed={seed}", f"synthetic.seed={seed}"]
+        command += [*place, *seeds, "training.validate_every=1000", *comparison.overrides, *overrides]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     return None if done.returncode == 0 else f"{' '.join(command)}\n{done.stderr.strip()[-600:]}"
 
@@ -281,7 +282,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     described = OmegaConf.to_container(OmegaConf.load(ROWS))["pairs"]
     parser.add_argument("--pairs", nargs="+", choices=list(described), default=list(described))
-    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4], help="of the network and of the clips")
     parser.add_argument("--workers", type=int, default=1, help="runs at a time, each with its share of the cores")
     parser.add_argument("--rows", nargs="+", default=["*"], help="shell-style patterns of labels")
     parser.add_argument("--runs", type=Path, default=Path("runs/comparison"))
@@ -295,7 +296,7 @@ def main() -> int:
     for pair in args.pairs:
         every = [Row(**line) for line in described[pair]]
         rows = chosen_rows(every, args.rows)
-        comparison = Comparison(pair, every, rows, range(args.seeds), args.runs.absolute(), args.overrides)
+        comparison = Comparison(pair, every, rows, args.seeds, args.runs.absolute(), args.overrides)
         failed |= not args.table_only and bool(run_all(comparison, args.workers, args.storage, console))
         table = collect(comparison)
         if table.empty:

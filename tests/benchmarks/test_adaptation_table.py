@@ -163,7 +163,7 @@ def test_a_table_is_written_into_its_place_of_a_page(benchmark, tmp_path):
 @pytest.mark.parametrize("storage", [None, "sqlite", "journal"])
 def test_finished_runs_are_not_run_again_and_phases_wait_for_one_another(benchmark, tmp_path, monkeypatch, storage):
     rows = [benchmark.Row("dann"), benchmark.Row("source_finetune"), benchmark.Row("self_training", after="dann")]
-    comparison = benchmark.Comparison("ava2microg", rows, rows, range(2), tmp_path, [])
+    comparison = benchmark.Comparison("ava2microg", rows, rows, [0, 1], tmp_path, [])
     started = []
 
     def fit(_, folder, seed, overrides):
