@@ -160,8 +160,8 @@ def measure(names: list[str], repeats: int, rotation: float) -> list[dict[str, f
     for name, step in steps.items():
         ratio = statistics.median(a / b for a, b in zip(seconds[name], seconds[REFERENCE], strict=True))
         reference = statistics.median(seconds[REFERENCE])
-        every = getattr(step.method.arguments, "every", 1)
-        with_epoch = ratio + step.epoch_seconds / every / reference
+        between = getattr(step.method.arguments, "round_epochs", 1)
+        with_epoch = ratio + step.epoch_seconds / between / reference
         median = statistics.median(seconds[name])
         rows.append(
             {"method": name, "source": step.source is not None, "ms": 1e3 * median, "ratio": ratio, "all": with_epoch}

@@ -46,7 +46,7 @@ DEFAULT = "as it stands"
 
 def in_the_frame(method: str, name: str = "gravity_training") -> list[str]:
     """Training by a method in the frame, with the estimator and the jitter of the experiment's default."""
-    settings = f"{{method: {method}, steps: 400, target_steps: 200, spread: 0}}"
+    settings = f"{{method: {method}, steps: 400, target_steps: 200, neighbour_angle: 0}}"
     return [f"adaptation={name}", f"adaptation.args={settings}", "adaptation.rotation=30"]
 
 

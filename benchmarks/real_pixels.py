@@ -50,8 +50,8 @@ ROWS: dict[str, list[str]] = {
     "self_training, rotation 180°": ["adaptation=self_training", "adaptation.rotation=180"],
     "gravity_frame": [
         "adaptation=gravity_frame",
-        "adaptation.args={estimator: backbone, steps: 800, target_steps: 200, batch_size: 128, crops: 6000, looks: 2, "
-        "spread: 0}",
+        "adaptation.args={estimator: backbone, steps: 800, target_steps: 200, batch_size: 128, crops: 6000, "
+        "frames_per_clip: 2, neighbour_angle: 0}",
     ],
     "default": [],
     "target-supervised (oracle)": ["adaptation=target_supervised"],

@@ -34,7 +34,7 @@ def batch(people=(2, 1), seed=0, low=0):
 
 def method(name, detector, **arguments):
     if name == "rotta":
-        arguments = {"every": 1, **arguments}  # a batch has three people
+        arguments = {"update_interval": 1, **arguments}  # a batch has three people
     made = create_adaptation(name, arguments, feature_dim=detector.feature_dim, num_classes=C).eval()
     made.prepare(detector, [batch((2, 2), seed=9)], [])
     if name == "sar":

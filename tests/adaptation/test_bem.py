@@ -97,7 +97,7 @@ def test_a_step_lowers_the_loss_of_its_batch():
     losses = []
     for lr in (0.0, 1e-3):
         network = copy.deepcopy(detector)
-        bem = method("bem", network, lr=lr, steps=3, rolls=1, flips=False, kept=1.0)
+        bem = method("bem", network, lr=lr, steps=3, rolls=1, flips=False, view_fraction=1.0)
         bem.start_test(network)
         losses.append(float(bound_entropy(bem.predict(network, clips).logits[None], 1.0)))
         bem.end_test(network)
@@ -105,5 +105,5 @@ def test_a_step_lowers_the_loss_of_its_batch():
 
 
 def test_a_share_out_of_range_is_refused():
-    with pytest.raises(InputError, match="kept"):
-        create_adaptation("bem", {"kept": 0.0}, feature_dim=3, num_classes=C)
+    with pytest.raises(InputError, match="view_fraction"):
+        create_adaptation("bem", {"view_fraction": 0.0}, feature_dim=3, num_classes=C)

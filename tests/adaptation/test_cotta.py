@@ -41,7 +41,7 @@ def test_with_one_class_the_loss_is_the_papers_for_two_answers():
 
 
 def test_the_teacher_is_the_students_moving_average(detector):
-    cotta = unsure("cotta", detector, decay=0.7, restored=0.0, lr=1e-3, views=1)
+    cotta = unsure("cotta", detector, decay=0.7, restore_probability=0.0, lr=1e-3, views=1)
     cotta.start_test(detector)
     weight = detector.head.projection.weight
     expected = before = weight.detach().clone()
@@ -54,7 +54,7 @@ def test_the_teacher_is_the_students_moving_average(detector):
 
 
 def test_a_share_of_the_weights_goes_back(detector):
-    cotta = unsure("cotta", detector, restored=0.25, lr=0.05, views=1)
+    cotta = unsure("cotta", detector, restore_probability=0.25, lr=0.05, views=1)
     before = {name: value.detach().clone() for name, value in detector.named_parameters()}
     torch.manual_seed(0)
     cotta.start_test(detector)
@@ -65,7 +65,7 @@ def test_a_share_of_the_weights_goes_back(detector):
 
 
 def test_restoring_everything_leaves_the_tested_weights(detector):
-    cotta = unsure("cotta", detector, restored=1.0, lr=0.05, views=1)
+    cotta = unsure("cotta", detector, restore_probability=1.0, lr=0.05, views=1)
     before = [parameter.detach().clone() for parameter in detector.parameters()]
     cotta.start_test(detector)
     cotta.predict(detector, batch(low=100))
@@ -94,7 +94,7 @@ def test_the_entropy_of_the_source_is_the_mean_over_its_people(detector):
         cotta.prepare(detector, [batch((0, 0))], [])
 
 
-@pytest.mark.parametrize("wrong", [{"decay": 1.5}, {"restored": -0.1}, {"views": 0}])
+@pytest.mark.parametrize("wrong", [{"decay": 1.5}, {"restore_probability": -0.1}, {"views": 0}])
 def test_settings_out_of_range_are_refused(wrong):
     with pytest.raises(InputError, match=next(iter(wrong))):
         create_adaptation("cotta", wrong, feature_dim=3, num_classes=C)

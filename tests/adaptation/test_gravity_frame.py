@@ -77,7 +77,7 @@ def test_the_mass_around_an_angle():
 
 def test_rolls_come_in_the_order_of_their_mass_and_end_where_nothing_is_left():
     density = torch.stack([peaks((40, 0.7), (223, 0.3)), peaks((130, 1.0)), peaks((90, 0.9), (270, 0.02), (180, 0.08))])
-    rolls = candidate_rolls(density, torch.tensor([0, 1, 2]), 3, views=4, least=0.05, upright=0.0)
+    rolls = candidate_rolls(density, torch.tensor([0, 1, 2]), 3, max_rolls=4, min_mass=0.05, gate_angle=0.0)
     assert rolls[0, :2].tolist() == pytest.approx([40, 223], abs=3)
     assert torch.isnan(rolls[0, 2:]).all()
     assert float(rolls[1, 0]) == pytest.approx(130, abs=1)
@@ -88,7 +88,7 @@ def test_rolls_come_in_the_order_of_their_mass_and_end_where_nothing_is_left():
 
 def test_people_with_different_ups_get_a_roll_each():
     density = torch.stack([peaks((10, 1.0)), peaks((140, 1.0)), peaks((250, 1.0))])
-    rolls = candidate_rolls(density, torch.zeros(3, dtype=torch.int64), 1, views=4, least=0.02, upright=0.0)
+    rolls = candidate_rolls(density, torch.zeros(3, dtype=torch.int64), 1, max_rolls=4, min_mass=0.02, gate_angle=0.0)
     assert sorted(rolls[0, :3].tolist()) == pytest.approx([10, 140, 250], abs=2)
     assert torch.isnan(rolls[0, 3])
 
@@ -96,7 +96,7 @@ def test_people_with_different_ups_get_a_roll_each():
 @pytest.mark.parametrize("degrees", [-14.0, 0.0, 9.0])
 def test_what_is_nearly_upright_is_left_as_it_was_filmed(degrees):
     rolls = candidate_rolls(
-        peaks((degrees, 1.0))[None], torch.zeros(1, dtype=torch.int64), 1, views=3, least=0.02, upright=15.0
+        peaks((degrees, 1.0))[None], torch.zeros(1, dtype=torch.int64), 1, max_rolls=3, min_mass=0.02, gate_angle=15.0
     )
     assert float(rolls[0, 0]) == 0
     assert torch.isnan(rolls[0, 1:]).all()
@@ -132,7 +132,7 @@ def test_an_upright_clip_is_not_resampled_and_costs_one_look():
 def test_predictions_are_averaged_by_the_posterior_of_each_roll():
     batch, detector = clips([180], arms=[1]), KnowsUprightOnly()
     density = peaks((180, 0.6), (0, 0.4))
-    found = told(density, temperature=0.5, upright=0.0, spread=0.0).finder.find(detector, batch)
+    found = told(density, temperature=0.5, gate_angle=0.0, neighbour_angle=0.0).finder.find(detector, batch)
     views = [detector(view.frames, view.boxes, view.clip_index).logits[0] for view in (roll_batch(batch, 180), batch)]
     logits = torch.stack(views).double().numpy()
     p = expit(logits)
@@ -147,7 +147,7 @@ def test_predictions_are_averaged_by_the_posterior_of_each_roll():
 def test_the_likeliest_roll_shares_its_weight_with_its_neighbours():
     batch, detector = clips([180], arms=[1]), KnowsUprightOnly()
     density = peaks((180, 0.9), (0, 0.1))
-    narrow, wide = (told(density, upright=0.0, spread=spread) for spread in (0.0, 20.0))
+    narrow, wide = (told(density, gate_angle=0.0, neighbour_angle=angle) for angle in (0.0, 20.0))
     found = wide.finder.find(detector, batch)
     assert found.passes == 4
     rolled = [roll_batch(batch, 180 + turn) for turn in (0, 20, -20)]
@@ -169,7 +169,7 @@ def test_each_person_is_believed_in_the_view_of_their_own_up():
     boxes = boxes + torch.tensor([0.0, 32, 0, 32])
     batch = collate_clips([Clip(square[0], boxes, boxes / 128, ClipKey("v", 1))], "target")
     detector = KnowsUprightOnly()
-    found = told(peaks((0, 1.0)), peaks((90, 1.0)), views=2, spread=0.0).finder.find(detector, batch)
+    found = told(peaks((0, 1.0)), peaks((90, 1.0)), max_rolls=2, neighbour_angle=0.0).finder.find(detector, batch)
     views = [batch, roll_batch(batch, -90)]
     as_filmed, turned = (detector(view.frames, view.boxes, view.clip_index).logits.sigmoid() for view in views)
     said = found.prediction.logits.sigmoid()
@@ -190,7 +190,7 @@ def test_the_whole_method_turns_chance_into_knowledge():
     def accuracy(logits):
         return float(((logits[:, 0] > 0) == labels).float().mean())
 
-    frame = method(steps=140, target_steps=40, batch_size=32, looks=1, bins=24, width=8, views=2)
+    frame = method(steps=140, target_steps=40, batch_size=32, frames_per_clip=1, bins=24, width=8, max_rolls=2)
     torch.manual_seed(0)
     frame.prepare(detector, [source], [target])
     as_filmed = accuracy(detector(target.frames, target.boxes, target.clip_index).logits)
@@ -217,7 +217,14 @@ def test_an_estimator_on_the_backbone_is_trained_saved_and_read_back():
     torch.manual_seed(2)
     detector = create_detector("r2plus1d_micro", num_classes=2).eval()
     source, target = clips([0] * 4, domain="source", arms=[1] * 4), clips([70, 200], arms=[1, -1])
-    settings = {"estimator": "backbone", "steps": 2, "target_steps": 2, "batch_size": 4, "crops": 8, "looks": 1}
+    settings = {
+        "estimator": "backbone",
+        "steps": 2,
+        "target_steps": 2,
+        "batch_size": 4,
+        "crops": 8,
+        "frames_per_clip": 1,
+    }
 
     def built():
         frame = create_adaptation("gravity_frame", settings, feature_dim=detector.feature_dim, num_classes=2)
@@ -266,7 +273,8 @@ def test_a_clip_without_people_among_others():
 
 
 @pytest.mark.parametrize(
-    ("argument", "value"), [("views", 0), ("temperature", 0.0), ("steps", 0), ("lr", -1.0), ("width", 6), ("bins", 4)]
+    ("argument", "value"),
+    [("max_rolls", 0), ("temperature", 0.0), ("steps", 0), ("lr", -1.0), ("width", 6), ("bins", 4)],
 )
 def test_settings_that_cannot_be_are_refused_by_name(argument, value):
     with pytest.raises(InputError, match=argument):

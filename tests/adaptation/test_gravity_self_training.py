@@ -27,7 +27,15 @@ def detector():
 
 
 def begun(detector, rates=(0.5, 0.5), **arguments):
-    arguments = {"steps": 2, "target_steps": 0, "batch_size": 4, "bins": 24, "width": 8, "looks": 1, **arguments}
+    arguments = {
+        "steps": 2,
+        "target_steps": 0,
+        "batch_size": 4,
+        "bins": 24,
+        "width": 8,
+        "frames_per_clip": 1,
+        **arguments,
+    }
     method = create_adaptation("gravity_self_training", arguments, feature_dim=128, num_classes=C, class_rates=rates)
     source, target = clips([0] * 4, domain="source"), clips([60, 200], name="t")
     method.before_training(detector, [source], [target])
@@ -87,7 +95,7 @@ def test_labels_have_the_rates_of_the_source(detector):
 
 
 def test_a_round_lasts_as_long_as_asked(detector):
-    method = with_answers(begun(detector, every=3), torch.arange(60.0), torch.zeros(60, C))
+    method = with_answers(begun(detector, round_epochs=3), torch.arange(60.0), torch.zeros(60, C))
     rounds = []
     for epoch in range(6):
         method.before_epoch(detector, [clips([0], name="t")], epoch)

@@ -18,7 +18,7 @@ from microg_da.transforms.rotation import roll_batch
 from microg_da.types import Prediction
 
 C = 2
-SHORT = {"steps": 1, "target_steps": 0, "batch_size": 4, "bins": 24, "width": 8, "looks": 1}
+SHORT = {"steps": 1, "target_steps": 0, "batch_size": 4, "bins": 24, "width": 8, "frames_per_clip": 1}
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +70,7 @@ def test_the_inner_method_sees_turned_clips_before_training_and_before_each_epoc
 
 
 def test_training_clips_are_turned_by_the_up_of_the_round(detector):
-    method = knowing(made(every=2), dict(UP))
+    method = knowing(made(round_epochs=2), dict(UP))
     method.before_training(detector, [], [target()])
     method.before_epoch(detector, [target()], 0)
     assert method.turns(target()).tolist() == [-90, -180, 0]

@@ -83,7 +83,7 @@ def test_turning_before_is_the_same_as_a_turned_picture():
 
 def test_it_learns_up_from_upright_clips_and_turns_new_ones():
     torch.manual_seed(0)
-    learned = method(steps=60, batch_size=16, rolls=12, size=16, width=8, looks=1)
+    learned = method(steps=60, batch_size=16, rolls=12, size=16, width=8, frames_per_clip=1)
     learned.prepare(Recorder(), [scenes(24)], [])
     upright, angles = scenes(6, seed=1), torch.tensor([0.0, 60, 120, 180, 240, 300])
     batch, detector = roll_batch(upright, angles), Recorder()

@@ -53,7 +53,7 @@ def test_what_the_detector_says_of_absent_classes_changes_no_step(name, detector
     found = []
     for weight in (1.0, -300.0):
         network = copy.deepcopy(detector)
-        method = made(name, network, lr=1e-2, episodic=False, **({"every": 3} if name == "rotta" else {}))
+        method = made(name, network, lr=1e-2, episodic=False, **({"update_interval": 3} if name == "rotta" else {}))
         method.prepare(network, [batch((2, 2), seed=9)], [batch((2, 2), seed=8)])
         torch.manual_seed(0)
         if name == "eata":

@@ -43,7 +43,7 @@ def shift(network):
 
 
 def test_student_and_static_teacher_change_places_each_period(detector):
-    pets = ready(detector, every=2)
+    pets = ready(detector, exchange_epochs=2)
     source = state(detector)
     shift(detector)
     student = state(detector)
@@ -104,5 +104,5 @@ def test_the_dynamic_teacher_is_validated_and_handed_over(detector):
 
 
 def test_a_period_has_an_epoch():
-    with pytest.raises(InputError, match="every"):
-        create_adaptation("pets", {"every": 0}, feature_dim=3, num_classes=C)
+    with pytest.raises(InputError, match="exchange_epochs"):
+        create_adaptation("pets", {"exchange_epochs": 0}, feature_dim=3, num_classes=C)

@@ -52,7 +52,7 @@ def test_a_class_that_everybody_has_is_no_category_of_everybody():
 
 def test_a_step_is_adams_on_the_weighted_loss_of_the_memory(detector):
     """Worked out on copies: teacher and student see the memory, one view, statistics move by their share."""
-    rotta = method("rotta", detector, every=3, momentum=0.2, lr=0.01, decay=0.9, memory=4)
+    rotta = method("rotta", detector, update_interval=3, momentum=0.2, lr=0.01, decay=0.9, memory=4)
     rotta.view = AugmentConfig(flip=1.0, scale=[1.0, 1.0], colour=0.0)  # every view is the mirror image
     teacher, student = copy.deepcopy(detector), copy.deepcopy(detector).requires_grad_(True)
     clips = batch((2, 1), low=100)
@@ -94,7 +94,7 @@ def test_a_step_is_adams_on_the_weighted_loss_of_the_memory(detector):
 
 
 def test_people_are_counted_over_batches(detector):
-    rotta = method("rotta", detector, every=5, lr=0.01)
+    rotta = method("rotta", detector, update_interval=5, lr=0.01)
     rotta.start_test(detector)
     before = torch.cat([value.detach().flatten() for value in rotta._chosen])
     changed = []
@@ -128,7 +128,7 @@ def test_a_person_is_remembered_alone_and_not_changed_by_what_follows():
 
 
 def test_clips_of_different_size_are_apart(detector):
-    rotta = method("rotta", detector, every=4, lr=0.01)
+    rotta = method("rotta", detector, update_interval=4, lr=0.01)
     wide = batch((1, 1), seed=1)
     wide.frames = torch.cat([wide.frames, wide.frames[..., :16]], dim=-1)
     rotta.start_test(detector)
@@ -154,7 +154,7 @@ def test_the_newest_weigh_one_half():
     assert timeliness(torch.tensor([0.0, 1.0])).tolist() == pytest.approx([0.5, 1 / (1 + math.e)])
 
 
-@pytest.mark.parametrize("wrong", [{"decay": 1.5}, {"momentum": -0.1}, {"memory": 0}, {"every": 0}])
+@pytest.mark.parametrize("wrong", [{"decay": 1.5}, {"momentum": -0.1}, {"memory": 0}, {"update_interval": 0}])
 def test_settings_out_of_range_are_refused(wrong):
     with pytest.raises(InputError, match=next(iter(wrong))):
         create_adaptation("rotta", wrong, feature_dim=3, num_classes=C)

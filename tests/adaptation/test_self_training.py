@@ -85,7 +85,7 @@ def test_target_people_get_their_own_labels_whatever_the_order_of_the_batch(dete
 
 
 def test_a_round_lasts_as_long_as_asked(detector):
-    training, target = begun(detector, rolls=1, every=3), clips((1,), labelled=False)
+    training, target = begun(detector, rolls=1, round_epochs=3), clips((1,), labelled=False)
     labelled = []
     for epoch in range(6):
         training.set_extra_state({"people": [], "values": {"labels": torch.zeros(0, C)}})

@@ -94,7 +94,7 @@ def test_rolls_are_averaged_and_the_average_does_not_depend_on_where_one_begins(
 
 
 def test_the_finished_method_holds_no_teacher_and_the_detector_is_the_teacher(detector):
-    arguments = {"hand_over": "teacher"}
+    arguments = {"keep": "teacher"}
     method = create_adaptation("mean_teacher", arguments, feature_dim=detector.feature_dim, num_classes=C)
     fresh = set(method.state_dict())
     method.before_training(detector, [], [])
@@ -126,7 +126,7 @@ def test_by_default_the_student_is_validated_and_handed_over(detector, name):
 
 def test_an_unknown_network_to_hand_over_is_named():
     with pytest.raises(InputError, match=r"'techer'.*teacher"):
-        create_adaptation("mean_teacher", {"hand_over": "techer"}, feature_dim=3, num_classes=C)
+        create_adaptation("mean_teacher", {"keep": "techer"}, feature_dim=3, num_classes=C)
 
 
 def test_a_checkpoint_brings_the_teacher_back(detector):

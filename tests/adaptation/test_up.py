@@ -22,7 +22,7 @@ def generator(seed=0):
 
 def test_patches_of_people_and_pieces_of_target_frames():
     source, target = clips([0] * 3, domain="source"), clips([10, 20], seed=1)
-    patches = collect_patches([source], [target], generator(), looks=2)
+    patches = collect_patches([source], [target], generator(), frames_per_clip=2)
     assert patches.people.shape == (6, 3, PATCH, PATCH)
     assert patches.people.dtype == torch.uint8
     assert patches.backgrounds.shape == (2 * 2 * PIECES, 3, PATCH, PATCH)
@@ -33,15 +33,15 @@ def test_patches_of_people_and_pieces_of_target_frames():
 
 def test_only_so_many_clips_are_looked_at():
     many = [clips([0] * 4, domain="source", name=f"v{n}") for n in range(5)]
-    patches = collect_patches(many, many, generator(), looks=1, max_clips=6)
+    patches = collect_patches(many, many, generator(), frames_per_clip=1, max_clips=6)
     assert len(patches.people) == 8  # whole batches
 
 
 def test_without_people_or_without_target_clips_there_is_nothing_to_learn_from():
     with pytest.raises(InputError, match="contain none"):
-        collect_patches([], [clips([0])], generator(), looks=4)
+        collect_patches([], [clips([0])], generator(), frames_per_clip=4)
     with pytest.raises(InputError, match="needs target clips"):
-        collect_patches([clips([0], domain="source")], [], generator(), looks=4)
+        collect_patches([clips([0], domain="source")], [], generator(), frames_per_clip=4)
 
 
 def test_the_longer_half_of_a_turned_ellipse():
@@ -73,7 +73,7 @@ def test_the_angle_is_where_the_head_is():
 
 
 def test_drawing_is_decided_by_the_generator():
-    patches = collect_patches([clips([0] * 3, domain="source")], [clips([9])], generator(), looks=1)
+    patches = collect_patches([clips([0] * 3, domain="source")], [clips([9])], generator(), frames_per_clip=1)
     one, other = (compose(patches, 5, PolarLens(16, 72), generator(3)) for _ in range(2))
     assert torch.equal(one[0], other[0])
     assert torch.equal(one[1], other[1])
@@ -84,7 +84,7 @@ def test_any_number_of_steps_trains(steps):
     source, target = clips([0] * 3, domain="source"), clips([10, 20], seed=1)
     estimator = RollEstimator(bins=8, width=4)
     before = [parameter.clone() for parameter in estimator.parameters()]
-    settings = UpLearning(steps=steps, target_steps=steps, batch_size=4, looks=1)
+    settings = UpLearning(steps=steps, target_steps=steps, batch_size=4, frames_per_clip=1)
     learn_up(estimator, [source], [target], settings, generator())
     assert all(bool(parameter.isfinite().all()) for parameter in estimator.parameters())
     assert any(not torch.equal(*pair) for pair in zip(before, estimator.parameters(), strict=True))
@@ -96,7 +96,13 @@ def test_up_is_learnt_from_upright_people_alone():
     torch.manual_seed(1)  # an untrained network has an opinion too: this one's is wrong
     estimator = RollEstimator(bins=24, width=8)
     before = _errors(estimator, target, angles)
-    learn_up(estimator, [source], [target], UpLearning(steps=160, target_steps=0, batch_size=32, looks=1), generator())
+    learn_up(
+        estimator,
+        [source],
+        [target],
+        UpLearning(steps=160, target_steps=0, batch_size=32, frames_per_clip=1),
+        generator(),
+    )
     after = _errors(estimator, target, angles)
     assert float(before.median()) > 45
     assert float(after.median()) < 20
@@ -115,7 +121,7 @@ def test_each_round_looks_at_the_target_once_more_with_the_estimator_of_the_roun
     monkeypatch.setattr(up, "collect_estimated", estimated)
     monkeypatch.setattr(up, "SURE", 0.0)  # hardly trained, it is sure of nobody
     source, target = clips([0] * 3, domain="source"), clips([10, 20], seed=1)
-    settings = UpLearning(steps=2, target_steps=2, target_rounds=3, batch_size=4, looks=1)
+    settings = UpLearning(steps=2, target_steps=2, target_rounds=3, batch_size=4, frames_per_clip=1)
     learn_up(RollEstimator(bins=8, width=4), [source], [target], settings, generator())
     assert len(seen) == 3
     assert not torch.equal(seen[0], seen[1])

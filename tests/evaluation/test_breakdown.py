@@ -6,14 +6,14 @@ import pytest
 from microg_da.data.annotations import read_actions, read_annotations, read_detections
 from microg_da.errors import InputError
 from microg_da.evaluation import evaluate
-from microg_da.evaluation.breakdown import SIZES, domains_of, evaluate_parts, partition
+from microg_da.evaluation.breakdown import SIZES, evaluate_parts, footage_of, partition
 
 
-@pytest.mark.parametrize("by", ["domain", "source", "persons", "box-size"])
+@pytest.mark.parametrize("by", ["footage", "source-video", "persons", "box-size", "domain", "source"])
 def test_parts_are_disjoint_and_complete(make_tables, by):
     detections, truth = make_tables(4, keyframes=20, jitter=0.03)
-    domains = {video: "real" if "film1" in video else "simulated" for video in truth["video_id"]}
-    parts = partition(detections, truth, by, domains)
+    footage = {video: "real" if "film1" in video else "simulated" for video in truth["video_id"]}
+    parts = partition(detections, truth, by, footage)
     truths = pd.concat([part for _, part in parts.values()])
     found = pd.concat([part for part, _ in parts.values()])
     assert sorted(truths.index) == list(truth.index)
@@ -24,7 +24,7 @@ def test_parts_are_disjoint_and_complete(make_tables, by):
 
 def test_a_part_is_scored_by_itself(make_tables):
     detections, truth = make_tables(4, keyframes=20)
-    parts = evaluate_parts(detections, truth, "source", protocol="published")
+    parts = evaluate_parts(detections, truth, "source-video", protocol="published")
     assert list(parts) == list(truth["video_id"].str.split("_").str[0].value_counts().index)
     mine = evaluate(
         detections[detections.video_id.str.startswith("film2_")],
@@ -53,19 +53,19 @@ def test_persons_are_counted_per_keyframe(make_tables):
 
 def test_bad_breakdowns(make_tables):
     detections, truth = make_tables(0)
-    with pytest.raises(InputError, match=r"'sauce'.*'source'"):
+    with pytest.raises(InputError, match=r"'sauce'.*persons"):
         partition(detections, truth, "sauce")
     with pytest.raises(InputError, match="--actions"):
-        partition(detections, truth, "domain")
+        partition(detections, truth, "footage")
     with pytest.raises(InputError, match=r"\b\d+ clips\b.*'film0_0'"):
         partition(detections, truth, "domain", {"other": "real"})
 
 
 @pytest.mark.data
-def test_domains_of_the_benchmark(test_data):
+def test_footage_of_the_benchmark(test_data):
     folder = test_data / "microg4m"
     truth = read_annotations(folder / "ava_test_gt.csv")
     detections = read_detections(folder / "detections_test" / "SLOWONLY_4x16_R50.csv.gz")
-    parts = evaluate_parts(detections, truth, "domain", domains_of(read_actions(folder / "actions.csv")))
+    parts = evaluate_parts(detections, truth, "footage", footage_of(read_actions(folder / "actions.csv")))
     assert {name: part.num_keyframes for name, part in parts.items()} == {"real": 720, "simulated": 371}
     assert sum(part.num_boxes for part in parts.values()) == 1136

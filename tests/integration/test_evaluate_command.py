@@ -58,7 +58,7 @@ def test_published_figure_from_the_authors_files(test_data, capsys):
     [
         ("class", "12 stand"),
         ("group", "person movement"),
-        ("source", "v "),
+        ("source-video", "v "),
         ("persons", "2 "),
         ("box-size", "small"),
     ],
@@ -71,7 +71,7 @@ def test_tables(files, capsys, by, shown):
     assert any(line.strip().startswith(shown.strip()) for line in printed.splitlines())
 
 
-@pytest.mark.parametrize("by", ["class", "group", "source", "persons", "box-size"])
+@pytest.mark.parametrize("by", ["class", "group", "source-video", "persons", "box-size"])
 def test_breakdowns_as_json(files, capsys, by):
     assert main(["evaluate", *files, "--by", by, "--json"]) == 0
     answer = json.loads(capsys.readouterr().out)

@@ -34,8 +34,8 @@ def test_round_trip(test_data, tmp_path, capsys):
     times = {path: path.stat().st_mtime_ns for path in (out / "videos").iterdir()}
     assert ingest(folder / "mission_a.mp4", "--detector", detector, "--output", out) == 0
     assert {path: path.stat().st_mtime_ns for path in (out / "videos").iterdir()} == times  # nothing is done twice
-    assert ingest(folder / "mission_a.mp4", "--detector", detector, "--output", out, "--domain", "simulated") == 2
-    assert "cut with other settings (domain='real')" in capsys.readouterr().err
+    assert ingest(folder / "mission_a.mp4", "--detector", detector, "--output", out, "--footage", "simulated") == 2
+    assert "cut with other settings (footage='real')" in capsys.readouterr().err
     for path in (out / "cvat").glob("*.xml"):
         path.write_text(path.read_text().replace('name="14 walk">false', 'name="14 walk">true'))
     labelled = sorted((out / "cvat").glob("*.xml"))
@@ -80,7 +80,7 @@ def copy_source(out, old, new):
         ([], "Give videos"),
         (["v.mp4"], "Give --detector"),
         (["v.mp4", "--detector", "none.onnx"], "the person detector does not exist"),
-        (["v.mp4", "--domain", "film"], "unknown domain 'film'"),
+        (["v.mp4", "--footage", "film"], "unknown footage 'film'"),
         (["--labels", "x.xml"], "holds no clips"),
     ],
 )

@@ -186,7 +186,7 @@ def test_the_ways_to_adapt(name):
     assert default.adaptation.name == "gravity_self_training"
     other = load_config(name, ["adaptation=self_training"])
     assert other.adaptation.rotation == 180
-    assert set(other.adaptation.args) == {"rolls", "every"}
+    assert set(other.adaptation.args) == {"rolls", "round_epochs"}
     assert load_config(name, ["adaptation=source_only"]).adaptation.args == {}
     assert default.training.lr_batch_size == clips_per_step(default.training, 1)
 

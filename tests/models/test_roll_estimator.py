@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from scipy.stats import vonmises
 
-from microg_da.models.person_patches import MARGIN, PATCH, look_at, person_patches
+from microg_da.models.person_patches import MARGIN, PATCH, middle_frames, person_patches
 from microg_da.models.roll_estimator import RollEstimator, mirror, polar_crops, standardise
 from microg_da.models.up_estimator import angular_distance, circular_cross_entropy
 
@@ -129,9 +129,9 @@ def test_distances_go_the_short_way():
 
 
 def test_frames_that_are_looked_at():
-    assert look_at(8, 1) == [4]
-    assert look_at(8, 3) == [1, 4, 6]
-    assert look_at(1, 3) == [0]
+    assert middle_frames(8, 1) == [4]
+    assert middle_frames(8, 3) == [1, 4, 6]
+    assert middle_frames(1, 3) == [0]
 
 
 def test_nobody_boxes_without_area_and_boxes_at_the_border(estimator):

@@ -27,14 +27,14 @@ class BEMArguments(OnlineArguments):
     Attributes:
         rolls: number of evenly spaced camera rolls, including the unrolled clip.
         flips: whether each roll is also predicted mirrored.
-        kept: fraction of a person's views, those of lowest entropy, that enter the loss.
+        view_fraction: fraction of a person's views, those of lowest entropy, that enter the loss.
     """
 
     lr: float = 1e-3
     episodic: bool = True
     rolls: int = 8
     flips: bool = True
-    kept: float = 0.25
+    view_fraction: float = 0.25
 
 
 class BEM(Online):
@@ -59,8 +59,11 @@ class BEM(Online):
 
     def __init__(self, arguments: BEMArguments, task: Task) -> None:
         super().__init__(arguments, task)
-        if not 0 < arguments.kept <= 1:
-            raise InputError(f"bem: kept={arguments.kept} is invalid: expected a fraction above 0, at most 1.")
+        if not 0 < arguments.view_fraction <= 1:
+            raise InputError(
+                f"adaptation.test_time_args.view_fraction={arguments.view_fraction} is invalid: expected a number in "
+                "(0, 1]."
+            )
 
     def begin(self, detector: ActionDetector) -> list[nn.Parameter]:
         """Return the scales and shifts of all normalisation layers; statistics stay those of the source."""
@@ -85,20 +88,20 @@ class BEM(Online):
         optimizer.step()
 
     def _loss(self, logits: Tensor) -> Tensor:
-        return bound_entropy(self.supported(logits), self.arguments.kept)
+        return bound_entropy(self.supported(logits), self.arguments.view_fraction)
 
 
-def bound_entropy(logits: Tensor, kept: float) -> Tensor:
+def bound_entropy(logits: Tensor, fraction: float) -> Tensor:
     """Return the entropy (nats) of the mean bound softmax over the views of lowest entropy, averaged over people.
 
     Args:
         logits: ``(R, K, C)`` of R views.
-        kept: fraction of views to keep, rounded down, at least one view.
+        fraction: fraction of views to keep, rounded down, at least one view.
     """
     counts = expected_labels(logits.detach())
     bound = bind(logits, counts.expand(len(logits), -1)).log_softmax(dim=2)
     surest = (-(bound.detach() * bound.detach().exp()).sum(dim=2)).argsort(dim=0)
-    surest = surest[: max(1, int(kept * len(logits)))]
+    surest = surest[: max(1, int(fraction * len(logits)))]
     chosen = bound.gather(0, surest[..., None].expand(-1, -1, logits.shape[2]))
     mean = chosen.logsumexp(dim=0) - math.log(len(surest))
     return -(mean * mean.exp()).sum(dim=1).mean()

@@ -28,14 +28,14 @@ class CoTTAArguments(OnlineTeacherArguments):
     """Settings of :class:`CoTTA`, which steps by Adam, besides those of all online methods with a teacher.
 
     Attributes:
-        restored: fraction of the student's weights that each step resets to their initial values.
+        restore_probability: fraction of the student's weights that each step resets to their initial values.
         views: number of random views over which the teacher is averaged if the initial detector is uncertain.
         tolerance: relative excess of a batch's entropy over that of source clips above which it is uncertain.
         source_batches: number of source batches from which the entropy on source clips is computed.
     """
 
     lr: float = 1e-4
-    restored: float = 0.01
+    restore_probability: float = 0.01
     views: int = 8
     tolerance: float = 0.05
     source_batches: int = 16
@@ -63,11 +63,12 @@ class CoTTA(OnlineTeacher):
 
     def __init__(self, arguments: CoTTAArguments, task: Task) -> None:
         super().__init__(arguments, task)
-        if not 0 <= arguments.restored <= 1:
+        if not 0 <= arguments.restore_probability <= 1:
             raise InputError(
-                f"adaptation.test_time_args.restored={arguments.restored} is invalid: expected a number in [0, 1]."
+                f"adaptation.test_time_args.restore_probability={arguments.restore_probability} is invalid: expected a "
+                "number in [0, 1]."
             )
-        check_count("cotta: views", arguments.views)
+        check_count("adaptation.test_time_args.views", arguments.views)
         self.register_buffer("source_entropy", torch.zeros(()))
 
     @torch.no_grad()
@@ -124,5 +125,5 @@ class CoTTA(OnlineTeacher):
     def _restore(self, detector: ActionDetector) -> None:
         for parameter, tested in zip(detector.parameters(), self._tested.parameters(), strict=True):
             if parameter.requires_grad:
-                back = torch.rand_like(parameter) < self.arguments.restored
+                back = torch.rand_like(parameter) < self.arguments.restore_probability
                 parameter.copy_(torch.where(back, tested, parameter))

@@ -42,21 +42,22 @@ class UpSettings(UpLearning):
             has pretrained weights.
         bins: R, the number of angles of the density.
         width: width of the polar estimator.
-        views: largest number of candidate rolls of a clip that the detector evaluates. ``spread`` adds two views.
-        least: smallest probability mass around a further candidate roll, for any person of the clip.
-        upright: in degrees. Rolls nearer to 0 are set to 0, so that nearly upright clips are not turned.
-        spread: in degrees. The prediction at the best roll is averaged with those at ± this angle, unless the roll is
-            0. 0 disables the two additional views.
+        max_rolls: largest number of candidate rolls of a clip that the detector evaluates. ``neighbour_angle`` adds
+            two views.
+        min_mass: smallest probability mass around a further candidate roll, for any person of the clip.
+        gate_angle: in degrees. Rolls nearer to 0 are set to 0, so that nearly upright clips are not turned.
+        neighbour_angle: in degrees. The prediction at the best roll is averaged with those at ± this angle, unless the
+            roll is 0. 0 disables the two additional views.
         temperature: weight of the detector's confidence against the estimator's, in nats of entropy of the C sigmoids.
     """
 
     estimator: str = "polar"
     bins: int = 24
     width: int = 16
-    views: int = 2
-    least: float = 0.02
-    upright: float = 15.0
-    spread: float = 10.0
+    max_rolls: int = 2
+    min_mass: float = 0.02
+    gate_angle: float = 15.0
+    neighbour_angle: float = 10.0
     temperature: float = 1.0
 
 
@@ -68,13 +69,13 @@ def _check(settings: UpSettings) -> None:
         "target_rounds": 1,
         "batch_size": 1,
         "crops": 1,
-        "looks": 1,
+        "frames_per_clip": 1,
         "bins": 8,
         "width": 4,
-        "views": 1,
-        "upright": 0,
-        "spread": 0,
-        "least": 0,
+        "max_rolls": 1,
+        "gate_angle": 0,
+        "neighbour_angle": 0,
+        "min_mass": 0,
     }
     for name, bound in least.items():
         if not getattr(settings, name) >= bound:
@@ -135,32 +136,38 @@ class UpFinder(nn.Module):
         log_density, agree = self.densities(batch)
         if not batch.num_boxes:
             return Found(log_density.new_zeros(0), log_density, detect(detector, batch), len(batch))
-        views, least, upright = self.settings.views, self.settings.least, self.settings.upright
-        rolls = candidate_rolls(log_density, batch.clip_index, len(batch), views=views, least=least, upright=upright)
-        seen = [self._look(detector, batch, view) for view in rolls.T if not bool(view.isnan().all())]
-        logits = torch.stack([look.logits for look in seen])
+        rolls = candidate_rolls(
+            log_density,
+            batch.clip_index,
+            len(batch),
+            max_rolls=self.settings.max_rolls,
+            min_mass=self.settings.min_mass,
+            gate_angle=self.settings.gate_angle,
+        )
+        seen = [self._predict_view(detector, batch, view) for view in rolls.T if not bool(view.isnan().all())]
+        logits = torch.stack([view.logits for view in seen])
         log_prior = torch.stack([mass_at(log_density, view[batch.clip_index]).log() for view in rolls.T[: len(seen)]])
-        log_prior[torch.stack([~look.people for look in seen])] = -math.inf
+        log_prior[torch.stack([~view.people for view in seen])] = -math.inf
         log_posterior = log_prior + self._confidence(logits, agree, batch)
         weights = log_posterior.softmax(dim=0)
         degrees = rolls[batch.clip_index].gather(1, log_posterior.argmax(dim=0)[:, None])[:, 0]
-        if self.settings.spread:
+        if self.settings.neighbour_angle:
             around, weights = self._around(detector, batch, rolls, weights)
             seen += around
-        passes = sum(look.passes for look in seen)
+        passes = sum(view.passes for view in seen)
         return Found(torch.remainder(degrees, 360), log_density, _combine(seen, weights), passes)
 
-    def _look(self, detector: ActionDetector, batch: ClipBatch, rolls: Tensor) -> _Look:
+    def _predict_view(self, detector: ActionDetector, batch: ClipBatch, rolls: Tensor) -> _View:
         """Predict people after undoing the roll ``(B,)`` of each clip; clips whose roll is NaN are skipped."""
         part, people = take_clips(batch, ~rolls.isnan())
         prediction = detect(detector, roll_batch(part, -rolls[~rolls.isnan()].cpu()))
         logits, features = (_among(values.float(), people) for values in prediction)
-        return _Look(logits, features, people, len(part))
+        return _View(logits, features, people, len(part))
 
     def _around(
         self, detector: ActionDetector, batch: ClipBatch, rolls: Tensor, weights: Tensor
-    ) -> tuple[list[_Look], Tensor]:
-        """Return two more views of each clip that is not upright, at ± ``spread`` around the best roll.
+    ) -> tuple[list[_View], Tensor]:
+        """Return two more views of each clip that is not upright, at ± ``neighbour_angle`` around the best roll.
 
         Returns:
             The views, and the weights ``(V + 2, K)`` of all views; the weight of the best roll is split among the
@@ -172,11 +179,11 @@ class UpFinder(nn.Module):
         roll = torch.where(roll == 0, math.nan, roll)
         if bool(roll.isnan().all()):
             return [], weights
-        looks = [self._look(detector, batch, roll + sign * self.settings.spread) for sign in (-1, 1)]
-        shared = torch.zeros_like(weights).scatter_(0, best[batch.clip_index][None], 1.0).bool() & looks[0].people
+        views = [self._predict_view(detector, batch, roll + sign * self.settings.neighbour_angle) for sign in (-1, 1)]
+        shared = torch.zeros_like(weights).scatter_(0, best[batch.clip_index][None], 1.0).bool() & views[0].people
         third = torch.where(shared, weights / 3, 0.0).sum(dim=0)
         weights = torch.where(shared, weights / 3, weights)
-        return looks, torch.cat([weights, third[None], third[None]])
+        return views, torch.cat([weights, third[None], third[None]])
 
     def _confidence(self, logits: Tensor, agree: Tensor, batch: ClipBatch) -> Tensor:
         """Return the confidence ``(V, K)`` of the detector in each view, shared by people with the same up."""
@@ -187,7 +194,7 @@ class UpFinder(nn.Module):
         return -entropy / self.settings.temperature
 
 
-class _Look(NamedTuple):
+class _View(NamedTuple):
     """Predictions of the detector under one roll of each clip.
 
     Attributes:
@@ -210,9 +217,9 @@ def _among(values: Tensor, people: Tensor) -> Tensor:
     return full
 
 
-def _combine(looks: list[_Look], weights: Tensor) -> Prediction:
+def _combine(views: list[_View], weights: Tensor) -> Prediction:
     """Return the mean of probabilities and of features with weights ``(V, K)``."""
-    logits, features = (torch.stack([getattr(look, name) for look in looks]) for name in ("logits", "features"))
+    logits, features = (torch.stack([getattr(view, name) for view in views]) for name in ("logits", "features"))
     return Prediction(combine_views(logits, weights, "confident"), (weights[..., None] * features).sum(dim=0))
 
 

@@ -30,9 +30,9 @@ class GravitySelfTrainingArguments(GravityFrameArguments):
         weight: weight of the loss on target people.
         ramp_up: share of the stage over which this weight rises from 0. The labels of the first round are those of the
             source model.
-        every: epochs between rounds; the first round is before the first epoch.
+        round_epochs: epochs between rounds; the first round is before the first epoch.
         decay: decay of the moving average of weights that is the teacher.
-        hand_over: the network that is validated and kept, ``teacher`` or ``student``.
+        keep: the network that is validated and kept, ``teacher`` or ``student``.
         scenes: probability that a source clip's people are shown in front of a target clip, see
             :func:`~microg_da.adaptation.scenes.change_scenes`. It helps where the target's places differ from the
             source's, and it takes away places that the source and the target have in common.
@@ -40,9 +40,9 @@ class GravitySelfTrainingArguments(GravityFrameArguments):
 
     weight: float = 1.0
     ramp_up: float = 0.0
-    every: int = 2
+    round_epochs: int = 2
     decay: float = 0.95
-    hand_over: str = "teacher"
+    keep: str = "teacher"
     scenes: float = 0.0
 
 
@@ -99,7 +99,7 @@ class GravitySelfTraining(TeacherMethod):
     @torch.no_grad()
     def before_epoch(self, detector: ActionDetector, target: Iterable[ClipBatch], epoch: int) -> None:
         """Start a round: estimate up and label all people with the teacher."""
-        if epoch % self.arguments.every:
+        if epoch % self.arguments.round_epochs:
             return
 
         def look(batch: ClipBatch) -> dict[str, Tensor]:

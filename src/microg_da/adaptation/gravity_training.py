@@ -30,21 +30,21 @@ class GravityTrainingArguments(GravityFrameArguments):
     Attributes:
         method: the name of a training method, e.g. ``cdan``.
         method_args: its arguments.
-        every: epochs between estimations of up in the target; the first is before the first epoch.
+        round_epochs: epochs between estimations of up in the target; the first is before the first epoch.
     """
 
     method: str = "cdan"
     method_args: dict[str, Any] = field(default_factory=dict)
-    every: int = 2
+    round_epochs: int = 2
 
 
 class GravityTraining(TrainingMethod):
     """Trains with another method on target clips turned until people are upright.
 
-    An estimator of up is trained first. Every ``every`` epochs the estimator and the current network find up in each
-    target clip. The other method receives target clips turned upright, in its steps and in its hooks before training
-    and before epochs. The detector is tested with :class:`~microg_da.adaptation.gravity_frame.GravityFrame` and the
-    same estimator.
+    An estimator of up is trained first. Every ``round_epochs`` epochs the estimator and the current network find up in
+    each target clip. The other method receives target clips turned upright, in its steps and in its hooks before
+    training and before epochs. The detector is tested with :class:`~microg_da.adaptation.gravity_frame.GravityFrame`
+    and the same estimator.
 
     The result shows how much of the domain gap remains without roll, and whether a method closes it. The control is
     ``method: source_finetune``, which takes the same steps on source clips only.
@@ -65,8 +65,8 @@ class GravityTraining(TrainingMethod):
 
     def __init__(self, arguments: GravityTrainingArguments, task: Task) -> None:
         super().__init__(arguments, task)
-        if arguments.every < 1:
-            raise InputError(f"every={arguments.every}: expected a whole number of at least 1.")
+        if arguments.round_epochs < 1:
+            raise InputError(f"round_epochs={arguments.round_epochs}: expected a whole number of at least 1.")
         self.inner = _inner_method(arguments, task)
         self.frame = GravityFrame(arguments, task)
         self.ups = _nobody()
@@ -117,9 +117,9 @@ class GravityTraining(TrainingMethod):
         self.inner.before_training(detector, source, _Turned(target, turns))
 
     def before_epoch(self, detector: ActionDetector, target: Iterable[ClipBatch], epoch: int) -> None:
-        """Estimate up every ``every`` epochs, then call the inner method with turned target clips."""
+        """Estimate up every ``round_epochs`` epochs, then call the inner method with turned target clips."""
         network = self.inner.network(detector)
-        if epoch % self.arguments.every == 0:
+        if epoch % self.arguments.round_epochs == 0:
             look = partial(self._look, network)
             self.ups = Round.collect(target, look, degrees=torch.zeros(0))
         self.inner.before_epoch(detector, _Turned(target, self.turns), epoch)

@@ -51,7 +51,7 @@ class InstanceMixing(TeacherMethod):
     - Pseudo-labels are decisions for each of C sigmoids, by rank at the label rates of the source. The paper uses a
       threshold.
     - The borders of pasted windows fade over a margin, and people who are mostly covered are dropped.
-    - The student is kept; ``hand_over: teacher`` keeps the moving average.
+    - The student is kept; ``keep: teacher`` keeps the moving average.
     - ``pasted: target`` is the opposite direction, which is not in the paper.
 
     Lu et al., "Exploiting instance-based mixed sampling via auxiliary source domain supervision for domain-adaptive

@@ -15,10 +15,10 @@ from torch import Tensor, nn
 from microg_da.adaptation.base import Knowledge, Task, detect, limit_clips
 from microg_da.adaptation.up import fit_briefly
 from microg_da.adaptation.up_method import REHEARSED, Found, UpMethod
-from microg_da.errors import InputError
+from microg_da.errors import InputError, check_count
 from microg_da.models.backbone import denormalise
 from microg_da.models.detector import ActionDetector
-from microg_da.models.person_patches import disc, look_at, square_patches
+from microg_da.models.person_patches import disc, middle_frames, square_patches
 from microg_da.models.up_estimator import circular_cross_entropy
 from microg_da.transforms.rotation import roll_batch
 from microg_da.types import ClipBatch
@@ -41,7 +41,7 @@ class LearnedCanonicalizationArguments:
         weight_decay: weight decay of AdamW.
         concentration: concentration of the prior around the identity, see
             :func:`~microg_da.models.up_estimator.circular_cross_entropy`.
-        looks: frames of each clip over which scores are averaged.
+        frames_per_clip: frames of each clip over which scores are averaged.
         max_clips: largest number of source clips; None for all.
     """
 
@@ -53,7 +53,7 @@ class LearnedCanonicalizationArguments:
     lr: float = 3e-3
     weight_decay: float = 0.02
     concentration: float = 30.0
-    looks: int = 2
+    frames_per_clip: int = 2
     max_clips: int | None = 2000
 
 
@@ -142,9 +142,9 @@ class LearnedCanonicalization(UpMethod):
 
     def __init__(self, arguments: LearnedCanonicalizationArguments, task: Task) -> None:
         super().__init__(arguments, task)
-        for name, least in (("rolls", 2), ("size", 8), ("width", 1), ("steps", 1), ("batch_size", 1), ("looks", 1)):
-            if getattr(arguments, name) < least:
-                raise InputError(f"{name}={getattr(arguments, name)}: expected a whole number of at least {least}.")
+        for name, smallest in (("rolls", 2), ("size", 8), ("width", 1), ("steps", 1), ("batch_size", 1)):
+            check_count(f"adaptation.test_time_args.{name}", getattr(arguments, name), smallest)
+        check_count("adaptation.test_time_args.frames_per_clip", arguments.frames_per_clip)
         self.canonicalizer = Canonicalizer(arguments.rolls, arguments.size, arguments.width)
         self.canonicalizer.requires_grad_(False).eval()
 
@@ -165,7 +165,7 @@ class LearnedCanonicalization(UpMethod):
             InputError: if the source has no clips.
         """
         seen = [
-            _pictures(batch, self.arguments.looks).flatten(0, 1).round().to(torch.uint8)
+            _pictures(batch, self.arguments.frames_per_clip).flatten(0, 1).round().to(torch.uint8)
             for batch in limit_clips(source, self.arguments.max_clips)
         ]
         if not seen:
@@ -189,7 +189,7 @@ class LearnedCanonicalization(UpMethod):
     @torch.no_grad()
     def log_density(self, batch: ClipBatch) -> Tensor:
         """Return log-probabilities ``(B, R)`` of the up of each clip, from the geometric mean over frames."""
-        pictures = _pictures(batch, self.arguments.looks)
+        pictures = _pictures(batch, self.arguments.frames_per_clip)
         with torch.autocast(pictures.device.type, enabled=False):
             seen: Tensor = self.canonicalizer(pictures.flatten(0, 1))
         return seen.view(*pictures.shape[:2], -1).mean(dim=1).log_softmax(dim=1)
@@ -208,12 +208,12 @@ def _layer(inputs: int, outputs: int) -> nn.Sequential:
     )
 
 
-def _pictures(batch: ClipBatch, looks: int) -> Tensor:
+def _pictures(batch: ClipBatch, count: int) -> Tensor:
     """Return ``(B, L, 3, S, S)``, the central square of some frames of each clip, float32 in 0…255."""
     height, width = batch.frames.shape[-2:]
-    count = len(batch)
-    centre = torch.tensor([[width / 2, height / 2]], device=batch.frames.device).expand(count, 2)
-    half = torch.full((count,), min(height, width) / 2, device=batch.frames.device)
-    which = torch.arange(count, device=batch.frames.device)
-    frames = [denormalise(batch.frames[:, :, look]) for look in look_at(batch.frames.shape[2], looks)]
+    clips = len(batch)
+    centre = torch.tensor([[width / 2, height / 2]], device=batch.frames.device).expand(clips, 2)
+    half = torch.full((clips,), min(height, width) / 2, device=batch.frames.device)
+    which = torch.arange(clips, device=batch.frames.device)
+    frames = [denormalise(batch.frames[:, :, number]) for number in middle_frames(batch.frames.shape[2], count)]
     return torch.stack([square_patches(frame, centre, half, which, PICTURE) for frame in frames], dim=1)

@@ -45,7 +45,7 @@ class MeanTeacher(TeacherMethod):
       rank, at the label rates of the source; entries between the thresholds are ignored.
     - The teacher averages its probabilities over rolls of the clip.
     - The student is kept, not the teacher: in a stage of a few hundred steps the average lags behind by up to a third
-      of the stage. ``hand_over: teacher`` is as in the papers.
+      of the stage. ``keep: teacher`` is as in the papers.
     - Labels are hard. There is no consistency loss between probabilities of two views.
 
     Tarvainen & Valpola, "Mean teachers are better role models", NeurIPS 2017; weak and strong views after Sohn et al.,

@@ -23,10 +23,10 @@ class PETSArguments(SourceFreeTeacherArguments):
     """Settings of :class:`PETS`, besides those of all source-free methods with a teacher.
 
     Attributes:
-        every: epochs between exchanges of the student and the static teacher.
+        exchange_epochs: epochs between exchanges of the student and the static teacher.
     """
 
-    every: int = 1
+    exchange_epochs: int = 1
 
 
 class PETS(SourceFreeTeacher):
@@ -51,7 +51,7 @@ class PETS(SourceFreeTeacher):
 
     def __init__(self, arguments: PETSArguments, task: Task) -> None:
         super().__init__(arguments, task)
-        check_count("adaptation.args.every", arguments.every)
+        check_count("adaptation.args.exchange_epochs", arguments.exchange_epochs)
         self.static = None
 
     def before_training(
@@ -63,7 +63,7 @@ class PETS(SourceFreeTeacher):
 
     def before_epoch(self, detector: ActionDetector, target: Iterable[ClipBatch], epoch: int) -> None:
         """Exchange the student and the static teacher at the end of a period."""
-        if epoch and epoch % self.arguments.every == 0:
+        if epoch and epoch % self.arguments.exchange_epochs == 0:
             exchange(detector, self._static())
 
     def training_losses(self, detector: ActionDetector, target: ClipBatch, progress: float) -> Losses:

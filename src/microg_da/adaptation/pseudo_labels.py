@@ -23,7 +23,7 @@ class PseudoLabelArguments:
             steps. The default is the value of Tarvainen & Valpola for the start of training. Their later value, 0.999,
             is for stages of many thousands of steps. In a stage of 200 to 600 steps it would give the source model more
             than half the weight of the newest model, and labels would lag behind by half of the stage.
-        hand_over: the network that is validated and kept, ``student`` or ``teacher``.
+        keep: the network that is validated and kept, ``student`` or ``teacher``.
         positive: see :class:`ClassThresholds`.
         negative: likewise.
         memory: likewise.
@@ -32,7 +32,7 @@ class PseudoLabelArguments:
     weight: float = 1.0
     ramp_up: float = 0.3
     decay: float = 0.99
-    hand_over: str = "student"
+    keep: str = "student"
     positive: float = 0.5
     negative: float = 2.0
     memory: int = 1024

@@ -32,7 +32,7 @@ class RoTTAArguments(OnlineTeacherArguments):
 
     Attributes:
         memory: most people that are remembered.
-        every: people between steps.
+        update_interval: people between steps.
         momentum: share of a batch in the statistics of batch norm.
         timeliness: weight of age where the memory chooses whom to forget.
         unsureness: weight of uncertainty, likewise.
@@ -40,7 +40,7 @@ class RoTTAArguments(OnlineTeacherArguments):
     """
 
     memory: int = 64
-    every: int = 16
+    update_interval: int = 16
     momentum: float = 0.05
     timeliness: float = 1.0
     unsureness: float = 1.0
@@ -79,7 +79,7 @@ class RoTTA(OnlineTeacher):
 
     def __init__(self, arguments: RoTTAArguments, task: Task) -> None:
         super().__init__(arguments, task)
-        for name in ("memory", "every"):
+        for name in ("memory", "update_interval"):
             check_count(f"adaptation.test_time_args.{name}", getattr(arguments, name))
         if not 0 <= arguments.momentum <= 1:
             raise InputError(
@@ -123,7 +123,7 @@ class RoTTA(OnlineTeacher):
         for index, (category, uncertainty) in enumerate(zip(categories, unsure, strict=True)):
             self._memory.add(one_person(batch, index), category, uncertainty)
             self._met += 1
-            if self._met % self.arguments.every == 0:
+            if self._met % self.arguments.update_interval == 0:
                 self._step(detector, optimizer)
         return answer
 

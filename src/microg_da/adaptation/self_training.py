@@ -25,17 +25,17 @@ class SelfTrainingArguments:
     Attributes:
         rolls: number of evenly spaced camera rolls over which target clips are labelled; 1 for no rolls.
         weight: weight of the loss on target people.
-        every: epochs between labellings; the first is before the first epoch.
+        round_epochs: epochs between labellings; the first is before the first epoch.
         decay: decay of the moving average of weights that is the teacher.
-        hand_over: the network that is validated and kept, ``teacher`` or ``student``.
+        keep: the network that is validated and kept, ``teacher`` or ``student``.
         temperature: temperature of the weights of rolls, see :class:`~microg_da.adaptation.roll_tta.RollTTA`.
     """
 
     rolls: int = 8
     weight: float = 1.0
-    every: int = 2
+    round_epochs: int = 2
     decay: float = 0.95
-    hand_over: str = "teacher"
+    keep: str = "teacher"
     temperature: float = 1.0
 
 
@@ -63,7 +63,7 @@ class SelfTraining(TeacherMethod):
     @torch.no_grad()
     def before_epoch(self, detector: ActionDetector, target: Iterable[ClipBatch], epoch: int) -> None:
         """Start a round: label all target clips with the teacher."""
-        if epoch % self.arguments.every:
+        if epoch % self.arguments.round_epochs:
             return
 
         def look(batch: ClipBatch) -> dict[str, Tensor]:

@@ -88,14 +88,14 @@ class TeacherArguments(Protocol):
 
     Attributes:
         decay: decay of the moving average, see :class:`Teacher`.
-        hand_over: the network whose weights are validated and kept: ``student`` or ``teacher``.
+        keep: the network whose weights are validated and kept: ``student`` or ``teacher``.
     """
 
     decay: float
-    hand_over: str
+    keep: str
 
 
-HAND_OVER = ("student", "teacher")
+NETWORKS = ("student", "teacher")
 
 
 class TeacherHolder:
@@ -122,8 +122,8 @@ class TeacherMethod(TeacherHolder, DomainAdaptation):
 
     def __init__(self, arguments: TeacherArguments, task: Task) -> None:
         super().__init__(arguments, task)
-        if arguments.hand_over not in HAND_OVER:
-            raise unknown_name("network", arguments.hand_over, HAND_OVER, where="adaptation.args.hand_over")
+        if arguments.keep not in NETWORKS:
+            raise unknown_name("network", arguments.keep, NETWORKS, where="adaptation.args.keep")
         self.teacher = None
 
     def before_training(
@@ -138,13 +138,13 @@ class TeacherMethod(TeacherHolder, DomainAdaptation):
 
     def after_training(self, detector: ActionDetector) -> None:
         """Copy the teacher's weights to the detector if these are kept, and delete the teacher."""
-        if self.arguments.hand_over == "teacher":
+        if self.arguments.keep == "teacher":
             detector.load_state_dict(self.current_teacher.network.state_dict())
         self.teacher = None
 
     def network(self, detector: ActionDetector) -> ActionDetector:
         """Return the network to keep: the detector, or the teacher while it exists."""
-        if self.teacher is None or self.arguments.hand_over == "student":
+        if self.teacher is None or self.arguments.keep == "student":
             return detector
         return self.teacher.network
 

@@ -17,7 +17,7 @@ from microg_da.adaptation.base import limit_clips
 from microg_da.adaptation.up_density import mass_at, pool_agreeing
 from microg_da.adaptation.up_patches import PeoplePatches, as_bytes, collect_patches, compose, half_extents
 from microg_da.models.backbone import denormalise
-from microg_da.models.person_patches import look_at, person_patches
+from microg_da.models.person_patches import middle_frames, person_patches
 from microg_da.models.up_estimator import UpEstimator, circular_cross_entropy
 from microg_da.types import ClipBatch
 
@@ -40,7 +40,7 @@ class UpLearning:
         lr: largest learning rate of a one-cycle schedule.
         weight_decay: weight decay of AdamW.
         concentration: κ of the von Mises target, see :func:`~microg_da.models.roll_estimator.circular_cross_entropy`.
-        looks: frames of each clip from which people and backgrounds are cut.
+        frames_per_clip: frames of each clip from which people and backgrounds are cut.
         max_clips: largest number of clips of each domain; None for all.
         crops: number of training crops of source people, and of target people over all rounds, for estimators that
             store encoded crops. Other estimators draw new crops in each step.
@@ -53,7 +53,7 @@ class UpLearning:
     lr: float = 3e-3
     weight_decay: float = 0.02
     concentration: float = 30.0
-    looks: int = 4
+    frames_per_clip: int = 4
     max_clips: int | None = 2000
     crops: int = 10_000
 
@@ -81,7 +81,12 @@ def learn_up(
         InputError: if the source clips contain no people, or the target has no clips.
     """
     upright = collect_patches(
-        source, target, generator, looks=settings.looks, max_clips=settings.max_clips, size=estimator.patch
+        source,
+        target,
+        generator,
+        frames_per_clip=settings.frames_per_clip,
+        max_clips=settings.max_clips,
+        size=estimator.patch,
     )
     of_source = _drawer(estimator, upright, settings.crops, generator)
     _train(estimator, [of_source], settings.steps, settings)
@@ -165,7 +170,7 @@ def collect_estimated(estimator: UpEstimator, target: Iterable[ClipBatch], setti
         density, _ = pool_agreeing(own, batch.clip_index, len(batch))
         mode = density.argmax(dim=1) * (360 / estimator.bins)
         sure = mass_at(density, mode) >= SURE
-        for frame in look_at(batch.frames.shape[2], settings.looks):
+        for frame in middle_frames(batch.frames.shape[2], settings.frames_per_clip):
             patches = person_patches(
                 denormalise(batch.frames[:, :, frame]), batch.boxes, batch.clip_index, estimator.patch
             )

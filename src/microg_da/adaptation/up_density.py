@@ -45,9 +45,9 @@ def pool_agreeing(log_density: Tensor, clip_index: Tensor, count: int) -> tuple[
 
 
 def candidate_rolls(
-    log_density: Tensor, clip_index: Tensor, count: int, *, views: int, least: float, upright: float
+    log_density: Tensor, clip_index: Tensor, count: int, *, max_rolls: int, min_mass: float, gate_angle: float
 ) -> Tensor:
-    """Return candidate rolls ``(B, views)`` of each clip in degrees, padded with NaN.
+    """Return candidate rolls ``(B, max_rolls)`` of each clip in degrees, padded with NaN.
 
     The search is greedy: the most probable roll for all people of the clip, then the most probable roll outside the
     neighbourhood of earlier rolls, as long as any person has enough mass there.
@@ -56,25 +56,25 @@ def candidate_rolls(
         log_density: ``(K, R)``.
         clip_index: ``(K,)``.
         count: B.
-        views: largest number of rolls of a clip.
-        least: smallest mass around a further roll, for any person of the clip.
-        upright: in degrees; rolls nearer to 0 are set to 0.
+        max_rolls: largest number of rolls of a clip.
+        min_mass: smallest mass around a further roll, for any person of the clip.
+        gate_angle: in degrees; rolls nearer to 0 are set to 0.
     """
     bins = log_density.shape[1]
     left = log_density.exp()
     angles = torch.arange(bins, device=left.device) * (360 / bins)
-    rolls = left.new_full((count, views), math.nan)
+    rolls = left.new_full((count, max_rolls), math.nan)
     window = _window(bins, left)
-    for view in range(views):
+    for view in range(max_rolls):
         mass = (left[:, :, None] * window).sum(dim=1)  # a matrix product would lose precision under autocast
         together = left.new_zeros(count, bins).index_add_(0, clip_index, mass)
         best = together.argmax(dim=1)
         here = mass.gather(1, best[clip_index, None])[:, 0]
         most = left.new_zeros(count).scatter_reduce(0, clip_index, here, "amax")
         # The first roll is always a candidate. After the first rejected roll, all others are rejected.
-        wanted = (most >= least) & ~rolls[:, view - 1].isnan() if view else torch.ones_like(most, dtype=torch.bool)
+        wanted = (most >= min_mass) & ~rolls[:, view - 1].isnan() if view else torch.ones_like(most, dtype=torch.bool)
         roll = _refine(together, best)
-        roll = torch.where((torch.remainder(roll + 180, 360) - 180).abs() <= upright, 0.0, roll)
+        roll = torch.where((torch.remainder(roll + 180, 360) - 180).abs() <= gate_angle, 0.0, roll)
         rolls[:, view] = torch.where(wanted, roll, math.nan)
         distance = (torch.remainder(angles[None] - angles[best][:, None] + 180, 360) - 180).abs()
         left = left.masked_fill((distance <= COVERED)[clip_index], 0.0)

@@ -12,7 +12,7 @@ from torch import Tensor
 from microg_da.adaptation.base import limit_clips
 from microg_da.errors import InputError
 from microg_da.models.backbone import denormalise
-from microg_da.models.person_patches import LEAST_RADIUS, MARGIN, PATCH, look_at, person_patches, square_patches
+from microg_da.models.person_patches import LEAST_RADIUS, MARGIN, PATCH, middle_frames, person_patches, square_patches
 from microg_da.models.up_estimator import Lens
 from microg_da.types import ClipBatch
 
@@ -53,7 +53,7 @@ def collect_patches(
     target: Iterable[ClipBatch],
     generator: torch.Generator,
     *,
-    looks: int,
+    frames_per_clip: int,
     max_clips: int | None = None,
     size: int = PATCH,
 ) -> PeoplePatches:
@@ -63,7 +63,7 @@ def collect_patches(
         source: clips in which people are upright.
         target: clips for backgrounds.
         generator: a CPU generator for the positions of background patches.
-        looks: frames of each clip.
+        frames_per_clip: frames of each clip.
         max_clips: largest number of clips of each domain; None for all.
         size: side of a patch in pixels.
 
@@ -72,12 +72,13 @@ def collect_patches(
     """
     people, half, backgrounds = [], [], []
     for batch in limit_clips(source, max_clips):
-        for frame in look_at(batch.frames.shape[2], looks):
+        for frame in middle_frames(batch.frames.shape[2], frames_per_clip):
             frames = denormalise(batch.frames[:, :, frame])
             people.append(as_bytes(person_patches(frames, batch.boxes, batch.clip_index, size)))
             half.append(half_extents(batch.boxes))
     for batch in limit_clips(target, max_clips):
-        seen = (denormalise(batch.frames[:, :, frame]) for frame in look_at(batch.frames.shape[2], looks))
+        numbers = middle_frames(batch.frames.shape[2], frames_per_clip)
+        seen = (denormalise(batch.frames[:, :, number]) for number in numbers)
         backgrounds += [as_bytes(_pieces(frames, generator, size)) for frames in seen]
     if not sum(map(len, people)):
         raise InputError(

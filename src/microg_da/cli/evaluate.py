@@ -60,7 +60,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="microg50 (default), ava60, ava80, jhmdb21, a label map file or a folder of clips",
     )
     parser.add_argument(
-        "--by", help="also score each class, group, domain, source (video), persons (number) or box-size"
+        "--by", help="also score each class, group, footage, source-video, persons (number of) or box-size"
     )
     parser.add_argument(
         "--actions", metavar="CSV", help="actions.csv of MicroG-4M, which tells real from simulated clips"
@@ -88,7 +88,7 @@ def run(args: argparse.Namespace) -> int:
     """Score, then print a table or JSON."""
     from microg_da.data.annotations import read_actions, read_annotations, read_detections
     from microg_da.errors import InputError, unknown_name
-    from microg_da.evaluation.breakdown import BREAKDOWNS, domains_of, partition
+    from microg_da.evaluation.breakdown import ALIASES, BREAKDOWNS, footage_of, partition
     from microg_da.evaluation.protocols import evaluate, evaluate_part, get_protocol
     from microg_da.taxonomy import get_taxonomy
 
@@ -98,6 +98,7 @@ def run(args: argparse.Namespace) -> int:
         return run_video_map(args)
     if args.resamples < 1:
         raise InputError("evaluate: --resamples must be 1 or more")
+    args.by = ALIASES.get(args.by, args.by)
     if args.by and args.by not in BREAKDOWNS:
         raise unknown_name("breakdown", args.by, BREAKDOWNS, where="--by")
     options: _Options = {
@@ -110,8 +111,8 @@ def run(args: argparse.Namespace) -> int:
     scores = evaluate(detections, ground_truth, **options)
     tables: Mapping[str, Tables] = {}
     if args.by and args.by not in ("class", "group"):
-        domains = domains_of(read_actions(args.actions)) if args.actions else None
-        tables = partition(detections, ground_truth, args.by, domains)
+        footage = footage_of(read_actions(args.actions)) if args.actions else None
+        tables = partition(detections, ground_truth, args.by, footage)
     parts = {name: evaluate_part(*part, **options) for name, part in tables.items()}
     drawn = _resample((detections, ground_truth), tables, args.resamples, options) if args.ci else None
     (_print_json if args.json else _print_tables)(scores, args.by, parts, drawn)

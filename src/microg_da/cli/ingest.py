@@ -24,7 +24,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="detect people in N rolled copies of the frame (without N: 4 to 8, as needed)",
     )
     parser.add_argument(
-        "--domain", default="real", help="footage of the videos: real (default, recordings) or simulated (films)"
+        *("--footage", "--domain"),
+        metavar="FOOTAGE",
+        default="real",
+        help="footage of the videos: real (default, recordings) or simulated (films); --domain is another name",
     )
     parser.add_argument(
         "--labels", nargs="+", metavar="FILE", help="labels to import, in the format CVAT for video 1.1, as XML or ZIP"
@@ -38,7 +41,7 @@ def run(args: argparse.Namespace) -> int:
 
     from microg_da.errors import InputError, unknown_name
     from microg_da.terminal import message_console, output_console
-    from microg_da.video.ingest import DOMAINS, ingest, print_clips, take_labels
+    from microg_da.video.ingest import FOOTAGE, ingest, print_clips, take_labels
     from microg_da.video.person_detector import create_person_detector
     from microg_da.video.reader import check_names, find_video_files
 
@@ -46,8 +49,8 @@ def run(args: argparse.Namespace) -> int:
         raise InputError(
             "ingest: nothing to do. Give videos to cut into clips, or --labels FILE to import labels of clips."
         )
-    if args.domain not in DOMAINS:
-        raise unknown_name("domain", args.domain, DOMAINS, where="--domain")
+    if args.footage not in FOOTAGE:
+        raise unknown_name("footage", args.footage, FOOTAGE, where="--footage")
     if args.videos:
         if args.detector is None:
             raise InputError("ingest: videos need a person detector. Give --detector yolox.onnx.")
@@ -55,7 +58,7 @@ def run(args: argparse.Namespace) -> int:
         check_names(paths)
         settings = {name: getattr(args, name) for name in ("detector", "person_threshold", "roll_search")}
         detector = create_person_detector(args.detector, args.person_threshold, args.roll_search)
-        clips = ingest(paths, detector, args.output, domain=args.domain, settings=settings, console=message_console())
+        clips = ingest(paths, detector, args.output, footage=args.footage, settings=settings, console=message_console())
         print_clips(clips, output_console())
         kept = int(clips.kept.sum())
         print(f"{kept:,} clips: {Path(args.output) / 'videos'}; to label: {Path(args.output) / 'cvat'}")

@@ -23,32 +23,35 @@ MANY_PERSONS = 3
 BREAKDOWNS = {
     "class": "each class",
     "group": "person movement, object manipulation, person interaction",
-    "domain": "real and simulated clips; needs MicroG-4M's actions.csv",
-    "source": "source videos",
+    "footage": "real and simulated clips; needs MicroG-4M's actions.csv",
+    "source-video": "source videos",
     "persons": "number of people in the keyframe",
     "box-size": "fraction of the image that the person covers",
 }
+ALIASES = {"domain": "footage", "source": "source-video"}
+"""Other names of breakdowns."""
 
 
 def partition(
-    detections: pd.DataFrame, ground_truth: pd.DataFrame, by: str, domains: dict[str, str] | None = None
+    detections: pd.DataFrame, ground_truth: pd.DataFrame, by: str, footage: dict[str, str] | None = None
 ) -> dict[str, tuple[pd.DataFrame, pd.DataFrame]]:
     """Divide both tables into named parts.
 
     Args:
         detections: table of detections.
         ground_truth: table of annotations.
-        by: ``"domain"``, ``"source"``, ``"persons"`` or ``"box-size"``.
-        domains: the domain of every ``video_id``, needed for ``"domain"``.
+        by: ``"footage"``, ``"source-video"``, ``"persons"`` or ``"box-size"``.
+        footage: the footage of every ``video_id``, needed for ``"footage"``.
 
     Raises:
-        InputError: if ``by`` is unknown, or a clip's domain is.
+        InputError: if ``by`` is unknown, or the footage of a clip is.
     """
+    by = ALIASES.get(by, by)
     if by not in _LABELS:
         raise unknown_name("breakdown", by, _LABELS)
-    truth_part, detection_part = _LABELS[by](detections, ground_truth, domains)
+    truth_part, detection_part = _LABELS[by](detections, ground_truth, footage)
     sizes = truth_part.value_counts()
-    names = sizes.index if by in ("domain", "source") else sorted(sizes.index, key=_rank)
+    names = sizes.index if by in ("footage", "source-video") else sorted(sizes.index, key=_rank)
     return {
         name: (detections[(detection_part == name).to_numpy()], ground_truth[(truth_part == name).to_numpy()])
         for name in names
@@ -59,37 +62,39 @@ def evaluate_parts(
     detections: pd.DataFrame,
     ground_truth: pd.DataFrame,
     by: str,
-    domains: dict[str, str] | None = None,
+    footage: dict[str, str] | None = None,
     *,
     protocol: str | Protocol = "corrected",
     taxonomy: str | Taxonomy = "microg50",
     scores: ScoreKind | None = None,
 ) -> dict[str, Scores]:
     """:func:`~microg_da.evaluation.protocols.evaluate_part` on each part of :func:`partition`."""
-    parts = partition(detections, ground_truth, by, domains)
+    parts = partition(detections, ground_truth, by, footage)
     return {
         name: evaluate_part(*tables, protocol=protocol, taxonomy=taxonomy, scores=scores)
         for name, tables in parts.items()
     }
 
 
-def domains_of(actions: pd.DataFrame) -> dict[str, str]:
-    """The domain of every clip, from the table that ``read_actions`` gives."""
+def footage_of(actions: pd.DataFrame) -> dict[str, str]:
+    """The footage of every clip, from the table that ``read_actions`` gives."""
     return dict(zip(actions["video_id"], actions["domain"], strict=True))
 
 
-def _domain(
-    detections: pd.DataFrame, ground_truth: pd.DataFrame, domains: dict[str, str] | None
+def _footage(
+    detections: pd.DataFrame, ground_truth: pd.DataFrame, footage: dict[str, str] | None
 ) -> tuple[pd.Series, pd.Series]:
-    if domains is None:
-        raise InputError("a breakdown by domain needs the footage of clips. Give --actions actions.csv.")
-    unknown = set(ground_truth["video_id"]).difference(domains)
+    if footage is None:
+        raise InputError("a breakdown by footage needs the footage of clips. Give --actions actions.csv.")
+    unknown = set(ground_truth["video_id"]).difference(footage)
     if unknown:
-        raise InputError(f"the domain of {len(unknown)} clips is not known, e.g. {min(unknown)!r}; see --actions")
-    return ground_truth["video_id"].map(domains), detections["video_id"].map(domains)
+        raise InputError(
+            f"the footage of {len(unknown)} clips is unknown, e.g. {min(unknown)!r}. Add them to the file of --actions."
+        )
+    return ground_truth["video_id"].map(footage), detections["video_id"].map(footage)
 
 
-def _source(
+def _source_video(
     detections: pd.DataFrame, ground_truth: pd.DataFrame, _: dict[str, str] | None
 ) -> tuple[pd.Series, pd.Series]:
     return source_videos_of(ground_truth, ground_truth), source_videos_of(detections, ground_truth)
@@ -136,8 +141,8 @@ _Labels = Callable[
     "tuple[pd.Series, pd.Series]",
 ]
 _LABELS: dict[str, _Labels] = {
-    "domain": _domain,
-    "source": _source,
+    "footage": _footage,
+    "source-video": _source_video,
     "persons": _persons,
     "box-size": _box_size,
 }

@@ -68,7 +68,7 @@ class BackboneRollEstimator(UpEstimator):
     patch = round(MARGIN * SIDE)
     encoder_learns: ClassVar[bool] = False
     keeps_colours: ClassVar[bool] = True
-    looks: ClassVar[int] = 2
+    frames_per_clip: ClassVar[int] = 2
 
     disc: Tensor
 

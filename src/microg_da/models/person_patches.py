@@ -16,9 +16,9 @@ _FINE_SIDE = 96
 """Frames with a shorter side above this are averaged over several samples a pixel of the patch."""
 
 
-def look_at(length: int, looks: int) -> list[int]:
-    """Return the frames in the middle of ``looks`` equal parts of ``length`` frames, without repetition."""
-    return sorted({int((part + 0.5) * length / looks) for part in range(looks)})
+def middle_frames(length: int, count: int) -> list[int]:
+    """Return the frames in the middle of ``count`` equal parts of ``length`` frames, without repetition."""
+    return sorted({int((part + 0.5) * length / count) for part in range(count)})
 
 
 def disc(side: int) -> Tensor:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from microg_da.models.backbone import denormalise
-from microg_da.models.person_patches import PATCH, look_at, person_patches
+from microg_da.models.person_patches import PATCH, middle_frames, person_patches
 
 
 class Lens(Protocol):
@@ -50,7 +50,7 @@ class UpEstimator(nn.Module):
     patch: int = PATCH
     encoder_learns: ClassVar[bool] = True
     keeps_colours: ClassVar[bool] = False
-    looks: ClassVar[int] = 3
+    frames_per_clip: ClassVar[int] = 3
 
     def __init__(self, bins: int) -> None:
         super().__init__()
@@ -90,9 +90,9 @@ class UpEstimator(nn.Module):
         with torch.autocast(frames.device.type, enabled=False):
             seen = [
                 self.symmetric(
-                    self.crops(person_patches(denormalise(frames[:, :, look]), boxes, clip_index, self.patch))
+                    self.crops(person_patches(denormalise(frames[:, :, frame]), boxes, clip_index, self.patch))
                 )
-                for look in look_at(frames.shape[2], self.looks)
+                for frame in middle_frames(frames.shape[2], self.frames_per_clip)
             ]
         return torch.stack(seen).mean(dim=0).log_softmax(dim=1)
 

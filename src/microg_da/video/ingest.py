@@ -10,6 +10,7 @@ import json
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from rich.console import Console
@@ -27,7 +28,7 @@ from microg_da.video.person_boxes import PersonDetector
 from microg_da.video.reader import Video
 from microg_da.video.tracks import collapses_as_faults
 
-DOMAINS = {"real": "r", "simulated": "m"}
+FOOTAGE = {"real": "r", "simulated": "m"}
 _RELEASE_NAMES = ["video_id", "frame_id", "person_id", "xmin", "ymin", "xmax", "ymax"]
 
 
@@ -36,7 +37,7 @@ def ingest(
     detector: PersonDetector,
     output: str | Path,
     *,
-    domain: str = "real",
+    footage: str = "real",
     settings: Mapping[str, object] | None = None,
     console: Console,
 ) -> pd.DataFrame:
@@ -46,7 +47,7 @@ def ingest(
         paths: the source videos; no two of one name.
         detector: finds people.
         output: the folder of the data set.
-        domain: ``real`` for recordings of missions, ``simulated`` for films.
+        footage: ``real`` for recordings of missions, ``simulated`` for films.
         settings: what else decides the results, kept next to them.
         console: where to show progress.
 
@@ -60,7 +61,7 @@ def ingest(
     with progress_bar(console) as bar:
         for path in paths:
             video = Video(path)
-            facts = {"path": str(path), "bytes": path.stat().st_size, "domain": domain, **(settings or {})}
+            facts = {"path": str(path), "bytes": path.stat().st_size, "footage": footage, **(settings or {})}
             folder = output / "sources" / video.video_id
             if _done_before(folder, facts):
                 continue
@@ -106,7 +107,7 @@ def write_tables(output: Path) -> pd.DataFrame:
     clips = _sources(output)
     boxes = [_read_csv(path) for path in sorted((output / "sources").glob("*/boxes.csv"))]
     found = pd.concat([pd.DataFrame(columns=PERSON_BOX_COLUMNS), *(each for each in boxes if len(each))])
-    domains = clips.set_index("video_id").domain
+    footage = clips.set_index("video_id").footage
     tables, actions = [], []
     for path in sorted((output / "labels").glob("*.json")):
         labels = json.loads(path.read_text(encoding="utf-8"))
@@ -120,7 +121,7 @@ def write_tables(output: Path) -> pd.DataFrame:
     _write_csv(found.set_axis(_RELEASE_NAMES, axis=1), folder / "bounding_boxes.csv")
     if actions:
         table = pd.concat(actions)
-        table = table.assign(movie_or_real=table.video_id.map(domains).map(DOMAINS)).rename(
+        table = table.assign(movie_or_real=table.video_id.map(footage).map(FOOTAGE)).rename(
             columns={"action_id": "action"}
         )
         _write_csv(table[["video_id", "movie_or_real", "person_id", "action"]], folder / "actions.csv")
@@ -139,13 +140,19 @@ def print_clips(clips: pd.DataFrame, console: Console) -> None:
     print_table(table, console)
 
 
+def _read_facts(path: Path) -> dict[str, Any]:
+    """Read the record of a source video; version 0.1 wrote the key ``footage`` as ``domain``."""
+    facts: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return facts if "footage" in facts else facts | {"footage": facts["domain"]}
+
+
 def _sources(output: Path) -> pd.DataFrame:
     """The clips of every finished source video."""
     tables = []
     for path in sorted((output / "sources").glob("*/source.json")):
-        facts = json.loads(path.read_text(encoding="utf-8"))
+        facts = _read_facts(path)
         clips = _read_csv(path.parent / "clips.csv")
-        tables.append(clips.assign(source=path.parent.name, domain=facts["domain"]))
+        tables.append(clips.assign(source=path.parent.name, footage=facts["footage"]))
     if not tables:
         raise InputError(f"{output}: holds no clips. Give videos first: `ingest VIDEO… --output {output}`.")
     return pd.concat(tables, ignore_index=True)
@@ -153,7 +160,7 @@ def _sources(output: Path) -> pd.DataFrame:
 
 def _done_before(folder: Path, facts: dict[str, object]) -> bool:
     try:
-        before = json.loads((folder / "source.json").read_text(encoding="utf-8"))
+        before = _read_facts(folder / "source.json")
     except FileNotFoundError:
         return False
     changed = [name for name, value in json.loads(json.dumps(facts)).items() if before.get(name) != value]
