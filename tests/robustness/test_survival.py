@@ -255,7 +255,7 @@ def test_a_process_that_loads_data_and_dies(fit, tiny, tmp_path, monkeypatch, wh
     monkeypatch.setattr(SyntheticDataset, "__getitem__", lethal)
     status, said = fit(*tiny, "data.num_workers=1")
     assert status == 2
-    assert "process that loads data died" in last_line(said)
+    assert "data-loading process died" in last_line(said)
     assert "num_workers" in last_line(said)
     monkeypatch.undo()
     run = tmp_path / "ava2microg" / "x"

@@ -18,7 +18,7 @@ def advice(config: Config) -> list[str]:
 
 
 def worker_advice(config: Config) -> str | None:
-    """Advice about more processes that load clips than this machine has cores; None for as many or fewer."""
+    """Return advice if more processes load clips than this machine has cores, else None."""
     workers, cores = config.data.num_workers, os.cpu_count() or 1
     if workers <= cores:
         return None
@@ -26,7 +26,7 @@ def worker_advice(config: Config) -> str | None:
 
 
 def start_advice(config: Config) -> str | None:
-    """Advice for a large network that begins with random weights on real clips; None for every other run."""
+    """Return advice if a large network starts from random weights on real clips, else None."""
     model = config.model
     drawn = parse_source(config.data.source).is_drawn
     if drawn or config.checkpoint is not None or model.checkpoint is not None or model.options.get("pretrained"):

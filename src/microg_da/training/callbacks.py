@@ -14,12 +14,12 @@ from microg_da.inference.display import pass_display
 
 
 def training_display(console: Console, label: str) -> list[Callback]:
-    """A line for each epoch; on a terminal also a bar of the steps."""
+    """Return callbacks that print a line for each epoch and, on a terminal, a progress bar of the steps."""
     return [EpochLines(console, label), *pass_display(console, label)]
 
 
 class EpochLines(Callback):
-    """Print epoch, loss, validation mAP and seconds, a line an epoch."""
+    """Print epoch, loss, validation mAP and seconds in one line for each epoch."""
 
     def __init__(self, console: Console, label: str) -> None:
         self.console = console
@@ -51,5 +51,5 @@ class EpochLines(Callback):
 
 
 def _reduce_metrics(trainer: pl.Trainer) -> dict[str, Tensor]:
-    """The epoch's metrics over all processes; each must ask at the same moment, or they wait for one another."""
+    """Return the epoch's metrics over all processes. All processes must call this at the same point."""
     return trainer.callback_metrics

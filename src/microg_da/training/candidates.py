@@ -1,4 +1,4 @@
-"""Tests of the detectors of a run, or the detector in a file, with test-time methods, on any data."""
+"""Tests of the detectors of a run, or of the detector in a file, with test-time methods, on any data."""
 
 from __future__ import annotations
 
@@ -39,12 +39,12 @@ from microg_da.types import Clip, ClipSource, Domain, Split, Variant
 
 
 class _Datasets(DomainDatasets):
-    """The data of a test; the source clips of a checkpoint are not known unless they are given."""
+    """The data of a test. The source clips of a weight file are known only if ``data.source`` is given."""
 
     def _make(self, domain: Domain, split: Split, labelled: bool) -> ClipSource[Clip]:
         if domain == "source" and not self.config.data.source:
             raise InputError(
-                "it needs source training clips, which a weight file does not name. Add data.source=SOURCE."
+                "the method needs source training clips, and a weight file does not name them. Add data.source=SOURCE."
             )
         return super()._make(domain, split, labelled)
 
@@ -61,18 +61,18 @@ def score_run(
 ) -> DetectorTest:
     """Test the finished detectors of a run on any data.
 
-    Each detector is tested as the run tests it, and then once more with each method. A method takes the place of the
-    one that the run's adaptation has at test time. Methods that look at training clips get those of the run's source
-    and the unlabelled ones of ``data``.
+    Each detector is tested as the run tests it, and then once more with each method. A method replaces the test-time
+    method of the run's adaptation. Methods that read training clips get the source clips of the run and the unlabelled
+    clips of ``data``.
 
     Args:
         folder: ``runs/<experiment>/<name>``.
         data: a SOURCE; None for the target of the run.
-        split: which split of it.
+        split: the split of the data.
         variant: one detector of the run; None for all of them.
-        methods: what is tried at test time.
+        methods: the test-time methods to try.
         overrides: keys that change how the detectors are tested, as in :func:`~microg_da.config.load_config`.
-        console: where to say what happens.
+        console: the console for messages.
 
     Raises:
         InputError: if the run has no such detector, the data cannot be read, or a method cannot act on a detector.
@@ -93,7 +93,7 @@ def score_run(
         candidates.append(Candidate(loaded.variant, made_by, None, loaded.predictor, oracle))
         if loaded.variant == "adapted" and _acts_at_test_time(run.config):
             if methods:
-                notes.append(f"{candidates[-1].name} acts at test time itself: no other method is tried with it")
+                notes.append(f"{candidates[-1].name} is a test-time method: no other method is tried with it")
             continue
         trained_by = method_label(_without_test_time(run.config)) if loaded.variant == "adapted" else ""
         candidates += _with_methods(loaded.variant, trained_by, loaded.detector, methods, datasets, oracle, console)
@@ -110,19 +110,21 @@ def score_file(
     overrides: Sequence[str] = (),
     console: Console | None = None,
 ) -> DetectorTest:
-    """Test the detector in a weight file on any data; one in a run's folder is read as the run describes it.
+    """Test the detector in a weight file on any data.
+
+    A file in the folder of a run is read with the settings of the run.
 
     Args:
-        path: as :func:`~microg_da.runs.detector_files.load_detector_file` takes it.
+        path: as for :func:`~microg_da.runs.detector_files.load_detector_file`.
         data: a SOURCE.
         model: the network of a published file.
         split: as in :func:`score_run`.
-        methods: likewise; those that look at source clips need ``data.source`` among the overrides.
-        overrides: likewise; ``data.taxonomy`` and ``model.roi_stride`` are for published files.
-        console: likewise.
+        methods: as in :func:`score_run`. Methods that read source clips need ``data.source`` among the overrides.
+        overrides: as in :func:`score_run`. ``data.taxonomy`` and ``model.roi_stride`` are for published files.
+        console: the console for messages.
 
     Raises:
-        InputError: if the file cannot be loaded, or as :func:`score_run` does.
+        InputError: if the file cannot be loaded, the data cannot be read, or a method cannot act on the detector.
     """
     in_run = variant_of_file(path)
     if in_run is not None:
@@ -150,7 +152,7 @@ _DECIDED = {"data.target": "--data", "data.taxonomy": "the detector's own output
 
 
 def _tested(config: Config, data: str, values: Mapping[str, object]) -> Config:
-    """The configuration of a test, on one device.
+    """Return the configuration of a test, on one device.
 
     Raises:
         InputError: for a key that does not affect tests.
@@ -203,7 +205,7 @@ def _check(config: Config, methods: Sequence[MethodChoice]) -> None:
     for method in methods:
         with _naming(method):
             if names.count(str(method)) > 1:
-                raise InputError("it is given twice.")
+                raise InputError("the method is given twice. Remove one.")
             if not _acts_alone(method.name):
                 able = ", ".join(name for name in ADAPTATIONS if _acts_alone(name))
                 raise InputError(f"{method.name} does not act on a trained detector. Methods that do: {able}.")
@@ -217,12 +219,12 @@ def _acts_alone(name: str) -> bool:
 
 
 def _acts_at_test_time(config: Config) -> bool:
-    """Whether the adaptation of a run is a test-time method, so that its detector is the source-only one."""
+    """Return whether the adaptation of a run is a test-time method, so that its detector is the source-only one."""
     return issubclass(ADAPTATIONS.load(config.adaptation.name), TestTimeMethod)
 
 
 class _naming:  # noqa: N801 - a context manager
-    """Puts the method in front of the errors of its block."""
+    """Prefix error messages of the block with the method."""
 
     def __init__(self, method: MethodChoice) -> None:
         self.method = method
@@ -248,7 +250,7 @@ def _with_methods(
     oracle: bool,
     console: Console | None,
 ) -> list[Candidate]:
-    """A copy of the detector for each method, prepared."""
+    """Return a prepared copy of the detector for each method."""
     found = []
     for method in methods:
         own = copy.deepcopy(detector)

@@ -18,13 +18,13 @@ class StageCost:
 
     Attributes:
         name: ``source``, ``target_supervised`` or ``adapt``.
-        step_seconds: one step with its batches; 0 in a stage that does not train.
-        steps: steps in an epoch.
-        validation_seconds: what follows each epoch, on average.
-        epochs: how many there are.
-        once_seconds: what the method looks at before training.
-        test_seconds: test and validation passes of both domains with the finished detector.
-        peak_memory_mib: the largest memory so far: of the GPU where there is one, else of the process.
+        step_seconds: seconds of one step with its batches; 0 in a stage that does not train.
+        steps: number of steps in an epoch.
+        validation_seconds: seconds between two epochs, on average: validation and reading of clips by the method.
+        epochs: number of epochs.
+        once_seconds: seconds in which the method reads clips before training.
+        test_seconds: seconds of the test and validation passes of both domains with the finished detector.
+        peak_memory_mib: peak memory so far, of the GPU if there is one, else of the process.
     """
 
     name: str
@@ -38,12 +38,12 @@ class StageCost:
 
     @property
     def epoch_seconds(self) -> float:
-        """One epoch, with its validation."""
+        """Seconds of one epoch with its validation."""
         return self.steps * self.step_seconds + self.validation_seconds
 
     @property
     def seconds(self) -> float:
-        """The whole stage and its tests."""
+        """Seconds of the whole stage and its tests."""
         return self.once_seconds + self.epochs * self.epoch_seconds + self.test_seconds
 
 
@@ -52,15 +52,15 @@ class RunCost:
     """Estimated cost of a run.
 
     Attributes:
-        parameters: of the detector.
-        trainable_parameters: those that training changes.
+        parameters: number of parameters of the detector.
+        trainable_parameters: number of parameters that training changes.
         num_frames: T of the window.
         sampling_rate: τ of the window.
         clips: the number of clips of each domain and split.
-        device: where the steps were made.
-        processes: how many share the clips of an epoch.
+        device: the device of the measured steps.
+        processes: number of processes that share the clips of an epoch.
         stages: the stages in their order.
-        drawing_seconds: drawing the embedded clips that no cache holds.
+        drawing_seconds: seconds to draw the embedded clips that are not in a cache.
         held_mib: memory of the embedded clips of the run.
     """
 
@@ -77,11 +77,11 @@ class RunCost:
 
     @property
     def seconds(self) -> float:
-        """The whole run."""
+        """Seconds of the whole run."""
         return self.drawing_seconds + sum(stage.seconds for stage in self.stages)
 
     def print(self, console: Console) -> None:
-        """The facts, a line for each stage, and the whole run."""
+        """Print the facts, one line for each stage, and the total."""
         window = f"{self.num_frames} frames, {self.sampling_rate} apart"
         memory = max(stage.peak_memory_mib for stage in self.stages)
         facts = {
@@ -96,7 +96,7 @@ class RunCost:
             console.print(f"{name + ':':<13}{text}", highlight=False, soft_wrap=True)
         table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, collapse_padding=True)
         table.add_column("stage")
-        for title in ("s/step", "steps", "epoch", "epochs", "before", "tests", "in all"):
+        for title in ("s/step", "steps", "epoch", "epochs", "before", "tests", "total"):
             table.add_column(title, justify="right")
         for stage in self.stages:
             trains = stage.epochs > 0
@@ -111,5 +111,5 @@ class RunCost:
                 duration(stage.seconds),
             )
         print_table(table, console)
-        drawing = f", {duration(self.drawing_seconds)} of them for drawing clips" if self.drawing_seconds else ""
+        drawing = f", of which {duration(self.drawing_seconds)} for drawing clips" if self.drawing_seconds else ""
         console.print(f"the whole run: about {duration(self.seconds)}{drawing}", highlight=False, soft_wrap=True)

@@ -32,7 +32,7 @@ def dry_run(config: Config, console: Console | None = None) -> RunCost:
 
     Args:
         config: the run.
-        console: where to say what happens.
+        console: the console for messages.
 
     Raises:
         InputError: for any error before or in the first step.
@@ -49,7 +49,7 @@ class _DryRun:
 
     Args:
         config: the run.
-        console: where to say what happens.
+        console: the console for messages.
     """
 
     def __init__(self, config: Config, console: Console) -> None:
@@ -58,13 +58,13 @@ class _DryRun:
         self.processes = make_trainer(config.trainer).world_size
         here = replace(config, trainer=one_process(config.trainer)) if self.processes > 1 else config
         self.datasets = FewClips(here, self.processes)
-        # The folder is never created, since nothing here writes files.
+        # A dry run writes no files, so the folder is not created.
         self.experiment = Experiment(Run(Path("dry-run"), self.datasets.config), self.datasets, console)
         self.device = resolve_device(here.trainer)
         self.timer = StageTimer(self.datasets, self.device)
 
     def cost(self) -> RunCost:
-        """Go through the stages of the run."""
+        """Estimate the cost of all stages of the run."""
         model = self.config.model
         detector = self.experiment.new_detector("source")
         parameters = count_parameters(detector), count_parameters(detector, trainable=True)
@@ -125,7 +125,7 @@ class _DryRun:
         training: TrainingConfig,
         rotation: float | None = None,
     ) -> StagePlan:
-        """A stage that trains on labels alone."""
+        """Return the plan of a stage that trains on labels alone."""
         data = self.experiment.stage_data(labelled=labelled)
         return self._plan(name, self.experiment.plain_method(detector), data, training, rotation)
 
@@ -147,7 +147,7 @@ class _DryRun:
     # ------------------------------------------------------------------------------------------------------ costs
 
     def _trained(self, plan: StagePlan, predictor: Predictor, once: float = 0.0) -> StageCost:
-        """The cost of a stage that trains; ``once`` are seconds that were measured before."""
+        """Return the cost of a stage that trains; ``once`` is the time in seconds that was already measured."""
         detector, method, epochs = predictor.detector, plan.method, plan.training.epochs
         once += self.timer.before_training(method, detector, plan.data)
         if not epochs:
@@ -169,17 +169,17 @@ class _DryRun:
         epochs: int = 0,
         once: float = 0.0,
     ) -> StageCost:
-        """The cost of a stage with that of its tests."""
+        """Return the cost of a stage, including its tests."""
         tests = sum(self._tests(predictor, domain) for domain in DOMAINS)
         return StageCost(name, step, steps, validation, epochs, once, tests, self._peak_mib())
 
     def _tests(self, predictor: Predictor, domain: Domain) -> float:
-        """Seconds of the passes over a domain's test and validation splits after a stage."""
+        """Return the seconds of the passes over a domain's test and validation splits after a stage."""
         clips = self.datasets.share(domain, "test") + self.datasets.share(domain, "val")
         return clips * self.timer.test_per_clip(predictor, domain)
 
     def _validation(self, predictor: Predictor, data: StageData) -> float:
-        """Seconds of the validation after an epoch."""
+        """Return the seconds of the validation after an epoch."""
         domains = DOMAINS if data.observe else tuple(domain for domain in DOMAINS if domain == data.validate_on)
         return sum(
             self.timer.test_per_clip(predictor, domain) * self.datasets.share(domain, "val") for domain in domains

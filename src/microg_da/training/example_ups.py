@@ -15,9 +15,9 @@ from microg_da.types import Clip, ClipKey
 
 
 def write_example_ups(run: Run, datasets: DomainDatasets, predictor: Predictor) -> None:
-    """Write ``examples/ups.json``, unless it is there or the method does not estimate up.
+    """Write ``examples/ups.json``, unless it exists or the method does not estimate up.
 
-    There is one entry for each example that has people.
+    The file has one entry for each example with people.
     """
     method = predictor.method
     if not isinstance(method, UpMethod) or run.example_ups_file.exists():

@@ -21,9 +21,9 @@ EXAMPLES: dict[Domain, int] = {"target": 36, "source": 12}
 
 
 def write_examples(run: Run, datasets: DomainDatasets) -> None:
-    """Write ``examples/examples.json`` and its pictures, unless they are there.
+    """Write ``examples/examples.json`` and its pictures, unless they exist.
 
-    The keyframes are chosen to show as many classes as possible, by their labels and never by the scores.
+    The keyframes are chosen to show as many classes as possible. The choice uses labels only, not scores.
     """
     if run.examples_file.exists():
         return
@@ -49,7 +49,7 @@ def write_examples(run: Run, datasets: DomainDatasets) -> None:
 
 
 def choose_keyframes(truth: pd.DataFrame, count: int) -> list[tuple[str, int]]:
-    """Up to ``count`` keyframes, each next one adding the most actions not shown yet (then not shown often)."""
+    """Choose up to ``count`` keyframes. Each adds the most actions that are not shown yet, then the rarely shown."""
     actions = {key: frozenset(group) for key, group in truth.groupby(["video_id", "frame_stamp"])["action_id"]}
     shown: dict[int, int] = {}
     chosen: list[tuple[str, int]] = []
@@ -79,7 +79,7 @@ def _people(
     for box, actions in here.groupby(BOX, sort=False):
         predictions = {}
         for variant, table in said.items():
-            # Boxes went through a file with fewer digits, so that they are compared with some tolerance.
+            # Files store boxes with fewer digits, so boxes are compared with a tolerance.
             mine = table[np.isclose(table[BOX].to_numpy(), np.array(box), atol=2e-3).all(axis=1)]
             predictions[variant] = {
                 int(action): round(float(value), 4)
@@ -95,7 +95,7 @@ def _at(table: pd.DataFrame, key: tuple[str, int]) -> pd.DataFrame:
 
 
 def _write_pictures(clip: Clip, folder: Path, name: str) -> tuple[str, tuple[str, ...]]:
-    """The middle frame as PNG, all frames as JPEG; their names."""
+    """Write the middle frame as PNG and all frames as JPEG; return their names."""
     frames = clip.frames.permute(1, 2, 3, 0).numpy()[..., ::-1]
     with replacing(folder / f"{name}.png") as temporary:
         cv2.imwrite(str(temporary), frames[len(frames) // 2])

@@ -1,4 +1,4 @@
-"""The steps of a run: train on source, test, adapt, test. A resumed run does the steps that have no file yet."""
+"""The steps of a run: train on source, test, adapt, test. A resumed run does the steps without a result file."""
 
 from __future__ import annotations
 
@@ -60,9 +60,9 @@ class Experiment:
     """The steps of a run, each done once.
 
     Args:
-        run: the folder.
+        run: the run and its folder.
         datasets: the data of both domains.
-        console: where to say what happens.
+        console: the console for messages.
     """
 
     def __init__(self, run: Run, datasets: DomainDatasets, console: Console) -> None:
@@ -73,7 +73,7 @@ class Experiment:
         self.maps: FeatureMaps | None = None
 
     def complete(self) -> None:
-        """Do every step that the folder does not hold yet."""
+        """Do every step whose result is not in the folder yet."""
         facts = self.datasets.facts()
         self.run.update(lambda record: replace(record, status="running", **facts))
         for warning in facts["warnings"]:
@@ -89,7 +89,7 @@ class Experiment:
         self._warn_of_weights(detector)
         self._test("source_only", "source_only", source, seconds)
         if self.config.bounds:
-            # Before the adaptation only in the order of work: nothing of it is visible to what follows.
+            # The bound is trained before the adaptation, and the adaptation does not use it.
             bound, seconds = self._stage("target_supervised", lambda: self._train_bound(detector))
             self._test("target_supervised", "target_supervised", bound, seconds)
             self.datasets.release("target", "train")
@@ -111,10 +111,10 @@ class Experiment:
     # ----------------------------------------------------------------------------------------------------- stages
 
     def _stage(self, stage: Stage, train: Callable[[], tuple[Predictor, float]]) -> tuple[Predictor, float]:
-        """The finished detector of a stage and its seconds, trained now or read back."""
+        """Return the finished detector of a stage and its seconds, trained now or read from its file."""
         file = self.run.detector_file(stage)
         if self._is_done(stage):
-            self.console.print(f"[dim]{stage}: done before, read from {file}[/dim]")
+            self.console.print(f"[dim]{stage}: already complete, read from {file}[/dim]")
             return self._read_back(stage), float(self.run.stage_seconds(stage))
         pl.seed_everything(self.config.seed, workers=True, verbose=False)
         predictor, seconds = train()
@@ -130,7 +130,7 @@ class Experiment:
         return Predictor(detector, method)
 
     def _is_done(self, stage: Stage) -> bool:
-        """Whether the files of a finished stage are there and sound; damaged ones are made again from a checkpoint."""
+        """Return whether the files of a stage exist and are intact. Damaged files are rebuilt from a checkpoint."""
         files = [self.run.detector_file(stage)]
         if stage == "adapt" and has_test_time_method(self.config):
             files.append(self.run.method_file(stage))
@@ -143,7 +143,7 @@ class Experiment:
         return True
 
     def _initial_detector(self) -> ActionDetector:
-        """The detector whose encoder all stages share."""
+        """Return the detector whose encoder all stages share."""
         if self._is_done("source"):
             return self._read_back("source").detector
         detector = self.new_detector("source")
@@ -250,7 +250,7 @@ class Experiment:
         )
 
     def _source_map_before(self) -> float | None:
-        """The source model's mAP on the source validation split."""
+        """Return the source model's mAP on the source validation split."""
         source = self.run.results.get("source_only")
         return None if source is None else source.validators.get("source_map")
 
@@ -270,8 +270,8 @@ class Experiment:
     # ----------------------------------------------------------------------------------------------------- pieces
 
     def new_detector(self, stage: Stage) -> ActionDetector:
-        """The detector that a stage starts from."""
-        # One seed for every stage: the bound starts from the weights that the source model started from.
+        """Return the detector that a stage starts from."""
+        # All stages use one seed, so the bound starts from the same weights as the source model.
         pl.seed_everything(self.config.seed, workers=True, verbose=False)
         return build_detector(self.config, self.config.model.checkpoint if stage != "adapt" else None)
 
@@ -293,12 +293,12 @@ class Experiment:
             self._warn(f"{len(skipped)} clips could not be read and were skipped; skipped.csv lists them")
 
     def _warn_of_weights(self, detector: ActionDetector) -> None:
-        """Warn about unused weights of the initial weight file, and about weights that are not from it."""
+        """Warn about unused weights of the initial weight file, and about parameters that are not in the file."""
         from microg_da.models.checkpoints import compare
         from microg_da.models.packages import packaged
 
         path = self.config.checkpoint or self.config.model.checkpoint
-        # A run that is resumed may have outlived the file.
+        # The file may have been removed before the run is resumed.
         if path is not None and (packaged(path) or Path(path).exists()):
             skip = () if self.config.checkpoint else self.config.model.skip_weights
             _, report = compare(detector, path, skip)
@@ -321,26 +321,26 @@ class Experiment:
         self._say(f"[yellow]{warning}[/yellow]")
 
     def plain_method(self, detector: ActionDetector) -> Supervised:
-        """The method of stages that train on labels alone."""
+        """Return the method of stages that train on labels alone."""
         return plain_training(self.config, detector)
 
     def class_rates(self) -> tuple[float, ...] | None:
-        """Class rates of the source's labels, for methods that may see them."""
+        """Return class rates of the source labels for methods that may use source data, else None."""
         method = ADAPTATIONS.load(self.config.adaptation.name)
         reads_source = issubclass(method, TrainingMethod) and method.uses_source
         return self.datasets.class_rates if reads_source else None
 
     def adaptation_data(self, method: TrainingMethod) -> StageData:
-        """The clips that the adaptation stage of a method reads."""
+        """Return the clips that the adaptation stage of a method reads."""
         labelled: Domain | None = "source" if method.uses_source else None
         if method.uses_target_labels:
             return self.stage_data(labelled, also_labelled="target", observe=True)
         return self.stage_data(labelled, unlabelled="target", observe=True)
 
     def stage_data(self, labelled: Domain | None, unlabelled: Domain | None = None, **options: Any) -> StageData:
-        """The data that a stage reads; ``options`` as :class:`~microg_da.data.datamodule.StageData` takes them."""
+        """Return the data that a stage reads; ``options`` go to :class:`~microg_da.data.datamodule.StageData`."""
         config = self.config
-        # Target labels enter selection only when the user asked for an oracle, or in the bound, which is one.
+        # Selection uses target labels only if the user asks for an oracle, and in the target-supervised bound.
         validate_on: Domain = "target" if config.selection == "oracle" or labelled == "target" else "source"
         return StageData(
             self.datasets,
@@ -357,7 +357,7 @@ class Experiment:
 
 
 def peak_memory_mib() -> float:
-    """The largest resident size of this process so far."""
+    """Return the peak resident memory of this process in MiB."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / 1024 if sys.platform != "darwin" else peak / 1024**2
 

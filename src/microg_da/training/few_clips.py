@@ -18,18 +18,18 @@ from microg_da.types import DOMAINS, SPLITS, Clip, ClipSource, Domain, Split
 
 
 class FewClips(DomainDatasets):
-    """The data of a run, of which only one batch of a split is drawn; its counts are those of the whole run.
+    """The data of a run with only one batch of each split drawn. Its counts are those of the whole run.
 
-    Data from files is opened as the run opens it: frames are decoded when they are asked for.
+    Data from files is opened as in the run: frames are decoded when they are read.
 
     Args:
-        config: of the run.
-        processes: how many share the clips of the run.
+        config: the configuration of the run.
+        processes: number of processes that share the clips of the run.
 
     Attributes:
         full: the configuration of the run.
-        processes: how many share the clips of the run.
-        drawing: seconds and clips of what was drawn.
+        processes: number of processes that share the clips of the run.
+        drawing: seconds and number of clips that were drawn.
     """
 
     def __init__(self, config: Config, processes: int = 1) -> None:
@@ -48,7 +48,7 @@ class FewClips(DomainDatasets):
         super().__init__(replace(config, data=data, synthetic=few))
 
     def spec(self, domain: Domain, split: Split) -> tuple[SyntheticSpec, SyntheticOptions] | None:
-        """The clips of a split as the run draws them; None for data from files."""
+        """Return the specification of a split as the run draws it; None for data from files."""
         config = self.full
         source = parse_source(config.data.source if domain == "source" else config.data.target)
         if not source.is_drawn:
@@ -63,27 +63,27 @@ class FewClips(DomainDatasets):
         )
 
     def count(self, domain: Domain, split: Split) -> int:
-        """The clips that the run has in a split."""
+        """Return the number of clips of the run in a split."""
         planned = self.spec(domain, split)
         if planned is not None:
             return planned[0].num_clips
         return len(self.get(domain, split, labelled=False))
 
     def share(self, domain: Domain, split: Split) -> int:
-        """The clips of a split that one process reads."""
+        """Return the number of clips of a split that one process reads."""
         return math.ceil(self.count(domain, split) / self.processes)
 
     def steps_per_epoch(self, data: StageData, training: TrainingConfig) -> int:
-        """A pass over the larger domain without a batch that is not full, or fewer steps where the stage says so."""
+        """Return the number of full batches of the larger domain, or the stage's limit if it is lower."""
         domains = {domain for domain in (data.labelled, data.unlabelled, data.also_labelled) if domain is not None}
         steps = max(max(self.share(domain, "train") // training.batch_size, 1) for domain in domains)
         return min(steps, training.max_batches_per_epoch or steps)
 
     def drawing_seconds(self) -> float:
-        """Drawing what is not in the cache yet, by as many processes as the run has."""
+        """Return the seconds to draw clips that are not in the cache, with as many processes as the run has."""
         if not self.drawing:
             return 0.0
-        # The first drawing also imports libraries and fills tables.
+        # The first draw also imports libraries and fills tables.
         per_clip = min(seconds / clips for seconds, clips in self.drawing)
         return sum(
             spec.num_clips * per_clip / max(min(options.workers, os.cpu_count() or 1), 1)
@@ -92,11 +92,11 @@ class FewClips(DomainDatasets):
         )
 
     def held_mib(self) -> float:
-        """Memory for the frames of every split that the run draws, in MiB."""
+        """Return the memory for the frames of every split that the run draws, in MiB."""
         return sum(spec.num_clips * 3 * spec.num_frames * spec.size**2 for spec, _ in self._drawn()) / 2**20
 
     def _drawn(self) -> Iterator[tuple[SyntheticSpec, SyntheticOptions]]:
-        """The splits that the run draws."""
+        """Yield the splits that the run draws."""
         for domain in DOMAINS:
             for split in SPLITS:
                 if (planned := self.spec(domain, split)) is not None:
@@ -111,7 +111,7 @@ class FewClips(DomainDatasets):
 
 
 def _undrawn(text: str) -> str:
-    """The SOURCE without what says how many clips are drawn, and how."""
+    """Return the SOURCE without the options of drawn clips, such as their number."""
     source = parse_source(text)
     if not source.is_drawn:
         return text

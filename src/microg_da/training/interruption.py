@@ -23,7 +23,7 @@ from microg_da.errors import InputError, first_line
 from microg_da.files import CANNOT_WRITE, replacing
 
 GRACE = 8.0
-"""Seconds that an epoch may take to its end once a signal has come; Docker, the least patient, gives ten."""
+"""Seconds in which an epoch may finish after a signal. Docker kills a process ten seconds after SIGTERM."""
 
 LAST, PREVIOUS = "last.ckpt", "previous.ckpt"
 
@@ -35,7 +35,7 @@ class Interrupted(KeyboardInterrupt):
     """A run was stopped by a signal.
 
     Attributes:
-        status: the exit status that tells a shell or a scheduler so: 130 for SIGINT, 143 for SIGTERM.
+        status: the exit status for the shell or the scheduler: 130 for SIGINT, 143 for SIGTERM.
     """
 
     def __init__(self, number: int, message: str = "") -> None:
@@ -49,7 +49,7 @@ class Interrupted(KeyboardInterrupt):
 
 @contextmanager
 def stopping_cleanly(folder: Path) -> Iterator[None]:
-    """Within the block, SIGTERM stops a run as Ctrl-C does; the exception contains how to continue."""
+    """Handle SIGTERM in the block like Ctrl-C. The message of the exception says how to continue the run."""
     with _handling(_raise, signal.SIGTERM):
         try:
             yield
@@ -59,10 +59,11 @@ def stopping_cleanly(folder: Path) -> Iterator[None]:
 
 
 class FinishEpoch(Callback):
-    """On SIGINT or SIGTERM: finish the epoch, so that it is saved, if that takes no longer than ``GRACE``; then stop.
+    """Finish and save the current epoch on SIGINT or SIGTERM, then stop.
 
-    A longer epoch is left at once, and the last finished one stands. So does a second signal. Only for runs of one
-    process: of several, one alone must not stop.
+    If the rest of the epoch takes longer than ``GRACE``, or a second signal comes, the run stops at once and keeps the
+    last finished epoch. The callback acts only in runs of one process, because the other processes would wait for a
+    process that stops.
     """
 
     def __init__(self) -> None:
@@ -71,18 +72,18 @@ class FinishEpoch(Callback):
         self._epoch_start = 0.0
 
     def on_train_start(self, trainer: pl.Trainer, *_: Any) -> None:
-        """Listen in Lightning's place; it restores what was there before when it has ended."""
+        """Replace Lightning's signal handlers; Lightning restores the previous handlers at the end."""
         if trainer.world_size == 1 and threading.current_thread() is threading.main_thread():
             for number in (signal.SIGINT, signal.SIGTERM):
                 signal.signal(number, self._remember)
 
     def on_train_epoch_start(self, *_: Any) -> None:
-        """Stop, if the epoch that has just been saved was to be the last."""
+        """Stop if a signal came in the epoch that has just been saved."""
         self._epoch_start = time.monotonic()
         self._stop_if(self._number is not None)
 
     def on_train_batch_end(self, trainer: pl.Trainer, *arguments: Any) -> None:
-        """Stop, if the rest of the epoch would take too long."""
+        """Stop if the rest of the epoch takes too long."""
         if self._number is None:
             return
         batch = arguments[-1] + 1
@@ -91,11 +92,11 @@ class FinishEpoch(Callback):
         self._stop_if(now + rest > self._deadline)
 
     def on_validation_batch_end(self, *_: Any) -> None:
-        """Stop, if validation takes too long."""
+        """Stop if the validation takes too long."""
         self._stop_if(self._number is not None and time.monotonic() > self._deadline)
 
     def on_fit_end(self, *_: Any) -> None:
-        """Stop, if the stage's last epoch was just finished."""
+        """Stop if a signal came in the last epoch of the stage."""
         self._stop_if(self._number is not None)
 
     def _remember(self, number: int, frame: FrameType | None) -> None:
@@ -131,10 +132,10 @@ def _raise(number: int, _: FrameType | None) -> None:
 
 @contextmanager
 def explaining_failures(folder: Path) -> Iterator[None]:
-    """Convert machine failures into one line with the remedy and the command to continue.
+    """Convert machine failures into one message with the remedy and the command to continue.
 
     Raises:
-        InputError: if the disk is full, a folder cannot be written, or a process that loads data has died.
+        InputError: if the disk is full, a folder cannot be written, or a data-loading process died.
     """
     try:
         yield
@@ -150,7 +151,7 @@ def explaining_failures(folder: Path) -> Iterator[None]:
     except RuntimeError as error:
         if _DEAD_WORKER.search(str(error)):
             raise InputError(
-                f"a process that loads data died ({first_line(error)}), as when memory runs out: lower "
+                f"a data-loading process died ({first_line(error)}). The machine may be out of memory: lower "
                 f"data.num_workers or training.batch_size in {folder / 'config.yaml'}. {_go_on(folder)}"
             ) from error
         if _FAILED_SAVE.search(str(error)):
@@ -168,27 +169,27 @@ def _go_on(folder: Path) -> str:
 
 
 class SaveLast(Checkpoint):
-    """Saves every epoch that is finished, whether or not it is the best.
+    """Save a checkpoint after every epoch.
 
-    Lightning's own callback saves the last epoch only where it has saved the best.
+    Lightning's own callback saves the last epoch only if it saves the best epoch.
 
     Args:
-        folder: of the stage.
+        folder: the folder of the stage.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
     def on_train_epoch_end(self, trainer: pl.Trainer, *_: Any) -> None:
-        """Save all that the next epoch depends on."""
+        """Save the state from which the next epoch starts."""
         trainer.save_checkpoint(self.folder / LAST)
 
 
 class TwoCheckpoints(TorchCheckpointIO):
-    """Writes a checkpoint whole or not at all, and keeps the last one's predecessor as ``previous.ckpt``."""
+    """Write each checkpoint atomically, and keep the previous ``last.ckpt`` as ``previous.ckpt``."""
 
     def save_checkpoint(self, checkpoint: dict[str, object], path: Any, storage_options: Any = None) -> None:
-        """Write next to the old checkpoint, then replace it."""
+        """Write a temporary file next to the old checkpoint, then replace the checkpoint."""
         path = Path(path)
         with replacing(path) as temporary:
             torch.save(checkpoint, temporary)
@@ -197,9 +198,9 @@ class TwoCheckpoints(TorchCheckpointIO):
 
 
 def checkpoint_to_continue(folder: Path, console: Console) -> Path | None:
-    """The newest sound checkpoint of a stage that was interrupted; None if it has to start from the beginning.
+    """Return the newest intact checkpoint of an interrupted stage, or None if there is none.
 
-    A damaged one is set aside as ``….damaged``, and said to be.
+    A damaged checkpoint is renamed to ``….damaged``, and a message says so.
     """
     for name in (LAST, PREVIOUS):
         file = folder / name
@@ -208,7 +209,7 @@ def checkpoint_to_continue(folder: Path, console: Console) -> Path | None:
         if (problem := damage(file)) is None:
             return file
         console.print(
-            f"[yellow]note[/yellow] {file} is damaged ({problem}): going on from the checkpoint before it, if any",
+            f"[yellow]note[/yellow] {file} is damaged ({problem}): continuing from the previous checkpoint, if any",
             highlight=False,
             soft_wrap=True,
         )
@@ -218,7 +219,7 @@ def checkpoint_to_continue(folder: Path, console: Console) -> Path | None:
 
 
 def damage(file: Path) -> str | None:
-    """The fault of a file that ``torch.save`` wrote, by its check sums; None if there is none."""
+    """Return the damage of a file of ``torch.save``, by its checksums; None for an intact file."""
     try:
         with zipfile.ZipFile(file) as archive:
             broken = archive.testzip()

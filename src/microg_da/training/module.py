@@ -1,4 +1,4 @@
-"""The Lightning module around a detector and a training method: one class for every model and every method."""
+"""The Lightning module that trains, validates and tests a detector with any model and any method."""
 
 from __future__ import annotations
 
@@ -31,15 +31,15 @@ from microg_da.validation.observations import Observations
 
 
 class DetectorModule(PassModule):
-    """Trains a detector with one method in one stage, validates it, tests it and predicts with it.
+    """Lightning module of one training stage: it trains, validates and tests a detector, and predicts with it.
 
-    Any Lightning trainer will do. ``validate`` logs the scores of ``scores`` as ``val/map`` and so on, and those of
-    label-free validators as ``validator/NAME``; ``test`` logs ``test/map`` and so on and leaves the predictions in
-    ``scores``; ``predict`` returns a :class:`~microg_da.types.Prediction` for each batch.
+    The module works with any Lightning trainer. ``validate`` logs the metrics of ``scores`` as ``val/map`` and so on,
+    and those of label-free validators as ``validator/NAME``. ``test`` logs ``test/map`` and so on and keeps the
+    predictions in ``scores``. ``predict`` returns a :class:`~microg_da.types.Prediction` for each batch.
 
-    With a :class:`~microg_da.data.clip_module.ClipDataModule` the module scores what that data module says, and the
-    method looks at training clips before training as in :func:`microg_da.fit`. Any other data needs ``scores``, and
-    methods that look at clips need ``target_clips`` and a call of their ``before_training``.
+    With a :class:`~microg_da.data.clip_module.ClipDataModule`, the data module selects the domain that is scored, and
+    the method reads training clips before training as in :func:`microg_da.fit`. Other data needs ``scores``; methods
+    that read clips before training also need ``target_clips`` and a call of their ``before_training``.
 
     Example:
         >>> import pytorch_lightning as pl
@@ -64,16 +64,16 @@ class DetectorModule(PassModule):
 
     Args:
         detector: the network.
-        method: what turns batches into losses, e.g. of :func:`microg_da.create_adaptation`; None for plain training on
-            labels.
+        method: computes losses from batches, e.g. from :func:`microg_da.create_adaptation`; None for training on labels
+            alone.
         training: length, optimiser and schedule; None for the defaults.
         augment: train-time augmentation; None for the defaults.
         seed: seed of all random values in the stage.
-        stage: its name, part of the seed.
-        scores: accumulates predictions of one domain, for scores against its annotation table.
-        observations: accumulates predictions of both domains, for label-free validators.
-        mixing: mixes target people for the validator that needs it.
-        validators: which of them score the observations; None for all that have a name.
+        stage: name of the stage; it is part of the seed.
+        scores: accumulates predictions of one domain and scores them against the annotation table.
+        observations: accumulates predictions of both domains for label-free validators.
+        mixing: mixes target people for the validator ``mixval``.
+        validators: names of the validators that score the observations; None for all.
         target_clips: all target training clips, for methods that read them every epoch.
     """
 
@@ -106,10 +106,10 @@ class DetectorModule(PassModule):
         self.target_clips = target_clips
         self._scores_are_given = scores is not None
 
-    # ------------------------------------------------------------------------------------- a data module that says all
+    # ------------------------------------------------------------------------------------- scores from a data module
 
     def setup(self, stage: str) -> None:
-        """Let the method look at the training clips of a ``ClipDataModule``, on the device, before it trains."""
+        """Run the method's ``before_training`` on the training clips of a ``ClipDataModule``, on the device."""
         data = self._clip_data()
         if stage != "fit" or data is None:
             return
@@ -121,7 +121,7 @@ class DetectorModule(PassModule):
         self.detector.train()
 
     def on_train_end(self) -> None:
-        """Leave in the detector of a ``ClipDataModule`` what is tested; runs do it with the epoch they choose."""
+        """Run the method's ``after_training`` with a ``ClipDataModule``; runs do this after they choose an epoch."""
         if self._clip_data() is not None:
             self.method.after_training(self.detector)
 
@@ -140,7 +140,7 @@ class DetectorModule(PassModule):
         return data if isinstance(data, ClipDataModule) else None
 
     def _take_scores(self, split: Split) -> None:
-        """Score a split against the annotations of a ``ClipDataModule``, unless ``scores`` were given."""
+        """Score a split against the annotations of a ``ClipDataModule``, unless ``scores`` is given."""
         data = self._clip_data()
         if data is not None and not self._scores_are_given:
             domain = data.scored_domain(split)
@@ -149,7 +149,7 @@ class DetectorModule(PassModule):
     # ------------------------------------------------------------------------------------------------ training
 
     def on_train_epoch_start(self) -> None:
-        """Seed by epoch, so that a run resumed at an epoch draws what an uninterrupted one draws."""
+        """Seed the epoch, so that a resumed run draws the same random values as an uninterrupted run."""
         torch.manual_seed(zlib.crc32(f"{self.seed}/{self.stage}/{self.current_epoch}/{self.global_rank}".encode()))
         self.detector.eval()
         target = (batch.to(self.device) for batch in self._clips_with_bar())
@@ -157,17 +157,16 @@ class DetectorModule(PassModule):
         self.detector.train()
 
     def training_step(self, batch: dict[str, ClipBatch], batch_idx: int) -> Tensor:
-        """One step on a labelled batch and, where the method uses it, an unlabelled one.
+        """Compute the loss of a labelled batch and, if the method uses it, an unlabelled batch.
 
         Raises:
-            RuntimeError: if target labels are in the batch and the method is not an oracle, or source labels are
-                missing.
+            RuntimeError: if the batch has target labels and the method is not an oracle, or source labels are missing.
         """
         source, target = batch.get("source"), batch.get("target")
         if isinstance(target, LabelledClipBatch) and not self.method.uses_target_labels:
-            raise RuntimeError("target labels reached a training batch; this is a defect of microg_da")
+            raise RuntimeError("a training batch has target labels; this is a bug in microg_da")
         if source is not None and not isinstance(source, LabelledClipBatch):
-            raise RuntimeError("a training batch has no source labels; this is a defect of microg_da")
+            raise RuntimeError("a training batch has no source labels; this is a bug in microg_da")
         labelled = None if source is None else augment_training_batch(source, self.augment)
         unlabelled = None
         if target is not None:
@@ -180,12 +179,12 @@ class DetectorModule(PassModule):
         return total
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
-        """A step of the optimiser, and what the method does after it."""
+        """Take a step of the optimiser and call the method's ``after_step``."""
         super().optimizer_step(*args, **kwargs)
         self.method.after_step(self.detector)
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
-        """The stage's optimiser, and its schedule step by step."""
+        """Return the optimiser of the stage, with a learning rate that is set in every step."""
         training = scaled_to_batch(self.training_config, self.trainer.world_size)
         optimizer = build_optimizer(self, training, {"method": self.method.own_lr_scale})
         steps_per_epoch = max(self.trainer.estimated_stepping_batches / training.epochs, 1)
@@ -223,20 +222,20 @@ class DetectorModule(PassModule):
 
     @property
     def validates(self) -> bool:
-        """Whether a validation has anything to accumulate."""
+        """Whether any sink accumulates predictions of a validation."""
         return bool(self.sinks())
 
     def current_predictor(self) -> Predictor:
-        """The network that the stage trains, and the test-time method that the training method brings."""
+        """Return the network that the stage trains, with the test-time method of the training method."""
         return Predictor(self.method.network(self.detector), self.method.companion)
 
     def sinks(self) -> Sequence[Sink]:
-        """The scores, the observations and the mixtures, where there are any."""
+        """Return the sinks that are set, among scores, observations and mixtures."""
         sinks: list[Sink | None] = [self.scores, self.observations, self.mixing]
         return [sink for sink in sinks if sink is not None]
 
     def begin_pass(self) -> None:
-        """Begin a pass with empty sinks."""
+        """Empty the sinks before a pass."""
         super().begin_pass()
         if self.scores is not None:
             self.scores.metrics.reset()
@@ -258,14 +257,14 @@ class DetectorModule(PassModule):
         self._log_scores("test")
 
     def _log_scores(self, split: Split) -> float | None:
-        """Log the scores of a split; returns its mAP where it is the source's."""
+        """Log the scores of a split; return its mAP if it belongs to the source domain."""
         if self.scores is None:
             return None
         found = self.scores.metrics.scores()
-        # A split without positives has no mAP; NaN keeps the column and never becomes the best epoch.
+        # The mAP of a split without positives is NaN: the column exists, and the epoch cannot become the best.
         names = ["map", "f1_macro", "recall_macro", "auroc_macro", *(["top1"] if found.is_single_label else [])]
         self.log_dict({f"{split}/{name}": float(getattr(found, name)) for name in names})
-        # Target scores are an oracle's and must not reach a validator.
+        # Target scores need target labels, so validators must not receive them.
         return found.map if self.scores.domain == "source" else None
 
     def _reset_observations(self) -> None:
@@ -285,7 +284,7 @@ class DetectorModule(PassModule):
 
 
 def _plain(detector: ActionDetector) -> Supervised:
-    """Training on labels alone."""
+    """Return the method that trains on labels alone."""
     return Supervised(NoArguments(), Task(detector.feature_dim, detector.num_classes, (0,) * detector.num_classes))
 
 
@@ -296,5 +295,5 @@ def _not_finite(
     keys = [f"{key.video_id}@{key.frame_stamp}" for part in (source, target) if part is not None for key in part.keys]
     return (
         f"the loss is not finite in epoch {epoch + 1}, step {step + 1} ({values}). Lower training.lr or set "
-        f"training.clip_gradient_norm=1; the batch held {', '.join(keys)}."
+        f"training.clip_gradient_norm=1. Clips of the batch: {', '.join(keys)}."
     )

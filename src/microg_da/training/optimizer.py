@@ -14,11 +14,11 @@ from microg_da.models.adapters import learning_rate_scales
 
 
 def scaled_to_batch(config: TrainingConfig, processes: int) -> TrainingConfig:
-    """The stage with its learning rate in proportion to the clips of a step, if ``lr_batch_size`` asks for it.
+    """Scale the learning rate in proportion to the clips of a step, if ``lr_batch_size`` is set.
 
     Args:
         config: the stage.
-        processes: how many processes share a step; each reads ``batch_size`` clips ``accumulate`` times.
+        processes: number of processes that share a step. Each reads ``batch_size`` clips ``accumulate`` times.
     """
     if config.lr_batch_size is None:
         return config
@@ -33,16 +33,16 @@ def clips_per_step(config: TrainingConfig, processes: int) -> int:
 def build_optimizer(
     module: nn.Module, config: TrainingConfig, part_scales: Mapping[str, float] | None = None
 ) -> Optimizer:
-    """SGD with Nesterov momentum or AdamW; biases and normalisation layers are not decayed.
+    """Build SGD with Nesterov momentum or AdamW, without weight decay of biases and normalisation layers.
 
-    With ``decay_biases`` only batch normalisation is not decayed, as PySlowFast has it.
+    With ``decay_biases`` only batch normalisation has no weight decay, as in PySlowFast.
 
-    With ``layer_decay`` below 1, the learning rate of each backbone stage is this factor times that of the next.
+    With ``layer_decay`` below 1, the learning rate of each backbone stage is this factor times that of the next stage.
 
     Args:
-        module: whose parameters are trained.
-        config: of the stage.
-        part_scales: factors of the learning rate, by the name of a direct part of ``module``.
+        module: the module whose parameters are trained.
+        config: the settings of the stage.
+        part_scales: factors of the learning rate, by the name of a direct child of ``module``.
     """
     scales = learning_rate_scales(module, config.layer_decay)
     for name in scales:
@@ -64,6 +64,6 @@ def build_optimizer(
 
 
 def _batch_norm_parameters(module: nn.Module) -> set[int]:
-    """The identities of the parameters of batch normalisation."""
+    """Return the ids of the parameters of batch normalisation."""
     layers = (layer for layer in module.modules() if isinstance(layer, _BatchNorm))
     return {id(parameter) for layer in layers for parameter in layer.parameters(recurse=False)}

@@ -1,7 +1,7 @@
-"""Checks of everything that a run asks for, before a clip is drawn, a table is read or a folder is made.
+"""Checks of the whole configuration of a run before clips are drawn, tables are read or folders are made.
 
 Each check is one function of the configuration. A check reads at most the header of a file. The checks in
-:data:`QUICK` come first and need no torch, so that most mistakes are reported at once.
+:data:`QUICK` come first and need no torch, so that most errors are reported within a second.
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ def check(config: Config, *, resumes: bool = False, checked: Config | None = Non
 
     Args:
         config: the run.
-        resumes: whether the run was started before. Its weight files may have been removed since.
-        checked: a checked configuration. Checks of equal values are skipped.
+        resumes: whether the run is resumed. Its weight files may have been removed since it started.
+        checked: a configuration that passed the checks. Checks whose keys have equal values are skipped.
 
     Raises:
-        InputError: with the key, what was expected and what to do.
+        InputError: for an invalid setting. The message names the key, the expected values and the remedy.
     """
     for sections, function in (*QUICK, *THOROUGH):
         if resumes and function in (check_files, check_weights):
@@ -50,7 +50,7 @@ def check(config: Config, *, resumes: bool = False, checked: Config | None = Non
 
 
 def check_quickly(config: Config) -> None:
-    """The checks that need no torch; :func:`check` makes them too."""
+    """Run the checks that need no torch; :func:`check` includes them."""
     for _, function in QUICK:
         function(config)
 
@@ -59,7 +59,7 @@ def check_quickly(config: Config) -> None:
 
 
 def check_names(config: Config) -> None:
-    """The names of the adaptations, the model and the selection."""
+    """Check the names of the adaptations, the model and the selection."""
     ADAPTATIONS.entry(config.adaptation.name, "adaptation.name")
     if config.adaptation.test_time is not None:
         ADAPTATIONS.entry(config.adaptation.test_time, "adaptation.test_time")
@@ -72,20 +72,20 @@ def check_names(config: Config) -> None:
 
 
 def check_taxonomy(config: Config) -> None:
-    """The taxonomy: a known name or a label map."""
+    """Check that the taxonomy is a known name or a label map."""
     with _Naming("data.taxonomy"):
         get_taxonomy(config.data.taxonomy)
 
 
 def check_loggers(config: Config) -> None:
-    """The packages of the trackers."""
+    """Check that the packages of the trackers are installed."""
     for name in (part.strip() for part in config.logger.split(",")):
         if name in ("wandb", "tensorboard") and find_spec(name) is None:
             raise InputError(f"logger={name} needs the package {name}: pip install 'microg_da[{name}]'.")
 
 
 def check_files(config: Config) -> None:
-    """Whether the weight files and the folders of the data are there. All that are missing are named at once."""
+    """Check that the weight files and the data folders exist. One message names all missing inputs."""
     missing = [*_missing_weights(config), *_missing_folders(config)]
     if len(missing) == 1:
         raise InputError(missing[0])
@@ -102,24 +102,24 @@ def _missing_weights(config: Config) -> Iterator[str]:
         with _Naming(key):
             package = packaged(path)
             if package and key == "checkpoint":
-                raise InputError(f"{key}={path}: is an encoder without a head. Write model.checkpoint={path}.")
+                raise InputError(f"{key}={path}: this is an encoder without a head. Use model.checkpoint={path}.")
             if package:
                 package_file(package)
         if package is None and not Path(path).exists():
             address = weight_address(path)
-            get = f"Download it: {address}." if address else "Give the path of a weight file, or leave it out."
+            get = f"Download it: {address}." if address else f"Give the path of a weight file, or remove {key}."
             run = _made_by(path)
             where = "" if run or address else f" {WHERE_PUBLISHED}"
             yield f"{key}={path}: the file does not exist. {run or get}{where}"
 
 
 def _made_by(path: str) -> str | None:
-    """How a detector of a run that a recipe names is made; None for other files."""
+    """Return how to make the detector of a run that a recipe refers to; None for other files."""
     parts = Path(path).parts
     if len(parts) < 4 or parts[0] != "runs" or parts[-1] != "detector.pt":
         return None
     experiment, name = "/".join(parts[1:-4]), parts[-4]
-    return f"It is made by `fit --experiment {experiment} --name {name}`."
+    return f"Make it with `fit --experiment {experiment} --name {name}`."
 
 
 def _missing_folders(config: Config) -> Iterator[str]:
@@ -132,7 +132,7 @@ def _missing_folders(config: Config) -> Iterator[str]:
     for text, named in keys.items():
         source = parse_source(text)
         page = DOWNLOAD_PAGES.get(source.kind)
-        get = f" It can be downloaded: {page}; docs/reproduce.md shows how." if page else ""
+        get = f" Download the data set from {page}; docs/reproduce.md shows how." if page else ""
         yield (
             f"{' and '.join(named)}={text}: folder {Path(source.path).expanduser()} not found. "
             f"Give the folder of the data set, as in {named[0]}={source.kind}:/PATH.{get}"
@@ -140,8 +140,8 @@ def _missing_folders(config: Config) -> Iterator[str]:
 
 
 def check_sources(config: Config) -> None:
-    """Both SOURCEs: their form, their options, their folders, and whether the window fits drawn clips."""
-    # The source trains the model, unless a finished source model is only tested.
+    """Check the form, the options and the folders of both SOURCEs, and that the window fits drawn clips."""
+    # Source labels are needed unless a finished source model is only tested.
     trains = config.checkpoint is None or config.adaptation.name != "source_only"
     labelled: dict[Domain, bool] = {"source": trains, "target": config.bounds}
     for domain in DOMAINS:
@@ -153,7 +153,7 @@ def check_sources(config: Config) -> None:
 
 
 def check_methods(config: Config) -> None:
-    """The arguments of both adaptations, and whether the second can act after the first."""
+    """Check the arguments of both adaptations, and that the test-time method can follow the training method."""
     from microg_da.adaptation.base import TestTimeMethod, method_arguments
 
     settings = config.adaptation
@@ -174,18 +174,18 @@ def check_methods(config: Config) -> None:
         )
     if settings.name == "source_only":
         raise InputError(
-            f"adaptation.test_time={settings.test_time} acts on a model that another method has trained, and "
-            f"source_only trains none. Write adaptation={settings.test_time}."
+            f"adaptation.test_time={settings.test_time}: a test-time method here needs a training method, and "
+            f"source_only is none. Use adaptation={settings.test_time}."
         )
     if issubclass(first, TestTimeMethod):
         raise InputError(
-            f"adaptation.test_time={settings.test_time} would replace {settings.name}, which acts at test "
-            "time too. Choose one of them."
+            f"adaptation.test_time={settings.test_time}: {settings.name} is also a test-time method. "
+            "Choose one of the two."
         )
 
 
 def check_model(config: Config) -> None:
-    """The model's options, and whether the adaptations can act on the model."""
+    """Check the options of the model, and that the adaptations can act on the model."""
     from microg_da.runs.detectors import build_test_time_method, build_training_method
 
     detector = _detector_without_memory(config)
@@ -200,7 +200,7 @@ def check_model(config: Config) -> None:
 
 
 def check_feature_store(config: Config) -> None:
-    """Whether the run can read feature maps in place of frames."""
+    """Check that the run can read feature maps in place of frames."""
     if config.data.feature_store is not None:
         from microg_da.training.stored_features import check_store
 
@@ -208,7 +208,7 @@ def check_feature_store(config: Config) -> None:
 
 
 def check_weights(config: Config) -> None:
-    """Whether the weight files hold weights of this network; their tensors stay on the disk where the format allows."""
+    """Check that the weight files fit this network, without reading the tensors if the format allows it."""
     files = _weight_files(config)
     if not files:
         return
@@ -232,7 +232,7 @@ def check_trainer(config: Config) -> None:
     problem = _trainer_problem(config.trainer)
     if problem is None:
         return
-    # Lightning does not name the argument: it is the one whose default value would be valid.
+    # Lightning does not name the invalid argument, so each argument is replaced by its default in turn.
     usual = TrainerConfig()
     for key in ("accelerator", "devices", "strategy", "precision", "num_nodes"):
         value = getattr(config.trainer, key)
@@ -242,7 +242,7 @@ def check_trainer(config: Config) -> None:
 
 
 def check_compile(config: Config) -> None:
-    """Whether this machine can compile for the device of the run."""
+    """Check that this machine can compile for the device of the run."""
     if config.model.compile:
         from microg_da.inference.trainer import resolve_device
         from microg_da.models.compilation import check_can_compile
@@ -288,11 +288,11 @@ THOROUGH: tuple[tuple[tuple[str, ...], Callable[[Config], None]], ...] = (
     (("trainer",), check_trainer),
     (("trainer", "model"), check_compile),
 )
-"""The checks that need torch, likewise."""
+"""The checks that need torch, each with the sections of the configuration that it reads."""
 
 
 class _Naming:
-    """Puts a key in front of the errors of its block, unless they name it."""
+    """Prefix error messages of the block with a key, unless they contain the key."""
 
     def __init__(self, key: str) -> None:
         self.key = key
@@ -311,16 +311,16 @@ def _among(key: str, value: str, valid: Iterable[str]) -> None:
 
 
 def _weight_files(config: Config) -> dict[str, str]:
-    """The weight files that the run reads, by key."""
+    """Return the weight files that the run reads, by key."""
     files = {"model.checkpoint": config.model.checkpoint, "checkpoint": config.checkpoint}
     return {key: path for key, path in files.items() if path is not None}
 
 
 def _detector_without_memory(config: Config) -> ActionDetector:
-    """The configured detector with the shapes of its weights alone; no weights are fetched.
+    """Build the configured detector on the meta device, without downloading weights.
 
     Raises:
-        InputError: for an option that does not exist or that the network cannot have.
+        InputError: for an unknown option or an option that the network does not support.
     """
     import torch
 

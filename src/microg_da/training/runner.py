@@ -26,27 +26,27 @@ def run_experiment(
     name: str | None = None,
     console: Console | None = None,
 ) -> Run:
-    """Run an experiment from beginning to end, or from where it was interrupted.
+    """Run an experiment, or continue an interrupted run.
 
-    The process's allocator stays as it is. :func:`microg_da.allocator.keep_freed_memory`, which the command line calls
-    first, makes training steps of large networks on a CPU faster.
+    Call :func:`microg_da.allocator.keep_freed_memory` first, as the command line does, for faster training steps of
+    large networks on a CPU.
 
     Args:
         config: the experiment; not with ``resume``.
-        resume: the folder of a run to continue, with its own configuration.
-        root: where run folders are made.
-        name: the folder's name; by default method, seed and time.
-        console: where to say what happens.
+        resume: the folder of a run to continue with its own configuration.
+        root: the folder for run folders.
+        name: the name of the run folder; by default it contains method, seed and time.
+        console: the console for messages.
 
     Returns:
-        The finished run, without its report.
+        The finished run. The report is not written.
 
     Raises:
         InputError: for an error that the user can correct.
     """
     if (config is None) == (resume is None):
-        raise ValueError("give either a configuration or a run to resume")
-    # Of several processes one speaks and writes.
+        raise ValueError("run_experiment: give either config or resume, not both")
+    # Only the leader of several processes prints and writes.
     console = (console or message_console()) if is_leader() else Console(stderr=True, quiet=True)
     # Errors in the request are reported before clips are rendered and before the folder is created.
     if config is not None:

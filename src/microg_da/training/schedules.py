@@ -1,4 +1,4 @@
-"""Learning-rate schedules as pure functions of the epoch, which may be a fraction."""
+"""Learning-rate schedules as pure functions of the (fractional) epoch."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from microg_da.config import TrainingConfig
 
 
 def learning_rate(config: TrainingConfig, epoch: float) -> float:
-    """The learning rate at a point of a stage.
+    """Return the learning rate at a point of a stage.
 
-    The warm-up rises linearly from ``warmup_start * lr`` to what the schedule asks for at its end, as the
-    benchmark's does. With several ``cycles`` the whole schedule is repeated that many times.
+    The warm-up rises linearly from ``warmup_start * lr`` to the value of the schedule at the end of the warm-up, as in
+    the benchmark. With several ``cycles`` the whole schedule is repeated.
 
     Args:
-        config: the stage.
-        epoch: epochs done so far, e.g. 2.5 in the middle of the third.
+        config: the settings of the stage.
+        epoch: the completed epochs, e.g. 2.5 in the middle of the third epoch.
     """
     length = config.epochs / config.cycles
     epoch -= length * min(int(epoch / length), config.cycles - 1)

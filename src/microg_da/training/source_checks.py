@@ -15,11 +15,11 @@ _FRAME_FOLDERS = {"frames": ("frames",), "video": ("videos",), "auto": ("frames"
 
 
 def check_source(domain: Domain, config: Config, labelled: bool) -> None:
-    """The SOURCE of a domain: its form, its options and its folder.
+    """Check the form, the options and the folder of a domain's SOURCE.
 
     Args:
-        domain: which of the two.
-        config: names the SOURCE, and options that the SOURCE's own override.
+        domain: the domain.
+        config: contains the SOURCE and default options, which options in the SOURCE override.
         labelled: whether the run trains on its labels.
     """
     text = config.data.source if domain == "source" else config.data.target

@@ -1,4 +1,4 @@
-"""One stage of training: continue it from its current state to its end, and leave the chosen detector."""
+"""One training stage: train from the current state to the end, and load the chosen checkpoint."""
 
 from __future__ import annotations
 
@@ -45,8 +45,8 @@ class StagePlan:
     """Inputs of one training stage.
 
     Attributes:
-        name: of the stage.
-        method: what turns batches into losses.
+        name: the name of the stage.
+        method: computes losses from batches.
         data: the clips of the stage.
         training: length, optimiser and schedule.
         augment: train-time augmentation.
@@ -65,7 +65,7 @@ def train_stage(run: Run, plan: StagePlan, detector: ActionDetector, console: Co
     A stage that was interrupted continues from its last epoch.
 
     Returns:
-        Seconds of training, those before an interruption included.
+        Seconds of training, including the time before an interruption.
     """
     folder = run.stage_folder(plan.name)
     plan.data.augment = plan.augment
@@ -128,7 +128,7 @@ def save_detector(run: Run, stage: Stage, predictor: Predictor, seconds: float) 
 
 
 def _stage_module(run: Run, plan: StagePlan, detector: ActionDetector) -> DetectorModule:
-    """The module, with the sinks that the stage's validation fills."""
+    """Return the module, with the sinks that the validation of the stage fills."""
     data = plan.data
     scores = observations = mixing = None
     if data.validate_on is not None:
@@ -136,7 +136,7 @@ def _stage_module(run: Run, plan: StagePlan, detector: ActionDetector) -> Detect
     if data.observe:
         observations = Observations(detector.num_classes, detector.feature_dim, data.datasets.class_rates)
         if run.config.selection == f"{VALIDATOR}mixval":
-            # One more pass over the target's validation clips each epoch, which only this choice needs.
+            # Only this validator needs an extra pass over the target validation clips in each epoch.
             mixing = MixingSink(detector.num_classes)
     if plan.training.activation_checkpointing:
         checkpoint_stages(detector.backbone)
@@ -170,13 +170,13 @@ def _stage_trainer(
         accumulate_grad_batches=training.accumulate,
         limit_train_batches=training.max_batches_per_epoch or 1.0,
         limit_val_batches=1.0 if module.validates else 0,
-        # A stage of fewer epochs is validated after the last.
+        # A stage with fewer epochs is validated after its last epoch.
         check_val_every_n_epoch=min(training.validate_every, training.epochs),
     )
 
 
 def _best_checkpoint(run: Run, plan: StagePlan, folder: Path) -> ModelCheckpoint | None:
-    """Keeps the epoch with the best score of the run's ``selection``; None where the last epoch counts."""
+    """Return the callback that keeps the best epoch by the run's ``selection``; None if the last epoch is kept."""
     monitor = _monitor(run.config.selection, plan.data)
     if monitor is None:
         return None
@@ -184,10 +184,10 @@ def _best_checkpoint(run: Run, plan: StagePlan, folder: Path) -> ModelCheckpoint
 
 
 def _monitor(selection: str, data: StageData) -> str | None:
-    """The logged value whose maximum chooses a checkpoint; None for the last epoch.
+    """Return the logged value whose maximum selects a checkpoint; None for the last epoch.
 
-    A label-free validator compares a detector across domains, so it chooses in the adaptation stage; stages of one
-    labelled domain are chosen by their own validation mAP.
+    A label-free validator compares a detector across domains, so it selects in the adaptation stage. In stages with one
+    labelled domain, the validation mAP selects.
     """
     if selection == "last":
         return None
@@ -197,9 +197,9 @@ def _monitor(selection: str, data: StageData) -> str | None:
 
 
 def _load_best(best: ModelCheckpoint, module: DetectorModule) -> None:
-    """Load the best epoch into the module; without one the last epoch stays.
+    """Load the best epoch into the module; if there is none, keep the last epoch.
 
-    The score of a collapsed epoch, or of one that could not be scored, is -inf or NaN.
+    The score of a collapsed epoch is -inf, and that of an epoch without a score is NaN.
     """
     score = best.best_model_score
     if not best.best_model_path or score is None or not score > float("-inf"):

@@ -1,4 +1,4 @@
-"""The feature store of a run: whether the run can use it, and which maps it reads."""
+"""The feature store of a run: checks of the configuration, and the feature maps that the run reads."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ def check_store(config: Config, detector: ActionDetector) -> None:
     """Check that a run can read feature maps in place of frames.
 
     Args:
-        config: the run.
-        detector: as the run builds it; its weights are not looked at.
+        config: the configuration of the run.
+        detector: the detector of the run; its weights are not read.
 
     Raises:
-        InputError: naming the key or the method, and why.
+        InputError: if the run cannot use a feature store. The message names the key or the method.
     """
     model = config.model
     for key, value in (("model.adapters", model.adapters), ("model.roll_pooling", model.roll_pooling)):
         if value is not None:
             raise InputError(
-                f"{key}={value} changes what the encoder puts out, and data.feature_store keeps that of "
-                f"the encoder as it is. Set {key}=null or data.feature_store=null."
+                f"{key}={value} changes the output of the encoder, and data.feature_store holds the output of the "
+                f"original encoder. Set {key}=null or data.feature_store=null."
             )
     trained = next((name for name, weight in detector.backbone.named_parameters() if weight.requires_grad), None)
     if trained is not None:
         remedy = "model.options.temporal=none" if trained.startswith("temporal.") else "model.freeze=all"
         raise InputError(
-            f"data.feature_store needs an encoder of which no layer is trained, and backbone.{trained} is. "
+            f"data.feature_store needs a frozen encoder, and backbone.{trained} is trained. "
             f"Set {remedy} or data.feature_store=null."
         )
     if config.selection == f"{VALIDATOR}mixval":
@@ -46,30 +46,30 @@ def check_store(config: Config, detector: ActionDetector) -> None:
         )
     if config.bounds and config.checkpoint is not None and config.target_supervised.start == "scratch":
         raise InputError(
-            "target_supervised.start=scratch has another encoder than the detector of checkpoint, and "
-            "data.feature_store keeps the maps of one. Set target_supervised.start=source or data.feature_store=null."
+            "target_supervised.start=scratch and the detector of checkpoint have different encoders, and "
+            "data.feature_store holds the maps of one. Set target_supervised.start=source or data.feature_store=null."
         )
     settings = config.adaptation
     training, test_time = _methods(config, detector)
     for name, method in ((settings.name, training), (settings.test_time or settings.name, test_time)):
         if method is not None and method.needs_encoder is not None:
             raise InputError(
-                f"adaptation {name!r} {method.needs_encoder}, and data.feature_store keeps feature maps of the clips "
-                f"as they are. Set data.feature_store=null, or choose another adaptation."
+                f"adaptation {name!r} {method.needs_encoder}, and data.feature_store holds feature maps of the "
+                f"original clips. Set data.feature_store=null, or choose another adaptation."
             )
 
 
 def open_store(config: Config, detector: ActionDetector, datasets: DomainDatasets, console: Console) -> FeatureMaps:
-    """Give the data sets of a run the feature maps that it reads; those that are not stored are made now.
+    """Attach the feature maps that a run reads to its data sets; compute and store missing maps.
 
     Args:
-        config: of the run, which has passed :func:`check_store`.
+        config: the configuration of the run, checked by :func:`check_store`.
         detector: the source model that the run starts from.
-        datasets: get the maps.
-        console: where to say what is written.
+        datasets: the data sets that get the maps.
+        console: the console for messages.
 
     Raises:
-        InputError: if the store cannot be written, has too little room, or the data cannot be stored.
+        InputError: if the store cannot be written, the disk has too little space, or the data cannot be stored.
     """
     maps = FeatureMaps(detector, config, console)
     training, test_time = _methods(config, detector)
@@ -88,7 +88,7 @@ def open_store(config: Config, detector: ActionDetector, datasets: DomainDataset
 
 
 def _methods(config: Config, detector: ActionDetector) -> tuple[TrainingMethod | None, TestTimeMethod | None]:
-    """The training method and the test-time method of a run."""
+    """Return the training method and the test-time method of a run."""
     training = build_training_method(config, detector)
     return training, build_test_time_method(config, detector, training)
 

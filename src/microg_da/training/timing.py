@@ -1,4 +1,4 @@
-"""Seconds that the steps, the batches and the hooks of a stage take, each measured once for a dry run."""
+"""Measured times of the steps, the batches and the hooks of a stage, for a dry run."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ from microg_da.training.stage import StagePlan
 from microg_da.types import DOMAINS, ClipBatch, Domain
 
 _STEPS = 2
-"""Steps that a stage makes: the first allocates memory and chooses kernels, the last is timed."""
+"""Number of measured steps: the first allocates memory and selects kernels, the last is timed."""
 
 _MOST_EPOCHS = 4
-"""Epochs whose beginning is timed: methods may read clips in some of them only."""
+"""Number of epochs whose beginning is timed: methods may read clips in some epochs only."""
 
 
 @dataclass(frozen=True)
 class StageTimer:
-    """Times the parts of stages on one device, in one process.
+    """Measure the time of the parts of stages on one device, in one process.
 
     Attributes:
-        datasets: the clips, of which few are drawn.
+        datasets: the clips of the run, of which few are drawn.
         device: where the parts run.
     """
 
@@ -43,7 +43,7 @@ class StageTimer:
     device: torch.device
 
     def step(self, plan: StagePlan, detector: ActionDetector) -> float:
-        """Seconds of a training step with the batches that it reads."""
+        """Return the seconds of a training step, including the reading of its batches."""
         watch = _Stopwatch(self.device)
         self._make_steps(plan, detector, watch)
         with quiet():
@@ -51,7 +51,7 @@ class StageTimer:
         return self._with_reading(watch.seconds[-1], loaders.values())[0]
 
     def test_per_clip(self, predictor: Predictor, domain: Domain) -> float:
-        """Seconds to read a clip and to predict its people, as in a test."""
+        """Return the seconds to read a clip and to predict its people, as in a test."""
         watch = _Stopwatch(self.device)
         tested = as_configured(predictor, self.datasets.config)
         for _ in range(_STEPS):
@@ -62,19 +62,19 @@ class StageTimer:
         return seconds / clips
 
     def before_training(self, method: TrainingMethod, detector: ActionDetector, data: StageData) -> float:
-        """Seconds that the method reads training clips before the training."""
+        """Return the seconds in which the method reads training clips before the training."""
         if type(method).before_training is TrainingMethod.before_training:
             return 0.0
         return self._hook(method, method.before_training, detector, data)
 
     def before_tests(self, method: TestTimeMethod, detector: ActionDetector, data: StageData) -> float:
-        """Seconds that the method reads training clips before the tests."""
+        """Return the seconds in which the method reads training clips before the tests."""
         if type(method).prepare is TestTimeMethod.prepare:
             return 0.0
         return self._hook(method, method.prepare, detector, data)
 
     def before_epochs(self, method: TrainingMethod, detector: ActionDetector, data: StageData, epochs: int) -> float:
-        """Seconds that the method reads target clips at the beginning of an epoch, on average."""
+        """Return the average seconds in which the method reads target clips at the beginning of an epoch."""
         if data.unlabelled is None or type(method).before_epoch is TrainingMethod.before_epoch:
             return 0.0
         seconds, timed = 0.0, min(epochs, _MOST_EPOCHS)
@@ -117,7 +117,7 @@ class StageTimer:
         plan.method.cpu()
 
     def _with_reading(self, work: float, loaders: Iterable[DataLoader[ClipBatch]]) -> tuple[float, int]:
-        """Seconds of a batch with the reading of its clips, and how many clips it has."""
+        """Return the seconds of a batch, including the reading of its clips, and its number of clips."""
         clips, start = 0, time.perf_counter()
         for loader in loaders:
             assert loader.batch_sampler is not None
@@ -126,7 +126,7 @@ class StageTimer:
             loader.collate_fn([loader.dataset[index] for index in indices])
             clips += len(indices)
         reading, workers = time.perf_counter() - start, self.datasets.config.data.num_workers
-        # Processes that load data do so while the device works.
+        # Loading processes read the next clips while the device works.
         return (max(work, reading / workers) if workers else work + reading), clips
 
     def _hook(self, method: Method, hook: Callable[..., None], detector: ActionDetector, data: StageData) -> float:
@@ -143,7 +143,7 @@ class StageTimer:
         return {domain: _Counted(data.unaugmented_clips(domain, self.device)) for domain in DOMAINS}
 
     def _extrapolated(self, seconds: float, clips: dict[Domain, _Counted], method: Method) -> float:
-        """Estimated time of reading all clips that the method reads, from some clips."""
+        """Estimate the time to read all clips of the method from the time for a few clips."""
         read = sum(each.count for each in clips.values())
         if not read:
             return seconds
@@ -166,7 +166,7 @@ def _move_back(detector: ActionDetector, method: Method) -> None:
 
 
 class _Stopwatch(pl.Callback):
-    """The seconds of each batch: its work, without the wait for its data."""
+    """Record the seconds of each batch, without the wait for its data."""
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
@@ -193,7 +193,7 @@ class _Stopwatch(pl.Callback):
 
 
 class _Counted:
-    """An iterable of clips that counts them."""
+    """Iterable of clips that counts the clips it yields."""
 
     def __init__(self, clips: UnaugmentedClips) -> None:
         self.clips = clips

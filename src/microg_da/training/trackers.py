@@ -1,8 +1,8 @@
-"""Logging to experiment trackers. All use the same names; nothing is uploaded unless the user asks for it.
+"""Logging to experiment trackers. All trackers use the same names, and uploads need the user's consent.
 
-- ``STAGE-METRIC``, e.g. ``adapt-val/map``, every epoch. On disk that is the column ``val/map`` of
-  ``metrics/adapt/metrics.csv``.
-- ``VARIANT/DOMAIN_SCORE``, e.g. ``adapted/target_map``, at the end; ``validator/NAME`` of the model the run ends with.
+- ``STAGE-METRIC``, e.g. ``adapt-val/map``, every epoch. The file ``metrics/adapt/metrics.csv`` has the same values in
+  its column ``val/map``.
+- ``VARIANT/DOMAIN_SCORE``, e.g. ``adapted/target_map``, at the end; ``validator/NAME`` for the final model.
 - ``results``, ``per_class`` and ``examples``: tables and pictures.
 """
 
@@ -37,7 +37,7 @@ _LIKELIEST = 3
 
 
 def loggers(run: Run, stage: Stage) -> list[Logger]:
-    """Return the loggers of ``logger=``, always including CSV, which the report reads."""
+    """Return the loggers that ``logger`` names, and the CSV logger, which the report reads."""
     chosen: list[Logger] = [CSVLogger(run.metrics_folder, name=stage, version="")]
     names = tracker_names(run)
     if "wandb" in names:
@@ -48,7 +48,7 @@ def loggers(run: Run, stage: Stage) -> list[Logger]:
 
 
 def tracker_names(run: Run) -> list[str]:
-    """The logger that ``logger=`` names."""
+    """Return the names in ``logger``."""
     return [name.strip() for name in run.config.logger.split(",")]
 
 
@@ -64,7 +64,7 @@ def finish_logging(run: Run) -> None:
         _finish_wandb(run)
 
 
-# ---------------------------------------------------------------------------------------------- what they are told
+# ---------------------------------------------------------------------------------------------- logged values
 
 
 def final_scores(run: Run) -> dict[str, float]:
@@ -80,8 +80,8 @@ def final_scores(run: Run) -> dict[str, float]:
     if results.gap_recovered is not None:
         scores["gap_recovered"] = results.gap_recovered
     if results.final is not None:
-        said = results.final.validators.items()
-        scores |= {f"validator/{name}": value for name, value in said if not math.isnan(value)}
+        validators = results.final.validators.items()
+        scores |= {f"validator/{name}": value for name, value in validators if not math.isnan(value)}
     return scores
 
 
@@ -89,7 +89,7 @@ def final_scores(run: Run) -> dict[str, float]:
 class RunFacts:
     """Facts beyond the configuration that explain scores; attributes as in :class:`~microg_da.runs.record.RunRecord`.
 
-    ``code`` is what the run was made with.
+    ``code`` is the state of the code that made the run.
     """
 
     notice: str | None
@@ -103,7 +103,7 @@ class RunFacts:
 
 
 def run_facts(run: Run) -> RunFacts:
-    """The facts of a run as it stands."""
+    """Return the current facts of a run."""
     record = run.record
     return RunFacts(
         record.notice,
@@ -126,13 +126,13 @@ def _likeliest(probabilities: Mapping[int, float]) -> list[tuple[int, float]]:
 
 
 def _caption(example: ExampleKeyframe, taxonomy: Taxonomy) -> str:
-    """The people and actions in a picture, and the predictions of each variant."""
+    """Describe the people and actions in a picture, and the predictions of each variant."""
     lines = [f"{example.domain} {example.video_id}, {example.frame_stamp}"]
     for number, person in enumerate(example.people, 1):
         lines.append(f"person {number}, true: " + ", ".join(_name(action, taxonomy) for action in person.true))
         for variant, probabilities in person.predictions.items():
-            said = [f"{_name(action, taxonomy)} {value:.2f}" for action, value in _likeliest(probabilities)]
-            lines.append(f"person {number}, {variant}: " + ", ".join(said))
+            predicted = [f"{_name(action, taxonomy)} {value:.2f}" for action, value in _likeliest(probabilities)]
+            lines.append(f"person {number}, {variant}: " + ", ".join(predicted))
     return "\n".join(lines)
 
 
@@ -166,8 +166,8 @@ def _wandb(run: Run, prefix: str) -> Any:
         raise InputError("logger=wandb needs the package wandb: pip install 'microg_da[wandb]'.") from error
     record = run.record
     marks = {"oracle": record.oracle, "embedded data": record.embedded_data}
-    # All stages are one W&B run, as a sweep's agent expects of a trial; their metrics are told apart by the prefix. A
-    # resumed run goes on with it, by an id that is always the same; an agent has given one already.
+    # All stages share one W&B run, as a sweep agent expects of a trial; the prefix separates their metrics. A fixed id
+    # lets a resumed run continue the W&B run. An agent sets its own id.
     identity = f"{run.config.experiment}/{run.path.name}/{record.created}"
     return WandbLogger(
         project="microg_da",
@@ -183,7 +183,7 @@ def _wandb(run: Run, prefix: str) -> Any:
 
 
 def _finish_wandb(run: Run) -> None:
-    # A resumed run may have trained nothing in this process.
+    # In a resumed run, this process may not have created a W&B run yet.
     tracked = _wandb(run, "results").experiment
     import wandb
 
@@ -197,15 +197,15 @@ def _finish_wandb(run: Run) -> None:
 
 
 def _wandb_picture(run: Run, example: ExampleKeyframe) -> Any:
-    """A keyframe with a layer of boxes for the truth and for each variant."""
+    """Return a keyframe with one layer of boxes for the ground truth and one for each variant."""
     import wandb
 
     taxonomy = get_taxonomy(run.config.data.taxonomy)
     labels = dict(zip(taxonomy.ids, taxonomy.names, strict=True))
     layers: dict[str, list[object]] = {}
     for person in example.people:
-        said = [(str(variant), _likeliest(values)) for variant, values in person.predictions.items()]
-        for layer, actions in [("true", [(action, 1.0) for action in person.true]), *said]:
+        predicted = [(str(variant), _likeliest(values)) for variant, values in person.predictions.items()]
+        for layer, actions in [("true", [(action, 1.0) for action in person.true]), *predicted]:
             boxes_here = [_wandb_box(person, action, probability, taxonomy) for action, probability in actions]
             layers.setdefault(layer, []).extend(boxes_here)
     boxes = {layer: {"box_data": found, "class_labels": labels} for layer, found in layers.items() if found}
