@@ -127,11 +127,36 @@ def control_of(row: Row, rows: list[Row]) -> str:
 
 
 @dataclass(frozen=True)
+class Pair:
+    """A pair of domains and the rows that are compared on it.
+
+    Attributes:
+        name: name of the folder of the runs, and of the table.
+        experiment: the experiment that all runs start from.
+        overrides: keys of the configuration that select the domains.
+        rows: all rows.
+    """
+
+    name: str
+    experiment: str
+    overrides: list[str]
+    rows: list[Row]
+
+
+def read_pairs() -> dict[str, Pair]:
+    """All pairs of ``adaptation.yaml``, by name."""
+    described = OmegaConf.to_container(OmegaConf.load(ROWS))["pairs"]
+    return {
+        name: Pair(name, pair.get("experiment", name), pair.get("overrides", []), [Row(**row) for row in pair["rows"]])
+        for name, pair in described.items()
+    }
+
+
+@dataclass(frozen=True)
 class Comparison:
     """The runs of one pair of domains."""
 
-    experiment: str
-    every: list[Row]
+    pair: Pair
     rows: list[Row]
     seeds: list[int]
     root: Path
@@ -145,13 +170,18 @@ class Comparison:
             phases.append({self.run_folder(row, seed).name: partial(self.run, row, seed) for row, seed in chosen})
         return phases
 
+    @property
+    def folder(self) -> Path:
+        """The folder of all runs."""
+        return self.root / self.pair.name
+
     def source(self, seed: int) -> Path:
         """The run that trains the source model and the bound."""
-        return self.root / self.experiment / f"source-seed{seed}"
+        return self.folder / f"source-seed{seed}"
 
     def run_folder(self, row: Row, seed: int) -> Path:
         """The run of one row."""
-        return self.root / self.experiment / f"{row.folder}-seed{seed}"
+        return self.folder / f"{row.folder}-seed{seed}"
 
     def prepare(self, seed: int) -> str | None:
         """Train the source model and the bound of a seed."""
@@ -174,7 +204,9 @@ def fit(comparison: Comparison, folder: Path, seed: int, overrides: list[str]) -
     if (folder / "config.yaml").exists():
         command += ["--resume", str(folder)]
     else:
-        place = ["--experiment", comparison.experiment, "--runs", str(comparison.root), "--name", folder.name]
+        pair = comparison.pair
+        place = ["--experiment", pair.experiment, "--runs", str(comparison.root), "--name", folder.name]
+        place += [f"experiment={pair.name}", *pair.overrides]
         # The last epoch is taken, so that no other is validated.
         seeds = [f"seed={seed}", f"synthetic.seed={seed}"]
         command += [*place, *seeds, "training.validate_every=1000", *comparison.overrides, *overrides]
@@ -211,7 +243,7 @@ def row_line(comparison: Comparison, row: Row, seed: int) -> dict[str, Any] | No
     line = read_line(comparison.run_folder(row, seed), "adapted", row.label, seed)
     if line is None:
         return None
-    return line | {"family": row.family, "default": row.is_default, "control": control_of(row, comparison.every)}
+    return line | {"family": row.family, "default": row.is_default, "control": control_of(row, comparison.pair.rows)}
 
 
 def read_line(folder: Path, name: str, label: str, seed: int) -> dict[str, Any] | None:
@@ -238,12 +270,12 @@ def run_all(comparison: Comparison, workers: int, storage: str | None, console: 
     phases = comparison.phases()
     total = sum(map(len, phases))
     with progress_bar(console) as progress:
-        task = progress.add_task(comparison.experiment, total=total)
+        task = progress.add_task(comparison.pair.name, total=total)
 
         def advance(count: int = 1) -> None:
             progress.advance(task, count)
             done = progress.tasks[task].completed
-            progress.update(task, description=f"{comparison.experiment}, {done:.0f} of {total}")
+            progress.update(task, description=f"{comparison.pair.name}, {done:.0f} of {total}")
 
         for number, works in enumerate(phases):
 
@@ -253,13 +285,13 @@ def run_all(comparison: Comparison, workers: int, storage: str | None, console: 
                     console.print(f"[red]failed[/red] {failure}", highlight=False, soft_wrap=True)
                 advance()
 
-            jobs = [name for name in works if not finished(comparison.root / comparison.experiment / name)]
+            jobs = [name for name in works if not finished(comparison.folder / name)]
             advance(len(works) - len(jobs))
             with ThreadPoolExecutor(workers) as pool:
                 if storage is None:
                     list(pool.map(one, jobs))
                 else:
-                    queue = SharedJobs(storage, f"{comparison.experiment}, {comparison.root.name}, phase {number}")
+                    queue = SharedJobs(storage, f"{comparison.pair.name}, {comparison.root.name}, phase {number}")
                     list(pool.map(partial(queue.work_through, jobs), [one] * workers))
     return failures
 
@@ -280,8 +312,9 @@ def chosen_rows(every: list[Row], patterns: list[str]) -> list[Row]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    described = OmegaConf.to_container(OmegaConf.load(ROWS))["pairs"]
-    parser.add_argument("--pairs", nargs="+", choices=list(described), default=list(described))
+    pairs = read_pairs()
+    embedded = [name for name in pairs if name != "weightless"]
+    parser.add_argument("--pairs", nargs="+", choices=list(pairs), default=embedded, help="all on embedded data")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4], help="of the network and of the clips")
     parser.add_argument("--workers", type=int, default=1, help="runs at a time, each with its share of the cores")
     parser.add_argument("--rows", nargs="+", default=["*"], help="shell-style patterns of labels")
@@ -294,9 +327,8 @@ def main() -> int:
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // args.workers)))
     console, failed = Console(), False
     for pair in args.pairs:
-        every = [Row(**line) for line in described[pair]]
-        rows = chosen_rows(every, args.rows)
-        comparison = Comparison(pair, every, rows, args.seeds, args.runs.absolute(), args.overrides)
+        rows = chosen_rows(pairs[pair].rows, args.rows)
+        comparison = Comparison(pairs[pair], rows, args.seeds, args.runs.absolute(), args.overrides)
         failed |= not args.table_only and bool(run_all(comparison, args.workers, args.storage, console))
         table = collect(comparison)
         if table.empty:

@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from omegaconf import OmegaConf
 from rich.console import Console
 from scipy import stats
 
@@ -79,7 +78,7 @@ def test_without_settings_to_choose_among_nothing_is_said_of_them(benchmark):
 
 
 def described(benchmark, pair):
-    return [benchmark.Row(**line) for line in OmegaConf.to_container(OmegaConf.load(benchmark.ROWS))["pairs"][pair]]
+    return benchmark.read_pairs()[pair].rows
 
 
 def test_every_method_without_target_labels_has_a_row(benchmark):
@@ -163,7 +162,7 @@ def test_a_table_is_written_into_its_place_of_a_page(benchmark, tmp_path):
 @pytest.mark.parametrize("storage", [None, "sqlite", "journal"])
 def test_finished_runs_are_not_run_again_and_phases_wait_for_one_another(benchmark, tmp_path, monkeypatch, storage):
     rows = [benchmark.Row("dann"), benchmark.Row("source_finetune"), benchmark.Row("self_training", after="dann")]
-    comparison = benchmark.Comparison("ava2microg", rows, rows, [0, 1], tmp_path, [])
+    comparison = benchmark.Comparison(benchmark.Pair("one", "ava2microg", [], rows), rows, [0, 1], tmp_path, [])
     started = []
 
     def fit(_, folder, seed, overrides):
@@ -184,14 +183,15 @@ def test_finished_runs_are_not_run_again_and_phases_wait_for_one_another(benchma
     assert started[8:] == ["source_finetune-seed1"]
 
 
-@pytest.mark.parametrize("pair", ["ava2microg", "sim2real"])
+@pytest.mark.parametrize("pair", ["ava2microg", "label_shift", "sim2real", "weightless"])
 def test_rows_have_labels_of_their_own_and_configurations_that_can_be(benchmark, pair):
-    rows = described(benchmark, pair)
+    domains = benchmark.read_pairs()[pair]
+    rows = domains.rows
     assert len({row.folder for row in rows}) == len({row.label for row in rows}) == len(rows)
     assert {row.after for row in rows if row.after} <= {row.label for row in rows}
     for row in rows:
         assert benchmark.control_of(row, rows) != row.label
-        config = load_config(pair, row.overrides())
+        config = load_config(domains.experiment, [*domains.overrides, *row.overrides()])
         create_adaptation(row.method, config.adaptation.args, feature_dim=8, num_classes=3)
         if row.test_time:
             create_adaptation(row.test_time, config.adaptation.test_time_args, feature_dim=8, num_classes=3)

@@ -42,7 +42,7 @@ def cache_file(spec: SyntheticSpec) -> Path:
 
 def spec_text(spec: SyntheticSpec) -> str:
     """Text that changes when the clips of a specification do."""
-    return repr((RENDERER_VERSION, sorted(asdict(spec).items())))
+    return repr((RENDERER_VERSION, sorted((key, value) for key, value in asdict(spec).items() if value is not None)))
 
 
 def read(spec: SyntheticSpec, shapes: Mapping[str, tuple[int | None, ...]]) -> dict[str, np.ndarray] | None:

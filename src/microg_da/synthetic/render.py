@@ -131,12 +131,16 @@ def render_clip(spec: SyntheticSpec, index: int, frame_numbers: Sequence[int] | 
 def stage_clip(spec: SyntheticSpec, index: int, times: Array = KEYFRAME_ALONE) -> Staging:
     """Draw all chance of a clip: people, camera and room; ``times`` as for :func:`draw_performance`."""
     name = spec.name(index)
-    rng = generator(spec.seed, name, name.number, _CLIP)
-    weightless = name.domain == "microgravity"
     scene = _scene(spec.seed, name._replace(number=0))
-    performance = draw_performance(rng, weightless, times)
+    performance, rng = draw_people(spec.seed, name, times)
     rig = _place_camera(rng, performance, scene.room)
     return Staging(name, scene, performance, rig, spec.seed)
+
+
+def draw_people(seed: int, name: ClipName, times: Array = KEYFRAME_ALONE) -> tuple[Performance, np.random.Generator]:
+    """Draw a clip's people; the generator that is returned continues with the camera."""
+    rng = generator(seed, name, name.number, _CLIP)
+    return draw_performance(rng, name.domain == "microgravity", times), rng
 
 
 def key_masks(staging: Staging, size: int) -> np.ndarray:

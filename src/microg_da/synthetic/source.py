@@ -9,6 +9,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from microg_da.errors import InputError, unknown_name
+from microg_da.synthetic.label_shift import shifted
 from microg_da.synthetic.spec import CLIP_FRAMES, SyntheticSpec
 from microg_da.taxonomy import Taxonomy
 from microg_da.types import Clip, ClipSource, Split
@@ -22,6 +23,8 @@ class SyntheticOptions:
         num_clips: how many clips the split has.
         look: ``real``, ``simulated`` or ``any``.
         seed: another seed gives other clips.
+        label_shift: other class rates: people stand less often and crouch more often
+            (:func:`~microg_da.synthetic.label_shift.shifted`); 0 for the rates of the simulator.
         workers: how many processes draw.
         cache: keep the drawn clips in the user's cache folder.
     """
@@ -29,6 +32,7 @@ class SyntheticOptions:
     num_clips: int = 400
     look: str = "any"
     seed: int = 0
+    label_shift: float = 0.0
     workers: int = 2
     cache: bool = True
 
@@ -93,4 +97,4 @@ def plan_split(
         sampling_rate=sampling_rate,
         seed=chosen.seed,
     )
-    return spec, chosen
+    return (shifted(spec, chosen.label_shift) if chosen.label_shift else spec), chosen

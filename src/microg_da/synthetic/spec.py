@@ -58,6 +58,7 @@ class SyntheticSpec:
         num_frames: T, the frames of the window around the keyframe.
         sampling_rate: τ, how far apart they are.
         seed: another seed gives other scenes and other clips.
+        places: selects clips by their places in the unlimited set, in increasing order; None for the first ones.
 
     Raises:
         InputError: for an unknown name or an invalid number.
@@ -71,6 +72,7 @@ class SyntheticSpec:
     num_frames: int = 8
     sampling_rate: int = 2
     seed: int = 0
+    places: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
         for key, valid in (("domain", DOMAINS), ("split", tuple(SCENES)), ("look", (*LOOKS, "any"))):
@@ -85,12 +87,18 @@ class SyntheticSpec:
         ):
             if getattr(self, key) < least:
                 raise InputError(f"synthetic {key} must be at least {least}, got {getattr(self, key)}.")
+        if self.places is not None and len(self.places) != self.num_clips:
+            raise InputError(f"synthetic places: expected {self.num_clips} places, got {len(self.places)}.")
 
     def name(self, index: int) -> ClipName:
         """The clip at a place of this set; neighbours come from different scenes."""
         if not 0 <= index < self.num_clips:
             raise IndexError(f"clip {index} of {self.num_clips}")
-        look = self.look
+        return self.name_at(index if self.places is None else self.places[index])
+
+    def name_at(self, place: int) -> ClipName:
+        """The clip at a place of the unlimited set, of which this set is a part."""
+        look, index = self.look, place
         if look == "any":
             look, index = LOOKS[index % 2], index // 2
         scenes = SCENES[self.split]
