@@ -1,8 +1,8 @@
-# Two commands do everything on a fresh machine: `make demo` and `make test`.
+# `make demo` and `make test` install everything that they need into $(VENV).
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-# Two processes; what a file's tests share is made once. Long files come first.
+# Two processes. The tests of a file run in one process, so that its fixtures are created once. Long files start first.
 PYTEST_ARGS ?= -n 2 --dist loadfile --no-loadscope-reorder
 
 .PHONY: demo test lint format coverage docs notebooks fuzz recipes lowest vulnerabilities clean
@@ -17,7 +17,7 @@ $(VENV)/.installed: pyproject.toml | $(VENV)/bin/python
 
 $(VENV)/.installed-dev: pyproject.toml | $(VENV)/bin/python
 	$(BIN)/python -m pip install --quiet --editable ".[dev]"
-# W&B's sweep engine, to compare with; it asks for numpy 1 and does not need it.
+# W&B's sweep engine, for comparison in tests. Its metadata requires numpy 1, which it does not need: hence --no-deps.
 	$(BIN)/python -m pip install --quiet --no-deps sweeps jsonref
 	touch $@ $(VENV)/.installed
 
@@ -47,31 +47,31 @@ coverage: $(VENV)/.installed-dev
 	$(BIN)/python -m pip install --quiet "coverage>=7.10" pytest-cov
 	$(BIN)/python -m pytest $(PYTEST_ARGS) --cov --cov-report=term --cov-report=xml
 
-# The documentation into site/; warnings are errors.
+# Builds the documentation into site/. Warnings are errors.
 docs: $(VENV)/.installed-docs
 	$(BIN)/python -m mkdocs build --strict
 
-# Each from its text, executed, outputs kept, and what changes without meaning stripped.
+# Executes each notebook from its .py file. Keeps the outputs and removes metadata that changes from run to run.
 notebooks: $(VENV)/.installed-dev
 	$(BIN)/python notebooks/build.py $(NOTEBOOKS)
 
-# Random and damaged inputs for every reader; `make fuzz N=500` for fewer.
+# Tests every reader with random and damaged inputs. `make fuzz N=500` uses fewer inputs.
 N ?= 10000
 fuzz: $(VENV)/.installed-dev
 	FUZZ_EXAMPLES=$(N) $(BIN)/python -m pytest -n 0 --timeout 0 --durations 0 tests/robustness/test_fuzzing.py
 
-# Two steps of every recipe on a made-up tree with made-up weights; a quarter of an hour.
+# Runs two steps of every recipe on generated data with random weights, in about 15 minutes.
 recipes: $(VENV)/.installed-dev
 	EVERY_RECIPE=1 $(BIN)/python -m pytest -n 0 --timeout 0 tests/integration/test_every_recipe.py
 
-# The lowest versions that pyproject.toml allows, in an environment of their own (6 GB), and the fast tests on them.
+# Installs the lowest versions that pyproject.toml allows into .venv-lowest (6 GB) and runs the fast tests.
 lowest: $(VENV)/.installed-dev
 	$(BIN)/python -m pip install --quiet uv
 	$(BIN)/uv venv --quiet --clear --seed --python $(BIN)/python .venv-lowest
 	$(BIN)/uv pip install --quiet --python .venv-lowest/bin/python --resolution lowest-direct --editable ".[dev]"
 	.venv-lowest/bin/python -m pytest $(PYTEST_ARGS) -m "not slow"
 
-# Known vulnerabilities of what is installed, as PyPI tells them; what it does not answer for is a failure too.
+# Checks the installed packages for known vulnerabilities on PyPI. A package without an answer is a failure.
 vulnerabilities: $(VENV)/.installed-dev
 	$(BIN)/python -m pip install --quiet pip-audit
 	$(BIN)/python -m pip freeze --exclude-editable \
