@@ -262,6 +262,9 @@ class AdaptationConfig:
             nothing. It needs a method that trains.
         test_time: a test-time method that is applied to the adapted detector, e.g. ``roll_tta``; null for none.
         test_time_args: arguments of the test-time method.
+        extra_source: SOURCE of labelled clips that the adaptation adds to the training clips of the source, e.g. people
+            of the source in front of other backgrounds, made by ``weightless``; null for none. Methods that read no
+            source clips ignore it.
         match_rates: after training, shift the logits of each class so that the fraction of unlabelled target people
             with a logit above 0 equals the fraction of source people with the class. Average precision does not change.
     """
@@ -274,6 +277,7 @@ class AdaptationConfig:
     rotation: float | None = None
     test_time: str | None = None
     test_time_args: dict[str, Any] = field(default_factory=dict)
+    extra_source: str | None = None
     match_rates: bool = False
 
 
@@ -384,15 +388,22 @@ class Config:
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
 
-    def source_options(self, domain: Domain, kind: str, split: Split) -> dict[str, Any]:
-        """Return the options of a domain's SOURCE of a kind; options in the SOURCE override them."""
+    def source_options(self, domain: Domain | None, kind: str, split: Split) -> dict[str, Any]:
+        """Return the options of a SOURCE of a kind; options in the SOURCE override them.
+
+        Args:
+            domain: the domain; None for ``adaptation.extra_source``, which has no options of its own.
+            kind: the kind of SOURCE.
+            split: the split.
+        """
         if kind == "synthetic":
             return self.synthetic.options(split)
         return {"scale": self.augment.scale, **self.file_options(domain)}
 
-    def file_options(self, domain: Domain) -> dict[str, Any]:
-        """Return the options that apply to a SOURCE that is read from files."""
+    def file_options(self, domain: Domain | None) -> dict[str, Any]:
+        """Return the options that apply to a SOURCE that is read from files; ``domain`` as in `source_options`."""
         data = self.data
+        own = {"source": data.source_options, "target": data.target_options, None: {}}
         smallest, largest = data.train_sides or (None, None)
         return {
             "decode": data.decode,
@@ -400,5 +411,5 @@ class Config:
             "min_side": smallest,
             "max_side": largest,
             "test_side": data.test_side,
-            **(data.source_options if domain == "source" else data.target_options),
+            **own[domain],
         }

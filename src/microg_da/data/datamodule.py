@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader, Dataset, DistributedSampler
 from microg_da.config import AugmentConfig, Config
 from microg_da.data.batches import SameSizeBatches, collate_clips
 from microg_da.data.dataset import multi_hot
+from microg_da.data.joined import JoinedClips, shared_source_videos
 from microg_da.data.options import parse_source
 from microg_da.data.sources import open_source, opens_clips
 from microg_da.data.stored_clips import StoredMaps
@@ -63,6 +64,7 @@ class DomainDatasets:
         self._open: dict[tuple[Domain, Split, bool], ClipSource[Any]] = {}
         self._window_warnings: list[str] = []
         self.maps: StoredMaps | None = None
+        self._extra: ClipSource[LabelledClip] | None = None
 
     @overload
     def get(self, domain: Domain, split: Split, *, labelled: Literal[True]) -> ClipSource[LabelledClip]: ...
@@ -89,6 +91,14 @@ class DomainDatasets:
         clips = self.get(domain, "train", labelled=labelled)
         return clips if self.maps is None else self.maps.as_trained(domain, clips, augment)
 
+    @property
+    def extra(self) -> ClipSource[LabelledClip] | None:
+        """The training clips of ``adaptation.extra_source``, with labels; None if it is not set."""
+        source = self.config.adaptation.extra_source
+        if self._extra is None and source is not None:
+            self._extra = cast("ClipSource[LabelledClip]", self._open_source(source, None, "train", labelled=True))
+        return self._extra
+
     def open_for_fit(self) -> None:
         """Open all data of a run, so that errors in the data occur before training.
 
@@ -103,6 +113,8 @@ class DomainDatasets:
         opened = [*trains, *((domain, "test", False) for domain in DOMAINS)]
         for domain, split, labelled in sorted(opened, key=lambda each: parse_source(self.source(each[0])).is_drawn):
             self.get(domain, split, labelled=labelled)
+        if adapts and self.extra is not None:
+            self._check_extra(self.extra)
 
     def source(self, domain: Domain) -> str:
         """The SOURCE of a domain."""
@@ -118,6 +130,8 @@ class DomainDatasets:
     def facts(self) -> DataFacts:
         """Return the entries of a run's record on the opened data: descriptions, hashes of splits, warnings."""
         opened = {f"{domain}/{split}": dataset for (domain, split, _), dataset in self._open.items()}
+        if self._extra is not None:
+            opened["source/train, extra"] = self._extra
         warnings = [warning for dataset in opened.values() for warning in dataset.warnings]
         hashes = {name: dataset.split_hash for name, dataset in opened.items()}
         return {
@@ -142,13 +156,33 @@ class DomainDatasets:
             self._open.pop((domain, split, labelled), None)
 
     def _make(self, domain: Domain, split: Split, labelled: bool) -> ClipSource[Clip]:
-        config = self.config
         source = self.source(domain)
+        dataset = self._open_source(source, domain, split, labelled=labelled)
+        if not len(dataset):
+            raise InputError(f"data.{domain}={source}: the {split} split has no clips. Check the split and its files.")
+        return dataset
+
+    def _check_extra(self, extra: ClipSource[LabelledClip]) -> None:
+        """Raise an error if people of the extra clips are also tested or validated."""
+        text = f"adaptation.extra_source={self.config.adaptation.extra_source}"
+        if not len(extra):
+            raise InputError(f"{text}: the train split has no clips. Check the split and its files.")
+        tested: tuple[tuple[Domain, Split], ...] = (("source", "val"), ("source", "test"), ("target", "test"))
+        for domain, split in tested:
+            if shared := shared_source_videos(extra, self.get(domain, split, labelled=False)):
+                raise InputError(
+                    f"{text}: its train split and the {split} split of data.{domain} share {len(shared)} source "
+                    f"videos, e.g. {shared[0]!r}, so that labelled people would be tested. Add scheme=FILE with the "
+                    f"split of data.source."
+                )
+
+    def _open_source(self, source: str, domain: Domain | None, split: Split, *, labelled: bool) -> ClipSource[Clip]:
+        config = self.config
         parsed = parse_source(source)
         # Functions of other packages that open clips define their own options.
         own = parsed.is_drawn or not opens_clips(parsed)
         options = config.source_options(domain, parsed.kind, split) if own else {}
-        dataset = open_source(
+        return open_source(
             source,
             split=split,
             taxonomy=config.data.taxonomy,
@@ -160,9 +194,6 @@ class DomainDatasets:
             check_length=partial(self._check_window, source),
             **{"seed": config.seed, **options},
         )
-        if not len(dataset):
-            raise InputError(f"data.{domain}={source}: the {split} split has no clips. Check the split and its files.")
-        return dataset
 
     def _check_window(self, source: str, length: int | None) -> None:
         """Raise an error or add a note if the window is longer than the clips."""
@@ -218,6 +249,9 @@ class UnaugmentedClips:
 
     def __iter__(self) -> Iterator[ClipBatch]:
         clips = self.data.datasets.tested(self.domain, "train", labelled=self.domain == "source")
+        extra = self.data.extra_clips(self.domain)
+        if extra is not None:
+            clips = JoinedClips([clips, extra.in_test_views()])
         batch_size = self.data.datasets.config.evaluation.batch_size
         loader = self.data._loader(clips, self.domain, batch_size, shuffle=False, shared=False)
         batches: Iterable[ClipBatch] = (batch.to(self.device) for batch in loader)
@@ -236,6 +270,7 @@ class StageData(pl.LightningDataModule):
         also_labelled: a second domain whose labels train the model: the target, for oracles.
         validate_on: the domain whose validation split is scored, or None.
         observe: also read both domains' validation clips without labels, for label-free validators.
+        extra: whether the training clips of ``adaptation.extra_source`` are added to those of the source.
         batch_size: clips of each domain in a step.
         seed: seed of the order of clips.
 
@@ -252,6 +287,7 @@ class StageData(pl.LightningDataModule):
         also_labelled: Domain | None = None,
         validate_on: Domain | None = "source",
         observe: bool = False,
+        extra: bool = False,
         batch_size: int = 16,
         seed: int = 0,
     ) -> None:
@@ -262,6 +298,7 @@ class StageData(pl.LightningDataModule):
         self.also_labelled = also_labelled
         self.validate_on = validate_on
         self.observe = observe
+        self.extra = extra
         self.batch_size = batch_size
         self.seed = seed
         self.augment = datasets.config.augment
@@ -295,8 +332,15 @@ class StageData(pl.LightningDataModule):
         """Return training clips of a domain in order, without augmentation; target clips have no labels."""
         return UnaugmentedClips(self, domain, device)
 
+    def extra_clips(self, domain: Domain) -> ClipSource[LabelledClip] | None:
+        """Return the clips that this stage adds to the training clips of a domain."""
+        return self.datasets.extra if self.extra and domain == "source" else None
+
     def _train_loader(self, domain: Domain, *, labelled: bool) -> DataLoader[ClipBatch]:
         clips = self.datasets.trained(domain, self.augment, labelled=labelled)
+        extra = self.extra_clips(domain)
+        if extra is not None:
+            clips = JoinedClips([clips, extra])
         return self._loader(clips, domain, self.batch_size, shuffle=True)
 
     def _loader(

@@ -199,7 +199,7 @@ def _notes(config: Config) -> list[str]:
 def _check(config: Config, methods: Sequence[MethodChoice]) -> None:
     """Check the request before reading clips."""
     get_taxonomy(config.data.taxonomy)
-    check_source("target", config, labelled=False)
+    check_source("target", config.data.target, config, labelled=False)
     check_trainer(config)
     names = [str(method) for method in methods]
     for method in methods:

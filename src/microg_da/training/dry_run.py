@@ -109,7 +109,7 @@ class _DryRun:
         predictor = Predictor(detector, test_time)
         prepares = 0.0
         if test_time is not None and (method is None or method.companion is None):
-            data = self.experiment.stage_data("source", "target")
+            data = self.experiment.stage_data("source", "target", extra=True)
             prepares = self.timer.before_tests(test_time, detector, data)
         if method is None:
             return self._measured("adapt", predictor, once=prepares)

@@ -191,7 +191,7 @@ class Experiment:
                 training.after_training(detector)
         test_time = build_test_time_method(self.config, detector, training)
         if test_time is not None and (training is None or test_time is not training.companion):
-            data = self.stage_data("source", unlabelled="target")
+            data = self.stage_data("source", unlabelled="target", extra=True)
             seconds += self._show_clips(detector, test_time, test_time.prepare, data)
         predictor = Predictor(detector, test_time)
         if matches_rates(self.config):
@@ -334,8 +334,8 @@ class Experiment:
         """Return the clips that the adaptation stage of a method reads."""
         labelled: Domain | None = "source" if method.uses_source else None
         if method.uses_target_labels:
-            return self.stage_data(labelled, also_labelled="target", observe=True)
-        return self.stage_data(labelled, unlabelled="target", observe=True)
+            return self.stage_data(labelled, also_labelled="target", observe=True, extra=True)
+        return self.stage_data(labelled, unlabelled="target", observe=True, extra=True)
 
     def stage_data(self, labelled: Domain | None, unlabelled: Domain | None = None, **options: Any) -> StageData:
         """Return the data that a stage reads; ``options`` go to :class:`~microg_da.data.datamodule.StageData`."""

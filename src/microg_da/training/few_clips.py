@@ -37,6 +37,8 @@ class FewClips(DomainDatasets):
         self.processes = processes
         self.drawing: list[tuple[float, int]] = []
         data = replace(config.data, source=_undrawn(config.data.source), target=_undrawn(config.data.target))
+        extra = config.adaptation.extra_source
+        adaptation = replace(config.adaptation, extra_source=None if extra is None else _undrawn(extra))
         few = replace(
             config.synthetic,
             train_clips=config.training.batch_size,
@@ -45,12 +47,14 @@ class FewClips(DomainDatasets):
             workers=0,
             cache=False,
         )
-        super().__init__(replace(config, data=data, synthetic=few))
+        super().__init__(replace(config, data=data, synthetic=few, adaptation=adaptation))
 
     def spec(self, domain: Domain, split: Split) -> tuple[SyntheticSpec, SyntheticOptions] | None:
         """Return the specification of a split as the run draws it; None for data from files."""
-        config = self.full
-        source = parse_source(config.data.source if domain == "source" else config.data.target)
+        return self._spec(self.full.data.source if domain == "source" else self.full.data.target, split)
+
+    def _spec(self, text: str, split: Split) -> tuple[SyntheticSpec, SyntheticOptions] | None:
+        config, source = self.full, parse_source(text)
         if not source.is_drawn:
             return None
         return plan_split(
@@ -73,10 +77,19 @@ class FewClips(DomainDatasets):
         """Return the number of clips of a split that one process reads."""
         return math.ceil(self.count(domain, split) / self.processes)
 
+    def training_clips(self, data: StageData, domain: Domain) -> int:
+        """Return the number of training clips of a domain that one process reads in an epoch of a stage."""
+        extra = data.extra_clips(domain)
+        if extra is None:
+            return self.share(domain, "train")
+        planned = self._spec(self.full.adaptation.extra_source or "", "train")
+        clips = self.count(domain, "train") + (len(extra) if planned is None else planned[0].num_clips)
+        return math.ceil(clips / self.processes)
+
     def steps_per_epoch(self, data: StageData, training: TrainingConfig) -> int:
         """Return the number of full batches of the larger domain, or the stage's limit if it is lower."""
         domains = {domain for domain in (data.labelled, data.unlabelled, data.also_labelled) if domain is not None}
-        steps = max(max(self.share(domain, "train") // training.batch_size, 1) for domain in domains)
+        steps = max(max(self.training_clips(data, domain) // training.batch_size, 1) for domain in domains)
         return min(steps, training.max_batches_per_epoch or steps)
 
     def drawing_seconds(self) -> float:

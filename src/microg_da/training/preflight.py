@@ -124,7 +124,10 @@ def _made_by(path: str) -> str | None:
 
 def _missing_folders(config: Config) -> Iterator[str]:
     keys: dict[str, list[str]] = {}
-    for key, text in (("data.source", config.data.source), ("data.target", config.data.target)):
+    sources = {"data.source": config.data.source, "data.target": config.data.target}
+    if config.adaptation.extra_source is not None:
+        sources["adaptation.extra_source"] = config.adaptation.extra_source
+    for key, text in sources.items():
         with _Naming(key):
             source = parse_source(text)
         if not source.is_drawn and source.kind in DATA and not Path(source.path).expanduser().is_dir():
@@ -144,9 +147,13 @@ def check_sources(config: Config) -> None:
     # Source labels are needed unless a finished source model is only tested.
     trains = config.checkpoint is None or config.adaptation.name != "source_only"
     labelled: dict[Domain, bool] = {"source": trains, "target": config.bounds}
+    texts: dict[Domain, str] = {"source": config.data.source, "target": config.data.target}
     for domain in DOMAINS:
         with _Naming(f"data.{domain}"):
-            check_source(domain, config, labelled[domain])
+            check_source(domain, texts[domain], config, labelled[domain])
+    if config.adaptation.extra_source is not None:
+        with _Naming("adaptation.extra_source"):
+            check_source(None, config.adaptation.extra_source, config, labelled=True)
 
 
 # ---------------------------------------------------------------------------------------------------- with torch

@@ -14,15 +14,15 @@ from microg_da.types import Domain
 _FRAME_FOLDERS = {"frames": ("frames",), "video": ("videos",), "auto": ("frames", "videos")}
 
 
-def check_source(domain: Domain, config: Config, labelled: bool) -> None:
-    """Check the form, the options and the folder of a domain's SOURCE.
+def check_source(domain: Domain | None, text: str, config: Config, labelled: bool) -> None:
+    """Check the form, the options and the folder of a SOURCE.
 
     Args:
-        domain: the domain.
-        config: contains the SOURCE and default options, which options in the SOURCE override.
+        domain: its domain; None for ``adaptation.extra_source``.
+        text: the SOURCE.
+        config: contains default options, which options in the SOURCE override.
         labelled: whether the run trains on its labels.
     """
-    text = config.data.source if domain == "source" else config.data.target
     source = parse_source(text)
     if source.is_drawn:
         _check_synthetic(source.path, source.options, config)

@@ -39,6 +39,11 @@ def check_store(config: Config, detector: ActionDetector) -> None:
             f"data.feature_store needs a frozen encoder, and backbone.{trained} is trained. "
             f"Set {remedy} or data.feature_store=null."
         )
+    if config.adaptation.extra_source is not None:
+        raise InputError(
+            f"adaptation.extra_source={config.adaptation.extra_source}: data.feature_store holds the maps of "
+            f"data.source and data.target alone. Set adaptation.extra_source=null or data.feature_store=null."
+        )
     if config.selection == f"{VALIDATOR}mixval":
         raise InputError(
             "selection=validator:mixval mixes the pixels of people, which data.feature_store does not hold. Choose "

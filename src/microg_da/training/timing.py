@@ -83,7 +83,7 @@ class StageTimer:
             clips = self._counted(data)
             start = _now(self.device)
             method.before_epoch(detector, clips["target"], epoch)
-            seconds += self._extrapolated(_now(self.device) - start, clips, method)
+            seconds += self._extrapolated(_now(self.device) - start, clips, method, data)
         _move_back(detector, method)
         return seconds / timed
 
@@ -137,12 +137,12 @@ class StageTimer:
             hook(detector, clips["source"], clips["target"])
             seconds = _now(self.device) - start
         _move_back(detector, method)
-        return self._extrapolated(seconds, clips, method) if factor is None else seconds * factor
+        return self._extrapolated(seconds, clips, method, data) if factor is None else seconds * factor
 
     def _counted(self, data: StageData) -> dict[Domain, _Counted]:
         return {domain: _Counted(data.unaugmented_clips(domain, self.device)) for domain in DOMAINS}
 
-    def _extrapolated(self, seconds: float, clips: dict[Domain, _Counted], method: Method) -> float:
+    def _extrapolated(self, seconds: float, clips: dict[Domain, _Counted], method: Method, data: StageData) -> float:
         """Estimate the time to read all clips of the method from the time for a few clips."""
         read = sum(each.count for each in clips.values())
         if not read:
@@ -151,8 +151,9 @@ class StageTimer:
         wanted = 0.0
         for domain, each in clips.items():
             if each.count:
-                here = len(self.datasets.get(domain, "train", labelled=domain == "source"))
-                wanted += each.count / here * min(self.datasets.count(domain, "train"), most)
+                extra = data.extra_clips(domain)
+                here = len(self.datasets.get(domain, "train", labelled=domain == "source")) + len(extra or ())
+                wanted += each.count / here * min(self.datasets.training_clips(data, domain), most)
         return seconds / read * wanted
 
     def _move(self, detector: ActionDetector, method: Method) -> None:
