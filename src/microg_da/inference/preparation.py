@@ -26,17 +26,17 @@ def show_training_clips(
 ) -> float:
     """Call a hook of a method with the training clips of both domains, on the configured device.
 
-        Clips are opened when they are iterated. Target clips have no labels.
+    Clips are opened when they are iterated. Target clips have no labels.
 
     Args:
-            detector: the detector for the method. Afterwards it is on the CPU, in evaluation mode.
-            method: the method. Afterwards it is on the CPU, in evaluation mode.
-            hook: ``method.prepare`` or ``method.before_training``.
-            data: the clips.
-            console: the terminal for a progress bar.
+        detector: the detector for the method. Afterwards it is on the CPU, in evaluation mode.
+        method: the method. Afterwards it is on the CPU, in evaluation mode.
+        hook: ``method.prepare`` or ``method.before_training``.
+        data: the clips.
+        console: the terminal for a progress bar.
 
     Returns:
-            The duration in seconds.
+        The duration in seconds.
     """
     device = resolve_device(data.datasets.config.trainer)
     start = time.perf_counter()

@@ -133,8 +133,8 @@ def match(
 def read_texts(path: str | Path, task: str) -> tuple[pd.DataFrame, list[str]]:
     """Read captions or answers in the authors' formats.
 
-        Captions are ``{video_id: text}``, or a list of records with ``video_id`` and ``caption``. Answers are a list of
-        records ``{"video_id": …, "qa_pairs": [{"Q": …, "A": …}, …]}``. A repeated item counts once.
+    Captions are ``{video_id: text}``, or a list of records with ``video_id`` and ``caption``. Answers are a list of
+    records ``{"video_id": …, "qa_pairs": [{"Q": …, "A": …}, …]}``. A repeated item counts once.
 
     Returns:
         The table ``video_id, question, text``, and notes about repeated items.
