@@ -326,7 +326,7 @@ def class_names(root: Path) -> tuple[str, ...]:
     try:
         lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: cannot be read as a list of classes: {error}") from error
+        raise InputError(f"{path}: not readable as a list of classes: {error}") from error
     listed = [name for name in lines if name]
     for name in listed:
         if listed.count(name) > 1:
@@ -353,7 +353,7 @@ def _read_label_map(path: Path) -> Taxonomy:
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: cannot be read as a label map: {error}") from error
+        raise InputError(f"{path}: not readable as a label map: {error}") from error
     found: dict[int, str] = {}
     for item in re.finditer(r"(?:item|label)\s*\{(.*?)\}", text, flags=re.DOTALL):
         name = re.search(r'name:\s*"([^"]*)"', item[1])
@@ -363,7 +363,9 @@ def _read_label_map(path: Path) -> Taxonomy:
             raise InputError(f'{path}, line {line}: expected name: "…" and id: number in an item')
         found[int(number[1])] = name[1]
     if not found:
-        raise InputError(f'{path}: no item {{ name: "…" id: 1 }} in it; a label map in AVA\'s pbtxt format is needed')
+        raise InputError(
+            f'{path}: the file has no item {{ name: "…" id: 1 }}. Expected a label map in AVA\'s pbtxt format.'
+        )
     ids = tuple(sorted(found))
     names = tuple(found[i] for i in ids)
     # A file with the content of a known taxonomy is that taxonomy.

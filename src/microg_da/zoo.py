@@ -171,7 +171,7 @@ def model_sizes(name: str, where: str = "") -> Sizes:
     model = ZOO.get(name)
     if model is None:
         raise InputError(
-            f"{where}: data.sizes=published: the benchmark has no model {name!r}. Set data.image_size instead."
+            f"{where}: data.sizes=published: the model {name!r} is not in the benchmark. Set data.image_size instead."
         )
     return Sizes(model.train_crop, *model.jitter, model.crop)
 

@@ -109,7 +109,7 @@ def test_a_method_that_acts_at_test_time_is_not_in_the_weights_and_that_is_said(
     card = (tmp_path / "out" / "README.md").read_text()
     assert "**Not in the weights**" in card
     metrics = front_matter(card)["model-index"][0]["results"][0]["metrics"]
-    assert metrics[0]["name"] == "mAP, through roll_tta at test time (not in the weights)"
+    assert metrics[0]["name"] == "mAP, with roll_tta at test time (not in the weights)"
     moved = run.detector_file("adapt").rename(tmp_path / "moved.pt")
     assert "without roll_tta" in scorer_of_file(moved).name
     # The source-only detector was tested as it is.

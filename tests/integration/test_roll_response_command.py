@@ -102,7 +102,7 @@ def test_several_runs_give_one_picture_and_json(run_folder, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--row", "target_supervised"], "it has: source_only, adapted"),
+        (["--row", "target_supervised"], "source_only, adapted"),
         (["--row", "sourceonly"], "Did you mean 'source_only'"),
         (["--angles", "0"], "--angles 0 is invalid"),
         (["--domain", "earth"], "unknown domain 'earth'"),

@@ -216,7 +216,7 @@ def test_options_of_the_run_s_data_are_not_those_of_other_data():
         (["--run", "RUN", "--method", "tent", "tent"], "given twice"),
         (["--run", "RUN", "--split", "tset"], "'test'"),
         (["--run", "RUN", "--variant", "adaptd"], "'adapted'"),
-        (["--run", "RUN", "--variant", "target_supervised"], "it has: source_only, adapted"),
+        (["--run", "RUN", "--variant", "target_supervised"], "source_only, adapted"),
         (["--run", "RUN", "--data", "microg4m:/nowhere"], "/nowhere"),
         (["--run", "RUN", "--data", "nothing"], "not a data source"),
         (["--run", "RUN", "training.epochs=3"], "training.epochs"),
@@ -228,7 +228,7 @@ def test_options_of_the_run_s_data_are_not_those_of_other_data():
         (["--checkpoint", "FILE"], "--checkpoint needs --data SOURCE"),
         (["--checkpoint", "FILE", "--data", "synthetic:earth", "--method", "vitta"], "Add data.source=SOURCE"),
         (["--checkpoint", "none.pt", "--data", "synthetic:earth"], "the checkpoint does not exist"),
-        (["--checkpoint", "FILE", "--data", "synthetic:earth", "--model", "x3d_s_13x6"], "holds r2plus1d_micro"),
+        (["--checkpoint", "FILE", "--data", "synthetic:earth", "--model", "x3d_s_13x6"], "contains the model r2plus1d_micro"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )

@@ -42,7 +42,7 @@ def test_leaps_of_hours_are_closed_and_told(tmp_path):
     times = [frame.seconds for frame in video.frames()]
     np.testing.assert_allclose(np.diff(times)[[0, 1, 3, 4]], [0.1, 0.2, 0.1, 0.3], atol=1e-3)
     assert 0 < times[3] - times[2] <= 600
-    assert video.faults[0] == "1 leaps of more than 10 minutes in its times were closed"
+    assert video.faults[0].startswith("1 gaps of more than 10 minutes")
 
 
 def test_frames_of_another_size_are_stretched_and_told(tmp_path):
@@ -52,7 +52,8 @@ def test_frames_of_another_size_are_stretched_and_told(tmp_path):
     joined.write_bytes(b"".join(part.read_bytes() for part in parts))
     video = Video(joined)
     assert {frame.image.shape for frame in video.frames()} == {(48, 64, 3)}
-    assert video.faults == ["5 of its frames are of another size, and were stretched to that of the first"]
+    assert len(video.faults) == 1
+    assert video.faults[0].startswith("5 frames have another size")
 
 
 @pytest.mark.parametrize("rate", [10, 30, 48])

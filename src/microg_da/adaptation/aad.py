@@ -66,7 +66,7 @@ class AaD(SourceFreeAdaptation):
         self.bank = PeopleBank(task.feature_dim, task.num_classes)
 
     def stage_training(self, training: TrainingConfig) -> TrainingConfig:
-        """SGD at the method's own rate, after a warm-up of at most a tenth of the stage."""
+        """Return SGD at the learning rate of the method, with a warm-up of at most a tenth of the stage."""
         return for_small_losses(training, self.arguments.lr)
 
     @torch.no_grad()

@@ -1,4 +1,4 @@
-"""A memory of test people that is balanced over categories, timely and sure."""
+"""A memory of test people that is balanced over categories and prefers recent and confident predictions."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ class Kept(Generic[Item]):
     """One item of a :class:`BalancedMemory`.
 
     Attributes:
-        item: what is kept.
-        category: its place among the categories.
-        uncertainty: in [0, 1], or a little above.
-        age: how many items were offered since.
+        item: the stored item.
+        category: index of the category.
+        uncertainty: uncertainty in [0, 1], or slightly above.
+        age: number of items that were offered later.
     """
 
     item: Item
@@ -27,18 +27,19 @@ class Kept(Generic[Item]):
 
 
 class BalancedMemory(Generic[Item]):
-    """Keeps a few items, of which no category has more than its share; old and unsure ones leave first.
+    """Memory with an equal capacity for each category, from which old and uncertain items are removed first.
 
-    An item is worth less by ``timeliness / (1 + exp(-age / capacity)) + unsureness * uncertainty``. A new item of a
-    category that has its share competes with the worst of it; one of another category enters as long as there is
-    room, and competes with the worst of the largest categories where there is none. It is not kept if it is no better.
+    The penalty of an item is ``timeliness / (1 + exp(-age / capacity)) + unsureness * uncertainty``. If the category
+    of a new item is full, the new item replaces the item with the highest penalty in the category. Otherwise it is
+    added, or, if the memory is full, it replaces the item with the highest penalty in the largest categories. A new
+    item is discarded if its penalty is not lower.
 
-    The memory CSTU of Yuan et al., "Robust test-time adaptation in dynamic scenarios", CVPR 2023, as in the authors'
-    program.
+    This is the memory CSTU of Yuan et al., "Robust test-time adaptation in dynamic scenarios", CVPR 2023, as in the
+    authors' code.
 
     Args:
-        capacity: most items that are kept.
-        categories: how many there are.
+        capacity: maximum number of items.
+        categories: number of categories.
         timeliness: weight of age.
         unsureness: weight of uncertainty.
     """
@@ -54,11 +55,11 @@ class BalancedMemory(Generic[Item]):
 
     @property
     def kept(self) -> list[Kept[Item]]:
-        """Everything that is kept, category by category, each in the order in which it came."""
+        """Return all items by category, in the order of their arrival."""
         return [one for category in self._kept for one in category]
 
     def add(self, item: Item, category: int, uncertainty: float) -> None:
-        """Offer an item, and let all that are kept grow older by one."""
+        """Offer an item, and increase the age of all stored items by one."""
         new = Kept(item, category, uncertainty)
         if self._makes_room_for(new):
             self._kept[category].append(new)
@@ -66,7 +67,7 @@ class BalancedMemory(Generic[Item]):
             one.age += 1
 
     def demerit(self, one: Kept[Item]) -> float:
-        """How little an item is worth."""
+        """Return the penalty of an item."""
         age = 1 / (1 + math.exp(-one.age / self.capacity))
         return self.timeliness * age + self.unsureness * one.uncertainty
 
@@ -79,7 +80,7 @@ class BalancedMemory(Generic[Item]):
         else:
             most = max(map(len, self._kept))
             rivals = [one for category in self._kept if len(category) == most for one in category]
-        # Of equally bad ones, the last is taken.
+        # Among equal penalties, the last item is removed.
         worst = max(reversed(rivals), key=self.demerit)
         if self.demerit(worst) <= self.demerit(new):
             return False

@@ -21,21 +21,22 @@ from microg_da.models.detector import ActionDetector
 from microg_da.types import ClipBatch, Prediction
 
 ENOUGH = 0.5
-"""The teacher follows if the student became surer of this share of the batches since its last move."""
+"""Share of the batches since the last update on which the student must be more consistent to update the teacher."""
 
 
 @dataclass
 class DRUArguments(SourceFreeTeacherArguments):
-    """Settings of :class:`DRU`, besides those of all source-free methods with a teacher.
+    """Settings of :class:`DRU`, in addition to those of all source-free methods with a teacher.
 
     Attributes:
-        patience: steps in which the student must become surer; then a part of it is put back.
-        stages: how many stages of the backbone, counted from the last, are put back together with the head.
-        slices: temporal slices of a clip whose logits are compared.
-        past_weight: of the loss with labels of the past student, relative to that with labels of the teacher.
-        masked_weight: of the losses on masked clips, relative to those on clips that are not.
-        masked: share of the patches that are hidden.
-        patches: how many patches the shorter side of a clip is cut into.
+        patience: number of steps without an update of the teacher after which a part of the student is reset.
+        stages: number of stages of the backbone, counted from the last, that are reset together with the head.
+        slices: number of temporal slices of a clip whose logits are compared.
+        past_weight: weight of the loss with labels of the past student, relative to the loss with labels of the
+            teacher.
+        masked_weight: weight of the losses on masked clips, relative to the losses on clips without masks.
+        masked: share of masked patches.
+        patches: number of patches along the shorter side of a clip.
     """
 
     patience: int = 5
@@ -48,11 +49,11 @@ class DRUArguments(SourceFreeTeacherArguments):
 
 
 class Watched(NamedTuple):
-    """A batch since the last move of the teacher.
+    """A batch since the last update of the teacher.
 
     Attributes:
-        clips: as the teacher sees them.
-        disagreement: of the student, before the step on the batch; None without people.
+        clips: the clips in the view of the teacher.
+        disagreement: disagreement of the student before the step on the batch; None without people.
     """
 
     clips: ClipBatch
@@ -60,25 +61,27 @@ class Watched(NamedTuple):
 
 
 class DRU(SourceFreeTeacher):
-    """Without source clips: the teacher follows a student that becomes surer, and part of one that does not goes back.
+    """Source-free: the teacher is updated only when the student becomes more consistent, else the student is reset.
 
-    The student learns the teacher's labels on a recoloured, mirrored and zoomed view and on the same with patches
-    hidden. To these losses are added those with the labels of the past student, as it was when the teacher moved last,
-    so that a wrong label of the teacher is not the only one (*historical student loss*). After each step the student is
-    asked about all batches since the teacher's last move. If it disagrees with itself less than before on half of
-    them, the teacher moves (*dynamic updating*). If that has not happened for ``patience`` steps, the head and the
-    last stages of the student get the weights of the past student (*dynamic retraining*).
+    The student is trained with the teacher's labels on a recoloured, mirrored and zoomed view, with and without masked
+    patches. The same losses with the labels of the past student, a copy from the last update of the teacher, reduce the
+    effect of wrong labels of the teacher (*historical student loss*). After each step the student predicts all batches
+    since the last update. If its disagreement between temporal slices is smaller than before on half of them, the
+    teacher is updated (*dynamic updating*). After ``patience`` steps without an update, the head and the last stages
+    of the student get the weights of the past student (*dynamic retraining*).
 
     Deviations:
 
-    - Boxes are given: all losses are those of classes. Where the paper takes labels above one score, each class has
-      two thresholds by rank, at the rate that the source model expects of it on the target; losses are cross-entropies,
-      where the program has focal losses. An entry of the past student's labels weighs ``max(p, 1 - p)``, where the
-      program weighs a label by its score.
-    - The paper measures how unsure a student is by the variance of its logits over decoder layers, which this detector
-      lacks. Here it is their variance over temporal slices of a clip, mean over people and classes in the support.
-    - The head and the last stage stand for the decoder, which the paper puts back; the optimiser keeps its state.
-    - The watched batches are forgotten at the end of an epoch, and the moving average is corrected for its beginning.
+    - Boxes are given, so all losses are classification losses. The paper accepts labels above one score. Here each
+    class
+      has two thresholds by rank, at the rate that the source model predicts for the class on the target. Losses are
+      cross-entropies, in the authors' code focal losses. Entries of the past student's labels have the weight
+      ``max(p, 1 - p)``, in the code the score.
+    - The paper measures the uncertainty of a student by the variance of its logits over decoder layers, which this
+      detector lacks. Here it is the variance over temporal slices of a clip, averaged over people and classes in the
+      support.
+    - The head and the last stage are reset instead of the decoder of the paper; the optimiser keeps its state.
+    - The stored batches are cleared after each epoch, and the moving average is bias-corrected.
 
     Khanh et al., "Dynamic retraining-updating mean teacher for source-free object detection", ECCV 2024.
     """
@@ -99,7 +102,7 @@ class DRU(SourceFreeTeacher):
         self._watched: list[Watched] = []
 
     def check_detector(self, detector: ActionDetector) -> None:
-        """The backbone has as many stages as are to be put back."""
+        """Check that the backbone has as many stages as are reset."""
         stages = detector.backbone.stages
         if not 0 <= self.arguments.stages <= len(stages):
             raise InputError(
@@ -110,16 +113,16 @@ class DRU(SourceFreeTeacher):
     def before_training(
         self, detector: ActionDetector, source: Iterable[ClipBatch], target: Iterable[ClipBatch]
     ) -> None:
-        """Make the source model the teacher and the past student, and its word on the target the class rates."""
+        """Use the source model as teacher and past student, and its predictions on the target as class rates."""
         super().before_training(detector, source, target)
         self.past = copy.deepcopy(detector).requires_grad_(False).eval()
 
     def before_epoch(self, detector: ActionDetector, target: Iterable[ClipBatch], epoch: int) -> None:
-        """Forget the watched batches, so that a resumed stage continues as one that was not interrupted."""
+        """Clear the stored batches, so that a resumed stage equals an uninterrupted stage."""
         self._watched = []
 
     def training_losses(self, detector: ActionDetector, target: ClipBatch, progress: float) -> Losses:
-        """The losses with the labels of the teacher and with those of the past student."""
+        """Return the losses with the labels of the teacher and of the past student."""
         self._watch(detector, target)
         labels = self.label(self.current_teacher(target).sigmoid())
         past_labels = self.past_labels(target)
@@ -139,7 +142,7 @@ class DRU(SourceFreeTeacher):
 
     @torch.no_grad()
     def past_labels(self, target: ClipBatch) -> PseudoLabels:
-        """Labels of the past student, weighted by how sure it is."""
+        """Return the labels of the past student, weighted by confidence."""
         probabilities = detect(self._past().eval(), target).logits.float().sigmoid()
         return weighted_by_certainty(self.label(probabilities, self.past_thresholds), probabilities)
 
@@ -158,7 +161,7 @@ class DRU(SourceFreeTeacher):
         return float(slice_variance(self.supported(logits)))
 
     def after_step(self, detector: ActionDetector) -> None:
-        """Let the teacher follow, or put part of the student back, or wait."""
+        """Update the teacher, or reset a part of the student, or do neither."""
         if len(self._watched) >= self.arguments.patience:
             put_back(detector, self._past(), detector.backbone.stages, self.arguments.stages)
             self._watched = []
@@ -167,7 +170,7 @@ class DRU(SourceFreeTeacher):
             self._watched = []
 
     def is_surer(self, detector: ActionDetector) -> bool:
-        """Whether the student, in all processes, disagrees with itself less on enough of the watched batches."""
+        """Return whether the student, over all processes, is more consistent on enough of the stored batches."""
         now = [(one.disagreement, self._disagreement(detector, one.clips)) for one in self._watched]
         known = [after < before for before, after in now if before is not None and after is not None]
         counts = torch.tensor([float(sum(known)), float(len(known))], device=detector.head.projection.weight.device)
@@ -175,7 +178,7 @@ class DRU(SourceFreeTeacher):
         return bool(asked) and surer >= ENOUGH * asked
 
     def after_training(self, detector: ActionDetector) -> None:
-        """Give the detector the teacher's weights; no other network is held afterwards."""
+        """Copy the teacher's weights to the detector, and delete the other networks."""
         super().after_training(detector)
         self.past, self._watched = None, []
 
@@ -186,13 +189,13 @@ class DRU(SourceFreeTeacher):
 
 
 def slice_variance(logits: Tensor) -> Tensor:
-    """Variance of ``(K, S, C)`` logits over ``S ≥ 2`` slices, mean over ``K ≥ 1`` people and classes."""
+    """Return the variance of ``(K, S, C)`` logits over ``S ≥ 2`` slices, averaged over ``K ≥ 1`` people and classes."""
     return logits.float().var(dim=1).mean()
 
 
 @torch.no_grad()
 def put_back(student: nn.Module, past: nn.Module, stages: tuple[str, ...], count: int) -> None:
-    """Give the head and the last ``count`` of the backbone's ``stages`` the weights and statistics of another one."""
+    """Copy weights and statistics of the head and the last ``count`` backbone ``stages`` from another student."""
     parts = ("head.", *(f"backbone.{stage}." for stage in stages[len(stages) - count :]))
     before = past.state_dict()
     for name, value in student.state_dict().items():
@@ -202,7 +205,7 @@ def put_back(student: nn.Module, past: nn.Module, stages: tuple[str, ...], count
 
 @contextmanager
 def evaluating(detector: nn.Module) -> Iterator[None]:
-    """The detector in evaluation mode and without gradients inside the block, then as it was."""
+    """Set the detector to evaluation mode without gradients inside the block, and restore its modes afterwards."""
     was_training = detector.training
     detector.eval()
     try:

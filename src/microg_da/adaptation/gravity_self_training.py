@@ -80,12 +80,12 @@ class GravitySelfTraining(TeacherMethod):
         return self.frame
 
     def built_for(self, detector: ActionDetector) -> None:
-        """As :meth:`GravityFrame.built_for`."""
+        """See :meth:`GravityFrame.built_for`."""
         self.frame.built_for(detector)
 
     @contextmanager
     def rehearsing(self) -> Iterator[float | None]:
-        """As :meth:`GravityFrame.rehearsing`."""
+        """See :meth:`GravityFrame.rehearsing`."""
         with self.frame.rehearsing() as factor:
             yield factor
 

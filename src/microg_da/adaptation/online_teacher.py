@@ -1,4 +1,4 @@
-"""Base of the test-time methods whose answer is that of a moving average of the detector."""
+"""Base of the test-time methods that predict with a moving average of the detector."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from microg_da.models.detector import ActionDetector
 
 @dataclass
 class OnlineTeacherArguments(OnlineArguments):
-    """Settings of online methods with a teacher, besides those of all online methods.
+    """Settings of online methods with a teacher, in addition to those of all online methods.
 
     Attributes:
-        decay: what is left of the teacher after a step.
-        rotation: largest roll of a random view, in degrees.
+        decay: weight of the previous teacher in an update.
+        rotation: maximum roll of a random view, in degrees.
     """
 
     decay: float = 0.999
@@ -31,10 +31,12 @@ class OnlineTeacherArguments(OnlineArguments):
 
 
 class OnlineTeacher(Online):
-    """Keeps a teacher, which begins as the tested detector. A method asks it, and lets it :meth:`follow`.
+    """Base class of online methods with a teacher. The teacher starts as a copy of the tested detector.
+
+    :meth:`follow` updates the teacher.
 
     Attributes:
-        view: a random view of moderate change: a roll, a mirror image, 10 % zoom, 40 % colour.
+        view: a random view with moderate changes: a roll, mirroring, 10 % zoom, 40 % colour.
     """
 
     Arguments: ClassVar[type] = OnlineTeacherArguments
@@ -49,7 +51,7 @@ class OnlineTeacher(Online):
         self.view = AugmentConfig(flip=0.5, scale=[0.9, 1.1], colour=0.4, rotation=arguments.rotation)
 
     def start_test(self, detector: ActionDetector) -> None:
-        """Make the teacher and the memory of what is tested."""
+        """Create the teacher, and store the state of the tested detector."""
         super().start_test(detector)
         self._teacher = copy.deepcopy(detector).requires_grad_(False)
 
@@ -59,24 +61,24 @@ class OnlineTeacher(Online):
             self._teacher.load_state_dict(self._before.state)
 
     def end_test(self, detector: ActionDetector) -> None:
-        """Let go of the teacher."""
+        """Delete the teacher."""
         super().end_test(detector)
         del self._teacher
 
     @torch.no_grad()
     def follow(self, detector: ActionDetector) -> None:
-        """Move the teacher's weights towards the detector's; statistics stay its own."""
+        """Move the teacher's weights towards the detector's. The statistics of the teacher do not change."""
         for mine, theirs in zip(self._teacher.parameters(), detector.parameters(), strict=True):
             mine.lerp_(theirs, 1 - self.arguments.decay)
 
 
 def soft_cross_entropy(logits: Tensor, answer: Tensor, weights: Tensor | None = None) -> Tensor:
-    """Bernoulli cross-entropy (nats) with a teacher's probabilities: summed over classes, mean over people.
+    """Return the Bernoulli cross-entropy (nats) with a teacher's probabilities: sum over classes, mean over people.
 
     Args:
         logits: ``(K, C)`` of the student, ``K ≥ 1``.
         answer: ``(K, C)`` logits of the teacher.
-        weights: ``(K,)`` factors of the people; None for 1.
+        weights: ``(K,)`` weights of the people; None for 1.
     """
     labels = answer.detach().float().sigmoid()
     entropy = F.binary_cross_entropy_with_logits(logits.float(), labels, reduction="none").sum(dim=1)

@@ -1,4 +1,4 @@
-"""Batch normalisation by moving statistics that the batch takes part in."""
+"""Batch normalisation with moving statistics that include the current batch."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 @contextmanager
 def robust_statistics(layers: Iterable[_BatchNorm], momentum: float) -> Iterator[None]:
-    """Inside the block, layers in evaluation mode move their statistics towards a batch, and normalise by the result.
+    """Let layers in evaluation mode update their statistics with each batch inside the block, and normalise by them.
 
-    With the statistics ``s`` of a layer and those of a batch ``b``, ``s`` becomes ``(1 - momentum) s + momentum b``,
-    biased variances included, and the batch is normalised by that. The gradient passes through ``b``.
+    With the statistics ``s`` of a layer and ``b`` of a batch, ``s`` becomes ``(1 - momentum) s + momentum b``, with
+    biased variances, and the batch is normalised by the new ``s``. The gradient passes through ``b``.
 
     Yuan et al., "Robust test-time adaptation in dynamic scenarios", CVPR 2023 (robust batch normalization).
 
     Args:
-        layers: with running statistics.
-        momentum: share of the batch.
+        layers: layers with running statistics.
+        momentum: weight of the batch.
     """
 
     def normalise(layer: nn.Module, inputs: tuple[Tensor], output: Tensor) -> Tensor:
@@ -43,7 +43,7 @@ def _removed(handle: torch.utils.hooks.RemovableHandle) -> Iterator[None]:
 
 
 def normalise_robustly(layer: _BatchNorm, values: Tensor, momentum: float) -> Tensor:
-    """What a layer makes of ``(B, C, …)``, its statistics moved as in :func:`robust_statistics`."""
+    """Return the output of a layer for ``(B, C, …)``, with an update of its statistics by :func:`robust_statistics`."""
     assert layer.running_mean is not None
     assert layer.running_var is not None
     axes = [axis for axis in range(values.dim()) if axis != 1]

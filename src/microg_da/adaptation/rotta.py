@@ -23,20 +23,20 @@ from microg_da.transforms.augmentation import augment_batch
 from microg_da.types import ClipBatch, Prediction
 
 CERTAIN = 1e-6
-"""Class rates are kept this far from 0 and 1."""
+"""Minimum distance of class rates from 0 and 1."""
 
 
 @dataclass
 class RoTTAArguments(OnlineTeacherArguments):
-    """Settings of :class:`RoTTA`, which steps by Adam, besides those of all online methods with a teacher.
+    """Settings of :class:`RoTTA`, which uses Adam, in addition to those of all online methods with a teacher.
 
     Attributes:
-        memory: most people that are remembered.
+        memory: maximum number of people in the memory.
         update_interval: people between steps.
-        momentum: share of a batch in the statistics of batch norm.
-        timeliness: weight of age where the memory chooses whom to forget.
-        unsureness: weight of uncertainty, likewise.
-        source_batches: how many source batches the class rates are taken from.
+        momentum: weight of a batch in the statistics of batch normalisation.
+        timeliness: weight of age in the selection of people to remove from the memory.
+        unsureness: weight of uncertainty in this selection.
+        source_batches: number of source batches for the class rates.
     """
 
     memory: int = 64
@@ -48,27 +48,29 @@ class RoTTAArguments(OnlineTeacherArguments):
 
 
 class RoTTA(OnlineTeacher):
-    """Learns from a memory that is balanced over categories, by a teacher's answers that count less with age.
+    """Trains a student on a category-balanced memory of test people, with a teacher's predictions weighted by age.
 
-    The teacher, the moving average of the student, answers. Each person it has answered is offered to a
-    :class:`~microg_da.adaptation.balanced_memory.BalancedMemory`. Every few people, the student learns the teacher's
-    soft answers for the memory, on a random view; a person of age ``A``, in multiples of the memory, weighs
-    ``exp(-A) / (1 + exp(-A))``. Both normalise by statistics that move slowly towards those of the memory
-    (:func:`~microg_da.adaptation.robust_norm.robust_statistics`). Scales and shifts of batch norm are trained.
+    The teacher is the moving average of the student, and its predictions are the result. Each predicted person is
+    offered to a :class:`~microg_da.adaptation.balanced_memory.BalancedMemory`. Every few people, the student is
+    trained with the teacher's probabilities for the people in the memory, on a random view. A person of age ``A``, in
+    multiples of the memory, has the weight ``exp(-A) / (1 + exp(-A))``. Both networks normalise by statistics that
+    move slowly towards those of the memory (:func:`~microg_da.adaptation.robust_norm.robust_statistics`). Scales and
+    shifts of batch normalisation are trained.
 
-    A multi-label person has no one class. The *category* of a person is the class in the support whose probability is
-    most above what is usual, as a difference of log-odds from the class rate that the detector predicts on source
-    clips. Without the rates nearly everybody would belong to the commonest class. For classes of equal rate it is the
-    most probable class, as in the paper.
+    A person may have several classes. The *category* of a person is the class in the support with the largest
+    difference between its log-odds and those of the class rate that the detector predicts on source clips. Without the
+    rates, the commonest class would be the category of nearly all people. For equal rates the category is the most
+    probable class, as in the paper.
 
     Deviations:
 
-    - Cross-entropies and entropies are sums over classes of Bernoulli ones; classes outside the support take no part.
-      Uncertainty is the entropy over that of an answer that knows the class rates alone, where the paper divides by the
-      logarithm of the number of classes.
-    - A person is remembered alone with the clip. Clips of different size take separate passes.
-    - A step comes every 16 people, the paper's every 64: a test has hundreds of people, not tens of thousands.
-    - Random views are moderate (15° rolls, mirror images, 10 % zoom, 40 % colour), and dropout is off.
+    - Cross-entropies and entropies are sums over Bernoulli classes in the support. Uncertainty is the entropy divided
+    by
+      the entropy of the class rates, where the paper divides by the logarithm of the number of classes.
+    - Each person is stored with a separate copy of the clip. Clips of different sizes need separate passes.
+    - There is a step every 16 people, in the paper every 64, because a test has hundreds of people, not tens of
+      thousands.
+    - Random views have moderate changes (15° rolls, mirroring, 10 % zoom, 40 % colour), and dropout is disabled.
 
     Yuan et al., "Robust test-time adaptation in dynamic scenarios", CVPR 2023.
     """
@@ -89,17 +91,17 @@ class RoTTA(OnlineTeacher):
 
     @torch.no_grad()
     def prepare(self, detector: ActionDetector, source: Iterable[ClipBatch], target: Iterable[ClipBatch]) -> None:
-        """Take the class rates of source clips.
+        """Estimate the class rates on source clips.
 
         Raises:
-            InputError: if there are no people in them.
+            InputError: if the clips have no people.
         """
         super().prepare(detector, source, target)
         logits = source_logits("rotta", "class rates", detector, source, self.arguments.source_batches)
         self.rates.copy_(logits.sigmoid().mean(dim=0))
 
     def begin(self, detector: ActionDetector) -> list[nn.Parameter]:
-        """Scales and shifts of batch-norm layers, frozen ones too; the detector in evaluation mode."""
+        """Return scales and shifts of all batch-norm layers, and set the detector to evaluation mode."""
         detector.eval()
         return affine_parameters(batch_norm_layers(detector, "rotta"))
 
@@ -113,7 +115,7 @@ class RoTTA(OnlineTeacher):
         self._met = 0
 
     def adapt(self, detector: ActionDetector, batch: ClipBatch, optimizer: Optimizer) -> Prediction:
-        """The teacher's answer; people enter the memory, and every few of them there is a step."""
+        """Return the teacher's prediction, offer people to the memory, and take a step after every few people."""
         with torch.no_grad():
             answer = detect(self._teacher, batch)
         logits = self.supported(answer.logits.float())
@@ -149,7 +151,7 @@ class RoTTA(OnlineTeacher):
 
 
 def categories_of(logits: Tensor, usual: Tensor) -> Tensor:
-    """``(K,)`` the class of each person that is most above what is usual.
+    """Return ``(K,)`` the class of each person with the largest logit relative to the class rate.
 
     Args:
         logits: ``(K, C)``.
@@ -159,12 +161,12 @@ def categories_of(logits: Tensor, usual: Tensor) -> Tensor:
 
 
 def timeliness(ages: Tensor) -> Tensor:
-    """Weights ``exp(-A) / (1 + exp(-A))`` of ages in multiples of the memory: 1/2 for the newest, then less."""
+    """Return weights ``exp(-A) / (1 + exp(-A))`` of ages in multiples of the memory, with a maximum of 1/2."""
     return torch.sigmoid(-ages)
 
 
 def one_person(batch: ClipBatch, index: int) -> ClipBatch:
-    """The clip of one person with nobody else in it, in memory of its own."""
+    """Return a copy of the clip of one person, without the other people."""
     clip = int(batch.clip_index[index])
     part = batch.without_labels().take_people(torch.tensor([index], device=batch.boxes.device))
     frames = batch.frames[clip : clip + 1].clone()
@@ -172,7 +174,7 @@ def one_person(batch: ClipBatch, index: int) -> ClipBatch:
 
 
 def same_size(kept: Sequence[Kept[ClipBatch]]) -> list[list[Kept[ClipBatch]]]:
-    """What is kept, in lists of clips whose frames have one size."""
+    """Group stored people by the size of their frames."""
     found: dict[tuple[int, ...], list[Kept[ClipBatch]]] = {}
     for one in kept:
         found.setdefault(tuple(one.item.frames.shape), []).append(one)

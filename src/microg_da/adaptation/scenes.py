@@ -1,4 +1,4 @@
-"""Source people in front of target scenes: a detector that sees them cannot rely on the place."""
+"""Source people in front of target scenes, so that a detector cannot rely on the scene."""
 
 from __future__ import annotations
 
@@ -11,22 +11,21 @@ from microg_da.adaptation.views import blend, most_of_each_clip
 from microg_da.types import ClipBatch, LabelledClipBatch
 
 AXES = 1.15
-"""Half axes of a pasted ellipse, in half sides of the person's box."""
+"""Half axes of a pasted ellipse, as multiples of half the sides of the person's box."""
 RIM = 0.3
-"""Width of the rim over which an ellipse fades, in half axes."""
+"""Width of the fading rim of an ellipse, as a fraction of its half axes."""
 
 
 def change_scenes(batch: LabelledClipBatch, scenes: ClipBatch, chosen: Tensor) -> LabelledClipBatch:
-    """Show the people of some clips in front of other clips.
+    """Replace the scenes of some clips by other clips.
 
-    An ellipse around each person's box stays, in all frames. The rest of the clip is replaced by the clip of
-    ``scenes`` at the same place in its batch, and by the first ones again if that batch is shorter. Boxes and labels
-    stay.
+    In all frames, the pixels in an ellipse around each person's box are kept. The rest of the clip is replaced by the
+    clip of ``scenes`` with the same index, modulo the size of ``scenes``. Boxes and labels do not change.
 
     Args:
-        batch: frames ``(B, 3, T, H, W)``.
-        scenes: frames of the same size.
-        chosen: ``(B,)`` bool, the clips that get another scene. Clips without people stay as they are.
+        batch: clips with frames ``(B, 3, T, H, W)``.
+        scenes: clips with frames of the same size.
+        chosen: ``(B,)`` bool, the clips that get another scene. Clips without people do not change.
     """
     if not len(scenes):
         return batch
@@ -38,7 +37,7 @@ def change_scenes(batch: LabelledClipBatch, scenes: ClipBatch, chosen: Tensor) -
 
 
 def ellipses(batch: ClipBatch) -> Tensor:
-    """``(B, H, W)`` in [0, 1]: 1 near the middle of a box, falling to 0 over the rim of its ellipse."""
+    """Return the opacity ``(B, H, W)``: 1 near the centre of a box, falling to 0 over the rim of its ellipse."""
     height, width = batch.frames.shape[-2:]
     distances = []
     for axis, size in ((0, width), (1, height)):

@@ -74,8 +74,8 @@ class SourceFree(SourceFreeAdaptation):
         trained = {name for name, parameter in detector.named_parameters() if parameter.requires_grad}
         if not trained - {"head.projection.weight", "head.projection.bias"}:
             raise InputError(
-                f"{type(self).__name__} leaves the classifier as it is and trains the layers before it, and all of "
-                "these are frozen. Lower model.freeze, or choose another adaptation."
+                f"{type(self).__name__} freezes the classifier and trains the layers before it, but model.freeze "
+                "freezes all of these. Lower model.freeze, or choose another adaptation."
             )
 
     def stage_training(self, training: TrainingConfig) -> TrainingConfig:
@@ -169,9 +169,9 @@ class SourceFree(SourceFreeAdaptation):
 
 
 def for_small_losses(training: TrainingConfig, lr: float | None) -> TrainingConfig:
-    """SGD at a rate of its own (None: that of the stage), after a warm-up of at most a tenth of the stage.
+    """Return SGD at the given learning rate (None: that of the stage), with a warm-up of at most a tenth of the stage.
 
-    AdamW would rescale gradients of small losses to full steps, and no weight of the only loss would have an effect.
+    AdamW rescales gradients of small losses to full steps, so the weight of a single loss would have no effect.
     """
     rate = training.lr if lr is None else lr
     return replace(with_short_warmup(training), optimizer="sgd", lr=rate, momentum=0.9, weight_decay=1e-3)

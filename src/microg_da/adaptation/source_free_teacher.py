@@ -19,7 +19,7 @@ from microg_da.transforms.augmentation import augment_batch
 from microg_da.types import ClipBatch
 
 LEAST_VISIBLE = 0.25
-"""People of whom a smaller share is left in the student's view teach nothing; zoom alone leaves 0.7."""
+"""Minimum visible share of a person in the student's view for a loss. With zoom alone, the share is at least 0.7."""
 
 
 @dataclass
@@ -27,12 +27,12 @@ class SourceFreeTeacherArguments:
     """Settings of source-free methods with a teacher.
 
     Attributes:
-        weight: of the loss.
-        decay: of the teacher's moving average.
+        weight: weight of the loss.
+        decay: decay of the teacher's moving average.
         positive: see :class:`~microg_da.adaptation.pseudo_labels.ClassThresholds`.
-        negative: likewise.
-        memory: likewise.
-        strong_colour: largest relative change of brightness, contrast and saturation in the student's view.
+        negative: see :class:`~microg_da.adaptation.pseudo_labels.ClassThresholds`.
+        memory: see :class:`~microg_da.adaptation.pseudo_labels.ClassThresholds`.
+        strong_colour: maximum relative change of brightness, contrast and saturation in the student's view.
     """
 
     weight: float = 1.0
@@ -44,9 +44,9 @@ class SourceFreeTeacherArguments:
 
 
 class SourceFreeTeacher(TeacherHolder, SourceFreeAdaptation):
-    """The teacher, a moving average of the student, is what is validated and handed over.
+    """Base class of source-free methods with a teacher, the moving average of the student, which is validated and kept.
 
-    Classes have two thresholds by rank, at the rates that the source model expects of them on the target; see
+    Each class has two thresholds by rank, at the rate that the source model predicts for the class on the target; see
     :meth:`new_thresholds`. The student's view is mirrored, zoomed and recoloured.
     """
 
@@ -60,14 +60,14 @@ class SourceFreeTeacher(TeacherHolder, SourceFreeAdaptation):
         self.strong_view = AugmentConfig(flip=0.5, scale=[0.8, 1.2], colour=arguments.strong_colour)
 
     def new_thresholds(self) -> ClassThresholds:
-        """Thresholds of the method's settings, for one who labels."""
+        """Return new thresholds by the settings of the method."""
         arguments = self.arguments
         return ClassThresholds(self.task.num_classes, arguments.positive, arguments.negative, arguments.memory)
 
     def before_training(
         self, detector: ActionDetector, source: Iterable[ClipBatch], target: Iterable[ClipBatch]
     ) -> None:
-        """Make the source model the teacher, and its word on the target the class rates."""
+        """Use the source model as the teacher, and its predictions on the target as class rates."""
         self.teacher = Teacher(detector, self.arguments.decay)
         expected = predict_all(detector, target).logits.sigmoid()
         self.find_support(expected)
@@ -76,20 +76,20 @@ class SourceFreeTeacher(TeacherHolder, SourceFreeAdaptation):
                 part.expect(expected)
 
     def label(self, probabilities: Tensor, thresholds: ClassThresholds | None = None) -> PseudoLabels:
-        """Pseudo-labels of ``(K, C)`` probabilities, by other thresholds than the method's own if these are given."""
+        """Return pseudo-labels for ``(K, C)`` probabilities, by given thresholds or those of the method."""
         nobody = probabilities.new_zeros(0, self.task.num_classes)
         return (thresholds or self.thresholds).label(probabilities, nobody, self.support)
 
     def strong(self, target: ClipBatch) -> tuple[ClipBatch, Tensor]:
-        """The student's view, and ``(K, 1)`` in {0, 1} who can be seen in it."""
+        """Return the student's view, and the visibility ``(K, 1)`` in {0, 1} of the people in it."""
         view = augment_batch(target, self.strong_view)
         return view, in_view(target.boxes, view.boxes, LEAST_VISIBLE)[:, None]
 
     def after_training(self, detector: ActionDetector) -> None:
-        """Give the detector the teacher's weights; no teacher is held afterwards."""
+        """Copy the teacher's weights to the detector, and delete the teacher."""
         detector.load_state_dict(self.current_teacher.network.state_dict())
         self.teacher = None
 
     def network(self, detector: ActionDetector) -> ActionDetector:
-        """The teacher as long as there is one."""
+        """Return the teacher while it exists, else the detector."""
         return detector if self.teacher is None else self.teacher.network

@@ -1,4 +1,4 @@
-"""JPEG files decoded to arrays: at full size, or shrunk by libjpeg while it decodes."""
+"""Decoding of JPEG files, at full size or reduced by libjpeg."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ import numpy as np
 from microg_da.errors import InputError
 
 HAS_SIMPLEJPEG = find_spec("simplejpeg") is not None
-"""Whether the extra ``jpeg`` is installed: the same pixels as OpenCV's, in less time."""
+"""Whether the extra ``jpeg`` is installed. It decodes the same pixels as OpenCV in less time."""
 
 Reduction = Literal[1, 2, 4, 8]
 REDUCTIONS: tuple[Reduction, ...] = get_args(Reduction)
-"""Factors by which height and width can be divided; other factors of libjpeg take longer than the full size."""
+"""Divisors of height and width. Other factors of libjpeg take longer than the full size."""
 
 _OPENCV_FLAGS = {
     1: cv2.IMREAD_COLOR,
@@ -24,31 +24,31 @@ _OPENCV_FLAGS = {
     8: cv2.IMREAD_REDUCED_COLOR_8,
 }
 _END_OF_IMAGE = b"\xff\xd9"
-# Some cameras pad a JPEG file after its end marker; a marker further from the end belongs to a thumbnail.
+# Some cameras pad a JPEG file after its end marker. A marker farther from the end belongs to a thumbnail.
 _PADDING = 1024
-# OpenCV turns a picture as its EXIF data says, which stands before the tables of the picture.
+# OpenCV rotates a picture by its EXIF data, which precede the tables of the picture.
 _EXIF = b"Exif\0\0"
 _HEADER = 4096
 
 
 def decode_jpeg(path: str, reduction: Reduction = 1) -> np.ndarray:
-    """The picture in a file.
+    """Decode a JPEG file.
 
     Args:
         path: the file.
-        reduction: by what to divide height and width; each is rounded up.
+        reduction: divisor of height and width, which are rounded up.
 
     Returns:
-        uint8 ``(H, W, 3)``, channels blue, green, red.
+        The picture, uint8 ``(H, W, 3)`` with channels blue, green, red.
 
     Raises:
-        InputError: if the file cannot be read, is truncated or is no JPEG file.
+        InputError: if the file cannot be read, is truncated or is not a JPEG file.
     """
     try:
         data = np.fromfile(path, np.uint8)
     except OSError as error:
         raise InputError(f"{path}: cannot read the frame: {error.strerror or error}") from error
-    # OpenCV would fill the rest of a truncated image with grey and say nothing.
+    # OpenCV silently fills the rest of a truncated image with grey.
     if _END_OF_IMAGE not in data[-_PADDING:].tobytes():
         raise InputError(f"{path}: the JPEG file is truncated ({len(data)} bytes). Extract the frame again.")
     image = _decode_quickly(data, reduction) if HAS_SIMPLEJPEG else None
@@ -60,7 +60,7 @@ def decode_jpeg(path: str, reduction: Reduction = 1) -> np.ndarray:
 
 
 def _decode_quickly(data: np.ndarray, reduction: Reduction) -> np.ndarray | None:
-    """The same pixels without OpenCV; None for pictures that need it, such as CMYK, turned or damaged ones."""
+    """Decode without OpenCV; return None for pictures that need it, such as CMYK, rotated or damaged pictures."""
     import simplejpeg
 
     if _EXIF in data[:_HEADER].tobytes():

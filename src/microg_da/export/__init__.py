@@ -1,4 +1,4 @@
-"""Export of a run's detector: weights with everything that is needed to build it again, a model card, ONNX."""
+"""Export of a run's detector: weights, the configuration to rebuild the detector, a model card, and ONNX."""
 
 from __future__ import annotations
 

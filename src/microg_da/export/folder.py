@@ -1,4 +1,4 @@
-"""The folder that `export` makes of a run: weights, their description, their scores, and ONNX on request."""
+"""The folder of `export`: weights, their description, a model card with scores, and optionally ONNX."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ class ExportedRun:
 
     Attributes:
         path: the folder.
-        variant: which detector of the run it holds.
-        test_time_method: through which that variant was tested, if it predicts otherwise than the weights alone do.
-        onnx: the ONNX file, if one was asked for.
+        variant: the variant of the exported detector.
+        test_time_method: the test-time method with which the variant was tested, or None.
+        onnx: the ONNX file, if requested.
     """
 
     path: Path
@@ -49,14 +49,14 @@ def export_run(
     onnx: bool = False,
     onnx_size: tuple[int, int] | None = None,
 ) -> ExportedRun:
-    """Export one detector of a run as a folder for the Hugging Face hub.
+    """Export one detector of a run as a folder for the Hugging Face Hub.
 
     Args:
         run_folder: ``runs/<experiment>/<name>``.
-        to: the folder; an earlier export in it is replaced.
-        variant: ``source_only``, ``adapted`` or ``target_supervised``; None for the adapted one if there is one.
+        to: the new folder. An earlier export is replaced.
+        variant: ``source_only``, ``adapted`` or ``target_supervised``; None for the adapted detector if there is one.
         onnx: also write ``model.onnx``.
-        onnx_size: height and width of its frames; None for a square as large as the short side of test clips.
+        onnx_size: height and width of the ONNX frames; None for a square with the short side of test clips.
 
     Raises:
         InputError: if the run has no such detector, the folder contains a run, or ONNX cannot be written.
@@ -64,10 +64,10 @@ def export_run(
     loaded = load_run_detector(run_folder, variant)
     to = Path(to)
     if RunFolder(to).record_file.exists() or (to.exists() and not to.is_dir()):
-        raise InputError(f"--to {to}: expected a new folder, but this is a run or a file.")
+        raise InputError(f"--to {to}: expected a new folder, found a run or a file.")
     at_test = test_time_method(loaded.run.config, loaded.predictor.method)
     content = _config(loaded, at_test)
-    # ONNX first: where it is refused, nothing is left that looks whole.
+    # ONNX is written first, so that a failed ONNX export leaves no folder that looks complete.
     made = None
     (to / ONNX_FILE).unlink(missing_ok=True)
     if onnx:
@@ -79,13 +79,13 @@ def export_run(
     with replacing(to / "config.yaml") as temporary:
         shutil.copyfile(loaded.run.config_file, temporary)
     write_model_card(to / "README.md", loaded, at_test, made)
-    # Last, since by it a folder is known as an export.
+    # This file marks the folder as a complete export, so it is written last.
     write_json(to / EXPORTED_CONFIG, content)
     return ExportedRun(to, loaded.variant, at_test, made)
 
 
 def _config(loaded: RunDetector, at_test: str | None) -> dict[str, object]:
-    """Everything that is needed to build the detector again and to feed it."""
+    """Return the facts that are needed to rebuild the detector and to prepare its inputs."""
     description = describe_detector(loaded.run.config)
     taxonomy = get_taxonomy(description.taxonomy)
     return {
@@ -102,7 +102,7 @@ def _write_weights(detector: ActionDetector, path: Path) -> None:
         from safetensors.torch import save_file
     except ImportError as error:
         raise InputError("export needs the package safetensors: pip install 'microg_da[export]'.") from error
-    # A file of its own for each tensor's values: some networks keep views, or values in another order than read.
+    # Tensors are copied, because some networks have views or tensors that are not contiguous.
     state = {name: x.detach().clone(memory_format=torch.contiguous_format) for name, x in detector.state_dict().items()}
     with replacing(path) as temporary:
         save_file(state, temporary, metadata={"format": "pt"})

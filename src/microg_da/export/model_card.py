@@ -1,4 +1,4 @@
-"""The model card: the run's scores and their limits, in words and in the hub's format."""
+"""The model card: the scores of the run and their limitations, as text and in the format of the Hugging Face Hub."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from microg_da.reporting.tables import METRICS, VARIANT_TITLES, finding_of
 from microg_da.runs.detectors import RunDetector
 from microg_da.types import DOMAINS, Domain
 
-_ORACLE = "target labels took part in training or choosing this model; it is an oracle, and no adaptation"
+_ORACLE = "target labels took part in training or selection of this model, so it is not an unsupervised adaptation"
 
 
 def write_model_card(path: Path, loaded: RunDetector, test_time_method: str | None, onnx: OnnxFile | None) -> None:
@@ -26,8 +26,8 @@ def write_model_card(path: Path, loaded: RunDetector, test_time_method: str | No
     Args:
         path: the file.
         loaded: the detector and its run.
-        test_time_method: what the variant was tested through, where that is not in the weights.
-        onnx: the ONNX file next to it.
+        test_time_method: the test-time method with which the variant was tested, or None.
+        onnx: the ONNX file in the same folder, or None.
     """
     run = loaded.run
     results = run.results
@@ -60,18 +60,19 @@ def _name(loaded: RunDetector) -> str:
 
 
 def _cautions(loaded: RunDetector, test_time_method: str | None) -> list[str]:
-    """Limitations of the scores, most serious first."""
+    """Return the limitations of the scores, most serious first."""
     record = loaded.run.record
     cautions = []
     # The source-only detector has no access to target labels, even in oracle runs.
     if record.oracle and loaded.variant == "adapted":
         cautions.append(f"**Oracle**: {_ORACLE}.")
     if loaded.variant == "target_supervised":
-        cautions.append("**Bound**: trained on labelled target clips, to show what target labels could give.")
+        cautions.append("**Bound**: this model was trained on labelled target clips, as an upper bound for adaptation.")
     if test_time_method:
         cautions.append(
-            f"**Not in the weights**: the scores of this variant were measured through `{test_time_method}`, which "
-            f"acts at test time. The weights and the ONNX file alone predict without it, and that was not measured."
+            f"**Not in the weights**: the scores of this variant were measured with the test-time method "
+            f"`{test_time_method}`. The exported weights and the ONNX file do not contain the method, and their scores "
+            f"were not measured."
         )
     if record.notice:
         cautions.append(f"**Embedded data**: {record.notice}.")
@@ -94,9 +95,9 @@ def _front_matter(loaded: RunDetector, test_time_method: str | None) -> dict[str
 
 
 def _results(loaded: RunDetector, test_time_method: str | None) -> list[dict[str, object]]:
-    """One entry for each domain: all scores of the exported variant, and the mAP of the others for comparison."""
+    """Return one entry for each domain: all scores of the exported variant, and the mAP of the other variants."""
     results = loaded.run.results
-    through = f", through {test_time_method} at test time (not in the weights)" if test_time_method else ""
+    through = f", with {test_time_method} at test time (not in the weights)" if test_time_method else ""
     entries: list[dict[str, object]] = []
     for domain in reversed(DOMAINS):
         own = {kind: results.score(loaded.variant, domain, kind) for kind in METRICS}
@@ -118,7 +119,7 @@ def _results(loaded: RunDetector, test_time_method: str | None) -> list[dict[str
 
 
 def _dataset(config: Config, domain: Domain) -> dict[str, str]:
-    """The data of a domain as the hub names it; names of folders are left out."""
+    """Return the data of a domain in the format of the Hugging Face Hub, without names of folders."""
     source = config.data.source if domain == "source" else config.data.target
     kind = source if source.startswith("synthetic:") else source.partition(":")[0]
     split = {"split": "test", "config": f"{domain} domain, protocol {config.evaluation.protocol}"}

@@ -1,4 +1,4 @@
-"""A detector as ONNX: the inputs are a clip and boxes, the outputs are logits, always compared with those of torch."""
+"""Export of a detector to ONNX, with clips and boxes as inputs and logits as outputs, and comparison with torch."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ from microg_da.models.timm_encoder import TimmEncoder
 INPUTS = ("frames", "boxes", "clip_index")
 OUTPUT = "logits"
 TOLERANCE = 1e-3
-"""The largest difference of a logit from torch's with which a file is kept."""
+"""The maximum difference between a logit of the ONNX file and that of torch."""
 
 _ONE_SIZE = (MViT, TimmEncoder)
-"""Backbones that resize their positions to the frame size: this arithmetic on sizes is fixed at export."""
+"""Backbones that resize their position embeddings to the frame size, which is fixed at export."""
 
 _TRACED = (2, 3)
-"""Clips and boxes of the example: export takes a 0 or a 1 for a number that never changes."""
+"""Numbers of clips and boxes of the example: the exporter treats 0 and 1 as constants."""
 
 _CHECKED = ((1, 1), (2, 5), (3, 0), (1, 4))
-"""Clips and boxes with which the file is compared; a clip may be without people."""
+"""Numbers of clips and boxes in the comparison; a clip may have no people."""
 
 Inputs = tuple[Tensor, Tensor, Tensor]
 
@@ -44,11 +44,11 @@ class OnnxFile:
     """An ONNX file that agrees with torch.
 
     Attributes:
-        path: where it is.
-        difference: the largest difference of a logit from torch's, over random clips and boxes.
-        largest_logit: the largest of those logits, without sign.
-        frames: shape that the file wants; names where any number will do.
-        size: bytes.
+        path: the file.
+        difference: the largest difference between logits of the file and of torch, for random clips and boxes.
+        largest_logit: the largest absolute value of those logits.
+        frames: shape of the frames; names for dimensions of any size.
+        size: size of the file in bytes.
     """
 
     path: Path
@@ -78,16 +78,16 @@ def export_onnx(
     """Write a detector as ONNX and compare the file with torch in onnxruntime.
 
     Args:
-        detector: on the CPU; it is put into evaluation mode.
+        detector: the detector on the CPU; it is switched to evaluation mode.
         path: the file.
         num_frames: T, which is fixed in the file.
-        size: height and width of the frames in pixels. A convolutional network takes others too; one that resizes
-            its positions takes this alone.
-        metadata: what else the file is to say of itself; each value is JSON.
+        size: height and width of the frames in pixels. A convolutional network also accepts other sizes; a network that
+            resizes its position embeddings accepts only this size.
+        metadata: additional metadata of the file; each value is stored as JSON.
 
     Raises:
-        InputError: if a package is missing, the network has something that ONNX has not, or the file disagrees with
-            torch by more than 1e-3; no file is left then.
+        InputError: if a package is missing, ONNX does not support the network, or the file differs from torch by more
+            than 1e-3. No file is left in these cases.
     """
     detector.eval()
     generator = torch.Generator().manual_seed(0)
@@ -109,7 +109,7 @@ def _program(detector: ActionDetector, example: Inputs) -> Any:
         )
     dynamic = getattr(torch.export.Dim, "DYNAMIC", None)
     if dynamic is None:
-        raise InputError(f"ONNX needs torch 2.6 or newer, this is {torch.__version__}: pip install 'microg_da[onnx]'")
+        raise InputError(f"ONNX needs torch 2.6 or newer, found {torch.__version__}: pip install 'microg_da[onnx]'")
     frames = {0: dynamic}
     if not isinstance(detector.backbone, _ONE_SIZE):
         frames |= {3: dynamic, 4: dynamic}
@@ -126,7 +126,7 @@ def _program(detector: ActionDetector, example: Inputs) -> Any:
                 verbose=False,
             )
     except Exception as error:
-        # Exporters raise the exception of the failed step, below several layers of reports.
+        # The exporter wraps the exception of the failed step in several layers.
         cause: BaseException = error
         while cause.__cause__ is not None:
             cause = cause.__cause__
@@ -143,7 +143,7 @@ def _compare(
     frames = tuple(name if isinstance(given, str) else given for name, given in zip("B3THW", shape, strict=True))
     difference = largest = 0.0
     for index, (clips, boxes) in enumerate(_CHECKED):
-        # Where the file takes frames of any size, every other comparison is made with a larger one of another shape.
+        # If the file accepts frames of any size, every second comparison uses a larger frame of another shape.
         other = index % 2 and isinstance(shape[3], str)
         here = (size[1] + 32, size[0] + 64) if other else size
         inputs = _random_inputs(clips, boxes, num_frames, here, generator)
@@ -152,11 +152,13 @@ def _compare(
         given = dict(zip(INPUTS, (x.numpy() for x in inputs), strict=True))
         found = session.run([OUTPUT], given)[0]
         if found.shape != wanted.shape:
-            raise InputError(f"the ONNX file is not kept: logits {found.shape} where torch has {wanted.shape}")
+            raise InputError(
+                f"the ONNX file was removed: its logits have shape {found.shape}, expected {wanted.shape} as in torch"
+            )
         apart = float(np.abs(found - wanted).max(initial=0))
         if not apart <= TOLERANCE:
             raise InputError(
-                f"the ONNX file is not kept: a logit differs from torch's by {apart:.2g}, more than {TOLERANCE:g} "
+                f"the ONNX file was removed: a logit differs from that of torch by {apart:.2g} > {TOLERANCE:g} "
                 f"(clips {clips}, boxes {boxes}, frames {here[0]}×{here[1]})"
             )
         difference = max(difference, apart)
@@ -167,7 +169,7 @@ def _compare(
 def _random_inputs(
     clips: int, boxes: int, num_frames: int, size: tuple[int, int], generator: torch.Generator
 ) -> Inputs:
-    """Noise, and boxes of every size that lie in it; clips and boxes as they come."""
+    """Return random frames, and random boxes of different sizes inside the frames."""
     height, width = size
     corners = torch.rand(boxes, 2, 2, generator=generator).sort(dim=1).values * torch.tensor([width, height])
     return (
@@ -187,7 +189,7 @@ def _require(*packages: str) -> None:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep what the exporter remarks on its own parts to itself; its errors still come."""
+    """Suppress warnings of the exporter about its own parts; errors are still raised."""
     names, silence = ("torch.onnx", "onnxscript", "onnx_ir", "torch.export"), io.StringIO()
     with (
         warnings.catch_warnings(),

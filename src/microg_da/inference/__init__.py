@@ -1,1 +1,1 @@
-"""Passes over clips in which no weight is trained: scores, features, and the response to camera roll."""
+"""Passes over clips without training: scores, features, and the response to camera roll."""

@@ -1,4 +1,4 @@
-"""Tests of several detectors on one split of any data: their scores side by side, with paired intervals."""
+"""Comparison of several detectors on one split of any data, with paired intervals."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ from microg_da.types import Split, Variant
 
 @dataclass(frozen=True)
 class Candidate:
-    """A detector that is to be tested.
+    """A detector to test.
 
     Attributes:
-        variant: which detector of a run, or ``checkpoint`` for one from a file.
-        made_by: what made it, e.g. ``dann + rotation 180°``, or the network and the file of a checkpoint; empty
-            where the variant says it all.
-        test_time: the method that is tried at test time, with its arguments; None for the detector as it is.
-        predictor: the detector and the method through which it predicts, prepared.
-        oracle: whether target labels took part in making it, beyond what the variant says.
-        prepared: seconds that the method looked at training clips.
+        variant: the variant of a run, or ``checkpoint`` for a detector from a file.
+        made_by: the method that trained the detector, e.g. ``dann + rotation 180°``, or the network and the file of a
+            checkpoint; empty if the variant is sufficient.
+        test_time: the test-time method to try, with its arguments; None for the detector alone.
+        predictor: the prepared detector and its test-time method.
+        oracle: whether target labels took part in training or selection of a variant that is not an oracle by itself.
+        prepared: seconds in which the method read training clips.
     """
 
     variant: Variant | Literal["checkpoint"]
@@ -45,7 +45,7 @@ class Candidate:
 
     @property
     def name(self) -> str:
-        """Name that distinguishes it from the other candidates, e.g. ``source_only + roll_tta``."""
+        """Unique name among the candidates, e.g. ``source_only + roll_tta``."""
         made = f"{self.variant} ({self.made_by})" if self.made_by else self.variant
         return made if self.test_time is None else f"{made} + {self.test_time}"
 
@@ -56,12 +56,12 @@ class TriedDetector:
 
     Attributes:
         variant: as in :class:`Candidate`.
-        made_by: likewise.
-        test_time: likewise.
-        oracle: likewise.
-        scores: by the protocol of the test.
-        interval: the 95% interval of mAP over source videos; None where there are too few of them.
-        change: of mAP against the first candidate, paired by source video; None for the first one.
+        made_by: as in :class:`Candidate`.
+        test_time: as in :class:`Candidate`.
+        oracle: as in :class:`Candidate`.
+        scores: scores by the protocol of the test.
+        interval: the 95% interval of mAP over source videos; None for too few source videos.
+        change: difference of mAP to the first candidate, paired by source video; None for the first candidate.
         prepared: seconds of preparation.
         seconds: seconds of the test.
     """
@@ -77,7 +77,7 @@ class TriedDetector:
     seconds: float
 
     def as_dict(self, *, per_class: bool = True) -> dict[str, object]:
-        """Plain containers, for JSON."""
+        """Return the values as plain containers for JSON."""
         about = {name: getattr(self, name) for name in ("variant", "made_by", "test_time", "oracle")}
         interval = None if self.interval is None else self.interval._asdict()
         change = None if self.change is None else asdict(self.change)
@@ -92,13 +92,13 @@ class DetectorTest:
 
     Attributes:
         data: the SOURCE.
-        split: its split.
-        protocol: how scores were made.
-        tried: the candidates, in order.
+        split: the split of the data.
+        protocol: the protocol of the scores.
+        tried: the results of the candidates, in order.
         truth: the annotations of the split.
-        detections: of each candidate, in order, scored by logits.
+        detections: the detections of each candidate, in order, with logits as scores.
         skipped: clips that could not be read: ``video_id, frame_stamp, reason``.
-        notes: what a reader of the scores must know, a line each; oracles among it.
+        notes: notes for readers of the scores, one line each, including notes about oracles.
     """
 
     data: str
@@ -111,18 +111,18 @@ class DetectorTest:
     notes: tuple[str, ...]
 
     def as_dict(self) -> dict[str, object]:
-        """Plain containers, for JSON; tables of annotations and detections are left out."""
+        """Return the values as plain containers for JSON, without tables of annotations and detections."""
         about = {"data": self.data, "split": self.split, "protocol": self.protocol, "notes": list(self.notes)}
         return {**about, "skipped_clips": len(self.skipped), "tested": [each.as_dict() for each in self.tried]}
 
     def as_table(self) -> pd.DataFrame:
-        """One line for each candidate, scores as fractions."""
+        """Return one row for each candidate, with scores as fractions."""
         table = pd.json_normalize([each.as_dict(per_class=False) for each in self.tried])
         table = table.drop(columns=[name for name in ("map_interval", "map_change") if name in table])
         return table.rename(columns=lambda name: name.removeprefix("scores.").replace(".", "_"))
 
     def per_class_table(self) -> pd.DataFrame:
-        """One line for each candidate and class."""
+        """Return one row for each candidate and class."""
         tables = []
         for each in self.tried:
             table = each.scores.per_class.copy()
@@ -140,21 +140,21 @@ def try_candidates(
     notes: Sequence[str] = (),
     console: Console | None = None,
 ) -> DetectorTest:
-    """Test detectors on a split of the target of ``datasets``. Labels are read after all predictions are made.
+    """Test detectors on a split of the target of ``datasets``. Labels are read after the last prediction.
 
     Args:
-        candidates: of different names.
-        datasets: the clips, and the configuration by which they are tested.
-        split: which split.
-        notes: what is known beforehand.
-        console: where a terminal shows progress bars.
+        candidates: the detectors, with unique names.
+        datasets: the clips and the configuration of the test.
+        split: the split.
+        notes: notes for the result.
+        console: the terminal for progress bars.
     """
     config = datasets.config
     scores: list[Scores] = []
     tables: dict[str, pd.DataFrame] = {}
     seconds = []
     for candidate in candidates:
-        pl.seed_everything(config.seed, workers=True, verbose=False)  # for methods that draw at test time
+        pl.seed_everything(config.seed, workers=True, verbose=False)  # for methods that use random numbers at test time
         start = time.perf_counter()
         metrics = score_detector(candidate.predictor, datasets, "target", split=split, console=console)
         seconds.append(time.perf_counter() - start)

@@ -1,4 +1,4 @@
-"""The progress bar of a pass over clips, and of a training stage."""
+"""Progress bars of passes over clips and of training stages."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from rich.progress import TaskID
 from microg_da.terminal import progress_bar, shows_progress
 
 LOSS_SECONDS = 0.5
-"""The interval between updates of the shown loss; on a GPU each update waits for the step."""
+"""Seconds between updates of the displayed loss. On a GPU each update waits for the step."""
 
 
 def pass_display(console: Console | None, label: str) -> list[Callback]:
-    """A bar of the batches on a terminal; nothing elsewhere."""
+    """Return a progress bar of the batches for a terminal, or no callback for other outputs."""
     return [BatchBar(console, label)] if console is not None and shows_progress(console) else []
 
 
 class BatchBar(ProgressBar):
-    """A bar of the batches of an epoch, a validation or a test, erased when Lightning is done.
+    """Progress bar of the batches of an epoch, a validation or a test, which is erased at the end.
 
     Args:
-        console: a terminal; lines that are printed on it meanwhile appear above the bar.
-        label: what is trained or tested.
+        console: the terminal. Lines that are printed on it appear above the bar.
+        label: description of the training or test.
     """
 
     def __init__(self, console: Console, label: str) -> None:
@@ -37,7 +37,7 @@ class BatchBar(ProgressBar):
         self._loss_shown = 0.0
 
     def disable(self) -> None:
-        """Show nothing: Lightning asks for it in all processes but one."""
+        """Hide the bar. Lightning calls this in all processes except one."""
         self.bar.disable = True
 
     def enable(self) -> None:
@@ -49,7 +49,7 @@ class BatchBar(ProgressBar):
         self._begin("train", self._epoch(trainer), self.total_train_batches)
 
     def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
-        """Advance by a step and now and then show the loss."""
+        """Advance by a step and, at intervals, show the loss."""
         now = time.monotonic()
         if now - self._loss_shown > LOSS_SECONDS and (loss := trainer.progress_bar_metrics.get("train/loss_step")):
             self._loss_shown = now
@@ -100,5 +100,5 @@ class BatchBar(ProgressBar):
         self._tasks[what] = self.bar.add_task(description, total=total)
 
     def _end(self, what: str) -> None:
-        self.bar.refresh()  # with its last batch, before it goes
+        self.bar.refresh()  # show the last batch before the bar is erased
         self.bar.remove_task(self._tasks.pop(what))

@@ -1,4 +1,4 @@
-"""A frozen encoder as the feature store uses it: clips in, feature maps in half precision out."""
+"""The frozen encoder of the feature store, which converts clips to feature maps in half precision."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ class Encoder:
     """Encodes clips on the device and in the precision of a configuration.
 
     Args:
-        backbone: the frozen network; it is used as it is, and stays on the CPU in between.
-        config: names the network and the hardware.
+        backbone: the frozen network, which stays on the CPU between calls.
+        config: the configuration, with the network and the hardware.
 
     Attributes:
-        name: of the network with a hash of its weights: what is stored under it is what this encoder puts out.
+        name: name of the network and hash of its weights. Stored maps with this name are outputs of this encoder.
     """
 
     def __init__(self, backbone: Backbone, config: Config) -> None:
@@ -41,7 +41,7 @@ class Encoder:
 
     @contextmanager
     def at_work(self) -> Iterator[Encoder]:
-        """Within the block the network is on the device."""
+        """Keep the network on the device within the block."""
         self.backbone.to(self.device)
         try:
             yield self
@@ -50,7 +50,7 @@ class Encoder:
 
     @torch.no_grad()
     def __call__(self, frames: Tensor) -> list[tuple[Tensor, ...]]:
-        """For each clip of ``(B, 3, T, H, W)`` uint8 the map ``(C, T', H', W')`` of each pathway, on the CPU."""
+        """Return for each clip of ``(B, 3, T, H, W)`` uint8 the map ``(C, T', H', W')`` of each pathway, on the CPU."""
         frames = normalise(frames.to(self.device), self.backbone.memory_format)
         with torch.autocast(self.device.type, dtype=self.dtype, enabled=self.dtype is not None):
             maps = self.backbone(frames)
@@ -58,7 +58,7 @@ class Encoder:
         return [tuple(clip) for clip in zip(*pathways, strict=True)]
 
     def clip_bytes(self, shape: tuple[int, ...]) -> int:
-        """Bytes of the stored maps of one clip ``(3, T, H, W)``."""
+        """Return the bytes of the stored maps of one clip ``(3, T, H, W)``."""
         if shape not in self._bytes:
             with self.at_work():
                 (maps,) = self(torch.zeros(1, *shape, dtype=torch.uint8))
@@ -67,7 +67,7 @@ class Encoder:
 
 
 def encoder_hash(backbone: Backbone, config: Config) -> str:
-    """Return twelve hexadecimal digits that change if the outputs of the network change."""
+    """Return twelve hexadecimal digits that identify the outputs of the network."""
     options: Mapping[str, object] = config.model.options
     facts = (STORE_VERSION, config.model.name, sorted((key, repr(value)) for key, value in options.items()))
     digest = hashlib.blake2b(repr((*facts, config.trainer.precision)).encode(), digest_size=6)
@@ -78,9 +78,9 @@ def encoder_hash(backbone: Backbone, config: Config) -> str:
 
 
 def seen_under(frames: Tensor, view: StoredView) -> Tensor:
-    """Frames ``(B, 3, T, H, W)`` under a view.
+    """Apply a view to frames ``(B, 3, T, H, W)``.
 
-    Of square frames rolls differ from those below 90° by quarter turns, as in
+    Rolls of square frames are made of a roll below 90° and exact quarter turns, as in
     :func:`~microg_da.transforms.rotation.even_rolls`.
     """
     height, width = frames.shape[-2:]

@@ -1,4 +1,4 @@
-"""Filling of the feature store: the maps that a run needs, their size and their computation."""
+"""Computation of the feature maps that a run needs in its feature store."""
 
 from __future__ import annotations
 
@@ -41,14 +41,14 @@ GIB = 2**30
 
 @dataclass(frozen=True)
 class Shown:
-    """One way in which the clips of a data set are shown to an encoder, before a view rolls or mirrors them.
+    """The clips of a data set with one draw of augmentation, before views roll or mirror them.
 
     Attributes:
         clips: the data set.
         content: the fingerprint of the data set.
         about: description of the clips.
-        augment: how training clips are augmented; None for clips as they are tested.
-        draw: which of several augmentations of the same clips.
+        augment: the augmentation of training clips; None for clips without augmentation, as in tests.
+        draw: index among several augmentations of the same clips.
     """
 
     clips: StorableClips
@@ -59,7 +59,7 @@ class Shown:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Changes when the pixels or boxes do."""
+        """A hash that identifies the pixels and boxes."""
         text = f"{self.content} {self.augment} {self.draw}"
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
@@ -73,7 +73,7 @@ class Shown:
         return self.clips if self.augment is None else self.clips.training_draw(self.draw)
 
     def augmented(self, batch: ClipBatch) -> ClipBatch:
-        """The batch as it is encoded; what is random depends on its clips and the draw alone."""
+        """Return the augmented batch. Random values depend only on the clips and on the draw."""
         if self.augment is None:
             return batch
         seed = zlib.crc32(repr((self.draw, batch.keys)).encode())
@@ -85,8 +85,8 @@ class Wanted:
     """Maps that a run reads.
 
     Attributes:
-        shown: of which clips.
-        views: under which views; the clips as filmed are always among them.
+        shown: the clips.
+        views: the views of the clips, including the original clips.
     """
 
     shown: Shown
@@ -97,13 +97,13 @@ class FeatureMaps:
     """The feature maps of a run's clips, read from a store and added to it; see ``data.feature_store``.
 
     Args:
-        detector: with the encoder of the run.
-        config: of the run.
-        console: where to say what is written.
+        detector: the detector with the encoder of the run.
+        config: the configuration of the run.
+        console: the console for messages.
 
     Attributes:
-        looked_at: under which views methods look at training clips that are not augmented. Those that a run is not
-            known to read are encoded when it reads them.
+        looked_at: the views of training clips without augmentation that methods read. Other views are encoded when they
+            are read.
     """
 
     def __init__(self, detector: ActionDetector, config: Config, console: Console) -> None:
@@ -117,10 +117,10 @@ class FeatureMaps:
         self._opened: dict[str, list[StoredViews]] = {}
 
     def check(self, detector: ActionDetector) -> None:
-        """Check that the encoder of a detector is that of the stored maps.
+        """Check that the encoder of a detector is the encoder of the stored maps.
 
         Raises:
-            InputError: if its weights differ.
+            InputError: if the weights differ.
         """
         if not self.encoder.name.endswith(encoder_hash(detector.backbone, self.config)):
             raise InputError(
@@ -142,7 +142,7 @@ class FeatureMaps:
             self._opened.pop(key, None)
 
     def want_trained(self, domain: Domain, clips: ClipSource[Clip], augment: AugmentConfig) -> None:
-        """Ask for the maps of training clips, each augmented a few times."""
+        """Request the maps of training clips, with a few augmentations of each clip."""
         key = f"{domain} {augment}"
         if key not in self._wanted:
             source = storable(clips)
@@ -169,7 +169,7 @@ class FeatureMaps:
         """Create the requested entries that do not exist.
 
         Raises:
-            InputError: if the disk has too little room, a clip cannot be read, or the folder cannot be written.
+            InputError: if the disk has too little space, a clip cannot be read, or the folder cannot be written.
         """
         new = {key: wanted for key, wanted in self._wanted.items() if key not in self._opened}
         missing = [(each.shown, absent) for wanted in new.values() for each in wanted if (absent := self._absent(each))]
@@ -230,7 +230,7 @@ class FeatureMaps:
         folder = self._clips_folder(shown)
         with ExitStack() as stack:
             stack.enter_context(writing(folder, partial(self._say_waiting, folder)))
-            # Another process may have made them meanwhile.
+            # Another process may have written them in the meantime.
             views = [view for view in views if open_entry(self._entry(shown, view)) is None]
             chunks = self._chunks(shown)
             plan = {"rows": len(shown.clips), "chunks": zlib.crc32(repr(chunks).encode())}
@@ -250,7 +250,7 @@ class FeatureMaps:
             bar.remove_task(task)
 
     def _chunks(self, shown: Shown) -> list[list[int]]:
-        """The clips that are encoded at once: always the same, so that an interrupted entry becomes the same."""
+        """Return fixed groups of clips that are encoded together, so that an interrupted entry gets equal maps."""
         rows = SequentialSampler(shown.clips)
         sizes = shown.clips.frame_sizes()
         sizes = np.ones((len(shown.clips), 2), int) if sizes is None else sizes
@@ -267,7 +267,7 @@ class FeatureMaps:
         return (shown.augmented(batch.without_labels()) for batch in loader)
 
     def _check_rows(self, shown: Shown, rows: Sequence[int], batch: ClipBatch) -> None:
-        """Refuse clips that stand in for others that cannot be read."""
+        """Check that no clip was replaced by another clip because it could not be read."""
         for row, key in zip(rows, batch.keys, strict=True):
             if key != (wanted := shown.keys[row]):
                 raise InputError(
@@ -276,11 +276,11 @@ class FeatureMaps:
                 )
 
     def _say_waiting(self, folder: Path) -> None:
-        self.console.print(f"  another process writes {folder}: waiting for it", highlight=False, soft_wrap=True)
+        self.console.print(f"  waiting for another process that writes {folder}", highlight=False, soft_wrap=True)
 
 
 def _is_identity(augment: AugmentConfig) -> bool:
-    """Whether the augmentation of a batch changes nothing."""
+    """Return whether the augmentation of a batch changes nothing."""
     rolls = augment.rotation_distribution == "uniform" and not augment.rotation and not augment.rotation_spin
     return rolls and not augment.flip and list(augment.scale) == [1.0, 1.0] and not augment.colour
 

@@ -1,4 +1,4 @@
-"""RoI features of some people of a test split, kept so that a report can draw the domains."""
+"""Samples of RoI features of people in a test split, which a report uses to draw the domains."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ MOST_PEOPLE = 500
 
 
 class FeatureSample(Metric):
-    """A random sample of the people of one pass: those whose keyframe and box have the smallest hashes.
+    """Random sample of the people of one pass, selected by the smallest hashes of keyframe and box.
 
-    So every detector is sampled on the same people, in whatever order and on however many processes it meets them,
-    and people that a distributed sampler repeats are in the sample once.
+    The selection by hash gives the same people for every detector, in any order and on any number of processes. People
+    that a distributed sampler repeats are in the sample once.
 
     Args:
-        truth: annotation table of every keyframe that will be seen; labels are not read.
+        truth: annotation table of all keyframes of the pass; labels are not read.
         feature_dim: D, the width of a RoI feature.
-        most: how many people are kept.
+        most: number of people in the sample.
     """
 
     full_state_update = False
@@ -49,7 +49,7 @@ class FeatureSample(Metric):
             self.add_state(name, default=[], dist_reduce_fx="cat")
 
     def update(self, batch: ClipBatch, prediction: Prediction) -> None:
-        """Add the people of a batch that belong to the sample so far."""
+        """Add the people of a batch that belong to the current sample."""
         device = prediction.features.device
         keys = [batch.keys[clip] for clip in batch.clip_index.tolist()]
         hashes = [
@@ -63,12 +63,12 @@ class FeatureSample(Metric):
         self.hashes, self.keyframes, self.boxes, self.features = ([part] for part in self._kept())
 
     def compute(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Keyframe numbers ``(N,)``, table boxes ``(N, 4)`` and features ``(N, D)`` of the sample, on all processes."""
+        """Return keyframe numbers ``(N,)``, table boxes ``(N, 4)`` and features ``(N, D)`` of all processes."""
         return self._kept()[1:]
 
     def write(self, path: Path) -> None:
         """Write ``video_id, frame_stamp, boxes, features`` of the sample as a compressed .npz, on one process only."""
-        # torchmetrics squeezes what has one element.
+        # torchmetrics squeezes tensors with one element.
         keyframes, boxes, features = (part.cpu() for part in self.compute())
         where = self.table.iloc[keyframes.reshape(-1).numpy()]
         features = features.reshape(-1, self.feature_dim)
@@ -81,7 +81,7 @@ class FeatureSample(Metric):
                 video_id=where["video_id"].to_numpy(str),
                 frame_stamp=where["frame_stamp"].to_numpy(),
                 boxes=boxes.reshape(-1, 4).numpy(),
-                # Half precision is plenty for a picture, unless it overflows.
+                # Half precision is sufficient for a picture, unless it overflows.
                 features=(half if torch.isfinite(half).all() else features).numpy(),
             )
 
@@ -95,5 +95,5 @@ class FeatureSample(Metric):
 
 
 def _hash(text: str) -> int:
-    """A number below 2⁵⁶ that similar texts do not share the beginning of, as checksums do."""
+    """Return a number below 2⁵⁶ whose leading digits differ for similar texts, unlike those of checksums."""
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=7).digest(), "big")

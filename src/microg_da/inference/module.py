@@ -1,4 +1,4 @@
-"""The Lightning side of a pass over clips: a module that validates, tests and predicts."""
+"""Lightning modules for passes over clips, for validation, tests and prediction."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from microg_da.types import ClipBatch, Prediction
 
 
 class PassModule(pl.LightningModule):
-    """Predicts clips in ``validate``, ``test`` and ``predict`` of any Lightning trainer.
+    """Lightning module that predicts clips in ``validate``, ``test`` and ``predict`` of any Lightning trainer.
 
-    ``validate`` and ``test`` hand the predictions to :meth:`sinks`; ``predict`` returns them. Subclasses say what
-    predicts. Test-time methods that need gradients need a trainer with ``inference_mode=False``.
+    ``validate`` and ``test`` pass the predictions to :meth:`sinks`; ``predict`` returns them. Subclasses define the
+    predictor. Test-time methods that need gradients need a trainer with ``inference_mode=False``.
     """
 
     def __init__(self) -> None:
@@ -26,11 +26,11 @@ class PassModule(pl.LightningModule):
         self._predictor: Predictor | None = None
 
     def current_predictor(self) -> Predictor:
-        """The predictor of the pass that begins."""
+        """Return the predictor of the next pass."""
         raise NotImplementedError
 
     def sinks(self) -> Sequence[Sink]:
-        """The sinks that accumulate the predictions."""
+        """Return the sinks that accumulate the predictions."""
         return ()
 
     def begin_pass(self) -> None:
@@ -39,12 +39,12 @@ class PassModule(pl.LightningModule):
         self._predictor = self._pass.enter_context(self.current_predictor().testing())
 
     def end_pass(self) -> None:
-        """Let the test-time method restore the detector; without a pass nothing happens."""
+        """Let the test-time method restore the detector, if a pass has begun."""
         self._pass.close()
         self._predictor = None
 
     def predict_batch(self, batch: ClipBatch) -> Prediction:
-        """The predictions for the ``K`` people of a batch, within a pass."""
+        """Return the predictions for the ``K`` people of a batch, within a pass."""
         assert self._predictor is not None, "no pass has begun"
         return self._predictor(batch)
 
@@ -70,15 +70,15 @@ class PassModule(pl.LightningModule):
         self.begin_pass()
 
     def validation_step(self, batch: ClipBatch, batch_idx: int, dataloader_idx: int = 0) -> None:
-        """Hand the predictions to the sinks."""
+        """Pass the predictions to the sinks."""
         self._fill_sinks(batch)
 
     def test_step(self, batch: ClipBatch, batch_idx: int, dataloader_idx: int = 0) -> None:
-        """Hand the predictions to the sinks."""
+        """Pass the predictions to the sinks."""
         self._fill_sinks(batch)
 
     def predict_step(self, batch: ClipBatch, batch_idx: int, dataloader_idx: int = 0) -> Prediction:
-        """The predictions for the people of a batch."""
+        """Return the predictions for the people of a batch."""
         return self.predict_batch(batch)
 
     def on_validation_epoch_end(self) -> None:
@@ -95,12 +95,12 @@ class PassModule(pl.LightningModule):
 
 
 class InferenceModule(PassModule):
-    """A pass of one predictor.
+    """Module for the passes of one predictor.
 
     Args:
-        predictor: what predicts.
-        sinks: what accumulates the predictions.
-        transform: applied to each batch on the device, before it is predicted.
+        predictor: the detector and its test-time method.
+        sinks: accumulate the predictions.
+        transform: applied to each batch on the device before prediction.
     """
 
     def __init__(
@@ -113,18 +113,18 @@ class InferenceModule(PassModule):
         self._used = predictor
         self._sinks = sinks
         self._transform = transform
-        # Modules are registered so that they move to the trainer's device.
+        # Modules are registered, so that they move to the device of the trainer.
         parts = [predictor.detector, predictor.method, *sinks]
         self.parts = nn.ModuleList(part for part in parts if isinstance(part, nn.Module))
 
     def current_predictor(self) -> Predictor:
-        """The predictor."""
+        """Return the predictor."""
         return self._used
 
     def sinks(self) -> Sequence[Sink]:
-        """The sinks."""
+        """Return the sinks."""
         return self._sinks
 
     def on_after_batch_transfer(self, batch: ClipBatch, dataloader_idx: int) -> ClipBatch:
-        """Transform a batch once it is on the device."""
+        """Transform a batch after its transfer to the device."""
         return batch if self._transform is None else self._transform(batch)

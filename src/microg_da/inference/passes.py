@@ -1,7 +1,6 @@
-"""One pass over clips, used by tests, validation, the response to camera roll and the prediction of videos.
+"""Passes over clips for tests, validation, the roll response and the prediction of videos.
 
-A pass predicts batches one after another and hands each prediction to its sinks. Device and precision are those of the
-configuration.
+A pass predicts batches one by one and gives each prediction to its sinks. The configuration sets device and precision.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from microg_da.inference.trainer import interruptible, make_trainer, quiet
 from microg_da.types import ClipBatch, Domain, Split
 
 Transform = Callable[[ClipBatch], ClipBatch]
-"""Changes a batch on the device, before it is predicted."""
+"""Changes a batch on the device before prediction."""
 
 
 def run_pass(
@@ -32,18 +31,18 @@ def run_pass(
     transform: Transform | None = None,
     callbacks: Sequence[Callback] = (),
 ) -> None:
-    """Predict batches in one process or in each of several.
+    """Predict all batches, in one or several processes.
 
     Args:
-        predictor: what predicts; it is moved to the device and stays there.
-        batches: read once, lazily and in order. An error raised while reading them ends the pass.
-        sinks: what accumulates the predictions.
+        predictor: the detector and its test-time method. It is moved to the device and stays there.
+        batches: the batches, which are read once, lazily and in order. An error while reading ends the pass.
+        sinks: accumulate the predictions.
         hardware: device and precision.
         transform: changes each batch on the device.
-        callbacks: e.g. a progress bar.
+        callbacks: Lightning callbacks, e.g. a progress bar.
 
     Raises:
-        InputError: if this machine cannot do what ``hardware`` asks for.
+        InputError: if this machine does not support the settings in ``hardware``.
     """
     trainer = _pass_trainer(predictor, hardware, callbacks)
     _run(trainer, InferenceModule(predictor, sinks, transform), batches)
@@ -61,15 +60,15 @@ def run_split_pass(
     callbacks: Sequence[Callback] = (),
     limit_batches: int | None = None,
 ) -> None:
-    """Predict every clip of a split once; of several processes each predicts a share.
+    """Predict every clip of a split once. Each of several processes predicts a share.
 
-    A test-time method that learns from the clips it predicts meets all of them, in order, in every process.
+    With a test-time method that learns from tested clips, every process predicts all clips in order.
 
     Args:
-        predictor: as :func:`as_configured` prepares it.
-        datasets: the clips; their configuration says how many make a batch.
-        domain: of which domain.
-        split: which split.
+        predictor: a predictor from :func:`as_configured`.
+        datasets: the clips; their configuration sets the batch size.
+        domain: the domain.
+        split: the split.
         sinks: as in :func:`run_pass`.
         hardware: devices and precision; None for those of the configuration.
         transform: as in :func:`run_pass`.
@@ -83,7 +82,7 @@ def run_split_pass(
 
 
 def as_configured(predictor: Predictor, config: Config) -> Predictor:
-    """The predictor as a configuration tests it: with ``evaluation.fold_batch_norm``, folded."""
+    """Return the predictor for tests by a configuration, folded if ``evaluation.fold_batch_norm`` is set."""
     if not config.evaluation.fold_batch_norm:
         return predictor
     return predictor.folded(config.model.num_frames, config.data.image_size)
@@ -92,7 +91,7 @@ def as_configured(predictor: Predictor, config: Config) -> Predictor:
 def _pass_trainer(
     predictor: Predictor, hardware: TrainerConfig, callbacks: Sequence[Callback], limit_batches: int | None = None
 ) -> pl.Trainer:
-    # Test-time methods may ask for gradients, which inference mode forbids.
+    # Test-time methods may need gradients, which inference mode disables.
     return make_trainer(
         hardware, callbacks=callbacks, inference_mode=predictor.is_plain, limit_test_batches=limit_batches
     )

@@ -1,4 +1,4 @@
-"""Data that methods read before a test: the training clips of both domains."""
+"""Preparation of methods with the training clips of both domains before a test."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ def show_training_clips(
 ) -> float:
     """Call a hook of a method with the training clips of both domains, on the configured device.
 
-    Clips are opened when they are iterated; those of the target have no labels.
+    Clips are opened when they are iterated. Target clips have no labels.
 
     Args:
-        detector: what the method looks at clips with; it comes back on the CPU, in evaluation mode.
-        method: likewise.
+        detector: the detector for the method. Afterwards it is on the CPU, in evaluation mode.
+        method: the method. Afterwards it is on the CPU, in evaluation mode.
         hook: ``method.prepare`` or ``method.before_training``.
         data: the clips.
-        console: where a terminal shows a progress bar.
+        console: the terminal for a progress bar.
 
     Returns:
-        The seconds that it takes.
+        The duration in seconds.
     """
     device = resolve_device(data.datasets.config.trainer)
     start = time.perf_counter()
@@ -52,21 +52,21 @@ def show_training_clips(
 def prepare_predictor(
     detector: ActionDetector, method: Method, data: StageData, *, console: Console | None = None
 ) -> Predictor:
-    """A detector with a method that takes no training steps, ready to be tested.
+    """Prepare a detector and a method without training steps for a test.
 
     Args:
         detector: the trained network; a method such as ``adabn`` changes it.
         method: a test-time method, or a training method without epochs.
-        data: the clips that the method may look at.
-        console: where a terminal shows a progress bar.
+        data: the clips that the method may read.
+        console: the terminal for a progress bar.
 
     Raises:
-        InputError: if the method asks for clips that cannot be read.
-        ValueError: if the method trains.
+        InputError: if the method needs clips that cannot be read.
+        ValueError: if the method has training steps.
     """
     if isinstance(method, TrainingMethod):
         if method.has_epochs:
-            raise ValueError(f"{type(method).__name__} trains")
+            raise ValueError(f"{type(method).__name__} has training steps; expected a method without epochs")
         show_training_clips(detector, method, method.before_training, data, console=console)
         method.after_training(detector)
         return Predictor(detector.eval(), method.companion)

@@ -1,4 +1,4 @@
-"""Decisions of an adapted detector at the class rates of the source."""
+"""Matching of an adapted detector's class rates to those of the source domain."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from microg_da.terminal import message_console, progress_bar
 def match_class_rates(
     predictor: Predictor, data: StageData, rates: Sequence[float], *, console: Console | None = None
 ) -> float:
-    """Shift each class's logits until target people have the class at the rate of the source.
+    """Shift the logits of each class so that its rate among target people equals the rate of the source.
 
-    The people are those of the target's training clips; their labels are not read. The order of people in a class does
-    not change, and so neither does its average precision. A test-time method sees the logits as they were.
+    The function uses the people of target training clips without their labels. The shift does not change the order of
+    people in a class or its average precision. A test-time method receives the logits before the shift.
 
     Args:
-        predictor: comes back on the CPU, in evaluation mode.
+        predictor: the predictor to change. Afterwards it is on the CPU, in evaluation mode.
         data: the clips.
         rates: ``(C,)`` the fraction of source people with each class.
-        console: where a terminal shows a progress bar.
+        console: the terminal for a progress bar.
 
     Returns:
-        The seconds that it takes.
+        The duration in seconds.
     """
     start = time.perf_counter()
     device = resolve_device(data.datasets.config.trainer)

@@ -1,4 +1,4 @@
-"""Tests of a detector on clips that are rolled by one angle after another."""
+"""Tests of a detector on clips that are rolled by a series of angles."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ from microg_da.transforms.rotation import roll_batch
 from microg_da.types import Domain
 
 Facts = dict[str, str | None]
-"""Keys of a file of responses for the detector, the data and the protocol."""
+"""Keys of the detector, the data and the protocol in a file of responses."""
 
 
 def even_angles(count: int) -> list[float]:
-    """``count`` angles in degrees, evenly over the whole turn, from 0.
+    """Return ``count`` evenly spaced angles in degrees over the whole turn, starting at 0.
 
     Raises:
-        InputError: for less than one.
+        InputError: if ``count`` is below 1.
     """
     if count < 1:
         raise InputError(f"--angles {count} is invalid: expected a whole number of at least 1.")
@@ -52,28 +52,28 @@ def measure_roll_response(
     data: str | None = None,
     progress: Progress | None = None,
 ) -> tuple[RollResponse, Facts]:
-    """Score a detector on a test split at every angle, 0 among them, in one process.
+    """Score a detector on a test split at all angles, including 0, in one process.
 
-    Corners are filled by reflection. A detection is written with the box of the table, so that no rolled ground truth
-    is needed. Each angle is saved in ``file`` as soon as it is measured; the next call measures only what is missing.
+    Corners are filled by reflection. Detections have the original boxes of the table, so that no rolled ground truth is
+    needed. Each angle is saved in ``file`` after its measurement. The next call measures only missing angles.
 
     Args:
-        predictor: the detector and the method through which it is tested.
+        predictor: the detector and its test-time method.
         config: settings of the test: data, protocol, device, precision, folding.
-        angles: degrees, clockwise.
-        file: JSON, written again after each angle.
-        facts: what ``file`` says about the detector, e.g. ``RunDetector.facts()``; ``run`` and ``variant`` name it.
-            A file with other facts is refused.
-        domain: whose test split.
-        data: a SOURCE to test on instead of the domain's.
-        progress: where to show a bar.
+        angles: angles in degrees clockwise.
+        file: a JSON file, which is written after each angle.
+        facts: facts about the detector for ``file``, e.g. ``RunDetector.facts()``; ``run`` and ``variant`` identify the
+            detector. A file with other facts is an error.
+        domain: the domain of the test split.
+        data: a SOURCE to test on instead of the data of the domain.
+        progress: the progress display.
 
     Returns:
-        The response, and what was measured: ``facts``, data, domain and protocol, and the precision if it is not
+        The response, and a description: ``facts``, data, domain and protocol, and the precision if it is not
         Lightning's default.
 
     Raises:
-        InputError: if ``file`` holds something else.
+        InputError: if ``file`` contains other measurements.
     """
     config = _with_data(config, domain, data)
     known: Facts = {
@@ -101,9 +101,9 @@ def measure_roll_response(
 
 
 def _test(predictor: Predictor, datasets: DomainDatasets, domain: Domain, degrees: float) -> Scores:
-    """One pass over a test split, every clip rolled."""
+    """Score one pass over a test split with all clips rolled."""
     config = datasets.config
-    pl.seed_everything(config.seed, workers=True, verbose=False)  # for methods that draw at test time
+    pl.seed_everything(config.seed, workers=True, verbose=False)  # for methods that use random numbers at test time
     metrics = split_metrics(datasets, domain, "test")
     run_split_pass(
         predictor,
@@ -129,14 +129,14 @@ def _plain(measured: dict[float, Scores]) -> list[dict[str, object]]:
 
 
 def _read(file: Path, facts: Facts) -> dict[float, Scores]:
-    """The responses of an earlier call, if it measured the same."""
+    """Read the responses of an earlier call with the same detector and settings."""
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return {}
     except (OSError, ValueError) as error:
         raise InputError(f"cannot read {file}: {error}. Delete it to measure again.") from error
-    if isinstance(content, dict) and "row" in content:  # as older versions call a variant
+    if isinstance(content, dict) and "row" in content:  # older versions used this key for the variant
         content = {"variant": content["row"], **content}
     different = [name for name, value in facts.items() if not isinstance(content, dict) or content.get(name) != value]
     if different:

@@ -1,4 +1,4 @@
-"""The scores of a detector on a test split, and those of label-free validators."""
+"""Scores of a detector on a split, and scores of label-free validators."""
 
 from __future__ import annotations
 
@@ -28,18 +28,18 @@ def score_detector(
     features: FeatureSample | None = None,
     console: Console | None = None,
 ) -> DetectionMetrics:
-    """Score a detector on a split of a domain, as the configuration of ``datasets`` says; nothing is written.
+    """Score a detector on a split of a domain by the configuration of ``datasets``, without writing files.
 
     Args:
         predictor: the detector and its test-time method.
         datasets: the clips and their configuration.
-        domain: of which domain.
-        split: which split; clips of the training split are not augmented.
-        features: keeps RoI features of some of the people.
-        console: where a terminal shows a progress bar; None for none.
+        domain: the domain.
+        split: the split; clips of the training split are not augmented.
+        features: accumulates RoI features of a sample of people.
+        console: the terminal for a progress bar; None for no bar.
 
     Returns:
-        The accumulated predictions: ``.scores()`` and ``.detections()``.
+        The accumulated predictions, with the methods ``scores()`` and ``detections()``.
     """
     metrics = split_metrics(datasets, domain, split)
     sinks: list[Sink] = [ScoreSink(metrics, domain)]
@@ -56,23 +56,24 @@ def validate_detector(
     console: Console | None = None,
     source_map_before: float | None = None,
 ) -> tuple[dict[str, float], CollapseReport]:
-    """The scores of every label-free validator and of the collapse guard, on both domains' validation splits.
+    """Compute all label-free validators and the collapse detection on both domains' validation splits.
 
-    Target labels are not read. Source labels are, for the validator that is made of them and for the classes that all
-    of them look at.
+    Target labels are not read. Source labels are read for the source mAP and for the set of classes that the validators
+    use.
 
     Args:
         predictor: the detector and its test-time method.
         datasets: the clips and their configuration.
-        console: where a terminal shows a progress bar; None for none.
-        source_map_before: the source model's mAP on the source validation split, for the guard; None if unknown.
+        console: the terminal for a progress bar; None for no bar.
+        source_map_before: the source model's mAP on the source validation split, for the collapse detection; None if
+            unknown.
     """
     metrics = split_metrics(datasets, "source", "val")
     detector = predictor.detector
     observations = Observations(detector.num_classes, detector.feature_dim, datasets.class_rates)
     predictor = as_configured(predictor, datasets.config)
     for domain in DOMAINS:
-        # One pass for each domain, as in the test: a method that adapts online must not meet both domains in one.
+        # One pass for each domain, as in the test, because a method that adapts online must not mix the domains.
         callbacks = pass_display(console, f"val on {domain}")
         sinks: list[Sink] = [ScoreSink(metrics, "source"), observations]
         run_split_pass(predictor, datasets, domain, "val", sinks, callbacks=callbacks)
@@ -82,10 +83,10 @@ def validate_detector(
 
 
 def mixed_answers(predictor: Predictor, datasets: DomainDatasets, console: Console | None = None) -> Tensor:
-    """``(P, 3, C)`` logits of two target validation people and of their mixture, see ``validation/mixing.py``.
+    """Return ``(P, 3, C)`` logits of two target validation people and their mixture, see ``validation/mixing.py``.
 
-    The pass is its own: a method that adapts online must not meet mixtures before its other answers are kept. Clips of
-    a feature store have no pixels to mix: there P is 0.
+    Mixtures need a separate pass, because they would change a method that adapts online. Clips of a feature store have
+    no pixels to mix, so P is 0.
     """
     classes = predictor.detector.num_classes
     if datasets.maps is not None:
@@ -97,7 +98,7 @@ def mixed_answers(predictor: Predictor, datasets: DomainDatasets, console: Conso
 
 
 def split_metrics(datasets: DomainDatasets, domain: Domain, split: Split) -> DetectionMetrics:
-    """Empty metrics against the annotations of a split, by the taxonomy and the protocol of the configuration."""
+    """Return empty metrics for the annotations of a split, by the configured taxonomy and protocol."""
     config = datasets.config
     truth = datasets.get(domain, split, labelled=False).annotations()
     return DetectionMetrics(truth, taxonomy=config.data.taxonomy, protocol=config.evaluation.protocol)

@@ -1,4 +1,4 @@
-"""Sinks: objects that accumulate the predictions of a pass over clips."""
+"""Sinks, which accumulate the predictions of a pass over clips."""
 
 from __future__ import annotations
 
@@ -14,30 +14,30 @@ from microg_da.validation.mixing import MixedPeople
 
 
 class Sink(Protocol):
-    """Accumulates the predictions of a pass, batch by batch.
+    """Interface of objects that accumulate the predictions of a pass, batch by batch.
 
     :class:`ScoreSink`, :class:`ProbabilitySink`, :class:`~microg_da.inference.feature_sample.FeatureSample` and
     :class:`~microg_da.validation.observations.Observations` are sinks.
     """
 
     def update(self, batch: ClipBatch, prediction: Prediction) -> None:
-        """Add the people of a batch; labels that it may carry are not read."""
+        """Add the people of a batch. Labels in the batch are not read."""
 
 
 @runtime_checkable
 class ProbingSink(Sink, Protocol):
-    """A sink that also asks for the answers to clips of its own making."""
+    """A sink that also requests predictions for clips that it makes."""
 
     def probe(self, batch: ClipBatch, prediction: Prediction, predict: Callable[[ClipBatch], Prediction]) -> None:
-        """Called after :meth:`update`; ``predict`` gave ``prediction``."""
+        """Process a batch after :meth:`update`; ``predict`` computes predictions for other clips."""
 
 
 class ScoreSink(nn.Module):
-    """Accumulates the predictions of one domain for scores against its annotation table.
+    """Accumulates the predictions of one domain and scores them against the annotation table.
 
     Args:
-        metrics: made with the annotation table.
-        domain: batches of the other domain are left out.
+        metrics: metrics for the annotation table.
+        domain: the scored domain; batches of the other domain are ignored.
     """
 
     def __init__(self, metrics: DetectionMetrics, domain: Domain) -> None:
@@ -49,13 +49,13 @@ class ScoreSink(nn.Module):
         """Add the people of a batch."""
         if batch.domain != self.domain:
             return
-        # Of people, not of clips: a table has no row of a keyframe without people.
+        # Only the keyframes of people are looked up, because the table has no row for a keyframe without people.
         keyframes = self.metrics.index_of(batch.keys[clip] for clip in batch.clip_index.tolist())
         self.metrics.update(keyframes.to(batch.table_boxes.device), batch.table_boxes, prediction.logits.float())
 
 
 class ProbabilitySink:
-    """Keeps the probability of every class for each person, in the order of the pass.
+    """Accumulates the class probabilities of each person, in the order of the pass.
 
     Args:
         num_classes: C.
@@ -69,12 +69,12 @@ class ProbabilitySink:
         self._parts.append(prediction.logits.float().sigmoid().cpu().numpy())
 
     def probabilities(self) -> np.ndarray:
-        """``(K, C)`` in [0, 1], of all people so far."""
+        """Return the probabilities of all people so far, ``(K, C)`` in [0, 1]."""
         return np.concatenate(self._parts)
 
 
 class MixingSink(nn.Module):
-    """Mixes the people of target batches two and two, and keeps the answers, for the validator ``mixval``.
+    """Mixes pairs of people in target batches and accumulates the predictions, for the validator ``mixval``.
 
     Args:
         num_classes: C.
@@ -85,7 +85,7 @@ class MixingSink(nn.Module):
         self.mixed = MixedPeople(num_classes)
 
     def update(self, batch: ClipBatch, prediction: Prediction) -> None:
-        """The people as they are say nothing by themselves."""
+        """Ignore the original people; only mixtures are used."""
 
     def probe(self, batch: ClipBatch, prediction: Prediction, predict: Callable[[ClipBatch], Prediction]) -> None:
         """Add the mixtures of a target batch; see :class:`ProbingSink`."""

@@ -1,4 +1,4 @@
-"""Lightning trainers, and the device of a configuration."""
+"""Lightning trainers and devices of a configuration."""
 
 from __future__ import annotations
 
@@ -29,17 +29,17 @@ def make_trainer(
     logger: Any = False,
     **options: Any,
 ) -> pl.Trainer:
-    """A Lightning trainer that writes and shows only what ``callbacks`` and ``logger`` do.
+    """Create a Lightning trainer without output except that of ``callbacks`` and ``logger``.
 
     Args:
         hardware: devices, strategy and precision.
         root: Lightning's default folder; None for the working folder.
-        callbacks: a checkpoint or a progress bar among them is used; otherwise there is none.
-        logger: as :class:`pytorch_lightning.Trainer` takes it.
-        options: further arguments of :class:`pytorch_lightning.Trainer`.
+        callbacks: callbacks; checkpoints and progress bars are used only if they are in this list.
+        logger: ``logger`` of :class:`pytorch_lightning.Trainer`.
+        options: other arguments of :class:`pytorch_lightning.Trainer`.
 
     Raises:
-        InputError: if this machine cannot do what ``hardware`` asks for.
+        InputError: if this machine does not support the settings in ``hardware``.
     """
     with quiet(), _refusing():
         return pl.Trainer(
@@ -57,10 +57,10 @@ def make_trainer(
 
 
 def resolve_device(hardware: TrainerConfig) -> torch.device:
-    """The device of this process, as a Lightning trainer with the same settings would choose it.
+    """Return the device of this process that a Lightning trainer with the same settings uses.
 
     Raises:
-        InputError: if this machine cannot do what ``hardware`` asks for.
+        InputError: if this machine does not support the settings in ``hardware``.
     """
     with quiet(), _refusing():
         device: torch.device = Fabric(**asdict(hardware)).device
@@ -68,7 +68,7 @@ def resolve_device(hardware: TrainerConfig) -> torch.device:
 
 
 def one_process(hardware: TrainerConfig) -> TrainerConfig:
-    """The same hardware and precision, on the first of its devices alone."""
+    """Return the same hardware settings with the first device only."""
     devices = hardware.devices
     if isinstance(devices, str) and "," in devices:
         devices = [int(part) for part in devices.split(",") if part.strip()]
@@ -77,10 +77,12 @@ def one_process(hardware: TrainerConfig) -> TrainerConfig:
 
 
 def on_device(hardware: TrainerConfig, device: str) -> TrainerConfig:
-    """One process on a device, e.g. ``"cpu"`` or ``"cuda:1"``; ``"auto"`` is the first device of ``hardware``.
+    """Return settings for one process on a device, e.g. ``"cpu"`` or ``"cuda:1"``.
+
+    ``"auto"`` is the first device of ``hardware``.
 
     Raises:
-        InputError: if torch knows no such device.
+        InputError: if torch does not know the device.
     """
     if device == "auto":
         return one_process(hardware)
@@ -114,7 +116,7 @@ _NOISE = (
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Hide Lightning's messages about what this package does on purpose; other messages still show."""
+    """Hide Lightning's messages about deliberate settings of this package; other messages are shown."""
     names = ("pytorch_lightning", "lightning.pytorch", "lightning_fabric", "lightning.fabric")
     with warnings.catch_warnings(), log_level(logging.WARNING, names):
         for pattern in _NOISE:
@@ -124,7 +126,7 @@ def quiet() -> Iterator[None]:
 
 @contextmanager
 def interruptible() -> Iterator[None]:
-    """Let a KeyboardInterrupt through; Lightning would end the process with status 1 instead."""
+    """Raise KeyboardInterrupt in the block; without this, Lightning ends the process with status 1."""
     try:
         yield
     except SystemExit as end:

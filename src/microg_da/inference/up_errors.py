@@ -1,4 +1,4 @@
-"""Errors of a method's estimated up where the truth is known: simulated clips, and artificially rolled Earth clips."""
+"""Errors of estimated ups on clips with known up: simulated clips, and artificially rolled Earth clips."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from microg_da.types import ClipBatch
 def up_errors(
     predictor: Predictor, datasets: DomainDatasets, device: torch.device | str = "cpu"
 ) -> dict[str, UpErrors]:
-    """Errors of the estimated up, by set of clips; empty for a method that does not estimate it.
+    """Return errors of the estimated up by set of clips; empty if the method does not estimate up.
 
-    ``rolled_source`` is the source's validation split, each clip rolled by a known random angle: people are taken as
-    upright before. ``target`` is the target's test split, where its data set knows up (the simulator's does).
+    ``rolled_source`` is the source validation split, in which people are assumed to be upright, with each clip rolled
+    by a known random angle. ``target`` is the target test split, if its data set knows up, as embedded data does.
     """
     if not isinstance(predictor.method, UpMethod):
         return {}

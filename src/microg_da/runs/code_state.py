@@ -1,4 +1,4 @@
-"""State of the code of a run, which identifies the version."""
+"""Version, commit and hash of the code that makes a run."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ class CodeState:
     """State of this package at one moment.
 
     Attributes:
-        version: of the package.
-        commit: of the git repository that the sources are part of; None outside of their own repository.
-        modified: whether the sources differ from that commit; None without one.
-        sources: a SHA-256 of all files, the same for the same code in any folder.
+        version: version of the package.
+        commit: commit of the git repository of the sources; None if the sources are not in their repository.
+        modified: whether the sources differ from that commit; None without a commit.
+        sources: SHA-256 of all source files, independent of the folder.
     """
 
     version: str
@@ -30,13 +30,13 @@ class CodeState:
 
 
 def code_state(package: Path = _PACKAGE) -> CodeState:
-    """The state of the code now.
+    """Return the current state of the code.
 
     Args:
-        package: the folder of its sources.
+        package: the folder of the sources.
     """
     commit = modified = None
-    # A package that is installed below another repository is not part of it.
+    # A package that is installed inside another repository is not part of that repository.
     if _git(package, "ls-files", "--error-unmatch", "__init__.py") is not None:
         commit = (_git(package, "rev-parse", "HEAD") or "").strip() or None
         modified = bool(_git(package, "status", "--porcelain", "--", "."))
@@ -44,7 +44,7 @@ def code_state(package: Path = _PACKAGE) -> CodeState:
 
 
 def _git(folder: Path, *words: str) -> str | None:
-    """Output of git; None if it is not there or refuses."""
+    """Return the output of git; None if git is missing or fails."""
     try:
         done = subprocess.run(["git", "-C", str(folder), *words], capture_output=True, text=True, timeout=30)
     except (OSError, subprocess.TimeoutExpired):

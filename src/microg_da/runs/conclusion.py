@@ -28,13 +28,13 @@ def conclude(run: Run) -> None:
 def find_in_tables(
     run: RunFolder, results: RunResults, target: TargetTest | None, intervals: Intervals | None
 ) -> Finding:
-    """The finding of a run, from its scores and its tables.
+    """Return the finding of a run, from its scores and its tables.
 
     Args:
-        run: the folder.
-        results: the scores of all its variants.
+        run: the folder of the run.
+        results: the scores of all variants.
         target: the target test; None if its tables are missing.
-        intervals: of this test; None if it has none.
+        intervals: the intervals of this test; None if there are none.
     """
     return find(
         results.target_maps,

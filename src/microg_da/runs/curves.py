@@ -1,4 +1,4 @@
-"""``metrics/<stage>/metrics.csv``: what each stage logged."""
+"""``metrics/<stage>/metrics.csv``: the logged values of each stage."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from microg_da.types import STAGES
 
 
 def read_curves(run: RunFolder) -> dict[str, pd.DataFrame]:
-    """The logged values of each stage that has logged, in the order of training.
+    """Read the logged values of the stages, in the order of training.
 
     Raises:
         InputError: if a file is damaged.
@@ -28,4 +28,4 @@ def _read_curve(path: Path) -> pd.DataFrame:
     except pd.errors.EmptyDataError:
         return pd.DataFrame()
     except (OSError, ValueError) as error:
-        raise InputError(f"{path}: not a CSV of metrics ({error}).") from error
+        raise InputError(f"{path}: not a CSV file of metrics ({error}).") from error

@@ -1,4 +1,4 @@
-"""The detector in a weight file: one that a run or `export` left, or a published one."""
+"""Loading of the detector in a weight file, which comes from a run, from `export` or from a publication."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ _DEFAULT_SIDE = 256
 
 @dataclass(frozen=True)
 class FileDetector:
-    """A detector that was read from a file.
+    """A detector that was loaded from a file.
 
     Attributes:
-        detector: on the CPU, in evaluation mode.
-        description: what it is, and how it wants to see clips.
-        name: what it is called in results.
-        notes: what a user should know of how it was loaded, in sentences.
+        detector: the detector, on the CPU, in evaluation mode.
+        description: the network, its classes and the preprocessing of clips.
+        name: the name of the detector in results.
+        notes: notes about the loading for the user, as sentences.
     """
 
     detector: ActionDetector
@@ -38,7 +38,7 @@ class FileDetector:
 
 
 def variant_of_file(path: str | Path) -> tuple[Path, Variant] | None:
-    """The run and the variant whose detector a file is; None for a file that is in no run's folder."""
+    """Return the run and the variant of a detector file; None for a file outside of run folders."""
     path = Path(path)
     variants: dict[str, Variant] = {stage: variant for variant, stage in STAGE_OF_VARIANT.items()}
     in_run = path.name == "detector.pt" and len(path.parents) > 2 and (path.parents[2] / "config.yaml").is_file()
@@ -54,25 +54,24 @@ def load_detector_file(
     taxonomy: str = "microg50",
     roi_stride: str | float = AUTO_STRIDE,
 ) -> FileDetector:
-    """The detector in a weight file.
+    """Load the detector in a weight file.
 
     Args:
-        path: ``detector.pt`` of a run or what ``export`` has made of one, which say themselves what they are, or a
-            published weight file.
-        model: the network of a published file, or of one whose network is ``package.module:function``: no file decides
-            which code is imported. A name of ``python -m microg_da list models``.
-        taxonomy: what the outputs mean, for a published file.
-        roi_stride: for a published file: as :func:`~microg_da.models.create_detector` takes it. ``"auto"`` is the
-            stride at which the head in the file was trained.
+        path: ``detector.pt`` of a run or a folder of ``export``, which describe themselves, or a published weight file.
+        model: the network of a published file, a name from ``python -m microg_da list models``. Also needed if the
+            network is ``package.module:function``, because a file must not decide which code is imported.
+        taxonomy: the classes of the outputs of a published file.
+        roi_stride: the RoI stride of a published file, as in :func:`~microg_da.models.create_detector`. ``"auto"`` is
+            the stride with which the head in the file was trained.
 
     Raises:
-        InputError: if there is no such file, the model has to be named, or they do not fit each other.
+        InputError: if the file does not exist, ``model`` is missing, or the file does not fit the model.
     """
     path = Path(path)
     said = read_description(path)
     if said is not None:
         if roi_stride != AUTO_STRIDE:
-            raise InputError(f"{path}: declares its own RoI stride. Remove --roi-stride.")
+            raise InputError(f"{path}: the file defines its RoI stride. Remove --roi-stride.")
         return _own(path, model, said)
     if model is None:
         raise InputError(
@@ -84,9 +83,9 @@ def load_detector_file(
 
 def _own(path: Path, model: str | None, said: Mapping[str, object]) -> FileDetector:
     if model not in (None, said.get("model")):
-        raise InputError(f"{path}: holds {said.get('model')}, not {model}. Remove --model.")
+        raise InputError(f"{path}: the file contains the model {said.get('model')}, not {model}. Remove --model.")
     detector, description = load_detector(path, model)
-    # Results are to say by what they were made, and by what they were not.
+    # The name of the detector in results includes the test-time method that is missing.
     left_out = f", without {said['test_time_method']}" if said.get("test_time_method") else ""
     name = f"{description.model} from {path.name}{left_out}"
     return FileDetector(detector, description, name)
@@ -98,8 +97,8 @@ def _published(path: Path, model: str, taxonomy: str, roi_stride: str | float) -
     report = load_checkpoint(detector, path)
     if report.replaced:
         raise InputError(
-            f"{path}: its head has another number of classes than {classes.name} ({len(classes)}), so that a new one "
-            f"would have to be trained. Train it with `fit model.checkpoint={path}` first, or choose a --taxonomy."
+            f"{path}: the number of classes of the head differs from {classes.name} ({len(classes)}). "
+            f"Train a new head with `fit model.checkpoint={path}` first, or choose another --taxonomy."
         )
     notes = []
     if roi_stride == AUTO_STRIDE and report.head_stride not in (None, detector.head.stride):
@@ -107,7 +106,7 @@ def _published(path: Path, model: str, taxonomy: str, roi_stride: str | float) -
         detector.head.stride = report.head_stride
     window, side = _trained_view(path, model)
     if window != (usual := model_window(model) or window):
-        notes.append(f"{path} was trained with the window {window}, and {model} usually has {usual}: {window} is used.")
+        notes.append(f"{path} was trained with the window {window}, but {model} usually has {usual}: {window} is used.")
     description = DetectorDescription(
         model=model,
         num_classes=len(classes),
@@ -126,12 +125,12 @@ def _published(path: Path, model: str, taxonomy: str, roi_stride: str | float) -
 
 
 def crop_of_side(short_side: int) -> int:
-    """The training crop whose test clips have this short side, or one pixel more where there is none."""
+    """Return the training crop whose test clips have this short side, or one pixel more if there is none."""
     return next(crop for crop in range(1, short_side + 1) if usual_test_side(crop) >= short_side)
 
 
 def _trained_view(path: Path, model: str) -> tuple[Window, int]:
-    """Window and short side that a published file says it was trained and tested with, else those of its network."""
+    """Return the window and short side in the configuration of a published file, else the defaults of its network."""
     window = model_window(model) or Window(8, 8)
     usual = {
         "NUM_FRAMES": window.num_frames,
@@ -139,13 +138,13 @@ def _trained_view(path: Path, model: str) -> tuple[Window, int]:
         "TEST_CROP_SIZE": _usual_side(model),
     }
     said = {key: training_setting(path, "DATA", key) for key in usual}
-    # A setting below 1 is not a number of frames or pixels.
+    # Values below 1 are not numbers of frames or pixels.
     frames, rate, side = (int(said[key] or usual[key]) or usual[key] for key in usual)
     return Window(frames, rate), side
 
 
 def _usual_side(name: str) -> int:
-    # Small networks are named after their training crop, the published ones after their test side.
+    # The names of small networks contain the training crop, those of published networks the test side.
     if name in ("r2plus1d_micro", "r2plus1d_tiny"):
         return usual_test_side(ZOO[name].crop)
     return ZOO[name].crop if name in ZOO else _DEFAULT_SIDE

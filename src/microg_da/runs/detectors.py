@@ -1,4 +1,4 @@
-"""The detector and the method that a configuration describes, newly built or read from the folder of a run."""
+"""The detector and the method of a configuration, built new or read from the folder of a run."""
 
 from __future__ import annotations
 
@@ -42,9 +42,9 @@ class RunDetector:
 
     Attributes:
         run: the folder and its configuration.
-        variant: which detector of the run.
+        variant: the variant of the detector.
         predictor: the detector and its test-time method, on the CPU, in evaluation mode.
-        file: where its weights are.
+        file: the file of its weights.
     """
 
     run: Run
@@ -54,11 +54,11 @@ class RunDetector:
 
     @property
     def detector(self) -> ActionDetector:
-        """The network alone."""
+        """The detector without its test-time method."""
         return self.predictor.detector
 
     def facts(self) -> dict[str, str]:
-        """Which detector this is: its run, its variant, and a hash of its weights."""
+        """The identity of the detector: its run, its variant, and a hash of its weights."""
         return {
             "run": "/".join(self.run.path.resolve().parts[-2:]),
             "variant": self.variant,
@@ -67,27 +67,27 @@ class RunDetector:
 
 
 def load_run_detector(run_folder: str | Path, variant: str | None = None) -> RunDetector:
-    """Read back a detector that a run has trained.
+    """Load a detector that a run has trained.
 
-    It predicts at once::
+    The detector is ready for predictions::
 
         loaded = load_run_detector("runs/ava2microg/dann-seed0", "adapted")
         prediction = loaded.detector(frames, boxes, clip_index)
 
     Args:
         run_folder: ``runs/<experiment>/<name>``.
-        variant: ``"source_only"``, ``"adapted"`` or ``"target_supervised"``; None takes the adapted detector if there
-            is one, else the source-only one.
+        variant: ``"source_only"``, ``"adapted"`` or ``"target_supervised"``; None for the adapted detector if there
+            is one, else the source-only detector.
 
     Raises:
-        InputError: if this is not a run folder, or the run has no such detector (yet).
+        InputError: if the folder is not a run, or the run has no such detector (yet).
     """
     run = Run.open(run_folder)
     done = finished_variants(run)
     chosen = _known_variant(variant) if variant is not None else "adapted" if "adapted" in done else "source_only"
     if chosen not in done:
         raise InputError(
-            f"{run.path} has no detector of the variant {chosen!r}; it has: {', '.join(done) or '(none)'}. "
+            f"{run.path} has no detector of the variant {chosen!r}; finished variants: {', '.join(done) or '(none)'}. "
             f"Finish the run with `fit --resume {run.path}`, or choose another variant."
         )
     file = run.detector_file(STAGE_OF_VARIANT[chosen])
@@ -101,7 +101,7 @@ def load_run_detector(run_folder: str | Path, variant: str | None = None) -> Run
 
 
 def finished_variants(run: RunFolder) -> list[Variant]:
-    """The variants whose detectors are in the folder of a run."""
+    """Return the variants whose detectors are in the folder of a run."""
     return [variant for variant, stage in STAGE_OF_VARIANT.items() if run.detector_file(stage).exists()]
 
 
@@ -113,12 +113,12 @@ def _known_variant(given: str) -> Variant:
 
 
 def build_detector(config: Config, checkpoint: str | None = None, *, fetch: bool = True) -> ActionDetector:
-    """The configured detector, with random weights or those of ``checkpoint``.
+    """Build the configured detector, with random weights or those of ``checkpoint``.
 
     Args:
-        config: of the run.
+        config: the configuration of the run.
         checkpoint: a weight file.
-        fetch: whether libraries load the weights that ``model.options`` ask for; not where all weights follow.
+        fetch: whether libraries load the weights in ``model.options``; False if all weights are loaded later.
 
     Raises:
         InputError: for an invalid model, or a model that cannot read the configured number of frames.
@@ -148,13 +148,13 @@ def build_detector(config: Config, checkpoint: str | None = None, *, fetch: bool
 
 
 def settle_roi_stride(config: Config) -> tuple[Config, str | None]:
-    """The configuration with ``model.roi_stride: auto`` replaced by what it means for the run's weight file.
+    """Replace ``model.roi_stride: auto`` by the value for the weight file of the run.
 
     Returns:
-        the configuration, and a sentence for the user if boxes are pooled at another stride than the network's own.
+        The configuration, and a sentence for the user if the RoI stride differs from the stride of the network.
 
     Raises:
-        InputError: if there is a weight file, and it cannot be read.
+        InputError: if the weight file cannot be read.
     """
     model, path = config.model, config.checkpoint or config.model.checkpoint
     if model.roi_stride != AUTO_STRIDE:
@@ -162,14 +162,14 @@ def settle_roi_stride(config: Config) -> tuple[Config, str | None]:
     stride: str | bool | float = "true"
     note = None
     if path is not None:
-        with torch.device("meta"):  # names and shapes are all that is compared
+        with torch.device("meta"):  # only names and shapes are compared
             detector = describe_detector(config).build(config.model.name)
         stride, note = settled_stride(model.roi_stride, path, detector)
     return replace(config, model=replace(model, roi_stride=stride)), note and f"{note}. model.roi_stride changes it."
 
 
 def describe_detector(config: Config) -> DetectorDescription:
-    """Description from which the configured detector can be built without the configuration."""
+    """Return the description from which the configured detector can be built without the configuration."""
     model = config.model
     description = DetectorDescription(
         model=model.name,
@@ -192,7 +192,7 @@ def describe_detector(config: Config) -> DetectorDescription:
 
 
 def test_time_method(config: Config, method: TestTimeMethod | None) -> str | None:
-    """The name of the method through which a detector is tested, where that is not what the weights alone say."""
+    """Return the name of the test-time method of a detector; None if the weights alone give its predictions."""
     if method is None:
         return None
     return config.adaptation.test_time or config.adaptation.name
@@ -201,9 +201,9 @@ def test_time_method(config: Config, method: TestTimeMethod | None) -> str | Non
 def build_training_method(
     config: Config, detector: ActionDetector, class_rates: Sequence[float] | None = None
 ) -> TrainingMethod | None:
-    """The method that trains in the adaptation stage; None if the run has none.
+    """Build the method that trains in the adaptation stage; None if the run has no training method.
 
-    ``class_rates``, how common each class is among source training people, is for methods that read source clips.
+    ``class_rates`` are the frequencies of the classes among source training people, for methods that read source clips.
     """
     settings = config.adaptation
     method = _build(config, settings.name, detector, settings.args, class_rates)
@@ -213,12 +213,13 @@ def build_training_method(
 def build_test_time_method(
     config: Config, detector: ActionDetector, training: TrainingMethod | None = None
 ) -> TestTimeMethod | None:
-    """The method through which the adapted detector is tested; None if it predicts by itself.
+    """Build the test-time method of the adapted detector; None if the detector is tested without a method.
 
     Args:
-        config: of the run. ``adaptation.test_time`` replaces the companion of a training method.
-        detector: the detector that it is for.
-        training: the method that trained the detector, which may have a companion. None builds one, to be loaded.
+        config: the configuration of the run. ``adaptation.test_time`` replaces the companion of a training method.
+        detector: the adapted detector.
+        training: the method that trained the detector, which may have a companion. None builds a new companion, whose
+            state is loaded later.
     """
     settings = config.adaptation
     if settings.test_time is not None:
@@ -231,13 +232,13 @@ def build_test_time_method(
 
 
 def has_test_time_method(config: Config) -> bool:
-    """Whether the adapted detector is tested through a test-time method."""
+    """Return whether the adapted detector is tested with a test-time method."""
     method = ADAPTATIONS.load(config.adaptation.test_time or config.adaptation.name, "adaptation.name")
     return issubclass(method, TestTimeMethod) or (issubclass(method, TrainingMethod) and method.has_companion)
 
 
 def method_label(config: Config) -> str:
-    """The adaptation as result tables name it; rotation is told apart from what the method itself does."""
+    """Return the name of the adaptation in result tables. Rotation by augmentation is a separate part of the name."""
     settings = config.adaptation
     method = ADAPTATIONS.load(settings.name)
     trains = issubclass(method, TrainingMethod) and method.has_epochs and settings.epochs
@@ -246,13 +247,13 @@ def method_label(config: Config) -> str:
 
 
 def matches_rates(config: Config) -> bool:
-    """Whether the adapted detector decides at the class rates of the source; oracles know the rates of the target."""
+    """Return whether the adapted detector uses the class rates of the source; oracles use those of the target."""
     method = ADAPTATIONS.load(config.adaptation.name)
     return config.adaptation.match_rates and method is not SourceOnly and not method.uses_target_labels
 
 
 def plain_training(config: Config, detector: ActionDetector) -> Supervised:
-    """Supervised training of one labelled domain."""
+    """Return the method for supervised training on one labelled domain."""
     return Supervised(NoArguments(), _task(config, detector))
 
 

@@ -1,4 +1,4 @@
-"""``environment.json``: versions, machine and command, enough to explain why two runs differ."""
+"""``environment.json``: versions, machine and command, to explain differences between runs."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _PACKAGES = ("microg_da", "torch", "torchvision", "pytorch-lightning", "torchmet
 
 
 def write_environment(path: Path) -> None:
-    """Describe this process."""
+    """Write the description of this process."""
     import torch
 
     environment = {
@@ -35,10 +35,10 @@ def write_environment(path: Path) -> None:
 
 
 def read_environment(path: Path) -> dict[str, str]:
-    """The facts as text, nested keys joined by dots; empty where there is no such file.
+    """Read the facts as text, with nested keys joined by dots; empty if the file does not exist.
 
     Raises:
-        InputError: if it is damaged.
+        InputError: if the file is damaged.
     """
     value = read_json(path)
     if value is None:
@@ -49,7 +49,7 @@ def read_environment(path: Path) -> dict[str, str]:
 
 
 def flatten(settings: object, prefix: str = "") -> dict[str, str]:
-    """Nested keys of a mapping joined by dots, with their values as text; empty for anything else."""
+    """Flatten a mapping: nested keys are joined by dots, values become text. Other objects give an empty mapping."""
     flat: dict[str, str] = {}
     for key, value in settings.items() if isinstance(settings, dict) else ():
         if isinstance(value, dict):

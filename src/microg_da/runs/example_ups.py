@@ -9,7 +9,7 @@ from pathlib import Path
 from microg_da.files import write_json
 from microg_da.runs.fields import Fields, read_objects
 
-_REMEDY = "Remove it; `fit --resume` makes it again."
+_REMEDY = "Remove the file; `fit --resume` writes it again."
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,7 @@ class PersonUp:
     Attributes:
         box: ``x1 y1 x2 y2`` in [0, 1].
         degrees: clockwise from the top of the picture.
-        density: at angles evenly spaced from 0.
+        density: density at evenly spaced angles that start at 0.
     """
 
     box: tuple[float, float, float, float]
@@ -43,10 +43,10 @@ def write_ups(ups: Sequence[KeyframeUps], path: Path) -> None:
 
 
 def read_ups(path: Path) -> tuple[KeyframeUps, ...]:
-    """Read ``ups.json``; nothing where there is no such file.
+    """Read ``ups.json``; empty if the file does not exist.
 
     Raises:
-        InputError: if it is damaged.
+        InputError: if the file is damaged.
     """
     return tuple(map(_keyframe, read_objects(path, "with 'people'", _REMEDY)))
 

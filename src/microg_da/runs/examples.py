@@ -10,7 +10,7 @@ from microg_da.files import write_json
 from microg_da.runs.fields import Fields, read_objects
 from microg_da.types import DOMAINS, VARIANTS, Domain, Variant
 
-_REMEDY = "Restore the file, or remove it and `fit --resume` the run."
+_REMEDY = "Restore the file, or remove it and continue the run with `fit --resume`."
 
 
 @dataclass(frozen=True)
@@ -33,12 +33,12 @@ class ExampleKeyframe:
     """One keyframe.
 
     Attributes:
-        domain: whose test split it is from.
-        video_id: of the clip.
-        frame_stamp: of the keyframe.
-        image: the name of its picture, in the folder of ``examples.json``.
-        frames: the names of the pictures of its window.
-        people: those with annotations.
+        domain: the domain of the test split.
+        video_id: the clip.
+        frame_stamp: the stamp of the keyframe.
+        image: file name of the picture, in the folder of ``examples.json``.
+        frames: file names of the pictures of the window.
+        people: the annotated people.
     """
 
     domain: Domain
@@ -66,10 +66,10 @@ def _plain(example: ExampleKeyframe) -> dict[str, object]:
 
 
 def read_example_list(path: Path) -> tuple[ExampleKeyframe, ...]:
-    """Read ``examples.json``; nothing where there is no such file.
+    """Read ``examples.json``; empty if the file does not exist.
 
     Raises:
-        InputError: if it is damaged.
+        InputError: if the file is damaged.
     """
     return tuple(map(_example, read_objects(path, "that each name an 'image'", _REMEDY)))
 

@@ -1,4 +1,4 @@
-"""JSON objects that runs have written, read back field by field with the type that each must have."""
+"""Reading of the JSON objects of a run, field by field with type checks."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from microg_da.errors import InputError
 T = TypeVar("T")
 
 FORMAT = 2
-"""Of ``run.json`` and ``results.json``. Files of the first format have no number."""
+"""Number of the format of ``run.json`` and ``results.json``. Files of the first format have no number."""
 
 
 def read_text(path: Path) -> str | None:
-    """The text of a file; None if there is no such file.
+    """Read the text of a file; None if the file does not exist.
 
     Raises:
-        InputError: if it cannot be read.
+        InputError: if the file cannot be read.
     """
     try:
         return path.read_text(encoding="utf-8")
@@ -31,10 +31,10 @@ def read_text(path: Path) -> str | None:
 
 
 def read_json(path: Path) -> object:
-    """Contents of a JSON file; None if there is no such file.
+    """Read the value in a JSON file; None if the file does not exist.
 
     Raises:
-        InputError: if it cannot be read, or is not JSON.
+        InputError: if the file cannot be read, or is not JSON.
     """
     text = read_text(path)
     if text is None:
@@ -43,18 +43,18 @@ def read_json(path: Path) -> object:
         value: object = json.loads(text)
     except json.JSONDecodeError as error:
         raise InputError(f"{path}, line {error.lineno}: not JSON ({error.msg}).") from error
-    except (ValueError, RecursionError) as error:  # numbers of thousands of digits, brackets nested as deep
+    except (ValueError, RecursionError) as error:  # numbers with thousands of digits, or very deep nesting
         raise InputError(f"{path}: not JSON ({error}).") from error
     return value
 
 
 class Fields:
-    """The fields of one JSON object. Every method raises :class:`InputError`, naming the field, for a wrong value.
+    """The fields of one JSON object. Every method raises :class:`InputError` with the field for an invalid value.
 
     Args:
-        value: what should be a JSON object.
-        where: the file, and the place in it, for error messages.
-        remedy: what the user can do about a damaged object.
+        value: the value that should be a JSON object.
+        where: the file and the position in it, for error messages.
+        remedy: the remedy for a damaged object, for error messages.
     """
 
     def __init__(self, value: object, where: str, remedy: str) -> None:
@@ -65,11 +65,11 @@ class Fields:
         self.values: Mapping[str, object] = value
 
     def error(self, problem: str) -> InputError:
-        """An error about this object."""
+        """Return an error about this object."""
         return InputError(f"{self.where}: {problem}. {self.remedy}")
 
     def format(self) -> int:
-        """The number of the format that the file is written in.
+        """Return the number of the format of the file.
 
         Raises:
             InputError: for a format of a newer version.
@@ -79,29 +79,29 @@ class Fields:
             raise self.error(f"'format' is {number!r}, not a whole number above 0")
         if number > FORMAT:
             raise InputError(
-                f"{self.where}: written in format {number} by a newer version of microg_da; this version reads formats "
-                f"up to {FORMAT}. Install that version to read the run."
+                f"{self.where}: the file has format {number}, which a newer version of microg_da wrote; this version "
+                f"reads formats up to {FORMAT}. Update microg_da to read the run."
             )
         return number
 
     def has(self, key: str) -> bool:
-        """Whether there is a value that is not null."""
+        """Return whether the field exists and is not null."""
         return self.values.get(key) is not None
 
     def text(self, key: str) -> str:
-        """A text."""
+        """Return the text of a field."""
         return self._take(key, str, "a text")
 
     def integer(self, key: str) -> int:
-        """A whole number."""
+        """Return the whole number of a field."""
         return self._take(key, int, "a whole number")
 
     def flag(self, key: str) -> bool:
-        """True or false."""
+        """Return the boolean of a field."""
         return self._take(key, bool, "true or false")
 
     def number(self, key: str) -> float:
-        """A number; NaN for null, since JSON has no NaN."""
+        """Return the number of a field; NaN for null, because JSON has no NaN."""
         value = self._get(key)
         if value is None:
             return math.nan
@@ -110,38 +110,38 @@ class Fields:
         return float(value)
 
     def texts(self, key: str) -> tuple[str, ...]:
-        """A list of texts."""
+        """Return the list of texts of a field."""
         return self._all(key, str, "texts")
 
     def integers(self, key: str) -> tuple[int, ...]:
-        """A list of whole numbers."""
+        """Return the list of whole numbers of a field."""
         return self._all(key, int, "whole numbers")
 
     def numbers(self, key: str) -> tuple[float, ...]:
-        """A list of numbers."""
+        """Return the list of numbers of a field."""
         return tuple(map(float, self._all(key, (int, float), "numbers")))
 
     def box(self, key: str) -> tuple[float, float, float, float]:
-        """Four numbers."""
+        """Return the four numbers of a field."""
         values = self.numbers(key)
         if len(values) != 4:
-            raise self.error(f"{key!r} has {len(values)} numbers instead of 4")
+            raise self.error(f"{key!r} has {len(values)} numbers, expected 4")
         return values[0], values[1], values[2], values[3]
 
     def items(self, key: str) -> list[object]:
-        """A list."""
+        """Return the list of a field."""
         return self._take(key, list, "a list")
 
     def optional(self, read: Callable[[str], T], key: str) -> T | None:
-        """The return value of ``read``, a method of this object; None where the field is missing or null."""
+        """Return ``read(key)`` for a method ``read`` of this object; None if the field is missing or null."""
         return read(key) if self.has(key) else None
 
     def fields(self, key: str) -> Fields:
-        """An object inside this one."""
+        """Return the object in a field."""
         return Fields(self._get(key), f"{self.where}, {key}", self.remedy)
 
     def objects(self, key: str) -> Iterator[Fields]:
-        """The objects of a list."""
+        """Yield the objects of the list in a field."""
         for place, value in enumerate(self.items(key), start=1):
             yield Fields(value, f"{self.where}, {key} {place}", self.remedy)
 
@@ -166,15 +166,15 @@ class Fields:
 
 
 def read_objects(path: Path, holds: str, remedy: str) -> Iterator[Fields]:
-    """The objects of a JSON list; none if there is no such file.
+    """Yield the objects of a JSON list; none if the file does not exist.
 
     Args:
         path: the file.
-        holds: what each object holds, for error messages.
-        remedy: what the user can do about a damaged file.
+        holds: the content of each object, for error messages.
+        remedy: the remedy for a damaged file, for error messages.
 
     Raises:
-        InputError: if it is not a list.
+        InputError: if the file does not contain a list.
     """
     value = read_json(path)
     if not isinstance(value, (list, type(None))):

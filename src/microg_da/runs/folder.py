@@ -1,4 +1,4 @@
-"""A run: its configuration, its record and its results, read from its folder and written into it."""
+"""A run: its configuration, its record and its results, stored in its folder."""
 
 from __future__ import annotations
 
@@ -27,20 +27,20 @@ from microg_da.runs.results import RunResults, VariantResult, read_results, writ
 from microg_da.types import Stage
 
 _FOLDER = "MICROG_DA_RUN_FOLDER"
-"""An environment variable: the folder of the first process, for the other processes that Lightning starts."""
+"""Environment variable with the run folder of the first process, for the other processes that Lightning starts."""
 
 EMBEDDED_NOTICE = "embedded synthetic data: scores compare methods and do not predict scores on AVA or MicroG-4M"
 
 
 class Run(RunFolder):
-    """One folder, ``runs/<experiment>/<name>/``, that a command fills step by step.
+    """The folder of one run, ``runs/<experiment>/<name>/``, with read and write access.
 
-    Every step writes its files under their final names only when they are complete, so that the folder says which
-    steps are done; resuming a run does the steps that are not.
+    A file gets its final name only when it is complete, so the folder shows which steps are finished. A resumed run
+    does the remaining steps.
 
     Args:
         path: the folder.
-        config: the configuration; None reads it from the folder on first use.
+        config: the configuration; None to read it from the folder at the first access.
     """
 
     def __init__(self, path: str | Path, config: Config | None = None) -> None:
@@ -50,10 +50,10 @@ class Run(RunFolder):
 
     @classmethod
     def plan(cls, config: Config, root: str | Path = "runs", name: str | None = None) -> Run:
-        """Plan a new run, without writing files. The default name consists of method, seed and time.
+        """Plan a new run without writing files. The default name consists of method, seed and time.
 
         Raises:
-            InputError: if a run of that name exists, or its folder could not be written.
+            InputError: if a run with this name exists, or its folder cannot be written.
         """
         check_name(name)
         stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
@@ -63,14 +63,16 @@ class Run(RunFolder):
             return cls(Path(os.environ.get(_FOLDER, path)), config)
         os.environ[_FOLDER] = str(path.absolute())
         if RunFolder(path).config_file.exists():
-            raise InputError(f"{path} holds a run. Continue it with `fit --resume {path}` or choose another --name.")
+            raise InputError(
+                f"{path} contains a run. Continue it with `fit --resume {path}`, or choose another --name."
+            )
         above = next(folder for folder in (path, *path.absolute().parents) if folder.exists())
         if not above.is_dir() or not os.access(above, os.W_OK):
             raise InputError(f"cannot write {path}: {above} is not a writable folder. Choose another --runs.")
         return cls(path, config)
 
     def create(self) -> None:
-        """Start the folder."""
+        """Create the folder."""
         if not is_leader():
             return
         save_config(self.config, self.config_file)
@@ -79,7 +81,7 @@ class Run(RunFolder):
 
     @classmethod
     def open(cls, path: str | Path) -> Run:
-        """Open a folder to continue its run, with the configuration that it was started with."""
+        """Open the folder of a run with the configuration from its start, to continue the run."""
         run = cls(path)
         if not run.config_file.is_file():
             raise InputError(
@@ -116,16 +118,16 @@ class Run(RunFolder):
 
     @property
     def record(self) -> RunRecord:
-        """``run.json`` as it stands."""
+        """The current content of ``run.json``."""
         return read_record(self.record_file)
 
     def update(self, change: Callable[[RunRecord], RunRecord]) -> None:
-        """Replace ``run.json`` by what ``change`` makes of it."""
+        """Replace the record in ``run.json`` by the return value of ``change``."""
         if is_leader():
             write_record(change(self._record_so_far()), self.record_file)
 
     def _record_so_far(self) -> RunRecord:
-        """What steps have written; the facts of the configuration, and the name of the folder, are those of today."""
+        """Return the stored record, with the current facts of the configuration and the current folder name."""
         first = self._first_record()
         if not self.record_file.exists():
             return first
@@ -164,7 +166,7 @@ class Run(RunFolder):
 
     @property
     def results(self) -> RunResults:
-        """``results.json`` as it stands; nothing is in it before the first test."""
+        """The current content of ``results.json``, which is empty before the first test."""
         return read_results(self.results_file) if self.results_file.exists() else RunResults()
 
     def save_results(self, results: RunResults) -> None:
@@ -173,7 +175,7 @@ class Run(RunFolder):
             write_results(results, self.results_file)
 
     def add_result(self, result: VariantResult) -> None:
-        """Add the result of one variant. There is no finding until the run is finished."""
+        """Add the result of one variant and remove the finding, which is computed at the end of the run."""
         if is_leader():
             self.save_results(self.results.with_result(result))
 
@@ -185,12 +187,12 @@ class Run(RunFolder):
 
     def stage_seconds(self, stage: Stage) -> float:
         """Return the training time of a finished stage."""
-        remedy = "Remove the folder of the stage and `fit --resume` the run."
+        remedy = "Remove the folder of the stage and continue the run with `fit --resume`."
         return Fields(read_json(self.stage_file(stage)), str(self.stage_file(stage)), remedy).number("seconds")
 
     @contextlib.contextmanager
     def recording_failure(self) -> Iterator[None]:
-        """Note in ``run.json`` why a run stopped, if it stops inside the block."""
+        """Write the reason into ``run.json`` if the run stops inside the block."""
         try:
             yield
         except BaseException as error:
@@ -199,27 +201,27 @@ class Run(RunFolder):
                 self.update(lambda record: replace(record, status=status))
             raise
         finally:
-            # Other runs of this process, and the processes that it starts, have folders of their own.
+            # Other runs of this process, and the processes that it starts, have their own folders.
             os.environ.pop(_FOLDER, None)
 
 
 def check_name(name: str | None) -> None:
-    """Refuse a run without a name that torchrun or Slurm starts in several processes.
+    """Check that a run in several processes of torchrun or Slurm has a name.
 
     Raises:
-        InputError: saying that ``--name`` is missing.
+        InputError: if ``--name`` is missing.
     """
     if name is None and _FOLDER not in os.environ and _processes_from_outside() > 1:
-        raise InputError("several processes run this together: give --name, by which they find the same folder.")
+        raise InputError("a run in several processes needs a name, so that all use one folder. Add --name NAME.")
 
 
 def _processes_from_outside() -> int:
-    """How many processes torchrun or Slurm has started for one run."""
+    """Return the number of processes that torchrun or Slurm has started for one run."""
     return max(int(os.environ.get(name) or 1) for name in ("WORLD_SIZE", "SLURM_NTASKS"))
 
 
 def embedded_notice(config: Config) -> str | None:
-    """Notice about a run on the embedded data; None for other data."""
+    """Return the notice about a run on embedded data; None for other data."""
     if any(source.startswith("synthetic:") for source in (config.data.source, config.data.target)):
         return EMBEDDED_NOTICE
     return None

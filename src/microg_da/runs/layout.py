@@ -8,7 +8,7 @@ from microg_da.types import Domain, Stage, Variant
 
 
 class RunFolder:
-    """The names of the files in one folder, ``runs/<experiment>/<name>/``.
+    """Paths of the files in one folder, ``runs/<experiment>/<name>/``.
 
     Args:
         path: the folder.
@@ -54,21 +54,21 @@ class RunFolder:
 
     @property
     def report_file(self) -> Path:
-        """The page."""
+        """The report page."""
         return self.path / "report.html"
 
     @property
     def metrics_folder(self) -> Path:
-        """Logs of the stages, a folder each."""
+        """Logs of the stages, with one folder for each stage."""
         return self.path / "metrics"
 
     def metrics_file(self, stage: str) -> Path:
-        """Log of a stage."""
+        """Return the log of a stage."""
         return self.metrics_folder / stage / "metrics.csv"
 
     @property
     def tensorboard_folder(self) -> Path:
-        """TensorBoard's files."""
+        """Files of TensorBoard."""
         return self.path / "tensorboard"
 
     @property
@@ -87,29 +87,29 @@ class RunFolder:
         return self.path / "roll_response"
 
     def stage_folder(self, stage: Stage) -> Path:
-        """Folder of the checkpoints of a stage."""
+        """Return the folder of the checkpoints of a stage."""
         return self.path / "checkpoints" / stage
 
     def stage_file(self, stage: Stage) -> Path:
-        """How long a finished stage trained, and how its model was selected."""
+        """Return the file with the training time of a finished stage."""
         return self.stage_folder(stage) / "stage.json"
 
     def detector_file(self, stage: Stage) -> Path:
-        """The finished detector of a stage; there only if the stage is done."""
+        """Return the file of the finished detector of a stage, which exists only if the stage is finished."""
         return self.stage_folder(stage) / "detector.pt"
 
     def method_file(self, stage: Stage) -> Path:
-        """State of the stage's method in addition to the detector, e.g. statistics for test time."""
+        """Return the file with the state of the stage's method, e.g. statistics for test time."""
         return self.stage_folder(stage) / "method.pt"
 
     def detections_file(self, variant: Variant, domain: Domain) -> Path:
-        """The detections of one variant on one domain's test split."""
+        """Return the file of the detections of one variant on one domain's test split."""
         return self.path / "detections" / f"{variant}_{domain}.csv.gz"
 
     def features_file(self, variant: Variant, domain: Domain) -> Path:
-        """RoI features of some people of one domain's test split, as one variant computes them."""
+        """Return the file of RoI features of one variant, for a sample of people of one domain's test split."""
         return self.path / "features" / f"{variant}_{domain}.npz"
 
     def ground_truth_file(self, domain: Domain) -> Path:
-        """The annotations of one domain's test split."""
+        """Return the file of the annotations of one domain's test split."""
         return self.path / "ground_truth" / f"{domain}.csv"

@@ -16,21 +16,21 @@ from microg_da.runs.layout import RunFolder
 
 
 def load_predictor(path: str | Path, variant: str | None = None, *, model: str | None = None) -> Predictor:
-    """A trained detector with its test-time method, as a run has tested it.
+    """Load a trained detector with its test-time method.
 
     Example:
         >>> import torch
         >>> from microg_da import create_detector, load_predictor
         >>> torch.save(create_detector("r2plus1d_micro").state_dict(), "weights.pt")
         >>> predictor = load_predictor("weights.pt", model="r2plus1d_micro")
-        >>> predictor.is_plain  # a file of weights has no test-time method; the folder of a run may have one
+        >>> predictor.is_plain  # a weight file has no test-time method; the folder of a run may have one
         True
 
     Args:
-        path: the folder of a run, or what :func:`load_detector` takes.
-        variant: of a run: ``"source_only"``, ``"adapted"`` or ``"target_supervised"``; None for the adapted detector if
-            there is one.
-        model: the network of a file that does not say it, or of one whose network is ``package.module:function``.
+        path: the folder of a run, a weight file, or a folder made by ``export``.
+        variant: the detector of a run: ``"source_only"``, ``"adapted"`` or ``"target_supervised"``; None for the
+            adapted detector if there is one.
+        model: the network of a file that does not name it, or whose network is ``package.module:function``.
 
     Returns:
         The predictor, on the CPU, in evaluation mode. Call it with a batch inside ``with predictor.testing():``.
@@ -41,7 +41,7 @@ def load_predictor(path: str | Path, variant: str | None = None, *, model: str |
     if RunFolder(path).config_file.is_file():
         return load_run_detector(path, variant).predictor
     if variant is not None:
-        raise InputError(f"{path}: not a run folder, but a variant was requested. Give runs/<experiment>/<name>.")
+        raise InputError(f"{path}: variant needs a run folder. Give runs/<experiment>/<name>, or remove variant.")
     if read_description(path) is not None:
         return Predictor(checkpoints.load_detector(path, model)[0])
     if model is None:
@@ -50,9 +50,10 @@ def load_predictor(path: str | Path, variant: str | None = None, *, model: str |
 
 
 def load_detector(path: str | Path, variant: str | None = None, *, model: str | None = None) -> ActionDetector:
-    """A trained detector, in evaluation mode; arguments and errors as :func:`load_predictor`.
+    """Load a trained detector in evaluation mode, with the arguments and errors of :func:`load_predictor`.
 
-    A detector that the run has tested through a test-time method is less than what was tested; a warning says so.
+    The detector does not include a test-time method. If the run has tested the detector with a test-time method, the
+    function issues a warning.
 
     Example:
         >>> import torch
@@ -65,8 +66,8 @@ def load_detector(path: str | Path, variant: str | None = None, *, model: str | 
     predictor = load_predictor(path, variant, model=model)
     if predictor.method is not None:
         warnings.warn(
-            f"{path}: the run has tested this detector through {type(predictor.method).__name__}. load_predictor "
-            f"returns both.",
+            f"{path}: the run has tested this detector with {type(predictor.method).__name__}, which is not loaded. "
+            f"Use load_predictor to load both.",
             stacklevel=2,
         )
     return predictor.detector

@@ -10,7 +10,7 @@ from microg_da.errors import InputError
 from microg_da.files import write_json
 from microg_da.runs.fields import FORMAT, Fields, read_json
 
-_REMEDY = "Restore the file, or remove it and `fit --resume` the run."
+_REMEDY = "Restore the file, or remove it and continue the run with `fit --resume`."
 
 
 @dataclass(frozen=True)
@@ -18,9 +18,9 @@ class ModelFacts:
     """The model of a run.
 
     Attributes:
-        name: as in ``model.name``.
-        parameters: how many it has.
-        trainable_parameters: how many of them training changes; None in runs of older versions.
+        name: value of ``model.name``.
+        parameters: number of parameters.
+        trainable_parameters: number of parameters that training changes; None in runs of older versions.
         num_frames: T of the window.
         sampling_rate: τ of the window.
     """
@@ -38,25 +38,25 @@ class RunRecord:
 
     Attributes:
         experiment: the name of the experiment.
-        description: a sentence about it; empty if it has none.
-        name: of the folder.
-        seed: of the run.
-        embedded_data: whether a domain is the embedded simulator.
-        notice: what a reader must know about embedded data; None for other data.
+        description: a sentence about the experiment, or an empty text.
+        name: the name of the folder.
+        seed: the seed of the run.
+        embedded_data: whether a domain is embedded data.
+        notice: the notice about embedded data; None for other data.
         source: the SOURCE of the source domain.
         target: the SOURCE of the target domain.
-        selection: how checkpoints were selected.
+        selection: the rule that selected checkpoints.
         oracle: whether target labels took part in training or selection.
-        protocol: by which the run was scored.
+        protocol: the protocol of the scores.
         adaptation: the name of the method.
-        created: when, as ISO 8601.
+        created: time of creation in ISO 8601.
         status: ``created``, ``running``, ``finished``, or ``stopped: REASON``.
-        warnings: what the run warned of.
-        model: None until the first stage is done.
+        warnings: the warnings of the run.
+        model: the facts of the model; None until the first stage is finished.
         data: a sentence about each data set, by ``domain/split``.
-        split_hash: of the split; None if the data has none.
-        fps: frames per second of each data set; None where the data does not say.
-        peak_memory_mib: the largest resident size of the process; None until the run is finished.
+        split_hash: hash of the split; None if the data has none.
+        fps: frames per second of each data set; None if unknown.
+        peak_memory_mib: peak resident memory of the process; None until the run is finished.
     """
 
     experiment: str
@@ -87,10 +87,10 @@ def write_record(record: RunRecord, path: Path) -> None:
 
 
 def read_record(path: Path) -> RunRecord:
-    """Read ``run.json``, of this format or of the first one.
+    """Read ``run.json`` in the current or the first format.
 
     Raises:
-        InputError: if it is missing, damaged, or written by a newer version.
+        InputError: if the file is missing, damaged, or written by a newer version.
     """
     value = read_json(path)
     if value is None:

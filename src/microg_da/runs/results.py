@@ -19,7 +19,7 @@ from microg_da.runs.fields import FORMAT, Fields, read_json
 from microg_da.types import DOMAINS, VARIANTS, Domain, Variant
 from microg_da.validation.collapse_report import CollapseReport, CollapseVerdict
 
-_REMEDY = "Restore the file, or remove it and `fit --resume` the run, which tests its detectors again."
+_REMEDY = "Restore the file, or remove it and continue the run with `fit --resume`, which tests the detectors again."
 T = TypeVar("T", bound=str)
 
 
@@ -28,14 +28,14 @@ class VariantResult:
     """Scores of one variant of a run.
 
     Attributes:
-        variant: which detector.
+        variant: the variant of the detector.
         method: the method of the variant, e.g. ``dann + rotation 180°``.
         seconds: training time of its stage.
-        source: scores on the source test split; None where it was not tested there.
+        source: scores on the source test split; None if not tested there.
         target: scores on the target test split.
         validators: score of each label-free validator; −inf for a collapsed detector, NaN if undefined.
-        collapse: result of the detection of collapse, with action ids of flagged classes; None if not run.
-        up: errors of the estimated up of people by set of clips; empty for a method that does not estimate it.
+        collapse: result of the collapse detection, with the action ids of flagged classes; None if not run.
+        up: errors of the estimated up of people by set of clips; empty if the method does not estimate up.
     """
 
     variant: Variant
@@ -48,11 +48,11 @@ class VariantResult:
     up: Mapping[str, UpErrors] = field(default_factory=dict)
 
     def scores(self, domain: Domain) -> Scores | None:
-        """The scores on a domain's test split."""
+        """Return the scores on a domain's test split."""
         return self.source if domain == "source" else self.target
 
     def score(self, domain: Domain, metric: str) -> float:
-        """One figure, such as ``map``; NaN where the variant was not tested on that domain."""
+        """Return one score, such as ``map``; NaN if the variant was not tested on that domain."""
         scores = self.scores(domain)
         return math.nan if scores is None else float(getattr(scores, metric))
 
@@ -62,9 +62,9 @@ class RunResults:
     """The results of a run.
 
     Attributes:
-        source_only: None until it is tested.
-        adapted: None until it is tested, or if the run adapts nothing.
-        target_supervised: None until it is tested, or if the run has no bound.
+        source_only: result of the source-only variant; None before its test.
+        adapted: result of the adapted variant; None before its test, or if the run has no adaptation.
+        target_supervised: result of the target-supervised variant; None before its test, or if the run has no bound.
         finding: the finding of the run; None until the run is finished.
     """
 
@@ -75,17 +75,17 @@ class RunResults:
 
     @property
     def variants(self) -> tuple[VariantResult, ...]:
-        """Those that have been tested, in the order of :data:`~microg_da.types.VARIANTS`."""
+        """The tested variants, in the order of :data:`~microg_da.types.VARIANTS`."""
         return tuple(result for result in (self.source_only, self.adapted, self.target_supervised) if result)
 
     @property
     def final(self) -> VariantResult | None:
-        """The final variant of the run: the adapted detector, or the source-only one where nothing was adapted."""
+        """The final variant of the run: the adapted detector, or the source-only detector without adaptation."""
         return self.adapted or self.source_only
 
     @property
     def gap_recovered(self) -> float | None:
-        """The share of the gap that the adaptation recovers; None where it is not given: the finding says why."""
+        """The share of the gap that the adaptation recovers; None if it is not given, for a reason in the finding."""
         return None if self.finding is None else self.finding.gap_recovered
 
     @property
@@ -95,15 +95,15 @@ class RunResults:
 
     @property
     def boxes(self) -> int | None:
-        """How many boxes the target test set has; None before the first test."""
+        """Number of boxes in the target test set; None before the first test."""
         return self.variants[0].target.num_boxes if self.variants else None
 
     def get(self, variant: Variant) -> VariantResult | None:
-        """The result of one variant."""
+        """Return the result of one variant."""
         return {result.variant: result for result in self.variants}.get(variant)
 
     def score(self, variant: Variant, domain: Domain, metric: str) -> float:
-        """One figure of one variant; NaN where there is none."""
+        """Return one score of one variant; NaN if there is none."""
         result = self.get(variant)
         return math.nan if result is None else result.score(domain, metric)
 
@@ -112,7 +112,7 @@ class RunResults:
         return replace(self, **{result.variant: result}, finding=None)
 
     def as_table(self) -> pd.DataFrame:
-        """One line per variant and domain: every scalar score as a fraction."""
+        """Return one row per variant and domain, with every scalar score as a fraction."""
         return pd.DataFrame(
             [
                 {"variant": result.variant, "method": result.method, "domain": domain}
@@ -125,7 +125,7 @@ class RunResults:
         )
 
     def per_class_table(self) -> pd.DataFrame:
-        """One line per variant, domain and class: ``ap``, ``f1``, ``recall``, ``auroc``, ``support``."""
+        """Return one row per variant, domain and class: ``ap``, ``f1``, ``recall``, ``auroc``, ``support``."""
         tables = []
         for result in self.variants:
             for domain in DOMAINS:
@@ -165,10 +165,10 @@ def _plain(result: VariantResult) -> dict[str, object]:
 
 
 def read_results(path: Path) -> RunResults:
-    """Read ``results.json``, of this format or of the first one, which had a list of ``rows``.
+    """Read ``results.json`` in the current format or the first format, which has a list of ``rows``.
 
     Raises:
-        InputError: if it is missing, damaged, or written by a newer version.
+        InputError: if the file is missing, damaged, or written by a newer version.
     """
     value = read_json(path)
     if value is None:
@@ -177,10 +177,10 @@ def read_results(path: Path) -> RunResults:
 
 
 def parse_results(value: object, where: str) -> RunResults:
-    """Contents of a JSON value of either format; ``where`` names its file in errors.
+    """Parse a JSON value of either format; ``where`` names the file in error messages.
 
     Raises:
-        InputError: if it is damaged, or written by a newer version.
+        InputError: if the value is damaged, or written by a newer version.
     """
     fields = Fields(value, where, _REMEDY)
     found = _variants_of_format_1(fields) if fields.format() == 1 else _variants(fields.fields("variants"))
@@ -249,7 +249,7 @@ def _scores(fields: Fields) -> Scores:
 def _collapse(fields: Fields) -> CollapseReport:
     if fields.has("verdict"):
         verdict = _one_of(_VERDICTS, fields, "verdict")
-    else:  # Older versions wrote "collapsed" alone, which was false of few people too.
+    else:  # Older versions wrote only "collapsed", which was also false for too few people.
         verdict = "collapsed" if fields.has("collapsed") and fields.flag("collapsed") else "unknown"
     return CollapseReport(
         verdict=verdict,

@@ -16,13 +16,13 @@ from microg_da.types import Domain, Variant
 
 @dataclass(frozen=True)
 class TargetTest:
-    """Ground truth of the target test set, and the detections of each variant of the run.
+    """Ground truth of the target test split, and the detections of each variant of the run.
 
     Attributes:
         truth: table of annotations.
-        detections: table of detections, scored by logits, of each variant.
+        detections: table of detections of each variant, with logits as scores.
         taxonomy: the classes.
-        protocol: the one that the run was scored by.
+        protocol: the protocol of the run's scores.
     """
 
     truth: pd.DataFrame
@@ -38,10 +38,10 @@ class TargetTest:
 def read_target_test(
     run: RunFolder, variants: Sequence[Variant], taxonomy: Taxonomy, protocol: str
 ) -> TargetTest | None:
-    """Read the ground truth and the detections of some variants; None where one of these is not in the folder.
+    """Read the ground truth and the detections of some variants; None if one of the files is not in the folder.
 
     Raises:
-        InputError: if a file is there and cannot be understood.
+        InputError: if a file is damaged.
     """
     truth = run.ground_truth_file("target")
     files = {variant: run.detections_file(variant, "target") for variant in variants}
@@ -52,10 +52,10 @@ def read_target_test(
 
 
 def read_truth(run: RunFolder, domain: Domain) -> pd.DataFrame | None:
-    """The annotations of a domain's test set; None where they are not in the folder.
+    """Read the annotations of a domain's test split; None if they are not in the folder.
 
     Raises:
-        InputError: if the file is there and cannot be understood.
+        InputError: if the file is damaged.
     """
     path = run.ground_truth_file(domain)
     return read_annotations(path) if path.is_file() else None

@@ -1,1 +1,1 @@
-"""Sweeps: one W&B sweep file, run by W&B's agents or, without an account, by Optuna."""
+"""Sweeps from W&B sweep files, run by W&B agents or, without an account, by Optuna."""

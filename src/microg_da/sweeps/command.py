@@ -1,4 +1,4 @@
-"""The command of a sweep file, expanded as W&B's agent expands it."""
+"""Expansion of the command of a sweep file, as in W&B's agent."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ def expand_command(
     interpreter: str = "python",
     environment: Mapping[str, str] | None = None,
 ) -> list[str]:
-    """The words of one trial's command line.
+    """Return the words of one trial's command line.
 
     Args:
-        command: the file's ``command``. A macro counts only where it is a whole word, but ``${envvar:NAME}``.
-        program: the file's ``program``.
-        args: the trial's parameters; nested ones are mappings.
-        args_json_file: the path that ``${args_json_file}`` stands for; the caller writes the file.
-        interpreter: what ``${interpreter}`` stands for.
-        environment: variables of ``${envvar:NAME}``; an unknown one leaves its name, as with W&B.
+        command: ``command`` of the file. A macro must be a whole word, except ``${envvar:NAME}``.
+        program: ``program`` of the file.
+        args: the parameters of the trial; nested parameters are mappings.
+        args_json_file: the value of ``${args_json_file}``; the caller writes the file.
+        interpreter: the value of ``${interpreter}``.
+        environment: variables for ``${envvar:NAME}``. An unknown variable is replaced by its name, as in W&B.
 
     Raises:
-        InputError: for a macro that W&B does not have, which its agent would drop without a word.
+        InputError: for an unknown macro, which W&B's agent would drop silently.
     """
     variables = os.environ if environment is None else environment
     macros = {

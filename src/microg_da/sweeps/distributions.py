@@ -1,8 +1,8 @@
-"""W&B's distributions of a parameter, as Optuna can draw them.
+"""W&B's distributions of parameters, converted for Optuna.
 
-What Optuna has itself (uniform, log-uniform, whole numbers, choices) is handed over as it is. Everything else is drawn
-by its quantile: Optuna proposes a number in (0, 1), and the distribution's inverse turns it into the value. A random
-search then has exactly W&B's distribution, and a model of the search space sees a smooth axis.
+Optuna's own distributions (uniform, log-uniform, whole numbers, choices) are used directly. Other distributions are
+drawn by quantile: Optuna proposes a number in (0, 1), and the inverse cumulative distribution gives the value. A random
+search then has exactly W&B's distribution, and a model of the search space has a smooth axis.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ if TYPE_CHECKING:
     from optuna.trial import Trial
 
 _TAIL = 1e-6
-"""Quantiles closer than this to 0 or 1 are not drawn: a normal distribution has no value there."""
+"""Minimum distance of drawn quantiles from 0 and 1, where a normal distribution is infinite."""
 
 _LARGEST = 1e300
-"""Sums and differences of numbers up to here are numbers, too."""
+"""Largest valid number. Sums and differences of valid numbers are finite."""
 
 _LARGEST_WHOLE = 2**53 - 1
-"""Optuna keeps whole numbers as floating-point ones, which are exact as far as here."""
+"""Largest valid whole number. Optuna stores whole numbers as floats, which are exact up to here."""
 
 LARGEST_GRID = 10_000
-"""Points of a grid: each is a run, and all of them are listed before the first."""
+"""Maximum number of points of a grid. Each point is a run, and all points are listed before the first run."""
 
 
 @dataclass(frozen=True)
@@ -48,13 +48,13 @@ class Constant:
 
 @dataclass(frozen=True)
 class Choice:
-    """One of several values, each as likely."""
+    """A choice among values with equal probability."""
 
     values: tuple[Any, ...]
 
     @property
     def labels(self) -> list[Any]:
-        """Choices that Optuna stores: the values, or their JSON where it cannot tell the values apart or store them."""
+        """Choices that Optuna stores: the values, or their JSON if Optuna cannot distinguish or store the values."""
         scalar = all(value is None or isinstance(value, (bool, int, float, str)) for value in self.values)
         distinct = len(set(self.values)) == len(self.values) if scalar else False
         return list(self.values) if distinct else [json.dumps(value, sort_keys=True) for value in self.values]
@@ -100,7 +100,7 @@ class Quantile:
     inverse: Callable[[float], Any]
 
     def suggest(self, trial: Trial, name: str) -> Any:
-        """Draw a quantile and return the value that stands there."""
+        """Draw a quantile and return its value."""
         return self.inverse(trial.suggest_float(name, _TAIL, 1 - _TAIL))
 
     def examples(self) -> list[Any]:
@@ -112,12 +112,12 @@ Parameter = Constant | Choice | Range | Quantile
 
 
 def read_parameter(spec: Mapping[str, Any], where: str, *, grid: bool = False) -> Parameter:
-    """One parameter of a sweep file.
+    """Read one parameter of a sweep file.
 
     Args:
-        spec: as the file has it, e.g. ``{"distribution": "uniform", "min": 0, "max": 1}``.
-        where: file and key, for the message.
-        grid: whether the sweep is a grid, whose parameters have countably many values.
+        spec: the entry in the file, e.g. ``{"distribution": "uniform", "min": 0, "max": 1}``.
+        where: file and key, for error messages.
+        grid: whether the sweep is a grid, whose parameters must have finitely many values.
 
     Raises:
         InputError: for an unknown distribution or key, or an invalid value.
@@ -149,7 +149,7 @@ def read_parameter(spec: Mapping[str, Any], where: str, *, grid: bool = False) -
 
 
 def _implied(spec: Mapping[str, Any]) -> str | None:
-    """The distribution of a parameter that does not name one, by W&B's rules."""
+    """Return the distribution of a parameter without a named distribution, by W&B's rules."""
     if "value" in spec:
         return "constant"
     if "values" in spec:
@@ -162,7 +162,7 @@ def _implied(spec: Mapping[str, Any]) -> str | None:
 def _check_value(key: str, value: Any, *, whole: bool, where: str) -> None:
     if key in ("value", "values", "probabilities"):
         if key != "value" and (not isinstance(value, list) or not value):
-            raise InputError(f"{where}: {key} must be a list with something in it, got {value!r}.")
+            raise InputError(f"{where}: {key} must be a non-empty list, got {value!r}.")
         try:
             json.dumps(value)
         except TypeError as error:
@@ -170,14 +170,14 @@ def _check_value(key: str, value: Any, *, whole: bool, where: str) -> None:
         return
     number = type(value) is int or (type(value) is float and not whole)
     if not number or not abs(value) <= (_LARGEST_WHOLE if whole else _LARGEST):
-        # W&B reads files by the letter of YAML 1.1, which wants a point in 1.0e-4.
-        hint = " YAML takes 1e-4 for text: write 1.0e-4 or 0.0001." if isinstance(value, str) else ""
+        # W&B reads YAML 1.1, in which numbers with an exponent need a point, as in 1.0e-4.
+        hint = " YAML reads 1e-4 as text: write 1.0e-4 or 0.0001." if isinstance(value, str) else ""
         size = " below 2⁵³" if whole and number else ""
         raise InputError(f"{where}: {key}={value!r} must be a {'whole ' if whole else ''}number{size}.{hint}")
 
 
 def _grid_values(name: str, values: Mapping[str, Any], parameter: Parameter, where: str) -> Parameter:
-    """A parameter of a grid, by W&B's rules: whole ranges are counted through, steps of q without the upper bound."""
+    """Return a grid parameter by W&B's rules: all whole numbers of a range, or steps of q without the upper bound."""
     if isinstance(parameter, (Constant, Choice)):
         return parameter
     if name in ("int_uniform", "q_uniform"):
@@ -189,12 +189,12 @@ def _grid_values(name: str, values: Mapping[str, Any], parameter: Parameter, whe
             raise InputError(f"{where}: a grid needs 1 to {LARGEST_GRID:,} points, not those from {low} to {high}.")
         return Choice(tuple(np.arange(low, end, step).tolist()))
     raise InputError(
-        f"{where}: a grid cannot go through the distribution {name}; it takes value, values, int_uniform or q_uniform. "
-        f"Use method: random or bayes."
+        f"{where}: a grid does not support the distribution {name}; expected value, values, int_uniform or q_uniform. "
+        f"Change the parameter, or use method: random or method: bayes."
     )
 
 
-# ------------------------------------------------------------------------------------------------- what there is
+# ------------------------------------------------------------------------------------------------- distributions
 
 _REQUIRED: Any = object()
 Values = Mapping[str, Any]
@@ -203,7 +203,7 @@ Inverse = Callable[[float], float]
 
 @dataclass(frozen=True)
 class _Form:
-    """The keys of a distribution with their defaults, and what is made of them."""
+    """The keys of a distribution with their defaults, and the function that makes a parameter of them."""
 
     build: Callable[[Values, str], Parameter]
     keys: Mapping[str, object]
@@ -214,7 +214,9 @@ def _weighted(values: Values, where: str) -> Parameter:
     for weight in weights:
         _check_value("probability", weight, whole=False, where=where)
     if len(weights) != len(choices) or min(weights) < 0 or abs(sum(weights) - 1) > 1e-6:
-        raise InputError(f"{where}: probabilities must be one for each of values, none negative, 1 together.")
+        raise InputError(
+            f"{where}: probabilities must have one number of at least 0 for each of values, with the sum 1."
+        )
 
     def inverse(quantile: float) -> Any:
         total = 0.0
@@ -229,12 +231,12 @@ def _weighted(values: Values, where: str) -> Parameter:
 
 def _log_range(low: float, high: float, where: str) -> Range:
     if low <= 0:
-        raise InputError(f"{where}: min={low} is invalid: a logarithmic scale begins above 0.")
+        raise InputError(f"{where}: min={low} is invalid: a logarithmic scale needs numbers above 0.")
     return Range(low, high, log=True)
 
 
 def _exponents(values: Values, where: str) -> Range:
-    """W&B's older log-uniform forms, whose bounds are natural logarithms."""
+    """Return a range of W&B's older log-uniform distributions, whose bounds are natural logarithms."""
     try:
         return _log_range(math.exp(values["min"]), math.exp(values["max"]), where)
     except OverflowError as error:
@@ -244,23 +246,25 @@ def _exponents(values: Values, where: str) -> Range:
 
 
 def _inverse_exponents(values: Values, where: str) -> Range:
-    # log(1/X) uniform in [min, max] is log(X) uniform in [−max, −min].
+    # A uniform log(1/X) in [min, max] is a uniform log(X) in [−max, −min].
     return _exponents({"min": -values["max"], "max": -values["min"]}, where)
 
 
 def _quantile(inverse: Inverse, where: str) -> Quantile:
-    """A parameter drawn by this inverse, which must have a value as far as its tails."""
+    """Return a parameter that is drawn by this inverse, which must be finite at the tails."""
     try:
         exists = all(math.isfinite(inverse(quantile)) for quantile in (_TAIL, 0.5, 1 - _TAIL))
     except (ValueError, OverflowError):
         exists = False
     if not exists:
-        raise InputError(f"{where}: some of its values are not finite numbers. Choose other bounds or widths.")
+        raise InputError(
+            f"{where}: the distribution contains values that are not finite. Choose other bounds or widths."
+        )
     return Quantile(inverse)
 
 
 def _stepped(inverse: Inverse, q: float) -> Inverse:
-    """The nearest multiple of q; a whole number where q is one, as W&B's server hands it on."""
+    """Round values to the nearest multiple of q; to whole numbers if q is whole, as W&B's server does."""
 
     def rounded(quantile: float) -> Any:
         value = round(float(inverse(quantile)) / q) * q
@@ -323,7 +327,7 @@ _FORMS: dict[str, _Form] = {
     "log_uniform": _Form(_exponents, _BOUNDS),
     "log_uniform_values": _Form(_values_range, _BOUNDS),
     "inv_log_uniform": _Form(_inverse_exponents, _BOUNDS),
-    # log(1/X) uniform between log(1/max) and log(1/min) is X log-uniform between min and max.
+    # A uniform log(1/X) between log(1/max) and log(1/min) is a log-uniform X between min and max.
     "inv_log_uniform_values": _Form(_values_range, _BOUNDS),
     **{
         name: _Form(lambda values, where, make=make: _quantile(make(values, where), where), keys)  # type: ignore[misc]

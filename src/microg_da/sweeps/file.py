@@ -1,4 +1,4 @@
-"""Reading a sweep file and checking it before anything is started."""
+"""Reading and checking of a sweep file before trials start."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ _KEYS = (
 )
 _TEXTS = ("name", "description", "project", "entity")
 _REFUSED = {
-    "job": "it names a job of W&B Launch",
-    "image_uri": "it names a job of W&B Launch",
-    "scheduler": "it hands the search to another program",
+    "job": "jobs of W&B Launch are not supported",
+    "image_uri": "jobs of W&B Launch are not supported",
+    "scheduler": "external schedulers are not supported",
     "metrics": "several goals at once are not supported",
 }
 _MOST_VALUES = 100_000
@@ -42,9 +42,9 @@ _HYPERBAND = ("type", "min_iter", "max_iter", "s", "eta", "strict")
 
 @dataclass(frozen=True)
 class Hyperband:
-    """Early stopping: after ``min_iter`` values of the metric, and each ``eta`` times as many, the best 1/eta go on.
+    """Early stopping: after ``min_iter`` values of the metric, and each ``eta`` times as many, the best 1/eta continue.
 
-    ``max_iter`` is the largest number of values, None where the file does not say it.
+    ``max_iter`` is the largest number of values, None if the file does not set it.
     """
 
     min_iter: int
@@ -54,19 +54,19 @@ class Hyperband:
 
 @dataclass(frozen=True)
 class SweepFile:
-    """A sweep as its file has it, checked.
+    """The checked content of a sweep file.
 
     Attributes:
         path: the file.
-        content: all of it, for W&B.
+        content: the whole content, for W&B.
         method: ``grid``, ``random`` or ``bayes``.
-        parameters: by dotted name.
-        nesting: for each parameter the keys that lead to it, outermost first; names of one key may hold dots.
-        metric: what is optimised; None in a grid or random sweep that only collects runs.
-        command: how a trial is started, with macros.
-        program: what ``${program}`` stands for.
+        parameters: the parameters by dotted name.
+        nesting: the path of keys of each parameter, outermost first. A key may contain dots.
+        metric: the optimised metric; None in a grid or random sweep that only collects runs.
+        command: the command of a trial, with macros.
+        program: the value of ``${program}``.
         hyperband: early stopping, or None.
-        run_cap: largest number of trials; None if the file does not set it.
+        run_cap: maximum number of trials; None if the file does not set it.
         overrides: words added to every trial's command line.
     """
 
@@ -84,12 +84,12 @@ class SweepFile:
 
     @property
     def name(self) -> str:
-        """The file's name, by which the sweep's folder and study go."""
+        """The file name without suffix, which is also the name of the sweep's folder and study."""
         return self.path.stem
 
     @cached_property
     def varied(self) -> dict[str, Parameter]:
-        """The parameters that have more than one value to choose from."""
+        """The parameters with more than one value."""
         return {name: p for name, p in self.parameters.items() if not isinstance(p, Constant)}
 
     @property
@@ -100,21 +100,21 @@ class SweepFile:
         return math.prod(len(p.values) for p in self.varied.values() if isinstance(p, Choice))
 
     def suggest(self, trial: Trial) -> dict[str, object]:
-        """Draw every parameter; by dotted name."""
+        """Draw all parameters; return their values by dotted name."""
         return {name: parameter.suggest(trial, name) for name, parameter in self.parameters.items()}
 
     def args(self, values: Mapping[str, object]) -> dict[str, object]:
-        """Values as W&B's agent gets them: parameters that the file nests are mappings."""
+        """Return values as for W&B's agent: nested parameters are mappings."""
         return nest({self.nesting[name]: value for name, value in values.items()})
 
     def expand(self, values: Mapping[str, object], args_json_file: Path, interpreter: str = "python") -> list[str]:
-        """The command line of one trial."""
+        """Return the command line of one trial."""
         args = self.args(values)
         words = expand_command(self.command, self.program, args, args_json_file, interpreter=interpreter)
         return [*words, *self.overrides]
 
     def request(self, values: Mapping[str, object]) -> Request:
-        """Request for `fit` in one trial.
+        """Return the request for `fit` in one trial.
 
         Raises:
             InputError: if the command does not start `fit`.
@@ -124,7 +124,7 @@ class SweepFile:
         starts = [i for i in range(1, len(words)) if words[i] == "fit" and Path(words[i - 1]).name == "microg_da"]
         if not starts:
             raise InputError(
-                f"{self.path}: command: expected one that starts `microg_da fit`, e.g. ${{interpreter}}, -m, "
+                f"{self.path}: command: expected a command that starts `microg_da fit`, e.g. ${{interpreter}}, -m, "
                 f"microg_da, fit, --experiment, NAME, ${{args_no_hyphens}}; got {' '.join(words)}."
             )
         try:
@@ -133,8 +133,8 @@ class SweepFile:
             raise InputError(f"{self.path}: command: {error}.") from error
         if given.runs or given.name or given.resume or given.config:
             raise InputError(
-                f"{self.path}: command: leave --runs, --name, --resume and --config out: the sweep names the runs of "
-                f"its trials, and --experiment says what they vary."
+                f"{self.path}: command: remove --runs, --name, --resume and --config: the sweep names the runs of "
+                f"its trials, and --experiment gives the configuration."
             )
         for text in given.overrides or ():
             rest = [json.dumps(self.args(values)) if text == str(marker) else text, *rest]
@@ -143,7 +143,7 @@ class SweepFile:
 
 @dataclass(frozen=True)
 class Request:
-    """One trial as `fit` sees it: an experiment and the keys that differ from it."""
+    """The request of one trial for `fit`: an experiment and the keys that differ from it."""
 
     experiment: str | None
     words: tuple[str, ...]
@@ -153,12 +153,12 @@ class Request:
         return load_config(self.experiment, self.words)
 
     def keys(self) -> dict[str, object]:
-        """The keys that differ, by dotted name."""
+        """Return the keys that differ from the experiment, by dotted name."""
         return {canonical_key(key, value, COMMAND_LINE): value for key, value in parse_overrides(self.words).items()}
 
 
 def nest(values: Mapping[tuple[str, ...], object]) -> dict[str, object]:
-    """Values in mappings inside mappings, by the keys that lead to each, outermost first."""
+    """Return values in nested mappings, by the path of keys of each value, outermost first."""
     nested: dict[str, object] = {}
     for (*outer, last), value in values.items():
         inside = nested
@@ -179,26 +179,26 @@ def _fit_parser() -> argparse.ArgumentParser:
 
 
 def read_sweep(name: str, overrides: Sequence[str] = (), *, check: bool = True) -> SweepFile:
-    """Read a sweep by name or path and check all of it, each parameter's values by the experiment's schema.
+    """Read a sweep by name or path, and check the file and the values of each parameter.
 
     Args:
-        name: of a file in ``sweeps/``, or its path.
+        name: name of a file in ``sweeps/``, or a path.
         overrides: words added to every trial's command line, e.g. ``training.epochs=2``.
-        check: False where it was checked before, and a worker only reads it again.
+        check: False to skip the checks, for workers that read a checked file.
 
     Raises:
-        InputError: naming the file, the key and what was expected.
+        InputError: for an invalid file. The message names the file, the key and the expected value.
     """
     path = find_sweep(name)
     content = _read(path)
     if "oracle" in content:
         raise InputError(
-            f"{path}: W&B has no key `oracle` at the top. Write it among the parameters, from where every run gets it: "
+            f"{path}: W&B has no top-level key `oracle`. Move it to the parameters, so that every run gets it: "
             f"parameters: {{oracle: {{value: true}}}}."
         )
     for key in content:
         if key in _REFUSED:
-            raise InputError(f"{path}: {key} cannot be run here: {_REFUSED[key]}.")
+            raise InputError(f"{path}: invalid key {key}: {_REFUSED[key]}. Remove it.")
         if key not in _KEYS:
             raise unknown_name("key", str(key), _KEYS, str(path))
         if key in _TEXTS and not isinstance(content[key], str):
@@ -252,14 +252,16 @@ def _read(path: Path) -> dict[str, object]:
     except YAML_ERRORS as error:
         raise InputError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
     if size > _MOST_VALUES:
-        raise InputError(f"{path}: holds more than {_MOST_VALUES:,} values once its aliases (*name) are written out.")
+        raise InputError(
+            f"{path}: the file has more than {_MOST_VALUES:,} values after expansion of its aliases (*name)."
+        )
     if not isinstance(content, dict):
-        raise InputError(f"{path}: expected keys and values at the top, found a {type(content).__name__}.")
+        raise InputError(f"{path}: expected a mapping of keys to values, found a {type(content).__name__}.")
     return content
 
 
 def _written_out(content: Any, known: dict[int, float]) -> float:
-    """How many values there are with aliases written out; no end of them where one stands inside what it names."""
+    """Return the number of values after expansion of aliases; infinity if an alias contains itself."""
     if not isinstance(content, (dict, list, tuple)):
         return 1
     if id(content) not in known:
@@ -306,14 +308,16 @@ def _hyperband(spec: Any, metric: Metric | None, where: str) -> Hyperband | None
         if key not in ("type", "strict") and (type(value) is not int or value < least):
             raise InputError(f"{where}: {key}={value!r} must be a whole number of at least {least}.")
     if spec.get("strict") is False:
-        raise InputError(f"{where}: strict: false is W&B's own; Optuna stops trials as in the paper. Leave it out.")
+        raise InputError(
+            f"{where}: strict: false is supported by W&B only; Optuna stops trials as in the paper. Remove strict."
+        )
     if metric is None or metric.stage is None:
-        raise InputError(f"{where}: needs a metric that is measured every epoch, e.g. adapt-val/map.")
+        raise InputError(f"{where}: early stopping needs a metric that is measured every epoch, e.g. adapt-val/map.")
     if "min_iter" in spec:
         return Hyperband(spec["min_iter"], spec.get("max_iter"), eta)
     if not {"max_iter", "s"} <= set(spec):
         raise InputError(f"{where}: expected min_iter, or max_iter and s.")
-    # Nothing is left of max_iter long before eta to the power of a great s would have been computed.
+    # The division stops early, so that a large s does not lead to a huge power of eta.
     brackets = min(spec["s"], spec["max_iter"].bit_length())
     return Hyperband(max(1, spec["max_iter"] // eta**brackets), spec["max_iter"], eta)
 
@@ -324,13 +328,13 @@ def _check_boolean_flags(sweep: SweepFile) -> None:
     for name, parameter in sweep.parameters.items():
         if any(isinstance(value, bool) for value in parameter.examples()):
             raise InputError(
-                f"{sweep.path}: command: ${{args_no_boolean_flags}} leaves {name}=false out, and the experiment's own "
-                f"value would stand. Use ${{args}} or ${{args_no_hyphens}}."
+                f"{sweep.path}: command: ${{args_no_boolean_flags}} omits {name}=false, so the trial would use the "
+                f"value of the experiment. Use ${{args}} or ${{args_no_hyphens}}."
             )
 
 
 def _check_values(sweep: SweepFile) -> None:
-    """Try each parameter's values on the experiment's schema, one parameter at a time."""
+    """Validate each parameter's values by the experiment's schema, one parameter at a time."""
     from microg_da.adaptation.base import method_arguments
     from microg_da.training.preflight import check_names
 
@@ -343,12 +347,12 @@ def _check_values(sweep: SweepFile) -> None:
 
 
 def check_trials(sweep: SweepFile) -> None:
-    """Check what `fit` checks before a run, for each value of each parameter that can be listed.
+    """Run the checks of `fit` for each value of each parameter with finitely many values.
 
-    The first trial is checked whole, the others where they differ from it.
+    The first trial is checked completely, the other trials only for the settings that differ.
 
     Raises:
-        InputError: naming the file and the key.
+        InputError: for an invalid value. The message names the file and the key.
     """
     from microg_da.training.preflight import check
 
@@ -371,7 +375,7 @@ def _configs(sweep: SweepFile) -> Iterator[Config]:
 
 @contextmanager
 def _naming(sweep: SweepFile) -> Iterator[None]:
-    """Add the file to an error in a trial."""
+    """Prefix the error of a trial with the file."""
     try:
         yield
     except InputError as error:

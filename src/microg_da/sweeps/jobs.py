@@ -1,4 +1,4 @@
-"""Named pieces of work that several processes and machines share through the storage of a study."""
+"""Named jobs that several processes and machines share through the storage of a study."""
 
 from __future__ import annotations
 
@@ -13,19 +13,20 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from microg_da.sweeps.study import open_storage
 
 NAME, DONE = "job", "done"
-"""Attributes of a trial: the piece of work that it is, and whether it came to its end, well or not."""
+"""Attributes of a trial: the name of its job, and whether the job has ended, with or without success."""
 
 
 class SharedJobs:
-    """Workers that name the same study share jobs. Each job is a trial; one without a sign of life is begun again.
+    """Jobs that are shared by all workers of one study. A job is restarted if its worker sends no heartbeat.
 
-    A worker claims a job by a new trial, which gets a number of its own in every storage. Of several that claim one job
-    the lowest number does it. (Queued trials would not do: of a SQLite file two workers may take the same one.)
+    A worker claims a job with a new trial, whose number is unique in every storage. If several workers claim a job, the
+    trial with the lowest number runs it. Queued trials are not used, because in a SQLite file two workers may take the
+    same queued trial.
 
     Args:
         url: see :func:`~microg_da.sweeps.study.open_storage`.
         study: the name of the study.
-        heartbeat: seconds between signs of life; after twice as long without one, a worker counts as lost.
+        heartbeat: seconds between heartbeats. A worker without a heartbeat for twice as long counts as lost.
 
     Raises:
         InputError: if the storage cannot be reached.
@@ -37,19 +38,19 @@ class SharedJobs:
         self._first = len(self._study.get_trials(deepcopy=False))
 
     def work_through(self, jobs: Sequence[str], run: Callable[[str], None], wait: float = 5.0) -> None:
-        """Do the jobs that nobody else does, and return when all have come to their end.
+        """Run the jobs that no other worker runs, and return when all jobs have ended.
 
         Args:
-            jobs: those that were not done when this object was made. A job that failed before is done again.
-            run: does one. Whatever it raises ends the job and is raised here.
-            wait: seconds between looks for jobs whose worker was lost.
+            jobs: names of the jobs. A job that failed before is run again.
+            run: runs the job with a name. An exception ends the job and is raised again here.
+            wait: seconds between two checks for jobs of lost workers.
         """
         while left := [job for job in jobs if not self._is_over(job)]:
             if not any(self._do(job, run) for job in left):
                 time.sleep(wait)
 
     def _do(self, job: str, run: Callable[[str], None]) -> bool:
-        """Do a job unless somebody else does it."""
+        """Run a job, unless another worker runs it."""
         for stale in self._storage._get_stale_trial_ids(self._study._study_id):
             self._storage.set_trial_state_values(stale, TrialState.FAIL)
         if self._is_over(job) or any(trial.state == TrialState.RUNNING for trial in self._trials(job)):

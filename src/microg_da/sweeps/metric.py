@@ -1,8 +1,8 @@
-"""The metric of a sweep: its name under W&B, and its place in a run's folder.
+"""The metric of a sweep: its name in W&B, and its location in a run's folder.
 
-- ``STAGE-COLUMN``, e.g. ``adapt-val/map``: logged every epoch of a stage; the last value counts.
+- ``STAGE-COLUMN``, e.g. ``adapt-val/map``: a value that a stage logs every epoch; the last value counts.
 - ``VARIANT/DOMAIN_map``, e.g. ``adapted/source_map``: a score of the results.
-- ``validator/NAME``: what a label-free validator says of the model that the run ends with.
+- ``validator/NAME``: the score of a label-free validator for the final model of the run.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ class Metric:
     """The value that a sweep optimises.
 
     Attributes:
-        name: as W&B has it.
+        name: the name in W&B.
         goal: ``minimize`` or ``maximize``.
-        stage: the stage that logs it every epoch; None for a figure known at the end only.
-        target: no more trials begin once one is as good as this; None to go on.
+        stage: the stage that logs the metric every epoch; None for a metric that is known only at the end.
+        target: no trials start after a trial has reached this value; None for no limit.
     """
 
     name: str
@@ -49,17 +49,17 @@ class Metric:
         return self.name.partition("-")[2]
 
     def needs_target_labels(self, config: Config) -> bool:
-        """Whether target labels are read to compute it in a run of this configuration."""
+        """Return whether the metric needs target labels in a run of this configuration."""
         if self.stage is None:
             return "/target_" in self.name
         of_scores = self.column.startswith("val/")
         return of_scores and (self.stage == "target_supervised" or config.selection == "oracle")
 
     def check(self, config: Config, where: str) -> None:
-        """Refuse a metric that such a run does not have, or that needs target labels without saying so.
+        """Check that the run has the metric, and that a metric of target labels is declared as an oracle.
 
         Raises:
-            InputError: for an unknown or unavailable metric.
+            InputError: for an unavailable metric, or a metric of target labels without ``oracle``.
         """
         part = self.stage or self.name.partition("/")[0]
         if part in ("adapt", "adapted") and config.adaptation.name == "source_only":
@@ -68,17 +68,17 @@ class Metric:
             raise InputError(f"{where}: metric {self.name!r} needs bounds=true.")
         if self.needs_target_labels(config) and not uses_target_labels(config):
             raise InputError(
-                f"{where}: the metric {self.name!r} is made of target labels, which choosing by it would use up. "
-                f"Choose by a source metric or a validator, or say so, and every output will: "
+                f"{where}: the metric {self.name!r} needs target labels, so the best trial would be an oracle. "
+                f"Use a source metric or a validator, or declare the oracle, which is then stated in every output: "
                 f"parameters: {{oracle: {{value: true}}}}."
             )
 
     def history(self, run: Path) -> list[float]:
-        """The values logged so far, oldest first; empty for a metric that is known at the end only."""
+        """Return the values logged so far, oldest first; empty for a metric that is known only at the end."""
         return [] if self.stage is None else _column(RunFolder(run).metrics_file(self.stage), self.column)
 
     def value(self, run: Path) -> float | None:
-        """The final value of a finished run; None if the run has none."""
+        """Return the final value of a finished run; None if the run has no value."""
         if self.stage is not None:
             history = self.history(run)
             return history[-1] if history else None
@@ -97,10 +97,10 @@ def _name_of_map(variant: Variant, domain: Domain) -> str:
 
 
 def read_metric(spec: Any, where: str) -> Metric | None:
-    """The ``metric`` of a sweep file.
+    """Read the ``metric`` of a sweep file.
 
     Raises:
-        InputError: if a run has no such metric, or a key is unknown.
+        InputError: if the metric or a key is unknown.
     """
     if spec is None:
         return None
@@ -130,7 +130,7 @@ def _stage(name: str, where: str) -> Stage | None:
 
 
 def _column(file: Path, column: str) -> list[float]:
-    """The numbers of a column, as far as whole lines of the file are there: a run may be writing it."""
+    """Return the numbers of a column from the complete lines of the file, because a run may be writing it."""
     import pandas as pd
 
     try:

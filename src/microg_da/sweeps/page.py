@@ -1,4 +1,4 @@
-"""The page of a sweep: plots and all trials, in one self-contained file."""
+"""The HTML page of a sweep: plots and all trials, in one self-contained file."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _PARALLEL = "Parallel coordinates"
 
 
 def write_page(results: SweepResults, path: Path) -> Path:
-    """One self-contained HTML page: plots, and every trial.
+    """Write a self-contained HTML page with plots and all trials.
 
     Raises:
         InputError: if plotly is not installed, or the file cannot be written.
@@ -38,7 +38,7 @@ def write_page(results: SweepResults, path: Path) -> Path:
 
 
 def _plots(results: SweepResults) -> list[tuple[str, str | None, str]]:
-    """Title, HTML and what to say instead where there is nothing to draw."""
+    """Return title, HTML and, for a missing plot, the reason."""
     from optuna import visualization
 
     from microg_da.sweeps.plots import parallel_coordinates  # needs plotly
@@ -46,7 +46,7 @@ def _plots(results: SweepResults) -> list[tuple[str, str | None, str]]:
     study, metric = readable_study(results), results.sweep.metric
     label = metric.name if metric else "metric"
     importances = optuna.importance.FanovaImportanceEvaluator(seed=0)
-    makers: dict[str, Callable[[], Any]] = {  # figures of plotly, which has no types
+    makers: dict[str, Callable[[], Any]] = {  # plotly has no type annotations
         _PARALLEL: lambda: parallel_coordinates(results),
         "Importance of parameters": lambda: visualization.plot_param_importances(study, evaluator=importances),
         "History": lambda: visualization.plot_optimization_history(study, target_name=label),
@@ -65,7 +65,7 @@ def _plots(results: SweepResults) -> list[tuple[str, str | None, str]]:
             title=None, paper_bgcolor="white", legend={"orientation": "h", "y": 1.02, "yanchor": "bottom"}
         )
         figure.update_layout(margin={"t": 70, "b": 50, "l": 40, "r": 30})
-        # Axes that stand closer cannot be read: on a narrow screen the plot scrolls.
+        # Closer axes are not legible, so on a narrow screen the plot scrolls.
         width = 5 * (1 + len(results.sweep.varied)) if title == _PARALLEL else 0
         drawn = figure.to_html(full_html=False, include_plotlyjs=False)
         plots.append((title, f'<div style="min-width: {width}rem">{drawn}</div>', ""))
@@ -73,9 +73,9 @@ def _plots(results: SweepResults) -> list[tuple[str, str | None, str]]:
 
 
 def readable_study(results: SweepResults) -> Study:
-    """The complete trials in memory, with each parameter's own values where Optuna has stored its quantiles.
+    """Return a study in memory with the complete trials, in which quantiles are replaced by values.
 
-    Each keeps its number: failed trials without parameters fill the numbers between them.
+    Trials keep their numbers: failed trials without parameters fill the gaps.
     """
     study = optuna.create_study(direction=results.study.direction)
     complete = sorted(results.complete, key=lambda trial: trial.number)

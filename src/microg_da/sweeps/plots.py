@@ -19,7 +19,7 @@ from microg_da.sweeps.results import SweepResults, number
 _MOST_TICKS = 7
 _LONGEST_TICK = 24
 _PALEST, _DARKEST = 0.25, 1.0
-"""Of the colour scale: the worst trial's line must still be seen on white."""
+"""Lower end of the colour scale: the line of the worst trial must be visible on white."""
 
 
 @dataclass(frozen=True)
@@ -27,8 +27,8 @@ class Axis:
     """One axis of the parallel coordinates.
 
     Attributes:
-        name: of the metric or the parameter.
-        places: where each trial crosses it, from 0 at the bottom to 1.
+        name: the name of the metric or the parameter.
+        places: the position of each trial on the axis, from 0 at the bottom to 1.
         ticks: positions with unique labels.
     """
 
@@ -38,7 +38,7 @@ class Axis:
 
 
 def parallel_coordinates(results: SweepResults) -> graph_objects.Figure:
-    """One line for each complete trial across the metric and all varied parameters, the best darkest."""
+    """Draw one line for each complete trial over the metric and all varied parameters, darkest for the best trial."""
     trials = results.complete
     axes = axes_of(results)
     best_last = list(reversed(range(len(trials))))
@@ -70,7 +70,7 @@ def parallel_coordinates(results: SweepResults) -> graph_objects.Figure:
 
 
 def axes_of(results: SweepResults) -> list[Axis]:
-    """The axes: the metric, then the varied parameters in the order of the file."""
+    """Return the axes: the metric, then the varied parameters in the order of the file."""
     trials = results.complete
     metric = results.sweep.metric
     first = _number_axis(metric.name if metric else "metric", [trial.value or 0.0 for trial in trials])
@@ -108,7 +108,7 @@ def _number_axis(name: str, values: Sequence[float], *, log: bool = False) -> Ax
 
 
 def _ticks(low: float, high: float, *, log: bool) -> list[float]:
-    """Round numbers between two others, at least two of them."""
+    """Return at least two round numbers between two bounds."""
     from matplotlib.ticker import LogLocator, MaxNLocator
 
     for steps in ((1, 2, 5), (1,)) if log else ():

@@ -31,10 +31,10 @@ class SweepResults:
     """The trials of a sweep, best first.
 
     Attributes:
-        sweep: the file.
-        study: where they are stored.
-        trials: finished ones: complete by value, then pruned, then failed.
-        oracle: whether target labels took part in the choice.
+        sweep: the sweep file.
+        study: the study of the trials.
+        trials: finished trials: complete trials by value, then pruned, then failed trials.
+        oracle: whether target labels took part in the selection.
         notes: notes for readers.
     """
 
@@ -46,7 +46,7 @@ class SweepResults:
 
     @property
     def complete(self) -> list[FrozenTrial]:
-        """The trials that have a value, best first."""
+        """The trials with a value, best first."""
         return [trial for trial in self.trials if trial.state == TrialState.COMPLETE]
 
     @property
@@ -56,7 +56,7 @@ class SweepResults:
 
 
 def read_results(sweep: SweepFile, study: Study) -> SweepResults:
-    """Everything that has finished in a study so far."""
+    """Read all finished trials of a study."""
     sign = -1 if study.direction == optuna.study.StudyDirection.MAXIMIZE else 1
     finished = [trial for trial in counting_trials(study) if trial.state in _FINISHED]
     finished.sort(key=lambda t: (_FINISHED.index(t.state), sign * (t.value or 0.0), t.number))
@@ -69,12 +69,12 @@ def read_results(sweep: SweepFile, study: Study) -> SweepResults:
     spec = sweep.content.get("metric")
     ignored = [key for key in ("impute", "impute_while_running") if isinstance(spec, dict) and key in spec]
     if ignored:
-        notes.append(f"metric.{' and metric.'.join(ignored)} concerns W&B's own search and has no part in this one.")
+        notes.append(f"metric.{' and metric.'.join(ignored)} affects only W&B's search and is ignored.")
     return SweepResults(sweep, study, finished, uses_target_labels(config), notes)
 
 
 def trials_table(results: SweepResults, most: int = 20) -> Table:
-    """The best trials for the terminal, with all that was varied."""
+    """Return a table of the best trials for the terminal, with the varied parameters."""
     sweep = results.sweep
     table = Table(box=box.SIMPLE_HEAD, header_style="bold", show_edge=False, pad_edge=False)
     oracle = " (oracle)" if results.oracle else ""
@@ -96,7 +96,7 @@ def trials_table(results: SweepResults, most: int = 20) -> Table:
             style="bold" if results.best is not None and trial.number == results.best.number else None,
         )
     if len(results.trials) > most:
-        table.caption = f"and {len(results.trials) - most} more, on the page"
+        table.caption = f"{len(results.trials) - most} more trials are on the page"
     return table
 
 
@@ -108,7 +108,7 @@ def number(value: Any) -> str:
 
 
 def write_record(results: SweepResults, path: Path) -> Path:
-    """Every finished trial as JSON, for programs and for other pages."""
+    """Write all finished trials as JSON."""
     trials = [
         {
             "number": trial.number,
@@ -127,7 +127,7 @@ def write_record(results: SweepResults, path: Path) -> Path:
 
 
 def write_best(results: SweepResults, path: Path) -> Path | None:
-    """The best trial's configuration as an experiment for ``fit --experiment``; None where there is no best one."""
+    """Write the configuration of the best trial as an experiment for ``fit``; return None without a best trial."""
     best, metric = results.best, results.sweep.metric
     if best is None or metric is None:
         return None

@@ -1,4 +1,4 @@
-"""One trial: the command of the sweep file as a process, watched while it runs."""
+"""One trial: the command of the sweep file as a monitored process."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ PATIENCE_SECONDS = 30
 
 
 class TrialError(Exception):
-    """The process of a trial ended without the metric; the message gives the reason."""
+    """The process of a trial ended without the metric. The message gives the reason."""
 
 
 @dataclass
@@ -35,10 +35,11 @@ class TrialRunner:
     """Runs trials of one sweep.
 
     Args:
-        sweep: the file.
-        folder: the sweep's; runs go to ``folder/<experiment>/trial-NNNN``, what they print to ``folder/logs``.
-        interrupted: set by a handler of signals that raises as well: while a process is being forked, Python swallows
-            what handlers raise.
+        sweep: the sweep file.
+        folder: the folder of the sweep, with runs in ``folder/<experiment>/trial-NNNN`` and their output in
+            ``folder/logs``.
+        interrupted: an event that the signal handler sets before it raises, because Python ignores exceptions of
+            handlers while a process is being forked.
     """
 
     sweep: SweepFile
@@ -52,8 +53,8 @@ class TrialRunner:
             The metric; 0 in a sweep without one.
 
         Raises:
-            optuna.TrialPruned: if the pruner stops it, or `fit` refuses what it was asked.
-            TrialError: if its process fails, or the run has no such metric.
+            optuna.TrialPruned: if the pruner stops the trial, or `fit` rejects the request.
+            TrialError: if the process fails, or the run has no such metric.
         """
         name = f"trial-{trial.number:04d}"
         logs = self.folder / "logs"
@@ -77,7 +78,7 @@ class TrialRunner:
                     raise KeyboardInterrupt
                 reported = self._report(trial, run, reported)
             status = process.returncode
-        self._report(trial, run, reported, prune=False)  # what was logged after the last look
+        self._report(trial, run, reported, prune=False)  # values that were logged after the last report
         if status == 2:
             raise _refused(trial, _last_line(log))
         if status != 0:
@@ -85,7 +86,7 @@ class TrialRunner:
         return self._value(run)
 
     def _report(self, trial: optuna.Trial, run: Path, reported: int, *, prune: bool = True) -> int:
-        """Report the values of the metric that the run has logged since ``reported``; returns how many there are now.
+        """Report the values of the metric that the run has logged since ``reported``; return the new number of values.
 
         Raises:
             optuna.TrialPruned: if the pruner stops the trial.
@@ -114,12 +115,12 @@ def _refused(trial: optuna.Trial, reason: str) -> optuna.TrialPruned:
 
 def _last_line(log: Path) -> str:
     lines = [line.strip() for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
-    return lines[-1] if lines else "it said nothing"
+    return lines[-1] if lines else "no output"
 
 
 @contextlib.contextmanager
 def _process(command: list[str], output: Any) -> Iterator[subprocess.Popen[bytes]]:
-    """A process in a group of its own, ended with all its children when the block is left."""
+    """Start a process in its own group; at the end of the block, end the process and its children."""
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
     process = subprocess.Popen(
         command,
@@ -143,7 +144,7 @@ def _process(command: list[str], output: Any) -> Iterator[subprocess.Popen[bytes
 
 
 def _die_with_parent() -> Callable[[], object] | None:
-    """Function with which a child ends together with a killed worker; only Linux has it."""
+    """Return a function that makes a child end together with a killed worker; available on Linux only."""
     if sys.platform != "linux":
         return None
     libc, set_death_signal = ctypes.CDLL(None), 1

@@ -12,16 +12,16 @@ from microg_da.sweeps.file import SweepFile
 
 
 def run_agents(sweep: SweepFile, trials: int | None, workers: int, console: Console) -> int:
-    """Register the sweep and start agents on this machine; more can join from others.
+    """Register the sweep and start agents on this machine. Agents on other machines can join.
 
     Args:
-        sweep: the file.
-        trials: how many each agent runs at most; None for as many as the sweep has.
-        workers: how many agents.
-        console: where to say how others join.
+        sweep: the sweep file.
+        trials: maximum number of trials of each agent; None for no limit.
+        workers: number of agents.
+        console: the console for messages.
 
     Returns:
-        0 if every agent ended well.
+        0 if every agent ended without an error.
 
     Raises:
         InputError: if W&B is not installed, the user is not logged in, or given keys are not in the file.
@@ -33,18 +33,16 @@ def run_agents(sweep: SweepFile, trials: int | None, workers: int, console: Cons
     except ImportError as error:
         raise InputError("--engine wandb needs the package wandb: pip install 'microg_da[wandb]'.") from error
     if sweep.overrides:
-        raise InputError(
-            f"--engine wandb runs the file as it stands; write {' '.join(sweep.overrides)} into {sweep.path}."
-        )
+        raise InputError(f"--engine wandb does not support overrides. Add {' '.join(sweep.overrides)} to {sweep.path}.")
     if not wandb_is_set_up():
-        raise InputError("--engine wandb needs an account: `wandb login`, or use --engine optuna.")
+        raise InputError("--engine wandb needs a W&B account. Run `wandb login`, or use --engine optuna.")
     project = str(sweep.content.get("project", "microg_da"))
     try:
         identity = wandb.sweep(sweep.content, project=project)
     except (wandb.errors.Error, ValueError) as error:
-        raise InputError(f"W&B did not take {sweep.path}: {first_line(error)}") from error
+        raise InputError(f"W&B rejected {sweep.path}: {first_line(error)}") from error
     command = [sys.executable, "-m", "wandb", "agent", "--project", project, identity]
     count = ["--count", str(trials)] if trials else []
-    console.print(f"more agents, on any machine: wandb agent --project {project} {identity}", markup=False)
+    console.print(f"to start more agents on any machine: wandb agent --project {project} {identity}", markup=False)
     agents = [subprocess.Popen([*command[:-1], *count, identity]) for _ in range(workers)]
     return max(agent.wait() for agent in agents)

@@ -1,4 +1,4 @@
-"""Workers: processes, on one machine or several, that take trials from one study until none is left."""
+"""Workers: processes on one or several machines that run the trials of one study until none is left."""
 
 from __future__ import annotations
 
@@ -53,16 +53,16 @@ REFRESH_SECONDS = 1.0
 
 @dataclass(frozen=True)
 class Plan:
-    """Settings of the trials; the same in every worker.
+    """Settings of the trials, which are the same in every worker.
 
     Attributes:
         file: the sweep file.
-        name: of the study and the sweep's folder.
-        folder: where runs, logs and results go.
-        storage: URL of the study.
-        trials: how many there are to be in the end, those of earlier commands and other workers included.
-        seed: of the search.
-        heartbeat: seconds between signs of life of a running trial.
+        name: name of the study and of the sweep's folder.
+        folder: folder of runs, logs and results.
+        storage: URL of the storage.
+        trials: total number of trials, including those of earlier commands and other workers.
+        seed: seed of the search.
+        heartbeat: seconds between heartbeats of a running trial.
         overrides: words added to every trial's command line.
     """
 
@@ -76,7 +76,7 @@ class Plan:
     overrides: tuple[str, ...] = ()
 
     def open(self) -> tuple[SweepFile, Study]:
-        """The sweep file, read again, and its study."""
+        """Read the sweep file and open its study."""
         sweep = read_sweep(self.file, self.overrides, check=False)
         return sweep, open_study(sweep, self.name, open_storage(self.storage, self.heartbeat), self.seed)
 
@@ -88,13 +88,15 @@ def total_trials(sweep: SweepFile, asked: int | None) -> int:
 
 
 def run_plan(plan: Plan, workers: int, console: Console) -> Study:
-    """Run trials until the plan is fulfilled.
+    """Run trials until the planned number is reached.
 
-    With several workers each is a process of its own. This process then does what they have left undone.
+    Several workers run in separate processes. Afterwards, this process runs the remaining trials.
     """
     sweep, study = plan.open()
     if not study.get_trials(deepcopy=False) and any(plan.folder.glob("*/trial-*")):
-        raise InputError(f"{plan.folder} holds the trials of another study. Choose another --name, or remove it.")
+        raise InputError(
+            f"{plan.folder} contains the trials of another study. Choose another --name, or remove the folder."
+        )
     if workers > 1:
         _Workers(plan, sweep, study, workers, console).run()
     work(plan, console)
@@ -102,9 +104,9 @@ def run_plan(plan: Plan, workers: int, console: Console) -> Study:
 
 
 class _Workers:
-    """Worker processes, of which each that dies is replaced while there are trials to begin.
+    """Worker processes. A worker that dies is replaced while trials are left.
 
-    What a worker prints comes through a pipe, whose end tells that the worker has ended.
+    Each worker prints through a pipe, and the end of the pipe marks the end of the worker.
     """
 
     def __init__(self, plan: Plan, sweep: SweepFile, study: Study, count: int, console: Console) -> None:
@@ -114,7 +116,7 @@ class _Workers:
         self.count = count
 
     def run(self) -> None:
-        """Run until all have ended; on SIGINT or SIGTERM all are ended."""
+        """Run until all workers have ended; on SIGINT or SIGTERM terminate them."""
         before = signal.signal(signal.SIGTERM, signal.default_int_handler)
         try:
             for _ in range(self.count):
@@ -137,16 +139,16 @@ class _Workers:
     def _start(self) -> None:
         context = multiprocessing.get_context("spawn")
         messages, its_end = context.Pipe(duplex=False)
-        # Trials are stored with the name of their worker, which must be unique among all machines.
+        # Trials are stored with the name of their worker, so the name must be unique among all machines.
         name = f"{socket.gethostname()}-{uuid.uuid4().hex[:12]}"
         process = context.Process(target=_work_in_process, args=(self.plan, its_end), name=name)
         self.running[messages] = process
         process.start()
-        # With no end open but the worker's, its death ends the messages.
+        # The worker has the only open end, so the pipe ends when the worker dies.
         its_end.close()
 
     def _hear(self, messages: Connection) -> None:
-        """Print the output of a worker; when it ends, remove it from the list, and replace it if it died."""
+        """Print the output of a worker. When the worker ends, remove it from the list, and replace it if it died."""
         try:
             self.console.print(Text.from_ansi(messages.recv()))
         except EOFError:
@@ -162,15 +164,17 @@ class _Workers:
         death = _death(dead.exitcode or 0)
         facts = [f"a worker {death}"]
         for number, again in begin_lost_trials_again(self.study, dead.name, f"its worker {death}"):
-            attempt = "has failed: it was its last attempt" if again is None else f"is restarted as trial {again}"
+            attempt = "has failed in its last attempt" if again is None else f"is restarted as trial {again}"
             facts.append(f"its trial {number} {attempt}")
         if _what_is_left(self.study, self.sweep, self.plan.trials) != "trials":
-            facts.append("no other trial is left to begin")
+            facts.append("no other trial is left to start")
         elif self.replacements.take(sum(trial.state.is_finished() for trial in counting_trials(self.study))):
             self._start()
             facts.append("another worker replaces it")
         else:
-            facts.append(f"it is not replaced: {self.replacements.most} were, and no trial was finished since")
+            facts.append(
+                f"the worker is not replaced: {self.replacements.most} were replaced since the last finished trial"
+            )
         self._note("; ".join(facts))
 
     def _note(self, text: str) -> None:
@@ -179,10 +183,10 @@ class _Workers:
 
 @dataclass
 class _Replacements:
-    """How many workers may be replaced before the next trial is finished.
+    """Limit of the number of replaced workers between two finished trials.
 
-    A trial that kills its workers fails after its last attempt and is then finished. The limit is for workers that
-    die before they begin a trial.
+    A trial that kills its workers is finished after its last attempt. The limit is for workers that die before they
+    start a trial.
     """
 
     most: int
@@ -190,7 +194,7 @@ class _Replacements:
     finished: int = 0
 
     def take(self, finished: int) -> bool:
-        """Whether one more may be replaced, when so many trials are finished."""
+        """Return whether one more worker may be replaced, given the number of finished trials."""
         if finished > self.finished:
             self.taken, self.finished = 0, finished
         self.taken += 1
@@ -205,7 +209,7 @@ def _death(status: int) -> str:
 
 
 class _Messages(io.TextIOBase):
-    """A file whose lines another process prints: two that print on one terminal would write over the bar."""
+    """A text file whose lines another process prints, because two printing processes would overwrite the bar."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
@@ -218,7 +222,7 @@ class _Messages(io.TextIOBase):
 
 @contextlib.contextmanager
 def _trial_bar(total: int, console: Console) -> Iterator[Callable[[Study], None]]:
-    """A bar of trials on a terminal; gives what shows the state of the study in it."""
+    """Show a progress bar of trials on a terminal; yield the function that updates the bar from a study."""
     with progress_bar(console) as bar:
         task = bar.add_task("trials", total=total)
 
@@ -242,10 +246,10 @@ def _work_in_process(plan: Plan, messages: Connection) -> None:
 
 
 def work(plan: Plan, console: Console) -> None:
-    """Run trials until the planned number is finished and no trial of another worker can return."""
+    """Run trials until the planned number is finished and no other worker can release a trial."""
     sweep, study = plan.open()
     runner = TrialRunner(sweep, plan.folder)
-    # A scheduler ends a job by SIGTERM; the trial is then given back, as after Ctrl-C.
+    # A scheduler ends a job with SIGTERM; the trial is then queued again, as after Ctrl-C.
     before = signal.signal(signal.SIGTERM, partial(_interrupt, runner))
     try:
         with _trial_bar(plan.trials, console) as show:
@@ -266,7 +270,7 @@ def _interrupt(runner: TrialRunner, *_: Any) -> None:
 
 
 def _what_is_left(study: Study, sweep: SweepFile, total: int) -> str:
-    """``trials`` to begin, trials of ``others`` that may yet be given back, or ``nothing``."""
+    """Return ``trials`` if trials are left, ``others`` if other workers may release trials, or ``nothing``."""
     states = [trial.state for trial in counting_trials(study)]
     if TrialState.WAITING in states:
         return "trials"

@@ -1,7 +1,8 @@
-"""Answers and captions made without looking at the video: the scores that references alone reach.
+"""Blind baselines: answers and captions made from references without the video.
 
-Each baseline says what it saw. One that has seen references of the same source video knows its cast, its rooms
-and its annotator's phrases; it measures the benchmark, and no zero-shot model should be ranked against it.
+Each baseline states the references that it uses. A baseline that uses references of the same source video contains
+its people, its rooms and the phrases of its annotator. Such a baseline measures the benchmark and is no fair comparison
+for zero-shot models.
 """
 
 from __future__ import annotations
@@ -18,8 +19,8 @@ from microg_da.errors import InputError
 from microg_da.text.metrics import require
 from microg_da.text.normalise import NOT_MENTIONED
 
-# Which items of the same source video retrieval may not see, as a distance in clips: the clip, its surroundings
-# (at 3 s a clip, half a minute on either side), the whole video.
+# Items of the same source video that retrieval excludes, as a distance in clips: the clip itself, its surroundings
+# (at 3 s per clip, half a minute before and after), or the whole video.
 RADII = {"clip left out": 0.0, "10 clips around left out": 10.0, "source left out": np.inf}
 _SEEN = {
     "clip left out": "all other clips, their neighbours in the same source video too",
@@ -33,7 +34,7 @@ Embed = Callable[[Sequence[str]], np.ndarray]
 
 @dataclass(frozen=True)
 class Baseline:
-    """A blind system's text for every item, and what it had seen to say it."""
+    """The texts of a blind system for every item, and a description of the data that it uses."""
 
     name: str
     saw: str
@@ -41,13 +42,13 @@ class Baseline:
 
 
 def baselines(table: pd.DataFrame, task: str, embed: Embed | None = None, seed: int = 0) -> Iterator[Baseline]:
-    """All baselines of a task, one after another.
+    """Yield all baselines of a task.
 
     Args:
         table: the references' table, see :class:`~microg_da.text.items.References`.
         task: ``"caption"`` or ``"vqa"``.
-        embed: unit-length sentence embeddings (N, D) of N texts; without it nothing is retrieved by them.
-        seed: of what is drawn.
+        embed: returns unit-length sentence embeddings (N, D) of N texts; None for no retrieval by embeddings.
+        seed: seed of random choices.
     """
     _check_numbers(table)
     if task == "caption":
@@ -82,16 +83,16 @@ def nearest_allowed(
     similarity: Callable[[np.ndarray, np.ndarray], np.ndarray],
     radius: float,
 ) -> list[str]:
-    """For every item the answer to the nearest question that is not within ``radius`` clips of it.
+    """Return for every item the answer to the nearest question that is more than ``radius`` clips away.
 
-    Many questions are the same word for word. Of those equally near, the answer that most of them have is taken;
-    of answers equally common, the one that is last in the table. Where all items are left out the answer is empty.
+    Many questions are identical. Among equally near questions, the commonest answer is returned, and among equally
+    common answers the last answer in the table. If all items are excluded, the answer is empty.
 
     Args:
         table: columns ``source`` and ``number``.
         answers: the answers (N,).
         similarity: the similarities (rows, columns) of two lists of items, given by their indices.
-        radius: distance within a source video, in clips, up to which items are left out; 0 is the clip itself.
+        radius: distance within a source video, in clips, up to which items are excluded; 0 is the clip itself.
     """
     return _nearest_questions(table, answers, similarity, {"": radius})[""]
 
@@ -111,7 +112,7 @@ def equally_near(
     similarity: Callable[[np.ndarray, np.ndarray], np.ndarray],
     radii: dict[str, float] = RADII,
 ) -> dict[str, list[np.ndarray]]:
-    """For every radius and item the indices, ascending, of all items whose question is nearest; see nearest_allowed."""
+    """Return for every radius and item the ascending indices of all items with the nearest question."""
     source = pd.factorize(table["source"])[0]
     number = table["number"].to_numpy(float)
     everything = np.arange(len(table))
@@ -119,29 +120,29 @@ def equally_near(
     for start in range(0, len(table), BLOCK):
         rows = everything[start : start + BLOCK]
         similar = similarity(rows, everything)
-        # Another source video is at no distance (NaN), and so within no radius.
+        # The distance to another source video is NaN, which is not within any radius.
         distance = np.where(source[rows, None] == source, np.abs(number[rows, None] - number), np.nan)
         for name, radius in radii.items():
             allowed = np.where(distance <= radius, -np.inf, similar)
-            # Equal questions differ in the last bits of their similarity.
+            # The similarities of equal questions may differ in the last bits.
             nearest = (allowed >= allowed.max(axis=1, keepdims=True) - 1e-5) & np.isfinite(allowed)
             found[name] += [np.flatnonzero(row) for row in nearest]
     return found
 
 
 def _commonest(answers: np.ndarray) -> str:
-    # Reversed, since a Counter keeps the first of equals.
+    # The list is reversed, because a Counter returns the first of equally common values.
     return Counter(answers[::-1]).most_common(1)[0][0] if answers.size else ""
 
 
 def tfidf_similarity(texts: Sequence[str]) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
-    """Cosines of the texts' words and pairs of words, weighted by rarity."""
+    """Return a function of the TF-IDF cosines of texts, from words and pairs of words."""
     vectors = _tfidf(texts)
     return lambda rows, columns: (vectors[rows] @ vectors[columns].T).toarray()
 
 
 def cosine_similarity(vectors: np.ndarray) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
-    """Cosines of unit-length vectors (N, D)."""
+    """Return a function of the cosines of unit-length vectors (N, D)."""
     return lambda rows, columns: vectors[rows] @ vectors[columns].T
 
 
@@ -152,7 +153,7 @@ def _tfidf(texts: Sequence[str]):  # type: ignore[no-untyped-def] # a scipy matr
 
 
 def commonest_elsewhere(table: pd.DataFrame) -> list[str]:
-    """For every item the commonest answer of the other source videos that is not "Not mentioned"."""
+    """Return for every item the commonest answer of the other source videos except "Not mentioned"."""
     told = table[table["answerable"]]
     counts = pd.crosstab(told["text"], told["source"])
     total = counts.sum(axis=1)
@@ -164,7 +165,7 @@ def commonest_elsewhere(table: pd.DataFrame) -> list[str]:
 
 
 def medoid_elsewhere(table: pd.DataFrame) -> list[str]:
-    """For every item the caption of the other source videos that is most like all of them (mean TF-IDF cosine)."""
+    """Return for every item the caption of the other source videos with the highest mean TF-IDF cosine to them."""
     vectors = _tfidf(table["text"].tolist())
     texts = table["text"].to_numpy(object)
     chosen = {}
@@ -176,7 +177,7 @@ def medoid_elsewhere(table: pd.DataFrame) -> list[str]:
 
 
 def _pick(table: pd.DataFrame, choose: Callable[[np.ndarray], np.ndarray]) -> list[str]:
-    """The text of the item that ``choose`` gives for every place, source by source; empty where there is one clip."""
+    """Return the text of the item that ``choose`` selects for every item of a source video; empty for a single clip."""
     texts = table["text"].to_numpy(object)
     picked = np.full(len(table), "", dtype=object)
     for _, part in table.groupby("source", sort=False):
@@ -189,7 +190,7 @@ def _pick(table: pd.DataFrame, choose: Callable[[np.ndarray], np.ndarray]) -> li
 def _nearest_in_time(number: np.ndarray) -> np.ndarray:
     distance = np.abs(number[:, None] - number)
     np.fill_diagonal(distance, np.inf)
-    # Of two equally near clips the earlier.
+    # Of two equally near clips, the earlier is selected.
     return np.lexsort((np.broadcast_to(number, distance.shape), distance), axis=-1)[:, 0]
 
 
@@ -202,6 +203,6 @@ def _check_numbers(table: pd.DataFrame) -> None:
     unnumbered = table.loc[table["number"].isna(), "video_id"]
     if len(unnumbered):
         raise InputError(
-            f"video_id {unnumbered.iloc[0]!r} does not end in _NUMBER, the clip's place in its source video, "
-            "which the baselines need."
+            f"video_id {unnumbered.iloc[0]!r} does not end in _NUMBER. The baselines need the number of the clip "
+            "in its source video."
         )

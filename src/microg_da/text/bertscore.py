@@ -1,4 +1,4 @@
-"""BERTScore with a model folder of the user's own; no weights are fetched."""
+"""BERTScore with a local model folder; no weights are downloaded."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from microg_da.text.metrics import MeanMetric, require
 
 
 class BertScore(MeanMetric):
-    """F1 of best-matching token embeddings, by the ``bert-score`` package, neither weighted nor rescaled.
+    """F1 of best-matching token embeddings, by the ``bert-score`` package, without weights and rescaling.
 
-    The layer is the one that package recommends for a folder of that name (``roberta-large``: 17), else the
-    last. An empty text scores 0. Zhang et al., ICLR 2020.
+    The layer is the package's recommendation for the name of the folder (``roberta-large``: 17), else the last layer.
+    An empty text scores 0. Zhang et al., ICLR 2020.
 
     Args:
         folder: a model in the format of ``transformers``.
@@ -31,10 +31,12 @@ class BertScore(MeanMetric):
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
         if not (self.folder / "config.json").is_file():
-            raise InputError(f"--bertscore-model {folder}: no config.json there. Give a transformers model folder.")
+            raise InputError(
+                f"--bertscore-model {folder}: the folder has no config.json. Give a transformers model folder."
+            )
 
     def scores(self, candidates: Sequence[str], references: Sequence[str]) -> np.ndarray:
-        """Item scores (N,)."""
+        """Return the item scores (N,)."""
         scores = np.zeros(len(candidates))
         said = [index for index, text in enumerate(candidates) if text.strip()]
         if said:

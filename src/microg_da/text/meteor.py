@@ -1,4 +1,4 @@
-"""METEOR 1.5: the matching is the original Java program's, the sums and the final formula are done here."""
+"""METEOR 1.5: the original Java program matches words, and this module computes sums and the final formula."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from microg_da.text.java import command
 from microg_da.text.metrics import Metric, ratio
 from microg_da.text.normalise import one_line
 
-# The program's tuning for English: weights of matches by form, stem, synonym, paraphrase, and the curve's shape.
+# The program's parameters for English: weights of matches by form, stem, synonym, paraphrase, and shape parameters.
 STAGES = np.array([1.0, 0.6, 0.8, 0.6])
 ALPHA, BETA, GAMMA, DELTA = 0.85, 0.2, 0.6, 0.75
 COUNTS = 23
 
 
 class Meteor(Metric):
-    """METEOR 1.5 with English paraphrases, text normalised. Denkowski and Lavie, WMT 2014.
+    """METEOR 1.5 with English paraphrases and normalised text. Denkowski and Lavie, WMT 2014.
 
-    The program is started and ends with this object. Its tables take it seconds to load, in which others can work.
-    It reads one line per pair, so line
-    breaks and zero-width characters are taken out first; with a line break ``pycocoevalcap`` waits for ever.
+    The program starts and ends with this object. It loads its tables for some seconds in the background. The program
+    reads one line per pair, so line breaks and zero-width characters are removed first; with line breaks
+    ``pycocoevalcap`` would wait forever.
     """
 
     def __init__(self) -> None:
@@ -34,19 +34,19 @@ class Meteor(Metric):
         weakref.finalize(self, _end, self._program)
 
     def statistics(self, candidates: Sequence[str], references: Sequence[str]) -> np.ndarray:
-        """Per pair the program's 23 counts, and one."""
+        """Return the program's 23 counts for each pair, and 1."""
         pairs = list(zip(candidates, references, strict=True))
         lines = [f"SCORE ||| {_field(reference)} ||| {_field(candidate)}\n" for candidate, reference in pairs]
-        # Written in parallel to the reading: both pipes are short, and each side would wait for the other.
+        # Writing and reading run in parallel, because full pipes would block both sides.
         Thread(target=_write, args=(self._program.stdin, "".join(lines)), daemon=True).start()
         counts = np.array([self._counts(index) for index in range(len(pairs))]).reshape(-1, COUNTS + 1)
-        # A pair that is equal word for word is one chunk and pays no penalty; nor does its chunk count in a sum.
+        # A pair with equal words is one chunk without penalty, and this chunk does not count in sums.
         whole = (counts[:, 20] == 1) & (counts[:, 21:23] == counts[:, :2]).all(axis=1)
         counts[whole, 20] = 0
         return counts
 
     def value(self, sums: np.ndarray) -> np.ndarray:
-        """Weighted F mean of the matched words, less the penalty for matches in many chunks."""
+        """Return the weighted F mean of the matched words, reduced by the penalty for many chunks."""
         matches = sums[..., 4:20].reshape(*sums.shape[:-1], 4, 4)
         sides = []
         for side in (0, 1):
@@ -63,12 +63,12 @@ class Meteor(Metric):
         assert self._program.stdout is not None
         counts = [float(count) for count in self._program.stdout.readline().split()]
         if len(counts) != COUNTS:
-            raise InputError(f"METEOR's program gave no counts for pair {index + 1}. It needs 2 GB of free memory.")
+            raise InputError(f"the METEOR program returned no counts for pair {index + 1}. Free memory: it needs 2 GB.")
         return [*counts, 1.0]
 
 
 def _start() -> subprocess.Popen[bytes]:
-    # One thread for the garbage: with several the program takes a third more of the processor's time.
+    # One thread for garbage collection; several threads need a third more processor time.
     options = ("-Xmx2G", "-XX:+UseSerialGC", "-jar", "meteor-1.5.jar", "-", "-", "-stdio", "-l", "en", "-norm")
     line, folder = command("METEOR", "meteor.meteor", *options)
     return subprocess.Popen(line, cwd=folder, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
@@ -79,7 +79,7 @@ def _field(text: str) -> str:
 
 
 def _write(pipe: IO[bytes], text: str) -> None:
-    # A program that has died is noticed by the code that reads from it.
+    # The reading code reports a program that has died.
     try:
         pipe.write(text.encode(errors="replace"))
         pipe.flush()

@@ -1,7 +1,7 @@
-"""The metrics as counts that can be added: the sum over any set of items gives the metric of that set.
+"""Text metrics as additive counts: the sum over any set of items gives the metric of that set.
 
-Means of item scores (CIDEr, ROUGE-L, cosines) add score and one; BLEU and METEOR are no means, and add the counts
-of n-grams and matches. So one pass over the items serves the whole set, its parts and every bootstrap sample.
+Means of item scores (CIDEr, ROUGE-L, cosines) add the score and 1. BLEU and METEOR are not means and add the counts of
+n-grams and matches. One pass over the items is sufficient for the whole set, its parts and every bootstrap sample.
 """
 
 from __future__ import annotations
@@ -30,21 +30,21 @@ METRICS = Registry(
 
 
 class Metric(ABC):
-    """Compares candidates with one reference each.
+    """Comparison of candidates with one reference each.
 
     Attributes:
-        reads_tokens: whether the metric reads the protocol's tokens or the text as it was written.
+        reads_tokens: whether the metric reads the protocol's tokens or the original text.
     """
 
     reads_tokens = True
 
     @abstractmethod
     def statistics(self, candidates: Sequence[str], references: Sequence[str]) -> np.ndarray:
-        """The counts (N, S) of N pairs."""
+        """Return the counts (N, S) of N pairs."""
 
     @abstractmethod
     def value(self, sums: np.ndarray) -> np.ndarray:
-        """The metric, 0…1 (CIDEr 0…10), of sets whose summed counts are ``sums`` (…, S); NaN for an empty set."""
+        """Return the metric, 0…1 (CIDEr 0…10), of sets with the summed counts ``sums`` (…, S); NaN for an empty set."""
 
 
 class MeanMetric(Metric):
@@ -52,20 +52,20 @@ class MeanMetric(Metric):
 
     @abstractmethod
     def scores(self, candidates: Sequence[str], references: Sequence[str]) -> np.ndarray:
-        """The scores (N,) of N pairs."""
+        """Return the scores (N,) of N pairs."""
 
     def statistics(self, candidates: Sequence[str], references: Sequence[str]) -> np.ndarray:
-        """Score and one, for every pair."""
+        """Return the score and 1 for every pair."""
         scores = np.asarray(self.scores(candidates, references), dtype=float)
         return np.stack([scores, np.ones_like(scores)], axis=1)
 
     def value(self, sums: np.ndarray) -> np.ndarray:
-        """The mean."""
+        """Return the mean."""
         return ratio(sums[..., 0], sums[..., 1])
 
 
 def ratio(numerator: np.ndarray, denominator: np.ndarray, empty: float = np.nan) -> np.ndarray:
-    """Element-wise quotient; ``empty`` where the denominator is 0."""
+    """Return the element-wise quotient, or ``empty`` for a denominator of 0."""
     quotient: np.ndarray = np.divide(
         numerator, denominator, out=np.full(np.shape(numerator), empty), where=denominator != 0
     )
@@ -76,7 +76,7 @@ def require(module: str, extra: str, purpose: str) -> ModuleType:
     """Import a module of an optional extra.
 
     Raises:
-        InputError: if it is not installed.
+        InputError: if the module is not installed.
     """
     try:
         return import_module(module)

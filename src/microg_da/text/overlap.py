@@ -11,11 +11,11 @@ from microg_da.text.metrics import MeanMetric, Metric, require
 
 
 class Cider(MeanMetric):
-    """CIDEr-D; words are weighted by how few of all references hold them. Vedantam et al., CVPR 2015."""
+    """CIDEr-D, with words weighted by their rarity among all references. Vedantam et al., CVPR 2015."""
 
     def scores(self, candidates: Sequence[str], references: Sequence[str]) -> np.ndarray:
-        """Item scores (N,), 0…10."""
-        # The library cannot count n-grams of references that have none.
+        """Return the item scores (N,), 0…10."""
+        # The library fails for references without n-grams.
         if not any(reference.split() for reference in references):
             return np.zeros(len(references))
         scores: np.ndarray = _library("cider.cider").Cider().compute_score(*_numbered(references, candidates))[1]
@@ -23,10 +23,10 @@ class Cider(MeanMetric):
 
 
 class RougeL(MeanMetric):
-    """F measure of the longest common subsequence, recall counting 1.2² times. Lin, ACL 2004."""
+    """F measure of the longest common subsequence, with a weight of 1.2² for recall. Lin, ACL 2004."""
 
     def scores(self, candidates: Sequence[str], references: Sequence[str]) -> np.ndarray:
-        """Item scores (N,), 0…1."""
+        """Return the item scores (N,), 0…1."""
         scores: np.ndarray = _library("rouge.rouge").Rouge().compute_score(*_numbered(references, candidates))[1]
         return scores
 
@@ -37,7 +37,7 @@ class Bleu4(Metric):
     ORDER = 4
 
     def statistics(self, candidates: Sequence[str], references: Sequence[str]) -> np.ndarray:
-        """Per pair: right n-grams, given n-grams (4 + 4), length of the candidate, of the reference, one."""
+        """Return for each pair: matched and total n-grams (4 + 4), length of candidate and of reference, and 1."""
         cook = _library("bleu.bleu_scorer").BleuScorer(n=self.ORDER)
         for candidate, reference in zip(candidates, references, strict=True):
             cook += (candidate, [reference])
@@ -47,8 +47,8 @@ class Bleu4(Metric):
         ).reshape(-1, 2 * self.ORDER + 3)
 
     def value(self, sums: np.ndarray) -> np.ndarray:
-        """Geometric mean of the precisions times the brevity penalty."""
-        # The two tiny numbers are the library's: a precision of 0/0 is 0 and never an error.
+        """Return the geometric mean of the precisions times the brevity penalty."""
+        # The library adds these two small numbers, so that a precision of 0/0 is 0.
         precision = (sums[..., : self.ORDER] + 1e-15) / (sums[..., self.ORDER : 2 * self.ORDER] + 1e-9)
         length = (sums[..., -3] + 1e-15) / (sums[..., -2] + 1e-9)
         brevity = np.exp(np.minimum(0, 1 - 1 / length))

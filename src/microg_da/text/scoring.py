@@ -1,4 +1,4 @@
-"""Scores of texts: the whole set, its parts, the mean over source videos, and the uncertainty."""
+"""Scores of texts over the whole set, its parts and source videos, with confidence intervals."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from microg_da.text.metrics import METRICS, Metric
 from microg_da.text.normalise import is_absent
 
 PROTOCOLS = {
-    "released": "words as they stand between spaces, upper case and full stops included; as the paper's figures",
-    "ptb": "Penn Treebank tokens, lower case, without punctuation; as COCO caption evaluation",
+    "released": "words between spaces, with upper case and full stops; as in the paper",
+    "ptb": "Penn Treebank tokens in lower case without punctuation; as in the COCO caption evaluation",
 }
 PARTS = ("source", "answerable", "qtype")
 DEFAULT_METRICS = ("cider", "bleu4", "rougeL", "meteor", "sbert")
@@ -27,14 +27,14 @@ RESAMPLES = 2000
 
 @dataclass(frozen=True)
 class TextScores:
-    """Scores of a system; every metric times 100, as the paper prints them.
+    """Scores of a system, with every metric times 100 as in the paper.
 
     Attributes:
         overall: every metric over all items.
-        answerable: over the items whose answer is not "Not mentioned".
-        headline: over the answerable items of each source video, averaged over source videos.
-        parts: ``parts[by][part]``: every metric over that part, and ``items``, how many there are.
-        intervals: ``intervals["overall" | "headline"][metric]``: 95% confidence interval, source videos resampled.
+        answerable: every metric over the items whose answer is not "Not mentioned".
+        headline: every metric over the answerable items of each source video, averaged over source videos.
+        parts: ``parts[by][part]``: every metric over that part, and ``items``, the number of items.
+        intervals: ``intervals["overall" | "headline"][metric]``: 95% confidence interval over resampled source videos.
     """
 
     overall: dict[str, float]
@@ -47,16 +47,16 @@ class TextScores:
 class Scorer:
     """Scores systems on one set of references.
 
-    CIDEr weighs words by their rarity among all references, for parts of the set too.
+    CIDEr weights words by their rarity among all references, also for parts of the set.
 
     Args:
         table: the references' table, see :class:`~microg_da.text.items.References`.
         metrics: names from :data:`~microg_da.text.metrics.METRICS`.
         protocol: ``"released"`` or ``"ptb"``.
-        bertscore_model: a model folder; without it BERTScore cannot be among the metrics.
+        bertscore_model: a model folder, which BERTScore needs.
 
     Raises:
-        InputError: if a name is unknown, or BERTScore is asked for without a model.
+        InputError: if a name is unknown, or BERTScore is requested without a model.
     """
 
     def __init__(
@@ -74,14 +74,16 @@ class Scorer:
         for name in metrics:
             metric = METRICS.load(name, "--metrics")
             if name == "bertscore" and bertscore_model is None:
-                raise InputError("bertscore needs a model folder: give --bertscore-model DIR, or leave it out.")
+                raise InputError(
+                    "bertscore needs a model folder. Give --bertscore-model DIR, or remove bertscore from --metrics."
+                )
             self._metrics[name] = metric(bertscore_model) if name == "bertscore" else metric()
 
     def score(self, texts: Sequence[str], by: Sequence[str] = (), ci: bool = False) -> TextScores:
         """Score one text per item, in the order of the table.
 
         Args:
-            texts: the system's texts; an absent one (empty, ``nan``) counts as empty.
+            texts: the texts of the system; absent texts (empty or ``nan``) count as empty.
             by: parts to report, of :data:`PARTS`.
             ci: whether to compute confidence intervals.
         """
@@ -100,14 +102,15 @@ class Scorer:
 
     def _statistics(self, texts: list[str]) -> dict[str, np.ndarray]:
         references = self.table["text"].tolist()
-        # At once: METEOR and the tokeniser are programs of their own, and embedding leaves the interpreter free.
+        # Metrics run in parallel: METEOR and the tokeniser are separate programs, and embedding releases the
+        # interpreter lock.
         with ThreadPoolExecutor() as pool:
             started = {
                 name: pool.submit(metric.statistics, texts, references)
                 for name, metric in self._metrics.items()
                 if not metric.reads_tokens
             }
-            # One list, so that the tokeniser is started once.
+            # All texts are in one list, so that the tokeniser starts once.
             tokens = self._tokens([*texts, *references])
             candidates, references = tokens[: len(texts)], tokens[len(texts) :]
             for name in self._metrics.keys() - started.keys():
@@ -130,7 +133,7 @@ class Scorer:
         }
 
     def _per_source(self, counts: dict[str, np.ndarray], mask: np.ndarray) -> dict[str, np.ndarray]:
-        """Every metric for every source video (sources,); NaN where none of its items is in the mask."""
+        """Return every metric for every source video (sources,); NaN without items in the mask."""
         return {name: self._value(name, sums) for name, sums in self._sums(counts, mask).items()}
 
     def _sums(self, counts: dict[str, np.ndarray], mask: np.ndarray) -> dict[str, np.ndarray]:
@@ -145,7 +148,7 @@ class Scorer:
         sums = self._sums(counts, np.ones_like(answerable))
         num_sources = self.table["source"].nunique()
         if num_sources < 2:
-            raise InputError("--ci resamples source videos, and all items are of one. Leave it out.")
+            raise InputError("--ci resamples source videos, but all items come from one source video. Remove --ci.")
         times = np.random.default_rng(0).multinomial(num_sources, np.full(num_sources, 1 / num_sources), RESAMPLES)
         intervals: dict[str, dict[str, tuple[float, float]]] = {"overall": {}, "headline": {}}
         for name, values in self._per_source(counts, answerable).items():
@@ -170,7 +173,7 @@ def _finite_mean(values: np.ndarray) -> float:
 
 
 def as_dict(scores: TextScores) -> dict[str, object]:
-    """The scores as plain values for JSON; what was not asked for is left out."""
+    """Return the scores as plain values for JSON, without scores that were not requested."""
     answer: dict[str, object] = {
         "overall": scores.overall,
         "answerable": scores.answerable,

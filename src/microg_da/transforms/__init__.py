@@ -1,1 +1,1 @@
-"""Every change of pixels and boxes: the view taken on decoding, augmentation, camera roll, affine maps."""
+"""Transforms of pixels and boxes: resize and crop, augmentation, camera roll, affine maps."""

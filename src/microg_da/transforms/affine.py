@@ -1,7 +1,7 @@
-"""Linear maps of the image plane, applied to frames, in one resampling a batch, and to the boxes in them.
+"""Linear maps of the image plane, applied to frames and boxes with one resampling.
 
-On an accelerator all clips are resampled in one call; on the CPU, where that call would cost more than the training
-step of a small network, OpenCV does it.
+On an accelerator, torch resamples all clips in one call. On the CPU, OpenCV is used, because the torch call takes
+longer than a training step of a small network.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from torch import Tensor
 from microg_da.errors import unknown_name
 
 GREY = 0.45 * 255
-"""The mean that networks subtract: a pixel of this value is 0 once normalised."""
+"""The mean that networks subtract. A pixel with this value is 0 after normalisation."""
 
-# What stands beyond the border: for OpenCV and for torch. A circle is cut from frames that were filled by reflection.
+# Border modes of OpenCV and torch. A circle is cut from frames that are filled by reflection.
 _FILLS = {
     "reflect": (cv2.BORDER_REFLECT, "reflection"),
     "edge": (cv2.BORDER_REPLICATE, "border"),
@@ -28,10 +28,10 @@ _FILLS = {
 
 
 def linear_map(zoom: Tensor, flip: Tensor, roll: Tensor) -> Tensor:
-    """``(B, 2, 2)`` maps of the image plane about its centre: zoom, then mirror, then turn.
+    """Return ``(B, 2, 2)`` maps of the image plane about its centre: zoom, then mirror, then turn.
 
     Args:
-        zoom: ``(B,)``, above 1 enlarges.
+        zoom: ``(B,)``, values above 1 enlarge.
         flip: ``(B,)`` bool, mirror left and right.
         roll: ``(B,)`` radians, clockwise as seen (y points down).
     """
@@ -44,21 +44,21 @@ def linear_map(zoom: Tensor, flip: Tensor, roll: Tensor) -> Tensor:
 def move_boxes(
     boxes: Tensor, clip_index: Tensor, matrix: Tensor, size: Sequence[int], box: str = "ellipse", *, clip: bool = True
 ) -> Tensor:
-    """Boxes after their clips were mapped.
+    """Map boxes with their clips.
 
-    At multiples of 90° both kinds of box are exact.
+    At multiples of 90° both kinds of boxes are exact.
 
     Args:
         boxes: ``(K, 4)`` pixels xyxy.
         clip_index: ``(K,)``.
         matrix: ``(B, 2, 2)``, see :func:`linear_map`.
         size: height and width of the frames.
-        box: ``"ellipse"`` gives the tightest axis-aligned box of the mapped ellipse that the old box encloses, which
-            stays close to a body; ``"rectangle"`` that of the mapped box, which grows by up to half.
-        clip: whether the boxes end at the border of the image.
+        box: ``"ellipse"`` gives the bounding box of the mapped ellipse inside the original box, which stays close to a
+            body; ``"rectangle"`` gives the bounding box of the mapped box, which is up to 1.5 times as large.
+        clip: whether to clip the boxes to the image.
 
     Raises:
-        InputError: if ``box`` is neither.
+        InputError: for another ``box``.
     """
     height, width = size
     centre = boxes.new_tensor([width / 2, height / 2])
@@ -79,20 +79,20 @@ def move_boxes(
 
 
 def clip_boxes(boxes: Tensor, size: Sequence[int]) -> Tensor:
-    """Boxes ``(K, 4)`` cut at the border of an image of this height and width."""
+    """Clip boxes ``(K, 4)`` to an image of this height and width."""
     height, width = size
     return torch.minimum(boxes.clamp(min=0), boxes.new_tensor([width, height, width, height]))
 
 
 def resample(frames: Tensor, matrix: Tensor, colour: Tensor | None = None, fill: str = "reflect") -> Tensor:
-    """Recolour every pixel, then map the picture, bilinearly.
+    """Change the colours of the frames, then map the frames with bilinear interpolation.
 
     Args:
         frames: ``(B, 3, T, H, W)``, uint8 or float.
         matrix: ``(B, 2, 2)``, see :func:`linear_map`; or ``(B, T, 2, 2)``, one for each frame.
-        colour: ``(B, 3, 4)`` affine maps of colour; None leaves it.
-        fill: what is seen beyond the border: ``"reflect"``, ``"edge"``, or ``"circle"``, which also paints everything
-            outside the largest circle about the centre grey.
+        colour: ``(B, 3, 4)`` affine maps of colour; None for no change.
+        fill: border mode: ``"reflect"``, ``"edge"``, or ``"circle"``, which reflects and also makes pixels outside the
+            largest centred circle grey.
 
     Raises:
         InputError: for another ``fill``.
@@ -105,7 +105,7 @@ def resample(frames: Tensor, matrix: Tensor, colour: Tensor | None = None, fill:
 
 
 def cut_circle(frames: Tensor) -> Tensor:
-    """Frames ``(…, H, W)`` that are grey outside the largest circle about their centre: a roll shows at no corner."""
+    """Make frames ``(…, H, W)`` grey outside the largest centred circle, so that corners do not reveal a roll."""
     height, width = frames.shape[-2:]
     rows, columns = (torch.arange(n, device=frames.device) - (n - 1) / 2 for n in (height, width))
     outside = rows[:, None].square() + columns.square() > (min(height, width) / 2) ** 2
@@ -113,19 +113,19 @@ def cut_circle(frames: Tensor) -> Tensor:
 
 
 def _resample_by_opencv(frames: Tensor, matrix: Tensor, colour: Tensor | None, fill: str = "reflect") -> Tensor:
-    """As :func:`resample`; the result lies in channels-last memory, as OpenCV makes it and most networks want it."""
+    """Resample with OpenCV; the result has channels-last memory, which suits OpenCV and most networks."""
     count, _, length, height, width = frames.shape
     dtype: type[np.uint8 | np.float32] = np.uint8 if frames.dtype == torch.uint8 else np.float32
     clips, out = frames.numpy().astype(dtype, copy=False), np.empty((count, length, height, width, 3), dtype)
-    # OpenCV counts from the middle of the first pixel.
+    # In OpenCV the origin is the centre of the first pixel.
     centre = np.array([(width - 1) / 2, (height - 1) / 2])
     linear = (matrix if matrix.dim() == 4 else matrix[:, None]).expand(-1, length, 2, 2).double().numpy()
     matrices = np.concatenate([linear, (centre - linear @ centre)[..., None]], axis=-1)
     colours = None if colour is None else colour.double().numpy()
-    # OpenCV's own threads: of Python's, small frames make each other wait for the interpreter.
+    # Threads of OpenCV are used, because with Python threads small frames wait for the interpreter lock.
     cv2.setNumThreads(torch.get_num_threads())
     for index, clip in enumerate(clips):
-        # All frames of a clip as one tall image, so that operations on pixels need one call.
+        # All frames of a clip form one tall image, so that pixel operations need one call.
         tall = cv2.merge(list(clip.reshape(3, length * height, width)))
         if colours is not None:
             tall = cv2.transform(tall, colours[index], dst=tall)
@@ -143,9 +143,9 @@ def _resample_by_torch(frames: Tensor, matrix: Tensor, colour: Tensor | None, fi
         pixels = torch.baddbmm(colour[:, :, 3:], colour[:, :, :3], pixels.reshape(count, channels, -1)).clamp_(0, 255)
     pixels = pixels.reshape(frames.shape)
     each_frame = matrix.dim() == 4
-    # One grid per clip if all its frames have the same transform, else one per frame.
+    # One grid per clip if all frames have the same transform, else one grid per frame.
     flat = pixels.transpose(1, 2).flatten(0, 1) if each_frame else pixels.flatten(1, 2)
-    # grid_sample counts from -1 to 1 in each direction, so that a map in pixels is conjugated by the half sizes.
+    # grid_sample uses coordinates from -1 to 1, so that the map in pixels is conjugated by the half sizes.
     size = matrix.new_tensor([width / 2, height / 2])
     inverse = torch.linalg.inv(matrix.reshape(-1, 2, 2)) * size[None, None, :] / size[None, :, None]
     grid = F.affine_grid(F.pad(inverse, (0, 1)), list(flat.shape), align_corners=False)

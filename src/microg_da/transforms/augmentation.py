@@ -1,8 +1,8 @@
-"""Augmentation of whole batches: zoom, flip and roll in one resampling, frames and boxes together, and colour.
+"""Augmentation of batches of frames and boxes: zoom, flip and roll in one resampling, and colour.
 
-torchvision's transforms draw one set of parameters a call, so a batch would need several resamplings for each clip;
-and they fill rotated corners with a colour from which a network could read the angle. Here each clip has one affine
-map of pixel positions and one of colour, and corners are filled from the picture itself.
+Transforms of torchvision draw one set of parameters per call, so each clip would need several resamplings. They fill
+rotated corners with a colour from which a network could infer the angle. Here each clip has one affine map of positions
+and one of colours, and corners are filled from the picture.
 """
 
 from __future__ import annotations
@@ -26,16 +26,18 @@ LUMINANCE = (0.299, 0.587, 0.114)
 def augment_training_batch(
     batch: AnyBatch, config: AugmentConfig, turn: Tensor | None = None, generator: torch.Generator | None = None
 ) -> AnyBatch:
-    """The augmentation of a training step: as :func:`augment_batch`, without zoom where decoding drew it.
+    """Augment a batch of a training step like :func:`augment_batch`, without zoom if decoding has applied it.
 
-    Clips of a feature store were augmented before they were encoded, and stay as they are.
+    Clips of a feature store were augmented before encoding and do not change.
 
     Raises:
-        InputError: if clips of a feature store are to be turned.
+        InputError: if ``turn`` is given for clips of a feature store.
     """
     if is_stored(batch.frames):
         if turn is not None:
-            raise InputError("data.feature_store: the store holds no training clips turned by angles of a method.")
+            raise InputError(
+                "data.feature_store: the store has no clips at the angles of a method. Set data.feature_store=null."
+            )
         return batch
     config = replace(config, scale=[1.0, 1.0]) if batch.zoomed else config
     return augment_batch(batch, config, generator, turn)
@@ -44,17 +46,17 @@ def augment_training_batch(
 def augment_batch(
     batch: AnyBatch, config: AugmentConfig, generator: torch.Generator | None = None, turn: Tensor | None = None
 ) -> AnyBatch:
-    """Zoom, flip, roll and recolour each clip of a batch; the same for all frames of a clip.
+    """Zoom, flip, roll and recolour each clip of a batch, with the same parameters for all frames of a clip.
 
     Args:
         batch: frames ``(B, 3, T, H, W)`` uint8.
-        config: how much of each.
-        generator: a CPU generator to draw from; None for torch's own.
-        turn: ``(B,)`` degrees by which each clip is turned clockwise first, in the same resampling; None: not at all.
+        config: the strength of each augmentation.
+        generator: a CPU random generator; None for the default generator of torch.
+        turn: ``(B,)`` degrees by which each clip is first turned clockwise, in the same resampling; None for no turn.
 
     Returns:
-        The batch with uint8 frames of the same shape and boxes in their new places, clipped to the image. With
-        ``min_visibility`` people may be missing from it, together with all that belongs to them.
+        The batch with uint8 frames of the same shape and with mapped boxes, clipped to the image. With
+        ``min_visibility``, people who are not visible enough are removed with their labels.
     """
 
     def uniform(low: float, high: float) -> Tensor:
@@ -67,7 +69,7 @@ def augment_batch(
         matrix = matrix @ roll_map(turn.cpu()).to(matrix)
     colour = colour_map(*(uniform(1 - config.colour, 1 + config.colour) for _ in range(3)))
     length, *size = batch.frames.shape[2:]
-    # Boxes are those of the keyframe, which no spin turns.
+    # Boxes belong to the keyframe, which a spin does not turn.
     each_frame = matrix
     if config.rotation_spin:
         spin = spin_through(length, uniform(-config.rotation_spin, config.rotation_spin))
@@ -86,7 +88,7 @@ def _areas(boxes: Tensor) -> Tensor:
 
 
 def colour_map(brightness: Tensor, contrast: Tensor, saturation: Tensor) -> Tensor:
-    """``(B, 3, 4)`` affine maps of colour: saturation (distance from grey), then contrast, then brightness.
+    """Return ``(B, 3, 4)`` affine maps of colour: saturation, then contrast, then brightness.
 
     Args:
         brightness: ``(B,)`` factor on all values.

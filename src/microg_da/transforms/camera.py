@@ -1,7 +1,7 @@
-"""A camera that rolls while it films: one map of the image plane for each moment, for frames, boxes, masks and points.
+"""A rolling camera: one map of the image plane for each moment, applied to frames, boxes, masks and points.
 
-Angles are degrees clockwise as seen. Pixel coordinates are continuous: the first pixel spans 0 to 1. A view has the
-size of the frame that it is cut from. It is filled only where the frame ends.
+Angles are in degrees clockwise. Pixel coordinates are continuous: the first pixel spans 0 to 1. A view has the size of
+the original frame. Only the parts of the view outside the frame are filled.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ Fill = Literal["reflect", "blur"]
 FILLS: tuple[Fill, ...] = get_args(Fill)
 
 MARGIN = 0.01
-"""Share of the view that people keep free at each of its sides."""
+"""Minimum distance of people from each side of the view, as a share of the view."""
 
 BLACK = 24
-"""A pixel is black whose brightest colour is no more."""
+"""Maximum colour value of a black pixel."""
 BAR_LIGHT = 0.02
-"""The share of pixels of a row or column of a bar that may be brighter, for compression."""
+"""Share of pixels in a row or column of a bar that may be brighter, because of compression."""
 _OUTLINE = 48
-"""Points that stand for the ellipse in a box."""
+"""Number of points that represent the ellipse in a box."""
 
 
 @dataclass(frozen=True)
 class RollDistribution:
-    """How the roll of a clip is drawn.
+    """Distribution of the roll of a clip.
 
     Attributes:
         kind: a key of :attr:`PARAMETERS`.
@@ -57,7 +57,7 @@ class RollDistribution:
         """Read ``uniform``, ``von-mises:MEAN,CONCENTRATION``, ``normal:MEAN,DEVIATION`` or ``fixed:90,180,…``.
 
         Raises:
-            InputError: if it is none of these.
+            InputError: for another text.
         """
         kind, _, rest = text.partition(":")
         if kind not in cls.PARAMETERS:
@@ -77,7 +77,7 @@ class RollDistribution:
         return self.kind + (":" + ",".join(f"{number:g}" for number in self.parameters) if self.parameters else "")
 
     def draw(self, rng: np.random.Generator) -> float:
-        """One angle in degrees, in [0, 360)."""
+        """Draw one angle in degrees, in [0, 360)."""
         if self.kind == "von-mises":
             mean, concentration = self.parameters
             angle = math.degrees(rng.vonmises(math.radians(mean), concentration))
@@ -96,11 +96,11 @@ class CameraMotion:
     """Movement of a camera during a clip.
 
     Attributes:
-        roll: by how much the picture is turned at the moment 0, in degrees clockwise.
-        spin: degrees per second that are added.
-        drift: right and down, heights of the frame per second.
-        zoom: above 1 enlarges.
-        pan: right and down at the moment 0, in heights of the frame.
+        roll: roll at second 0, in degrees clockwise.
+        spin: change of the roll, in degrees per second.
+        drift: velocity to the right and down, in heights of the frame per second.
+        zoom: factor; values above 1 enlarge.
+        pan: shift to the right and down at second 0, in heights of the frame.
     """
 
     roll: float
@@ -110,7 +110,7 @@ class CameraMotion:
     pan: tuple[float, float] = (0.0, 0.0)
 
     def matrix(self, seconds: float, size: Sequence[int]) -> np.ndarray:
-        """The ``(2, 3)`` map from a frame of this height and width to the view, in continuous pixel coordinates."""
+        """Return the ``(2, 3)`` map from a frame of this size to the view, in continuous pixel coordinates."""
         height, width = size
         centre = np.array([width / 2, height / 2])
         linear = self.zoom * turn(self.roll + self.spin * seconds)
@@ -119,7 +119,7 @@ class CameraMotion:
 
 
 def turn(degrees: float) -> np.ndarray:
-    """The ``(2, 2)`` map that turns clockwise as seen, without rounding at multiples of 90°."""
+    """Return the ``(2, 2)`` map that turns clockwise, without rounding at multiples of 90°."""
     quarter, rest = divmod(degrees % 360.0, 90.0)
     cos, sin = math.cos(math.radians(rest)), math.sin(math.radians(rest))
     turned = np.array([[cos, -sin], [sin, cos]])
@@ -127,13 +127,13 @@ def turn(degrees: float) -> np.ndarray:
 
 
 def draw_motion(rng: np.random.Generator, rolls: RollDistribution, spin: float, drift: float) -> CameraMotion:
-    """A motion by chance.
+    """Draw a random motion.
 
     Args:
-        rng: where chance comes from.
-        rolls: how the roll is distributed.
-        spin: the largest speed of turning, degrees per second; the sign is random.
-        drift: the largest speed of moving, heights of the frame per second; the direction is random.
+        rng: the random generator.
+        rolls: the distribution of the roll.
+        spin: the maximum speed of rotation, in degrees per second; the sign is random.
+        drift: the maximum speed of translation, in heights of the frame per second; the direction is random.
     """
     roll = rolls.draw(rng)
     speed, direction = drift * rng.random(), rng.uniform(0.0, 2 * math.pi)
@@ -145,13 +145,14 @@ def draw_motion(rng: np.random.Generator, rolls: RollDistribution, spin: float, 
 
 
 def keep_inside(motion: CameraMotion, seen: Sequence[tuple[float, np.ndarray]], size: Sequence[int]) -> CameraMotion:
-    """The same motion with a pan, and a smaller zoom if one is needed, so that some points stay in the view.
+    """Add a pan and, if necessary, reduce the zoom of a motion, so that points stay in the view.
 
-    The zoom is the largest, and the pan the smallest, at which all points keep :data:`MARGIN` to the border.
+    The zoom is the largest and the pan the smallest with which all points have a distance of :data:`MARGIN` to the
+    border.
 
     Args:
-        motion: what the camera does; its zoom is never enlarged, and its pan is chosen.
-        seen: moments in seconds, and the points ``(N, 2)`` in pixels of the frame that must be visible at that moment.
+        motion: the motion. Its zoom is never increased, and its pan is replaced.
+        seen: moments in seconds, and the points ``(N, 2)`` in pixels of the frame that must be visible at each moment.
         size: height and width of the frame.
     """
     height, width = size
@@ -161,7 +162,7 @@ def keep_inside(motion: CameraMotion, seen: Sequence[tuple[float, np.ndarray]], 
     points = [(seconds, cloud) for seconds, cloud in seen if len(cloud)]
     if not points:
         return centred
-    for _ in range(200):  # drift does not scale with the zoom: each step leaves a part of what sticks out
+    for _ in range(200):  # drift does not scale with the zoom, so each step removes only a part of the excess
         low, high = _extent(replace(centred, zoom=zoom), points, size)
         ratio = float(min(1.0, (free / np.maximum(high - low, 1e-9)).min()))
         if ratio >= 1.0 - 1e-9:
@@ -169,13 +170,13 @@ def keep_inside(motion: CameraMotion, seen: Sequence[tuple[float, np.ndarray]], 
         zoom *= ratio
     low, high = _extent(replace(centred, zoom=zoom), points, size)
     edge = MARGIN * np.array([width, height])
-    # As little as possible: what lies inside stays, what sticks out is brought to the margin.
+    # The smallest shift: points inside stay, points outside are moved to the margin.
     pan = np.clip(0.0, edge - low, np.maximum(edge + free - high, edge - low)) / height
     return replace(centred, zoom=zoom, pan=(float(pan[0]), float(pan[1])))
 
 
 def outline(boxes: np.ndarray) -> np.ndarray:
-    """Points ``(48 K, 2)`` on the ellipses inside boxes ``(K, 4)``."""
+    """Return points ``(48 K, 2)`` on the ellipses inside boxes ``(K, 4)``."""
     angles = np.linspace(0.0, 2 * math.pi, _OUTLINE, endpoint=False)
     circle = np.stack([np.cos(angles), np.sin(angles)], axis=-1)
     centre, half = (boxes[:, :2] + boxes[:, 2:]) / 2, (boxes[:, 2:] - boxes[:, :2]) / 2
@@ -183,7 +184,7 @@ def outline(boxes: np.ndarray) -> np.ndarray:
 
 
 def mask_outline(mask: np.ndarray) -> np.ndarray:
-    """Points ``(N, 2)``: the corners of the convex hull of a mask's pixels; none for an empty mask."""
+    """Return the corners ``(N, 2)`` of the convex hull of a mask's pixels; none for an empty mask."""
     points = cv2.findNonZero(mask.astype(np.uint8))
     if points is None:
         return np.empty((0, 2))
@@ -193,10 +194,10 @@ def mask_outline(mask: np.ndarray) -> np.ndarray:
 
 
 def without_bars(image: np.ndarray) -> np.ndarray:
-    """A frame uint8 ``(H, W, 3)`` whose black bars are replaced by the mirror image of the picture between them.
+    """Replace the black bars of a frame uint8 ``(H, W, 3)`` by the mirror image of the picture between them.
 
-    The bars would turn with the picture and would tell the roll. A frame without bars is returned as it is, and so is
-    one that is black everywhere.
+    Otherwise the bars would turn with the picture and reveal the roll. A frame without bars, or a completely black
+    frame, is returned unchanged.
     """
     bright = image.max(axis=2) > BLACK
     rows, columns = (np.flatnonzero(bright.mean(axis=axis) > BAR_LIGHT) for axis in (1, 0))
@@ -211,12 +212,12 @@ def without_bars(image: np.ndarray) -> np.ndarray:
 
 
 def view_frame(image: np.ndarray, matrix: np.ndarray, fill: Fill = "reflect") -> np.ndarray:
-    """A frame uint8 ``(H, W, 3)`` as the camera sees it.
+    """Map a frame uint8 ``(H, W, 3)`` to the view of the camera.
 
     Args:
         image: the frame.
         matrix: see :meth:`CameraMotion.matrix`.
-        fill: what is seen beyond the frame: ``"reflect"`` for its mirror image, ``"blur"`` for the same without detail.
+        fill: content outside the frame: ``"reflect"`` for its mirror image, ``"blur"`` for a blurred mirror image.
 
     Raises:
         InputError: for another ``fill``.
@@ -240,28 +241,28 @@ def view_frame(image: np.ndarray, matrix: np.ndarray, fill: Fill = "reflect") ->
 def warp(
     image: np.ndarray, matrix: np.ndarray, size: Sequence[int], border: int = cv2.BORDER_REFLECT, shrink: bool = False
 ) -> np.ndarray:
-    """Map an image ``(H, W)`` or ``(H, W, C)`` bilinearly to an image of another height and width.
+    """Map an image ``(H, W)`` or ``(H, W, C)`` to another height and width with bilinear interpolation.
 
     Args:
         image: uint8 or float32.
         matrix: ``(2, 3)`` in continuous pixel coordinates.
         size: height and width of the result.
-        border: OpenCV's code for what lies beyond the image.
-        shrink: smooth an image before it is made much smaller.
+        border: border mode of OpenCV.
+        shrink: smooth an image before strong reduction.
     """
     scale = math.sqrt(abs(float(np.linalg.det(matrix[:, :2]))))
     if shrink and scale < 0.7:
         image = cv2.GaussianBlur(image, (0, 0), 0.45 / scale)
-    # OpenCV counts from the middle of the first pixel.
+    # In OpenCV the origin is the centre of the first pixel.
     moved = matrix.astype(float).copy()
     moved[:, 2] += matrix[:, :2] @ [0.5, 0.5] - 0.5
     return np.asarray(cv2.warpAffine(image, moved, (int(size[1]), int(size[0])), borderMode=border))
 
 
 def view_boxes(boxes: np.ndarray, matrix: np.ndarray, size: Sequence[int], kind: str = "ellipse") -> np.ndarray:
-    """Boxes ``(K, 4)`` in pixels as the camera sees them, cut at the border of the view.
+    """Map boxes ``(K, 4)`` in pixels to the view of the camera, clipped to the view.
 
-    A box becomes the box of the turned ellipse inside it: see :func:`microg_da.transforms.affine.move_boxes`.
+    By default, the result bounds the mapped ellipse inside a box: see :func:`microg_da.transforms.affine.move_boxes`.
     """
     height, width = size
     linear, centre = matrix[:, :2], np.array([width / 2, height / 2])
@@ -278,13 +279,13 @@ def view_boxes(boxes: np.ndarray, matrix: np.ndarray, size: Sequence[int], kind:
 
 
 def view_mask(mask: np.ndarray, matrix: np.ndarray, size: Sequence[int]) -> np.ndarray:
-    """A mask ``(H, W)`` bool as the camera sees it: a pixel belongs to it if at least half of it does."""
+    """Map a mask ``(H, W)`` bool to the view of the camera. A pixel is set if at least half of it is covered."""
     covered = warp(mask.astype(np.float32), matrix, size, border=cv2.BORDER_CONSTANT)
     return np.asarray(covered >= 0.5)
 
 
 def mask_box(mask: np.ndarray) -> np.ndarray | None:
-    """The box ``(4,)`` of a mask's pixels, from the left side of the first to the right side of the last; None without.
+    """Return the bounding box ``(4,)`` of a mask's pixels, including whole pixels; None for an empty mask.
 
     Args:
         mask: ``(H, W)`` bool.

@@ -1,7 +1,7 @@
-"""Camera roll: rotation of the picture about its centre, frames and boxes together.
+"""Camera roll: rotation of frames and boxes about the centre of the picture.
 
-Roll is the one nuisance that microgravity adds to every clip: people are not upright there. Corners are never left
-black, since a network would read the angle from them.
+In microgravity people are not upright, so the roll of clips varies. Corners are never black, because a network could
+infer the angle from black corners.
 """
 
 from __future__ import annotations
@@ -21,21 +21,21 @@ from microg_da.types import AnyBatch
 
 
 def roll_batch(batch: AnyBatch, degrees: Tensor | float, *, box: str = "ellipse", fill: str = "reflect") -> AnyBatch:
-    """Turn every clip of a batch about its centre by a known angle.
+    """Turn every clip of a batch about its centre by a given angle.
 
-    Whatever is known of the people stays: labels and ``table_boxes`` are those of the upright clip, so that
-    predictions on a rolled batch are scored as any others.
+    Labels and ``table_boxes`` remain those of the original clip, so that predictions on a rolled batch are scored like
+    other predictions.
 
     Args:
         batch: frames ``(B, 3, T, H, W)``, uint8 or float, on any device.
-        degrees: clockwise as seen; one angle for all clips, or ``(B,)``.
+        degrees: angles in degrees clockwise; one angle for all clips, or ``(B,)``.
         box: see :func:`~microg_da.transforms.affine.move_boxes`.
         fill: see :func:`~microg_da.transforms.affine.resample`.
 
     Returns:
-        The batch with frames of the same shape and boxes in their new places, clipped to the image. Multiples of 90°
-        only reorder pixels where the frames are square. Where they are not, that holds for multiples of 180°: a
-        quarter turn about the centre keeps the shape, loses what sticks out, and fills what is left free.
+        The batch with frames of the same shape and with mapped boxes, clipped to the image. Multiples of 90° reorder
+        the pixels of square frames without interpolation. For other frames this holds for multiples of 180° only: a
+        quarter turn keeps the shape of the frame, so it crops two sides and fills the other two.
 
     Raises:
         InputError: for an unknown ``box`` or ``fill``.
@@ -47,9 +47,10 @@ def roll_batch(batch: AnyBatch, degrees: Tensor | float, *, box: str = "ellipse"
 
 
 def even_rolls(batch: AnyBatch, rolls: int) -> list[AnyBatch]:
-    """A batch under ``rolls`` evenly spaced angles, beginning as it is; see :func:`roll_batch`.
+    """Return a batch at ``rolls`` evenly spaced angles, the first of which is 0; see :func:`roll_batch`.
 
-    Of square frames seen under a multiple of four angles, a quarter is resampled: the others are those, turned by 90°.
+    For square frames and a multiple of four angles, only a quarter of the angles is resampled. The others are exact
+    quarter turns.
     """
     height, width = batch.frames.shape[-2:]
     quarter = rolls // 4 if height == width and rolls % 4 == 0 else rolls
@@ -59,7 +60,7 @@ def even_rolls(batch: AnyBatch, rolls: int) -> list[AnyBatch]:
             views.append(roll_batch(batch, 360 * turn / rolls))
             continue
         degrees = torch.full((len(batch),), 360 * turn / rolls, dtype=torch.float64)
-        # Boxes are taken from where they were: turned twice, what the picture's border cut would be missing.
+        # Boxes are computed from the original boxes, because boxes that are turned twice would be clipped twice.
         boxes = move_boxes(batch.boxes, batch.clip_index, roll_map(degrees), (height, width))
         frames = roll_frames(views[turn - quarter].frames, torch.full_like(degrees, 90))
         views.append(replace(batch, frames=frames, boxes=boxes))
@@ -70,7 +71,7 @@ def roll_frames(frames: Tensor, degrees: Tensor, *, fill: str = "reflect") -> Te
     """Turn the frames ``(B, 3, T, H, W)`` of each clip by its angle of ``degrees`` ``(B,)``; see :func:`roll_batch`."""
     if is_stored(frames):
         if fill != "reflect":
-            raise InputError(f"data.feature_store: stored rolls are filled by reflection, not by fill={fill!r}.")
+            raise InputError(f"data.feature_store: fill={fill!r} is not available, because stored rolls use reflect.")
         return cast("Tensor", frames.rolled(degrees))
     height, width = frames.shape[-2:]
     exact = torch.remainder(degrees, 90 if height == width else 180) == 0
@@ -91,7 +92,7 @@ def roll_frames(frames: Tensor, degrees: Tensor, *, fill: str = "reflect") -> Te
 
 
 def roll_map(degrees: Tensor) -> Tensor:
-    """``(…, 2, 2)`` maps of the image plane that turn it clockwise as seen, without rounding at multiples of 90°."""
+    """Return ``(…, 2, 2)`` maps of the image plane that turn it clockwise, without rounding at multiples of 90°."""
     radians = torch.deg2rad(degrees.double())
     cos, sin = radians.cos(), radians.sin()
     quarter = torch.remainder(degrees, 90) == 0
@@ -100,15 +101,15 @@ def roll_map(degrees: Tensor) -> Tensor:
 
 
 def draw_roll(count: int, config: AugmentConfig, generator: torch.Generator | None = None) -> Tensor:
-    """``(count,)`` random angles in degrees, by ``config.rotation_distribution``.
+    """Draw ``(count,)`` random angles in degrees, by ``config.rotation_distribution``.
 
     Args:
-        count: how many.
+        count: number of angles.
         config: the distribution and its parameters.
-        generator: a CPU generator to draw from; None for torch's own.
+        generator: a CPU random generator; None for the default generator of torch.
     """
     if config.rotation_distribution == "von_mises":
-        # torch's own sampler takes no generator; numpy's is started by one draw from it.
+        # The sampler of torch does not accept a generator, so numpy's generator is seeded by one draw.
         seed = int(torch.randint(2**62, (), generator=generator))
         mean = np.deg2rad(config.rotation_mean)
         radians = np.random.default_rng(seed).vonmises(mean, config.rotation_concentration, count)
@@ -121,7 +122,7 @@ def draw_roll(count: int, config: AugmentConfig, generator: torch.Generator | No
 
 
 def spin_through(length: int, spin: Tensor) -> Tensor:
-    """The angle of every frame of a window that turns steadily, relative to its keyframe, the frame ``length // 2``.
+    """Return the angle of every frame of a window with constant spin, relative to the keyframe ``length // 2``.
 
     Args:
         length: T, frames of the window.
@@ -135,6 +136,6 @@ def spin_through(length: int, spin: Tensor) -> Tensor:
 
 
 def _quarter_turns(frames: Tensor, turns: int, fill: str) -> Tensor:
-    """Anticlockwise, as ``rot90`` counts."""
+    """Turn frames anticlockwise by quarter turns, as ``rot90`` does."""
     turned = torch.rot90(frames, turns, dims=(-2, -1))
     return cut_circle(turned) if fill == "circle" else turned

@@ -1,4 +1,4 @@
-"""Frames of which only feature maps are kept, under a few views: what a batch holds in place of pixels."""
+"""References to stored feature maps, which replace frames in a batch."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from microg_da.errors import InputError
 
 
 class StoredView(NamedTuple):
-    """How a clip is changed before it is encoded: rolled about its centre, then mirrored.
+    """Transform of a clip before encoding: roll about the centre, then optional mirroring.
 
     Attributes:
         roll: degrees clockwise in [0, 360).
-        mirrored: whether left and right are exchanged afterwards.
+        mirrored: whether the clip is mirrored horizontally after the roll.
     """
 
     roll: float = 0.0
@@ -27,30 +27,30 @@ class StoredView(NamedTuple):
         return f"roll {self.roll:g}°" + (", mirrored" if self.mirrored else "")
 
     def then_rolled(self, degrees: float) -> StoredView:
-        """The view of a clip that is rolled clockwise after this."""
-        # Rolling a mirror image is mirroring what was rolled the other way.
+        """Return this view followed by a clockwise roll."""
+        # A roll after mirroring equals the opposite roll before mirroring.
         roll = self.roll - degrees if self.mirrored else self.roll + degrees
         return StoredView(round(roll % 360, 3) % 360, self.mirrored)
 
     def then_mirrored(self) -> StoredView:
-        """The view of a clip that is mirrored after this."""
+        """Return this view followed by mirroring."""
         return StoredView(self.roll, not self.mirrored)
 
 
 AS_FILMED = StoredView()
-"""The clip as it is."""
+"""The original clip."""
 
 
 def even_views(rolls: int) -> tuple[StoredView, ...]:
-    """The views of :func:`~microg_da.transforms.rotation.even_rolls`: evenly spaced rolls, the first as filmed."""
+    """Return the views of :func:`~microg_da.transforms.rotation.even_rolls`: evenly spaced rolls, starting at 0°."""
     return tuple(AS_FILMED.then_rolled(360 * turn / rolls) for turn in range(rolls))
 
 
 class MapReader(Protocol):
-    """Reads the feature maps of clips."""
+    """Interface of readers of feature maps."""
 
     def maps(self, row: int, view: StoredView) -> tuple[Tensor, ...]:
-        """The maps ``(C, T', H', W')`` of one clip, a tensor for each pathway, in half precision, on the CPU.
+        """Return the maps ``(C, T', H', W')`` of one clip, one for each pathway, in half precision on the CPU.
 
         Raises:
             InputError: if the view is not stored.
@@ -60,13 +60,13 @@ class MapReader(Protocol):
 
 @dataclass(frozen=True)
 class StoredClip:
-    """One clip of which feature maps are stored.
+    """One clip with stored feature maps.
 
     Attributes:
-        reader: reads its maps.
-        row: which of the reader's clips it is.
-        shape: ``(3, T, H, W)`` of its frames.
-        view: under which view it is seen.
+        reader: reads the maps.
+        row: index of the clip in the reader.
+        shape: shape ``(3, T, H, W)`` of the frames.
+        view: the view of the clip.
     """
 
     reader: MapReader
@@ -76,14 +76,15 @@ class StoredClip:
 
 
 class StoredFrames:
-    """Stands in a batch where frames ``(B, 3, T, H, W)`` would, and holds where their feature maps are.
+    """Replacement for the frames ``(B, 3, T, H, W)`` of a batch that refers to stored feature maps.
 
-    It has the frames' shape, can be indexed by clips, concatenated, rolled by stored angles and mirrored. Whatever
-    asks for pixels raises an :class:`~microg_da.errors.InputError`. Maps are read when a detector asks for them.
+    An object has the shape of the frames. It supports indexing by clips, concatenation, rolls by stored angles and
+    mirroring. Access to pixels raises an :class:`~microg_da.errors.InputError`. Maps are read when a detector needs
+    them.
 
     Args:
-        clips: the clips of the batch, all of one shape.
-        device: where the maps are wanted.
+        clips: the clips of the batch, all with the same shape.
+        device: the device of the maps.
         batched: False for the frames ``(3, T, H, W)`` of a single clip.
 
     Raises:
@@ -104,7 +105,7 @@ class StoredFrames:
 
     @property
     def shape(self) -> torch.Size:
-        """That of the frames."""
+        """Shape of the frames."""
         shape = self.clips[0].shape
         return torch.Size((len(self.clips), *shape) if self._batched else shape)
 
@@ -112,18 +113,18 @@ class StoredFrames:
         return self.shape[0]
 
     def dim(self) -> int:
-        """Dimensions of the frames."""
+        """Return the number of dimensions of the frames."""
         return len(self.shape)
 
     def is_floating_point(self) -> bool:
-        """False: the frames were uint8."""
+        """Return False, because the frames are uint8."""
         return False
 
     def __getitem__(self, chosen: slice | Tensor) -> StoredFrames:
-        """Some clips: a slice, ``(B,)`` bool or ``(N,)`` int64.
+        """Select clips by a slice, ``(B,)`` bool or ``(N,)`` int64.
 
         Raises:
-            InputError: for any other index, which would ask for pixels.
+            InputError: for any other index, which would need pixels.
         """
         numbers = torch.arange(len(self.clips))
         if not self._batched or not isinstance(chosen, (slice, Tensor)) or not len(part := _chosen(numbers, chosen)):
@@ -131,21 +132,21 @@ class StoredFrames:
         return StoredFrames([self.clips[number] for number in part.tolist()], self.device)
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> StoredFrames:
-        """The same, with maps that are read to another device."""
+        """Return the same clips with another device for the maps."""
         return StoredFrames(self.clips, device, batched=self._batched)
 
     def pin_memory(self) -> StoredFrames:
-        """The same: there is no memory to pin."""
+        """Return the object itself, because there is no memory to pin."""
         return self
 
     def rolled(self, degrees: Tensor) -> StoredFrames:
-        """Each clip rolled clockwise by its angle of ``(B,)``; whether that view is stored shows when it is read."""
+        """Roll each clip clockwise by its angle of ``(B,)``. A missing view raises an error when the maps are read."""
         return self._seen(
             [clip.view.then_rolled(each) for clip, each in zip(self.clips, degrees.tolist(), strict=True)]
         )
 
     def flip(self, *dims: int) -> StoredFrames:
-        """Mirrored left and right, for ``dims`` of -1.
+        """Mirror the clips horizontally, for ``dims`` of -1.
 
         Raises:
             InputError: for other dimensions.
@@ -155,7 +156,7 @@ class StoredFrames:
         return self._seen([clip.view.then_mirrored() for clip in self.clips])
 
     def maps(self) -> tuple[Tensor, ...]:
-        """The feature maps ``(B, C, T', H', W')`` of each pathway, float32, on the device.
+        """Return the feature maps ``(B, C, T', H', W')`` of each pathway, in float32 on the device.
 
         Raises:
             InputError: if a view is not stored.
@@ -171,7 +172,7 @@ class StoredFrames:
 
     @classmethod
     def stack(cls, frames: Sequence[StoredFrames]) -> StoredFrames:
-        """A batch of single clips, or of batches one after another."""
+        """Join single clips or batches into one batch."""
         return cls([clip for part in frames for clip in part.clips], frames[0].device)
 
     @classmethod
@@ -187,7 +188,7 @@ class StoredFrames:
 
 
 def is_stored(frames: object) -> TypeGuard[StoredFrames]:
-    """Whether frames are feature maps in a store instead of pixels."""
+    """Return whether frames are stored feature maps instead of pixels."""
     return isinstance(frames, StoredFrames)
 
 
@@ -197,7 +198,6 @@ def _chosen(numbers: Tensor, chosen: slice | Tensor) -> Tensor:
 
 def _no_pixels(asked: str) -> InputError:
     return InputError(
-        f"data.feature_store: {asked} asks for pixels, and the store holds feature maps alone. A method that makes "
-        "pixels of its own cannot use the store: set data.feature_store=null, or name the reason in its attribute "
-        "needs_encoder."
+        f"data.feature_store: {asked} needs pixels, but the store has only feature maps. Set data.feature_store=null. "
+        "Authors of a method that changes pixels state the reason in its attribute needs_encoder."
     )

@@ -1,4 +1,4 @@
-"""The part of the frames that a network sees, and the boxes of the people in it: both computed together, in uint8."""
+"""Resize and crop of frames and boxes for a network, in uint8."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from microg_da.errors import InputError
 from microg_da.zoo import TEST_SIDE, usual_test_side
 
 PUBLISHED_SCALE = (1.0, 1.25)
-"""The range of zoom of the published recipes, relative to the size at which a clip is tested."""
+"""Range of zoom of the published recipes, relative to the size in tests."""
 
 
 @dataclass(frozen=True)
@@ -22,10 +22,10 @@ class View:
     """One resize and crop.
 
     Attributes:
-        short_side: to which the short side of the frame is resized, in pixels.
-        crop: the side of the square cut from it; None for the whole frame.
-        offset: where the square is, down and right, as a fraction of the room there is.
-        keeps_everybody: whether people of whom nothing is inside the square keep their box, which is then empty.
+        short_side: length of the short side of the resized frame, in pixels.
+        crop: side of the square crop; None for the whole frame.
+        offset: position of the crop, down and right, as a fraction of the possible offset.
+        keeps_everybody: whether people outside the crop are kept with an empty box.
     """
 
     short_side: int
@@ -34,25 +34,25 @@ class View:
     keeps_everybody: bool = False
 
     def size(self, height: int, width: int) -> tuple[int, int]:
-        """Height and width of what becomes of a frame."""
+        """Return height and width of the result for a frame of this height and width."""
         return self._region(height, width)[-1]
 
     def __call__(
         self, images: Iterable[np.ndarray], places: np.ndarray, boxes: np.ndarray
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Apply to all frames of a clip and to its people.
+        """Apply the view to all frames and people of a clip.
 
-        Pixels are resized by OpenCV, as the published detectors were trained; torchvision's uint8 resize differs by
-        at most one level and takes a third of the time of decoding more.
+        OpenCV resizes pixels, as in the training of the published detectors. The uint8 resize of torchvision differs
+        by at most one level and takes more time, a third of the time of decoding.
 
         Args:
             images: the distinct frames in order, uint8 ``(H, W, 3)`` in OpenCV's channel order.
-            places: ``(T,)``, which of them stands at each place of the window.
+            places: ``(T,)`` index of the distinct frame for each position in the window.
             boxes: ``(K, 4)`` in [0, 1] of the frame.
 
         Returns:
-            frames ``(3, T, h, w)`` uint8 RGB; boxes ``(K', 4)`` in pixels, clipped to the frame; and ``(K,)`` bool,
-            which people are left: a crop drops those of whom nothing is inside it, unless it keeps all people.
+            Frames ``(3, T, h, w)`` uint8 RGB; boxes ``(K', 4)`` in pixels, clipped to the frame; and a mask ``(K,)``
+            bool of the kept people. A crop drops people outside of it, unless ``keeps_everybody`` is set.
         """
         count = int(places.max()) + 1
         H = W = 0
@@ -65,7 +65,7 @@ class View:
                 pixels = np.empty((3, count, *size), np.uint8)
             cut = cv2.resize(image[top : top + height, left : left + width], size[::-1])
             cv2.split(cut, [pixels[2, number], pixels[1, number], pixels[0, number]])
-            del image  # its memory takes the next frame; a loop over the images would hold on to it
+            del image  # release the memory for the next frame; a loop over the images would keep it
         frames = torch.from_numpy(pixels)
         moved, kept = self._move(boxes, H, W)
         return frames if len(places) == count else frames[:, torch.from_numpy(places)], moved, kept
@@ -80,7 +80,7 @@ class View:
         return torch.from_numpy(moved[kept]), torch.from_numpy(kept)
 
     def _region(self, H: int, W: int) -> tuple[int, int, int, int, tuple[int, int]]:
-        """Top, left, height, width of what is cut from the stored frame, and the size it gets."""
+        """Return top, left, height and width of the region of the stored frame, and the size of the result."""
         scale = self.short_side / min(H, W)
         if self.crop is None:
             return 0, 0, H, W, (int(H * self.short_side / min(H, W)), int(W * self.short_side / min(H, W)))
@@ -91,21 +91,21 @@ class View:
 
 @dataclass(frozen=True)
 class RandomViews:
-    """Training: short side jittered and a random square crop.
+    """Random views for training: a random short side and a random square crop.
 
-    The short side is drawn so that its inverse is uniform, as the published recipe does. Flips are left to
+    The inverse of the short side is uniform, as in the published recipe. Flips are part of
     :mod:`microg_da.transforms.augmentation`.
 
     Attributes:
         crop: side of the square, in pixels.
-        min_side: smallest short side before the crop; None for what ``scale`` says.
-        max_side: largest short side, likewise.
-        scale: smallest and largest zoom (``augment.scale``); 1 is a short side of 8/7 of the crop, the default is the
-            published jitter.
+        min_side: minimum short side before the crop; None for the value from ``scale``.
+        max_side: maximum short side before the crop; None for the value from ``scale``.
+        scale: minimum and maximum zoom (``augment.scale``); 1 is a short side of 8/7 of the crop. The default is the
+            published range.
         keeps_everybody: as in :class:`View`.
 
     Raises:
-        InputError: if the smallest short side is below the crop or above the largest.
+        InputError: if the minimum short side is below the crop or above the maximum.
     """
 
     crop: int
@@ -120,18 +120,18 @@ class RandomViews:
             raise InputError(
                 f"training frames have a short side of {low} to {high} pixels before the crop "
                 f"(min_side={self.min_side}, max_side={self.max_side}, augment.scale={list(self.scale)}). The smallest "
-                f"must be at least the crop of {self.crop} pixels and at most the largest: set augment.scale to at "
-                f"least [{1 / TEST_SIDE:g}, ...], or min_side and max_side in the SOURCE."
+                f"must be at least the crop of {self.crop} pixels and at most the largest. Set augment.scale to at "
+                f"least [{1 / TEST_SIDE:g}, ...], or set min_side and max_side in the SOURCE."
             )
 
     @property
     def sides(self) -> tuple[int, int]:
-        """Smallest and largest short side."""
+        """Minimum and maximum short side."""
         low, high = (usual_test_side(self.crop, zoom) for zoom in self.scale)
         return self.min_side or low, self.max_side or high
 
     def draw(self, rng: np.random.Generator) -> View:
-        """One view."""
+        """Draw one view."""
         low, high = self.sides
         short_side = round(1 / rng.uniform(1 / high, 1 / low))
         down, right = rng.random(2)
@@ -140,24 +140,24 @@ class RandomViews:
 
 @dataclass(frozen=True)
 class WholeViews:
-    """Testing: the whole frame with its short side at ``short_side`` pixels."""
+    """Views for tests: the whole frame with a short side of ``short_side`` pixels."""
 
     short_side: int
 
     def draw(self, rng: np.random.Generator) -> View:
-        """The one view there is."""
+        """Return the fixed view."""
         return View(self.short_side)
 
 
 @dataclass(frozen=True)
 class CentreViews:
-    """The published validation: the short side at ``short_side`` pixels and the square in the centre.
+    """Views of the published validation: a short side of ``short_side`` pixels and a centre crop.
 
-    People outside the square keep their box, which is then empty.
+    People outside the crop are kept with an empty box.
     """
 
     short_side: int
 
     def draw(self, rng: np.random.Generator) -> View:
-        """The one view there is."""
+        """Return the fixed view."""
         return View(self.short_side, self.short_side, keeps_everybody=True)

@@ -1,7 +1,7 @@
-"""Label-free validators: one function and one registry line each.
+"""Label-free validators. Each validator is one function and one line of the registry.
 
-To add a validator, write a function from :class:`~microg_da.validation.observations.Observed` to a number, higher
-is better, and add its line to the table.
+To add a validator, write a function that returns a number for an
+:class:`~microg_da.validation.observations.Observed`, where higher is better, and add its line to the table.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ VALIDATORS = Registry(
     {
         "source_map": Entry(
             "microg_da.validation.source:source_map",
-            "mAP on source validation clips: independent of the target; not misled by collapse",
+            "mAP on source validation clips, independent of the target domain and of a collapse on it",
         ),
         "entropy": Entry(
             "microg_da.validation.confidence:entropy",
-            "confidence of target predictions: minus their mean Bernoulli entropy",
+            "confidence of target predictions: their negative mean Bernoulli entropy",
         ),
         "information_maximisation": Entry(
             "microg_da.validation.confidence:information_maximisation",
@@ -38,7 +38,7 @@ VALIDATORS = Registry(
         ),
         "snd": Entry(
             "microg_da.validation.structure:snd",
-            "how densely target predictions lie together: soft neighbourhood density (Saito et al. 2021)",
+            "density of target predictions: soft neighbourhood density (Saito et al. 2021)",
         ),
         "transfer_score": Entry(
             "microg_da.validation.transfer_score:transfer_score",
@@ -46,15 +46,15 @@ VALIDATORS = Registry(
         ),
         "mixval": Entry(
             "microg_da.validation.mixing:mixval",
-            "whether mixtures of two target people get the answer of the larger part (Hu et al. 2023)",
+            "agreement of predictions for mixtures of two target people with the larger part (Hu et al. 2023)",
         ),
         "corr_c": Entry(
             "microg_da.validation.structure:corr_c",
-            "whether classes go together in target predictions as in source ones (after Corr-C, Tu et al. 2023)",
+            "similarity of class correlations in target and source predictions (after Corr-C, Tu et al. 2023)",
         ),
         "mmd": Entry(
             "microg_da.validation.structure:mmd",
-            "how near the domains' features are: minus their maximum mean discrepancy (Long et al. 2015)",
+            "similarity of the domains' features: negative maximum mean discrepancy (Long et al. 2015)",
         ),
     },
     group="microg_da.validators",
@@ -63,7 +63,7 @@ VALIDATORS = Registry(
 
 
 def list_validators(pattern: str = "*") -> list[str]:
-    """The names of the label-free scores, for ``selection: validator:NAME``.
+    """Return the names of the label-free validators, for ``selection: validator:NAME``.
 
     Example:
         >>> from microg_da import list_validators
@@ -71,37 +71,37 @@ def list_validators(pattern: str = "*") -> list[str]:
         ['entropy']
 
     Args:
-        pattern: shell-style.
+        pattern: a shell-style pattern.
     """
     return VALIDATORS.names(pattern)
 
 
 def validators_for(selection: str) -> tuple[str, ...]:
-    """Return the validators of a run: all registered ones, and one of another package in ``selection``.
+    """Return the validators of a run: all registered validators, and a validator of another package in ``selection``.
 
     Args:
-        selection: of the configuration, e.g. ``"validator:entropy"`` or ``"validator:package.module:function"``.
+        selection: value of the key, e.g. ``"validator:entropy"`` or ``"validator:package.module:function"``.
     """
     chosen = selection.removeprefix(VALIDATOR)
     return (*VALIDATORS, chosen) if is_path(chosen) else tuple(VALIDATORS)
 
 
 def score_all(observed: Observed, names: Sequence[str] | None = None) -> dict[str, float]:
-    """Return the score of each validator, by default of all; NaN without data."""
+    """Return the scores of validators, by default of all; NaN without data."""
     return {name: float(VALIDATORS.load(name)(observed)) for name in names or VALIDATORS}
 
 
 def validate(
     observed: Observed, source_map_before: float | None = None, names: Sequence[str] | None = None
 ) -> tuple[dict[str, float], CollapseReport]:
-    """Return the scores of validators and the result of the detection of collapse; -inf for a collapsed detector.
+    """Return the scores of validators and the report of the collapse detection.
 
-    Validators that reward sure predictions prefer collapsed detectors; with -inf these never have the highest score.
+    Scores of a collapsed detector are -inf, because validators that reward confident predictions would prefer it.
 
     Args:
         observed: predictions for both domains.
-        source_map_before: the source model's mAP on the same source clips; None if it is not known.
-        names: of the validators; None for all that have a name.
+        source_map_before: the source model's mAP on the same source clips; None if unknown.
+        names: names of the validators; None for all registered validators.
     """
     from microg_da.validation.collapse import collapse_report
 

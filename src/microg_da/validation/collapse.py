@@ -1,4 +1,4 @@
-"""The collapse guard: whether a detector still distinguishes target people from each other."""
+"""Detection of collapse: whether a detector distinguishes target people from each other."""
 
 from __future__ import annotations
 
@@ -9,24 +9,24 @@ from microg_da.validation.collapse_report import CollapseReport, CollapseVerdict
 from microg_da.validation.observations import Observed
 
 POSITIVE = 0.5
-"""A class is predicted for a person when its probability is above this."""
+"""Probability above which a class is predicted for a person."""
 FEWEST_PEOPLE = 10
-"""The smallest number of target people for a verdict, since few people may agree by chance."""
+"""Minimum number of target people for a verdict, because few people may agree by chance."""
 LARGEST_RATIO = 4.0
-"""How many times more, or fewer, positives than on the source are taken for a change of domain.
+"""Maximum ratio of predicted rates between domains that is attributed to the domain gap.
 
-Label rates do differ between domains: on the embedded pair a healthy source model predicts 0.8 times as many labels
-a person on the target. A collapse changes them tenfold, or to nothing.
+Label rates differ between domains: on the embedded data, a source model predicts 0.8 times as many labels per person on
+the target. A collapse changes the rates by a factor of ten or more, or to 0.
 """
 LARGEST_AGREEMENT = 0.9
-"""Up to this share of target people may get one and the same answer, that is, set of classes."""
+"""Maximum share of target people with the same prediction, that is, the same set of classes."""
 SMALLEST_SOURCE_SHARE = 0.5
-"""A detector with a smaller share than this of the source model's mAP on source clips has forgotten the source.
+"""Minimum share of the source model's mAP on source clips. Below it, a detector has forgotten the source.
 
-Adaptation costs some of it: under rolls a fifth is usual. What loses more than half has lost what it was to transfer.
+Adaptation usually reduces source mAP: a fifth is usual with rolls.
 """
 NOISE = 3.0
-"""The number of standard errors of the difference in rates above which a class is flagged."""
+"""Number of standard errors of the difference in rates above which a class is flagged."""
 
 
 def collapse_report(observed: Observed, source_map_before: float | None = None) -> CollapseReport:
@@ -34,15 +34,15 @@ def collapse_report(observed: Observed, source_map_before: float | None = None) 
 
     With fewer than ten target people there is no verdict. A detector has collapsed on the target if
 
-    - 90% of them have the same prediction (no class, all classes, or one class), or
+    - 90% of the people have the same prediction (no class, all classes, or one class), or
     - labels are predicted four times as often as on the source, or a quarter as often.
 
-    The first needs no source, and so finds a collapse that both domains share. A detector that has not collapsed has
-    forgotten the source if its mAP on source clips is less than half of what it was.
+    The first criterion does not use the source, so it also finds a collapse on both domains. A detector that has
+    not collapsed has forgotten the source if its mAP on source clips is less than half of the source model's.
 
     Args:
         observed: predictions for both domains.
-        source_map_before: the source model's mAP on the same source clips; None if it is not known.
+        source_map_before: the source model's mAP on the same source clips; None if unknown.
     """
     source, target = (
         torch.sigmoid(logits.float()) > POSITIVE for logits in (observed.source_logits, observed.target_logits)
@@ -53,7 +53,7 @@ def collapse_report(observed: Observed, source_map_before: float | None = None) 
     reason = ""
     if len(target) < FEWEST_PEOPLE:
         people = "person" if len(target) == 1 else "people"
-        verdict, reason = "too_few_people", f"{len(target)} target {people}, at least {FEWEST_PEOPLE} are needed"
+        verdict, reason = "too_few_people", f"{len(target)} target {people}, expected at least {FEWEST_PEOPLE}"
     elif agreement >= LARGEST_AGREEMENT:
         verdict, reason = "collapsed", _agreement_text(agreement, answered, target.shape[1])
     elif len(source) >= FEWEST_PEOPLE and _ratio_is_large(source_rate, target_rate):
@@ -73,7 +73,7 @@ def collapse_report(observed: Observed, source_map_before: float | None = None) 
 
 
 def commonest_answer(positive: Tensor) -> tuple[float, int]:
-    """The share of people, rows of a boolean ``(K, C)``, who get the commonest row, and how many classes it holds.
+    """Return the share of people with the commonest row of a boolean ``(K, C)``, and the number of classes in that row.
 
     The share is NaN without people.
     """
@@ -84,7 +84,7 @@ def commonest_answer(positive: Tensor) -> tuple[float, int]:
 
 
 def flagged_classes(source: Tensor, target: Tensor) -> tuple[int, ...]:
-    """Indices of the classes whose rates differ; see :class:`CollapseReport`.
+    """Return the indices of the classes whose rates differ; see :class:`CollapseReport`.
 
     Args:
         source: boolean ``(K_s, C)``.
@@ -104,7 +104,7 @@ def _ratio_is_large(before: float, after: float) -> bool:
 
 
 def _has_forgotten(now: float | None, before: float | None) -> bool:
-    # NaN, where nothing was scored, is never smaller.
+    # Comparisons with NaN, the mAP without scores, are false.
     return now is not None and before is not None and now < SMALLEST_SOURCE_SHARE * before
 
 
@@ -116,11 +116,11 @@ def _forgotten_text(now: float | None, before: float | None) -> str:
 
 def _agreement_text(share: float, answered: int, classes: int) -> str:
     answer = {0: "no class", classes: "every class", 1: "one class"}.get(answered, f"{answered} classes")
-    return f"{100 * share:.0f}% of the target people get one and the same answer, {answer}"
+    return f"{100 * share:.0f}% of the target people get the same prediction, {answer}"
 
 
 def _rates_text(before: float, after: float, classes: int) -> str:
-    return f"{after * classes:.2g} classes a person are predicted on the target, {before * classes:.2g} on the source"
+    return f"{after * classes:.2g} classes per person are predicted on the target, {before * classes:.2g} on the source"
 
 
 def _mean(positive: Tensor) -> float:

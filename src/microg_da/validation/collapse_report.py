@@ -1,4 +1,4 @@
-"""The report of the collapse guard. Importing this module does not import torch."""
+"""The report of the collapse detection. This module does not import torch."""
 
 from __future__ import annotations
 
@@ -7,26 +7,25 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 CollapseVerdict = Literal["sound", "collapsed", "source_forgotten", "too_few_people", "unknown"]
-"""Verdict of the collapse guard on a detector; ``unknown`` comes only from runs that older versions wrote."""
+"""Verdict of the collapse detection; ``unknown`` occurs only in runs of older versions."""
 
 
 @dataclass(frozen=True)
 class CollapseReport:
-    """Observations of the guard.
+    """Result of the collapse detection.
 
     Attributes:
         verdict: ``too_few_people`` with fewer target people than
-            :data:`~microg_da.validation.collapse.FEWEST_PEOPLE`; ``source_forgotten`` where predictions are varied and
+            :data:`~microg_da.validation.collapse.FEWEST_PEOPLE`; ``source_forgotten`` if predictions are varied and
             source mAP is less than half of the source model's.
-        reason: why, in words; empty if sound.
+        reason: the reason in words; empty for the verdict ``sound``.
         source_rate: share of (person, class) pairs predicted positive on the source; NaN without people.
-        target_rate: likewise on the target.
-        agreement: share of target people who get the commonest answer; NaN without people.
-        source_rates: the share of people of whom each class is predicted, on the source.
-        target_rates: likewise on the target.
-        flagged: indices of classes whose rate is more than four times, or less than a quarter of, that on the
-            source, beyond what the number of people explains. Domains differ in their labels, so that flagged
-            classes alone are no verdict.
+        target_rate: share of (person, class) pairs predicted positive on the target; NaN without people.
+        agreement: share of target people with the commonest prediction; NaN without people.
+        source_rates: the share of source people for whom each class is predicted.
+        target_rates: the share of target people for whom each class is predicted.
+        flagged: indices of classes whose target rate is significantly more than four times, or less than a quarter of,
+            the source rate. Labels differ between domains, so flagged classes do not affect the verdict.
     """
 
     verdict: CollapseVerdict
@@ -40,9 +39,9 @@ class CollapseReport:
 
     @property
     def collapsed(self) -> bool:
-        """Whether the verdict is that it has collapsed."""
+        """Whether the verdict is a collapse."""
         return self.verdict == "collapsed"
 
     def with_class_ids(self, class_ids: Sequence[int]) -> CollapseReport:
-        """The same report with the ids of the flagged classes in place of their indices."""
+        """Return the report with the ids of the flagged classes instead of their indices."""
         return replace(self, flagged=tuple(class_ids[index] for index in self.flagged))

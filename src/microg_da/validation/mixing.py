@@ -1,4 +1,4 @@
-"""MixVal: whether predictions for mixed target people agree with the predictions for their parts."""
+"""MixVal: agreement of predictions for mixtures of target people with the predictions for their parts."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ from microg_da.types import ClipBatch, Prediction
 from microg_da.validation.observations import Observed
 
 SHARE = 0.55
-"""How much of a mixture is its first part: hardly more than of its second, as in the paper."""
+"""Share of the first part in a mixture: slightly more than a half, as in the paper."""
 LARGEST_ZOOM = 4.0
-"""The second person is zoomed to the size of the first, at most by this."""
+"""Maximum zoom of the second person to the size of the first."""
 
 
 def mixval(observed: Observed) -> float:
-    """How often a mixture of two target people gets the answer of its larger part; NaN without mixtures.
+    """Return how often a mixture of two target people gets the prediction of its larger part; NaN without mixtures.
 
-    The detector's own answers are the labels. Per class, a mixture of two people who got one answer asks whether
-    clusters hold together, one of two who got different answers whether the border between them lies in the middle.
-    Each of the two is the mean of the accuracy where the first part has the class and where it has not; the score is
-    the mean of both.
+    The predictions of the detector for the original people are the labels. For each class, mixtures of two people with
+    equal predictions measure the consistency of clusters, and mixtures of two people with different predictions
+    measure whether the decision boundary is in the middle between them. Each measure is the balanced accuracy, the
+    mean over first parts with and without the class. The score is the mean of both measures.
 
-    Multi-label form: the paper compares the likeliest class, here each class in the support is compared by itself, and
-    all classes are pooled. The paper ranks candidates by each of the two kinds and takes the mean rank; a number that
-    one candidate gets by itself must be the mean of the two. People, not pictures, are mixed: the second is moved and
-    zoomed until their box is that of the first. NaN also where no person is mixed with a person of another answer.
-    Only people of one batch are mixed, so the score depends on the batch size and on the number of processes: compare
-    candidates that were scored with the same of both.
+    Multi-label form: the paper compares the likeliest class. Here each class in the support is compared separately,
+    and all classes are pooled. The paper ranks candidates by each measure and uses the mean rank; the score of a
+    single candidate is the mean of both measures. People, not pictures, are mixed: the second person is moved and
+    zoomed to the box of the first. The score is NaN if all mixed people have equal predictions. Only people of one
+    batch are mixed, so the score depends on the batch size and the number of processes: compare candidates with equal
+    values of both.
 
     Hu et al., "Mixed samples as probes for unsupervised model selection in domain adaptation", NeurIPS 2023.
     """
@@ -54,7 +54,7 @@ def mixval(observed: Observed) -> float:
 
 
 class MixedPeople(Metric):
-    """Collects the answers to mixtures of target people in one pass, on any number of processes.
+    """Accumulates the predictions for mixtures of target people in one pass, on any number of processes.
 
     Args:
         num_classes: C.
@@ -68,12 +68,12 @@ class MixedPeople(Metric):
         self.add_state("answers", default=[], dist_reduce_fx="cat")
 
     def update(self, batch: ClipBatch, prediction: Prediction, predict: Callable[[ClipBatch], Prediction]) -> None:
-        """Mix the people of a batch, and ask for the answers.
+        """Mix the people of a batch, and predict the mixtures.
 
         Args:
             batch: target clips.
-            prediction: the answers to its people as they are.
-            predict: what gave them.
+            prediction: the predictions for the original people.
+            predict: computes predictions for other clips.
         """
         pair = pairs(batch)
         if not len(pair):
@@ -84,16 +84,16 @@ class MixedPeople(Metric):
         getattr(self, "answers").append(answers)  # noqa: B009 - mypy takes a metric's state for a module
 
     def compute(self) -> Tensor:
-        """``(P, 3, C)`` logits of the first person, the second, and the mixture, for P mixtures."""
+        """Return ``(P, 3, C)`` logits of the first person, the second person, and the mixture, for P mixtures."""
         found: Tensor | list[Tensor] = getattr(self, "answers")  # noqa: B009
         joined = dim_zero_cat(found) if not isinstance(found, list) or found else torch.zeros(0)
         return joined.reshape(-1, 3, self.num_classes).cpu()
 
 
 def pairs(batch: ClipBatch) -> Tensor:
-    """``(P, 2)`` people to mix: the first of each clip with the first of the clip as far from the end.
+    """Return ``(P, 2)`` people to mix: the first person of clip ``i`` and of the ``i``-th clip from the end.
 
-    A clip without people has none; the middle one of an odd number has no partner.
+    Clips without people are skipped. The middle clip of an odd number has no partner.
     """
     changes = batch.clip_index.diff(prepend=batch.clip_index.new_full((1,), -1)) != 0
     first = changes.nonzero()[:, 0]
@@ -102,12 +102,12 @@ def pairs(batch: ClipBatch) -> Tensor:
 
 
 def mix_people(batch: ClipBatch, pair: Tensor, share: float = SHARE) -> ClipBatch:
-    """One clip for each pair: the clip of the first person, with that of the second laid over it, box on box.
+    """Return one clip for each pair: the clips of both people, blended with aligned boxes.
 
     Args:
         batch: frames ``(B, 3, T, H, W)``.
         pair: ``(P, 2)`` indices of people.
-        share: of the first clip.
+        share: share of the first clip.
     """
     first, second = pair.unbind(dim=1)
     frames = batch.frames[batch.clip_index[first]].float()
@@ -125,12 +125,12 @@ def mix_people(batch: ClipBatch, pair: Tensor, share: float = SHARE) -> ClipBatc
 
 
 def _moved(frames: Tensor, boxes: Tensor, wanted: Tensor) -> Tensor:
-    """Frames ``(P, 3, T, H, W)`` moved and zoomed until ``boxes`` (P, 4) lie where ``wanted`` (P, 4) are."""
+    """Move and zoom frames ``(P, 3, T, H, W)`` so that ``boxes`` (P, 4) coincide with ``wanted`` (P, 4)."""
     height, width = frames.shape[-2:]
     half = boxes.new_tensor([width, height]) / 2
     sizes = [(box[:, 2:] - box[:, :2]).clamp_min(1.0) for box in (boxes, wanted)]
     zoom = (sizes[0] / sizes[1]).clamp(1 / LARGEST_ZOOM, LARGEST_ZOOM)
-    # grid_sample counts from -1 to 1 in each direction.
+    # grid_sample uses coordinates from -1 to 1.
     centres = [(box[:, :2] + box[:, 2:]) / 2 / half - 1 for box in (boxes, wanted)]
     shift = centres[0] - zoom * centres[1]
     theta = torch.cat([torch.diag_embed(zoom), shift[:, :, None]], dim=2)

@@ -1,4 +1,4 @@
-"""Data that a label-free validator may use: predictions and features of both domains' validation clips."""
+"""The inputs of label-free validators: predictions and features of both domains' validation clips."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ class Observed:
     """The inputs of validators, without target labels.
 
     Attributes:
-        source_map: mAP on the source validation split, None where source labels were not scored.
+        source_map: mAP on the source validation split, None if source labels were not scored.
         source_logits: ``(K_s, C)``.
         source_features: ``(K_s, D)`` RoI features.
         target_logits: ``(K_t, C)``.
         target_features: ``(K_t, D)``.
-        support: ``(C,)`` bool, the classes that labelled source people have; None for all. Validators look at no other.
-        classifier: ``(C, D)`` weights of the detector's linear layer; None where they are not known.
+        support: ``(C,)`` bool, the classes with labels on the source; None for all. Validators ignore other classes.
+        classifier: ``(C, D)`` weights of the detector's linear layer; None if unknown.
         mixed: ``(P, 3, C)`` logits of two target people and of their mixture, see
-            :mod:`microg_da.validation.mixing`; None where none were mixed.
+            :mod:`microg_da.validation.mixing`; None without mixtures.
     """
 
     source_map: float | None
@@ -45,31 +45,31 @@ class Observed:
 
     @property
     def supported_classifier(self) -> Tensor | None:
-        """``(C', D)`` of the classes in :attr:`support`."""
+        """``(C', D)`` weights of the classes in :attr:`support`."""
         if self.support is None or self.classifier is None:
             return self.classifier
         return self.classifier[self.support]
 
     @property
     def supported_source_logits(self) -> Tensor:
-        """``(K_s, C')`` of the classes in :attr:`support`."""
+        """``(K_s, C')`` logits of the classes in :attr:`support`."""
         return self.source_logits if self.support is None else self.source_logits[:, self.support]
 
     @property
     def supported_target_logits(self) -> Tensor:
-        """``(K_t, C')``, likewise."""
+        """``(K_t, C')`` logits of the classes in :attr:`support`."""
         return self.target_logits if self.support is None else self.target_logits[:, self.support]
 
 
 def check_outside_validator(what: str, found: object) -> None:
-    """Check that an object from outside the package can be called as a validator.
+    """Check that an object from another package can be called as a validator.
 
     Args:
-        what: begins the message, e.g. ``"validator 'package.module:function'"``.
+        what: beginning of the error message, e.g. ``"validator 'package.module:function'"``.
         found: the object.
 
     Raises:
-        InputError: if it is not a function of one :class:`Observed`.
+        InputError: if the object is not a function of one :class:`Observed`.
     """
     try:
         inspect.signature(found).bind(None)  # type: ignore[arg-type]
@@ -80,12 +80,12 @@ def check_outside_validator(what: str, found: object) -> None:
 
 
 class Observations(Metric):
-    """Collects the predictions of one pass over both validation splits, on any number of processes.
+    """Accumulates the predictions of passes over both validation splits, on any number of processes.
 
     Args:
         num_classes: C, the width of a row of logits.
         feature_dim: D, the width of a RoI feature.
-        class_rates: ``(C,)`` the share of labelled source people who have each class, for the support; None for all.
+        class_rates: ``(C,)`` the share of labelled source people with each class, for the support; None for all.
     """
 
     full_state_update = False
@@ -99,7 +99,7 @@ class Observations(Metric):
             self.add_state(name, default=[], dist_reduce_fx="cat")
 
     def update(self, batch: ClipBatch, prediction: Prediction) -> None:
-        """Add the people of a batch; labels that it may carry are not read."""
+        """Add the people of a batch. Labels in the batch are not read."""
         is_target = int(batch.domain == "target")
         rows = [(is_target, *_identity(person)) for person in batch.people]
         people = torch.tensor(rows, dtype=torch.int64).reshape(-1, _COLUMNS)
@@ -112,28 +112,28 @@ class Observations(Metric):
             getattr(self, name).append(value.detach() if name == "people" else value.detach().float())
 
     def compute(self) -> tuple[Tensor, Tensor, Tensor]:
-        """People ``(K, 4)``, logits and features of all processes, repetitions included."""
+        """Return people ``(K, 4)``, logits and features of all processes, including repetitions."""
         people, logits, features = (self._joined(name) for name in ("people", "logits", "features"))
         return people, logits, features
 
     def observed(
         self, source_map: float | None = None, classifier: Tensor | None = None, mixed: Tensor | None = None
     ) -> Observed:
-        """All people once; those that a distributed sampler repeated are dropped.
+        """Return the observations without people that a distributed sampler repeated.
 
         Args:
             source_map: see :class:`Observed`.
-            classifier: likewise.
-            mixed: likewise.
+            classifier: see :class:`Observed`.
+            mixed: see :class:`Observed`.
         """
-        # torchmetrics squeezes what has one element.
+        # torchmetrics squeezes tensors with one element.
         people, logits, features = self.compute()
         people, logits = people.reshape(-1, _COLUMNS).cpu(), logits.reshape(-1, self.num_classes).cpu()
         features = features.reshape(-1, self.feature_dim).cpu()
         once, group = torch.unique(people, dim=0, return_inverse=True)
         first = torch.full((len(once),), len(group)).scatter_reduce(0, group, torch.arange(len(group)), "amin")
         is_target = once[:, 0] == 1
-        # Digests have no order that means anything; people come as they were met.
+        # The order of digests is arbitrary, so people keep the order of the pass.
         source, target = (first[chosen].sort().values for chosen in (~is_target, is_target))
         return Observed(
             source_map,
@@ -154,14 +154,14 @@ class Observations(Metric):
 
 
 _COLUMNS = 4
-"""Numbers of a person: the domain, two for the keyframe, the place in the table of the keyframe."""
+"""Width of the identity of a person: domain, two numbers for the keyframe, and index in the keyframe's table."""
 
 
 def _identity(person: PersonKey) -> tuple[int, int, int]:
-    """Three int64 that stand for a person in every process.
+    """Return three int64 that identify a person in every process.
 
-    Processes exchange tensors, not names, and share no table of keyframes. A digest of 128 bits needs none: that two
-    of a billion keyframes get the same is less likely than 10⁻²⁰.
+    Processes exchange tensors, not names, and share no table of keyframes. A digest of 128 bits needs no table: the
+    probability that two of a billion keyframes have the same digest is below 10⁻²⁰.
     """
     name = f"{person.keyframe.video_id}@{person.keyframe.frame_stamp}"
     high, low = struct.unpack("<qq", hashlib.blake2b(name.encode(), digest_size=16).digest())

@@ -1,4 +1,4 @@
-"""Ranking of candidates by a label-free score, and the cost of choosing by it. Importing this does not import torch."""
+"""Evaluation of label-free scores that rank candidates. This module does not import torch."""
 
 from __future__ import annotations
 
@@ -10,42 +10,43 @@ import pandas as pd
 
 
 def weighted_rank_correlation(scores: Sequence[float] | pd.Series, truth: Sequence[float] | pd.Series) -> float:
-    """Kendall's τ of two rankings in which the best count most: -1 to 1, 0 for a score that knows nothing.
+    """Return Kendall's τ of two rankings with high weights for the best ranks: -1 to 1, 0 for a random score.
 
-    A swap of the candidates on places r and s weighs ``1 / r + 1 / s``, by the ranking of the truth and of the score in
-    turn, and the mean of both is taken (scipy's ``weightedtau``): who chooses takes the best, and the order of the
-    losers is of no interest. Vigna, "A weighted correlation index for rankings with ties", WWW 2015.
+    A swap of the candidates on ranks r and s has the weight ``1 / r + 1 / s``. Ranks come from the truth and from the
+    score, and the result is the mean of both (``weightedtau`` of scipy). Only the best candidate is selected, so the
+    order of the last candidates has low weights. Vigna, "A weighted correlation index for rankings with ties", WWW
+    2015.
 
     Args:
-        scores: of each candidate; −inf for one that is ruled out. Those of NaN are left out.
-        truth: e.g. target mAP, in the same order.
+        scores: scores of the candidates; −inf for excluded candidates. Candidates with NaN are ignored.
+        truth: true values in the same order, e.g. target mAP.
 
     Returns:
-        NaN with fewer than two candidates, or where all scores or all true values are the same.
+        The correlation; NaN with fewer than two candidates, or if all scores or all true values are equal.
     """
     from scipy.stats import weightedtau
 
     pair = pd.DataFrame({"score": np.asarray(scores, float), "truth": np.asarray(truth, float)}).dropna()
     if len(pair) < 2 or pair["score"].nunique() < 2 or pair["truth"].nunique() < 2:
         return math.nan
-    # By ranks, since the difference of two infinite scores is undefined.
+    # Scores are replaced by ranks, because the difference of two infinite scores is undefined.
     return float(weightedtau(pair["score"].rank(), pair["truth"].rank()).statistic)
 
 
 def mean_within(
     table: pd.DataFrame, groups: Sequence[Hashable], score: str, truth: str, least: int = 3
 ) -> tuple[float, int]:
-    """The mean weighted rank correlation within groups, e.g. within one method's settings of one seed.
+    """Return the mean weighted rank correlation within groups, e.g. within the settings of one method and seed.
 
     Args:
-        table: one candidate a line.
-        groups: columns whose values make a group.
+        table: one candidate per row.
+        groups: columns whose values define a group.
         score: the column of the label-free score.
         truth: the column of true values.
-        least: smallest number of candidates in a group; with two, the correlation is always 1 or -1.
+        least: minimum number of candidates in a group; with two, the correlation is always 1 or -1.
 
     Returns:
-        The mean, NaN without a group, and how many groups it is of.
+        The mean, NaN without a group, and the number of groups.
     """
     scored = table.dropna(subset=[score, truth])
     found = [
@@ -64,18 +65,18 @@ def advantage_over_default(
     truth: str,
     is_default: Callable[[pd.DataFrame], pd.Series],
 ) -> tuple[float, int]:
-    """Gain of choosing by a score over choosing nothing, mean over groups; negative for a loss.
+    """Return the mean gain over groups of selection by a score over the default candidate; negative for a loss.
 
     Args:
-        table: one candidate a line.
+        table: one candidate per row.
         groups: as in :func:`mean_within`.
-        score: the column of the label-free score; NaN is never chosen, and nor is −inf.
+        score: the column of the label-free score; candidates with NaN or −inf are not selected.
         truth: the column of true values.
-        is_default: from a group's lines to which of them is the one that is taken without choosing: the method's own
-            settings at the last epoch. Groups without exactly one are left out, and those of one candidate.
+        is_default: returns a mask of a group's rows with the default candidate: the method's default settings at the
+            last epoch. Groups with one candidate, or without exactly one default, are ignored.
 
     Returns:
-        The mean, NaN without a group, and how many groups it is of. Where no candidate can be chosen, the default is.
+        The mean, NaN without a group, and the number of groups. If no candidate can be selected, the default counts.
     """
     gains = []
     for _, part in table.dropna(subset=[truth]).groupby(list(groups), sort=False):

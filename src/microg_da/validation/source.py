@@ -6,5 +6,5 @@ from microg_da.validation.observations import Observed
 
 
 def source_map(observed: Observed) -> float:
-    """MAP on the source validation split; NaN where it was not scored."""
+    """Return mAP on the source validation split; NaN if it was not scored."""
     return float("nan") if observed.source_map is None else float(observed.source_map)

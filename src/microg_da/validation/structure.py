@@ -1,4 +1,4 @@
-"""Structure of target features: their distances to one another and to source features."""
+"""Validators from the structure of target predictions and features, and their similarity to the source."""
 
 from __future__ import annotations
 
@@ -11,16 +11,17 @@ from microg_da.validation.observations import Observed
 
 SND_TEMPERATURE = 0.05
 MOST_PEOPLE = 1024
-"""How many people of a domain are compared pair by pair; of more, as many are taken at even distances."""
+"""Maximum number of people of a domain in pairwise comparisons, selected at even distances."""
 
 
 def snd(observed: Observed) -> float:
-    """Soft neighbourhood density of target predictions; NaN with fewer than three people or without classes.
+    """Return the soft neighbourhood density of target predictions; NaN with fewer than three people or no classes.
 
-    The mean entropy (nats) of each person's softmax, at temperature 0.05, over the cosines of their predictions to
-    all others: high where all people have many near neighbours, as in dense clusters. Rows of probabilities of the
-    classes in the support take the place of the paper's softmax; for rows that sum to 1 the score is the paper's. A
-    person of whom little is predicted still has a direction, that of the classes nearest to it.
+    For each person, the score computes the softmax, with temperature 0.05, over the cosines to the predictions of all
+    other people, and averages its entropy (nats) over people. The score is high if all people have many near
+    neighbours, as in dense clusters. Vectors of class probabilities in the support replace the softmax outputs of the
+    paper. For vectors with the sum 1, the score equals that of the paper. A person with low probabilities still has a
+    direction.
 
     Saito et al., "Tune it the right way: Unsupervised validation of domain adaptation via soft neighborhood
     density", ICCV 2021.
@@ -32,7 +33,7 @@ def snd(observed: Observed) -> float:
 
 
 def neighbourhood_entropy(rows: Tensor, temperature: float = SND_TEMPERATURE) -> float:
-    """Mean entropy (nats) of the softmax over the cosines of each of ``(K, M)`` rows to all others; NaN if K < 3."""
+    """Return the mean entropy (nats) of the softmax over cosines between ``(K, M)`` rows; NaN if K < 3."""
     rows = F.normalize(rows, dim=1, eps=1e-300)
     count = len(rows)
     if count < 3:
@@ -46,9 +47,9 @@ def neighbourhood_entropy(rows: Tensor, temperature: float = SND_TEMPERATURE) ->
 def corr_c(observed: Observed) -> float:
     """Return the similarity of class correlations of target and source predictions; NaN if a domain has no people.
 
-    The cosine between the two matrices ``P^T P / K`` of probabilities. A softmax has one class a person, and is
-    compared with the identity; of a multi-label person several classes are true, and which go together is read from
-    the source. It is blind to a collapse of both domains.
+    The score is the cosine between the matrices ``P^T P / K`` of probabilities of both domains. The paper has one
+    class per person and compares with the identity. Here a person has several classes, and the source gives the
+    expected correlations. The score does not detect a collapse on both domains.
 
     Tu, Deng, Zheng and Gedeon, "Assessing model out-of-distribution generalization with softmax prediction
     probability baselines and a correlation method", 2023 (Corr-C).
@@ -61,15 +62,16 @@ def corr_c(observed: Observed) -> float:
 
 
 def class_correlation(logits: Tensor) -> Tensor:
-    """``(C, C)`` mean over people of the products of their probabilities."""
+    """Return the ``(C, C)`` mean over people of the products of their probabilities."""
     probabilities = torch.sigmoid(logits.double())
     return probabilities.T @ probabilities / len(probabilities)
 
 
 def mmd(observed: Observed) -> float:
-    """Minus the multi-kernel discrepancy of the domains' RoI features; NaN with fewer than two people in a domain.
+    """Return the negative multi-kernel MMD of the domains' RoI features; NaN with fewer than two people in a domain.
 
-    Bandwidths follow the median distance, so that features which merely shrink are no nearer.
+    Bandwidths are proportional to the median distance, so that a smaller scale of the features does not change the
+    score.
 
     Long et al., "Learning transferable features with deep adaptation networks", ICML 2015.
     """
@@ -80,6 +82,6 @@ def mmd(observed: Observed) -> float:
 
 
 def evenly(people: Tensor, most: int = MOST_PEOPLE) -> Tensor:
-    """At most ``most`` rows at even distances: pairs of all people would not fit into memory."""
+    """Return at most ``most`` rows at even distances, because pairs of all people may not fit into memory."""
     count = len(people)
     return people if count <= most else people[torch.arange(most) * count // most]

@@ -1,4 +1,4 @@
-"""The Transfer Score: evenness of the classifier, clustering of features, confidence and variety of predictions."""
+"""The Transfer Score: uniformity of the classifier, clustering of features, and mutual information."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from microg_da.validation.observations import Observed
 from microg_da.validation.structure import evenly
 
 PROBES = 128
-"""How many people, and how many random points, the Hopkins statistic compares; at most half of the people."""
+"""Number of people and of random points in the Hopkins statistic, limited to half of the people."""
 
 
 def transfer_score(observed: Observed) -> float:
-    """Minus the classifier's unevenness, plus the Hopkins statistic, plus mutual information over ln 2.
+    """Return the Hopkins statistic plus mutual information over ln 2 minus the non-uniformity of the classifier.
 
-    NaN with fewer than four target people, fewer than two classes, or where the classifier is not known. Each of the
-    three terms lies in about [0, 1], and they are added unweighted as in the paper.
+    The score is NaN with fewer than four target people, fewer than two classes, or an unknown classifier. Each of the
+    three terms is about in [0, 1], and they have equal weights as in the paper.
 
-    Multi-label form: the classifier's rows are those of the classes in the support. The mutual information is that of
-    a person and each class's yes or no, mean over classes, over ln 2, the most that two answers can carry; the paper
-    divides that of the softmax by the logarithm of the number of classes. The unevenness is our reading of the paper's
-    uniformity: the mean distance of the angles between rows from that of a simplex, over π.
+    Multi-label form: the classifier has the rows of the classes in the support. The mutual information is that between
+    people and each binary class, averaged over classes and divided by its maximum ln 2. The paper divides that of the
+    softmax by the logarithm of the number of classes. The non-uniformity follows our reading of the paper's
+    uniformity: the mean difference between the angles of rows and the angle of a simplex, over π.
 
     Yang et al., "Can we evaluate domain adaptation models without target-domain labels?", ICLR 2024.
     """
@@ -37,9 +37,9 @@ def transfer_score(observed: Observed) -> float:
 
 
 def unevenness(rows: Tensor) -> float:
-    """Mean over pairs of ``C ≥ 2`` rows ``(C, D)`` of how far their angle is from a simplex's, as a part of π.
+    """Return the mean difference between the angles of ``C ≥ 2`` rows ``(C, D)`` and a simplex's angle, over π.
 
-    The directions of a simplex are as far apart as C directions can be: each pair has the cosine ``-1 / (C - 1)``.
+    A simplex has the largest possible angles between C directions: the cosine of each pair is ``-1 / (C - 1)``.
     """
     count = len(rows)
     cosines = (F.normalize(rows, dim=1) @ F.normalize(rows, dim=1).T).clamp(-1, 1)
@@ -48,13 +48,13 @@ def unevenness(rows: Tensor) -> float:
 
 
 def hopkins(points: Tensor, probes: int = PROBES) -> float:
-    """The Hopkins statistic of ``N ≥ 2`` points ``(N, D)``: about 1/2 of evenly spread ones, nearly 1 in clusters.
+    """Return the Hopkins statistic of ``N ≥ 2`` points ``(N, D)``: about 1/2 for uniform points, nearly 1 for clusters.
 
-    Distances from random places in the points' bounding box to the nearest point, over these plus distances from
-    points to their nearest neighbours. Places and points are drawn with a fixed seed, so that a score is repeated
-    exactly. 1/2 where all points are one.
+    The statistic is u / (u + w), where u are distances from random positions in the bounding box to the nearest point,
+    and w are distances from points to their nearest neighbours. A fixed seed makes the result reproducible. The result
+    is 1/2 if all points are equal.
     """
-    points = points[points.sum(dim=1).argsort()]  # the draw does not depend on the order of the points
+    points = points[points.sum(dim=1).argsort()]  # makes the draw independent of the order of the points
     generator = torch.Generator().manual_seed(0)
     count = min(probes, max(len(points) // 2, 1))
     low, high = points.amin(dim=0), points.amax(dim=0)

@@ -45,8 +45,8 @@ class Scored(NamedTuple):
 
     Attributes:
         probabilities: ``(K, C)`` in [0, 1].
-        ups: ``(K,)`` each person's estimated up, degrees clockwise from the top of the picture in [0, 360); NaN where
-            the test-time method does not estimate it.
+        ups: ``(K,)`` each person's estimated up, degrees clockwise from the top of the picture in [0, 360); NaN if the
+            test-time method does not estimate it.
     """
 
     probabilities: np.ndarray
@@ -58,16 +58,16 @@ class ActionScorer:
     """A detector and its preprocessing of videos.
 
     Attributes:
-        predictor: the detector, in evaluation mode, and its test-time method. Methods that adapt while they are tested
-            adapt to each video by itself.
-        taxonomy: the classes of its outputs.
+        predictor: the detector, in evaluation mode, and its test-time method. Methods that adapt from batch to batch
+            adapt to each video separately.
+        taxonomy: the classes of the detector's outputs.
         num_frames: T.
         sampling_rate: τ, in frames at 30 per second.
-        short_side: to which the short side of frames is resized, in pixels.
+        short_side: length of the short side of resized frames, in pixels.
         name: name of the detector in results.
-        batch_size: windows predicted at once.
-        hardware: the device and the precision, of one process.
-        notes: notes on loading the detector, as sentences.
+        batch_size: number of windows in a batch.
+        hardware: the device and the precision, for one process.
+        notes: notes about loading the detector, as sentences.
     """
 
     predictor: Predictor
@@ -81,15 +81,15 @@ class ActionScorer:
     notes: tuple[str, ...] = ()
 
     def score(self, windows: Iterable[Window]) -> Scored:
-        """Probabilities of the actions of all people in the windows of one video, and their up.
+        """Predict the action probabilities and the up of all people in the windows of one video.
 
-        The windows are one pass: methods that adapt while they are tested begin with the first.
+        The windows are one pass: methods that adapt from batch to batch start at the first window.
 
         Args:
-            windows: in order; they are made as they are needed.
+            windows: the windows in order; they are read one by one.
 
         Returns:
-            of the people of all windows.
+            The predictions for the people of all windows.
         """
         sink = ProbabilitySink(len(self.taxonomy))
         method = self.predictor.method
@@ -102,7 +102,7 @@ class ActionScorer:
         return Scored(probabilities, ups.degrees())
 
     def predict(self, windows: Iterable[Window], sink: Sink) -> None:
-        """As :meth:`score`, but each batch is handed to a sink before the next window is asked for."""
+        """Predict like :meth:`score`, but pass each batch to a sink before the next window is read."""
         run_pass(self.predictor, _Endless(self._batches(windows)), [sink], self.hardware)
 
     def _batches(self, windows: Iterable[Window]) -> Iterator[ClipBatch]:
@@ -125,9 +125,9 @@ class _UpRecord:
 
 
 class _Endless:
-    """Batches of unknown number.
+    """Iterable of batches of unknown number that has a length.
 
-    Lightning reads one batch ahead of those that have no length; in a stream, every answer would come a window late.
+    Lightning reads one batch ahead if an iterable has no length. In a stream, each answer would come one window late.
     """
 
     def __init__(self, batches: Iterator[ClipBatch]) -> None:
@@ -155,10 +155,10 @@ def _as_batch(windows: list[Window]) -> ClipBatch:
 
 
 class WindowBuffer:
-    """The last frames of a video, small, and the windows around keyframes that they fill.
+    """Buffer of the last frames of a video, resized, and the windows around keyframes in the buffer.
 
     Args:
-        scorer: says which frames a window has and how large they are.
+        scorer: defines the frames of a window and their size.
     """
 
     def __init__(self, scorer: ActionScorer) -> None:
@@ -170,7 +170,7 @@ class WindowBuffer:
         self._shown: Frame | None = None
 
     def add(self, number: int, frame: Frame) -> None:
-        """Take the next frame; numbers come without a gap."""
+        """Add the next frame; frame numbers have no gaps."""
         if frame is not self._shown:
             height, width = self._view.size(*frame.image.shape[:2])
             self._small = cv2.resize(frame.image, (width, height))
@@ -179,11 +179,11 @@ class WindowBuffer:
         self._newest = number
 
     def filled(self, keyframe: int) -> bool:
-        """Whether all frames of a window have come."""
+        """Return whether all frames of a window have arrived."""
         return keyframe + int(self._offsets[-1]) <= self._newest
 
     def window(self, keyframe: int) -> np.ndarray:
-        """``(T, H, W, 3)`` uint8; beyond the ends of the video its first and last frame are repeated."""
+        """Return the window, ``(T, H, W, 3)`` uint8; at the ends of the video the first or last frame is repeated."""
         numbers = np.clip(keyframe + self._offsets, 0, self._newest)
         oldest = self._newest - len(self._frames) + 1
         return np.stack([self._frames[number - oldest] for number in numbers.tolist()])

@@ -18,21 +18,21 @@ if TYPE_CHECKING:
     from microg_da.video.reader import Frame, Video
 
 RATE = 30.0
-"""The frame rate of windows and moments: that of MicroG-4M, independent of the video."""
+"""The frame rate of windows and moments, independent of the video; MicroG-4M uses the same rate."""
 
 LOOKS_PER_SECOND = 6.0
-"""The least rate at which a detector looks: a tracker must not lose a person who walks."""
+"""The minimum rate of person detection, in frames per second: a tracker must not lose a person who walks."""
 
 
 class Look(NamedTuple):
-    """The people seen at one moment; arrays, since a long video has many such moments.
+    """The people at one moment, as arrays, because a long video has many moments.
 
     Attributes:
-        seconds: when.
-        keyframe: whether their actions are predicted.
+        seconds: the time of the moment.
+        keyframe: whether the people's actions are predicted.
         boxes: ``(K, 4)`` in [0, 1].
         person_id: ``(K,)`` int64.
-        scores: ``(K,)``, scores of the detector.
+        scores: ``(K,)``, scores of the person detector.
         rolls: ``(K,)`` degrees clockwise, NaN if unknown.
     """
 
@@ -45,20 +45,20 @@ class Look(NamedTuple):
 
 
 class BoxSource(Protocol):
-    """Gives the boxes of people, frame by frame."""
+    """Source of the boxes of people, frame by frame."""
 
     def look(self, number: int, frame: Frame) -> Look | None:
-        """The people of the ``number``-th frame at :data:`RATE`, None if it is not looked at. Frames come in order."""
+        """Return the people of frame ``number`` at :data:`RATE`, None if the frame is skipped. Frames come in order."""
 
     def settle(self, people: pd.DataFrame) -> pd.DataFrame:
-        """The final rows, once all people have been seen; the index tells which rows they were."""
+        """Return the final rows after the last frame, with the index of the original rows."""
 
 
 class DetectorBoxes:
     """Boxes from a detector, joined by a tracker.
 
     Args:
-        detector: finds people.
+        detector: the person detector.
         every: seconds from keyframe to keyframe.
     """
 
@@ -80,7 +80,7 @@ class DetectorBoxes:
         return Look(number / RATE, keyframe, boxes, self._tracker.update(boxes), found.scores, found.rolls)
 
     def settle(self, people: pd.DataFrame) -> pd.DataFrame:
-        """Glimpses are dropped, and rolls agreed on within a track."""
+        """Drop tracks with a single detection, and make rolls consistent within each track."""
         return vote_on_rolls(drop_glimpses(people))
 
 
@@ -90,10 +90,10 @@ class TableBoxes:
     Args:
         boxes: rows of :func:`read_box_table` for the video.
         every: seconds from keyframe to keyframe, at least.
-        video: which video.
+        video: the video.
 
     Raises:
-        InputError: if there are no boxes, or some of them lie after the end of the video.
+        InputError: if there are no boxes, or boxes after the end of the video.
     """
 
     def __init__(self, boxes: pd.DataFrame, every: float, video: Video) -> None:
@@ -102,8 +102,8 @@ class TableBoxes:
         last = float(boxes.frame_stamp.max())
         if video.seconds is not None and last > video.seconds + 1:
             raise InputError(
-                f"{video.path}: lasts {video.seconds:.1f} s, but the table of boxes has some at second {last:g}. "
-                f"Their stamps are to be seconds from the beginning of the file, not frames."
+                f"{video.path}: the video lasts {video.seconds:.1f} s, but the table has boxes at second {last:g}. "
+                f"Give stamps in seconds from the beginning of the file, not in frames."
             )
         numbers = (boxes.frame_stamp * RATE).round().astype(int)
         self._of_frame: dict[Hashable, pd.DataFrame] = dict(iter(boxes.groupby(numbers.to_numpy())))
@@ -124,15 +124,15 @@ class TableBoxes:
         return Look(number / RATE, number in self._keyframes, boxes, person_id, scores, rolls)
 
     def settle(self, people: pd.DataFrame) -> pd.DataFrame:
-        """Return the table unchanged, since its author chose the people."""
+        """Return the table unchanged, because its author selected the people."""
         return people
 
 
 class StillBoxes:
-    """Boxes from a detector in a still, numbered from left to right; each is kept though seen only once.
+    """Boxes from a detector in a still, numbered from left to right. All detections are kept.
 
     Args:
-        detector: finds people.
+        detector: the person detector.
     """
 
     def __init__(self, detector: PersonDetector) -> None:
@@ -147,29 +147,31 @@ class StillBoxes:
         return Look(0.0, True, boxes, np.arange(1, len(boxes) + 1), found.scores[order], found.rolls[order])
 
     def settle(self, people: pd.DataFrame) -> pd.DataFrame:
-        """All of them."""
+        """Return all rows."""
         return people
 
 
 def boxes_of_still(boxes: pd.DataFrame, path: Path) -> pd.DataFrame:
-    """The boxes that a table has for a still, all at its one moment, with numbers for the people.
+    """Return the boxes of a table for a still, all at second 0, with numbers for the people.
 
     Args:
         boxes: rows of :func:`read_box_table` for the still.
         path: the still, for messages.
 
     Raises:
-        InputError: if they are of several moments.
+        InputError: if the boxes have different stamps.
     """
     if boxes.frame_stamp.nunique() > 1:
-        raise InputError(f"{path}: is a still, and the table of boxes has several moments for it. Give it one.")
+        raise InputError(
+            f"{path}: the file is a still, but its boxes in the table have several stamps. Give one stamp."
+        )
     if "person_id" not in boxes:
         boxes = boxes.assign(person_id=np.arange(1, len(boxes) + 1))
     return boxes.assign(frame_stamp=0.0)
 
 
 def join_looks(looks: list[Look]) -> pd.DataFrame:
-    """The people of many moments in one table with :data:`~microg_da.video.tracks.PEOPLE_COLUMNS`."""
+    """Join the people of many moments into one table with :data:`~microg_da.video.tracks.PEOPLE_COLUMNS`."""
     counts = [len(look.boxes) for look in looks]
     table = pd.DataFrame(np.concatenate([np.empty((0, 4)), *(look.boxes for look in looks)]), columns=BOX)
     table["seconds"] = np.repeat([look.seconds for look in looks], counts).astype(float)
@@ -181,7 +183,7 @@ def join_looks(looks: list[Look]) -> pd.DataFrame:
 
 
 def read_box_table(path: str | Path, video_ids: list[str]) -> pd.DataFrame:
-    """The boxes of some videos: ``video_id, seconds, x1, y1, x2, y2[, person_id]``, or AVA annotations.
+    """Read the boxes of videos: ``video_id, seconds, x1, y1, x2, y2[, person_id]``, or AVA annotations.
 
     Raises:
         InputError: if the file is not such a table, or contains none of the videos.
@@ -193,8 +195,8 @@ def read_box_table(path: str | Path, video_ids: list[str]) -> pd.DataFrame:
         hint = f" Did you mean {guess!r}?" if guess else ""
         named = ", ".join(sorted(known)[:5]) or "none"
         raise InputError(
-            f"{path}: has no boxes of {', '.join(map(repr, video_ids[:5]))}.{hint} Its videos: {named}. "
-            f"A video is called by its file name without the suffix."
+            f"{path}: the table has no boxes of {', '.join(map(repr, video_ids[:5]))}.{hint} Its videos: {named}. "
+            f"The video_id is the file name without the suffix."
         )
     return boxes[boxes.video_id.isin(video_ids)].reset_index(drop=True)
 

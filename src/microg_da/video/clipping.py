@@ -21,22 +21,22 @@ from microg_da.video.tracks import PersonTracker
 from microg_da.video.writer import Mp4Writer
 
 CLIP_FRAMES = 90
-"""Three seconds at 30 frames per second, as MicroG-4M's clips."""
+"""Three seconds at 30 frames per second, as in MicroG-4M."""
 
 SHORT_SIDE = 480
 QUALITY = 18
 
 CLIP_COLUMNS = ["video_id", "start", "end", "kept", "reason", "persons", "looks", "height", "width"]
-"""Columns for every piece of a source video, kept or not; ``start`` and ``end`` in seconds."""
+"""Columns of the pieces of a source video, both kept and dropped; ``start`` and ``end`` are in seconds."""
 
 FIRST_STEP, LEAST_STEP, LARGEST_STEP = 5, 2, 12
-"""Frames from look to look: at the beginning of a clip, where people move fast, where they hardly move."""
+"""Frames between two detections: at the beginning of a clip, for fast people, and for people who hardly move."""
 
 MOVE = 0.1
-"""The farthest a person may move between two looks, in diagonals of the box."""
+"""The largest distance that a person may move between two detections, in diagonals of the box."""
 
 LEAST_LOOKS = 3
-"""The smallest number of detections of a track that counts as a person."""
+"""The minimum number of detections of a track that counts as a person."""
 
 
 @dataclass
@@ -45,7 +45,7 @@ class Clipped:
 
     Attributes:
         clips: :data:`CLIP_COLUMNS`, in the order of the video.
-        boxes: :data:`~microg_da.data.annotations.PERSON_BOX_COLUMNS` of the clips that were kept, in their pixels.
+        boxes: :data:`~microg_da.data.annotations.PERSON_BOX_COLUMNS` of the kept clips, in pixels of the clips.
     """
 
     clips: pd.DataFrame
@@ -55,15 +55,15 @@ class Clipped:
 def cut_into_clips(
     video: Video, detector: PersonDetector, folder: Path, advance: Callable[[float], None] = lambda _: None
 ) -> Clipped:
-    """Write the clips of a video that show people and no cut.
+    """Write the clips of a video that show people and contain no cut.
 
-    Clips are laid one after the other from the beginning of each shot; what is left of a shot is dropped, and listed.
+    Each shot is divided into consecutive clips from its beginning. The rest of the shot is dropped and listed.
 
     Args:
         video: the source video.
-        detector: finds people.
-        folder: where ``<source>_<number>.mp4`` go.
-        advance: told of progress in seconds.
+        detector: the person detector.
+        folder: the folder for ``<source>_<number>.mp4``.
+        advance: called with the progress in seconds.
     """
     clips: list[dict[str, object]] = []
     boxes: list[pd.DataFrame] = []
@@ -96,7 +96,7 @@ def cut_into_clips(
 
 
 class _Piece:
-    """A clip while it is written; it takes its name only if it is kept."""
+    """A clip that is being written. Its file is created only if the clip is kept."""
 
     def __init__(self, name: str, start: int, size: tuple[int, int], detector: PersonDetector, folder: Path) -> None:
         scale = min(1.0, SHORT_SIDE / min(size))
@@ -110,7 +110,7 @@ class _Piece:
         self._writer = self._stack.enter_context(self._open(folder / f"{name}.mp4"))
 
     def add(self, frame: Frame) -> None:
-        """Take the next frame."""
+        """Add the next frame."""
         height, width = self.size
         image = cv2.resize(frame.image, (width, height), interpolation=cv2.INTER_AREA)
         self._followed.add(image, last=self.frames == CLIP_FRAMES - 1)
@@ -140,7 +140,7 @@ class _Piece:
         return record, boxes
 
     def discard(self) -> None:
-        """Leave nothing behind."""
+        """Remove the unfinished file."""
         self._stack.__exit__(_Discarded, _Discarded(), None)
 
     def _open(self, path: Path) -> Mp4Writer:
@@ -160,7 +160,7 @@ class ClipTracker:
     """Detects people in a clip, more often if they move faster, and joins detections into tracks.
 
     Args:
-        detector: finds people.
+        detector: the person detector.
     """
 
     def __init__(self, detector: PersonDetector) -> None:
@@ -174,7 +174,7 @@ class ClipTracker:
         self._rows: list[tuple[int, int, np.ndarray]] = []
 
     def add(self, image: np.ndarray, last: bool = False) -> None:
-        """Take the next frame, and detect people if it is due or last."""
+        """Add the next frame; detect people if a detection is due or the frame is the last."""
         if self._frame == self._due or last:
             self._look(image)
         else:
@@ -202,7 +202,7 @@ class ClipTracker:
         self.looks += 1
 
     def _step(self, now: dict[int, np.ndarray]) -> int:
-        """Frames to the next look, from how far people moved since the last."""
+        """Return the number of frames to the next detection, from the distance that people moved since the last."""
         both = [(self._before[person], now[person]) for person in now if person in self._before]
         if not both or set(now) != set(self._before):
             return FIRST_STEP

@@ -1,7 +1,7 @@
-"""CVAT: tracks of people for its importer ("CVAT 1.1"), and import of the labels that labellers made.
+"""CVAT: export of person tracks in the format "CVAT 1.1", and import of the finished labels.
 
-The format is that of https://docs.cvat.ai/docs/dataset_management/formats/xml_format, "CVAT for video": a task is one
-clip, a track one person, and every action a checkbox that holds for the whole track.
+The format is "CVAT for video" of https://docs.cvat.ai/docs/dataset_management/formats/xml_format. A task is one clip, a
+track is one person, and each action is a checkbox for the whole track.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class LabelledClip:
 
 
 def write_labels(taxonomy: Taxonomy, path: Path) -> Path:
-    """The labels of a CVAT project, for "Raw" in its constructor or ``cvat-cli … --labels``."""
+    """Write the labels of a CVAT project, for "Raw" in its constructor or ``cvat-cli … --labels``."""
     attributes = [
         {"name": name, "mutable": False, "input_type": "checkbox", "default_value": "false", "values": ["false"]}
         for name in attribute_names(taxonomy)
@@ -50,11 +50,11 @@ def write_labels(taxonomy: Taxonomy, path: Path) -> Path:
 def write_tracks(
     video_id: str, boxes: pd.DataFrame, size: tuple[int, int], num_frames: int, taxonomy: Taxonomy, path: Path
 ) -> Path:
-    """The people of one clip as tracks, boxes moving evenly between the frames that were looked at.
+    """Write the people of one clip as tracks. Boxes between two detections are interpolated linearly.
 
     Args:
         video_id: the clip.
-        boxes: its rows of :data:`~microg_da.data.annotations.PERSON_BOX_COLUMNS`.
+        boxes: rows of the clip with :data:`~microg_da.data.annotations.PERSON_BOX_COLUMNS`.
         size: height and width of its frames.
         num_frames: number of frames.
         taxonomy: the actions to choose from.
@@ -68,7 +68,7 @@ def write_tracks(
         rows = rows.sort_values("frame_stamp")
         for stamp, *box in rows[["frame_stamp", *BOX]].itertuples(index=False):
             _box(element, int(stamp) - 1, box, False, taxonomy)
-        if stamp < num_frames:  # without an end, the box would stand to the end of the clip
+        if stamp < num_frames:  # otherwise the box would last to the end of the clip
             _box(element, int(stamp), box, True, taxonomy)
     ET.indent(root)
     with replacing(path) as temporary:
@@ -77,17 +77,17 @@ def write_tracks(
 
 
 def read_tracks(path: str | Path, taxonomy: Taxonomy) -> list[LabelledClip]:
-    """The labellers' result: an XML file that CVAT exported as "CVAT for video 1.1", or its ZIP.
+    """Read finished labels: an XML file that CVAT exported as "CVAT for video 1.1", or its ZIP.
 
     Raises:
-        InputError: if it is not such a file, or contains an action outside the taxonomy.
+        InputError: if the file has another format, or contains an action outside the taxonomy.
     """
     path = Path(path)
     return [_clip(root, path, taxonomy) for root in _roots(path)]
 
 
 def attribute_names(taxonomy: Taxonomy) -> list[str]:
-    """Names of the checkboxes: action id and name."""
+    """Return the names of the checkboxes: action id and name."""
     return [f"{action} {name}" for action, name in zip(taxonomy.ids, taxonomy.names, strict=True)]
 
 
@@ -138,11 +138,11 @@ def _roots(path: Path) -> list[ET.Element]:
             contents = [path.read_bytes()]
         roots = [ET.fromstring(content) for content in contents]
     except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror or error}") from error
+        raise InputError(f"{path}: cannot read the file: {error.strerror or error}") from error
     except (ET.ParseError, zipfile.BadZipFile) as error:
         raise InputError(f"{path}: not an XML file of CVAT ({first_line(error)})") from error
     if not roots or any(root.tag != "annotations" for root in roots):
-        raise InputError(f"{path}: holds no annotations of CVAT. Export the task as 'CVAT for video 1.1'.")
+        raise InputError(f"{path}: no CVAT annotations found. Export the task as 'CVAT for video 1.1'.")
     return roots
 
 
@@ -150,9 +150,9 @@ def _clip(root: ET.Element, path: Path, taxonomy: Taxonomy) -> LabelledClip:
     source = root.findtext("meta/task/source") or root.findtext("meta/job/source")
     name = Path(source).stem if source else root.findtext("meta/task/name")
     if not name:
-        raise InputError(f"{path}: does not name its clip: found neither meta/task/source nor meta/task/name")
+        raise InputError(f"{path}: the clip has no name: found neither meta/task/source nor meta/task/name")
     if root.find("image") is not None:
-        raise InputError(f"{path}: holds images, not tracks. Export the task as 'CVAT for video 1.1'.")
+        raise InputError(f"{path}: found images, expected tracks. Export the task as 'CVAT for video 1.1'.")
     boxes: list[tuple[str | float, ...]] = []
     actions: list[tuple[int, int]] = []
     for person, track in enumerate(each for each in root.iter("track") if each.get("label") == PERSON):
@@ -168,7 +168,7 @@ def _clip(root: ET.Element, path: Path, taxonomy: Taxonomy) -> LabelledClip:
 
 
 def _chosen(box: ET.Element, path: Path, taxonomy: Taxonomy) -> set[int]:
-    """The actions whose checkboxes are set."""
+    """Return the actions whose checkboxes are set."""
     chosen = set()
     for attribute in box.iter("attribute"):
         number = (attribute.get("name") or "").split(" ", 1)[0]
@@ -176,8 +176,8 @@ def _chosen(box: ET.Element, path: Path, taxonomy: Taxonomy) -> set[int]:
             continue
         if not number.isdigit() or int(number) not in taxonomy.ids:
             raise InputError(
-                f"{path}: {attribute.get('name')!r} is not an action of taxonomy {taxonomy.name!r}: names begin "
-                f"with an action id, as in '17 carry/hold (an object)'"
+                f"{path}: {attribute.get('name')!r} is not an action of taxonomy {taxonomy.name!r}. Expected a "
+                f"name that begins with an action id, as in '17 carry/hold (an object)'"
             )
         chosen.add(int(number))
     return chosen

@@ -1,4 +1,4 @@
-"""The detector that predicts videos: of a run, of a file that a run left, or a published one with its weights."""
+"""Loading of the detector for videos: from a run, from a weight file of a run, or from published weights."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from microg_da.video.action_scorer import ActionScorer
 
 
 def scorer_of_run(folder: str | Path, variant: str | None = None) -> ActionScorer:
-    """The detector of a finished run, seeing videos as the run's test split was seen.
+    """Return the detector of a finished run, with the preprocessing of the run's test split.
 
     Args:
         folder: ``runs/<experiment>/<name>``.
-        variant: ``source_only``, ``adapted`` or ``target_supervised``; None for the adapted one if there is one.
+        variant: ``source_only``, ``adapted`` or ``target_supervised``; None for the adapted detector if there is one.
 
     Raises:
-        InputError: if it is not a run folder, or the run has no such detector.
+        InputError: if the folder is not a run, or the run has no such detector.
     """
     loaded = load_run_detector(folder, variant)
     config = loaded.run.config
@@ -47,15 +47,15 @@ def scorer_of_file(
     taxonomy: str = "microg50",
     roi_stride: str | float = AUTO_STRIDE,
 ) -> ActionScorer:
-    """The detector in a weight file.
+    """Return the detector in a weight file.
 
-    One that lies in a run's folder is read as the run describes it. Arguments and errors as
+    A file in the folder of a run is read with the settings of the run. For arguments and errors see
     :func:`~microg_da.runs.detector_files.load_detector_file`.
     """
     in_run = variant_of_file(path)
     if in_run is not None:
         if roi_stride != AUTO_STRIDE:
-            raise InputError(f"{path}: declares its own RoI stride. Remove --roi-stride.")
+            raise InputError(f"{path}: the file defines its RoI stride. Remove --roi-stride.")
         return scorer_of_run(*in_run)
     loaded = load_detector_file(path, model, taxonomy=taxonomy, roi_stride=roi_stride)
     said = loaded.description

@@ -20,22 +20,22 @@ _FAINT = (120, 126, 138)
 _OPACITY = 0.78
 
 _STYLES: tuple[tuple[float, int | None], ...] = ((1.0, None), (1.0, 1), (0.75, 1), (0.75, 0))
-"""Panels from full to brief: size of letters, and how many actions (None: all)."""
+"""Styles of panels from full to brief: font size, and number of actions (None: all)."""
 
 _MOST_COVERED = 0.3
-"""Of the frame, by panels; with more people each panel says less."""
+"""Maximum share of the frame that panels cover. With more people, each panel shows less."""
 
 
 class Label(NamedTuple):
     """The text next to a person.
 
     Attributes:
-        person_id: who; decides the colour.
+        person_id: number of the person; it selects the colour.
         actions: names and whole percents, likeliest first.
-        roll: degrees clockwise by which the person lies in the frame, NaN if unknown.
-        score: the person detector's, in [0, 1]; NaN to leave it out.
+        roll: degrees clockwise by which the person is turned in the frame, NaN if unknown.
+        score: score of the person detector in [0, 1]; NaN to omit it.
         up: the estimated direction from feet to head, degrees clockwise from the top of the picture; drawn as an
-            arrow. NaN to leave it out.
+            arrow. NaN to omit it.
     """
 
     person_id: int
@@ -46,13 +46,13 @@ class Label(NamedTuple):
 
     @property
     def head(self) -> float:
-        """Best known direction of the head: degrees clockwise; NaN if nothing is known."""
+        """Best known direction of the head, in degrees clockwise; NaN if unknown."""
         return self.roll if math.isnan(self.up) else self.up
 
 
 def colour_of(person_id: int) -> tuple[int, int, int]:
-    """A colour (blue, green, red) that neighbouring numbers do not share."""
-    # Steps of the golden angle never come close to a colour used shortly before.
+    """Return a colour (blue, green, red) that differs from those of neighbouring numbers."""
+    # Steps of the golden angle keep the hues of successive numbers apart.
     red, green, blue = colorsys.hsv_to_rgb((0.55 + 0.618034 * person_id) % 1, 0.55, 1.0)
     return round(255 * blue), round(255 * green), round(255 * red)
 
@@ -60,11 +60,11 @@ def colour_of(person_id: int) -> tuple[int, int, int]:
 def draw_people(
     image: np.ndarray, people: Sequence[tuple[np.ndarray, Label]], keep_free: Sequence[Rectangle] = ()
 ) -> None:
-    """Draw the people of one frame, with panels that do not cover each other.
+    """Draw the people of one frame, with panels that do not overlap.
 
     Args:
         image: uint8 ``(H, W, 3)``, channels blue, green, red; changed in place.
-        people: for each a box ``(4,)`` in [0, 1], and what to write.
+        people: for each person a box ``(4,)`` in [0, 1] and a label.
         keep_free: pixels ``x1 y1 x2 y2`` that no panel may cover.
     """
     height, width = image.shape[:2]
@@ -85,9 +85,9 @@ def draw_people(
 
 
 def up_arrow(box: np.ndarray, up: float) -> tuple[tuple[int, int], tuple[int, int]]:
-    """The ends of the arrow of a person: the middle of the box ``(4,)`` in pixels, and the tip that up points to.
+    """Return the ends of a person's arrow: the centre of the box ``(4,)`` in pixels, and the tip in direction up.
 
-    The tip lies inside the box: the arrow is as long as there is room for in its direction, and a little shorter.
+    The arrow ends shortly before the border of the box.
     """
     centre, half = (box[:2] + box[2:]) / 2, np.maximum((box[2:] - box[:2]) / 2, 1)
     direction = np.array([math.sin(math.radians(up)), -math.cos(math.radians(up))])
@@ -106,7 +106,7 @@ def _draw_up(image: np.ndarray, box: np.ndarray, label: Label, thickness: int) -
 
 
 def _fullest(labels: Sequence[Label], size: int, area: int) -> int:
-    """The first of :data:`_STYLES` in which all panels together leave enough of the frame to see."""
+    """Return the index of the first of :data:`_STYLES` whose panels leave enough of the frame visible."""
     for style in range(len(_STYLES)):
         if sum(math.prod(_styled_card(label, size, style).shape[:2]) for label in labels) <= _MOST_COVERED * area:
             return style
@@ -116,17 +116,17 @@ def _fullest(labels: Sequence[Label], size: int, area: int) -> int:
 def _styled_card(label: Label, size: int, style: int) -> np.ndarray:
     scale, most = _STYLES[style]
     shown = label.actions[:most]
-    # Panels are cached: each NaN must be the same one, since two are never equal. The arrow is no part of a panel.
+    # Panels are cached by label, without the arrow. All NaNs must be the same object, because NaN is not equal to NaN.
     roll, score = (math.nan if math.isnan(value) else value for value in (label.roll, label.score))
     plain = Label(label.person_id, shown, roll, score)
-    # A panel without actions says nothing about them: that there are none is said only where it is true.
+    # The text "no action above the threshold" appears only if the label has no actions, not if the style omits them.
     return _card(plain, max(round(scale * size), 9), brief=bool(label.actions) and not shown)
 
 
 def _fitting_card(
     layout: Layout, box: np.ndarray, label: Label, size: int, fullest: int
 ) -> tuple[np.ndarray, tuple[int, int]]:
-    """The fullest panel for which there is room, and where it is put."""
+    """Return the fullest panel for which there is space, and its position."""
     for style in range(fullest, len(_STYLES)):
         card = _styled_card(label, size, style)
         place = layout.place(card.shape[:2], box)
@@ -136,7 +136,7 @@ def _fitting_card(
 
 
 def _lead(image: np.ndarray, box: np.ndarray, card: Rectangle, label: Label, thickness: int) -> None:
-    """A line from a panel to its box, where they do not touch."""
+    """Draw a line from a panel to its box if they do not touch."""
     near = [np.clip(box[[axis, axis + 2]], card[axis], card[axis + 2]) for axis in (0, 1)]
     start = tuple(int(part[0]) for part in near)
     end = tuple(int(np.clip(start[axis], box[axis], box[axis + 2])) for axis in (0, 1))
@@ -145,20 +145,20 @@ def _lead(image: np.ndarray, box: np.ndarray, card: Rectangle, label: Label, thi
 
 
 def draw_note(image: np.ndarray, text: str) -> Rectangle:
-    """Write one line into the lower left corner; returns the pixels that it takes."""
+    """Write one line into the lower left corner; return the covered pixels."""
     card = _line(text, text_size(image.shape[0]))
     _blend(image, card, 0, image.shape[0] - len(card))
     return (0, image.shape[0] - len(card), card.shape[1], image.shape[0])
 
 
 def text_size(height: int) -> int:
-    """Height of letters in pixels for a frame of some height."""
+    """Return the font size in pixels for a frame height."""
     return max(11, round(height / 34))
 
 
 @lru_cache(maxsize=256)
 def _card(label: Label, size: int, brief: bool = False) -> np.ndarray:
-    """A panel with number, roll and actions (``brief``: no line for those): uint8 ``(h, w, 3)``, blue, green, red."""
+    """Return a panel with number, roll and actions (none if ``brief``): uint8 ``(h, w, 3)``, blue, green, red."""
     font, pad, line = _font(size), size // 2, round(1.35 * size)
     known_roll = not math.isnan(label.roll)
     title = f"person {label.person_id}"
@@ -194,7 +194,7 @@ def _card(label: Label, size: int, brief: bool = False) -> np.ndarray:
 def _dial(
     draw: ImageDraw.ImageDraw, centre: tuple[float, float], radius: float, roll: float, colour: tuple[int, ...]
 ) -> None:
-    """A circle whose hand points to where the person's head is."""
+    """Draw a circle with a hand that points to the person's head."""
     x, y = centre
     draw.ellipse((x - radius, y - radius, x + radius, y + radius), outline=_FAINT, width=max(1, round(radius / 6)))
     angle = math.radians(roll)
@@ -214,7 +214,7 @@ def _line(text: str, size: int) -> np.ndarray:
 
 @lru_cache(maxsize=8)
 def _font(size: int) -> ImageFont.FreeTypeFont:
-    # Matplotlib brings the font with it, so that pictures look the same everywhere.
+    # Matplotlib contains the font, so that pictures are the same on all machines.
     from matplotlib import font_manager
 
     return ImageFont.truetype(font_manager.findfont("DejaVu Sans"), size)

@@ -1,4 +1,4 @@
-"""Prediction of many videos into one folder, each done once."""
+"""Prediction of many videos into one folder. Finished videos are not predicted again."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _SUMMARISED: dict[str, type | tuple[type, ...]] = {
     **{"video_id": str, "faults": list, "seconds": (int, float)},
     **dict.fromkeys(("keyframes", "persons", "detections"), int),
 }
-"""Keys that a finished video's summary must have to be used."""
+"""Keys that the summary of a finished video must have."""
 
 
 def predict_videos(
@@ -42,23 +42,23 @@ def predict_videos(
 ) -> list[VideoFacts]:
     """Predict videos and stills into ``output/<video_id>/`` and join their detections in ``output/detections.csv``.
 
-    A video that was finished before with the same settings is not done again. Of several videos those that cannot be
-    read are named and left out; a single one stops.
+    A video that was finished with the same settings is not predicted again. Unreadable videos are reported and skipped;
+    if no video is readable, an error is raised.
 
     Args:
-        paths: the videos and stills; no two of one name.
-        boxes_of: makes the source of boxes of a video.
-        scorer: predicts their actions.
-        options: what is asked for.
+        paths: the videos and stills, with unique names.
+        boxes_of: returns the source of boxes of a video.
+        scorer: predicts the actions.
+        options: the options of the prediction.
         output: the folder of all results.
         settings: other settings that affect results, to check whether results can be reused.
         console: the console for messages.
 
     Returns:
-        what each ``video.json`` holds, in the order of ``paths``.
+        The content of each ``video.json``, in the order of ``paths``.
 
     Raises:
-        InputError: if the folder holds results of other settings, or no video can be read.
+        InputError: if the folder contains results of other settings, or no video can be read.
     """
     output = Path(output)
     settings = {"detector": scorer.name, **asdict(options), **settings}
@@ -73,7 +73,7 @@ def predict_videos(
                 if (before := _finished(folder)) is None:
                     video = open_input(path)
                     boxes = boxes_of(video)
-                    # Only now: a request in which nothing can be read leaves no folder.
+                    # The folder is created after a video opens, so that no folder is left if nothing is readable.
                     write_json(output / SETTINGS, settings)
                     before = _predict(video, boxes, scorer, options, folder, bar, title)
                 done.append(before)
@@ -83,7 +83,7 @@ def predict_videos(
                 unreadable.append(str(error))
                 bar.console.print(f"skipped: {error}", highlight=False, markup=False)
     if not done:
-        raise InputError(f"none of {len(paths)} files could be predicted. First problem: {unreadable[0]}")
+        raise InputError(f"none of {len(paths)} files can be predicted. First error: {unreadable[0]}")
     joined = output / "detections.csv"
     join_tables([output / each["video_id"] / joined.name for each in done], joined)
     declare_scores(joined, "probability")
@@ -91,7 +91,7 @@ def predict_videos(
 
 
 def join_tables(parts: Iterable[Path], path: Path) -> None:
-    """Write several CSV files of one header as one, holding none of them."""
+    """Join several CSV files with the same header into one file, without loading them into memory."""
     with replacing(path) as temporary, temporary.open("w", encoding="utf-8") as out:
         for place, part in enumerate(parts):
             with part.open(encoding="utf-8") as lines:
@@ -102,9 +102,9 @@ def join_tables(parts: Iterable[Path], path: Path) -> None:
 
 
 def print_summary(done: list[VideoFacts], console: Console, hint: str = "") -> None:
-    """One line for each file, and what a reader should know; ``hint`` where no person was found in one of them."""
+    """Print one line for each file, and notes; ``hint`` is printed if a file has no detected person."""
     table = Table("file", "seconds", "keyframes", "persons", "detections")
-    table.columns[0].overflow = "fold"  # names tell the rows apart
+    table.columns[0].overflow = "fold"  # full names, to distinguish the rows
     for column in table.columns[1:]:
         column.justify = "right"
     for each in done:
@@ -115,14 +115,14 @@ def print_summary(done: list[VideoFacts], console: Console, hint: str = "") -> N
     for each in done:
         notes = list(each["faults"])
         if not each["persons"]:
-            notes.append("no person was found, so that no action was predicted")
+            notes.append("no person was detected, so no action was predicted")
         for note in notes:
             console.print(f"{each['video_id']}: {note}", highlight=False, markup=False)
     if hint and not all(each["persons"] for each in done):
         console.print(hint, highlight=False, markup=False)
     if any(each.get("still") for each in done):
         console.print(
-            "In a still every frame of the window is the same: trust postures more than actions that need motion.",
+            "In a still all frames of the window are equal: scores of actions that need motion are less reliable.",
             highlight=False,
         )
 
@@ -152,7 +152,7 @@ def _predict(
 
 
 def _finished(folder: Path) -> VideoFacts | None:
-    """Stored summary of a finished video; None if it is not finished, or the file is damaged: it is done again."""
+    """Return the stored summary of a video; None if the video is not finished or the file is damaged."""
     try:
         facts: object = json.loads((folder / SUMMARY).read_text(encoding="utf-8"))
     except (FileNotFoundError, ValueError, RecursionError):
@@ -165,25 +165,25 @@ def _is_complete(facts: object) -> TypeGuard[VideoFacts]:
 
 
 def check_settings(path: Path, settings: Mapping[str, object]) -> None:
-    """Refuse to mix the results of two settings in one folder.
+    """Check that a folder has no results of other settings.
 
     Args:
-        path: the file in which an earlier call stored its settings, if there was one.
-        settings: those that are known so far.
+        path: the file in which an earlier call stored its settings; it need not exist.
+        settings: the settings that are known so far.
 
     Raises:
-        InputError: if one of them differs from the stored one.
+        InputError: if a setting differs from the stored setting.
     """
     try:
         before = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return
     except (OSError, ValueError, RecursionError) as error:
-        raise InputError(f"{path}: cannot be read. Choose another --output.") from error
+        raise InputError(f"{path}: cannot read the file. Choose another --output.") from error
     if not isinstance(before, dict):
         raise InputError(f"{path}: expected one JSON object, found {type(before).__name__}. Choose another --output.")
     now = json.loads(json.dumps(dict(settings)))
     changed = [name for name in now if now[name] != before.get(name)]
     if changed:
         was = ", ".join(f"{name}={before.get(name)!r}" for name in changed)
-        raise InputError(f"{path.parent} holds predictions made with other settings ({was}). Choose another --output.")
+        raise InputError(f"{path.parent} contains predictions with other settings ({was}). Choose another --output.")

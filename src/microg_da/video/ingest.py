@@ -1,7 +1,7 @@
-"""Ingest: new footage becomes clips with tracked people, in the layout of MicroG-4M's release, ready for labelling.
+"""Conversion of new footage into clips with tracked people for labelling, in the layout of the MicroG-4M release.
 
-``DIR/sources/`` and ``DIR/labels/`` keep what was found and what was labelled, one folder or file for each video and
-clip; the tables under ``DIR/annotation_files/`` are made of them again each time.
+``DIR/sources/`` has one folder of detections for each video, and ``DIR/labels/`` one file of labels for each clip. Each
+call rebuilds the tables under ``DIR/annotation_files/`` from them.
 """
 
 from __future__ import annotations
@@ -41,21 +41,21 @@ def ingest(
     settings: Mapping[str, object] | None = None,
     console: Console,
 ) -> pd.DataFrame:
-    """Cut videos into clips with tracked people; a video that was finished before is not cut again.
+    """Cut videos into clips with tracked people. Finished videos are not cut again.
 
     Args:
-        paths: the source videos; no two of one name.
-        detector: finds people.
+        paths: the source videos, with unique names.
+        detector: the person detector.
         output: the folder of the data set.
         footage: ``real`` for recordings of missions, ``simulated`` for films.
-        settings: what else decides the results, kept next to them.
-        console: where to show progress.
+        settings: other settings that affect the results; they are stored with the results.
+        console: the console for progress.
 
     Returns:
-        ``clips.csv``: what became of every piece of every video.
+        ``clips.csv``: every piece of every video, kept or dropped.
 
     Raises:
-        InputError: if a video cannot be read, or the folder holds another video of the same name.
+        InputError: if a video cannot be read, or the folder contains another video with the same name.
     """
     output = Path(output)
     with progress_bar(console) as bar:
@@ -80,7 +80,7 @@ def ingest(
 
 
 def take_labels(paths: list[Path], output: str | Path) -> list[LabelledClip]:
-    """Import labels from CVAT: boxes and actions in the files replace those of the same clips.
+    """Import labels from CVAT. Boxes and actions in the files replace those of the same clips.
 
     Raises:
         InputError: if a file is not from CVAT, or its clip is not in the folder.
@@ -92,7 +92,7 @@ def take_labels(paths: list[Path], output: str | Path) -> list[LabelledClip]:
         if clip.video_id not in known:
             guess = nearest(clip.video_id, known)
             hint = f" Did you mean {guess!r}?" if guess else ""
-            raise InputError(f"{output}: has no clip {clip.video_id!r}, which was labelled.{hint}")
+            raise InputError(f"{output}: the labelled clip {clip.video_id!r} does not exist in this folder.{hint}")
     for clip in labelled:
         write_json(
             output / "labels" / f"{clip.video_id}.json",
@@ -130,8 +130,8 @@ def write_tables(output: Path) -> pd.DataFrame:
 
 
 def print_clips(clips: pd.DataFrame, console: Console) -> None:
-    """One line for each source video, and why pieces were dropped."""
-    table = Table("source video", "clips", "persons", "dropped", "why")
+    """Print one line for each source video, with the reasons for dropped pieces."""
+    table = Table("source video", "clips", "persons", "dropped", "reasons")
     for source, rows in clips.groupby("source", sort=True):
         kept = rows[rows.kept]
         reasons = rows.reason[~rows.kept].value_counts()
@@ -147,14 +147,14 @@ def _read_facts(path: Path) -> dict[str, Any]:
 
 
 def _sources(output: Path) -> pd.DataFrame:
-    """The clips of every finished source video."""
+    """Return the clips of all finished source videos."""
     tables = []
     for path in sorted((output / "sources").glob("*/source.json")):
         facts = _read_facts(path)
         clips = _read_csv(path.parent / "clips.csv")
         tables.append(clips.assign(source=path.parent.name, footage=facts["footage"]))
     if not tables:
-        raise InputError(f"{output}: holds no clips. Give videos first: `ingest VIDEO… --output {output}`.")
+        raise InputError(f"{output}: the folder has no clips. Cut videos first: `ingest VIDEO… --output {output}`.")
     return pd.concat(tables, ignore_index=True)
 
 
@@ -167,7 +167,7 @@ def _done_before(folder: Path, facts: dict[str, object]) -> bool:
     if changed:
         was = ", ".join(f"{name}={before.get(name)!r}" for name in changed)
         raise InputError(
-            f"{facts['path']}: {folder} holds a video of that name, cut with other settings ({was}). "
+            f"{facts['path']}: {folder} contains a video with this name, cut with other settings ({was}). "
             f"Rename the video, choose another --output, or delete that folder."
         )
     return True

@@ -1,4 +1,4 @@
-"""Checks of the inputs of `predict`, before any long reading: which files there are, and their kinds."""
+"""Quick checks of the inputs of `predict`: existence and kinds of files."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 
 
 def is_image(path: str | Path) -> bool:
-    """Whether a file is called an image."""
+    """Return whether a file has the suffix of an image."""
     return Path(path).suffix.lower() in IMAGE_SUFFIXES
 
 
@@ -19,18 +19,18 @@ def check_person_detector(path: str | Path) -> None:
     """Check by its first bytes that a file may be an ONNX network.
 
     Raises:
-        InputError: if it is not there, a folder, or a file of another kind.
+        InputError: if the file does not exist, is a folder, or has another format.
     """
     path = Path(path)
     if path.is_dir():
         inside = sorted(path.glob("*.onnx"))
         give = f"Give the file in it: {inside[0]}" if inside else "Give an ONNX file of YOLOX"
-        raise InputError(f"{path}: is a folder, not a person detector. {give}.")
+        raise InputError(f"{path}: found a folder, expected a person detector. {give}.")
     if not path.is_file():
         raise InputError(f"{path}: the person detector does not exist. Give an ONNX file of YOLOX.")
     with path.open("rb") as file:
         head = file.read(2)
-    # An ONNX file begins with field 1, the version of the format, a small number.
+    # An ONNX file begins with field 1, the version of the format, which is a small number.
     if len(head) < 2 or head[0] != 0x08 or not 0 < head[1] < 0x80:
         raise InputError(f"{path}: not an ONNX network. Give an ONNX file of YOLOX, exported with COCO's classes.")
 
@@ -39,9 +39,9 @@ def check_output(path: str | Path) -> None:
     """Check that a folder can be created and written, without creating it.
 
     Raises:
-        InputError: if a file is in the way or permission is missing.
+        InputError: if the path or a parent is a file, or write permission is missing.
     """
     path = Path(path)
     above = next(each for each in (path, *path.absolute().parents) if each.exists())
     if not above.is_dir() or not os.access(above, os.W_OK):
-        raise InputError(f"--output {path}: {above} is not a folder that you may write to. Choose another --output.")
+        raise InputError(f"--output {path}: {above} is not a writable folder. Choose another --output.")

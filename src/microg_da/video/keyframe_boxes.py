@@ -1,4 +1,4 @@
-"""The people in the middle frame of every clip of a data set, found by a detector and kept in a table."""
+"""Detection of the people in the middle frame of every clip of a data set, and storage of their boxes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from microg_da.video.person_boxes import PersonDetector
 
 DECIMALS = 4
 _SAVE_EVERY = 200
-"""Clips after which the table is written, so that work that was interrupted goes on from there."""
+"""Number of clips after which the table is written, so that interrupted work can continue from the table."""
 
 
 @dataclass(frozen=True)
@@ -27,9 +27,9 @@ class FoundBoxes:
 
     Attributes:
         clips: number of clips with a box in the table.
-        boxes: how many boxes.
-        looked_at: clips that were examined; the table already had boxes of the others.
-        empty: clips in which no person was found.
+        boxes: number of boxes in the table.
+        looked_at: number of examined clips; the table already has boxes of the others.
+        empty: clips without a detected person.
     """
 
     clips: int
@@ -43,17 +43,17 @@ def find_keyframe_boxes(
 ) -> FoundBoxes:
     """Detect people in the middle frame of each clip, and write ``video_id, frame, x1, y1, x2, y2``.
 
-    An existing table keeps its boxes; only clips without boxes are examined.
+    An existing table keeps its boxes. Only clips without boxes are examined.
 
     Args:
         video_ids: the clips.
-        frames: where their frames come from.
-        detector: finds people.
+        frames: the frames of the clips.
+        detector: the person detector.
         out: the table, a CSV file; frames count from 1, boxes are in [0, 1].
-        progress: show a bar on standard error.
+        progress: show a progress bar on standard error.
 
     Raises:
-        InputError: if a clip cannot be read, or the table cannot be read or written. What was found is kept.
+        InputError: if a clip cannot be read, or the table cannot be read or written. Boxes found so far are kept.
     """
     out = Path(out)
     known = read_boxes(out)[[*KEYFRAME, *BOX]] if out.is_file() else pd.DataFrame(columns=[*KEYFRAME, *BOX])
@@ -62,7 +62,7 @@ def find_keyframe_boxes(
     console = message_console()
     console.quiet = not progress
     with progress_bar(console) as bar:
-        task = bar.add_task("finding people", total=len(todo))
+        task = bar.add_task("detect people", total=len(todo))
         try:
             for number, clip in enumerate(todo, start=1):
                 tables.append(_look(clip, frames, detector))
@@ -94,4 +94,4 @@ def _write(tables: list[pd.DataFrame], out: Path) -> None:
         with replacing(out) as temporary:
             pd.concat(filled).rename(columns={"frame_stamp": "frame"}).to_csv(temporary, index=False)
     except OSError as error:
-        raise InputError(f"cannot write {out}: {error.strerror or error}. Choose a file you may write to.") from error
+        raise InputError(f"cannot write {out}: {error.strerror or error}. Choose a writable file.") from error

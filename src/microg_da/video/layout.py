@@ -1,4 +1,4 @@
-"""Placement of the panels next to people: near their box, away from each other, and away from faces."""
+"""Placement of the panels of people: near their boxes, without overlap, and away from faces."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ _CELLS = 24
 
 
 class Layout:
-    """The panels of one frame, placed one after the other.
+    """The panels of one frame, which are placed one by one.
 
     Args:
         size: height and width of the frame.
         boxes: ``(4,)`` pixels of every person.
-        rolls: degrees clockwise by which each lies; NaN counts as upright.
+        rolls: degrees clockwise by which each person is turned; NaN counts as upright.
         keep_free: rectangles that no panel may cover.
     """
 
@@ -37,7 +37,7 @@ class Layout:
         self._taken: list[Rectangle] = list(keep_free)
 
     def place(self, card: tuple[int, int], box: np.ndarray) -> tuple[int, int] | None:
-        """Left and top of a panel of some height and width for a person; None if there is no room for it."""
+        """Return left and top of a person's panel of a given height and width; None if there is no space."""
         height, width = card
         if height > self._size[0] or width > self._size[1]:
             return None
@@ -52,11 +52,11 @@ class Layout:
         return best[0], best[1]
 
     def nearest(self, card: tuple[int, int], box: np.ndarray) -> tuple[int, int]:
-        """Left and top of a panel for which there is no room: at the box, over others."""
+        """Return left and top of a panel without free space: at the box, over other panels."""
         return int(box[0]), max(0, int(box[1]) - card[0])
 
     def _candidates(self, height: int, width: int, box: np.ndarray) -> np.ndarray:
-        """``(N, 2)`` left and top corners inside the frame: around the box first, then all over the frame."""
+        """Return ``(N, 2)`` left and top corners inside the frame: first around the box, then in the whole frame."""
         x1, y1, x2, y2 = box.tolist()
         around = [(x1, y1 - height), (x2 - width, y1 - height), (x2, y1), (x1 - width, y1), (x1, y2)]
         around += [(x1, y2 - height), (x2 - width, y2 - height), (x1, y1), (x2 - width, y1)]
@@ -69,7 +69,7 @@ class Layout:
         """Return the cost of each position: covered faces and people, and the distance to the box."""
         area = (panels[0, 2] - panels[0, 0]) * (panels[0, 3] - panels[0, 1])
         people = _overlap(panels, self._boxes).sum(axis=1) / area
-        # Of a small face a panel covers little of its own area and still everything.
+        # A panel over a small face loses little of its own area but hides the whole face.
         faces = _share(panels, self._heads).sum(axis=1)
         gap = np.maximum(np.maximum(panels[:, :2] - box[2:], box[:2] - panels[:, 2:]), 0)
         distance = np.hypot(gap[:, 0], gap[:, 1]) / math.hypot(*self._size)
@@ -79,7 +79,7 @@ class Layout:
 
 
 def _head(box: np.ndarray, roll: float) -> np.ndarray:
-    """Likely place of a person's head: the half of the box to which the roll points."""
+    """Return the likely region of a person's head: the half of the box in the direction of the roll."""
     angle = math.radians(0 if math.isnan(roll) else roll)
     centre, half = (box[:2] + box[2:]) / 2, (box[2:] - box[:2]) / 2
     middle = centre + half * [0.6 * math.sin(angle), -0.6 * math.cos(angle)]
@@ -87,13 +87,13 @@ def _head(box: np.ndarray, roll: float) -> np.ndarray:
 
 
 def _overlap(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """``(N, M)`` areas that rectangles ``(N, 4)`` share with ``(M, 4)``."""
+    """Return the ``(N, M)`` areas of overlap of rectangles ``(N, 4)`` and ``(M, 4)``."""
     sides = np.minimum(a[:, None, 2:], b[None, :, 2:]) - np.maximum(a[:, None, :2], b[None, :, :2])
     areas: np.ndarray = sides.clip(0).prod(axis=2)
     return areas
 
 
 def _share(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """:func:`_overlap` as shares of the areas of ``b``."""
+    """Return :func:`_overlap` as shares of the areas of ``b``."""
     shares: np.ndarray = _overlap(a, b) / (b[:, 2:] - b[:, :2]).prod(axis=1).clip(1)
     return shares

@@ -1,4 +1,4 @@
-"""Frames of a camera, of a stream on the network, or of a file that is played in real time, as they arrive."""
+"""Frames of a camera, a network stream or a file played in real time, in the order of their arrival."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from av.container import InputContainer
 
 QUEUE = 30
-"""Frames that wait at most: a second of a usual camera."""
+"""Maximum number of waiting frames: one second of a usual camera."""
 
 _PATIENCE = 10.0
 """Time in seconds after which a stream without frames ends."""
@@ -29,8 +29,8 @@ class Arrived(NamedTuple):
     """A frame that has arrived.
 
     Attributes:
-        frame: with its time in the stream, counted from the first frame.
-        moment: when it arrived, by :func:`time.monotonic`.
+        frame: the frame with its time in the stream, counted from the first frame.
+        moment: time of arrival by :func:`time.monotonic`.
     """
 
     frame: Frame
@@ -38,14 +38,14 @@ class Arrived(NamedTuple):
 
 
 class LatestFrames:
-    """A queue between a reader and a consumer that is slower at times; a full queue loses its oldest frame.
+    """Queue between a reader and a consumer that may be slower. A full queue drops its oldest frame.
 
     Args:
-        size: how many frames wait at most.
+        size: maximum number of waiting frames.
 
     Attributes:
-        dropped: how many frames were lost.
-        received: how many were put in.
+        dropped: number of dropped frames.
+        received: number of received frames.
     """
 
     def __init__(self, size: int = QUEUE) -> None:
@@ -56,7 +56,7 @@ class LatestFrames:
         self._changed = threading.Condition()
 
     def put(self, arrived: Arrived) -> None:
-        """Add the newest frame; never waits."""
+        """Add the newest frame without waiting."""
         with self._changed:
             self.dropped += len(self._frames) == self._frames.maxlen
             self.received += 1
@@ -64,13 +64,13 @@ class LatestFrames:
             self._changed.notify()
 
     def close(self) -> None:
-        """No frame comes any more."""
+        """Close the queue; no more frames are added."""
         with self._changed:
             self._closed = True
             self._changed.notify()
 
     def __iter__(self) -> Iterator[list[Arrived]]:
-        """All frames that wait, the oldest first; waits for one, and ends when the queue is closed and empty."""
+        """Yield all waiting frames, oldest first. Wait for a frame; end when the queue is closed and empty."""
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: self._frames or self._closed)
@@ -82,26 +82,25 @@ class LatestFrames:
 
 
 def is_live(text: str) -> bool:
-    """Whether a text names a camera by its number, or a stream by its URL."""
+    """Return whether a text is the number of a camera or the URL of a stream."""
     return text.isdecimal() or re.match(r"[a-z][a-z0-9+.-]*://", text, flags=re.IGNORECASE) is not None
 
 
 class LiveSource:
-    """A camera, a stream or a file, opened to be read once.
+    """A camera, a stream or a file, opened for a single reading.
 
-    A recording, which knows how long it lasts, is played in real time, wherever it lies. Anything else is read as
-    fast as it sends.
+    Recordings, which have a duration, are played in real time. Other sources are read as fast as they send.
 
     Args:
         text: the number of a camera, a URL, or a file.
 
     Attributes:
-        name: what it is called, without a password.
-        video_id: the same as a name of files.
-        faults: what was wrong with it, complete at its end.
+        name: name of the source, without a password.
+        video_id: name of the source for file names.
+        faults: errors in the source; the list is complete at the end of the source.
 
     Raises:
-        InputError: if it cannot be opened, or shows no pictures.
+        InputError: if the source cannot be opened or has no video.
     """
 
     def __init__(self, text: str) -> None:
@@ -134,7 +133,7 @@ class LiveSource:
             queue.close()
 
     def _frames(self) -> Iterator[Frame]:
-        """Every frame with its time, by the stamps of the stream or, where these do not advance, by the clock."""
+        """Yield every frame with its time, from the stamps of the stream or, if they do not advance, from the clock."""
         first: float | None = None
         size = (0, 0)
         seconds = -1 / self._rate
@@ -170,8 +169,9 @@ def _open(text: str, name: str) -> InputContainer:
         return av.open(file, **options, **arguments)  # type: ignore[call-overload,no-any-return]
     except (av.FFmpegError, OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or _without_password(first_line(error))
-        remedy = "Is it connected, and free?" if text.isdecimal() else "Is the address right, and does it send?"
-        raise InputError(f"--video {name}: cannot be opened ({reason}). {remedy}") from error
+        camera = "Check that the camera is connected and not in use."
+        remedy = camera if text.isdecimal() else "Check the address and that the stream is running."
+        raise InputError(f"--video {name}: cannot open the source ({reason}). {remedy}") from error
 
 
 def _camera(number: str) -> tuple[str, str]:
@@ -184,7 +184,7 @@ def _camera(number: str) -> tuple[str, str]:
 
 
 def _without_password(text: str) -> str:
-    """A URL without its user, its password and its query."""
+    """Return a URL without user, password and query."""
     if "://" not in text:
         return text
     parts = urlsplit(text)

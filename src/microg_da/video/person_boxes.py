@@ -1,4 +1,4 @@
-"""Boxes of people in one frame, and merging of several detections of one person."""
+"""Boxes of people in one frame, and merging of several detections of the same person."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ import torch
 from torchvision.ops import box_iou, nms
 
 OVERLAP = 0.45
-"""IoU above which two detections are one person's."""
+"""IoU above which two detections belong to one person."""
 
 NEAR = 45.0
-"""Degrees within which another roll's box of a person is worth averaging."""
+"""Maximum difference in roll, in degrees, between boxes of a person that are averaged."""
 
 SHARPNESS = 4
-"""The power of scores that weights boxes in averages, so that confident boxes dominate."""
+"""Exponent of the scores that weight boxes in averages, so that confident boxes dominate."""
 
 PART = 0.65
-"""Share of the smaller box above which two detections at different rolls are one person's."""
+"""Covered share of the smaller box above which two detections at different rolls belong to one person."""
 
 
 class PersonBoxes(NamedTuple):
@@ -27,7 +27,7 @@ class PersonBoxes(NamedTuple):
     Attributes:
         boxes: ``(K, 4)`` float, pixels ``x1 y1 x2 y2`` inside the frame.
         scores: ``(K,)`` float in [0, 1].
-        rolls: ``(K,)`` float, degrees clockwise by which the person lies in the frame; NaN where no roll was searched.
+        rolls: ``(K,)`` float, degrees clockwise by which the person is turned in the frame; NaN without a roll search.
     """
 
     boxes: np.ndarray
@@ -40,20 +40,20 @@ class PersonBoxes(NamedTuple):
 
 
 class PersonDetector(Protocol):
-    """Finds people in a frame."""
+    """Interface of person detectors."""
 
     def __call__(self, image: np.ndarray) -> PersonBoxes:
-        """The people in a uint8 ``(H, W, 3)`` image, channels blue, green, red."""
+        """Return the people in a uint8 ``(H, W, 3)`` image with channels blue, green, red."""
 
 
 def concatenate(found: list[PersonBoxes]) -> PersonBoxes:
-    """The boxes of several looks at one frame, one after the other."""
+    """Concatenate the boxes of several detections in one frame."""
     boxes, scores, rolls = (np.concatenate(parts) for parts in zip(*found, strict=True))
     return PersonBoxes(boxes, scores, rolls)
 
 
 def inside_frame(found: PersonBoxes, size: tuple[int, int]) -> PersonBoxes:
-    """Clip boxes to a frame of some height and width, and drop those with less than a pixel."""
+    """Clip boxes to a frame of a given height and width, and drop boxes smaller than a pixel."""
     height, width = size
     boxes = np.clip(found.boxes, 0, np.array([width, height] * 2)).astype(np.float64)
     clipped = PersonBoxes(boxes, found.scores.astype(np.float64), found.rolls)
@@ -61,32 +61,32 @@ def inside_frame(found: PersonBoxes, size: tuple[int, int]) -> PersonBoxes:
 
 
 def suppress(found: PersonBoxes) -> PersonBoxes:
-    """Keep the detections with the highest score among overlapping ones, in descending order."""
+    """Keep the detection with the highest score among overlapping detections, in descending order of scores."""
     return found.take(nms(torch.from_numpy(found.boxes), torch.from_numpy(found.scores), OVERLAP).numpy())
 
 
 def fuse(found: PersonBoxes, preference: np.ndarray) -> PersonBoxes:
     """Merge overlapping detections.
 
-    The preferred one gives the score and the roll. The box is the mean over the rolls within :data:`NEAR` of that roll,
-    weighted by a power of the scores: the box that an upright detector puts around a tilted person is off in a way that
-    depends on the tilt. Boxes found farther from the person's roll are left out, because they often miss the head.
+    The preferred detection gives the score and the roll. The box is the mean over the rolls within :data:`NEAR` of that
+    roll, weighted by a power of the scores, because the boxes of an upright detector have an error that depends on the
+    tilt of the person. Boxes at other rolls are not used, because they often miss the head.
 
     Solovyev et al., "Weighted boxes fusion", Image and Vision Computing 2021.
 
     Args:
         found: ``N`` detections of one frame, at several rolls.
-        preference: ``(N,)``, which is the best.
+        preference: ``(N,)``, larger for better detections.
 
     Returns:
-        one detection per person, the preferred first.
+        One detection per person, in descending order of preference.
     """
     boxes = torch.from_numpy(found.boxes)
     kept = nms(boxes, torch.from_numpy(preference), OVERLAP)
     if not len(kept):
         return found
     overlap = box_iou(boxes, boxes[kept]).numpy()
-    # A detection belongs to the first one that it overlaps, as in suppression, where that one removes it.
+    # A detection joins the first detection that it overlaps. In suppression, that detection would remove it.
     group = (overlap > OVERLAP).argmax(axis=1)
     best = found.take(kept.numpy())
     apart = np.abs((found.rolls - best.rolls[group] + 180) % 360 - 180)
@@ -96,14 +96,14 @@ def fuse(found: PersonBoxes, preference: np.ndarray) -> PersonBoxes:
 
 
 def drop_parts(found: PersonBoxes) -> PersonBoxes:
-    """Without boxes that are a part of a person found with a higher score at another roll.
+    """Drop boxes that are a part of a person who was found with a higher score at another roll.
 
-    A face or a torso often looks like a whole person once the frame is turned. Its box lies inside the person's and is
-    so much smaller that :func:`suppress` keeps both. People found at the same roll are all kept: one may stand before
-    another.
+    In a turned frame, a face or a torso often looks like a whole person. Its box lies inside the person's box and is so
+    small that :func:`suppress` keeps both. All people that are found at the same roll are kept, because people may
+    occlude each other.
 
     Args:
-        found: the surest first, as :func:`fuse` returns them.
+        found: detections in descending order of scores, as :func:`fuse` returns them.
     """
     area = (found.boxes[:, 2:] - found.boxes[:, :2]).prod(axis=1)
     kept: list[int] = []

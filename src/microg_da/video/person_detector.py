@@ -1,4 +1,4 @@
-"""Finding people: YOLOX (Ge et al., 2021) as an ONNX file."""
+"""Person detection with YOLOX (Ge et al., 2021) from an ONNX file."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ PERSON = 0
 STRIDES = (8, 16, 32)
 
 ADAPTIVE = "adaptive"
-"""The roll search that looks at quarter turns, and between them where a person is found with an uncertain score."""
+"""Name of the roll search at quarter turns, and between them if a person is found with an uncertain score."""
 
 
 class Yolox:
@@ -29,10 +29,10 @@ class Yolox:
 
     Args:
         path: the ONNX file.
-        threshold: smallest score of people.
+        threshold: minimum score of people.
 
     Raises:
-        InputError: if onnxruntime is not installed, or the file is not such a network.
+        InputError: if onnxruntime is not installed, or the file is not a YOLOX network.
     """
 
     def __init__(self, path: str | Path, threshold: float = 0.4) -> None:
@@ -49,7 +49,7 @@ class Yolox:
         blank = self._run(np.full((*self.size, 3), GREY, np.uint8))
         if blank.ndim != 2 or len(blank) != len(self._grid) or blank.shape[1] < 6:
             raise self._unlike(f"its output is {list(blank.shape)}, expected [{len(self._grid)}, 5 + classes]")
-        # Some exports decode inside the network: their centres then span the image instead of a cell.
+        # Some exported networks decode their outputs: their centres span the image instead of a cell.
         self._decoded = bool(blank[:, :2].max() > max(STRIDES))
 
     def __call__(self, image: np.ndarray) -> PersonBoxes:
@@ -76,19 +76,19 @@ class Yolox:
 
 
 def create_person_detector(path: str | Path, threshold: float, rolls: int | str | None = None) -> PersonDetector:
-    """A YOLOX detector, alone or in a search over rolls.
+    """Create a YOLOX detector, with or without a search over rolls.
 
     Args:
         path: the ONNX file.
-        threshold: smallest score of people.
-        rolls: how many rolls are searched, or ``"adaptive"``, see :class:`~microg_da.video.roll_search.RollSearch`;
-            None looks at the frame as it stands.
+        threshold: minimum score of people.
+        rolls: number of rolls, or ``"adaptive"``, see :class:`~microg_da.video.roll_search.RollSearch`; None for
+            detection in the original frame only.
 
     Raises:
         InputError: see :class:`Yolox`; also for an invalid threshold or number of rolls.
     """
     if not 0 <= threshold <= 1:
-        raise InputError(f"--person-threshold {threshold}: a number in [0, 1] is expected")
+        raise InputError(f"--person-threshold {threshold}: expected a number in [0, 1]")
     if rolls is None:
         return Yolox(path, threshold)
     count = _roll_count(rolls)
@@ -96,7 +96,7 @@ def create_person_detector(path: str | Path, threshold: float, rolls: int | str 
 
 
 def _roll_count(rolls: int | str) -> int | None:
-    """The number of rolls, None for the adaptive search."""
+    """Return the number of rolls, None for the adaptive search."""
     if rolls == ADAPTIVE:
         return None
     try:
@@ -109,7 +109,7 @@ def _roll_count(rolls: int | str) -> int | None:
 
 
 def letterbox(image: np.ndarray, size: tuple[int, int]) -> tuple[np.ndarray, float]:
-    """Scale an image into the upper left corner of a grey one; returns it and the scale."""
+    """Scale an image into the upper left corner of a grey image; return that image and the scale."""
     scale = min(size[0] / image.shape[0], size[1] / image.shape[1])
     height, width = (max(1, int(side * scale)) for side in image.shape[:2])
     padded = np.full((*size, 3), GREY, np.uint8)
@@ -118,13 +118,13 @@ def letterbox(image: np.ndarray, size: tuple[int, int]) -> tuple[np.ndarray, flo
 
 
 def decode(output: np.ndarray, grid: np.ndarray, stride: np.ndarray) -> np.ndarray:
-    """From offsets in cells and logarithms of sizes to pixels: ``(N, 5 + classes)`` to the same."""
+    """Convert offsets in cells and logarithms of sizes to pixels; the shape ``(N, 5 + classes)`` does not change."""
     boxes = np.concatenate([(output[:, :2] + grid) * stride, np.exp(output[:, 2:4]) * stride], axis=1)
     return np.concatenate([boxes, output[:, 4:]], axis=1)
 
 
 def _grid(height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
-    """The cell of every output, and its size in pixels: ``(N, 2)`` and ``(N, 1)``."""
+    """Return the cell of every output, and the size of the cell in pixels: ``(N, 2)`` and ``(N, 1)``."""
     cells, sizes = [], []
     for stride in STRIDES:
         rows, columns = np.mgrid[: height // stride, : width // stride]
@@ -155,7 +155,7 @@ def _open_session(path: Path) -> _Session:
     try:
         import onnxruntime
     except ImportError as error:
-        raise InputError("finding people needs onnxruntime: pip install 'microg_da[detect]'") from error
+        raise InputError("person detection needs onnxruntime: pip install 'microg_da[detect]'") from error
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     options.log_severity_level = 3
@@ -165,4 +165,4 @@ def _open_session(path: Path) -> _Session:
         session: _Session = onnxruntime.InferenceSession(str(path), options, providers=providers)
         return session
     except Exception as error:  # onnxruntime has a separate exception type for each error
-        raise InputError(f"{path}: not an ONNX network that can be run ({first_line(error)})") from error
+        raise InputError(f"{path}: onnxruntime cannot load the network ({first_line(error)})") from error

@@ -1,7 +1,8 @@
-"""Prediction: videos and stills in, a table of detections and a picture out; memory does not grow with length.
+"""Prediction of videos and stills into a table of detections and an annotated video or picture.
 
-A video is read twice. The first time people are found, tracked and scored around sampled keyframes; the second time
-what was found is drawn. What a finished video left is kept, so that work that was interrupted goes on with the next.
+A video is read twice. In the first pass, people are detected, tracked and scored around sampled keyframes. In the
+second pass, the results are drawn. Memory does not grow with the length of a video. Finished videos are kept, so that
+interrupted work continues with the next video.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ DECIMALS = 4
 SUMMARY = "video.json"
 
 Advance = Callable[[float], None]
-"""Told how many seconds of a video have been read."""
+"""Callback for progress, in seconds of the video."""
 
 
 @dataclass(frozen=True)
@@ -40,8 +41,8 @@ class PredictOptions:
 
     Attributes:
         every: seconds from keyframe to keyframe.
-        threshold: smallest probability of reported actions.
-        smooth: seconds over which a person's scores are averaged; 0 for none.
+        threshold: minimum probability of reported actions.
+        smooth: seconds over which a person's scores are averaged; 0 for no smoothing.
         video_format: ``mp4``, ``gif`` or ``none``.
         top: number of actions drawn for a person.
     """
@@ -58,12 +59,12 @@ class Analysis:
     """Result of the analysis of a video.
 
     Attributes:
-        people: :data:`~microg_da.video.tracks.PEOPLE_COLUMNS`, all people at every moment looked at.
-        scores: ``(K, C)`` probabilities, smoothed within tracks, of the ``K`` people that are at a keyframe.
-        ups: ``(K,)`` their estimated up, smoothed likewise: degrees clockwise from the top of the picture in
-            [0, 360); NaN where the detector does not estimate it.
-        keyframes: moments at which actions were asked for.
-        seconds: how much of the video could be read.
+        people: :data:`~microg_da.video.tracks.PEOPLE_COLUMNS`, all people at every examined moment.
+        scores: ``(K, C)`` probabilities of the ``K`` people at keyframes, smoothed within tracks.
+        ups: ``(K,)`` estimated up of these people, smoothed within tracks: degrees clockwise from the top of the
+            picture in [0, 360); NaN if the detector does not estimate it.
+        keyframes: moments at which actions were predicted.
+        seconds: length of the readable part of the video.
     """
 
     people: pd.DataFrame
@@ -82,7 +83,7 @@ class PersonUp(TypedDict):
 
 
 class VideoFacts(TypedDict):
-    """Contents of ``video.json``: the video, and the amount of detections in it."""
+    """Content of ``video.json``: the video and the numbers of detections."""
 
     video_id: str
     path: str
@@ -107,18 +108,18 @@ def predict_video(
     folder: Path,
     advance: Advance = lambda seconds: None,
 ) -> VideoFacts:
-    """Predict one video into a folder: ``detections.csv``, ``people.csv``, the video drawn on, ``video.json``.
+    """Predict one video into a folder: ``detections.csv``, ``people.csv``, the annotated video and ``video.json``.
 
     Args:
-        video: the file.
-        boxes: where people are.
-        scorer: what they do.
-        options: what is asked for.
-        folder: for the results; ``video.json`` comes last and says that all is there.
-        advance: told of progress; it is told each second once for each reading.
+        video: the video or still.
+        boxes: the source of the boxes of people.
+        scorer: predicts the actions.
+        options: the options of the prediction.
+        folder: the folder for the results. ``video.json`` is written last and marks them as complete.
+        advance: called with the progress. Each second of the video counts once for each pass.
 
     Returns:
-        what ``video.json`` holds.
+        The content of ``video.json``.
     """
     tracking_faults: list[str] = []
     with collapses_as_faults(tracking_faults):
@@ -165,7 +166,7 @@ def analyse(
 
 
 def _with_ups(found: Analysis) -> pd.DataFrame:
-    """The people with a column ``up``, empty away from keyframes and where nothing estimates it."""
+    """Return the people with a column ``up``, which is empty between keyframes and without an estimate."""
     ups = np.full(len(found.people), np.nan)
     ups[found.people.keyframe.to_numpy(bool)] = found.ups
     return found.people.assign(up=ups)
@@ -184,8 +185,8 @@ def _ups(found: Analysis) -> list[PersonUp]:
 def _windows(
     video: Video, boxes: BoxSource, buffer: WindowBuffer, looks: list[Look], advance: Advance
 ) -> Iterator[Window]:
-    """The windows around keyframes with people, in order, as the video is read; adds to ``looks``."""
-    waiting: deque[tuple[int, np.ndarray]] = deque()  # a keyframe's number, and its boxes
+    """Yield the windows around keyframes with people while the video is read; append moments to ``looks``."""
+    waiting: deque[tuple[int, np.ndarray]] = deque()  # the number of a keyframe, and its boxes
 
     def next_window() -> Window:
         keyframe, seen = waiting.popleft()
@@ -206,7 +207,7 @@ def _windows(
 
 
 def detection_table(video_id: str, found: Analysis, scorer: ActionScorer, threshold: float) -> pd.DataFrame:
-    """The actions at keyframes whose probability is at least ``threshold``, as AVA lists them, in seconds."""
+    """Return the actions at keyframes with a probability of at least ``threshold``, in AVA's format, in seconds."""
     people = found.people[found.people.keyframe].round(DECIMALS)
     row, column = np.nonzero(found.scores >= threshold)
     chosen = people.iloc[row]
@@ -227,9 +228,9 @@ def render(
     folder: Path,
     advance: Advance = lambda _: None,
 ) -> Path | None:
-    """Read a video again and draw the results; return the file, or None if not requested.
+    """Read a video again and draw the results; return the file, or None if no video is requested.
 
-    A still becomes a JPEG file in any case.
+    A still is always written as a JPEG file.
     """
     if options.video_format == "none":
         return None
@@ -253,7 +254,7 @@ def render(
 
 
 def _label(seen: Seen, labels: list[tuple[tuple[str, int], ...]], ups: np.ndarray) -> Label:
-    """The text next to a person, and up, both those of the nearest keyframe."""
+    """Return the label of a person, with actions and up of the nearest keyframe."""
     if seen.row < 0:
         return Label(seen.person_id, (), seen.roll)
     return Label(seen.person_id, labels[seen.row], seen.roll, up=float(ups[seen.row]))
@@ -271,7 +272,7 @@ def _render_still(still: Still, found: Analysis, scorer: ActionScorer, options: 
 
 
 def _labels(found: Analysis, scorer: ActionScorer, options: PredictOptions) -> list[tuple[tuple[str, int], ...]]:
-    """The actions written next to each person at each keyframe."""
+    """Return the actions that are drawn for each person at each keyframe."""
     best = np.argsort(-found.scores, axis=1, kind="stable")[:, : options.top]
     names = [name.split(" (")[0] for name in scorer.taxonomy.names]
     return [

@@ -19,7 +19,7 @@ from microg_da.video.reader import Video
 from microg_da.video.stills import Still, open_input
 
 _PERSON_THRESHOLD = 0.4
-"""The least score of a person that a person detector finds, as in the command."""
+"""The minimum score of detected people, as in the command."""
 
 
 def predict(
@@ -34,9 +34,9 @@ def predict(
     smooth: float = 1.0,
     device: str = "auto",
 ) -> pd.DataFrame:
-    """The actions of the people in a video or a picture.
+    """Predict the actions of the people in a video or a picture.
 
-    The command ``predict`` does the same for many files, and draws what it finds.
+    The command ``predict`` does the same for many files, and draws the results.
 
     Example:
         >>> import pandas as pd, torch
@@ -50,21 +50,22 @@ def predict(
         (50, ['action_id', 'score'])
 
     Args:
-        video: the file.
-        detector: the folder of a run, a ``detector.pt``, a folder made by ``export``, or a published file of weights.
-        boxes: where people are: a table of ``frame_stamp, x1, y1, x2, y2`` and perhaps ``person_id``, with seconds as
-            stamps and boxes in [0, 1]; a CSV file that also has ``video_id``; or the ONNX file of a YOLOX person
-            detector.
-        variant: of a run: ``"source_only"``, ``"adapted"`` or ``"target_supervised"``; None for the adapted detector if
-            there is one.
-        model: the network of a published file of weights.
+        video: the video or picture file.
+        detector: the folder of a run, a ``detector.pt``, a folder made by ``export``, or a published weight file.
+        boxes: the boxes of people: a table with ``frame_stamp, x1, y1, x2, y2`` and optionally ``person_id``, with
+            stamps in seconds and boxes in [0, 1]; a CSV file with these columns and ``video_id``; or the ONNX file of a
+            YOLOX person detector.
+        variant: the detector of a run: ``"source_only"``, ``"adapted"`` or ``"target_supervised"``; None for the
+            adapted detector if there is one.
+        model: the network of a published weight file.
         every: seconds from keyframe to keyframe.
-        threshold: smallest probability of reported actions.
-        smooth: seconds over which a person's scores are averaged; 0 for none.
+        threshold: minimum probability of reported actions.
+        smooth: seconds over which a person's scores are averaged; 0 for no smoothing.
         device: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:1"`` …
 
     Returns:
-        ``video_id, frame_stamp, x1, y1, x2, y2, action_id, score``: stamps in seconds, scores as probabilities.
+        A table with ``video_id, frame_stamp, x1, y1, x2, y2, action_id, score``: stamps in seconds, scores as
+        probabilities.
 
     Raises:
         InputError: if a file cannot be read, or files do not match.
@@ -83,7 +84,7 @@ def _scorer(detector: str | Path, variant: str | None, model: str | None) -> Act
     if RunFolder(detector).config_file.is_file():
         return scorer_of_run(detector, variant)
     if variant is not None:
-        raise InputError(f"{detector}: not a run folder, but a variant was requested.")
+        raise InputError(f"{detector}: not a run folder, so variant={variant!r} cannot be used. Remove variant.")
     return scorer_of_file(detector, model)
 
 

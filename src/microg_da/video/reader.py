@@ -1,4 +1,4 @@
-"""Reading a video file from its beginning to its end: every frame upright, with the time at which it is shown."""
+"""Reading of video files from beginning to end. Every frame is upright and has its time."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ if TYPE_CHECKING:
     from av.container import InputContainer
     from av.video.stream import VideoStream
 
-# A container may announce a little more than its last frame's time; more than this is a missing tail.
+# A container may declare a slightly later end than its last frame. A larger difference means that the end is missing.
 _TOLERATED_SECONDS = 1.0
 _LONGEST_STILL = 600.0
-"""Seconds that a frame may stand. Times that leap further are damaged, or of another recording."""
+"""Maximum duration of a frame in seconds. Longer gaps come from damaged times or another recording."""
 _GIVE_UP_AFTER = 500
 """The number of consecutive undecodable packets after which the rest of a file is ignored."""
 
 
 class Frame:
-    """One decoded frame, converted to an image when it is first asked for one.
+    """One decoded frame, which is converted to an image at the first access.
 
     Args:
-        decoded: the decoder's frame.
-        size: height and width of the image before it is turned; a frame of another size is stretched to it.
-        seconds: when it is shown, counted from the first frame.
-        turns: how many quarter turns counter-clockwise make it upright.
-        image: the image itself, where there is no decoder.
+        decoded: the frame of the decoder.
+        size: height and width of the image before rotation; a frame of another size is stretched to it.
+        seconds: display time, counted from the first frame.
+        turns: number of quarter turns counter-clockwise that make the image upright.
+        image: the image itself, if there is no decoder.
     """
 
     def __init__(
@@ -52,26 +52,26 @@ class Frame:
 
     @property
     def image(self) -> np.ndarray:
-        """uint8 ``(H, W, 3)``, channels blue, green, red as OpenCV has them."""
+        """The image, uint8 ``(H, W, 3)``, with channels blue, green, red as in OpenCV."""
         if self._image is None:
             assert self._decoded is not None
             height, width = self._size
             image = self._decoded.to_ndarray(format="bgr24", width=width, height=height)
             self._image = np.ascontiguousarray(np.rot90(image, self._turns))
-            self._decoded = None  # the decoder's buffer is free for the next frame
+            self._decoded = None  # release the buffer of the decoder for the next frame
         return self._image
 
 
 class Video:
-    """A video file: what its header says, and its frames one after the other.
+    """A video file: the facts of its header, and its frames in sequence.
 
     Attributes:
         path: the file.
-        video_id: the file's name without its suffix.
-        size: height and width in pixels, as shown.
-        rate: average frames per second; None if the file does not say.
-        seconds: how long the file says it lasts; None if it does not say.
-        faults: what was wrong with it, complete once :meth:`frames` has come to its end.
+        video_id: the file name without suffix.
+        size: height and width in pixels, as displayed.
+        rate: average frames per second; None if the file does not declare it.
+        seconds: duration that the file declares; None if it declares none.
+        faults: errors in the file; the list is complete when :meth:`frames` has ended.
 
     Raises:
         InputError: if the file does not exist, is not a video, has only sound, or has no decodable frame.
@@ -83,7 +83,7 @@ class Video:
         self.faults: list[str] = []
         self.last_seconds = 0.0
         if not self.path.is_file():
-            what = "is a folder, not a video file" if self.path.is_dir() else "the video file does not exist"
+            what = "expected a video file, found a folder" if self.path.is_dir() else "the video file does not exist"
             raise InputError(f"{self.path}: {what}")
         with _open(self.path) as container:
             stream = video_stream(container, self.path)
@@ -92,15 +92,15 @@ class Video:
             self.seconds = _announced_seconds(container, stream)
             first = next(decode_frames(container, stream, self.faults), None)
         if first is None:
-            raise InputError(f"{self.path}: holds no video frame that can be decoded. Download or copy it again.")
-        # Phones may film on their side; the file contains the rotation of frames.
+            raise InputError(f"{self.path}: no frame can be decoded. Download or copy the file again.")
+        # Phones may be held sideways; the file contains the rotation of the frames.
         self._turns = round(getattr(first, "rotation", 0) / 90) % 4
         self._coded_size = first.height, first.width
         self.size = self._coded_size[::-1] if self._turns % 2 else self._coded_size
         self.faults.clear()
 
     def frames(self) -> Iterator[Frame]:
-        """Every frame that can be decoded, in the order in which they are shown."""
+        """Yield every decodable frame in display order."""
         self.faults.clear()
         with _open(self.path) as container:
             stream = video_stream(container, self.path)
@@ -116,22 +116,24 @@ class Video:
                 elif abs(shown - first - seconds) > _LONGEST_STILL:
                     leaps += 1
                     first = shown - seconds - step
-                # Files without time stamps, or with ones that run backwards, are shown at their average rate.
+                # Files without time stamps, or with descending time stamps, are read at their average rate.
                 seconds = shown - first if shown - first > seconds else seconds + step
                 resized += (decoded.height, decoded.width) != self._coded_size
                 self.last_seconds = seconds
                 yield Frame(decoded, self._coded_size, seconds, self._turns)
             end = seconds + step
         if leaps:
-            self.faults.append(f"{leaps} leaps of more than {_LONGEST_STILL / 60:.0f} minutes in its times were closed")
+            self.faults.append(
+                f"{leaps} gaps of more than {_LONGEST_STILL / 60:.0f} minutes between time stamps were removed"
+            )
         if resized:
-            self.faults.append(f"{resized} of its frames are of another size, and were stretched to that of the first")
+            self.faults.append(f"{resized} frames have another size and were stretched to the size of the first frame")
         if self.seconds is not None and end < self.seconds - max(_TOLERATED_SECONDS, 0.01 * self.seconds):
-            self.faults.append(f"ends after {end:.1f} s of the {self.seconds:.1f} s that it announces")
+            self.faults.append(f"the video ends after {end:.1f} s, but the file declares {self.seconds:.1f} s")
 
 
 def decode_frames(container: InputContainer, stream: VideoStream, faults: list[str]) -> Iterator[av.VideoFrame]:
-    """The frames of a stream that can be decoded; what is wrong with it is added to ``faults`` at its end."""
+    """Yield the decodable frames of a stream; at the end, append its errors to ``faults``."""
     import av
 
     broken = in_a_row = 0
@@ -142,7 +144,7 @@ def decode_frames(container: InputContainer, stream: VideoStream, faults: list[s
         except StopIteration:
             break
         except (av.FFmpegError, OSError) as error:
-            faults.append(f"cannot be read to its end ({first_line(error)})")
+            faults.append(f"the end of the file cannot be read ({first_line(error)})")
             break
         try:
             decoded = packet.decode()
@@ -154,14 +156,14 @@ def decode_frames(container: InputContainer, stream: VideoStream, faults: list[s
         in_a_row = 0 if decoded else in_a_row
         yield from decoded
     if broken:
-        faults.append(f"{broken} parts of it are damaged and were skipped")
+        faults.append(f"{broken} damaged parts were skipped")
 
 
 def at_rate(frames: Iterable[Frame], rate: float) -> Iterator[tuple[int, Frame]]:
-    """The frames that a recording at a constant rate would show: left out or repeated, never blended.
+    """Resample frames to a constant rate by omitting or repeating frames, without blending.
 
     Yields:
-        the number of the frame at that rate, counted from 0, and the frame; a repeated one is the same object.
+        The number of the frame at that rate, counted from 0, and the frame. A repeated frame is the same object.
     """
     shown: Frame | None = None
     due = 0
@@ -177,10 +179,10 @@ def at_rate(frames: Iterable[Frame], rate: float) -> Iterator[tuple[int, Frame]]
 
 
 def find_video_files(path: str | Path, suffixes: Sequence[str] = VIDEO_SUFFIXES) -> list[Path]:
-    """A file, or every one in a folder and its folders that has one of some suffixes, by name.
+    """Return a file, or all files with the given suffixes in a folder and its subfolders, by name.
 
     Raises:
-        InputError: if there is none, one is empty, or two have the same name.
+        InputError: if there is no file, a file is empty, or two files have the same name.
     """
     path = Path(path)
     if path.is_file():
@@ -202,7 +204,7 @@ def check_names(paths: Iterable[Path]) -> None:
     for path in paths:
         if path.stem in seen:
             raise InputError(
-                f"{path}: another file named {path.stem!r} is also at {seen[path.stem]}; rename one of them"
+                f"{path}: another file has the same name {path.stem!r}: {seen[path.stem]}. Rename one of the files."
             )
         seen[path.stem] = path
 
@@ -212,31 +214,34 @@ def _open(path: Path) -> InputContainer:
         import av
     except ImportError as error:
         raise InputError("reading video files needs PyAV: pip install 'microg_da[video]'") from error
-    # Messages of the decoder on damaged frames are counted and reported once.
+    # The decoder's messages about damaged frames are disabled; the frames are counted and reported once.
     av.logging.set_level(None)
     try:
         return av.open(str(path), metadata_errors="ignore")
     except (av.FFmpegError, OSError, ValueError) as error:
-        raise InputError(f"{path}: not a readable video file ({_reason(error)}). Is it the right file?") from error
+        raise InputError(
+            f"{path}: not a readable video file ({_reason(error)}). Check the path and the format."
+        ) from error
 
 
 def _reason(error: Exception) -> str:
-    """Message of a library, without number and path."""
+    """Return the message of a library without number and path."""
     return getattr(error, "strerror", None) or first_line(error)
 
 
 def video_stream(container: InputContainer, path: Path | str) -> VideoStream:
-    """The moving pictures of a container.
+    """Return the video stream of a container.
 
     Raises:
-        InputError: if it has none; ``path`` names it.
+        InputError: if the container has no video. The message contains ``path``.
     """
     import av
 
     pictures = av.stream.Disposition.attached_pic
     streams = [stream for stream in container.streams.video if not stream.disposition & pictures]
     if not streams:
-        raise InputError(f"{path}: has {'sound only' if container.streams.audio else 'no video'}and no frames")
+        found = "only sound" if container.streams.audio else "none"
+        raise InputError(f"{path}: expected a video stream, found {found}. Check that this is the right file.")
     streams[0].thread_type = "AUTO"
     return streams[0]
 

@@ -1,4 +1,4 @@
-"""People at every roll: a detector of upright people looks at the frame turned by several angles."""
+"""Search for people at every roll: a detector of upright people is applied to the frame at several angles."""
 
 from __future__ import annotations
 
@@ -8,31 +8,31 @@ import numpy as np
 from microg_da.video.person_boxes import PersonBoxes, PersonDetector, concatenate, drop_parts, fuse, inside_frame
 
 GREY = 114
-"""The grey level that YOLOX was trained to see around the image."""
+"""The grey level around the image in the training of YOLOX."""
 
 UPRIGHT_BONUS = 0.05
-"""The smallest difference in score with which a turned detection replaces an upright one of the same person."""
+"""Minimum score difference with which a turned detection replaces an upright detection of the same person."""
 
 FAINT = 0.1
-"""Detections down to this score take part in the mean box of a person."""
+"""Minimum score of detections that contribute to the mean box of a person."""
 
 UNSURE = (0.3, 0.7)
-"""Scores at quarter turns between which a person is looked at again at the rolls between them."""
+"""Range of scores at quarter turns in which a person is also searched at the rolls between them."""
 
 QUARTERS = (0.0, 90.0, 180.0, 270.0)
 
 
 class RollSearch:
-    """Looks for people in the frame turned by several angles, since detectors trained on Earth miss inverted people.
+    """Search for people in the frame at several angles, because detectors trained on Earth miss inverted people.
 
-    The roll at which a person is found best says how they lie in the frame, as finely as it was searched. The adaptive
-    search looks at the four quarter turns. Who is found there with a score in :data:`UNSURE` may lie between two of
-    them: the eighths on either side of that person's roll are looked at as well.
+    The angle with the best detection of a person gives the person's roll. The adaptive search uses the four quarter
+    turns. A person with a score in :data:`UNSURE` may lie between two quarter turns, so the search also uses the eighth
+    turns next to the roll of that person.
 
     Args:
-        detector: finds upright people, at best down to a score of :data:`FAINT`.
+        detector: a detector of upright people, preferably with a threshold of :data:`FAINT` or lower.
         count: number of evenly spaced angles; 4 for quarter turns. None for the adaptive search.
-        threshold: smallest score of people in the result.
+        threshold: minimum score of people in the result.
     """
 
     def __init__(self, detector: PersonDetector, count: int | None = None, threshold: float = 0.0) -> None:
@@ -77,17 +77,17 @@ def _rolls_between(people: PersonBoxes) -> tuple[float, ...]:
 
 
 def turn(image: np.ndarray, roll: float) -> tuple[np.ndarray, np.ndarray]:
-    """Turn an image so that a person who lies ``roll`` degrees clockwise stands upright; nothing is cut off.
+    """Turn an image so that a person with a roll of ``roll`` degrees clockwise is upright, without cropping.
 
     Returns:
-        the turned image and the ``(2, 3)`` matrix from pixels of the image to pixels of the turned one.
+        The turned image, and the ``(2, 3)`` matrix from pixels of the image to pixels of the turned image.
     """
     height, width = image.shape[:2]
     cosine, sine = np.cos(np.deg2rad(roll)), np.sin(np.deg2rad(roll))
     linear = np.array([[cosine, sine], [-sine, cosine]]).round(12)
     spread = np.abs(linear) @ [width, height]
     new_width, new_height = np.ceil(spread.round(6)).astype(int)
-    # Pixels are squares with their centre at a half, as boxes have it; OpenCV counts from the first one's centre.
+    # In boxes, the centre of the first pixel is at 0.5; in OpenCV it is at 0.
     shift = np.array([new_width, new_height]) / 2 - linear @ [width / 2, height / 2]
     matrix = np.column_stack([linear, shift])
     for_opencv = np.column_stack([linear, shift + linear @ [0.5, 0.5] - 0.5])
@@ -96,10 +96,10 @@ def turn(image: np.ndarray, roll: float) -> tuple[np.ndarray, np.ndarray]:
 
 
 def turn_back(boxes: np.ndarray, matrix: np.ndarray) -> np.ndarray:
-    """Boxes of a turned image in the image that was turned.
+    """Convert boxes of a turned image to boxes of the original image.
 
-    A turned box is taken for the ellipse in it, whose corners do not stick out as a rectangle's would; at quarter
-    turns that is exact.
+    The result bounds the ellipse in the turned box, because the corners of a turned rectangle would enlarge the box. At
+    quarter turns the result is exact.
     """
     inverse = np.linalg.inv(matrix[:, :2])
     centre = ((boxes[:, :2] + boxes[:, 2:]) / 2 - matrix[:, 2]) @ inverse.T

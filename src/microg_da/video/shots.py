@@ -1,4 +1,4 @@
-"""Detection of the cuts of a film while it is read, by PySceneDetect."""
+"""Detection of the cuts of a film with PySceneDetect while the film is read."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from microg_da.video.box_sources import RATE
 from microg_da.video.reader import Frame
 
 _WIDTH = 256
-"""To which frames are shrunk before they are compared, as PySceneDetect itself does."""
+"""Size of reduced frames in comparisons, as in PySceneDetect."""
 
 
 def with_shots(frames: Iterable[tuple[int, Frame]]) -> Iterator[tuple[int, Frame, bool]]:
-    """Yield each frame with whether a shot begins with it.
+    """Yield each frame, and whether it is the first of a shot.
 
-    A cut shows a few frames after it, so that frames come out as much later. Repeated frames are looked at once:
-    against them every movement would seem a cut.
+    A cut is detected a few frames later, so the output has the same delay. Repeated frames are examined once, because
+    the next movement after a repetition would look like a cut.
 
     Args:
-        frames: of :func:`microg_da.video.reader.at_rate`.
+        frames: the output of :func:`microg_da.video.reader.at_rate`.
 
     Yields:
-        the frame's number, the frame, and whether it is the first of a shot.
+        The number of the frame, the frame, and whether it is the first of a shot.
 
     Raises:
         InputError: if PySceneDetect is not installed.
@@ -34,10 +34,10 @@ def with_shots(frames: Iterable[tuple[int, Frame]]) -> Iterator[tuple[int, Frame
     try:
         from scenedetect import AdaptiveDetector, FrameTimecode
     except ImportError as error:
-        raise InputError("finding shots needs PySceneDetect: pip install 'microg_da[ingest]'") from error
+        raise InputError("shot detection needs PySceneDetect: pip install 'microg_da[ingest]'") from error
     detector = AdaptiveDetector()
     lag = detector.event_buffer_length
-    waiting: deque[tuple[int, int, Frame]] = deque()  # which distinct frame, number, frame
+    waiting: deque[tuple[int, int, Frame]] = deque()  # index among distinct frames, number, frame
     cuts: set[int] = {0}
     distinct, shown = -1, None
     begun = -1

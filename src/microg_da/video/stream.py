@@ -1,7 +1,7 @@
-"""Prediction while a camera or a stream runs: actions are reported as soon as a window has arrived.
+"""Live prediction of a camera or a stream: actions are reported as soon as a window has arrived.
 
-Each frame enters the buffer of windows. Finding people and scoring a window take longer than a frame: they act on the
-newest frame there is, so that nothing waits behind them. Only frames that arrive while the queue is full are lost.
+Each frame enters the buffer of windows. Person detection and scoring take longer than a frame, so they use the newest
+frame and cause no backlog. Only frames that arrive while the queue is full are lost.
 """
 
 from __future__ import annotations
@@ -33,19 +33,19 @@ from microg_da.video.tracks import PersonTracker, average_over_tracks
 SUMMARY = "stream.json"
 
 _LONGEST_GAP = 2 * RATE
-"""Frames; over a longer pause of the stream the windows are joined."""
+"""Maximum pause of the stream in frames. A longer pause is shortened to this length."""
 
 
 class Answer(NamedTuple):
     """Predictions for the people at a keyframe.
 
     Attributes:
-        seconds: the keyframe, from the beginning of the stream.
+        seconds: time of the keyframe from the beginning of the stream.
         boxes: ``(K, 4)`` in [0, 1].
         person_id: ``(K,)``.
         probabilities: ``(K, C)``, averaged over the last seconds of each person.
         since_window: seconds from the arrival of the window's last frame to the answer.
-        since_keyframe: likewise from the arrival of the keyframe.
+        since_keyframe: seconds from the arrival of the keyframe to the answer.
     """
 
     seconds: float
@@ -66,7 +66,7 @@ class Latency:
 
     @classmethod
     def of(cls, seconds: list[float]) -> Latency:
-        """Of the times of all answers."""
+        """Summarise the times of all answers."""
         if not seconds:
             return cls(float("nan"), float("nan"), float("nan"))
         return cls(float(np.median(seconds)), float(np.percentile(seconds, 95)), max(seconds))
@@ -77,19 +77,19 @@ class Latency:
 
 @dataclass(frozen=True)
 class StreamFacts:
-    """Contents of ``stream.json``.
+    """Content of ``stream.json``.
 
     Attributes:
-        source: without a password.
-        seconds: how long frames arrived.
-        frames: how many arrived.
-        dropped: how many of these were lost because the queue was full.
+        source: the source without a password.
+        seconds: time in which frames arrived.
+        frames: number of frames that arrived.
+        dropped: number of these frames that were lost because the queue was full.
         keyframes: number of predicted keyframes.
         persons: number of distinct people.
-        detections: rows in ``detections.csv``.
+        detections: number of rows in ``detections.csv``.
         since_window: latency from the arrival of the last frame of a window.
-        since_keyframe: latency from the arrival of the keyframe, which half of the window follows.
-        faults: what was wrong with the stream.
+        since_keyframe: latency from the arrival of the keyframe, which includes half of the window.
+        faults: errors in the stream.
     """
 
     source: str
@@ -115,17 +115,17 @@ def predict_stream(
     show: Callable[[Answer], None] = lambda answer: None,
     queue: LatestFrames | None = None,
 ) -> StreamFacts:
-    """Predict a source as it arrives, until it ends or is stopped; ``detections.csv`` grows meanwhile.
+    """Predict a live source until it ends or is stopped, and append detections to ``detections.csv``.
 
     Args:
-        source: opened; it is read once.
-        detector: finds people.
-        scorer: predicts their actions.
+        source: the open source, which is read once.
+        detector: the person detector.
+        scorer: predicts the actions.
         options: keyframes, threshold and smoothing; nothing is drawn.
-        folder: for ``detections.csv`` and ``stream.json``.
+        folder: the folder for ``detections.csv`` and ``stream.json``.
         stop: ends the stream when it is set.
         show: called with each answer.
-        queue: between the source and the detector.
+        queue: the queue between the source and the detector.
     """
     stop, queue = stop or threading.Event(), queue or LatestFrames()
     path = write_detections(pd.DataFrame(columns=DETECTION_COLUMNS), folder / "detections.csv", scores="probability")
@@ -144,14 +144,14 @@ def predict_stream(
         finally:
             stop.set()
             if live.reader is not None:
-                live.reader.join(timeout=1)  # may be blocked by a stream without frames
+                live.reader.join(timeout=1)  # a stream without frames may block the thread
     facts = live.facts(source)
     write_json(folder / SUMMARY, asdict(facts))
     return facts
 
 
 def detection_rows(video_id: str, answer: Answer, action_ids: tuple[int, ...], threshold: float) -> pd.DataFrame:
-    """The actions of an answer whose probability is at least ``threshold``, as AVA lists them, in seconds."""
+    """Return the actions of an answer with a probability of at least ``threshold``, in AVA's format, in seconds."""
     row, column = np.nonzero(answer.probabilities >= threshold)
     table = pd.DataFrame(answer.boxes[row].round(DECIMALS), columns=BOX)
     table["video_id"] = video_id
@@ -163,7 +163,7 @@ def detection_rows(video_id: str, answer: Answer, action_ids: tuple[int, ...], t
 
 @contextmanager
 def interrupt_stops(stop: threading.Event) -> Iterator[None]:
-    """Within the block Ctrl-C or SIGTERM sets ``stop``; the second one acts as before. In the main thread only."""
+    """In the block, the first Ctrl-C or SIGTERM sets ``stop``; a second signal acts as usual. Main thread only."""
     earlier = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 
     def restore() -> None:
@@ -192,9 +192,9 @@ class _Keyframe(NamedTuple):
 
 
 class _Live:
-    """One stream: frames in, answers out.
+    """One stream, from frames to answers.
 
-    It is a sink too: a pass hands it each prediction before the next window is asked for.
+    The class is also a sink: a pass gives it each prediction before the next window is read.
     """
 
     def __init__(
@@ -217,7 +217,7 @@ class _Live:
         self._asked: deque[tuple[_Keyframe, float]] = deque()  # with the arrival of the window's last frame
         self._recent: deque[tuple[float, np.ndarray, np.ndarray]] = deque()
         self._number = -1
-        self._skipped = 0.0  # frames that pauses of the stream were shortened by
+        self._skipped = 0.0  # number of frames by which pauses of the stream were shortened
         self._looked = self._last_keyframe = -(10**9)
         self._newest: Arrived | None = None
         self._answers: list[tuple[float, float]] = []
@@ -225,12 +225,12 @@ class _Live:
         self.reader: threading.Thread | None = None
 
     def run(self, write: Callable[[Answer], None], begin: Callable[[], threading.Thread]) -> None:
-        """Read the queue to its end; ``begin`` starts what fills it, once everything is ready."""
+        """Read the queue to its end; ``begin`` starts the thread that fills the queue when everything is ready."""
         self._write, self._begin = write, begin
         self._scorer.predict(self._windows(), self)
 
     def facts(self, source: LiveSource) -> StreamFacts:
-        """Summary at the end."""
+        """Return the summary of the finished stream."""
         return StreamFacts(
             source=source.name,
             seconds=round(self._newest.frame.seconds, 3) if self._newest else 0.0,
@@ -256,14 +256,14 @@ class _Live:
             yield self._next_window(self._newest.moment)
 
     def _add(self, arrived: Arrived) -> Iterator[Window]:
-        """Take a frame, and make the windows that it completes."""
+        """Add a frame, and yield the windows that it completes."""
         number = round(arrived.frame.seconds * RATE - self._skipped)
         if number - self._number > _LONGEST_GAP:
             self._skipped += number - self._number - 1
             number = self._number + 1
         shown = self._newest.frame if self._newest else arrived.frame
         self._newest = arrived
-        for missing in range(self._number + 1, number + 1):  # none of a source that is faster
+        for missing in range(self._number + 1, number + 1):  # empty if the source is faster
             self._buffer.add(missing, arrived.frame if missing == number else shown)
             self._number = missing
             while self._waiting and self._buffer.filled(self._waiting[0].number):
@@ -276,7 +276,7 @@ class _Live:
         return Window(self._buffer.window(keyframe.number), keyframe.boxes, key)
 
     def _look(self, arrived: Arrived) -> None:
-        """Find people in the newest frame, if it is time."""
+        """Detect people in the newest frame, if a detection is due."""
         step = self._options.every * RATE
         is_keyframe = self._number - self._last_keyframe >= round(step)
         if not is_keyframe and self._number - self._looked < RATE / LOOKS_PER_SECOND:
@@ -300,7 +300,7 @@ class _Live:
         """Answer one window."""
         keyframe, window_arrived = self._asked.popleft()
         probabilities = prediction.logits.float().sigmoid().cpu().numpy()
-        # A person who was found only once is left out, as in DetectorBoxes.
+        # A person with a single detection is left out, as in DetectorBoxes.
         seen = np.array([self._looks[person] > 1 for person in keyframe.person_id.tolist()], bool)
         person_id = keyframe.person_id[seen]
         averaged = self._average(keyframe.arrived.frame.seconds, person_id, probabilities[seen])
@@ -310,7 +310,7 @@ class _Live:
         self._write(Answer(keyframe.arrived.frame.seconds, keyframe.boxes[seen], person_id, averaged, *since))
 
     def _average(self, seconds: float, person_id: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
-        """The probabilities averaged with those of the same people in the last seconds."""
+        """Average the probabilities with those of the same people in the last seconds."""
         width = self._options.smooth
         self._recent.append((seconds, person_id, probabilities))
         while seconds - self._recent[0][0] > width:

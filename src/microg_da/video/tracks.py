@@ -14,21 +14,21 @@ from microg_da.data.annotations import BOX
 from microg_da.errors import InputError
 
 PEOPLE_COLUMNS = ["seconds", *BOX, "person_id", "score", "roll", "keyframe"]
-"""Columns of a video's people: one row per person and moment looked at; boxes in [0, 1]."""
+"""Columns of the people of a video: one row per person and examined moment; boxes are in [0, 1]."""
 
 LONGEST_GAP = 1.0
-"""Seconds without a detection after which a person who comes back is a new person."""
+"""Seconds without a detection after which a person who returns gets a new number."""
 
 _LEAST_OVERLAP = 0.15
 _UNITS = 1000.0
-"""The tracker's noise is meant for pixels of a frame of about this size."""
+"""Frame size in pixels for which the noise parameters of the tracker are set."""
 
 
 class PersonTracker:
-    """Numbers the people of frames that come one after the other, with Norfair: a Kalman filter and overlap.
+    """Tracks people through successive frames with Norfair, by a Kalman filter and overlap.
 
     Args:
-        rate: frames per second, those that are skipped among them.
+        rate: frames per second, including skipped frames.
 
     Raises:
         InputError: if Norfair is not installed.
@@ -42,7 +42,7 @@ class PersonTracker:
                 "joining boxes into tracks needs Norfair: pip install 'microg_da[detect]', or give boxes with person_id"
             ) from error
         self._norfair = norfair
-        # Frames for which a missing person is kept; each detection restarts the count, the first one too.
+        # Number of frames for which a missing person is kept. Each detection restarts the count.
         self._patience = max(2, round(LONGEST_GAP * rate))
         self._tracker = norfair.Tracker(
             "iou",
@@ -57,13 +57,13 @@ class PersonTracker:
         self._tracker.update()
 
     def update(self, boxes: np.ndarray) -> np.ndarray:
-        """The numbers of the people in the next frame.
+        """Return the numbers of the people in the next frame.
 
         Args:
-            boxes: ``(K, 4)`` in [0, 1]; call also for a frame without people.
+            boxes: ``(K, 4)`` in [0, 1]. Call the method also for frames without people.
 
         Returns:
-            ``(K,)`` int64, counted from 1; one number is one person.
+            ``(K,)`` int64 person numbers, counted from 1.
         """
         self._step += 1
         corners = boxes.reshape(-1, 2, 2) * _UNITS
@@ -72,16 +72,16 @@ class PersonTracker:
         for tracked in self._tracker.update(detections, period=self._patience):
             step, place = tracked.last_detection.data
             if step == self._step:
-                ids[place] = tracked.id or 0  # never None: no person waits to be confirmed
+                ids[place] = tracked.id or 0  # never None, because tracks need no confirmation
         return ids
 
 
 @contextmanager
 def collapses_as_faults(faults: list[str]) -> Iterator[None]:
-    """Within the block, count Norfair's warnings of predicted boxes without area; then add one line to ``faults``.
+    """Count Norfair's warnings about predicted boxes without area in the block, and add one line to ``faults``.
 
-    Norfair predicts where people are between two looks. A box that shrinks fast can end up without area, of which
-    Norfair warns without a word about the video.
+    Norfair predicts boxes between two detections. A box that shrinks fast can lose its area. Norfair's warning does not
+    name the video.
     """
     counter = _CollapseCounter()
     logger = logging.getLogger("norfair.distances")
@@ -93,12 +93,12 @@ def collapses_as_faults(faults: list[str]) -> Iterator[None]:
         if counter.count:
             times = "once" if counter.count == 1 else f"{counter.count} times"
             faults.append(
-                f"the tracker predicted a box without area {times}; the person may continue with a new person_id"
+                f"the tracker predicted a box without area {times}; the person may have a new person_id afterwards"
             )
 
 
 class _CollapseCounter(logging.Filter):
-    """Counts this warning, and passes all other records."""
+    """Count and drop this warning, and pass all other records."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -111,13 +111,13 @@ class _CollapseCounter(logging.Filter):
 
 
 def drop_glimpses(people: pd.DataFrame) -> pd.DataFrame:
-    """Without tracks that a detector saw only once: most of them are not people."""
+    """Drop tracks with a single detection, because most of them are not people."""
     seen = people.groupby("person_id").person_id.transform("size")
     return people[seen > 1]
 
 
 def vote_on_rolls(people: pd.DataFrame, seconds: float = 1.0) -> pd.DataFrame:
-    """Give each row the roll that has the largest sum of scores in its track within some seconds before and after."""
+    """Set each row's roll to the roll with the largest sum of scores in its track within ``seconds`` of the row."""
     if people.roll.isna().all():
         return people
     people = people.sort_values(["person_id", "seconds"], kind="stable")
@@ -128,13 +128,13 @@ def vote_on_rolls(people: pd.DataFrame, seconds: float = 1.0) -> pd.DataFrame:
 
 
 def average_over_tracks(values: np.ndarray, person_id: np.ndarray, seconds: np.ndarray, width: float) -> np.ndarray:
-    """Replace each value by the average of its track's, weighted by a triangle in time.
+    """Replace each value by the average over its track, weighted by a triangle in time.
 
     Args:
-        values: ``(N, C)``.
+        values: ``(N, C)`` values.
         person_id: ``(N,)``, the person of each row.
-        seconds: ``(N,)``, when it was.
-        width: seconds at which the weight has fallen to 0; 0 leaves the values as they are.
+        seconds: ``(N,)``, the time of each row.
+        width: distance in seconds at which the weight is 0; 0 for no averaging.
 
     Returns:
         ``(N, C)``, in the order of ``values``.
@@ -158,12 +158,12 @@ def average_over_tracks(values: np.ndarray, person_id: np.ndarray, seconds: np.n
 
 
 def average_ups(ups: np.ndarray, person_id: np.ndarray, seconds: np.ndarray, width: float) -> np.ndarray:
-    """Average directions over tracks as :func:`average_over_tracks` does values, on the circle.
+    """Average directions over tracks on the circle, with the weights of :func:`average_over_tracks`.
 
     Args:
-        ups: ``(N,)`` degrees; NaN where unknown, and then all are.
+        ups: ``(N,)`` degrees; either all are known or all are NaN.
         person_id: ``(N,)``, the person of each row.
-        seconds: ``(N,)``, when it was.
+        seconds: ``(N,)``, the time of each row.
         width: see :func:`average_over_tracks`.
 
     Returns:
@@ -178,10 +178,10 @@ class Seen(NamedTuple):
     """One person at one moment.
 
     Attributes:
-        person_id: who.
+        person_id: number of the person.
         box: ``(4,)`` in [0, 1].
         roll: degrees clockwise, NaN if unknown.
-        row: which of the table's keyframe rows is nearest in time; -1 without one near.
+        row: index of the nearest keyframe row of the table in time; -1 if none is near.
     """
 
     person_id: int
@@ -191,12 +191,12 @@ class Seen(NamedTuple):
 
 
 class Tracks:
-    """Positions of people at any moment; boxes move evenly between two detections.
+    """Positions of people at any moment, interpolated linearly between two detections.
 
     Args:
         people: a table with :data:`PEOPLE_COLUMNS`.
-        reach: seconds before the first and after the last detection of a person for which the box still stands, and
-            how far a keyframe may be for its labels to hold.
+        reach: seconds before the first and after the last detection of a person in which the box is still shown, and
+            the maximum distance of a keyframe whose labels are shown.
     """
 
     def __init__(self, people: pd.DataFrame, reach: float) -> None:
@@ -212,7 +212,7 @@ class Tracks:
                 self._of_second.setdefault(second, []).append(person)
 
     def at(self, seconds: float) -> Iterator[Seen]:
-        """All people who are there at a moment."""
+        """Yield all people who are present at a moment."""
         for person in self._of_second.get(int(np.floor(seconds)), ()):
             seen = self._tracks[person].at(person, seconds, self._reach)
             if seen is not None:

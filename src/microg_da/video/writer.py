@@ -1,4 +1,4 @@
-"""Writing frames as they come: MP4 at the times of the original, or the beginning as a GIF."""
+"""Sequential writing of frames: as MP4 with the original times, or the beginning as a GIF."""
 
 from __future__ import annotations
 
@@ -18,29 +18,29 @@ VIDEO_FORMATS = ("mp4", "gif", "none")
 GIF_RATE = 10.0
 GIF_SECONDS = 20.0
 GIF_WIDTH = 480
-"""A GIF is held in memory while it is written, and a large one is of little use."""
+"""Limits of a GIF, which is held in memory while it is written."""
 
 _TICKS = 60_000
-"""Of a second: 24, 25, 30 and 60 frames per second and their NTSC neighbours are all whole numbers of them."""
+"""Ticks per second: frame durations at 24, 25, 30 and 60 frames per second and NTSC rates are whole numbers."""
 
 
 class FrameWriter(Protocol):
-    """Takes frames one after the other."""
+    """Interface of writers of frames."""
 
     def wants(self, seconds: float) -> bool:
-        """Whether a frame shown at that moment will be used."""
+        """Return whether the writer uses a frame at that time."""
 
     def add(self, image: np.ndarray, seconds: float) -> None:
-        """Write one uint8 ``(H, W, 3)`` frame, channels blue, green, red; ``seconds`` grow."""
+        """Write one uint8 ``(H, W, 3)`` frame with channels blue, green, red; ``seconds`` must increase."""
 
 
 class Mp4Writer:
-    """H.264 in MP4 (MPEG-4 where PyAV was built without it); a context manager.
+    """Context manager that writes H.264 in MP4, or MPEG-4 if PyAV was built without H.264.
 
     Args:
         path: the file.
-        size: height and width; an odd row or column is left out, since the format has none.
-        rate: frames per second, roughly: every frame keeps its own time.
+        size: height and width; an odd row or column is omitted, because the format needs even sizes.
+        rate: approximate frames per second; every frame keeps its own time.
         quality: H.264's constant rate factor; smaller is better.
     """
 
@@ -72,14 +72,14 @@ class Mp4Writer:
             self._container.close()
 
     def wants(self, seconds: float) -> bool:
-        """Every frame."""
+        """Return True, because every frame is used."""
         return True
 
     def add(self, image: np.ndarray, seconds: float) -> None:
         """See :class:`FrameWriter`."""
         height, width = self._size
         frame = self._av.VideoFrame.from_ndarray(np.ascontiguousarray(image[:height, :width]), format="bgr24")
-        # Converted here: the bytes of a video vary from run to run if the encoder converts it.
+        # The conversion in the encoder is not reproducible, so the image is converted here.
         frame = frame.reformat(format="yuv420p")
         frame.pts = round(seconds * _TICKS)
         frame.time_base = Fraction(1, _TICKS)
@@ -87,11 +87,11 @@ class Mp4Writer:
             for packet in self._stream.encode(frame):
                 self._container.mux(packet)
         except self._av.FFmpegError as error:
-            raise InputError(f"the video cannot be written ({first_line(error)}). Is the disk full?") from error
+            raise InputError(f"the video cannot be written ({first_line(error)}). The disk may be full.") from error
 
 
 class GifWriter:
-    """The first :data:`GIF_SECONDS` at :data:`GIF_RATE` and at most :data:`GIF_WIDTH` wide; a context manager.
+    """Context manager that writes the first :data:`GIF_SECONDS` at :data:`GIF_RATE`, at most :data:`GIF_WIDTH` wide.
 
     Args:
         path: the file.
@@ -111,7 +111,7 @@ class GifWriter:
             first.save(self._path, save_all=True, append_images=rest, duration=round(1000 / GIF_RATE), loop=0)
 
     def wants(self, seconds: float) -> bool:
-        """The next one that is due."""
+        """Return whether the next frame of the GIF is due."""
         return self._due - 1e-6 <= seconds < GIF_SECONDS
 
     def add(self, image: np.ndarray, seconds: float) -> None:
