@@ -1,17 +1,17 @@
-"""Every adaptation method beside the others: same data, same budget, several seeds.
+"""Compare all adaptation methods with the same data, the same budget and several seeds.
 
     python benchmarks/adaptation.py [--pairs ava2microg sim2real] [--seeds 0 1 2 3 4] [--workers 2]
                                     [--rows dann 'mean_*'] [--runs runs/comparison] [--storage URL]
                                     [--page docs/adaptation.md] [--table-only] [KEY=VALUE …]
 
-What is compared stands in adaptation.yaml beside this file. Each row is an ordinary run of `fit`, in a process of its
-own so that seconds and memory are its own, and all rows of a seed start from one source model. A run that is finished
-is not run again: stop and start as you like. Prints a table and writes it, with what each label-free validator would
-have chosen, to RUNS/PAIR.md and RUNS/PAIR.json, and into a page of the documentation. Seconds compare only among runs
-on an otherwise idle machine.
+adaptation.yaml in this folder lists the rows. Each row is a run of `fit` in a separate process, so seconds and memory
+are measured per run. All rows of a seed start from the same source model. Finished runs are not repeated, so the
+command can be interrupted and repeated. It prints a table and the choices of the label-free validators, and writes both
+to RUNS/PAIR.md, RUNS/PAIR.json and, with --page, into a page of the documentation. Seconds are comparable only between
+runs on an otherwise idle machine.
 
-Several machines that share the folder RUNS do one comparison together if each starts the same command with the same
---storage, a URL as of `sweep`: journal:////shared/comparison.log, postgresql+psycopg://me@db/sweeps.
+Several machines can share a comparison: start the same command on each with the same folder RUNS and the same
+--storage, a URL as in `sweep`: journal:////shared/comparison.log, postgresql+psycopg://me@db/sweeps.
 """
 
 from __future__ import annotations
@@ -46,16 +46,16 @@ ROWS = Path(__file__).with_suffix(".yaml")
 
 
 Works = dict[str, Callable[[], str | None]]
-"""Runs by name; each returns what went wrong, if anything."""
+"""Runs by name; each returns an error message or None."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """One method as it is run.
+    """Settings of one row of the comparison.
 
     Attributes:
-        after: the label of the row whose adapted detector it starts from.
-        control: the label of the row that it is tested against; None for that of :func:`control_of`.
+        after: Label of the row whose adapted detector is the start of this row.
+        control: Label of the control row; None for the result of :func:`control_of`.
     """
 
     method: str
@@ -71,7 +71,7 @@ class Row:
 
     @property
     def label(self) -> str:
-        """The row's name in tables."""
+        """Name of the row in tables."""
         rotation = f"rotation {self.rotation:g}°" if self.rotation else None
         test_time = with_settings(self.test_time, self.test_time_args) if self.test_time else None
         method = with_settings(self.method, self.args)
@@ -81,21 +81,21 @@ class Row:
 
     @property
     def family(self) -> str:
-        """Rows that differ in settings, length and learning rate alone have one family: what a sweep chooses among."""
+        """Label without settings, length and learning rate: a sweep chooses among the rows of one family."""
         return Row(self.method, self.after, self.rotation, self.test_time).label
 
     @property
     def is_default(self) -> bool:
-        """Whether the row is its family as it comes, nothing chosen."""
+        """Whether the row has the default settings of its family."""
         return self.label == self.family
 
     @property
     def folder(self) -> str:
-        """The label as a file name."""
+        """Label as a folder name."""
         return "".join(letter if letter.isalnum() or letter == "_" else "-" for letter in self.label).strip("-")
 
     def overrides(self) -> list[str]:
-        """What the row changes in the experiment, as words of the command line."""
+        """Return the overrides of the row, as arguments of the command line."""
         words = [f"adaptation.name={self.method}", f"adaptation.rotation={self.rotation or 'null'}"]
         words += [f"adaptation.args.{key}={value}" for key, value in self.args.items()]
         words += [f"adaptation.test_time={self.test_time or 'null'}"]
@@ -110,10 +110,10 @@ def with_settings(method: str, settings: dict[str, Any]) -> str:
 
 
 def control_of(row: Row, rows: list[Row]) -> str:
-    """The label of the row that a row is tested against.
+    """Return the label of the control of a row.
 
     Raises:
-        InputError: if the comparison has no such row.
+        InputError: The comparison does not contain the control.
     """
     method = ADAPTATIONS.load(row.method)
     trains_with_source = issubclass(method, TrainingMethod) and method.has_epochs and method.uses_source
@@ -163,7 +163,7 @@ class Comparison:
     overrides: list[str]
 
     def phases(self) -> list[Works]:
-        """All runs by the name of their folder: source models, then rows, then rows that start from another row."""
+        """Return all runs by folder name: source models, then rows, then rows that start from another row."""
         phases: list[Works] = [{self.source(seed).name: partial(self.prepare, seed) for seed in self.seeds}]
         for after in (False, True):
             chosen = [(row, seed) for seed in self.seeds for row in self.rows if bool(row.after) == after]
@@ -176,11 +176,11 @@ class Comparison:
         return self.root / self.pair.name
 
     def source(self, seed: int) -> Path:
-        """The run that trains the source model and the bound."""
+        """Return the folder of the run that trains the source model and the bound."""
         return self.folder / f"source-seed{seed}"
 
     def run_folder(self, row: Row, seed: int) -> Path:
-        """The run of one row."""
+        """Return the folder of the run of a row."""
         return self.folder / f"{row.folder}-seed{seed}"
 
     def prepare(self, seed: int) -> str | None:
@@ -188,7 +188,7 @@ class Comparison:
         return fit(self, self.source(seed), seed, ["adaptation.name=source_only", "bounds=true"])
 
     def run(self, row: Row, seed: int) -> str | None:
-        """Adapt the source model of a seed, or what another row has made of it."""
+        """Adapt the source model of a seed or the detector of another row."""
         checkpoint = self.source(seed) / "checkpoints" / "source" / "detector.pt"
         if row.after:
             before = next(other for other in self.rows if other.label == row.after)
@@ -197,7 +197,7 @@ class Comparison:
 
 
 def fit(comparison: Comparison, folder: Path, seed: int, overrides: list[str]) -> str | None:
-    """Start or continue one run; returns what went wrong, if anything."""
+    """Start or continue one run; return an error message or None."""
     if finished(folder):
         return None
     command = [sys.executable, "-m", "microg_da", "fit"]
@@ -207,7 +207,7 @@ def fit(comparison: Comparison, folder: Path, seed: int, overrides: list[str]) -
         pair = comparison.pair
         place = ["--experiment", pair.experiment, "--runs", str(comparison.root), "--name", folder.name]
         place += [f"experiment={pair.name}", *pair.overrides]
-        # The last epoch is taken, so that no other is validated.
+        # The last epoch is selected, so the other epochs are not validated.
         seeds = [f"seed={seed}", f"synthetic.seed={seed}"]
         command += [*place, *seeds, "training.validate_every=1000", *comparison.overrides, *overrides]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -221,11 +221,11 @@ def finished(folder: Path) -> bool:
         return False
 
 
-# ------------------------------------------------------------------------------------------------------- the table
+# -------------------------------------------------------------------------------------------------------- table
 
 
 def collect(comparison: Comparison) -> pd.DataFrame:
-    """One line a row and seed: scores, seconds, memory, validators."""
+    """Return one line per row and seed: scores, seconds, memory, validators."""
     lines = []
     for seed in comparison.seeds:
         for name, label in ORACLE_ROWS.items():
@@ -265,7 +265,7 @@ def read_line(folder: Path, name: str, label: str, seed: int) -> dict[str, Any] 
 
 
 def run_all(comparison: Comparison, workers: int, storage: str | None, console: Console) -> list[str]:
-    """Every run that is not finished, several at a time; returns the failures."""
+    """Run all unfinished runs, several in parallel; return the error messages."""
     failures: list[str] = []
     phases = comparison.phases()
     total = sum(map(len, phases))
@@ -297,10 +297,10 @@ def run_all(comparison: Comparison, workers: int, storage: str | None, console: 
 
 
 def chosen_rows(every: list[Row], patterns: list[str]) -> list[Row]:
-    """The rows whose label matches a pattern, the rows that these start from, and the controls of all of them.
+    """Return the rows that match a pattern, the rows that they start from, and their controls.
 
     Raises:
-        InputError: for a pattern that matches no label.
+        InputError: A pattern matches no label.
     """
     matched = chosen_labels((row.label for row in every), patterns)
     chosen = [row for row in every if row.label in matched]
@@ -316,13 +316,15 @@ def main() -> int:
     embedded = [name for name in pairs if name != "weightless"]
     parser.add_argument("--pairs", nargs="+", choices=list(pairs), default=embedded, help="all on embedded data")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4], help="of the network and of the clips")
-    parser.add_argument("--workers", type=int, default=1, help="runs at a time, each with its share of the cores")
+    parser.add_argument("--workers", type=int, default=1, help="number of parallel runs, which share the cores")
     parser.add_argument("--rows", nargs="+", default=["*"], help="shell-style patterns of labels")
     parser.add_argument("--runs", type=Path, default=Path("runs/comparison"))
-    parser.add_argument("--storage", help="shares the runs with other machines; a URL as of the command sweep")
-    parser.add_argument("--page", type=Path, help="a page of the documentation that holds the tables")
-    parser.add_argument("--table-only", action="store_true", help="print what is finished, run nothing")
-    parser.add_argument("overrides", nargs="*", help="keys of the configuration for all rows: adaptation.epochs=3")
+    parser.add_argument("--storage", help="shares the runs with other machines; a URL as in the command sweep")
+    parser.add_argument("--page", type=Path, help="a page of the documentation that contains the tables")
+    parser.add_argument(
+        "--table-only", action="store_true", help="print the table of finished runs without starting runs"
+    )
+    parser.add_argument("overrides", nargs="*", help="configuration keys for all rows, for example adaptation.epochs=3")
     args = parser.parse_args()
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // args.workers)))
     console, failed = Console(), False
@@ -332,7 +334,7 @@ def main() -> int:
         failed |= not args.table_only and bool(run_all(comparison, args.workers, args.storage, console))
         table = collect(comparison)
         if table.empty:
-            console.print(f"{pair}: nothing is finished yet.")
+            console.print(f"{pair}: no run is finished.")
             continue
         summary, chosen = summarise(table), choices(table)
         console.print(as_table(summary, f"{pair}: target mAP, mean ± standard deviation over seeds"))

@@ -1,15 +1,16 @@
-"""What each adaptation method costs: a training step over one on source clips alone, a prediction over a forward pass.
+"""Cost of adaptation methods: training steps relative to source-only steps, predictions relative to a forward pass.
 
     python benchmarks/adaptation_cost.py [--repeats 15] [--threads 2] [--json FILE] [METHOD …]
 
-A step is augmentation, forward, backward and optimiser, on 16 clips a domain of the embedded data's size. The steps of
-all methods take turns, so that whatever else the machine does meets all of them; medians are compared. A method that
-needs source clips sees 32 clips a step where the reference sees 16; one that does not sees 16, as the reference does.
-What a method does once an epoch (labelling all target clips) is timed apart, per target clip of the epoch, and is
-counted in the last column.
+A step consists of augmentation, forward pass, backward pass and optimiser, on 16 clips per domain with the size of the
+embedded data. The steps of all methods run in alternation, so other programs affect all methods equally. The program
+compares medians. A step of a method with source clips uses 32 clips; a step of a method without source clips and of the
+reference uses 16. Work per epoch (labelling all target clips) is timed separately, per target clip, and included in the
+last column.
 
-A test-time method is measured on a batch of target clips, after it has looked at one batch of each domain. How many
-passes a method takes can depend on the clips; of random pixels, `gravity_frame` and the gates see no clip as upright.
+A test-time method is measured on a batch of target clips, after preparation with one batch of each domain. The number
+of passes can depend on the clips. The clips have random pixels, which `gravity_frame` and the gates never treat as
+upright.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ REFERENCE = "source_finetune"
 
 
 def clips(domain: str, seed: int) -> ClipBatch:
-    """A batch with one or two people a clip, as the embedded data has them."""
+    """Return a batch with one or two people per clip, as in the embedded data."""
     generator = torch.Generator().manual_seed(seed)
     made = []
     for index in range(CLIPS):
@@ -55,7 +56,7 @@ def clips(domain: str, seed: int) -> ClipBatch:
 
 
 def create(name: str) -> tuple[ActionDetector, Method]:
-    """A detector and the method for it."""
+    """Return a detector and a method for it."""
     detector = create_detector("r2plus1d_tiny", num_classes=CLASSES, dropout=0.1)
     task = {"feature_dim": detector.feature_dim, "num_classes": CLASSES}
     method = create_adaptation(name, **task, class_rates=[0.05] * CLASSES)
@@ -81,7 +82,7 @@ class Step:
         self.optimizer = build_optimizer(both, TrainingConfig())
 
     def __call__(self) -> None:
-        """One step."""
+        """Run one step."""
         batches = [
             None if batch is None else augment_batch(batch, self.augment) for batch in (self.source, self.target)
         ]
@@ -93,7 +94,7 @@ class Step:
 
 
 class Look:
-    """The prediction of one batch through a test-time method; without a name, of the detector alone."""
+    """The prediction of one batch by a test-time method, or by the detector alone if there is no name."""
 
     def __init__(self, name: str | None, source: ClipBatch, target: ClipBatch) -> None:
         self.target = target
@@ -109,7 +110,7 @@ class Look:
 
     @torch.no_grad()
     def __call__(self) -> None:
-        """One batch."""
+        """Predict one batch."""
         if self.method is None:
             detect(self.detector, self.target)
         else:
@@ -117,7 +118,7 @@ class Look:
 
 
 def measure_tests(names: list[str], repeats: int) -> list[dict[str, float | str]]:
-    """Seconds of a batch and ratios to the detector alone, methods taking turns."""
+    """Return seconds per batch and ratios to the detector alone. Methods run in alternation."""
     source, target = clips("source", 0), clips("target", 1)
     looks = {name: Look(name, source, target) for name in (None, *names)}
     seconds = in_turns(looks, repeats)
@@ -135,7 +136,7 @@ Name = TypeVar("Name")
 
 
 def in_turns(works: Mapping[Name, Callable[[], object]], repeats: int) -> dict[Name, list[float]]:
-    """Seconds of each piece of work, all taking turns."""
+    """Return the seconds of each function. Functions run in alternation."""
     seconds: dict[Name, list[float]] = {name: [] for name in works}
     for repeat in range(repeats + 2):
         for name, work in works.items():
@@ -152,7 +153,7 @@ def timed(work: Callable[[], object]) -> float:
 
 
 def measure(names: list[str], repeats: int, rotation: float) -> list[dict[str, float | str | bool]]:
-    """Seconds and ratios, methods taking turns."""
+    """Return seconds and ratios. Methods run in alternation."""
     source, target = clips("source", 0), clips("target", 1)
     steps = {name: Step(name, source, target, rotation) for name in dict.fromkeys([REFERENCE, *names])}
     seconds = in_turns(steps, repeats)
@@ -171,17 +172,19 @@ def measure(names: list[str], repeats: int, rotation: float) -> list[dict[str, f
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("methods", nargs="*", help="default: all, but those that use target labels")
+    parser.add_argument("methods", nargs="*", help="default: all methods that use no target labels")
     parser.add_argument("--repeats", type=int, default=15)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--rotation", type=float, default=180.0, help="the stage's augmentation, for all alike")
+    parser.add_argument(
+        "--rotation", type=float, default=180.0, help="rotation augmentation of all methods, in degrees"
+    )
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     torch.manual_seed(0)
     unknown = [name for name in args.methods if name not in (*trained(), *methods_of(TestTimeMethod))]
     if unknown:
-        parser.error(f"{', '.join(unknown)}: expected a method that trains without target labels or acts at test time.")
+        parser.error(f"{', '.join(unknown)}: expected training methods without target labels, or test-time methods.")
     steps = [name for name in trained() if name in args.methods or not args.methods]
     tests = [name for name in methods_of(TestTimeMethod) if name in args.methods or not args.methods]
     measured = {
@@ -195,14 +198,14 @@ def main() -> None:
 
 
 def trained() -> list[str]:
-    """The methods that train and use no target labels."""
+    """Return the training methods that use no target labels."""
     classes = {name: ADAPTATIONS.load(name) for name in methods_of(TrainingMethod)}
     return [name for name, method in classes.items() if method.has_epochs and not method.uses_target_labels]
 
 
 def show_steps(rows: list[dict[str, float | str | bool]], threads: int) -> None:
-    table = Table(title=f"a training step, {CLIPS} clips a domain, {threads} threads", title_justify="left")
-    for heading in ("method", "source clips", "ms", "× source-only", "with what it does each epoch"):
+    table = Table(title=f"training step, {CLIPS} clips per domain, {threads} threads", title_justify="left")
+    for heading in ("method", "source clips", "ms", "× source-only", "including work per epoch"):
         table.add_column(heading, justify="left" if heading in ("method", "source clips") else "right")
     for row in rows:
         figures = [f"{row['ms']:.0f}", f"{row['ratio']:.2f}", f"{row['all']:.2f}"]
@@ -212,7 +215,7 @@ def show_steps(rows: list[dict[str, float | str | bool]], threads: int) -> None:
 
 
 def show_tests(rows: list[dict[str, float | str]], threads: int) -> None:
-    table = Table(title=f"a prediction at test time, {CLIPS} clips, {threads} threads", title_justify="left")
+    table = Table(title=f"prediction at test time, {CLIPS} clips, {threads} threads", title_justify="left")
     for heading in ("method", "ms", "× one forward pass"):
         table.add_column(heading, justify="left" if heading == "method" else "right")
     for row in rows:

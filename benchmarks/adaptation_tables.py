@@ -1,4 +1,4 @@
-"""The tables of adaptation.py: methods against their controls, and the choices of validators."""
+"""Tables of adaptation.py: methods compared with their controls, and choices of validators."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ ORACLE_ROWS = {"source_only": SOURCE_ONLY, "target_supervised": "target_supervis
 
 
 def summarise(table: pd.DataFrame) -> pd.DataFrame:
-    """One line a method, in the order of adaptation.yaml."""
+    """Return one line per method, in the order of adaptation.yaml."""
     groups = table.groupby("method", sort=False)
     spread = groups[["target_map", "gain"]].std().rename(columns={"target_map": "sd", "gain": "gain_sd"})
     means = groups[["source_map", "target_map", "gain", "gap", "seconds", "memory"]].mean()
@@ -35,7 +35,7 @@ def summarise(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def against_controls(table: pd.DataFrame) -> pd.DataFrame:
-    """One line a method that has a control: the paired difference over seeds, and p-values corrected over methods."""
+    """Return the paired difference over seeds and the corrected p-value of each method that has a control."""
     scores = table.pivot_table(index="seed", columns="method", values="target_map")
     controls = table.dropna(subset=["control"]).groupby("method", sort=False)["control"].first()
     lines = {}
@@ -52,7 +52,7 @@ def against_controls(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def choices(table: pd.DataFrame) -> pd.DataFrame:
-    """What each validator would have chosen, seed by seed, among all rows that are no oracle."""
+    """Return the choice of each validator, by seed, among all rows except oracles."""
     candidates = table[table["method"] != ORACLE_ROWS["target_supervised"]]
     best = candidates.groupby("seed")["target_map"].max()
     lines = []
@@ -84,7 +84,7 @@ def choices(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def over_default(rows: pd.DataFrame, column: str) -> float:
-    """Points of target mAP that choosing settings by a validator gains over each method's own, at the last epoch."""
+    """Return the gain in target mAP if a validator chooses the settings, over the default settings."""
     if rows.empty:
         return math.nan
     return advantage_over_default(
@@ -93,7 +93,7 @@ def over_default(rows: pd.DataFrame, column: str) -> float:
 
 
 def verdict(line: Any) -> str:
-    """Whether a method differs from its control beyond chance: by the corrected test, or else by its own interval."""
+    """Return whether a method differs from its control, by the corrected test or by its interval."""
     if math.isnan(line.half_width):
         return ""
     way = "gain" if line.over_control > 0 else "loss"
@@ -140,7 +140,7 @@ def markdown(summary: pd.DataFrame, chosen: pd.DataFrame) -> str:
     rule = "".join("---|" if heading in LEFT else "---:|" for heading in HEADINGS)
     lines = ["| " + " | ".join(HEADINGS) + " |", f"|{rule}"]
     lines += ["| " + " | ".join(cells(line)) + " |" for line in summary.itertuples()]
-    headings = "validator | would choose | target mAP | regret | weighted τ | within settings | over default"
+    headings = "validator | choice | target mAP | regret | weighted τ | within settings | over default"
     lines += ["", f"| {headings} |", "|---|---|---:|---:|---:|---:|---:|"]
     for line in chosen.itertuples():
         figures = " | ".join(
@@ -155,10 +155,10 @@ def markdown(summary: pd.DataFrame, chosen: pd.DataFrame) -> str:
 
 
 def write_into(page: Path, name: str, text: str) -> None:
-    """Replace what stands between ``<!-- table: NAME -->`` and ``<!-- end of table -->`` in a page.
+    """Replace the text between ``<!-- table: NAME -->`` and ``<!-- end of table -->`` in a page.
 
     Raises:
-        InputError: if the page has no such place.
+        InputError: The page does not contain these lines.
     """
     before, begin, rest = page.read_text(encoding="utf-8").partition(f"<!-- table: {name} -->\n")
     _, end, after = rest.partition("<!-- end of table -->")

@@ -1,10 +1,10 @@
-"""Accuracy against trainable parameters: full fine-tuning, head only, low-rank updates, dual-path adapters.
+"""Accuracy and trainable parameters of full fine-tuning, head only, low-rank updates and dual-path adapters.
 
     python benchmarks/adapters.py [--seeds 3] [--epochs 6] [--train-clips 200] [--earth FILE …] [KEY=VALUE …]
 
-One detector is trained on Earth for each seed. Every way of tuning starts from it, sees the same few labelled clips
-from microgravity for the same number of epochs, and is scored on the same test clips. The learning rate of each is
-the best of a short list on validation clips; the test clips choose nothing.
+For each seed, one detector is trained on Earth. All kinds of tuning start from this detector, and use the same labelled
+clips from microgravity, the same number of epochs and the same test clips. The learning rate of each kind is the best
+of a short list on validation clips. Test clips are not used for selection.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def train_on_earth(seed: int, args: argparse.Namespace, folder: Path) -> Any:
 
 
 def tune(start: Path, way: list[str], rate: str, seed: int, args: argparse.Namespace, folder: Path) -> Any:
-    """Tune on labelled microgravity clips; its source and its target domain are both microgravity."""
+    """Tune on labelled microgravity clips. Source and target domain are both microgravity."""
     overrides = [
         "data.source=synthetic:microgravity",
         "adaptation.name=source_only",
@@ -59,7 +59,7 @@ def tune(start: Path, way: list[str], rate: str, seed: int, args: argparse.Names
 
 
 def validation_map(run: Any) -> float:
-    """The mAP on validation clips after the last epoch."""
+    """Return the mAP on validation clips after the last epoch."""
     curve = pd.read_csv(run.path / "metrics" / "source" / "metrics.csv")["val/map"].dropna()
     return float(curve.iloc[-1])
 
@@ -71,11 +71,11 @@ def main() -> None:
     parser.add_argument("--train-clips", type=int, default=200, help="labelled microgravity clips")
     parser.add_argument("--earth-epochs", type=int, default=8)
     parser.add_argument("--earth-clips", type=int, default=600)
-    parser.add_argument("--earth", nargs="*", default=[], help="detectors trained on Earth before, one a seed")
-    parser.add_argument("overrides", nargs="*", help="further keys of the configuration: synthetic.test_clips=200")
+    parser.add_argument("--earth", nargs="*", default=[], help="existing detectors trained on Earth, one per seed")
+    parser.add_argument("overrides", nargs="*", help="configuration keys, for example synthetic.test_clips=200")
     args = parser.parse_args()
     if args.earth and len(args.earth) < args.seeds:
-        parser.error(f"--earth names {len(args.earth)} detectors for {args.seeds} seeds")
+        parser.error(f"--earth has {len(args.earth)} detectors, expected at least {args.seeds}, one per seed.")
 
     results: dict[str, list[float]] = {}
     trainable: dict[str, int] = {"none (trained on Earth)": 0}

@@ -1,4 +1,4 @@
-"""Parts that the programs share which compare rows: choice of rows, finished runs, the exit status."""
+"""Functions that the comparisons share: choice of rows, finished runs, exit status."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from microg_da.runs.folder import Run
 
 
 def chosen_labels(labels: Iterable[str], patterns: Iterable[str]) -> list[str]:
-    """The labels that a shell-style pattern matches, in their own order.
+    """Return the labels that match a shell-style pattern, in the order of the labels.
 
     Raises:
-        InputError: for a pattern that matches none.
+        InputError: A pattern matches no label.
     """
     labels, patterns = list(labels), list(patterns)
     for pattern in patterns:
         if not fnmatch.filter(labels, pattern):
-            raise InputError(f"--rows {pattern!r}: no such row. Rows: {', '.join(labels)}.")
+            raise InputError(f"--rows: the pattern {pattern!r} matches no row. Rows: {', '.join(labels)}.")
     return [label for label in labels if any(fnmatch.fnmatchcase(label, pattern) for pattern in patterns)]
 
 
 def finished(folder: Path) -> bool:
-    """Whether a folder holds a finished run."""
+    """Return whether a folder contains a finished run."""
     try:
         return Run(folder).record.status == "finished"
     except InputError:
@@ -34,11 +34,11 @@ def finished(folder: Path) -> bool:
 
 
 def exit_status(main: Callable[[], int], program: str) -> int:
-    """Run a program; a wrong request is one line and status 2, and a command that failed gives its own status."""
+    """Run a program. Return 2 after an input error, and the status of the command after a failed command."""
     try:
         return main()
     except InputError as error:
         print(f"{program}: {error}", file=sys.stderr)
         return 2
-    except subprocess.CalledProcessError as error:  # the command has said what is wrong
+    except subprocess.CalledProcessError as error:  # the command has printed the error
         return error.returncode

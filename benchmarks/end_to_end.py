@@ -1,11 +1,11 @@
-"""Where the seconds of a whole run go.
+"""Time of the parts of a complete run.
 
     python benchmarks/end_to_end.py [--experiment ava2microg] [--repeats 1] [--cached] [--json FILE] [key=value …]
 
-Runs `fit` with its report in this process and adds up the time spent inside each part, without that of the parts that
-it calls: what is drawn during a test counts as drawing. Clips are drawn anew, as on a fresh machine, unless `--cached`.
-Seconds by the clock, and of all processor cores together (those of the processes that draw clips too): on a machine
-that others use the second say what the first would be alone. With repeats, medians.
+Runs `fit` with its report in this process and sums the time of each part. The time of a part does not include its
+nested parts: rendering during a test counts as rendering. Clips are rendered again, unless `--cached`. The table shows
+wall-clock seconds and processor seconds of all processes. On a shared machine, processor seconds are more reliable.
+With --repeats, the table shows medians.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from rich.console import Console
 from rich.table import Table
 
 PARTS = (
-    ("microg_da.data.datamodule:open_source", "draw clips"),
+    ("microg_da.data.datamodule:open_source", "render clips"),
     ("microg_da.training.experiment:train_stage", "train: {1.name}"),
     ("microg_da.training.experiment:Experiment._show_clips", "adapt: clips that methods read"),
     ("microg_da.training.module:augment_training_batch", "augment"),
@@ -40,13 +40,13 @@ PARTS = (
     ("microg_da.training.experiment:write_examples", "examples"),
     ("microg_da.workflow:write_report", "report"),
 )
-"""Functions, and what their time is called; ``{1}`` is the second argument of the call."""
+"""Functions and the names of their parts; ``{1}`` is the second argument of the call."""
 
 IMPORT, REST = "import", "everything else"
 
 
 class Stopwatch:
-    """Adds up seconds of parts that call each other; each moment counts for the innermost part alone."""
+    """Sum of the seconds of nested parts. Time counts for the innermost part only."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
@@ -56,7 +56,7 @@ class Stopwatch:
 
     @contextmanager
     def part(self, name: str) -> Iterator[None]:
-        """Count what happens inside for ``name``."""
+        """Add the time of the context to the part ``name``."""
         self._turn()
         self._open.append(name)
         try:
@@ -77,7 +77,7 @@ class Stopwatch:
         return time.perf_counter(), time.process_time() + ended.ru_utime + ended.ru_stime
 
     def wrap(self, function: Callable[..., Any], name: str) -> Callable[..., Any]:
-        """The function, counted."""
+        """Return the function as a timed part."""
 
         @functools.wraps(function)
         def counted(*args: Any, **options: Any) -> Any:
@@ -88,7 +88,7 @@ class Stopwatch:
 
 
 def run(experiment: str, overrides: list[str], cached: bool) -> Stopwatch:
-    """One whole run in a folder that is thrown away."""
+    """Run the experiment in a temporary folder."""
     watch = Stopwatch()
     with watch.part(IMPORT):
         targets = [(*resolve(target), name) for target, name in PARTS]
@@ -107,7 +107,7 @@ def run(experiment: str, overrides: list[str], cached: bool) -> Stopwatch:
 
 
 def resolve(target: str) -> tuple[Any, str]:
-    """The object that holds ``module:dotted.name``, and the last of its names."""
+    """Return the object that contains ``module:dotted.name``, and the name of the attribute."""
     module, _, path = target.partition(":")
     *owners, attribute = path.split(".")
     return functools.reduce(getattr, owners, importlib.import_module(module)), attribute
@@ -118,7 +118,7 @@ def main(words: list[str] | None = None) -> dict[str, Any]:
     parser.add_argument("overrides", nargs="*", metavar="key=value")
     parser.add_argument("--experiment", default="ava2microg")
     parser.add_argument("--repeats", type=int, default=1)
-    parser.add_argument("--cached", action="store_true", help="read clips that an earlier run has drawn")
+    parser.add_argument("--cached", action="store_true", help="use clips from the cache of an earlier run")
     parser.add_argument("--json", type=Path)
     args = parser.parse_args(words)
     watches = [run(args.experiment, args.overrides, args.cached) for _ in range(args.repeats)]

@@ -1,10 +1,10 @@
-"""How fast detections are scored, and by which factor that beats a loop over detections.
+"""Speed of the evaluation of detections, compared with a loop over detections.
 
     python benchmarks/evaluate.py --detections D.csv.gz --ground-truth G.csv
 
-Without files it draws detections of the size of MicroG-4M's test split. The loop computes the same four figures
-of the published protocol in plain Python, detection by detection, and shares no code with the package. Both
-are timed on tables already read, as medians of several repeats.
+Without files, the program generates random detections with the size of MicroG-4M's test split. The loop computes the
+same four metrics of the published protocol in plain Python, without code of the package. Both are timed without reading
+the files. The program prints medians of several repetitions.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from microg_da.taxonomy import get_taxonomy
 
 
 def loop_scores(detections: pd.DataFrame, ground_truth: pd.DataFrame) -> tuple[float, float, float, float]:
-    """mAP, F1, recall and AUROC of the published protocol."""
+    """Return mAP, F1, recall and AUROC of the published protocol."""
     return (loop_map(detections, ground_truth), *loop_frame_scores(detections, ground_truth))
 
 

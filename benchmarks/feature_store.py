@@ -3,10 +3,10 @@
     python benchmarks/feature_store.py --jhmdb data/jhmdb --store features [--methods source_finetune cdan mcc …]
                                        [--without cdan] [--seeds 0] [--runs runs/feature_store] [-- KEY=VALUE …]
 
-The experiment is earth2weightless with `model.freeze=all` and no temporal module. Each line of the table is a whole
-run: training on source, adaptation, tests of both detectors. `--without` repeats the first seed of some methods without
-the store. "Entries" counts what a run has added to the store: its encoding is part of the run's time. A run that is
-finished is not run again. Prints a table and writes it to RUNS/feature_store.md and .json.
+The experiment is earth2weightless with `model.freeze=all` and no temporal module. Each line of the table is a complete
+run: training on the source, adaptation, tests of both detectors. `--without` repeats the first seed of some methods
+without the store. "Entries" is the number of entries that the run adds to the store; the time of the run includes their
+encoding. Finished runs are not repeated. The program prints a table and writes it to RUNS/feature_store.md and .json.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ METHODS = [
 
 
 def words(args: argparse.Namespace, method: str, seed: int, store: Path | None) -> list[str]:
-    """The keys of one run."""
+    """Return the configuration keys of one run."""
     data = f"jhmdb:{args.jhmdb}"
     return [
         *(f"data.source={data}", f"data.target={data}?gravity=rolled", "model.freeze=all"),
@@ -40,7 +40,7 @@ def words(args: argparse.Namespace, method: str, seed: int, store: Path | None) 
 
 
 def measure(args: argparse.Namespace, method: str, seed: int, store: Path | None) -> dict[str, object]:
-    """One run, or what is known of it from before."""
+    """Run one setting, or read its stored result."""
     name = f"{method}-seed{seed}-{'frames' if store is None else 'store'}"
     known = args.runs / f"{name}.json"
     if known.exists():
@@ -65,7 +65,7 @@ def measure(args: argparse.Namespace, method: str, seed: int, store: Path | None
 
 
 def entries(store: Path | None) -> int:
-    """How many entries a store has."""
+    """Return the number of entries of a store."""
     return 0 if store is None else len(list(store.rglob("entry.json")))
 
 

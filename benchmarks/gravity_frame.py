@@ -1,18 +1,18 @@
-"""What finding up is worth: the default of ava2microg, its parts, other ways and oracles, from one source model a seed.
+"""Compare the default of ava2microg with its parts, other methods and oracles, with one source model per seed.
 
     python benchmarks/gravity_frame.py [--experiment ava2microg] [--seeds 0 1 2] [--rows 'oracle*' 'in the frame*']
                                        [--runs runs/gravity] [--table-only] [KEY=VALUE …]
 
-A seed is both `seed` and `synthetic.seed`: other clips and another network. The first run of a seed is the experiment
-as it stands, with its target-supervised bound. The others adapt its source model. A finished run is not run again, so
-that the command can be stopped and started. Prints a table with means and standard deviations over seeds, and writes
-it to RUNS/EXPERIMENT.md and, one line a run, to RUNS/EXPERIMENT.json.
+A seed sets both `seed` and `synthetic.seed`, so each seed has different clips and a different network. The first run of
+a seed is the unmodified experiment ("as it stands") with its target-supervised bound. The other runs adapt its source
+model. Finished runs are not repeated, so the command can be interrupted and repeated. It prints a table with means and
+standard deviations over seeds. It writes the table to RUNS/EXPERIMENT.md, and one line per run to RUNS/EXPERIMENT.json.
 
-Rows `in the frame` train by another method on target clips that are turned upright, and are tested so. They show what
-is left of the gap after turning, and which method closes it. Their control is the row with `source_finetune`, which
-takes the same steps on source clips alone.
+Rows `in the frame` train by another method on target clips that are turned upright, and are tested on turned clips.
+They show the gap that remains after turning and the methods that reduce it. Their control is the row with
+`source_finetune`, which takes the same steps on source clips only.
 
-The oracles know the simulator's true up of each person. They show how much of what is left is due to angles.
+The oracles use the simulator's true up of each person. They show how much of the remaining gap is due to errors of up.
 """
 
 from __future__ import annotations
@@ -45,13 +45,13 @@ DEFAULT = "as it stands"
 
 
 def in_the_frame(method: str, name: str = "gravity_training") -> list[str]:
-    """Training by a method in the frame, with the estimator and the jitter of the experiment's default."""
+    """Return the overrides for training by a method in the frame, with the default estimator and rotation."""
     settings = f"{{method: {method}, steps: 400, target_steps: 200, neighbour_angle: 0}}"
     return [f"adaptation={name}", f"adaptation.args={settings}", "adaptation.rotation=30"]
 
 
 INNER = ("source_finetune", "cdan", "mmd", "coral", "mcc", "mean_teacher", "self_training")
-"""Methods that train in the frame; the first is the control of the others."""
+"""Methods that train in the frame; the first is the control of the other methods."""
 ROWS: dict[str, list[str]] = {
     "roll_tta": ["adaptation=roll_tta"],
     "roll_tta, four rolls": ["adaptation=roll_tta", "adaptation.args.rolls=4"],
@@ -75,7 +75,7 @@ ROWS: dict[str, list[str]] = {
     **{f"oracle: in the frame: {method}, true up": in_the_frame(method, "true_up_training") for method in INNER},
     "oracle: as it stands, true up": ["adaptation=true_up_self_training", "adaptation.rotation=30"],
 }  # fmt: skip
-"""What each row overrides. Those with the true up keep the experiment's epochs and learning rate."""
+"""Overrides of each row. Rows with the true up keep the epochs and the learning rate of the experiment."""
 
 
 class TrueUp(UpFinder):
@@ -84,10 +84,10 @@ class TrueUp(UpFinder):
     truth: dict[PersonKey, float]
 
     def learn(self, source: Any, target: Any) -> None:
-        """There is nothing to learn."""
+        """Do nothing, because the true up needs no training."""
 
     def densities(self, batch: ClipBatch) -> tuple[torch.Tensor, torch.Tensor]:
-        """Sharp densities at the true angles; people within 60° share theirs."""
+        """Return narrow densities at the true angles. People within 60° share a density."""
         true = torch.deg2rad(torch.tensor([self.truth[person] for person in batch.people]))
         angles = torch.arange(self.settings.bins) * (2 * torch.pi / self.settings.bins)
         own = (60 * (angles - true[:, None]).cos()).log_softmax(dim=1).to(batch.boxes.device)
@@ -131,7 +131,7 @@ def run_folder(args: argparse.Namespace, row: str, seed: int) -> Path:
 
 
 def run(args: argparse.Namespace, row: str, seed: int) -> float | None:
-    """Start or continue one run in a process of its own; returns its seconds, None if it was done before."""
+    """Start or continue one run in a separate process; return its seconds, or None for a finished run."""
     if finished(run_folder(args, row, seed)):
         return None
     command = [sys.executable, __file__, "--experiment", args.experiment, "--runs", str(args.runs)]
@@ -141,7 +141,7 @@ def run(args: argparse.Namespace, row: str, seed: int) -> float | None:
 
 
 def run_here(args: argparse.Namespace, row: str, seed: int) -> None:
-    """The run itself."""
+    """Run one row in this process."""
     folder = run_folder(args, row, seed)
     words = [f"seed={seed}", f"synthetic.seed={seed}", *args.overrides]
     if row == DEFAULT:
@@ -149,7 +149,7 @@ def run_here(args: argparse.Namespace, row: str, seed: int) -> None:
     else:
         source = run_folder(args, DEFAULT, seed) / "checkpoints" / "source" / "detector.pt"
         words += [f"checkpoint={source}", *ROWS[row]]
-    if row.startswith("oracle"):  # the truth of all clips takes longer than a row without training
+    if row.startswith("oracle"):  # reading the true up of all clips takes longer than a row without training
         register_oracles(load_config(args.experiment, [f"synthetic.seed={seed}", *args.overrides]))
     if (folder / "config.yaml").exists():
         fit(resume=folder)
@@ -158,7 +158,7 @@ def run_here(args: argparse.Namespace, row: str, seed: int) -> None:
 
 
 def register_oracles(config: Config) -> None:
-    """Make the oracles known by name, with the truth of the configured data."""
+    """Register the oracles, with the true up of the configured data."""
     datasets = DomainDatasets(config)
     TrueUp.truth = {
         person: degrees
@@ -171,7 +171,7 @@ def register_oracles(config: Config) -> None:
 
 
 def collect(args: argparse.Namespace) -> pd.DataFrame:
-    """One line a row and seed."""
+    """Return one line per row and seed."""
     lines = []
     for seed in args.seeds:
         base = run_folder(args, DEFAULT, seed)
@@ -197,11 +197,11 @@ def collect(args: argparse.Namespace) -> pd.DataFrame:
 
 
 def markdown(table: pd.DataFrame) -> str:
-    """Means and standard deviations over seeds."""
+    """Return a table of means and standard deviations over seeds."""
     columns = {
         "source": ("source mAP", 1), "target": ("target mAP", 1), "recovered": ("gap recovered", 100),
-        "median_error": ("median error of up, °", 1), "flips": ("flips, %", 100), "passes": ("passes a clip", 1),
-        "seconds": ("seconds to adapt", 1),
+        "median_error": ("median error of up, °", 1), "flips": ("flips, %", 100), "passes": ("passes per clip", 1),
+        "seconds": ("seconds of adaptation", 1),
     }  # fmt: skip
     headings = ["method", "seeds", *(title for title, _ in columns.values())]
     lines = ["| " + " | ".join(headings) + " |", "|---|" + "---:|" * (len(headings) - 1)]
@@ -220,11 +220,15 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--experiment", default="ava2microg")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--rows", nargs="+", default=["*"], help="shell-style patterns of rows besides the first")
+    parser.add_argument(
+        "--rows", nargs="+", default=["*"], help="shell-style patterns of rows; the first row always runs"
+    )
     parser.add_argument("--runs", type=Path, default=Path("runs/gravity"))
-    parser.add_argument("--table-only", action="store_true", help="print what is finished, run nothing")
+    parser.add_argument(
+        "--table-only", action="store_true", help="print the table of finished runs without starting runs"
+    )
     parser.add_argument("--one", help=argparse.SUPPRESS)
-    parser.add_argument("overrides", nargs="*", help="keys of the configuration for all runs")
+    parser.add_argument("overrides", nargs="*", help="configuration keys for all runs")
     args = parser.parse_intermixed_args()
     args.runs = args.runs.absolute()
     rows = (DEFAULT, *chosen_labels(ROWS, args.rows))
@@ -236,10 +240,10 @@ def main() -> int:
     for seed in args.seeds if not args.table_only else []:
         for row in rows:
             seconds = run(args, row, seed)
-            console.print(f"seed {seed}, {row}: {'done before' if seconds is None else f'{seconds:.0f} s'}")
+            console.print(f"seed {seed}, {row}: {'finished before' if seconds is None else f'{seconds:.0f} s'}")
     table = collect(args)
     if table.empty:
-        console.print("nothing is finished yet")
+        console.print("No run is finished.")
         return 0
     text = markdown(table)
     console.print(text, soft_wrap=True, highlight=False)

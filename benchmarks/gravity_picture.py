@@ -1,4 +1,4 @@
-"""The picture of the gravity frame in the README, from a finished run of ava2microg.
+"""Draw the picture of the gravity frame in the README from a finished run of ava2microg.
 
     python benchmarks/gravity_picture.py RUN --output docs/pictures/gravity_frame.png
 

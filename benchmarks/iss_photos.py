@@ -1,16 +1,17 @@
-"""People in photographs from orbit: recall of upright detection and of the search over rolls, at the same precision.
+"""Recall of people in photographs from orbit, by upright detection and by the search over rolls, at equal precision.
 
     python benchmarks/iss_photos.py PHOTOS YOLOX.onnx [--people tests/video/iss_people.csv] [--rolls 4 8 adaptive]
 
-PHOTOS is a folder of 35 photographs by NASA. The people in them were boxed by hand; the table names each photograph,
-the box in [0, 1], the person's up in degrees clockwise from the top of the picture (0: head up), and a note:
+PHOTOS is a folder of 35 photographs by NASA with manual boxes. The table `--people` contains the name of each
+photograph, the box in [0, 1], the person's up in degrees clockwise from the top of the picture (0: head up), and a
+note:
 
-- `partial`: the frame or an object cuts a part of the body off; `crowd`: mostly hidden by other people;
-- `ignore`: empty suits, reflections and hands of people out of the picture. Detections there count neither way.
+- `partial`: the frame or an object hides a part of the body; `crowd`: mostly hidden by other people;
+- `ignore`: empty suits, reflections and hands of people outside the picture. Detections of these regions do not count.
 
-A detection is right if it overlaps a person who is not yet taken by a surer one. At each precision the table gives the
-largest recall among the score thresholds that reach it, and in brackets that of people who lie within 45 degrees of
-upright and of the others.
+A detection is correct if it overlaps a person that no detection with a higher score has matched. For each precision the
+table shows the largest recall among the score thresholds that reach it. Brackets contain the recall of people within 45
+degrees of upright and of all other people.
 """
 
 from __future__ import annotations
@@ -42,12 +43,12 @@ PEOPLE = Path(__file__).resolve().parents[1] / "tests" / "video" / "iss_people.c
 
 @dataclass(frozen=True)
 class Matched:
-    """The detections of all photographs, the surest first.
+    """The detections of all photographs, in descending order of scores.
 
     Attributes:
         scores: ``(N,)``.
-        person: ``(N,)`` the row of the person who was found; -1 for nobody.
-        roll: ``(N,)`` the roll that the search gives the person; NaN without a search.
+        person: ``(N,)`` Row of the matched person; -1 for a false positive.
+        roll: ``(N,)`` Roll of the person from the search; NaN without a search.
     """
 
     scores: np.ndarray
@@ -55,20 +56,20 @@ class Matched:
     roll: np.ndarray
 
     def best_count(self, precision: float) -> int:
-        """How many of the surest detections to take for the largest recall at a precision."""
+        """Return the number of top detections with the largest recall at a precision."""
         right = np.cumsum(self.person >= 0)
         enough = np.flatnonzero(right / np.arange(1, len(right) + 1) >= precision)
         return int(enough[-1]) + 1 if len(enough) else 0
 
 
 def match(found: PersonBoxes, people: np.ndarray, ignored: np.ndarray, least: float) -> np.ndarray:
-    """Which person each detection of one photograph is: ``(N,)``, -1 for nobody, -2 where it does not count.
+    """Match the detections of one photograph to people: ``(N,)``, -1 for a false positive, -2 for an ignored region.
 
     Args:
-        found: the surest first.
-        people: ``(P, 4)`` boxes in pixels.
-        ignored: ``(I, 4)`` regions, likewise.
-        least: IoU.
+        found: Detections in descending order of scores.
+        people: ``(P, 4)`` Boxes in pixels.
+        ignored: ``(I, 4)`` Ignored regions in pixels.
+        least: Minimum IoU.
     """
     boxes = torch.from_numpy(found.boxes)
     overlap = box_iou(boxes, torch.from_numpy(people)).numpy()
@@ -86,7 +87,7 @@ def match(found: PersonBoxes, people: np.ndarray, ignored: np.ndarray, least: fl
 
 
 def matched(found: dict[str, PersonBoxes], table: pd.DataFrame, sizes: dict[str, np.ndarray], least: float) -> Matched:
-    """All photographs in one list."""
+    """Combine the matches of all photographs in one list."""
     parts = []
     for name, boxes in found.items():
         boxes = boxes.take(np.argsort(-boxes.scores, kind="stable"))
@@ -101,12 +102,12 @@ def matched(found: dict[str, PersonBoxes], table: pd.DataFrame, sizes: dict[str,
 
 
 def off_upright(degrees: np.ndarray) -> np.ndarray:
-    """By how much angles differ from 0, in [0, 180]."""
+    """Return the absolute differences of angles from 0, in [0, 180]."""
     return np.abs((degrees + 180) % 360 - 180)
 
 
 def rows_of(result: Matched, people: pd.DataFrame, precisions: list[float]) -> list[str]:
-    """Recall at each precision: all, and in brackets those near upright / the others."""
+    """Return the recall at each precision: all people, and in brackets upright people / all other people."""
     tilted = off_upright(people.up.to_numpy()) > TILTED
     cells = []
     for precision in precisions:
@@ -119,7 +120,7 @@ def rows_of(result: Matched, people: pd.DataFrame, precisions: list[float]) -> l
 
 
 def measure(detector: PersonDetector, images: dict[str, np.ndarray]) -> tuple[dict[str, PersonBoxes], float, float]:
-    """What is found, passes and milliseconds of CPU time a photograph."""
+    """Return the detections, and the passes and milliseconds of CPU time per photograph."""
     start = time.process_time()
     found = {name: detector(image) for name, image in track(images.items(), "photographs", transient=True)}
     spent = 1000 * (time.process_time() - start) / len(images)
@@ -127,7 +128,7 @@ def measure(detector: PersonDetector, images: dict[str, np.ndarray]) -> tuple[di
 
 
 def roll_errors(result: Matched, people: pd.DataFrame, precision: float) -> str:
-    """Median error of the roll of people who are found, and the share of errors above 45 degrees."""
+    """Return the median error of the roll of matched people, and the share of errors above 45 degrees."""
     count = result.best_count(precision)
     right = result.person[:count] >= 0
     errors = off_upright(result.roll[:count][right] - people.up.loc[result.person[:count][right]].to_numpy())
@@ -137,7 +138,7 @@ def roll_errors(result: Matched, people: pd.DataFrame, precision: float) -> str:
 
 
 def draw(found: dict[str, PersonBoxes], images: dict[str, np.ndarray], folder: Path, least: float) -> None:
-    """Every photograph with what is found in it, for looking at; keep them out of repositories."""
+    """Write each photograph with its detections. Do not commit these files."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, boxes in found.items():
         image = images[name].copy()
@@ -156,13 +157,15 @@ def main() -> None:
     parser.add_argument("--rolls", nargs="+", default=["4", "8", "adaptive"], metavar="N|adaptive")
     parser.add_argument("--iou", nargs="+", type=float, default=[0.5, 0.3])
     parser.add_argument("--precisions", nargs="+", type=float, default=[0.95, 0.9, 0.8])
-    parser.add_argument("--draw", type=Path, help="a folder for the photographs with the last search's boxes")
+    parser.add_argument("--draw", type=Path, help="output folder for the photographs with the boxes of the last search")
     args = parser.parse_args()
     table = pd.read_csv(args.people, keep_default_na=False, na_values={"up": ""})
     images = {name: cv2.imread(str(args.photos / name)) for name in sorted(set(table.file))}
     absent = [name for name, image in images.items() if image is None]
     if absent:
-        sys.exit(f"{args.photos}: has no photograph {absent[0]}")
+        sys.exit(
+            f"{args.photos}: cannot read the photograph {absent[0]}. Expected all {len(images)} files of {args.people}."
+        )
     sizes = {name: np.array([image.shape[1], image.shape[0]] * 2) for name, image in images.items()}
     people = table[table.note != "ignore"]
     console = Console()
@@ -171,7 +174,7 @@ def main() -> None:
     measured = {name: measure(detector, images) for name, detector in looks.items()}
     tilted = int((off_upright(people.up.to_numpy()) > TILTED).sum())
     for iou in args.iou:
-        grid = Table(title=f"{len(people)} people, {tilted} of them turned by more than {TILTED}°; IoU {iou}")
+        grid = Table(title=f"{len(people)} people, {tilted} of them rotated by more than {TILTED}°; IoU {iou}")
         for column in ("", *(f"recall at precision {p}" for p in args.precisions), "roll", "passes", "CPU ms"):
             grid.add_column(column)
         for name, (found, passes, spent) in measured.items():

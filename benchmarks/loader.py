@@ -1,21 +1,21 @@
-"""How fast clips are loaded, side by side with the steps of PySlowFast's loader and with plain JPEG decoding.
+"""Speed of loading clips, compared with the steps of PySlowFast's loader and with JPEG decoding.
 
     python benchmarks/loader.py [--short-side 480] [--workers 1 2] [--rounds 5]
 
-Makes a tree of 20 videos of 90 JPEG frames and reads 8×8 windows with training views to 224. Every loader has as many
-processes and reads the same clips:
+The program creates a tree of 20 videos of 90 JPEG frames and reads 8×8 windows with training views to 224. All loaders
+have the same number of processes and read the same clips:
 
-- `this package`, with OpenCV and, where the extra `jpeg` is installed, with simplejpeg. As in a run, its processes keep
+- `this package`: with OpenCV and, if the extra `jpeg` is installed, with simplejpeg. As in a run, its processes keep
   freed memory;
-- `PySlowFast`: its steps in training with `AVA.IMG_PROC_BACKEND=cv2`, which is its default, in its order and its types:
-  whole frames are decoded and resized, made float32, cropped, flipped, normalised and stacked;
-- `decoding`: OpenCV decodes the distinct frames at full size, which are thrown away;
-- `entropy decoding`: OpenCV decodes them at an eighth of their size. What that takes is almost only the reading of the
-  compressed bits, which no crop and no scale saves.
+- `PySlowFast`: the steps of its training loader with `AVA.IMG_PROC_BACKEND=cv2`, the default, in the same order and
+  with the same types: decode and resize whole frames, convert to float32, crop, flip, normalise and stack;
+- `decoding`: OpenCV decodes the distinct frames at full size and discards them;
+- `entropy decoding`: OpenCV decodes the frames at an eighth of their size. This time consists almost entirely of
+  reading the compressed bits, which does not depend on crop and scale.
 
-Rounds of all alternate, so that a busy machine slows all. Figures are medians over rounds: clips a second by the clock,
-and milliseconds of processor time of the worker processes for a clip, which other programs affect least. The last
-column is PySlowFast's processor time divided by that of the row.
+The rounds of all loaders alternate, so other programs affect all loaders equally. The table shows medians over rounds:
+clips per second of wall-clock time, and milliseconds of processor time of the worker processes per clip, which depend
+less on other programs. The last column is the processor time of PySlowFast divided by that of the row.
 """
 
 from __future__ import annotations
@@ -50,13 +50,15 @@ KEYFRAMES_PER_VIDEO = 6
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--short-side", type=int, default=480, help="height of the frames; they are 4:3")
+    parser.add_argument(
+        "--short-side", type=int, default=480, help="height of the frames, which have the aspect ratio 4:3"
+    )
     parser.add_argument("--workers", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--batch-size", type=int, default=8)
     args = parser.parse_args()
     title = f"8×8 windows of frames with a short side of {args.short_side}, training views to 224"
-    table = Table("workers", "loader", "clips/s", "CPU ms a clip", "PySlowFast / this", title=title)
+    table = Table("workers", "loader", "clips/s", "CPU ms per clip", "PySlowFast / this", title=title)
     with tempfile.TemporaryDirectory() as folder:
         make_tree(Path(folder), args.short_side)
         clips = open_source(
@@ -79,7 +81,7 @@ def main() -> None:
 
 
 def measure(clips: ClipDataset, workers: int, batch_size: int, rounds: int) -> dict[str, tuple[float, float]]:
-    """Seconds and processor seconds of a pass of each loader, medians over rounds."""
+    """Return the median seconds and processor seconds of a pass of each loader."""
     has_simplejpeg = jpeg.HAS_SIMPLEJPEG
     loaders = {"this package, OpenCV": loader(clips, workers, batch_size, collate_clips, keep_memory)}
     if has_simplejpeg:
@@ -91,13 +93,13 @@ def measure(clips: ClipDataset, workers: int, batch_size: int, rounds: int) -> d
     costs: dict[str, list[tuple[float, float]]] = {name: [] for name in loaders}
     for _ in range(rounds):
         for name, batches in loaders.items():
-            jpeg.HAS_SIMPLEJPEG = has_simplejpeg and not name.endswith("OpenCV")  # processes start with every pass
+            jpeg.HAS_SIMPLEJPEG = has_simplejpeg and not name.endswith("OpenCV")  # each pass starts new processes
             costs[name].append(cost(batches))
     return {name: tuple(map(statistics.median, zip(*each, strict=True))) for name, each in costs.items()}
 
 
 def make_tree(root: Path, height: int) -> None:
-    """A tree of the training layout: cloudy pictures that drift, with a camera's noise."""
+    """Write a tree of the training layout: drifting cloud textures with camera noise."""
     rng = np.random.default_rng(0)
     width = height * 4 // 3
     rows = []
@@ -119,7 +121,7 @@ def make_tree(root: Path, height: int) -> None:
 
 
 class DecodeOnly(Dataset):
-    """Decodes the distinct frames of a clip, and gives back a number."""
+    """Decodes the distinct frames of a clip and returns a number."""
 
     def __init__(self, clips: ClipDataset, flags: int) -> None:
         self.paths = [[*dict.fromkeys(paths)] for paths in window_paths(clips)]
@@ -133,7 +135,7 @@ class DecodeOnly(Dataset):
 
 
 class PySlowFastSteps(Dataset):
-    """What PySlowFast does with a training clip of AVA, pixels only; boxes and labels cost it little."""
+    """PySlowFast's steps for the pixels of a training clip of AVA, without boxes and labels, which cost little."""
 
     mean, deviation = (np.full(3, value, np.float32) for value in (0.45, 0.225))
 
@@ -163,12 +165,12 @@ class PySlowFastSteps(Dataset):
 
 
 def stack_floats(clips: list[torch.Tensor]) -> torch.Tensor:
-    """A batch, in shared memory where a worker makes it."""
+    """Stack clips to a batch, in shared memory inside a worker."""
     return default_collate(clips)
 
 
 def window_paths(clips: ClipDataset) -> list[list[str]]:
-    """The file of each frame of each clip's window."""
+    """Return the files of the frames of each clip's window."""
     root = clips.frames.root
     return [
         [
@@ -191,7 +193,7 @@ def keep_memory(_: int) -> None:
 
 
 def cost(batches: DataLoader) -> tuple[float, float]:
-    """Seconds from the first batch asked for to the last, and processor seconds of the workers."""
+    """Return the seconds for all batches and the processor seconds of the workers."""
     before = workers_seconds()
     start = time.perf_counter()
     for _ in batches:
@@ -201,7 +203,7 @@ def cost(batches: DataLoader) -> tuple[float, float]:
 
 
 def workers_seconds() -> float:
-    """What child processes that have ended used."""
+    """Return the processor seconds of finished child processes."""
     usage = resource.getrusage(resource.RUSAGE_CHILDREN)
     return usage.ru_utime + usage.ru_stime
 

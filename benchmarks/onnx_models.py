@@ -1,10 +1,10 @@
-"""Which detectors can be written as ONNX, and how far the file's logits are from torch's: `docs/export.md`.
+"""Detectors that can be exported as ONNX, and the difference of their logits from torch: `docs/export.md`.
 
     python benchmarks/onnx_models.py [NAME …]
 
-Weights are random, but made such that every layer counts: batch normalisation has the statistics of a clip, no block
-is the identity that it starts as, and the head is scaled so that the largest logit is about 10. Frames are small, which
-changes neither the operators nor the weights.
+Weights are random and modified so that every layer affects the logits: batch normalisation has the statistics of a
+clip, no block is the identity, and the head is scaled to a largest logit of about 10. Frames are small, which changes
+neither the operators nor the weights.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ SIZE = {"timm:swin_tiny_patch4_window7_224": (224, 224)}
 
 @torch.no_grad()
 def lively(name: str, num_frames: int, size: tuple[int, int]) -> ActionDetector:
-    """A detector of random weights whose logits depend on all of them."""
+    """Return a detector with random weights whose logits depend on all weights."""
     torch.manual_seed(0)
     detector = create_detector(name)
     for module in detector.modules():

@@ -1,19 +1,19 @@
-"""Real people: what a rolled camera and floating cost a detector, and what adaptation recovers.
+"""Gap of a rolled camera and of floating people on real pixels, and the part that adaptation recovers.
 
     python benchmarks/real_pixels.py --jhmdb data/jhmdb [--walls data/walls] [--targets rolled floating]
                                      [--seeds 0 1 2 3 4] [--rows default 'roll*'] [--runs runs/real_pixels]
                                      [--table-only] [KEY=VALUE …]
 
-Clips of a rolled camera have the experiment earth2weightless, floating people have earth2floating. A seed divides
-JHMDB's source videos into four parts: labelled Earth clips (half of the videos), unlabelled target clips (a quarter),
-validation (a tenth) and test. A source video is in one part only. The target's clips are JHMDB's own, made weightless
-once by the command `weightless`. All rows of a seed and target adapt one source model. The reference is that model on
-the very same test clips as they were filmed:
+Clips of a rolled camera use the experiment earth2weightless, floating people use earth2floating. A seed divides the
+source videos of JHMDB into four parts: labelled Earth clips (half of the videos), unlabelled target clips (a quarter),
+validation clips (a tenth) and test clips. Each source video is in one part. The command `weightless` makes the target
+clips from JHMDB once. All rows of a seed and target adapt the same source model. The reference is this model on the
+same test clips as filmed:
 
     gap recovered = (row − source-only) / (as filmed − source-only)
 
-A finished run is not run again. Prints a table and writes it to RUNS/real_pixels.md and .json. Intervals are Student's,
-95 %, over seeds.
+Finished runs are not repeated. The program prints a table and writes it to RUNS/real_pixels.md and .json. Intervals are
+95 % Student's intervals over seeds.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from microg_da.runs.folder import Run
 
 EXPERIMENTS = {"rolled": "earth2weightless", "floating": "earth2floating"}
 SHARES = {"source": 0.5, "target": 0.25, "val": 0.1}
-"""Parts of the source videos; the rest tests."""
+"""Parts of the source videos; the remaining videos are for tests."""
 BASE = "source-only"
 FILMED = "as filmed"
 ROWS: dict[str, list[str]] = {
@@ -56,11 +56,11 @@ ROWS: dict[str, list[str]] = {
     "default": [],
     "target-supervised (oracle)": ["adaptation=target_supervised"],
 }  # fmt: skip
-"""What each row overrides in the experiment."""
+"""Overrides of each row."""
 
 
 def divide(jhmdb: Path, seed: int, folder: Path) -> dict[str, Path]:
-    """Write the split files of the source and of the target; their test clips are the same."""
+    """Write the split files of source and target. Both have the same test clips."""
     clips = read_clips(jhmdb)
     videos = np.random.default_rng(seed).permutation(np.unique(clips.source_video))
     ends = (np.cumsum(list(SHARES.values())) * len(videos)).astype(int)
@@ -76,7 +76,7 @@ def divide(jhmdb: Path, seed: int, folder: Path) -> dict[str, Path]:
 
 
 def make_targets(args: argparse.Namespace) -> None:
-    """Make JHMDB weightless, once; an interrupted command goes on."""
+    """Make the target clips from JHMDB once. An interrupted command continues."""
     for target in args.targets:
         walls = ["--backgrounds", str(args.walls)] if args.walls and target == "floating" else []
         command = [sys.executable, "-m", "microg_da", "weightless", "--data", f"jhmdb:{args.jhmdb}", "--mode", target]
@@ -89,10 +89,10 @@ def run_folder(args: argparse.Namespace, target: str, row: str, seed: int) -> Pa
 
 
 def run(args: argparse.Namespace, target: str, row: str, seed: int) -> str:
-    """Start or continue one run; returns how long it took."""
+    """Start or continue one run; return its duration as text."""
     folder = run_folder(args, target, row, seed)
     if finished(folder):
-        return "done before"
+        return "finished before"
     splits = divide(args.jhmdb, seed, args.runs)
     data = f"jhmdb:{args.jhmdb}" if row == FILMED else f"ava:{args.runs / target}"
     words = [f"seed={seed}", f"data.source=jhmdb:{args.jhmdb}?scheme={splits['source']}"]
@@ -121,7 +121,7 @@ def run(args: argparse.Namespace, target: str, row: str, seed: int) -> str:
 
 
 def collect(args: argparse.Namespace) -> pd.DataFrame:
-    """One line a target, row and seed."""
+    """Return one line per target, row and seed."""
     lines = []
     for target in args.targets:
         for seed in args.seeds:
@@ -142,7 +142,7 @@ def collect(args: argparse.Namespace) -> pd.DataFrame:
 
 
 def add_gap(table: pd.DataFrame) -> pd.DataFrame:
-    """The part of the way from source-only to the same clips as filmed, in %."""
+    """Add the recovered part of the difference between source-only and the clips as filmed, in %."""
     if table.empty:
         return table
     scores = table.pivot_table(index=["target", "seed"], columns="method", values="mAP")
@@ -154,7 +154,7 @@ def add_gap(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def markdown(table: pd.DataFrame) -> str:
-    """Means over seeds with intervals."""
+    """Return a table of means over seeds with intervals."""
     columns = ["mAP", "F1", "Earth mAP", "gap recovered", "flips", "median error"]
     lines = ["| target | method | seeds | " + " | ".join(columns) + " |", "|---|---|" + "---:|" * (1 + len(columns))]
     for (target, method), group in table.groupby(["target", "method"], sort=False):
@@ -164,7 +164,7 @@ def markdown(table: pd.DataFrame) -> str:
 
 
 def interval(values: pd.Series) -> str:
-    """The mean and half the width of its 95 % interval."""
+    """Return the mean and half the width of its 95 % interval."""
     if values.empty:
         return ""
     if len(values) == 1:
@@ -175,14 +175,20 @@ def interval(values: pd.Series) -> str:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--jhmdb", type=Path, required=True, help="the folder of JHMDB with masks")
-    parser.add_argument("--walls", type=Path, help="pictures behind floating people; without, drawn modules")
+    parser.add_argument("--jhmdb", type=Path, required=True, help="folder of JHMDB with masks")
+    parser.add_argument(
+        "--walls", type=Path, help="folder of pictures behind floating people (default: rendered modules)"
+    )
     parser.add_argument("--targets", nargs="+", choices=["rolled", "floating"], default=["rolled", "floating"])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
-    parser.add_argument("--rows", nargs="+", default=["*"], help="shell-style patterns of rows besides the first two")
+    parser.add_argument(
+        "--rows", nargs="+", default=["*"], help="shell-style patterns of rows; the first two rows always run"
+    )
     parser.add_argument("--runs", type=Path, default=Path("runs/real_pixels"))
-    parser.add_argument("--table-only", action="store_true", help="print what is finished, run nothing")
-    parser.add_argument("overrides", nargs="*", help="keys of the configuration for all runs")
+    parser.add_argument(
+        "--table-only", action="store_true", help="print the table of finished runs without starting runs"
+    )
+    parser.add_argument("overrides", nargs="*", help="configuration keys for all runs")
     args = parser.parse_intermixed_args()
     args.runs, args.jhmdb = args.runs.absolute(), args.jhmdb.absolute()
     os.environ.setdefault("OMP_NUM_THREADS", str(os.cpu_count() or 1))
@@ -196,7 +202,7 @@ def main() -> int:
                     console.print(f"seed {seed}, {target}, {row}: {run(args, target, row, seed)}")
     table = collect(args)
     if table.empty:
-        console.print("nothing is finished yet")
+        console.print("No run is finished.")
         return 0
     text = markdown(table)
     console.print(text, soft_wrap=True, highlight=False)

@@ -1,11 +1,11 @@
-"""What a training step of each recipe keeps in memory, counted without a GPU and without computing anything.
+"""Memory of a training step of each recipe, counted without a GPU and without computation.
 
     python benchmarks/recipe_memory.py [microg4m/slow_r50_8x8 …] [KEY=VALUE …]
 
-The network runs on tensors that have shapes and no values, in the recipe's batch, crop, window and precision. What
-autograd keeps for the backward pass is counted once a storage; weights, gradients and the state of the optimiser are
-added in single precision. Not counted: the workspace of convolutions, the fragments of the allocator, CUDA itself.
-Expect a GPU to show a fifth more.
+The network runs on meta tensors with the recipe's batch, crop, window and precision. The program counts each storage
+that autograd keeps for the backward pass once, and adds weights, gradients and the optimiser state in single precision.
+It does not count the workspace of convolutions, fragmentation of the allocator and CUDA itself. The memory on a GPU is
+about a fifth larger.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ GIB = 2**30
 
 @dataclass(frozen=True)
 class Memory:
-    """GiB of one process: activations, and weights with what belongs to them."""
+    """GiB of one process: activations, and weights with gradients and optimiser state."""
 
     activations: float
     weights: float
 
 
 def measure(config: Config) -> Memory:
-    """What a step of the stage that the recipe trains keeps."""
+    """Return the memory of a step of the stage that the recipe trains."""
     half = "16" in config.trainer.precision
     with torch.device("meta"):
         detector = build_detector(config).train()
@@ -48,15 +48,15 @@ def measure(config: Config) -> Memory:
     stages = _kept_by_stages(detector.backbone, frames)
     kept = sum(stage.inside for stage in stages)
     if config.training.activation_checkpointing:
-        # Every stage keeps its input; one at a time is computed once more.
+        # Every stage keeps its input. One stage at a time is computed again.
         kept = sum(stage.output for stage in stages) + max(stage.inside for stage in stages)
-    # Weights, gradients, the momentum (two of AdamW), and the teacher of methods that adapt.
+    # Weights, gradients, the momentum (two for AdamW), and the teacher of adaptation methods.
     copies = 3 + (config.training.optimizer == "adamw") + (config.adaptation.name != "source_only")
     return Memory(kept / GIB, copies * number * 4 / GIB)
 
 
 def clips_at_once(config: Config) -> int:
-    """Clips of a forward pass: a batch of each domain that the stage reads."""
+    """Return the number of clips of a forward pass: a batch of each domain of the stage."""
     return config.training.batch_size * (1 if config.adaptation.name == "source_only" else 2)
 
 
@@ -67,7 +67,7 @@ class _Stage:
 
 
 def _kept_by_stages(backbone: Backbone, frames: torch.Tensor) -> list[_Stage]:
-    """Bytes that autograd keeps for each stage, weights left out, and bytes of its output."""
+    """Return the bytes that autograd keeps for each stage, without weights, and the bytes of its output."""
     weights = {tensor.untyped_storage()._cdata for tensor in (*backbone.parameters(), *backbone.buffers())}
     kept: dict[int, int] = {}
     stages: list[_Stage] = []
@@ -98,7 +98,7 @@ def main(words: Sequence[str] | None = None) -> None:
     patterns = [word for word in given if "=" not in word] or ["microg4m/*", "ava/*", "ava2microg/*"]
     names = [name for name in experiment_files() if any(fnmatch.fnmatch(name, pattern) for pattern in patterns)]
     table = Table("recipe")
-    for title in ("clips at once", "activations, GiB", "weights …, GiB", "together, GiB"):
+    for title in ("clips per pass", "activations, GiB", "weights …, GiB", "total, GiB"):
         table.add_column(title, justify="right")
     table.columns[0].no_wrap = True
     for name in names:

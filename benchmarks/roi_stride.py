@@ -1,9 +1,10 @@
-"""What it costs to pool boxes with the wrong stride, as the benchmark did for MViT and X3D.
+"""Cost of a wrong RoI stride, as in the benchmark for MViT and X3D.
 
     python benchmarks/roi_stride.py [--seeds 3] [--epochs 8] [--train-clips 600] [KEY=VALUE …]
 
-The benchmark assumed a stride of 16 where the networks have 32: boxes landed at twice their coordinates. The small
-network of the embedded data has a stride of 16, so the same fault is a stride of 8. Everything else is the same.
+The benchmark assumes a stride of 16 for networks with a stride of 32, so boxes land at twice their coordinates. The
+small network for the embedded data has a stride of 16, so the same error is a stride of 8. All other settings are
+equal.
 """
 
 from __future__ import annotations
@@ -19,11 +20,11 @@ from microg_da import fit
 from microg_da.config import load_config
 from microg_da.types import DOMAINS
 
-STRIDES = {"true (16)": "true", "half of it (8), the published fault": "8"}
+STRIDES = {"true (16)": "true", "half of it (8), the published error": "8"}
 
 
 def measure(stride: str, seed: int, args: argparse.Namespace, folder: Path) -> dict[str, float]:
-    """Train on Earth, score on Earth and in microgravity."""
+    """Train on Earth and test on Earth and in microgravity."""
     config = load_config(
         "ava2microg",
         [
@@ -44,7 +45,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--epochs", type=int, default=8)
     parser.add_argument("--train-clips", type=int, default=600)
-    parser.add_argument("overrides", nargs="*", help="further keys of the configuration: synthetic.test_clips=200")
+    parser.add_argument("overrides", nargs="*", help="configuration keys, for example synthetic.test_clips=200")
     args = parser.parse_args()
 
     print("| RoI stride | mAP on Earth | mAP in microgravity |\n|---|---|---|")

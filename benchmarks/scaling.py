@@ -1,14 +1,14 @@
-"""How cost grows with the size of a data set: made-up tables of AVA's shape, from ten thousand rows to AVA's size.
+"""Cost as a function of the size of a data set: generated tables like AVA's, from ten thousand rows to AVA's size.
 
     python benchmarks/scaling.py [--tiny] [--json scaling.json] [--subjects annotations detections keyframes]
 
-- annotations: read, split by source video and audited.
-- detections: read and evaluated, a model's 80 scores for every box.
-- keyframes: from the SOURCE to the first batch that two workers load, and the memory that each of them adds.
+- annotations: reading, splitting by source video and auditing.
+- detections: reading and evaluating 80 scores for every box.
+- keyframes: opening a SOURCE until two workers load the first batch, and the memory of each worker.
 
-Every measurement has a process of its own, so that its peak of memory is its own too. The clock of a busy machine says
-little: beside it stand the seconds of processor time. Memory of workers is the unique set size (what would be free if
-the worker ended) and the proportional one (in which shared pages are divided by their users), on Linux.
+Each measurement runs in a separate process, so peak memory is measured separately. Wall-clock time is unreliable on a
+shared machine, so the table also shows processor time. The memory of workers is the unique set size (memory that
+becomes free when the worker ends) and the proportional set size (shared pages are divided by their users), on Linux.
 """
 
 from __future__ import annotations
@@ -42,20 +42,20 @@ SIZES = {
     "keyframes": [10_000, 100_000, 250_000],
 }
 TINY = {"annotations": [2_000], "detections": [4_000], "keyframes": [600]}
-BARS = {
+LIMITS = {
     "annotations": {"seconds": 15, "peak_mib": 2048},
     "detections": {"seconds": 60},
     "keyframes": {"seconds": 10, "worker_unique_mib": 1024, "worker_proportional_mib": 1024},
 }
-"""What the largest size may cost."""
+"""Limits for the largest size."""
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--subjects", nargs="+", choices=list(SIZES), default=list(SIZES))
-    parser.add_argument("--tiny", action="store_true", help="sizes that show only that it works")
-    parser.add_argument("--repeats", type=int, default=3, help="medians of so many (default: 3)")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures there")
+    parser.add_argument("--tiny", action="store_true", help="use tiny sizes, for tests of the program")
+    parser.add_argument("--repeats", type=int, default=3, help="number of repetitions for medians (default: 3)")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the results to this file")
     parser.add_argument("--measure", nargs=2, metavar=("SUBJECT", "FOLDER"), help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.measure:
@@ -71,7 +71,7 @@ def main() -> None:
 
 
 def measure(subject: str, size: int, repeats: int) -> dict[str, float]:
-    """Medians of one subject at one size."""
+    """Return the medians of one subject at one size."""
     with tempfile.TemporaryDirectory() as folder:
         draw = multiprocessing.Process(target=DRAWS[subject], args=(Path(folder), size))
         draw.start()
@@ -89,20 +89,20 @@ def show(subject: str, rows: list[dict[str, float]]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    bars = BARS[subject]
+    limits = LIMITS[subject]
     table = Table(title=f"{subject}: medians")
     for key in rows[0]:
-        table.add_column(key.replace("_", " ") + (f" (bar {bars[key]})" if key in bars else ""), justify="right")
+        table.add_column(key.replace("_", " ") + (f" (limit {limits[key]})" if key in limits else ""), justify="right")
     for row in rows:
         table.add_row(*(f"{value:,}" for value in row.values()))
     Console(width=160 if not sys.stdout.isatty() else None).print(table)
 
 
-# ------------------------------------------------------------------------------------------------ what is drawn
+# ------------------------------------------------------------------------------------------------ generated data
 
 
 def draw_annotations(folder: Path, rows: int) -> None:
-    """AVA's tables: labels of people at whole seconds of long videos."""
+    """Generate AVA's tables: labels of people at whole seconds of long videos."""
     rng = np.random.default_rng(0)
     total = sum(VIDEOS.values())
     for side, count in VIDEOS.items():
@@ -114,7 +114,7 @@ def draw_annotations(folder: Path, rows: int) -> None:
 
 
 def draw_detections(folder: Path, rows: int) -> None:
-    """A score for every class of every box, and the truth about the same boxes."""
+    """Generate a score for every class of every box, and the ground truth of these boxes."""
     rng = np.random.default_rng(0)
     boxes = rows // CLASSES
     video, second = np.divmod(np.arange(boxes) // 3, SECONDS)
@@ -128,7 +128,7 @@ def draw_detections(folder: Path, rows: int) -> None:
 
 
 def draw_keyframes(folder: Path, keyframes: int) -> None:
-    """A tree of AVA's layout, whose videos are one small file under many names."""
+    """Generate a tree of AVA's layout. All videos are hard links to one small file."""
     draw_annotations_of_keyframes(folder, keyframes)
     first = folder / "first.mp4"
     write_video(first)
@@ -169,18 +169,18 @@ def _write_people(folder: Path, name: str, side: str, video, stamp, person, rng:
 
 
 def _boxes(person: np.ndarray, rng: np.random.Generator | None) -> dict[str, np.ndarray]:
-    """Side by side; jittered where boxes are to differ from keyframe to keyframe."""
+    """Return adjacent boxes, with jitter if boxes must differ between keyframes."""
     jitter = 0 if rng is None else rng.uniform(0, 0.05, len(person))
     x1 = (0.3 * person + jitter).round(3)
     return {"x1": x1, "y1": np.full(len(person), 0.1), "x2": (x1 + 0.28).round(3), "y2": np.full(len(person), 0.9)}
 
 
-# --------------------------------------------------------------------------------------------- what is measured
+# ------------------------------------------------------------------------------------------------- measurements
 
 
 @contextmanager
 def stage(figures: dict[str, float], name: str) -> Iterator[None]:
-    """Add the seconds of a block, by the clock and of the processor."""
+    """Add the wall-clock and processor seconds of a block."""
     start, processor = time.perf_counter(), time.process_time()
     yield
     seconds, used = time.perf_counter() - start, time.process_time() - processor
@@ -243,7 +243,7 @@ def measure_keyframes(folder: Path) -> dict[str, float]:
 
 
 def memory_of_workers() -> tuple[float, float]:
-    """Unique and proportional set size in MiB, of the worker that has most."""
+    """Return the largest unique and the largest proportional set size of the workers in MiB."""
     sizes = [_set_sizes(child.pid) for child in multiprocessing.active_children()]
     return max(unique for unique, _ in sizes), max(proportional for _, proportional in sizes)
 

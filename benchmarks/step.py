@@ -1,10 +1,10 @@
-"""What a training step and an inference step of a detector cost, lever by lever.
+"""Cost of a training step and an inference step of a detector, for each optimisation separately.
 
     python benchmarks/step.py --models x3d_s_13x6 slow_r50_8x8 --variants plain default [--threads 1 2] [--json FILE]
 
-A training step is forward, backward and optimiser on a batch that lies on the device as uint8; an inference step is
-the forward pass. Steps of all variants take turns, so that whatever else the machine does meets all of them; medians
-are compared. Variants:
+A training step consists of forward pass, backward pass and optimiser, on a uint8 batch on the device. An inference step
+is a forward pass. The steps of all variants run in alternation, so other programs affect all variants equally. The
+program compares medians. Variants:
 
     plain           PyTorch's layers in contiguous memory, fp32: the network as pytorchvideo builds it
     channels_last   the same in channels-last memory
@@ -13,25 +13,26 @@ are compared. Variants:
     compile         default under torch.compile
     checkpointing   default with activation checkpointing (training)
     folded          default with normalisation folded into convolutions (inference)
-    frames          default with frame-by-frame convolutions on every device, not the CPU alone
+    frames          default with frame-by-frame convolutions on every device, not only on the CPU
     fused           default with the optimiser's fused kernel (training)
-    frozen          default with a backbone that is not trained
-    attentive       default with the attentive head in place of RoIAlign
+    frozen          default with a frozen backbone
+    attentive       default with the attentive head instead of RoIAlign
 
-`+` joins them: `frozen+attentive+bf16+compile`. Networks of timm, torchvision and transformers need `--frames` and
-`--side`. `--options` is JSON for their builders: `--models hf:videomae --options '{"config": {"hidden_size": 384}}'`.
+`+` combines variants: `frozen+attentive+bf16+compile`. Networks of timm, torchvision and transformers need `--frames`
+and `--side`. `--options` is JSON for their builders:
+`--models hf:videomae --options '{"config": {"hidden_size": 384}}'`.
 
-`kept` is the memory of what the forward pass leaves for the backward pass, `peak` that of the device. A large matrix
-product takes turns with the steps, in bf16 on a GPU and in fp32 on a CPU: the share of its rate that a step reaches
-(model FLOPs utilisation) says how much there is left to gain. A training step is counted as three forward passes, that
-of a frozen backbone as one. With
-`--loader SOURCE` the steps are also fed by a loader, and the share of a step spent waiting for it is told.
+`kept` is the memory that the forward pass stores for the backward pass, `peak` the peak memory of the device. A large
+matrix product, in bf16 on a GPU and in fp32 on a CPU, runs in alternation with the steps. `util.` is the fraction of
+its rate that a step reaches (model FLOPs utilisation). A training step counts as three forward passes, or as one with a
+frozen backbone. With `--loader SOURCE` a loader also feeds the steps, and the table shows the fraction of a step that
+waits for the loader.
 
-The commands keep the memory that they free (`microg_da.allocator`); `--keep-memory` does so here. What it
-is worth is seen by running the program with and without it in turns.
+`--keep-memory` keeps freed memory, as the commands do (`microg_da.allocator`). To measure its effect, run the program
+with and without this option in alternation.
 
-On a machine that others use too, set OMP_WAIT_POLICY=passive: threads that spin at barriers while another program has
-their core make a step with two threads several times slower than with one.
+On a shared machine, set OMP_WAIT_POLICY=passive. Otherwise threads spin at barriers while another program uses their
+core, and a step with two threads is several times slower than with one.
 """
 
 from __future__ import annotations
@@ -102,7 +103,7 @@ class Row:
 
 
 class Step:
-    """One step of one variant, to be called again and again."""
+    """One step of one variant."""
 
     def __init__(
         self, name: str, mode: str, variant: str, batch: Batch, device: str, optimizer: str, options: dict[str, Any]
@@ -124,7 +125,7 @@ class Step:
                     layer.devices = frozenset({"cpu", device})
         if "folded" in parts:
             detector = fold_batch_norm(detector, *batch.frames.shape[2:4])
-        # The learning rate is too small to change anything: a step's cost must not depend on what is learnt.
+        # The learning rate is too small to change weights: the cost of a step must not depend on the training.
         config = TrainingConfig(optimizer=optimizer, lr=1e-12)
         self.optimizer = build_optimizer(detector, config) if self.train else None
         if "fused" in parts:
@@ -136,7 +137,7 @@ class Step:
         self.scaler = torch.amp.GradScaler(device, enabled="fp16" in parts and self.train and device == "cuda")
 
     def __call__(self, frames: Tensor | None = None) -> None:
-        """Forward, and in training backward and optimiser."""
+        """Run the forward pass, and in training the backward pass and the optimiser."""
         frames = self.batch.frames if frames is None else frames
         with self.precision(), torch.set_grad_enabled(self.train):
             logits = self.detector(frames, self.batch.boxes, self.batch.clip_index).logits
@@ -150,11 +151,11 @@ class Step:
             torch.cuda.synchronize()
 
     def precision(self) -> AbstractContextManager[object]:
-        """Autocast, where the variant has it."""
+        """Return autocast if the variant uses it."""
         return torch.autocast(self.device, self.dtype) if self.dtype else nullcontext()
 
     def kept(self) -> float:
-        """MiB that the forward pass of training leaves for the backward pass, parameters aside."""
+        """Return the MiB that the forward pass stores for the backward pass, without parameters."""
         storages: dict[int, int] = {}
         own = {parameter.untyped_storage().data_ptr() for parameter in self.detector.parameters()}
 
@@ -171,7 +172,7 @@ class Step:
 
 
 def make_plain(detector: nn.Module, memory_format: torch.memory_format) -> None:
-    """Undo what this package does to the layers of the libraries that it builds on."""
+    """Restore the unmodified layers of the libraries."""
     for layer in detector.modules():
         if isinstance(layer, nn.Conv3d):
             layer.__class__ = nn.Conv3d
@@ -181,7 +182,7 @@ def make_plain(detector: nn.Module, memory_format: torch.memory_format) -> None:
 
 @dataclass
 class Batch:
-    """A batch on the device; one person a clip."""
+    """A batch on the device with one person per clip."""
 
     frames: Tensor
     boxes: Tensor
@@ -190,7 +191,7 @@ class Batch:
 
     @classmethod
     def make(cls, size: int, num_frames: int, side: int, device: str) -> Batch:
-        """Noise: what convolutions cost does not depend on what they see."""
+        """Return a batch of noise. The cost of convolutions does not depend on the pixels."""
         generator = torch.Generator().manual_seed(0)
         frames = torch.randint(0, 256, (size, 3, num_frames, side, side), dtype=torch.uint8, generator=generator)
         boxes = torch.tensor([[0.2, 0.1, 0.7, 0.9]]).repeat(size, 1) * side
@@ -199,14 +200,14 @@ class Batch:
 
 
 def seconds_of(work: Callable[[], object]) -> tuple[float, float]:
-    """By the clock, and of the processor."""
+    """Return wall-clock and processor seconds of a function."""
     start, processor = time.perf_counter(), time.process_time()
     work()
     return time.perf_counter() - start, time.process_time() - processor
 
 
 def matrix_product(device: str) -> tuple[Callable[[], object], float]:
-    """A large matrix product, in bf16 on a GPU and in fp32 on a CPU, and its FLOPs."""
+    """Return a large matrix product, in bf16 on a GPU and in fp32 on a CPU, and its FLOPs."""
     size, dtype = (8192, torch.bfloat16) if device == "cuda" else (2048, torch.float32)
     a, b = (torch.randn(size, size, device=device, dtype=dtype) for _ in range(2))
 
@@ -220,16 +221,16 @@ def matrix_product(device: str) -> tuple[Callable[[], object], float]:
 
 
 def forward_flops(name: str, num_frames: int, side: int, options: dict[str, Any]) -> float:
-    """FLOPs of one clip: two for each multiply-add of the backbone."""
+    """Return the FLOPs of one clip: two for each multiply-add of the backbone."""
     with torch.device("meta"):
         backbone = create_detector(name, **without_fetching(name, options)).backbone
         return 2 * count_multiply_adds(backbone, num_frames, side)
 
 
 def measure(name: str, mode: str, args: argparse.Namespace) -> list[Row]:
-    """The rows of one model in one mode; variants, thread counts and a matrix product take turns."""
+    """Measure one model in one mode. Variants, thread counts and a matrix product alternate."""
     if name not in ZOO and not (args.frames and args.side):
-        raise SystemExit(f"{name}: no window and no crop are known; give --frames and --side")
+        raise SystemExit(f"{name}: the window and the crop are unknown. Set --frames and --side.")
     num_frames = args.frames or model_window(name).num_frames
     side = args.side or (ZOO[name].crop if mode == "inference" else args.train_side)
     batch = Batch.make(args.batch, num_frames, side, args.device)
@@ -275,7 +276,7 @@ def measure(name: str, mode: str, args: argparse.Namespace) -> list[Row]:
 
 
 def loader_share(step: Step, args: argparse.Namespace, num_frames: int, side: int) -> float:
-    """How much of a step fed by a loader is spent waiting for it."""
+    """Return the fraction of a step that waits for the loader."""
     options = {"num_clips": args.loader_clips} if args.loader.startswith("synthetic:") else {}
     clips = open_source(
         args.loader, split="train", taxonomy="microg50", num_frames=num_frames, sampling_rate=2, image_size=side,
@@ -303,13 +304,13 @@ def loader_share(step: Step, args: argparse.Namespace, num_frames: int, side: in
 
 
 def show(rows: list[Row]) -> None:
-    """A table for each model and mode."""
+    """Print a table for each model and mode."""
     headings = (
         "variant", "threads", "s", "cpu s", "clips/s", "×", "GFLOP/s", "matrix", "util.", "kept MiB", "peak MiB",
         "loader",
     )  # fmt: skip
     console = Console()
-    console.width = max(console.width, 110)  # into a file too
+    console.width = max(console.width, 110)  # also in a file
     for (name, mode), group in itertools.groupby(rows, key=lambda row: (row.model, row.mode)):
         group = list(group)
         first = group[0]
@@ -325,7 +326,7 @@ def show(rows: list[Row]) -> None:
 
 
 def cells(row: Row) -> list[str]:
-    """One row as text."""
+    """Return one row as text."""
 
     def maybe(value: float | None, form: str) -> str:
         return "–" if value is None else format(value, form)
@@ -339,9 +340,9 @@ def cells(row: Row) -> list[str]:
 
 
 def variant_name(text: str) -> str:
-    """A variant, or several joined by ``+``."""
+    """Check a variant, or several variants combined by ``+``."""
     if unknown := [part for part in text.split("+") if part not in VARIANTS]:
-        raise argparse.ArgumentTypeError(f"{unknown[0]!r} is none of {', '.join(VARIANTS)}")
+        raise argparse.ArgumentTypeError(f"unknown variant {unknown[0]!r}. Expected: {', '.join(VARIANTS)}.")
     return text
 
 
@@ -349,7 +350,13 @@ def main(words: list[str] | None = None) -> list[Row]:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models", nargs="+", default=["slow_r50_8x8", "x3d_s_13x6"])
     parser.add_argument("--modes", nargs="+", choices=tuple(NOT_FOR), default=list(NOT_FOR))
-    parser.add_argument("--variants", nargs="+", type=variant_name, default=["plain", "default"], help="first: the 1×")
+    parser.add_argument(
+        "--variants",
+        nargs="+",
+        type=variant_name,
+        default=["plain", "default"],
+        help="the first variant is the reference",
+    )
     parser.add_argument("--batch", type=int, default=2)
     parser.add_argument("--frames", type=int, help="default: the model's window")
     parser.add_argument("--side", type=int, help="default: the model's test crop, and --train-side in training")
@@ -359,11 +366,13 @@ def main(words: list[str] | None = None) -> list[Row]:
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--warmup", type=int, default=1)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--options", type=json.loads, default={}, metavar="JSON", help="for the builders of the models")
-    parser.add_argument("--keep-memory", action="store_true", help="keep what is freed, as the commands do")
-    parser.add_argument("--loader", metavar="SOURCE", help="also feed the steps from this data")
-    parser.add_argument("--loader-clips", type=int, default=64, help="how many, of embedded data")
-    parser.add_argument("--workers", type=int, default=0, help="of the loader")
+    parser.add_argument(
+        "--options", type=json.loads, default={}, metavar="JSON", help="arguments for the builders of the models"
+    )
+    parser.add_argument("--keep-memory", action="store_true", help="keep freed memory, as the commands do")
+    parser.add_argument("--loader", metavar="SOURCE", help="also feed the steps by a loader of this data")
+    parser.add_argument("--loader-clips", type=int, default=64, help="number of clips of embedded data for --loader")
+    parser.add_argument("--workers", type=int, default=0, help="number of worker processes of the loader")
     parser.add_argument("--json", type=Path)
     args = parser.parse_args(words)
     if args.keep_memory:

@@ -1,9 +1,9 @@
-"""How many synthetic clips one core draws a second, and where the time goes.
+"""Synthetic clips that one core renders per second, in total and without pixels.
 
     python benchmarks/synthetic.py [--size 96] [--num-frames 8] [--clips 120] [--repeats 5]
 
-Clips are drawn in the order in which a worker draws them, scene after scene. Times are processor time of one
-thread, the median of several repeats, so that a busy machine disturbs them little.
+Clips are rendered in the order of a worker, scene by scene. Times are processor time of one thread, as medians of
+several repetitions.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from microg_da.synthetic.spec import DOMAINS
 
 
 def clips_per_second(draw: Callable[[int], object], indices: list[int], repeats: int) -> float:
-    """Median over ``repeats`` passes."""
+    """Return the median over ``repeats`` passes."""
     rates = []
     for _ in range(repeats):
         start = time.process_time()
@@ -41,14 +41,14 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5)
     options = parser.parse_args()
     cv2.setNumThreads(1)
-    table = Table("domain", "clips/s on one core", "staged only (no pixels)", "ms a frame")
+    table = Table("domain", "clips/s on one core", "staged only (no pixels)", "ms per frame")
     for domain in DOMAINS:
         spec = SyntheticSpec(domain, "train", 1200, size=options.size, num_frames=options.num_frames)
         indices = sorted(range(spec.num_clips), key=spec.name)[: options.clips]
         drawn = clips_per_second(lambda index, spec=spec: render_clip(spec, index), indices, options.repeats)
         staged = clips_per_second(lambda index, spec=spec: stage_clip(spec, index), indices, options.repeats)
         table.add_row(domain, f"{drawn:.1f}", f"{staged:.0f}", f"{1000 / drawn / options.num_frames:.2f}")
-    Console().print(f"{options.num_frames} frames of {options.size} px, scenery included")
+    Console().print(f"{options.num_frames} frames of {options.size} px, including scenery")
     Console().print(table)
 
 

@@ -1,10 +1,10 @@
-"""What the blind baselines owe to choices nobody reports: which of several equally near items answers, and full stops.
+"""Effect of two choices on the blind baselines: the rule for equally near items, and final full stops.
 
     python benchmarks/text_baselines.py vqa_and_captioning.json [--test-ground-truth ava_test_gt.csv] [--seeds 20]
 
-Thousands of questions are the same word for word, so "the nearest question" is many. Three rules pick among them:
-the first in the file, the answer most of them have, any at random (mean ± standard deviation over seeds). Needs the
-extra `text-sbert`.
+Thousands of questions are identical word for word, so there are many nearest questions. The program compares three
+rules: the first question in the file, the most common answer, and a random question (mean ± standard deviation over
+seeds). It needs the extra `text-sbert`.
 """
 
 from __future__ import annotations
@@ -29,7 +29,9 @@ METRICS = ("cider", "rougeL", "sbert")
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("references", help="MicroG-4M's vqa_and_captioning.json")
-    parser.add_argument("--test-ground-truth", help="ava_test_gt.csv, for the clips it shares source videos with")
+    parser.add_argument(
+        "--test-ground-truth", help="ava_test_gt.csv, to count test clips that share source videos with other clips"
+    )
     parser.add_argument("--seeds", type=int, default=20)
     args = parser.parse_args()
     console = Console(width=120)
@@ -56,10 +58,10 @@ def source_of(clip: str) -> str:
 
 
 def full_stops(answers: pd.DataFrame) -> Table:
-    """TF-IDF without the source, with the final full stops of its answers and without."""
+    """Score TF-IDF without the source, with and without final full stops."""
     questions, texts = answers["question"].tolist(), answers["text"].to_numpy(object)
     said = nearest_allowed(answers, texts, tfidf_similarity(questions), np.inf)
-    table = Table("protocol", "CIDEr", "without final full stops", title="TF-IDF, source left out")
+    table = Table("protocol", "CIDEr", "without final full stops", title="TF-IDF, source excluded")
     for protocol in PROTOCOLS:
         scorer = Scorer(answers, ["cider"], protocol)
         values = [scorer.score(x).overall["cider"] for x in (said, [text.rstrip().rstrip(".") for text in said])]
@@ -68,7 +70,7 @@ def full_stops(answers: pd.DataFrame) -> Table:
 
 
 def ties(answers: pd.DataFrame, captions: pd.DataFrame, seeds: int) -> Table:
-    table = Table("system", "metric", "first", "commonest", "random", title="By the rule for equally near items")
+    table = Table("system", "metric", "first", "most common", "random", title="Rules for equally near items")
     texts, questions = answers["text"].to_numpy(object), answers["question"].tolist()
     scorer = Scorer(answers, METRICS, "released")
     for name, radius, similarity in (
@@ -77,7 +79,7 @@ def ties(answers: pd.DataFrame, captions: pd.DataFrame, seeds: int) -> Table:
     ):
         near = equally_near(answers, similarity, {name: radius})[name]
         add_rows(table, scorer, f"{name} ({share_of_ties(near):.0%} tied)", [texts[found] for found in near], seeds)
-    # Time runs backwards in the second, so that of two equally near clips the later is taken.
+    # The second list has reversed time: of two equally near clips, the later clip is selected.
     nearest = [in_time(captions), in_time(captions.assign(number=-captions["number"]))]
     pairs = [np.array(sorted(set(pair), key=pair.index), object) for pair in zip(*nearest, strict=True)]
     name = f"nearest caption in time ({share_of_ties(pairs):.0%} tied)"

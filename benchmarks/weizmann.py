@@ -1,12 +1,12 @@
-"""A check on real pixels: people filmed upright teach, other people rolled upside down are to be recognised.
+"""Adaptation on real pixels: upright people are the source, other people rolled upside down are the target.
 
     python benchmarks/weizmann.py FOLDER [--seeds 2] [--workers 2] [--runs runs/weizmann]
 
-FOLDER holds the Weizmann actions as film strips of 64 x 64 crops, one folder an action (0 one-hand wave, 1 two-hand
-wave, 3 jumping jack, 4 bend), files named by number: number // 8 is the actor. Actors 0-4 are the source, upright;
-actors 5-8 are the target, each clip rolled by an angle of 90 to 270 degrees. In turn one actor of the target is tested,
-one validates and two are seen in training, so that nobody is tested whom training has seen. The network starts from
-nothing. Gorelick et al., "Actions as Space-Time Shapes", TPAMI 2007.
+FOLDER contains the Weizmann actions as film strips of 64 x 64 crops, one folder per action (0 one-hand wave, 1 two-hand
+wave, 3 jumping jack, 4 bend). Files are named by number; number // 8 is the actor. Actors 0-4 are the upright source.
+Actors 5-8 are the target; each clip is rolled by an angle of 90 to 270 degrees. In each fold, one target actor is for
+the test, one for validation and two for training, so no tested actor is in the training data. The network starts from
+random weights. Gorelick et al., "Actions as Space-Time Shapes", TPAMI 2007.
 """
 
 from __future__ import annotations
@@ -50,18 +50,18 @@ SETTINGS = [
 
 
 def read_strips(folder: Path) -> list[tuple[str, int, int, np.ndarray]]:
-    """Name, actor, action id and frames ``(T, 64, 64, 3)`` of every clip."""
+    """Return name, actor, action id and frames ``(T, 64, 64, 3)`` of every clip."""
     folder = folder / "actions" if (folder / "actions").is_dir() else folder
     clips = []
     for action, (action_id, _) in ACTIONS.items():
         for path in sorted((folder / action).glob("*.jpg")):
             strip = cv2.imread(str(path))
             if strip is None or strip.shape[0] != 64 or strip.shape[1] % 64:
-                sys.exit(f"{path}: expected a strip of 64 x 64 crops")
+                sys.exit(f"{path}: expected a film strip of 64 x 64 crops")
             frames = strip.reshape(64, -1, 64, 3).transpose(1, 0, 2, 3)
             clips.append((f"act{action}-{path.stem}", int(path.stem) // 8, action_id, frames))
     if not clips:
-        sys.exit(f"{folder}: no strips; expected {', '.join(ACTIONS)} as folders of JPEG files")
+        sys.exit(f"{folder}: no film strips found. Expected the folders {', '.join(ACTIONS)} with JPEG files.")
     return clips
 
 
@@ -71,14 +71,14 @@ def roll(frames: np.ndarray, degrees: float) -> np.ndarray:
 
 
 def write_tree(folder: Path, clips: list, splits: dict[str, list], rolled: bool) -> Path:
-    """The clips as the package reads them: frames, tables, names of the actions; a split lists actors or clips."""
+    """Write frames, tables and action names. A split lists actors or clips."""
     (folder / "annotations").mkdir(parents=True, exist_ok=True)
     rows: dict[str, list[str]] = {split: [] for split in splits}
     for number, (name, actor, action_id, frames) in enumerate(clips):
         split = next((split for split, whom in splits.items() if actor in whom or name in whom), None)
         if split is None:
             continue
-        # The angle belongs to the clip, whatever the fold: the golden ratio spreads angles evenly.
+        # The angle of a clip is the same in every fold. The golden ratio spreads angles evenly.
         pictures = roll(frames, 90 + 180 * (number * 0.618034 % 1)) if rolled else frames
         (folder / "frames" / name).mkdir(parents=True, exist_ok=True)
         for index, picture in enumerate(pictures, start=1):
@@ -93,7 +93,7 @@ def write_tree(folder: Path, clips: list, splits: dict[str, list], rolled: bool)
 
 
 def source_splits(clips: list) -> dict[str, list]:
-    """Four actors train; the fifth validates as filmed and is tested mirrored (numbers are odd)."""
+    """Return four actors for training; of the fifth, clips as filmed for validation and mirrored clips for the test."""
     *training, last = SOURCE_ACTORS
     own = [name for name, actor, *_ in clips if actor == last]
     as_filmed = [name for name in own if int(name.split("-")[1]) % 2 == 0]
@@ -101,13 +101,13 @@ def source_splits(clips: list) -> dict[str, list]:
 
 
 def fold(actor: int) -> dict[str, list[int]]:
-    """One target actor tested, the next validates, the others are seen in training."""
+    """Return one target actor for the test, the next for validation, and two for training."""
     others = [TARGET_ACTORS[(actor - TARGET_ACTORS[0] + step) % len(TARGET_ACTORS)] for step in (1, 2, 3)]
     return {"train": others[1:], "val": others[:1], "test": [actor]}
 
 
 def run(args: argparse.Namespace, method: str, actor: int, seed: int) -> Path:
-    """One fit; a finished one is left as it is."""
+    """Run one fit. A finished run is not repeated."""
     name = f"{''.join(letter if letter.isalnum() else '-' for letter in method)}-actor{actor}-seed{seed}"
     folder = args.runs / "custom" / name
     if (folder / "results.json").exists() and Run(folder).record.status == "finished":
@@ -168,7 +168,7 @@ def main() -> None:
 
 
 def show(table: pd.DataFrame) -> None:
-    """Mean over folds and seeds, and how far each method is ahead of source-only, fold by fold."""
+    """Print the mean over folds and seeds, and the number of folds in which a method is better than source-only."""
     pivot = table.pivot_table(index=["actor", "seed"], columns="method", values="target", sort=False)
     gains = pivot.sub(pivot["source_only"], axis=0)
     bound = gains["target_supervised (oracle)"].mean()

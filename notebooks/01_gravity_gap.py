@@ -1,13 +1,13 @@
 # %% [markdown]
 # # The gravity gap
 #
-# An action detector that was trained on Earth has never seen a person upside down, a floor at the side of the frame, or
-# a person who "sits" without a seat. This notebook trains a small detector on clips from Earth and tests it on Earth
-# and in microgravity. It then reports two bounds: the score without adaptation, and the score that labelled target
-# clips would give.
+# An action detector that is trained on Earth clips has no examples of people upside down, of floors at the side of the
+# frame, or of people who sit without a seat. This notebook trains a small detector on clips from Earth and tests it on
+# Earth and in microgravity. It also reports two bounds: the score without adaptation, and the score of a detector that
+# is trained on labelled target clips.
 #
-# The data is embedded: the package draws people who act with and without gravity. Training takes a minute or two on a
-# laptop, so that the scores are low. The notebook shows how to measure the gap; `make demo` and the README have longer
+# The data is embedded: the package renders people who act with and without gravity. Training takes one or two minutes
+# on a laptop, so the scores are low. The notebook shows how to measure the gap; `make demo` and the README have longer
 # runs.
 
 # %%
@@ -26,13 +26,13 @@ from microg_da.synthetic.contact_sheet import contact_sheet
 contact_sheet(rows=3, size=104).quantize(128)
 
 # %% [markdown]
-# Left: Earth. Right: microgravity. Each row is a clip and shows four of its frames, with the boxes of people at the
-# keyframe and the actions of each person. The actions are the same on both sides. The direction of up, the posture and
-# motion of bodies, and the room differ.
+# Left: Earth. Right: microgravity. Each row shows four frames of a clip, with the boxes of people at the keyframe and
+# the actions of each person. The actions are the same on both sides. The direction of up, the posture and motion of
+# bodies, and the room differ.
 #
 # ## One run
 #
-# A configuration is the YAML file of an experiment with a few changed keys. `bounds=true` also trains the
+# A configuration consists of the YAML file of an experiment and changed keys. `bounds=true` also trains the
 # target-supervised detector. It starts from the source model and uses target labels, which adaptation methods must not
 # use. `adabn` is the cheapest adaptation: it re-estimates the statistics of batch norm on unlabelled target clips.
 
@@ -53,7 +53,7 @@ print(run.record.notice)
 # %% [markdown]
 # ## Three detectors, two test sets
 #
-# mAP × 100 (a detection is correct if it names the action of that person; boxes are given):
+# mAP × 100. A detection is correct if the person has this action. Boxes are given.
 
 # %%
 results = run.results
@@ -85,16 +85,16 @@ print(f"adabn takes the detector from {there:.1f} to {adapted:.1f}:", end=" ")
 print("there is no gap to recover." if recovered is None else f"{100 * recovered:.0f} % of the gap.")
 
 # %% [markdown]
-# Do not confuse two different drops. For the source-only detector, the change from Earth to microgravity mixes the
+# Two differences must not be confused. For the source-only detector, the change from Earth to microgravity mixes the
 # domain shift with the difficulty of each test set. The *gap* is measured in one column, on one test set: from the
 # source-only to the target-supervised detector. "Gap recovered" is the share of the gap that an adaptation gains. It
 # may be negative.
 #
 # ## Per-class AP
 #
-# The mean hides that actions depend on gravity to different degrees. Each line is an action. It goes from the average
-# precision on Earth (grey) to the one in microgravity (blue), both of the source-only detector. Only actions with five
-# or more labels in both test sets are shown: with fewer labels, one person changes the value by many points.
+# The mean hides that actions depend on gravity to different degrees. Each line is an action. It connects the average
+# precision of the source-only detector on Earth (grey) with that in microgravity (blue). Only actions with five or more
+# labels in both test sets are shown: with fewer labels, one person changes the value by many points.
 
 # %%
 per_class = {domain: results.source_only.scores(domain).per_class.set_index("name") for domain in domains}
@@ -156,8 +156,9 @@ plt.show()
 # ## Conclusions
 #
 # - Report three rows, not one: a score after adaptation is not interpretable without the two bounds.
-# - Report both columns: an adapted detector that has forgotten Earth is a different result.
+# - Report both columns: a gain on the target can come with a loss on the source.
 # - Check the classes and their numbers of labels before you explain a mean.
-# - This was one seed and a small budget. `python -m microg_da compare` averages seeds and pairs the differences.
+# - This notebook uses one seed and a small budget. `python -m microg_da compare` averages seeds and pairs the
+#   differences.
 #
-# All values come from the run's folder. Its `report.html` contains the same and more.
+# All values come from the run's folder. Its `report.html` contains these and further results.

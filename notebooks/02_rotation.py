@@ -1,9 +1,9 @@
 # %% [markdown]
 # # The cost of a rolled camera
 #
-# In orbit the roll of people in the picture depends on how the camera is held. This notebook rotates the test clips of
-# Earth by a full turn and measures the scores of a detector. One detector was trained on upright clips, the other on
-# the same clips under every roll.
+# In orbit the roll of people in the picture depends on how the camera is held. This notebook rotates Earth test clips
+# by angles over the full circle and measures the scores of two detectors. One detector is trained on upright clips, the
+# other on the same clips under every roll.
 
 # %%
 import tempfile
@@ -27,9 +27,9 @@ from microg_da.transforms.rotation import roll_batch
 # %% [markdown]
 # ## A roll rotates pictures and boxes together
 #
-# The figure shows one clip at several rolls. The corners are filled by reflection, since black corners would reveal the
-# angle to a network. The box of a rotated person (yellow) is that of the ellipse inside the upright box, since a body
-# does not reach into the corners of its box.
+# The figure shows one clip at several rolls. The corners are filled by reflection, because black corners would reveal
+# the angle to a network. The box of a rotated person (yellow) encloses the rotated ellipse inside the upright box,
+# because a body does not fill the corners of its box.
 
 # %%
 window = {"num_frames": 1, "sampling_rate": 1, "image_size": 128}
@@ -51,7 +51,7 @@ plt.show()
 # ## Two detectors, one difference
 #
 # Both detectors use the same clips, the same number of steps and the same initial weights. They differ only in
-# `augment.rotation=180`. Neither has seen a clip from microgravity.
+# `augment.rotation=180`. Neither detector is trained on clips from microgravity.
 
 # %%
 SMALL = [
@@ -104,14 +104,14 @@ table.round(1)
 
 # %% [markdown]
 # **Gravity bias** is the part of the upright mAP that is lost in the mean over all rolls. It is 0 % for a detector that
-# scores equally at all rolls. It is negative if a detector is by chance better at other rolls. It describes the
-# detector and is measured without any clip from microgravity. A long, narrow shape is a detector that works at one
-# roll. A round shape is a detector that is invariant to roll. A round but small shape shows the cost of invariance: the
-# same number of training steps must cover every direction.
+# scores equally at all rolls. It is negative if a detector is by chance better at other rolls. It is a property of the
+# detector and is measured without clips from microgravity. The shape is long and narrow if the detector works at one
+# roll, and round if the detector is invariant to roll. A round but small shape shows the cost of invariance: the same
+# number of training steps must cover every direction.
 #
 # ## Gravity bias by group
 #
-# `PM` is how a person moves or stands, `OM` is what they do with an object, `PI` is what they do with others.
+# `PM` is person movement, `OM` is object manipulation, and `PI` is person interaction.
 
 # %%
 groups = {name: response.summary().query("kind == 'group'")["gravity_bias"] for name, response in responses.items()}
@@ -122,7 +122,7 @@ axes.set(ylabel="gravity bias, %", xlabel="")
 axes.legend(frameon=False, fontsize=8, bbox_to_anchor=(1, 1), loc="upper left")
 plt.show()
 bias = pd.DataFrame(groups)["trained upright"]
-print(f"Trained upright, {bias.idxmax()} leans on gravity most and {bias.idxmin()} least.")
+print(f"Trained upright, {bias.idxmax()} has the largest gravity bias and {bias.idxmin()} the smallest.")
 
 # %%
 first, second = table.index
@@ -131,11 +131,12 @@ print(f"Training under every roll changes gravity bias by {change['gravity bias,
 print(f"upright mAP by {change['mAP × 100, upright']:+.1f}, and mAP in microgravity by {change['microgravity']:+.1f}.")
 
 # %% [markdown]
-# ## Turning the clip back
+# ## Clips turned upright
 #
-# Training under every roll asks the detector to know people at every angle. The gravity frame asks for less: a small
-# network estimates each person's up, and the clip is turned until that person is upright. The detector that was trained
-# on upright clips then sees what it knows. `gravity_frame` acts at test time and changes no weight of the detector.
+# After training under every roll, a detector must recognise people at every angle. The gravity frame avoids this: a
+# small network estimates each person's up, and the clip is turned until the person is upright. The detector that is
+# trained on upright clips then receives upright people. `gravity_frame` acts at test time and does not change the
+# weights of the detector.
 
 # %%
 keys = [*SMALL, "adaptation=gravity_frame", "adaptation.args={steps: 400, target_steps: 200}"]
@@ -143,9 +144,9 @@ start = f"checkpoint={runs['trained upright'].detector_file('source')}"
 framed = fit(load_config("ava2microg", [*keys, start]), root=root, name="frame", console=Console(quiet=True))
 
 # %% [markdown]
-# Each row shows a clip from microgravity beside a clip from Earth with the same action. The red arrow is the estimated
-# up, and the curve around it its density. The chart shows the probabilities of the same detector: *source-only* for the
-# clip as filmed, *adapted* for the turned clip.
+# Each row shows a clip from microgravity and a clip from Earth with the same action. The red arrow is the estimated up,
+# and the curve around it is the density of up. The chart shows the probabilities of the same detector: *source-only*
+# for the clip as filmed, *adapted* for the turned clip.
 
 # %%
 Image(filename=write_gravity_picture(framed, root / "frame.png"))
@@ -169,12 +170,12 @@ pd.DataFrame(
 # %% [markdown]
 # ## Conclusions
 #
-# - Roll is the one part of the shift that is known in advance, and it is free to simulate. It is the baseline for more
-#   complex adaptation methods.
-# - Up can be estimated. Turning the clip keeps what the detector knows of upright people, and costs Earth little, since
-#   clips that are upright stay as filmed: [docs/gravity_frame.md](../docs/gravity_frame.md).
-# - If a lower gravity bias brings little in microgravity, roll does not cause the rest of the gap. Posture, motion and
-#   the look of the cabin cause it.
+# - Roll is the part of the shift that is known in advance, and it is cheap to simulate. Training under every roll is
+#   therefore a baseline for adaptation methods.
+# - Up can be estimated. A detector that is trained on upright people can be used on turned clips. The cost on Earth is
+#   small, because upright clips are not rotated: [docs/gravity_frame.md](../docs/gravity_frame.md).
+# - If a lower gravity bias gives little gain in microgravity, the remaining gap has other causes: posture, motion and
+#   the appearance of the cabin.
 # - A network can also be invariant by design: `model.roll_pooling=c4` averages features over quarter turns.
 #
-# More: [docs/rotation.md](../docs/rotation.md).
+# [docs/rotation.md](../docs/rotation.md) has more on camera roll.

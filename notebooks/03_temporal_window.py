@@ -1,10 +1,10 @@
 # %% [markdown]
 # # The length of the window
 #
-# The input of a clip detector is T frames, τ apart: T·τ / fps seconds. Without gravity people move differently, and
-# mostly more slowly. Does a longer window help, and does it help postures and hand actions equally? This notebook
-# trains the same network with several windows and the same number of optimiser steps each, and draws the results as a
-# map.
+# The input of a clip detector is a window of T frames, τ apart. Its span is T·τ / fps seconds. Without gravity people
+# move differently, and mostly more slowly. Does a longer window increase mAP, and is the effect equal for postures and
+# hand actions? This notebook trains the same network with several windows and the same number of optimiser steps, and
+# shows the results as a heat map.
 
 # %%
 import tempfile
@@ -23,8 +23,8 @@ from microg_da.synthetic import SyntheticSpec, render_clip
 # %% [markdown]
 # ## The frames of a window
 #
-# The figure shows the same clip through the shortest and the longest of the windows below. Both include the keyframe.
-# They differ in the time that the frames around it cover.
+# The figure shows the same clip with the shortest and the longest of the windows below. Both include the keyframe. They
+# differ in the time that the frames around it cover.
 
 # %%
 FRAMES, RATES = (4, 8), (1, 6)
@@ -41,7 +41,7 @@ plt.show()
 # ## A grid of runs
 #
 # The experiment `temporal_window` fixes the settings that must not differ between windows: clips, batches, epochs. The
-# sweep file of the same name has the whole grid, T up to 32 and τ up to 16. The notebook runs a corner of the grid with
+# sweep file of the same name has the whole grid, T up to 32 and τ up to 16. The notebook runs a part of the grid with
 # small frames.
 
 # %%
@@ -81,8 +81,8 @@ best = grid.stack().idxmax()
 print(f"Best of these windows: T = {best[0]}, τ = {best[1]}.")
 
 # %% [markdown]
-# Read the map by rows and by columns. Along a row the number of frames, and so the cost, is constant, and the time that
-# they cover changes. Down a column the number of frames grows at the same frame rate, so that both cost and span grow.
+# In a row of the map, the number of frames and the cost are constant, and the span changes. In a column, the number of
+# frames grows at the same frame rate, so both the cost and the span grow.
 #
 # ## By group, over the span
 
@@ -98,15 +98,14 @@ gain = {titles[group]: 100 * np.ptp(found.curve("source_only", group)) for group
 pd.Series(gain, name="highest − lowest, points").round(1).to_frame()
 
 # %% [markdown]
-# The table shows how much the choice of the window changes each group. A group with a small change can be recognised
-# from a single moment. With one seed, few clips and few steps, differences of a few points are noise. Before you rank
-# windows, run each window with several seeds and pair them with `compare`.
+# The table shows the effect of the window on each group. A group with a small effect can be recognised from a single
+# moment. With one seed, few clips and few steps, differences of a few points are noise. Before you rank windows, run
+# each window with several seeds and pair them with `compare`.
 #
 # ## Impossible windows
 #
-# A window longer than the clip would repeat its first and last frame. This experiment refuses such a window, so that
-# every cell of the map has the window of its label. (`model.impossible_window=clamp` allows it, and the run reports
-# it.)
+# A window longer than the clip would repeat its first and last frame. This experiment refuses such a window, so every
+# cell of the map has the window of its label. (`model.impossible_window=clamp` allows it, and the run reports it.)
 
 # %%
 try:
@@ -115,5 +114,5 @@ except InputError as error:
     print(error)
 
 # %% [markdown]
-# One command runs the whole grid, on either engine and for any model or adaptation:
-# `python -m microg_da sweep temporal_window`. `python -m microg_da temporal-window --sweep temporal_window` draws it.
+# One command runs the whole grid, with Optuna or W&B and for any model or adaptation: `python -m microg_da sweep
+# temporal_window`. `python -m microg_da temporal-window --sweep temporal_window` draws it.

@@ -1,9 +1,9 @@
 # %% [markdown]
 # # Comparing adaptation methods
 #
-# All methods solve the same problem: a detector is trained on Earth, and clips from microgravity have no labels. The
-# methods differ in their cost and in their assumptions. This notebook trains one source detector and starts several
-# methods from its weights. The last part shows how to choose between them without target labels.
+# All methods solve the same problem: a detector is trained on Earth clips, and clips from microgravity have no labels.
+# The methods differ in cost and in assumptions. This notebook trains one source detector and starts several methods
+# from its weights. The last part shows how to choose between them without target labels.
 
 # %%
 import tempfile
@@ -24,8 +24,8 @@ pd.set_option("display.max_colwidth", None)
 pd.Series({name: ADAPTATIONS.entry(name).summary for name in ADAPTATIONS}, name="what it does").to_frame()
 
 # %% [markdown]
-# The first names act at test time or process the target clips once. The next ones train, some of them without source
-# clips. The last ones are oracles, which use target labels and serve as bounds.
+# The first methods act at test time or process the target clips once. The next methods train, some of them without
+# source clips. The last methods are oracles, which use target labels and serve as bounds.
 #
 # ## One source detector
 
@@ -46,11 +46,11 @@ detector = source.detector_file("source")
 # %% [markdown]
 # ## Methods that start from it
 #
-# `checkpoint=` loads the source detector instead of training it, so that every difference below comes from adaptation.
-# Training methods have one short epoch each. `source_finetune` is a control and no adaptation: it makes the same steps
-# on source clips alone. The value of a method is its gain over this control. `rotation=180` shows clips under every
-# roll in training, `roll_tta` at test time. `gravity_frame` estimates each person's up and turns the clip upright in
-# tests. `gravity_training` also trains on turned clips, here by `cdan`.
+# `checkpoint=` loads the source detector instead of training it, so every difference below comes from adaptation. Each
+# training method has one short epoch. `source_finetune` is a control, not an adaptation: it takes the same steps on
+# source clips only. The relevant measure of a method is its gain over this control. `rotation=180` rolls clips by any
+# angle in training; `roll_tta` does so at test time. `gravity_frame` estimates each person's up and turns the clip
+# upright in tests. `gravity_training` also trains on turned clips, here by `cdan`.
 
 # %%
 ESTIMATOR = "{steps: 400, target_steps: 200}"
@@ -100,14 +100,14 @@ print(f"Highest in microgravity: {table['microgravity'].idxmax()}. Highest on Ea
 
 # %% [markdown]
 # The lines cross at the source-only detector. Methods above the horizontal line gain on the target. Methods left of the
-# vertical line lose on Earth. Methods up and to the right gain on both. Small budgets and one seed do not support a
-# ranking. `benchmarks/adaptation.py` runs the same code with three seeds and ten times the clips.
+# vertical line lose on Earth. Methods above and to the right of the crossing gain on both. Small budgets and one seed
+# do not support a ranking. `benchmarks/adaptation.py` runs the same code with three seeds and ten times the clips.
 #
 # ## What the gravity frame does to a clip
 #
-# Each row shows a clip from microgravity beside a clip from Earth with the same action. The red arrow is the estimated
-# up. The chart shows the probabilities of the same detector: *source-only* for the clip as filmed, *adapted* for the
-# turned clip.
+# Each row shows a clip from microgravity and a clip from Earth with the same action. The red arrow is the estimated up.
+# The chart shows the probabilities of the same detector: *source-only* for the clip as filmed, *adapted* for the turned
+# clip.
 
 # %%
 Image(filename=write_gravity_picture(runs["gravity_frame"], f"{root}/frame.png"))
@@ -117,7 +117,7 @@ up = runs["gravity_frame"].results.adapted.up["target"]
 print(f"Median error of up: {up.decided.median_error:.0f}°; upside down: {up.decided.flips:.0%} of {up.people} people.")
 
 # %% [markdown]
-# ## Choosing without target labels
+# ## Selection without target labels
 #
 # In microgravity there is no labelled set for model selection. Validators score a detector from unlabelled target clips
 # (one of them from source labels). Each run stores their scores. The table shows the choice of each validator:
@@ -137,15 +137,16 @@ choices = pd.DataFrame(
 choices.round(2)
 
 # %% [markdown]
-# A correlation of 1 ranks the methods as the hidden labels do, 0 is no better than chance, and a negative one prefers
-# worse methods. With a handful of candidates these values vary from seed to seed. A validator that is correct here may
-# fail on other data. Selection by target scores is possible (`selection=oracle`), and all outputs of that run then
-# state it. More: [docs/selection.md](../docs/selection.md).
+# With a correlation of 1, a validator ranks the methods in the same order as target labels do. A correlation of 0 is
+# chance level, and with a negative correlation the validator prefers worse methods. With few candidates these values
+# vary between seeds. A validator that is correct here may fail on other data. Selection by target scores is possible
+# (`selection=oracle`); all outputs of such a run are marked `oracle`. [docs/selection.md](../docs/selection.md)
+# describes the validators.
 #
-# ## The same from run folders
+# ## Comparison of run folders
 #
-# `compare` needs only the folders. It names settings by the keys that differ. With several seeds, it pairs the
-# differences seed by seed. Its notes list everything that makes scores incomparable.
+# `compare` needs only the run folders. It names settings by the keys that differ. With several seeds, it pairs the
+# differences by seed. Its notes list the reasons why scores are not comparable.
 
 # %%
 comparison = compare_runs([source.path, *(run.path for run in runs.values())])
@@ -159,5 +160,5 @@ pd.Series(
 ).round(1).to_frame()
 
 # %% [markdown]
-# A method of your own is one file and one line in a registry. It is then available in all of these tools:
+# Your own method is one file and one line in a registry, and is then available in all of these tools:
 # [docs/new_method.md](../docs/new_method.md).

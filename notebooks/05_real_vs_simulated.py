@@ -2,8 +2,8 @@
 # # Missions and films
 #
 # MicroG-4M contains recordings of missions and films. Both show microgravity, but films have actors on wires, other
-# lenses and other light. If films are cheap training data for missions, how large is the loss, and is the loss in the
-# other direction the same? The embedded data has both looks. The notebook therefore trains on each and tests on each.
+# lenses and other light. How much mAP is lost if a detector is trained on films and tested on missions, and is the loss
+# in the other direction the same? The embedded data has both looks. The notebook trains on each look and tests on both.
 
 # %%
 import tempfile
@@ -22,8 +22,8 @@ from microg_da.types import Variant
 # %% [markdown]
 # ## Two looks
 #
-# Top: clips as a mission's camera records them. Bottom: clips as a film shows them. Rooms, lenses, noise and colours
-# differ. The actions and the way bodies float do not.
+# Top: the look of mission recordings. Bottom: the look of films. Rooms, lenses, noise and colours differ. The actions
+# and the motion of floating bodies are the same.
 
 # %%
 LOOKS = ("real", "simulated")
@@ -41,7 +41,7 @@ plt.show()
 #
 # `sim2real` and `real2sim` are two experiments with the same settings. Each run tests its detector on both looks before
 # and after adaptation. `adabn` only re-estimates batch-norm statistics on unlabelled clips of the other look. In both
-# directions all training clips are rolled, since people float in both looks.
+# directions all training clips are rolled, because people float in both looks.
 
 # %%
 SMALL = [
@@ -87,9 +87,9 @@ for axes, (title, table) in zip(panels, {"source-only": before, "adabn": after}.
 plt.show()
 
 # %% [markdown]
-# The diagonal is the detector on the look of its training data; the other cells are the other look. Compare within a
-# column: the test set is the same, so that the difference is the cost of training on the other look. A comparison along
-# a row uses two test sets, and one of them may be harder.
+# The diagonal shows each detector on the look of its training data. The other cells show it on the other look. Compare
+# within a column: the test set is the same, so the difference is the cost of training on the other look. A comparison
+# along a row uses two test sets, and one of them may be harder.
 
 # %%
 transfer = pd.DataFrame(
@@ -108,20 +108,21 @@ transfer.round(1)
 # %%
 costs = transfer["cost of the change"]
 print(
-    f"The dearer direction is {costs.idxmax()}, by {costs.max() - costs.min():.1f} points more than {costs.idxmin()}."
+    f"The direction with the larger cost is {costs.idxmax()}, "
+    f"by {costs.max() - costs.min():.1f} points more than {costs.idxmin()}."
 )
 gains = transfer["adabn gains"]
 print(f"adabn helps in {(gains > 0).sum()} of 2 directions: {', '.join(f'{k} {v:+.1f}' for k, v in gains.items())}.")
 
 # %% [markdown]
-# The two costs can differ: a look with more variety may teach what the other look needs, but not the reverse. Both
-# detectors use the same number of clips, so that only the content of the clips differs. With 120 test clips a point or
-# two is noise.
+# The two costs can differ: training data with more variety can transfer better in one direction than in the other. Both
+# detectors use the same number of clips, so only the content of the clips differs. With 120 test clips, differences of
+# one or two points are noise.
 #
 # ## Transfer by group of actions
 #
-# Mean average precision of the source-only detectors on the look that is not in their training data, for each group of
-# classes.
+# The figure shows the mean average precision of the source-only detectors on the look that is not in their training
+# data, for each group of classes.
 
 
 # %%

@@ -2,12 +2,12 @@
 # # Contents and leakage of the data
 #
 # Three questions decide whether a comparison of models is valid. Is the table correct? Is the test set independent of
-# the training set? Does each class have enough examples? `audit` answers them from the annotations alone, without a
-# frame and without a network.
+# the training set? Does each class have enough examples? `audit` answers them from the annotations, without frames and
+# without a network.
 #
-# The notebook reads MicroG-4M's published tables if it finds them (`MICROG_DA_TEST_DATA`, a folder that contains
-# `microg4m/`). Otherwise it reads the annotations of the embedded data, written as files of the same layout. It shows
-# counts only, no rows.
+# The notebook reads the published tables of MicroG-4M if the environment variable `MICROG_DA_TEST_DATA` names a folder
+# that contains `microg4m/`. Otherwise it writes the annotations of the embedded data as files of the same layout and
+# reads them. It shows counts only, no rows.
 
 # %%
 import os
@@ -52,11 +52,11 @@ result = audit(files, division, source=data)
 print(f"audited: {data}; split {result.split}")
 
 # %% [markdown]
-# The command for the terminal is `python -m microg_da audit --data microg4m:/path`. `--html` writes a page.
+# The command in the terminal is `python -m microg_da audit --data microg4m:/path`. `--html` writes an HTML page.
 #
 # ## Findings
 #
-# The table lists the findings of the checks. The checks that found nothing are listed below the table.
+# The table lists the findings of the checks. The first line of the output lists the checks without findings.
 
 # %%
 print("not found:", ", ".join(finding.name for finding in result.findings if not finding.count) or "(nothing)")
@@ -65,10 +65,10 @@ columns = {"found": [each.count for each in result.problems], "in words": [each.
 pd.DataFrame(columns, index=[each.name for each in result.problems])
 
 # %% [markdown]
-# A duplicate row counts a detection twice. A label without a box cannot be tested. In a class with a handful of test
-# examples, one box can change the average precision by tens of points. The first lines, if there are any about source
-# videos, mean that test clips and training clips come from the same videos. The score on such clips measures how well a
-# network recognises a known room, not how well it generalises to a new mission.
+# A duplicate row counts a detection twice. A label without a box cannot be tested. In a class with few test examples,
+# one box can change the average precision by tens of points. Findings about source videos mean that test clips and
+# training clips come from the same videos. The score on such clips measures recognition in known rooms, not
+# generalisation to a new mission.
 #
 # ## Contents
 
@@ -82,8 +82,9 @@ result.splits
 group_table(result.classes)
 
 # %% [markdown]
-# A mean over classes hides the imbalance of the labels. The next figure shows it. Each bar is one class of the test
-# split, on a logarithmic scale. A bar that ends left of the dashed line is a class with fewer than five examples.
+# A mean over classes hides the imbalance of the labels. In the next figure, each bar shows the number of labels of one
+# class in the test split, on a logarithmic scale. Bars that end left of the dashed line are classes with fewer than
+# five examples.
 
 # %%
 tested = result.classes.set_index("name")["test"].sort_values()
@@ -99,8 +100,8 @@ print(f"{len(tested) - len(seen)} of {len(tested)} classes have no test example,
 # %% [markdown]
 # ## A split by source video
 #
-# The published split divides by clip. `by-source` keeps every source video in one split. Among such splits it takes the
-# one with the most even distribution of classes. The table shows the overlap of each split with training:
+# The published split divides by clip. `by-source` keeps every source video in one split. Among such splits it selects
+# the one with the most even distribution of classes. The table shows the overlap of each split with training:
 
 # %%
 fair = files.split(parse_options({"scheme": "by-source"}, where="this notebook", kind="microg4m"))
@@ -117,8 +118,8 @@ columns = {
 pd.DataFrame({title: {name: getattr(share, key) for name, share in shares.items()} for title, key in columns.items()})
 
 # %% [markdown]
-# By construction nothing is shared in the lower half. If the upper half is not zero, compare models on both splits: the
-# difference between the two scores is the part that is due to memorisation. (In `fit`, use
+# By construction, the lower half of the table is zero. If the upper half is not zero, compare models on both splits:
+# the difference between the two scores is the part that is due to memorisation. (In `fit`, use
 # `microg4m:/path?scheme=by-source`.)
 #
 # ## Validating the audit
@@ -144,4 +145,4 @@ pd.DataFrame(counts).loc[names].assign(planted=[3, 4, 2])
 # Each count increases by the number of inserted faults. The audit cannot check whether a label is correct: a person
 # must inspect the clips. If frames are available, `python -m microg_da audit` also reports near-identical clips.
 #
-# More on this benchmark, with the commands that show each finding: [docs/microg4m.md](../docs/microg4m.md).
+# [docs/microg4m.md](../docs/microg4m.md) has more findings on this benchmark, with the commands that reproduce them.

@@ -1,7 +1,7 @@
-"""Run notebooks from their text and keep what they show: ``python notebooks/build.py [NAME …] [--output FOLDER]``.
+"""Execute the notebooks and store their outputs: ``python notebooks/build.py [NAME …] [--output FOLDER]``.
 
-``NAME.py`` (percent format) is what people edit; ``NAME.ipynb`` is made from it. Nothing that changes from one run to
-the next without meaning is kept: execution counts, times, ids, versions, progress bars.
+``NAME.py`` (percent format) is the source; ``NAME.ipynb`` is generated from it. Metadata that changes between runs is
+removed: execution counts, times, ids, versions, progress bars.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ METADATA = {
 
 
 def names() -> list[str]:
-    """All notebooks, in order."""
+    """Return the names of all notebooks in order."""
     return sorted(path.stem for path in FOLDER.glob("[0-9]*.py"))
 
 
@@ -30,7 +30,7 @@ def build(name: str, output: Path = FOLDER, seconds_per_cell: int = 1800) -> Pat
     """Execute one notebook in its folder and write it with its outputs.
 
     Raises:
-        nbclient.exceptions.CellExecutionError: if a cell fails; nothing is written then.
+        nbclient.exceptions.CellExecutionError: A cell failed. No file is written.
     """
     notebook = jupytext.read(FOLDER / f"{name}.py", fmt="py:percent")
     resources = {"metadata": {"path": str(FOLDER)}}
@@ -41,7 +41,7 @@ def build(name: str, output: Path = FOLDER, seconds_per_cell: int = 1800) -> Pat
 
 
 def strip(notebook: Any) -> Any:
-    """The notebook without what differs between two runs that show the same."""
+    """Remove metadata that differs between two runs with the same outputs."""
     notebook.metadata = nbformat.from_dict(METADATA)
     notebook.nbformat, notebook.nbformat_minor = 4, 5
     for number, cell in enumerate(notebook.cells):
@@ -61,10 +61,12 @@ def strip(notebook: Any) -> Any:
 
 
 def main() -> None:
-    """The command line."""
+    """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("names", nargs="*", metavar="NAME", help="e.g. 02_rotation; all of them by default")
-    parser.add_argument("--output", type=Path, default=FOLDER, help="where the notebooks go (default: beside the text)")
+    parser.add_argument("names", nargs="*", metavar="NAME", help="for example 02_rotation (default: all notebooks)")
+    parser.add_argument(
+        "--output", type=Path, default=FOLDER, help="the output folder (default: the folder of the source files)"
+    )
     options = parser.parse_args()
     for name in options.names or names():
         print(build(name.removesuffix(".py").removesuffix(".ipynb"), options.output))
