@@ -62,6 +62,8 @@ class TestGrammar:
             ("ava:/x?fps", "'fps'.*key=value"),
             ("ava:/x?fps=1&fps=2", "'fps'.*twice"),
             ("ava:/x?", "''.*key=value"),
+            ("synthetic:earth?split=test", "'split'"),  # training would read test clips
+            ("synthetic:earth?labelled=true", "'labelled'"),
         ],
     )
     def test_mistakes(self, text: str, message: str):

@@ -50,6 +50,12 @@ _EARLIER_NAMES = {"domain": "footage"}
 """Former names of options, which are still valid."""
 
 
+SET_BY_RUN = frozenset(
+    {"split", "taxonomy", "num_frames", "sampling_rate", "image_size", "labelled", "train", "check_length"}
+)
+"""Parameters of data sets that are not options of a SOURCE."""
+
+
 def parse_source(text: str) -> Source:
     """Parse a SOURCE.
 
@@ -76,6 +82,8 @@ def parse_source(text: str) -> Source:
             raise InputError(f"{text!r}: {pair!r} is not of the form key=value; write options as ?key=value&key=value")
         if kind != DRAWN:
             key = _EARLIER_NAMES.get(key, key)
+        if key in SET_BY_RUN:
+            raise InputError(f"{text!r}: {key!r} is not an option of a SOURCE, because the run sets it. Remove it.")
         if key in options:
             raise InputError(f"{text!r}: option {key!r} is given twice")
         options[key] = value
