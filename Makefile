@@ -17,7 +17,7 @@ $(VENV)/.installed: pyproject.toml | $(VENV)/bin/python
 
 $(VENV)/.installed-dev: pyproject.toml | $(VENV)/bin/python
 	$(BIN)/python -m pip install --quiet --editable ".[dev]"
-# W&B's sweep engine, for comparison in tests. Its metadata requires numpy 1, which it does not need: hence --no-deps.
+# W&B's sweep engine, for comparison in tests. Its metadata requires numpy 1, but it runs without numpy 1: use --no-deps.
 	$(BIN)/python -m pip install --quiet --no-deps sweeps jsonref
 	touch $@ $(VENV)/.installed
 

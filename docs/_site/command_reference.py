@@ -1,4 +1,4 @@
-"""The page of the command line, made of the parsers."""
+"""Command-line reference, generated from the argument parsers."""
 
 from __future__ import annotations
 
@@ -13,19 +13,20 @@ from microg_da.cli.help import EXAMPLES
 
 _HEAD = """# Command line
 
-Every command is `python -m microg_da COMMAND`, or `microg_da COMMAND` where the package is installed. This page shows
-what `--help` prints. [Commands](../commands.md) explains configuration keys, tests, comparisons and shell completion.
+Run a command as `python -m microg_da COMMAND`, or as `microg_da COMMAND` if the package is installed. This page
+contains the text of `--help`. [Commands](../commands.md) explains configuration keys, tests, comparisons and shell
+completion.
 
 """
 
 
 def render() -> str:
-    """The page as Markdown."""
-    # argparse takes the width of help from the terminal, and colours from it since Python 3.14.
+    """Return the page as Markdown."""
+    # argparse uses the width of the terminal, and since Python 3.14 also its colours.
     with mock.patch.dict("os.environ", COLUMNS="100", NO_COLOR="1"):
         table = "\n".join(f"| [`{name}`](#{name}) | {escape(summary)} |" for name, summary in COMMANDS.items())
         sections = "\n".join(_section(name) for name in COMMANDS)
-    return f"{_HEAD}| command | what it does |\n|---|---|\n{table}\n\n{sections}"
+    return f"{_HEAD}| command | purpose |\n|---|---|\n{table}\n\n{sections}"
 
 
 def _section(name: str) -> str:

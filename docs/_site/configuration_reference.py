@@ -1,4 +1,4 @@
-"""The page of the configuration, made of the schema."""
+"""Configuration reference, generated from the schema."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from microg_da.config.structure import nested_schema
 
 _HEAD = """# Configuration
 
-The keys of an experiment file, of `config.yaml` and of the command line, with type, default and meaning.
-`python -m microg_da list keys 'training.*'` prints the same. An experiment file sets keys by section; on the command
-line a key is written with its section, as `training.lr=0.01`.
+This page lists the keys of experiment files, of `config.yaml` and of the command line, with type, default and meaning.
+`python -m microg_da list keys 'training.*'` prints the same information. An experiment file sets keys by section. On
+the command line a key includes its section: `training.lr=0.01`.
 
 """
 
 
 def render() -> str:
-    """The page as Markdown."""
+    """Return the page as Markdown."""
     sections = [_section(name, list(keys)) for name, keys in groupby(describe_keys(), key=_section_name)]
     return _HEAD + "\n".join(sections)
 

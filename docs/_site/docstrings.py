@@ -1,4 +1,4 @@
-"""Docstrings as mkdocstrings reads them: examples as a section, and roles of Sphinx without their marks."""
+"""Changes of docstrings for mkdocstrings: examples as a section, Sphinx roles as plain code."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import griffe
 
 
 class SphinxRoles(griffe.Extension):
-    """Rewrites what Google's style, as griffe reads it, does not know."""
+    """Rewrites markup that griffe's parser of Google's style does not support."""
 
     def on_object(self, *, obj: griffe.Object, **_: Any) -> None:
         """Rewrite the docstring of one object."""

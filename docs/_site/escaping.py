@@ -1,4 +1,4 @@
-"""Plain text as Markdown."""
+"""Conversion of plain text to Markdown."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ _SPECIAL = re.compile(r"([\\*_\[\]<>|#])")
 
 
 def escape(text: str) -> str:
-    """Text in which nothing but code between backticks is marked."""
+    """Escape Markdown characters except in code between backticks."""
     parts = _CODE.split(text)
     return "".join(part if number % 2 else _SPECIAL.sub(r"\\\1", part) for number, part in enumerate(parts))
 
 
 def code(text: str) -> str:
-    """Text as code, whatever it holds."""
+    """Return the text as a code span, also if it contains backticks."""
     return f"`` {text} ``" if "`" in text else f"`{text}`"
 
 
 def sentence(text: str) -> str:
-    """Text with a capital at its start, unless that is a name, and a full stop at its end."""
+    """Return the text as a sentence: capitalise the first word unless it is a name, and add a full stop."""
     first = text.split(" ", 1)[0]
     start = text[:1].upper() + text[1:] if first.islower() and re.fullmatch(r"[a-z-]+[,:;]?", first) else text
     return start if start.endswith((".", "?", "!")) else f"{start}."

@@ -1,8 +1,8 @@
-"""Links of pages that leave docs/, which the repository's web page follows and the site cannot.
+"""Conversion of links to files outside docs/, which work on the web page of the repository but not on the site.
 
-A link to a file that the site has under another path (a notebook, the README) leads there. Any other file of the
-repository is named by its path; with ``repo_url`` in mkdocs.yml, the path is a link. Files that do not exist are
-warned of, which stops ``mkdocs build --strict``.
+A link to a file that is also a page of the site (a notebook, the README) is changed to this page. A link to another
+file of the repository is replaced by its path, or with ``repo_url`` in mkdocs.yml by a link to the repository. A
+missing file causes a warning, which stops ``mkdocs build --strict``.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ _FENCE_OR_LINK = re.compile(
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
     """Rewrite the links of a page."""
     source = page.file.abs_src_path
-    if source is None:  # made of the code, with links for the site
+    if source is None:  # generated page with links for the site
         return markdown
-    # Generated pages have no source: they count as the files of docs/ that they would be.
+    # Generated pages have no source file. Their path is the path that they would have in docs/.
     pages = {Path(file.abs_src_path or Path(config.docs_dir, file.src_uri)): file.src_uri for file in files} | HOME
 
     def rewrite(match: re.Match[str]) -> str:

@@ -1,4 +1,4 @@
-"""Pages of the site that are not files of docs/: references made of the code, notebooks, files of the root folder."""
+"""Pages of the site outside docs/: generated references, notebooks, files of the root folder."""
 
 from __future__ import annotations
 
@@ -18,27 +18,27 @@ GENERATED = {
     "reference/configuration.md": configuration_reference.render,
     "reference/python.md": python_reference.render,
 }
-"""The text of a page, by its path in the site."""
+"""Function that renders a page, by the path of the page in the site."""
 
 ROOT_PAGES = {"changelog.md": "CHANGELOG.md", "contributing.md": "CONTRIBUTING.md"}
-"""The file of the repository that a page shows, by its path in the site."""
+"""File of the repository for a page, by the path of the page in the site."""
 
 
-# Before mkdocs-jupyter, which looks for notebooks among the files.
+# Runs before mkdocs-jupyter, which processes the notebooks among the files.
 @event_priority(100)
 def on_files(files: Files, config: MkDocsConfig) -> Files:
-    """Add the pages to those of docs/."""
+    """Add the pages to the pages of docs/."""
     for path, render in GENERATED.items():
         files.append(File.generated(config, path, content=render()))
     for path, name in ROOT_PAGES.items():
         files.append(File.generated(config, path, abs_src_path=str(ROOT / name)))
     for notebook in sorted((ROOT / "notebooks").glob("*.ipynb")):
-        # With the root as its folder: mkdocs-jupyter does not know files of `File.generated`.
+        # The source folder is the root, because mkdocs-jupyter does not support `File.generated`.
         files.append(File(f"notebooks/{notebook.name}", str(ROOT), config.site_dir, config.use_directory_urls))
     return files
 
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
-    """Build again when the code of a reference changes, under ``mkdocs serve``."""
+    """Watch the sources of the references, so that ``mkdocs serve`` builds again after changes."""
     config.watch += [str(ROOT / "src"), str(ROOT / "notebooks"), *(str(ROOT / name) for name in ROOT_PAGES.values())]
     return config
