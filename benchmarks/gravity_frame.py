@@ -41,7 +41,7 @@ from microg_da.runs.folder import Run
 from microg_da.types import ClipBatch, PersonKey
 from microg_da.workflow import fit
 
-DEFAULT = "as it stands"
+DEFAULT = "default"
 
 
 def in_the_frame(method: str, name: str = "gravity_training") -> list[str]:
