@@ -305,7 +305,7 @@ class TestRefusals:
             ("max_frames is 0", "", {"max_frames": 0}),
             ("short_side is 3", "", {"short_side": 3}),
             ("--backgrounds requires", "", {"backgrounds": Path("walls")}),
-            ("no such folder of background", "", {"mode": "floating", "backgrounds": Path("nowhere")}),
+            ("folder of background pictures does not exist", "", {"mode": "floating", "backgrounds": Path("nowhere")}),
             ("folder of masks not found", "", {"masks": Path("nowhere")}),
             ("Give one of them", "", {"masks": Path("a"), "segmenter": Path("b.onnx")}),
             ("no such file", "", {"mode": "floating", "segmenter": Path("nowhere.onnx")}),
