@@ -22,7 +22,7 @@ class SyntheticOptions:
     Attributes:
         num_clips: number of clips in the split.
         look: ``real``, ``simulated`` or ``any``.
-        seed: another seed gives other clips.
+        seed: seed of the clips.
         label_shift: other class rates: people stand less often and crouch more often
             (:func:`~microg_da.synthetic.label_shift.shifted`); 0 for the rates of the simulator.
         workers: number of drawing processes.
