@@ -1,7 +1,7 @@
 """Two looks of the same world: ``real``, a video camera of a mission, and ``simulated``, a film.
 
 ``real`` has sensor noise, vignetting and compression. ``simulated`` has colour grading, strong contrast, hard light
-from one side and no noise. Each scene has one look, and each frame has its own noise.
+from one side and little noise. Each scene has one look, and each frame has its own noise.
 """
 
 from __future__ import annotations
