@@ -98,7 +98,7 @@ def test_the_checkpoint_command_and_create_detector_take_the_folder(make_run, tm
     # The weights fit, and still this is another detector.
     assert len(report.warnings) == 1
     assert "model.roi_stride=24" in report.warnings[0]
-    assert "here it is 16" in report.warnings[0]
+    assert "has 16" in report.warnings[0]
 
 
 def test_a_method_that_acts_at_test_time_is_not_in_the_weights_and_that_is_said(make_run, tmp_path, capsys):

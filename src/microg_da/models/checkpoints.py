@@ -302,7 +302,7 @@ def _unlike(detector: ActionDetector, path: str | Path, head_stride: float | Non
         "roll_pooling": said.get("roll_pooling", here["roll_pooling"]),
     }
     return [
-        f"{path} was trained with model.{key}={_shown(there[key])}, but this run has {_shown(value)}"
+        f"{path} was trained with model.{key}={_shown(there[key])}, but this detector has {_shown(value)}"
         for key, value in here.items()
         if there[key] != value
     ]
