@@ -110,12 +110,12 @@ def load_detector(path: str | Path, model: str | None = None) -> tuple[ActionDet
     Raises:
         InputError: if the file does not exist or contains no description of the detector.
     """
-    said = read_description(path)
-    if said is None:
+    stored = read_description(path)
+    if stored is None:
         raise InputError(
             f"{path}: the file does not name its network. Create the model by name, with checkpoint={path}."
         )
-    description = DetectorDescription.from_dict(said, path)
+    description = DetectorDescription.from_dict(stored, path)
     try:
         detector = description.build(model)
     except InputError as error:
@@ -182,7 +182,7 @@ def compare(
     fitting, report = match(detector, weights, path, skip)
     if _HEAD in fitting:
         report.head_stride = _trained_stride(path, weights, detector.backbone.stride)
-    report.warnings = _unlike(detector, path, report.head_stride)
+    report.warnings = _differences(detector, path, report.head_stride)
     return fitting, report
 
 
@@ -217,7 +217,7 @@ def match(
         # Counters of batches do not affect outputs, and older files lack them.
         if not name.endswith("num_batches_tracked") and not (has_new_head and name.startswith("head.")):
             report.missing.append(name)
-    _excuse_new_parts(detector, fitting, report)
+    _accept_new_parts(detector, fitting, report)
     report.missing.sort()
     report.loaded = len(fitting)
     return fitting, report
@@ -240,7 +240,7 @@ def _skipped(model: Mapping[str, Tensor], patterns: Sequence[str]) -> set[str]:
     return found
 
 
-def _excuse_new_parts(detector: ActionDetector, fitting: dict[str, Tensor], report: CheckpointReport) -> None:
+def _accept_new_parts(detector: ActionDetector, fitting: dict[str, Tensor], report: CheckpointReport) -> None:
     """Accept missing adapters and temporal modules, which published files never contain."""
     for kind in (*(f"backbone.{part}." for part in (*detector.backbone.fresh, "adapters")), ".low_rank_"):
         new = [name for name in report.missing if kind in name]
@@ -284,22 +284,22 @@ def _trained_stride(path: str | Path, weights: Mapping[str, Tensor], true_stride
     Files of this package contain the stride, unless they are plain weights. PySlowFast stores its configuration with
     the weights; files of the same networks without a configuration are assumed to be published ones with stride 16.
     """
-    said = read_description(path)
-    if said is not None:
-        return resolve_stride(said["roi_stride"], true_stride) if "roi_stride" in said else None
+    stored = read_description(path)
+    if stored is not None:
+        return resolve_stride(stored["roi_stride"], true_stride) if "roi_stride" in stored else None
     if any("backbone." in name for name in weights):
         return None
     scale = training_setting(path, "DETECTION", "SPATIAL_SCALE_FACTOR")
     return PUBLISHED_STRIDE if scale is None else scale
 
 
-def _unlike(detector: ActionDetector, path: str | Path, head_stride: float | None) -> list[str]:
+def _differences(detector: ActionDetector, path: str | Path, head_stride: float | None) -> list[str]:
     """Return differences between the described detector of a file and this one that do not show in the weights."""
-    said = read_description(path) or {}
+    stored = read_description(path) or {}
     here = {"roi_stride": detector.head.stride, "roll_pooling": getattr(detector, "group", None)}
     there = {
         "roi_stride": head_stride or here["roi_stride"],
-        "roll_pooling": said.get("roll_pooling", here["roll_pooling"]),
+        "roll_pooling": stored.get("roll_pooling", here["roll_pooling"]),
     }
     return [
         f"{path} was trained with model.{key}={_shown(there[key])}, but this detector has {_shown(value)}"

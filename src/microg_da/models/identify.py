@@ -120,7 +120,7 @@ _STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
 
 
 def _trained_window(path: str | Path) -> Window | None:
-    said = [training_setting(path, "DATA", key) for key in ("NUM_FRAMES", "SAMPLING_RATE")]
-    if said[0] is None or said[1] is None:
+    window_parts = [training_setting(path, "DATA", key) for key in ("NUM_FRAMES", "SAMPLING_RATE")]
+    if window_parts[0] is None or window_parts[1] is None:
         return None
-    return Window(int(said[0]), int(said[1]))
+    return Window(int(window_parts[0]), int(window_parts[1]))

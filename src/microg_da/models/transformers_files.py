@@ -145,19 +145,19 @@ def _fetch(name: str, revision: str | None, weights: bool) -> Path:
 
 def _pixels(folder: Path) -> Pixels | None:
     for file in _PROCESSORS:
-        said = _read_json(folder / file)
-        said = next((said[key] for key in _NESTED if isinstance(said.get(key), dict)), said)
-        if "image_mean" in said or "do_normalize" in said:
-            return _read_pixels(said, folder / file)
+        settings = _read_json(folder / file)
+        settings = next((settings[key] for key in _NESTED if isinstance(settings.get(key), dict)), settings)
+        if "image_mean" in settings or "do_normalize" in settings:
+            return _read_pixels(settings, folder / file)
     return None
 
 
-def _read_pixels(said: Mapping[str, Any], file: Path) -> Pixels | None:
-    rescale = float(said.get("rescale_factor", 1 / 255)) if said.get("do_rescale", True) else 1.0
-    if not said.get("do_normalize", True):
+def _read_pixels(settings: Mapping[str, Any], file: Path) -> Pixels | None:
+    rescale = float(settings.get("rescale_factor", 1 / 255)) if settings.get("do_rescale", True) else 1.0
+    if not settings.get("do_normalize", True):
         return Pixels((0.0,) * 3, (1.0,) * 3, rescale)
     try:
-        mean, std = (tuple(float(value) for value in said[key]) for key in ("image_mean", "image_std"))
+        mean, std = (tuple(float(value) for value in settings[key]) for key in ("image_mean", "image_std"))
     except (KeyError, TypeError, ValueError):
         mean = std = ()
     if len(mean) != 3 or len(std) != 3 or min(std) <= 0:

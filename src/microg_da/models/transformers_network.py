@@ -69,12 +69,12 @@ def described_network(name: str, options: Mapping[str, Any]) -> tuple[str, dict[
     files = open_network(name, options.get("revision"), weights=False)
     if files.folder is None:
         return name, dict(options)
-    said: dict[str, Any] = {key: value for key, value in options.items() if key not in ("revision", "pretrained")}
-    said["config"] = {key: value for key, value in files.config.items() if key not in _NOT_OF_THE_ENCODER}
+    described: dict[str, Any] = {key: value for key, value in options.items() if key not in ("revision", "pretrained")}
+    described["config"] = {key: value for key, value in files.config.items() if key not in _NOT_OF_THE_ENCODER}
     if files.pixels is not None:
         pixels = files.pixels
-        said.setdefault("pixels", {"mean": [*pixels.mean], "std": [*pixels.std], "rescale": pixels.rescale})
-    return files.family, said
+        described.setdefault("pixels", {"mean": [*pixels.mean], "std": [*pixels.std], "rescale": pixels.rescale})
+    return files.family, described
 
 
 _NOT_OF_THE_ENCODER = ("architectures", "id2label", "label2id", "problem_type", "transformers_version", "_name_or_path")

@@ -67,10 +67,10 @@ def _training_config(path: str | Path) -> Mapping[str, object]:
     if not isinstance(text, str):
         return {}
     try:
-        said = yaml.safe_load(text)
+        settings = yaml.safe_load(text)
     except (yaml.YAMLError, RecursionError, ValueError):
         return {}
-    return said if isinstance(said, dict) else {}
+    return settings if isinstance(settings, dict) else {}
 
 
 def _read_torch(path: Path) -> object:

@@ -41,7 +41,7 @@ class Segmenter:
         inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
         shape = list(inputs[0].shape)
         if len(inputs) != 1 or len(shape) != 4 or shape[1] != 3:
-            raise self._unlike(
+            raise self._invalid(
                 f"its inputs are {[list(each.shape) for each in inputs]}, expected one [1, 3, height, width]"
             )
         self._fixed = (shape[2], shape[3]) if all(isinstance(side, int) for side in shape[2:]) else None
@@ -59,23 +59,23 @@ class Segmenter:
         try:
             output = np.asarray(self._session.run([self._names[1]], {self._names[0]: batch})[0], np.float32)
         except Exception as error:  # onnxruntime has its own exception types
-            raise self._unlike(f"it cannot be run on {list(batch.shape)} ({first_line(error)})") from error
+            raise self._invalid(f"it cannot be run on {list(batch.shape)} ({first_line(error)})") from error
         if output.shape[-2:] != (rows, columns) or output.ndim not in (3, 4) or len(output) != 1:
-            raise self._unlike(f"its output is {list(output.shape)}, expected [1, classes, {rows}, {columns}]")
+            raise self._invalid(f"its output is {list(output.shape)}, expected [1, classes, {rows}, {columns}]")
         share = cv2.resize(self._probability(output.reshape(-1, *output.shape[-2:])), (width, height))
         return np.asarray(share >= 0.5)
 
     def _probability(self, scores: np.ndarray) -> np.ndarray:
         if len(scores) == 1:
             if scores.min() < -1e-3 or scores.max() > 1 + 1e-3:
-                raise self._unlike("its output is not a probability in [0, 1]. Export the network with a sigmoid")
+                raise self._invalid("its output is not a probability in [0, 1]. Export the network with a sigmoid")
             return np.asarray(scores[0])
         person = self._person if self._person is not None else (1 if len(scores) == 2 else _VOC_PERSON)
         if not 0 <= person < len(scores):
-            raise self._unlike(f"it has {len(scores)} classes, but people are class {person}. Set person_class")
+            raise self._invalid(f"it has {len(scores)} classes, but people are class {person}. Set person_class")
         return np.asarray((scores.argmax(axis=0) == person).astype(np.float32))
 
-    def _unlike(self, problem: str) -> InputError:
+    def _invalid(self, problem: str) -> InputError:
         return InputError(f"{self.path}: not a network that segments people: {problem}. See docs/weightless.md.")
 
 
