@@ -112,7 +112,7 @@ def test_exclude(files, tmp_path, capsys):
     [
         (["--protocol", "publishd"], "unknown protocol 'publishd'. Did you mean 'published'"),
         (["--by", "clas"], "--by: unknown breakdown 'clas'. Did you mean 'class'"),
-        (["--scores", "probability"], "which are no probabilities"),
+        (["--scores", "probability"], "which are not probabilities"),
         (["--taxonomy", "nowhere"], "unknown taxonomy 'nowhere'"),
         (["--by", "domain"], "Give --actions"),
         (["--detections", "absent.csv"], "absent.csv: cannot be read"),

@@ -177,7 +177,7 @@ def no_torch_before(words, tmp_path):
     ("words", "message"),
     [
         (["--checkpoint", "model.onnx"], "is an ONNX network"),
-        (["--checkpoint", "."], "Give one of the files in it: "),
+        (["--checkpoint", "."], "Give one of its files: "),
         (["--checkpoint", "none.pt"], "the checkpoint does not exist"),
         (["--checkpoint", "weights.pth", "--model", "x3d_x"], "Did you mean 'x3d_"),
         (["--checkpoint", "weights.pth", "--roi-stride", "wide"], "expected true, published or a number"),

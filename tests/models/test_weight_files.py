@@ -186,9 +186,9 @@ def make(folder, *files):
     [
         (["a/epoch_1.pyth", "a/note.txt"], "a", "a/epoch_1.pyth"),
         (["run/config.yaml", "run/checkpoints/adapt/detector.pt"], "run", "run/checkpoints/adapt/detector.pt"),
-        (["run/config.yaml"], "run", "has trained a detector"),
+        (["run/config.yaml"], "run", "no finished detector"),
         (["x/model.onnx", "x/model.safetensors"], "x/model.onnx", "x"),
-        (["y/model.onnx"], "y/model.onnx", "its origin"),
+        (["y/model.onnx"], "y/model.onnx", "detector.pt"),
     ],
 )
 def test_what_to_give_instead(tmp_path, monkeypatch, files, given, wanted):

@@ -36,7 +36,7 @@ VARIED = [0.5, 0.3, 0.2, 0.2, 0.1, 0.1, 0.1, 0.05, 0.05, 0.05]
 def test_the_same_answer_for_all_is_a_collapse_whatever_the_source(target, answer, shared):
     found = report(target if shared else people(VARIED), target)
     assert found.collapsed
-    assert found.reason == f"100% of the target people get one and the same answer, {answer}"
+    assert found.reason == f"100% of the target people get the same prediction, {answer}"
     assert found.agreement == 1
 
 
@@ -48,7 +48,7 @@ def test_far_fewer_or_far_more_labels_are_a_collapse(factor):
         assert found.collapsed
     else:
         assert found.collapsed
-        assert "7.4 classes a person" in found.reason or "7.5 classes a person" in found.reason
+        assert "7.4 classes per person" in found.reason or "7.5 classes per person" in found.reason
     assert found.target_rate / found.source_rate == pytest.approx(factor, rel=0.25)
 
 

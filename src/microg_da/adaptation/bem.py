@@ -72,7 +72,7 @@ class BEM(Online):
         if not parameters:
             raise InputError(
                 "adaptation 'bem' needs normalisation layers with scale and shift, and this model has none. Choose "
-                "another one."
+                "another adaptation."
             )
         return parameters
 

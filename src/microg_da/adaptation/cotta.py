@@ -102,8 +102,8 @@ class CoTTA(OnlineTeacher):
         """Take one step of the student, update the teacher, and restore random weights."""
         answer = self.answer(batch)
         optimizer.zero_grad()
-        said = detect(detector, batch).logits
-        torch.autograd.backward(soft_cross_entropy(self.supported(said), self.supported(answer.logits)))
+        predicted = detect(detector, batch).logits
+        torch.autograd.backward(soft_cross_entropy(self.supported(predicted), self.supported(answer.logits)))
         optimizer.step()
         self.follow(detector)
         self._restore(detector)

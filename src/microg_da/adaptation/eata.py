@@ -104,8 +104,8 @@ class EATA(Online):
         try:
             for batch in islice(source, self.arguments.source_batches):
                 if batch.num_boxes:
-                    said, squares = fisher_information(detector, batch, parameters, self.support)
-                    logits.append(said)
+                    predicted, squares = fisher_information(detector, batch, parameters, self.support)
+                    logits.append(predicted)
                     fisher += squares
         finally:
             before.restore(detector)

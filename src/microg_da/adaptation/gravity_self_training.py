@@ -72,7 +72,7 @@ class GravitySelfTraining(TeacherMethod):
     def __init__(self, arguments: GravitySelfTrainingArguments, task: Task) -> None:
         super().__init__(arguments, task)
         self.frame = GravityFrame(arguments, task)
-        self.beliefs = self._nobody()
+        self.beliefs = self._empty_round()
 
     @property
     def companion(self) -> GravityFrame:
@@ -117,7 +117,7 @@ class GravitySelfTraining(TeacherMethod):
     def after_training(self, detector: ActionDetector) -> None:
         """Copy the teacher to the detector if it is kept, and clear the round."""
         super().after_training(detector)
-        self.beliefs = self._nobody()
+        self.beliefs = self._empty_round()
 
     def get_extra_state(self) -> RoundState:
         """Return the round, so that a resumed stage continues with the same angles and labels."""
@@ -141,5 +141,5 @@ class GravitySelfTraining(TeacherMethod):
             "pseudo_label": weight * multilabel_bce(of_target.logits, labels, self.support),
         }
 
-    def _nobody(self) -> Round:
+    def _empty_round(self) -> Round:
         return Round([], degrees=torch.zeros(0), labels=torch.zeros(0, self.task.num_classes))

@@ -69,7 +69,7 @@ class GravityTraining(TrainingMethod):
             raise InputError(f"round_epochs={arguments.round_epochs}: expected a whole number of at least 1.")
         self.inner = _inner_method(arguments, task)
         self.frame = GravityFrame(arguments, task)
-        self.ups = _nobody()
+        self.ups = _empty_round()
 
     @classmethod
     def knowledge_with(cls, arguments: Mapping[str, object]) -> frozenset[Knowledge]:
@@ -144,7 +144,7 @@ class GravityTraining(TrainingMethod):
     def after_training(self, detector: ActionDetector) -> None:
         """Call the inner method, and clear the angles."""
         self.inner.after_training(detector)
-        self.ups = _nobody()
+        self.ups = _empty_round()
 
     def network(self, detector: ActionDetector) -> ActionDetector:
         """Return the value of the inner method."""
@@ -194,5 +194,5 @@ def _inner_method(arguments: GravityTrainingArguments, task: Task) -> TrainingMe
     return method
 
 
-def _nobody() -> Round:
+def _empty_round() -> Round:
     return Round([], degrees=torch.zeros(0))

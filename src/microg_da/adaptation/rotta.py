@@ -144,10 +144,10 @@ class RoTTA(OnlineTeacher):
         clips = concatenate_batches(*(one.item for one in kept))
         with torch.no_grad():
             answer = detect(self._teacher, clips).logits
-        said = detect(detector, augment_batch(clips, self.view)).logits
-        ages = torch.tensor([one.age for one in kept], dtype=torch.float32, device=said.device)
+        predicted = detect(detector, augment_batch(clips, self.view)).logits
+        ages = torch.tensor([one.age for one in kept], dtype=torch.float32, device=predicted.device)
         weights = timeliness(ages / self.arguments.memory)
-        return soft_cross_entropy(self.supported(said), self.supported(answer), weights)
+        return soft_cross_entropy(self.supported(predicted), self.supported(answer), weights)
 
 
 def categories_of(logits: Tensor, usual: Tensor) -> Tensor:

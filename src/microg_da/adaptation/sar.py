@@ -94,7 +94,7 @@ class SAR(Online):
         if not parameters:
             raise InputError(
                 "adaptation 'sar' needs normalisation layers with scale and shift before the last stage, and this "
-                "model has none. Choose another one."
+                "model has none. Choose another adaptation."
             )
         return parameters
 

@@ -67,7 +67,7 @@ class SourceFree(SourceFreeAdaptation):
         if not 0 <= arguments.memory < 1:
             raise InputError(f"adaptation.args.memory={arguments.memory:g}: expected a fraction in [0, 1).")
         self.prototypes = Prototypes(task.num_classes, task.feature_dim, arguments.memory)
-        self._round = self._nobody()
+        self._round = self._empty_round()
 
     def check_detector(self, detector: ActionDetector) -> None:
         """Check that layers other than the classifier, which the method freezes, are trained."""
@@ -112,7 +112,7 @@ class SourceFree(SourceFreeAdaptation):
     def after_training(self, detector: ActionDetector) -> None:
         """Unfreeze the classifier, and clear the labels."""
         detector.head.projection.requires_grad_(True)
-        self._round = self._nobody()
+        self._round = self._empty_round()
 
     def training_losses(self, detector: ActionDetector, target: ClipBatch, progress: float) -> Losses:
         """Return the losses of one forward pass with the labels of this epoch."""
@@ -164,7 +164,7 @@ class SourceFree(SourceFreeAdaptation):
         """Restore the labels of the epoch."""
         self._round = Round.from_state(state)
 
-    def _nobody(self) -> Round:
+    def _empty_round(self) -> Round:
         return Round([], labels=torch.zeros(0, self.task.num_classes))
 
 

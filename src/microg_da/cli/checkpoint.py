@@ -50,13 +50,13 @@ def run(args: argparse.Namespace) -> int:
     from microg_da.models.identify import known_networks
 
     model = f"timm:{package.encoder}" if package is not None and args.model is None else args.model
-    said = read_description(args.file) if model is None or is_path(model) else None
-    if model is None and said is None:
+    stored = read_description(args.file) if model is None or is_path(model) else None
+    if model is None and stored is None:
         return _print_networks(args, known_networks(args.file, args.num_classes))
     with torch.device("meta"):  # only names and shapes are compared
-        if said is None or model not in (None, said.get("model")):
+        if stored is None or model not in (None, stored.get("model")):
             return _print_report(args, create_detector(model, args.num_classes), model)
-        description = DetectorDescription.from_dict(said, args.file)
+        description = DetectorDescription.from_dict(stored, args.file)
         return _print_report(args, description.build(model), description.model)
 
 

@@ -37,8 +37,8 @@ def run(args: argparse.Namespace) -> int:
         print(f"model.onnx: frames {shape}, within {made.onnx.difference:.1e} of torch's logits")
     if made.test_time_method:
         print(
-            f"note: {made.test_time_method} acts at test time and is not in the weights. What is exported predicts "
-            f"without it, and not as the scores of the variant {made.variant} say."
+            f"note: the test-time method {made.test_time_method} is not exported. The scores of the variant "
+            f"{made.variant} were measured with it, so the exported detector predicts differently."
         )
     return 0
 

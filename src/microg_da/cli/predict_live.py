@@ -81,5 +81,5 @@ def _print(answer: Answer, names: list[str], options: PredictOptions) -> None:
 
     for person, row in zip(answer.person_id.tolist(), answer.probabilities, strict=True):
         best = [column for column in np.argsort(-row, kind="stable")[: options.top] if row[column] >= options.threshold]
-        said = ", ".join(f"{names[column]} {100 * row[column]:.0f} %" for column in best) or "–"
-        print(f"{answer.seconds:8.2f} s  person {person:<3d} {said}", flush=True)
+        actions = ", ".join(f"{names[column]} {100 * row[column]:.0f} %" for column in best) or "–"
+        print(f"{answer.seconds:8.2f} s  person {person:<3d} {actions}", flush=True)

@@ -76,17 +76,17 @@ def run(args: argparse.Namespace) -> int:
     metrics = _listed(args.metrics) or [*DEFAULT_METRICS, *(["bertscore"] if args.bertscore_model else [])]
     references = read_references(args.references, args.task)
     notes = [f"references: {note}" for note in references.notes]
-    said: list[tuple[str, str, list[str]]] = []
+    submissions: list[tuple[str, str, list[str]]] = []
     scorer = Scorer(references.table, metrics, args.protocol, args.bertscore_model)
     if args.predictions:
         predictions, repeated = read_texts(args.predictions, args.task)
         texts, coverage = match(predictions, references, args.missing, args.predictions)
         notes += [*(f"predictions: {note}" for note in repeated), f"coverage: {coverage}"]
-        said.append((MODEL, "the model's inputs", texts))
+        submissions.append((MODEL, "the model's inputs", texts))
     if args.baselines:
-        said += _baselines(references, "sbert" in metrics)
+        submissions += _baselines(references, "sbert" in metrics)
         notes.append(WARNING)
-    systems = [_Scored(name, saw, scorer.score(texts, _listed(args.by), args.ci)) for name, saw, texts in said]
+    systems = [_Scored(name, saw, scorer.score(texts, _listed(args.by), args.ci)) for name, saw, texts in submissions]
     absent = {} if "bertscore" in metrics else {"bertscore": "not computed: needs --bertscore-model DIR"}
     about = _About(args.task, args.protocol, len(references.table), notes)
     (_print_json if args.json else _print_tables)(about, systems, absent)

@@ -135,8 +135,8 @@ def _check_protocol(layers: Sequence[Layer], always: Sequence[Layer], command: L
     asked = command.values.get("protocol")
     if asked is None or any(layer.condition is not None and layer.condition[0] == "protocol" for layer in layers):
         return
-    said = next((layer.values["protocol"] for layer in reversed(always) if "protocol" in layer.values), None)
-    if asked != said:
+    active = next((layer.values["protocol"] for layer in reversed(always) if "protocol" in layer.values), None)
+    if asked != active:
         raise InputError(
             f"{COMMAND_LINE}: protocol={asked}: this experiment has no such recipe. The key selects one of the "
             f"recipes of experiments such as microg4m/slow_r50_8x8. Rules of evaluation: evaluation.protocol."

@@ -108,7 +108,7 @@ def _bytes(path: Path) -> bytes:
         data.decode("utf-8")
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
-        raise InputError(f"{path}, line {line}: is not UTF-8") from error
+        raise InputError(f"{path}, line {line}: not UTF-8. Save the file as UTF-8") from error
     return data
 
 

@@ -69,7 +69,7 @@ class Timing:
             hint = "" if unit == "frame" else f" (its frames begin at second {self.start:g}; set start= and fps=)"
             raise InputError(
                 f"{video_id}: keyframe at {unit} {stamp:g} is not in the video, which has {length} frames{hint}. "
-                f"Is it the right video, extracted at the right frame rate?"
+                f"Check the video and the frame rate of its frames."
             )
         return min(number + self.late, length - 1)
 

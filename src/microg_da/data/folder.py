@@ -89,7 +89,7 @@ def find_clips(root: Path, decode: str) -> tuple[pd.DataFrame, str, tuple[str, .
     decoded = next((kind for kind, rows in found.items() if rows), None)
     if decoded is None:
         kinds = {"video": f"video files ({', '.join(VIDEO_SUFFIXES)})", "frames": "folders of JPEG frames"}
-        raise InputError(f"{root}: the class folders hold no {' and no '.join(kinds[kind] for kind in found)}.")
+        raise InputError(f"{root}: the class folders contain no {' and no '.join(kinds[kind] for kind in found)}.")
     clips = pd.DataFrame(found[decoded], columns=["split", "action", "stem", "path"])
     clips["action_id"] = clips.action.map({name: number for number, name in enumerate(names, start=1)})
     clips["video_id"] = _ids(clips)

@@ -79,7 +79,9 @@ class RolledVideos:
         self, frames: FrameStore, people: pd.DataFrame, timing: Timing, plan: RollPlan, masks: MaskFiles | None = None
     ) -> None:
         if plan.spin or plan.drift:
-            raise ValueError("a moving camera loses the people of a long video; write clips instead")
+            raise ValueError(
+                "spin and drift are not supported for long videos, because people leave the view; write clips instead"
+            )
         self._frames = frames
         self._timing = timing
         self._plan = plan

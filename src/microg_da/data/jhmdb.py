@@ -131,5 +131,5 @@ def _keyframes(boxes: pd.DataFrame, count: int) -> pd.DataFrame:
 def _table(root: Path, name: str) -> Path:
     path = find_table(Path(root), name)
     if path is None:
-        raise InputError(f"{root}: has no {name}. Give the folder of JHMDB with clips.csv and people.csv.")
+        raise InputError(f"{root}: {name} not found. Give the folder of JHMDB with clips.csv and people.csv.")
     return path

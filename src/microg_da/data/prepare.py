@@ -102,7 +102,7 @@ def extract_frames(videos: VideoFiles, clip: str, frames: Path) -> None:
         for number, image in enumerate(videos.read(clip, numbers), start=1):
             path = partial / f"{clip}_{number:06d}.jpg"
             if not cv2.imwrite(str(path), image, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY]):
-                raise InputError(f"{path}: cannot be written. Is the disk full?")
+                raise InputError(f"{path}: cannot write the file. The disk may be full.")
         partial.replace(frames / clip)
     finally:
         shutil.rmtree(partial, ignore_errors=True)

@@ -45,7 +45,7 @@ def check_table(table: pd.DataFrame, where: Place) -> None:
     for name in table.columns.difference(list(TEXT)):
         if len(table) and not pd.api.types.is_numeric_dtype(table[name]):
             raise InputError(
-                f"{where.source}, column {name}: holds {table[name].iloc[0]!r} of type {table[name].dtype}, expected "
+                f"{where.source}, column {name}: found {table[name].iloc[0]!r} of type {table[name].dtype}, expected "
                 f"numbers. Convert the column, e.g. with pandas.to_numeric."
             )
     check_values(table, where, None)

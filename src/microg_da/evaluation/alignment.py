@@ -133,10 +133,10 @@ def _blind(values: np.ndarray, present: np.ndarray) -> np.ndarray:
 
 
 def _fill(logits: np.ndarray) -> np.ndarray:
-    said = ~np.isnan(logits)
-    total = np.where(said, logits, 0).sum(axis=0)
-    mean = np.divide(total, said.sum(axis=0), out=np.full(total.shape, np.nan), where=said.any(axis=0))
-    return np.where(said, logits, mean)
+    known = ~np.isnan(logits)
+    total = np.where(known, logits, 0).sum(axis=0)
+    mean = np.divide(total, known.sum(axis=0), out=np.full(total.shape, np.nan), where=known.any(axis=0))
+    return np.where(known, logits, mean)
 
 
 def _logits(table: pd.DataFrame, scores: ScoreKind | None) -> pd.DataFrame:

@@ -27,7 +27,7 @@ def checked_detections(table: pd.DataFrame, scores: ScoreKind) -> pd.DataFrame:
     values = checked["score"].to_numpy(np.float64)
     if scores == "probability" and len(values) and (values.min() < 0 or values.max() > 1):
         raise InputError(
-            f"{_name(table, 'detections')}: scores reach from {values.min():.4g} to {values.max():.4g}, which are no "
+            f"{_name(table, 'detections')}: scores range from {values.min():.4g} to {values.max():.4g}, which are not "
             "probabilities; use scores=logit"
         )
     return checked

@@ -146,7 +146,7 @@ def _fit_set(aligned: Aligned, ground_truth: pd.DataFrame, taxonomy: Taxonomy) -
     kept = aligned.seen
     boxes = aligned.boxes[kept].reset_index(drop=True)
     if boxes.empty:
-        raise InputError("no model saw a box of the fit set: all scores are constant")
+        raise InputError("no model has a detection of a box in the fit set, so all scores are constant")
     require_common_keyframes(boxes, ground_truth)
     labels = truth_of_boxes(boxes, ground_truth, taxonomy)
     folds = grouped_folds(source_videos_of(boxes, ground_truth).to_numpy(object))

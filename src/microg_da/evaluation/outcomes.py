@@ -110,10 +110,10 @@ class Outcomes:
             truth: as in :meth:`from_tables`.
             drop_duplicates: as in :meth:`from_tables`.
         """
-        said = np.isfinite(scores)
-        named = said.any(axis=1)
+        scored = np.isfinite(scores)
+        named = scored.any(axis=1)
         if not named.all():
-            keyframe, boxes, scores, said = keyframe[named], boxes[named], scores[named], said[named]
+            keyframe, boxes, scores, scored = keyframe[named], boxes[named], scores[named], scored[named]
         codes, all_keyframes, num_keyframes = number_keyframes(ground_truth, keyframes.iloc[pd.unique(keyframe)])
         number = np.empty(len(keyframes), dtype=np.int64)
         number[pd.unique(keyframe)] = codes[len(ground_truth) :]
@@ -122,7 +122,7 @@ class Outcomes:
         if box.max(initial=-1) + 1 == len(box):
             rows = _Rows(boxes.astype(np.float64), row_keyframe, scores.astype(np.float64), num_duplicates=0)
         else:
-            row, column = np.nonzero(said)
+            row, column = np.nonzero(scored)
             rows = _rows(
                 boxes[row], row_keyframe[row], box[row], column, scores[row, column], len(taxonomy), drop_duplicates
             )

@@ -37,8 +37,8 @@ def match_class_rates(
     predictor.to(device).detector.eval()
     with progress_bar(console or message_console()) as bar, predictor.testing(), torch.no_grad():
         clips = data.unaugmented_clips("target", device).shown_in(bar)
-        said = [predictor(batch).logits.detach().float().cpu() for batch in clips]
+        logits_of_batches = [predictor(batch).logits.detach().float().cpu() for batch in clips]
     predictor.to("cpu")
-    if said:
-        predictor.shift_decisions(-rate_thresholds(torch.cat(said), torch.tensor(rates)))
+    if logits_of_batches:
+        predictor.shift_decisions(-rate_thresholds(torch.cat(logits_of_batches), torch.tensor(rates)))
     return time.perf_counter() - start

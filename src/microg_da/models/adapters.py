@@ -1,4 +1,4 @@
-"""Training a part of a network: frozen stages, low-rank updates, dual-path adapters, learning rates by depth."""
+"""Training of a part of a network: frozen stages, low-rank updates, dual-path adapters, learning rates by depth."""
 
 from __future__ import annotations
 
@@ -15,9 +15,7 @@ KINDS = ("lora", "dual_path")
 
 
 def add_adapters(backbone: Backbone, kind: str, rank: int = 8) -> None:
-    """Freeze a backbone and add a few trainable parameters.
-
-    Before training, the outputs of the network are unchanged.
+    """Freeze a backbone and add a few trainable parameters, which do not change the outputs before training.
 
     Args:
         backbone: changed in place.
@@ -43,14 +41,14 @@ def add_adapters(backbone: Backbone, kind: str, rank: int = 8) -> None:
 
 
 class _LowRank(nn.Module):
-    """Base of the low-rank layers: a frozen weight and a trained update ``up @ down`` of it."""
+    """Base class of low-rank layers, which have a frozen weight and a trained update ``up @ down``."""
 
     weight: Tensor
     low_rank_down: nn.Parameter
     low_rank_up: nn.Parameter
 
     def updated_weight(self) -> Tensor:
-        """The weight with its update."""
+        """Return the weight with its update."""
         return self.weight + (self.low_rank_up @ self.low_rank_down).view_as(self.weight)
 
 
@@ -58,7 +56,7 @@ class LowRankLinear(_LowRank, nn.Linear):
     """A linear layer whose weight is updated in low rank."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """As ``nn.Linear``."""
+        """Compute the layer like ``nn.Linear``."""
         return nn.functional.linear(x, self.updated_weight(), self.bias)
 
 
@@ -66,7 +64,7 @@ class LowRankConv2d(_LowRank, nn.Conv2d):
     """A convolution of images whose weight is updated in low rank."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """As ``nn.Conv2d``."""
+        """Compute the layer like ``nn.Conv2d``."""
         output: Tensor = self._conv_forward(x, self.updated_weight(), self.bias)
         return output
 
@@ -75,7 +73,7 @@ class LowRankConv3d(_LowRank, nn.Conv3d):
     """A convolution of clips whose weight is updated in low rank."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """As ``nn.Conv3d``."""
+        """Compute the layer like ``nn.Conv3d``."""
         output: Tensor = self._conv_forward(x, self.updated_weight(), self.bias)
         return output
 
@@ -98,7 +96,7 @@ _LOW_RANK = {
 
 
 def add_low_rank(module: nn.Module, rank: int) -> None:
-    """Give every linear layer and convolution of a module a low-rank update that starts at zero.
+    """Add a low-rank update, initially zero, to every linear layer and convolution of a module.
 
     Layers for which the update would not be smaller than the weight, such as depthwise convolutions, are not changed.
     Layers keep their names, so that weight files of the plain network still fit.
@@ -122,7 +120,7 @@ class DualPathAdapter(nn.Module):
     """Two light residual paths parallel to a stage, one along time and one along space, mixed channel by channel.
 
     Args:
-        channels: of the stage's output.
+        channels: channels of the output of the stage.
         rank: channels inside each path.
     """
 
@@ -151,7 +149,7 @@ def _path(channels: int, rank: int, kernel: tuple[int, int, int]) -> nn.Sequenti
 class _StageHook:
     """Applies the adapters of a stage to its output.
 
-    An object and not a closure, so that a deep copy of the network (e.g. a teacher) uses its own adapters.
+    The hook is an object, not a closure, so that a deep copy of the network (e.g. a teacher) uses its own adapters.
     """
 
     def __init__(self, backbone: Backbone, adapters: Sequence[Adapter]) -> None:
@@ -163,7 +161,7 @@ class _StageHook:
 
 
 def add_dual_paths(backbone: Backbone, rank: int) -> None:
-    """Put a dual-path adapter after every stage of a backbone; a stage of two pathways gets one for each."""
+    """Add a dual-path adapter after every stage of a backbone, one for each pathway."""
     channels = stage_channels(backbone)
     device = next(backbone.parameters()).device
     backbone.adapters = nn.ModuleDict()
@@ -236,14 +234,14 @@ def freeze_stages(backbone: Backbone, stages: int | str) -> None:
 
 
 def learning_rate_scales(module: nn.Module, decay: float) -> dict[str, float]:
-    """Layer-wise learning-rate decay: ``decay`` times less for each stage of a backbone, counted from its end.
+    """Return factors of layer-wise learning-rate decay: ``decay`` to the power of the stages behind a layer.
 
     Args:
-        module: a detector or a module with one; layers outside backbones have the full learning rate.
-        decay: in (0, 1]; 0.75 or so for a pretrained transformer (Bao et al., BEiT, ICLR 2022).
+        module: a detector or a module that contains detectors; layers outside backbones have the full learning rate.
+        decay: factor in (0, 1]; about 0.75 for a pretrained transformer (Bao et al., BEiT, ICLR 2022).
 
     Returns:
-        For each parameter's name the factor of its learning rate.
+        The factor of the learning rate by parameter name.
     """
     if not 0 < decay <= 1:
         raise InputError(f"training.layer_decay: expected a number above 0 and up to 1, got {decay}")

@@ -1,4 +1,4 @@
-"""Pickles of NumPy arrays, read without NumPy's own reconstruction, which is not memory-safe for a damaged state."""
+"""Safe reading of pickles with NumPy arrays. NumPy's own reading is not memory-safe for damaged files."""
 
 from __future__ import annotations
 

@@ -56,7 +56,7 @@ class AttentiveHead(PersonHead):
         num_classes: outputs of the linear layer.
         stride: input pixels per cell of the feature maps.
         dropout: rate before the linear layer.
-        arguments: the rest.
+        arguments: other arguments of the head.
 
     Raises:
         InputError: for an invalid argument.
@@ -82,14 +82,14 @@ class AttentiveHead(PersonHead):
         )
 
     def features(self, maps: Sequence[Tensor], boxes: Tensor, clip_index: Tensor) -> Tensor:
-        """As in the base class: the result of the attention of a person's queries."""
+        """Return the output of the attention of a person's queries; see the base class."""
         pooled = [
             pooler(pathway, boxes, clip_index, self.stride) for pooler, pathway in zip(self.poolers, maps, strict=True)
         ]
         return torch.cat(pooled, dim=1)
 
     def local_grids(self, maps: Sequence[Tensor], boxes: Tensor, clip_index: Tensor, slices: int) -> Tensor:
-        """As in the base class, with ``R = 1``: queries attend to one slice at a time."""
+        """Return grids with ``R = 1``; queries attend to one slice at a time. See the base class."""
         parts = zip(*(time_slices(pathway, slices) for pathway in maps), strict=True)
         return torch.stack([self.features(part, boxes, clip_index) for part in parts], dim=1)[..., None, None]
 
@@ -98,9 +98,9 @@ class AttentivePool(nn.Module):
     """One block of cross-attention from the queries of each person to the tokens of a map.
 
     Args:
-        channels: of the map.
-        width: of the queries.
-        arguments: of the head.
+        channels: channels of the map.
+        width: width of the queries.
+        arguments: arguments of the head.
     """
 
     def __init__(self, channels: int, width: int, arguments: AttentiveArguments) -> None:
@@ -157,15 +157,15 @@ class AttentivePool(nn.Module):
 
 
 def box_coverage(boxes: Tensor, height: int, width: int) -> Tensor:
-    """The part of each cell of a map that lies in each box, ``(K, height · width)`` in [0, 1].
+    """Return the covered part of each cell of a map by each box, ``(K, height · width)`` in [0, 1].
 
-    A box that is narrower than a cell or outside the map counts as one cell around its middle, inside the map, so that
-    the coverage is never empty.
+    A box that is narrower than a cell or outside the map is replaced by one cell around its centre, inside the map, so
+    that the coverage is never empty.
 
     Args:
         boxes: ``(K, 4)`` in cells, ``x1 y1 x2 y2``.
-        height: cells.
-        width: cells.
+        height: height of the map in cells.
+        width: width of the map in cells.
     """
     x1, y1, x2, y2 = boxes.float().unbind(dim=1)
     down, across = _overlap(y1, y2, height), _overlap(x1, x2, width)
@@ -180,11 +180,11 @@ def _overlap(low: Tensor, high: Tensor, cells: int) -> Tensor:
 
 
 _WAVES = 32
-"""Sines and cosines of each coordinate of a place."""
+"""Number of sines and cosines for each coordinate of a position."""
 
 
 def _places(boxes: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
-    """Places of all cells ``(H · W, 2 · waves)`` and of all boxes ``(K, 4 · waves)``, relative to the map."""
+    """Return positions of all cells ``(H · W, 2 · waves)`` and boxes ``(K, 4 · waves)``, relative to the map."""
     y, x = ((torch.arange(size, device=boxes.device) + 0.5) / size for size in (height, width))
     rows, columns = torch.meshgrid(y, x, indexing="ij")
     cells = torch.stack([columns, rows], dim=-1).flatten(0, 1)
@@ -194,7 +194,7 @@ def _places(boxes: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
 
 
 def _waves(numbers: Tensor) -> Tensor:
-    """Sines and cosines ``(…, n · waves)`` of numbers in [0, 1], from half a turn on."""
+    """Return sines and cosines ``(…, n · waves)`` of numbers in [0, 1], with periods from 2 downwards."""
     rates = math.pi * 2 ** torch.arange(_WAVES // 2, device=numbers.device).div(4)
     phases = numbers[..., None] * rates
     return torch.cat([phases.sin(), phases.cos()], dim=-1).flatten(-2)

@@ -21,11 +21,11 @@ from microg_da.models.up_estimator import UpEstimator
 SIDE = 96
 """Side of a crop in pixels."""
 CELLS = 6
-"""Side of the feature map that the head sees."""
+"""Side of the feature map that the head reads."""
 QUARTERS = 4
 """The number of quarter turns of each crop."""
 CHUNK = 64
-"""Crops that are encoded at once."""
+"""Number of crops in a batch of the encoder."""
 
 
 class SquareLens:
@@ -102,7 +102,7 @@ class BackboneRollEstimator(UpEstimator):
         return self
 
     def requires_grad_(self, requires_grad: bool = True) -> BackboneRollEstimator:
-        """Set ``requires_grad`` of the head only, since the copy of the backbone is frozen."""
+        """Set ``requires_grad`` of the head only, because the copy of the backbone is frozen."""
         self.head.requires_grad_(requires_grad)
         return self
 
@@ -112,17 +112,17 @@ class BackboneRollEstimator(UpEstimator):
 
     @torch.no_grad()
     def encode(self, crops: Tensor) -> Tensor:
-        """Feature maps ``(N, C, 6, 6)`` of crops ``(N, 3, 96, 96)`` in 0…255; channels of all pathways together."""
+        """Return feature maps ``(N, C, 6, 6)`` of crops ``(N, 3, 96, 96)`` in 0…255, with all pathways' channels."""
         self.backbone.train(False)
         return torch.cat([self._maps(part) for part in torch.split(crops, CHUNK)])
 
     def decode(self, encoded: Tensor) -> Tensor:
-        """Log-densities ``(N, R)`` of feature maps."""
+        """Return log-densities ``(N, R)`` for feature maps."""
         scores: Tensor = self.head(encoded.float())
         return scores.log_softmax(dim=1)
 
     def symmetric(self, crops: Tensor) -> Tensor:
-        """Log-densities ``(N, R)``, the geometric mean over quarter turns of the crop."""
+        """Return log-densities ``(N, R)``, the geometric mean over quarter turns of the crop."""
         views = torch.cat([torch.rot90(crops, -quarter, (-2, -1)) for quarter in range(QUARTERS)])
         seen = self.forward(views).chunk(QUARTERS)
         shift = self.bins // QUARTERS
@@ -130,7 +130,7 @@ class BackboneRollEstimator(UpEstimator):
         return torch.stack(back).mean(dim=0).log_softmax(dim=1)
 
     def crops(self, patches: Tensor) -> Tensor:
-        """The middles of people's patches ``(K, 3, S, S)``, as large as the person: ``(K, 3, 96, 96)``."""
+        """Return the central parts ``(K, 3, 96, 96)`` of patches ``(K, 3, S, S)``, with the size of the person."""
         grid = self.lens.grid(patches.new_zeros(len(patches), dtype=torch.float32)) / MARGIN
         return F.grid_sample(patches.float(), grid, padding_mode="reflection", align_corners=False)
 

@@ -58,7 +58,7 @@ def _build_backbone(name: str, options: Mapping[str, object]) -> Backbone:
             raise unknown_name(f"option of {name}", option, valid, where="model.options")
     backbone = builder(**options)
     if not isinstance(backbone, Backbone):
-        raise InputError(f"model {name!r}: expected a Backbone, its builder returned {type(backbone).__name__}.")
+        raise InputError(f"model {name!r}: the builder returned {type(backbone).__name__}, expected a Backbone.")
     return backbone
 
 
@@ -111,8 +111,8 @@ def without_fetching(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
     """Return the options of a model without downloads of weights.
 
     Args:
-        name: of the model.
-        options: arguments of its builder.
+        name: the name of the model.
+        options: arguments of the builder.
     """
     library = name.partition(":")[0]
     off = _FETCHING.get(library, {})
@@ -125,7 +125,7 @@ _FETCHING: dict[str, dict[str, Any]] = {
     "torchvision": {"weights": None},
     "hf": {"pretrained": False},
 }
-"""The options with which libraries fetch weights, switched off."""
+"""Values of the options of libraries that disable downloads of weights."""
 
 _DETECTOR_OPTIONS = (
     "allow_missing",

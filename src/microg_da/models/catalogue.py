@@ -6,7 +6,7 @@ from microg_da.zoo import ZOO, ZooModel
 
 
 def _entry(model: ZooModel) -> Entry:
-    """The registry line of a model."""
+    """Return the registry line of a model."""
     published = f" (published {model.published_window})" if model.published_window else ""
     return Entry(
         f"microg_da.models.{model.builder}",
@@ -33,7 +33,7 @@ LIBRARIES = ("timm:", "torchvision:", "hf:")
 
 
 def list_models(pattern: str = "*") -> list[str]:
-    """The names of the detectors of this package and of installed packages with entry points.
+    """Return the names of the detectors of this package and of installed packages with entry points.
 
     Example:
         >>> from microg_da import list_models
@@ -41,7 +41,7 @@ def list_models(pattern: str = "*") -> list[str]:
         ['slow_r50_8x8', 'slow_r50_4x16']
 
     Args:
-        pattern: shell-style.
+        pattern: a shell-style pattern.
     """
     return MODELS.names(pattern)
 
@@ -50,7 +50,7 @@ def check_model_name(name: str, where: str) -> None:
     """Check the name of a model, but not names of other libraries.
 
     Raises:
-        InputError: with the nearest valid name.
+        InputError: for an unknown name. The message contains the nearest valid name.
     """
     if name.startswith(PREFIX):
         check_network_name(name.removeprefix(PREFIX), where)

@@ -23,7 +23,7 @@ _HEAD = "head.projection.weight"
 
 @dataclass
 class Mismatch:
-    """An entry that the file and the network have in different shapes."""
+    """An entry with different shapes in the file and in the network."""
 
     name: str
     file: list[int]
@@ -66,11 +66,11 @@ class CheckpointReport:
         return not (self.missing or self.unexpected or self.mismatched)
 
     def as_dict(self) -> dict[str, object]:
-        """Plain containers, for JSON."""
+        """Return the report as plain containers for JSON."""
         return asdict(self) | {"fits": self.fits}
 
     def problems(self) -> list[str]:
-        """One line for each kind of mismatch."""
+        """Return one line for each kind of mismatch."""
         kinds = {
             "missing from the file": self.missing,
             "unknown to the network": self.unexpected,
@@ -79,7 +79,7 @@ class CheckpointReport:
         return [f"{len(names)} {kind}: {_some(names)}" for kind, names in kinds.items() if names]
 
     def without(self, allowed: Sequence[str]) -> CheckpointReport:
-        """The report without the entries whose names match one of the shell-style patterns."""
+        """Return the report without the entries that match one of the shell-style patterns."""
 
         def kept(name: str) -> bool:
             return not any(fnmatch.fnmatch(name, pattern) for pattern in allowed)
@@ -110,12 +110,12 @@ def load_detector(path: str | Path, model: str | None = None) -> tuple[ActionDet
     Raises:
         InputError: if the file does not exist or contains no description of the detector.
     """
-    said = read_description(path)
-    if said is None:
+    stored = read_description(path)
+    if stored is None:
         raise InputError(
-            f"{path}: the file does not name its network. Create the model by name, with this file as the checkpoint."
+            f"{path}: the file does not name its network. Create the model by name, with checkpoint={path}."
         )
-    description = DetectorDescription.from_dict(said, path)
+    description = DetectorDescription.from_dict(stored, path)
     try:
         detector = description.build(model)
     except InputError as error:
@@ -129,7 +129,7 @@ def load_checkpoint(
 ) -> CheckpointReport:
     """Load the weights of a file into a detector.
 
-    A classification head of another size is replaced by the new one, and the report says so; the head of an AVA
+    A classification head of another size is replaced by a new head, with a note in the report. The head of an AVA
     network (80 classes) provides the rows for a taxonomy of fewer AVA classes. All other mismatches are errors.
 
     Args:
@@ -149,13 +149,13 @@ def load_checkpoint(
 def fitting_weights(
     detector: ActionDetector, path: str | Path, allow_missing: Sequence[str] = (), skip: Sequence[str] = ()
 ) -> tuple[dict[str, Tensor], CheckpointReport]:
-    """Compare as :func:`compare`, with an error for mismatches; arguments and errors as :func:`load_checkpoint`."""
+    """Compare like :func:`compare`, with the arguments and errors of :func:`load_checkpoint`."""
     fitting, report = compare(detector, path, skip)
     problems = report.without(allow_missing).problems()
     package = packaged(path)
     if problems and package and getattr(detector.backbone, "name", None) != package.encoder:
         raise InputError(
-            f"checkpoint {path} holds weights of timm:{package.encoder}. Set model=timm:{package.encoder}."
+            f"checkpoint {path} contains weights of timm:{package.encoder}. Set model=timm:{package.encoder}."
         )
     if problems:
         raise InputError(
@@ -171,30 +171,30 @@ def compare(
     """Compare a file with a detector, without changes.
 
     Args:
-        detector: it may be on the meta device.
+        detector: the detector, which may be on the meta device.
         path: the file.
         skip: as in :func:`load_checkpoint`.
 
     Returns:
-        The entries that fit, under the detector's names, and the report.
+        The entries that fit, with the names of the detector, and the report.
     """
     weights = read_weights(path)
     fitting, report = match(detector, weights, path, skip)
     if _HEAD in fitting:
         report.head_stride = _trained_stride(path, weights, detector.backbone.stride)
-    report.warnings = _unlike(detector, path, report.head_stride)
+    report.warnings = _differences(detector, path, report.head_stride)
     return fitting, report
 
 
 def match(
     detector: ActionDetector, weights: Mapping[str, Tensor], path: str | Path, skip: Sequence[str] = ()
 ) -> tuple[dict[str, Tensor], CheckpointReport]:
-    """Compare only names and shapes: the report has no stride and no warnings.
+    """Compare only names and shapes. The report has no stride and no warnings.
 
     Args:
-        detector: it may be on the meta device.
+        detector: the detector, which may be on the meta device.
         weights: result of :func:`~microg_da.models.weight_files.read_weights`, possibly on the meta device.
-        path: their name in the report.
+        path: name of the weights in the report.
         skip: as in :func:`load_checkpoint`.
     """
     report = CheckpointReport(str(path))
@@ -217,30 +217,30 @@ def match(
         # Counters of batches do not affect outputs, and older files lack them.
         if not name.endswith("num_batches_tracked") and not (has_new_head and name.startswith("head.")):
             report.missing.append(name)
-    _excuse_new_parts(detector, fitting, report)
+    _accept_new_parts(detector, fitting, report)
     report.missing.sort()
     report.loaded = len(fitting)
     return fitting, report
 
 
 def _skipped(model: Mapping[str, Tensor], patterns: Sequence[str]) -> set[str]:
-    """The names of the network that match one of the patterns.
+    """Return the names of the network that match one of the patterns.
 
     Raises:
-        InputError: for a pattern that matches nothing.
+        InputError: for a pattern without a match.
     """
     found: set[str] = set()
     for pattern in patterns:
         names = fnmatch.filter(model, pattern)
         if not names:
             raise InputError(
-                f"skip_weights: no weight of the network matches {pattern!r}. Its names are {_some(list(model), 2)}."
+                f"skip_weights: no weight of the network matches {pattern!r}. Its weights: {_some(list(model), 2)}."
             )
         found.update(name for name in names if not name.endswith("num_batches_tracked"))
     return found
 
 
-def _excuse_new_parts(detector: ActionDetector, fitting: dict[str, Tensor], report: CheckpointReport) -> None:
+def _accept_new_parts(detector: ActionDetector, fitting: dict[str, Tensor], report: CheckpointReport) -> None:
     """Accept missing adapters and temporal modules, which published files never contain."""
     for kind in (*(f"backbone.{part}." for part in (*detector.backbone.fresh, "adapters")), ".low_rank_"):
         new = [name for name in report.missing if kind in name]
@@ -257,7 +257,7 @@ def settled_stride(
     Args:
         roi_stride: the configured value; other values than ``"auto"`` are returned unchanged.
         path: the weight file.
-        detector: of the configured network; it may be on the meta device.
+        detector: the configured detector, which may be on the meta device.
 
     Raises:
         InputError: if the file cannot be read.
@@ -273,7 +273,7 @@ def settled_stride(
 def stride_note(path: str | Path, learned: float, detector: ActionDetector) -> str:
     """Return a note that the RoI stride differs from the network's stride."""
     return (
-        f"{Path(path).name}: RoI stride {learned:g}, as its head was trained (the network's own is "
+        f"{Path(path).name}: RoI stride {learned:g}, with which the head was trained (stride of the network: "
         f"{detector.backbone.stride:g})"
     )
 
@@ -284,25 +284,25 @@ def _trained_stride(path: str | Path, weights: Mapping[str, Tensor], true_stride
     Files of this package contain the stride, unless they are plain weights. PySlowFast stores its configuration with
     the weights; files of the same networks without a configuration are assumed to be published ones with stride 16.
     """
-    said = read_description(path)
-    if said is not None:
-        return resolve_stride(said["roi_stride"], true_stride) if "roi_stride" in said else None
+    stored = read_description(path)
+    if stored is not None:
+        return resolve_stride(stored["roi_stride"], true_stride) if "roi_stride" in stored else None
     if any("backbone." in name for name in weights):
         return None
     scale = training_setting(path, "DETECTION", "SPATIAL_SCALE_FACTOR")
     return PUBLISHED_STRIDE if scale is None else scale
 
 
-def _unlike(detector: ActionDetector, path: str | Path, head_stride: float | None) -> list[str]:
+def _differences(detector: ActionDetector, path: str | Path, head_stride: float | None) -> list[str]:
     """Return differences between the described detector of a file and this one that do not show in the weights."""
-    said = read_description(path) or {}
+    stored = read_description(path) or {}
     here = {"roi_stride": detector.head.stride, "roll_pooling": getattr(detector, "group", None)}
     there = {
         "roi_stride": head_stride or here["roi_stride"],
-        "roll_pooling": said.get("roll_pooling", here["roll_pooling"]),
+        "roll_pooling": stored.get("roll_pooling", here["roll_pooling"]),
     }
     return [
-        f"{path} was trained with model.{key}={_shown(there[key])}, and here it is {_shown(value)}"
+        f"{path} was trained with model.{key}={_shown(there[key])}, but this detector has {_shown(value)}"
         for key, value in here.items()
         if there[key] != value
     ]
@@ -326,7 +326,7 @@ def _fit_head(state: dict[str, Tensor], model: dict[str, Tensor], report: Checkp
             return state | {name: x[rows] for name, x in state.items() if name.startswith("head.projection")}
     report.replaced = [name for name in state if name.startswith("head.")]
     if report.replaced:
-        kind = f"{_shape(head.shape)} in the file" if head is not None else "another in the file"
+        kind = f"{_shape(head.shape)} in the file" if head is not None else "another kind in the file"
         report.notes.append(
             f"head: {kind}, {_shape(wanted.shape)} in the network; it is initialised at random and must be trained"
         )
@@ -334,7 +334,7 @@ def _fit_head(state: dict[str, Tensor], model: dict[str, Tensor], report: Checkp
 
 
 def _is_encoder_alone(detector: ActionDetector, state: Mapping[str, Tensor], report: CheckpointReport) -> bool:
-    """Whether a file of timm or transformers has no head, as those of self-supervised encoders."""
+    """Return whether a file of timm or transformers has no head, as files of self-supervised encoders."""
     names = detector.backbone.published_names
     alone = names in ("timm", "transformers") and not any(name.startswith("head.") for name in state)
     if alone:

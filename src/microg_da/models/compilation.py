@@ -14,20 +14,20 @@ _COMPILERS = ("g++", "c++", "clang++", "cl")
 
 
 def compile_backbone(backbone: Backbone, backend: str = "inductor") -> None:
-    """Compile a backbone in place on its first clip; names, weights and hooks are unchanged.
+    """Compile a backbone in place at its first clip; names, weights and hooks do not change.
 
-    It is compiled again for frames of another size. Copies of the backbone are not compiled. The head is not compiled,
-    since the number of people varies and its cost is small.
+    The backbone is compiled again for frames of another size. Copies of the backbone are not compiled. The head is not
+    compiled, because the number of people varies and the cost of the head is small.
 
     Args:
         backbone: the network.
-        backend: as ``torch.compile`` takes it.
+        backend: ``backend`` of ``torch.compile``.
 
     Raises:
-        InputError: if its stages have activation checkpoints, which the compiler cannot follow.
+        InputError: if the stages have activation checkpoints, which the compiler does not support.
     """
     if has_checkpoints(backbone):
-        raise InputError("model.compile: the stages have activation checkpoints. Use one of the two.")
+        raise InputError("model.compile does not support activation checkpoints. Disable one of the two.")
     backbone.compile(
         backend=backend, dynamic=False
     )  # for other sizes, libraries use operations that the compiler does not support
@@ -37,7 +37,7 @@ def check_can_compile(device: str) -> None:
     """Check that compilation is possible on a device.
 
     Args:
-        device: its type, e.g. ``"cpu"`` or ``"cuda"``.
+        device: type of the device, e.g. ``"cpu"`` or ``"cuda"``.
 
     Raises:
         InputError: if the device is not supported, or its compiler is not installed.
@@ -54,4 +54,4 @@ def check_can_compile(device: str) -> None:
                 "model.compile=true needs the package triton on a GPU: pip install triton, or set model.compile=false."
             )
     else:
-        raise InputError(f"model.compile=true: no network is compiled for {device}. Set model.compile=false.")
+        raise InputError(f"model.compile=true: compilation for {device} is not supported. Set model.compile=false.")

@@ -1,7 +1,7 @@
 """Equivalent convolutions that are faster on a CPU.
 
-Layers keep their parameters, their names and their results; only the arithmetic is arranged differently. On other
-devices, and for unsupported shapes, they are ``nn.Conv3d``.
+Layers keep their parameters, names and results; only the order of the arithmetic differs. On other devices, and for
+unsupported shapes, the layers compute like ``nn.Conv3d``.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ CHANNELS_LAST = torch.channels_last_3d
 class FrameConv3d(nn.Conv3d):
     """A convolution of single frames, computed as a 2-D convolution of all frames of the batch.
 
-    In channels-last memory that is a change of shape without a copy, and oneDNN has better kernels for the backward
-    pass in two dimensions, above all with a stride; with a 1×1×1 kernel it is a matrix product.
+    In channels-last memory this reshapes the clip without a copy. oneDNN has faster kernels for the backward pass in
+    two dimensions, particularly with a stride. With a 1×1×1 kernel the layer is a matrix product.
     """
 
     devices = frozenset({"cpu"})
-    """Where the arrangement is used."""
+    """Returns whether the fast computation is used for an input."""
 
     @staticmethod
     def covers(layer: nn.Conv3d) -> bool:
-        """Whether a layer has kernel, stride and padding only in space."""
+        """Return whether a layer has kernel, stride and padding only in space."""
         in_time = (layer.kernel_size[0], layer.stride[0], layer.padding[0])
         return in_time == (1, 1, 0) and layer.groups == 1 and layer.padding_mode == "zeros"
 
@@ -49,12 +49,12 @@ class FrameConv3d(nn.Conv3d):
 class TemporalConv3d(nn.Conv3d):
     """A convolution along time, as one matrix product for each position of the kernel.
 
-    Frames of zeros before and after the clip are not multiplied, as a convolution with padding does.
+    Unlike a convolution with padding, the layer does not multiply the zero frames before and after the clip.
     """
 
     @staticmethod
     def covers(layer: nn.Conv3d) -> bool:
-        """Whether a layer has kernel and padding only in time, and no stride."""
+        """Return whether a layer has kernel and padding only in time, and no stride."""
         in_space = layer.kernel_size[1:] == (1, 1) and tuple(layer.padding[1:]) == (0, 0)
         plain = layer.stride == layer.dilation == (1, 1, 1) and layer.groups == 1 and layer.bias is None
         return in_space and plain and layer.padding_mode == "zeros" and int(layer.padding[0]) < layer.kernel_size[0]
@@ -99,7 +99,7 @@ class _Temporal(torch.autograd.Function):
 
 
 def _moments(x: Tensor, output: Tensor, weight: Tensor, padding: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    """For each moment of the kernel and each clip: its matrix, and the rows of input and output that it joins."""
+    """Yield the matrix and the rows of input and output for each moment of the kernel and each clip."""
     for moment, matrix in enumerate(weight):
         shift = moment - padding
         first, last = max(0, -shift), min(output.shape[1], x.shape[1] - shift)
@@ -118,7 +118,7 @@ class DepthwiseConv3d(nn.Conv3d):
 
     @staticmethod
     def covers(layer: nn.Conv3d) -> bool:
-        """Whether a layer has one filter per channel, no stride in time, and a padding smaller than its kernel."""
+        """Return whether a layer has one filter per channel, no stride in time, and less padding than its kernel."""
         alone = 1 < layer.groups == layer.in_channels == layer.out_channels and layer.padding_mode == "zeros"
         plain = layer.stride[0] == 1 and layer.dilation == (1, 1, 1) and layer.bias is None
         pads = zip(layer.padding, layer.kernel_size, strict=True)
@@ -156,7 +156,7 @@ class _Depthwise(torch.autograd.Function):
 
 
 def _gradient_of_input(gradient: Tensor, shape: torch.Size, weight: Tensor, stride: Triple, padding: Triple) -> Tensor:
-    """A forward convolution with the kernel reversed, of the gradient with the stride's gaps filled by zeros."""
+    """Compute the gradient as a convolution with the reversed kernel; gaps of the stride are filled with zeros."""
     kernel = weight.shape[2:]
     if stride != (1, 1, 1):
         # As large as the output would be without a stride.
@@ -169,10 +169,10 @@ def _gradient_of_input(gradient: Tensor, shape: torch.Size, weight: Tensor, stri
 
 
 def _gradient_of_weight(gradient: Tensor, x: Tensor, weight: Tensor, stride: Triple, padding: Triple) -> Tensor:
-    """Moment by moment of the kernel, the gradient of a 2-D convolution of all frames of the batch.
+    """Compute the gradient for each moment of the kernel as that of a 2-D convolution of all frames of the batch.
 
-    With frames of zeros around each clip of ``x``, and as many after each clip of the gradient, a shift by one frame is
-    a shift by one position in the concatenated clips, which needs no copy.
+    Zero frames are added around each clip of ``x`` and after each clip of the gradient. A shift by one frame is then a
+    shift by one position in the concatenated clips, without a copy.
     """
     moments, pad = weight.shape[2], padding[0]
     images = _end_to_end(x, pad, pad)

@@ -9,7 +9,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from microg_da.models.backbone import Backbone
 
 _NORM_COST = ((nn.modules.batchnorm._BatchNorm, 2), (nn.LayerNorm, 5))
-"""Operations per element of a normalisation layer, as fvcore counts them (what PySlowFast prints)."""
+"""Operations per element of a normalisation layer, as counted by fvcore and printed by PySlowFast."""
 
 
 def count_parameters(module: nn.Module, trainable: bool = False) -> int:
@@ -25,10 +25,10 @@ def count_multiply_adds(backbone: Backbone, num_frames: int, height: int, width:
     as in PySlowFast's logs. The RoI head, a few thousandths of the cost, is not counted.
 
     Args:
-        backbone: on the ``meta`` device, as ``with torch.device("meta")`` builds it.
-        num_frames: frames of the clip.
-        height: pixels.
-        width: pixels; None for a square.
+        backbone: the backbone on the meta device, built inside ``with torch.device("meta")``.
+        num_frames: number of frames of the clip.
+        height: height of the frames in pixels.
+        width: width of the frames in pixels; None for a square.
     """
     elements = 0
 

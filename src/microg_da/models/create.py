@@ -30,7 +30,7 @@ def create_detector(
 ) -> ActionDetector:
     """Build a detector by the name of its backbone.
 
-    The detector is in training mode, with dropout and batch statistics: call ``.eval()`` before it predicts.
+    The detector is in training mode, with dropout and batch statistics. Call ``.eval()`` before prediction.
 
     Example:
         >>> import torch
@@ -48,12 +48,12 @@ def create_detector(
         name: a name of ``python -m microg_da list models``, ``timm:NAME`` for an image encoder of timm,
             ``torchvision:NAME`` for a video network of torchvision, ``hf:NAME`` for an encoder of transformers, or
             ``package.module:function`` for a builder of another package.
-        num_classes: action classes.
-        checkpoint: a weight file to start from; None starts from random weights.
+        num_classes: number of action classes.
+        checkpoint: a weight file with initial weights; None for random weights.
         allow_missing: shell-style patterns of weights that may be missing or of another shape in the file.
         skip_weights: shell-style patterns of names of the network that keep their random values.
         dropout: rate before the linear layer.
-        roi_stride: see :class:`ActionDetector`. ``"auto"`` is the stride at which the head of ``checkpoint`` was
+        roi_stride: see :class:`ActionDetector`. ``"auto"`` is the stride with which the head of ``checkpoint`` was
             trained, if the whole head is loaded; else ``"true"``.
         freeze: number of frozen backbone stages, counted from the input, or ``"all"`` to train only the
             head.
@@ -67,7 +67,7 @@ def create_detector(
         **options: arguments of the backbone's builder.
 
     Returns:
-        the detector, in training mode.
+        The detector in training mode.
 
     Raises:
         InputError: for an unknown name or option, or a checkpoint that does not fit.

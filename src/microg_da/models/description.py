@@ -23,12 +23,12 @@ from microg_da.taxonomy import get_taxonomy
 from microg_da.zoo import usual_test_side
 
 FORMAT = "microg_da"
-"""The format name in our own files."""
+"""The name of the format in files of this package."""
 
 EXPORTED_CONFIG = "config.json"
 
 _SINCE = ("action_ids", "action_names", "head", "head_args", "test_short_side")
-"""Entries that files of older versions may lack: taxonomy and training crop tell them, or there was one kind."""
+"""Optional entries, which files of older versions may lack."""
 
 
 @dataclass(frozen=True)
@@ -44,16 +44,16 @@ class DetectorDescription:
         sampling_rate: τ of the window.
         image_size: the training crop, in pixels.
         dropout: rate before the linear layer.
-        roi_stride: as :class:`~microg_da.models.detector.ActionDetector` takes it.
+        roi_stride: see :class:`~microg_da.models.detector.ActionDetector`.
         adapters: ``"lora"``, ``"dual_path"`` or None.
         adapter_rank: the inner width of the adapters.
         roll_pooling: ``"c4"``, ``"c8"`` or None.
         options: arguments of the backbone's builder.
         action_ids: the action id of each output, in the order of the logits.
-        action_names: its name.
+        action_names: the name of each output.
         head: kind of head, a key of :data:`~microg_da.models.heads.HEADS`.
         head_args: arguments of the head.
-        test_short_side: short side of the frames in which it is tested, in pixels; 0 for 8/7 of ``image_size``.
+        test_short_side: short side of frames in tests, in pixels; 0 for 8/7 of ``image_size``.
     """
 
     model: str
@@ -86,18 +86,18 @@ class DetectorDescription:
         """Build the detector with random weights, without downloads.
 
         Args:
-            named: the model named by the user.
+            named: the model that the user named.
 
         Raises:
-            InputError: if the model is ``package.module:function`` and the user does not name it: no file decides which
-                code is imported.
+            InputError: if the model is ``package.module:function`` and the user did not name it, because a file must
+                not decide which code is imported.
         """
         if is_path(self.model) and not self.model.startswith(LIBRARIES) and self.model != named:
             raise InputError(
-                f"the detector's network is made by {self.model}, which is code of another package. If you trust it, "
-                f"name it: model {self.model}."
+                f"the network of the detector needs {self.model}, which is code of another package. If you trust the "
+                f"code, name the model: {self.model}."
             )
-        # Weights come from the file, so that libraries must not download others.
+        # Weights come from the file, so libraries must not download weights.
         options = without_fetching(self.model, self.options)
         return build_detector(
             self.model,
@@ -126,29 +126,29 @@ class DetectorDescription:
         return replace(self, model=f"{PREFIX}{family}", options=options)
 
     def as_dict(self) -> dict[str, object]:
-        """Plain containers, for JSON and for weight files."""
+        """Return the description as plain containers for JSON and weight files."""
         return {"format": FORMAT, **asdict(self)}
 
     @classmethod
     def from_dict(cls, content: Mapping[str, Any], where: str | Path) -> DetectorDescription:
-        """Read the output of :meth:`as_dict`; other keys are ignored.
+        """Create a description from the output of :meth:`as_dict`; other keys are ignored.
 
         Raises:
-            InputError: if an entry is missing, as in files of older versions, or the taxonomy has changed since.
+            InputError: if an entry is missing, as in files of older versions, or the taxonomy has changed.
         """
         known = {item.name: content[item.name] for item in fields(cls) if item.name in content}
         missing = [item.name for item in fields(cls) if item.name not in known and item.name not in _SINCE]
         if missing:
             raise InputError(
-                f"{where}: does not say the detector's {', '.join(missing)}, as files written by an older version do "
-                f"not, and weights alone do not tell. Use the run's folder, which knows: --run RUN."
+                f"{where}: the description of the detector has no {', '.join(missing)}. An older version may have "
+                f"written the file. Use the folder of the run instead: --run RUN."
             )
         description = cls(**known)
         taxonomy = get_taxonomy(description.taxonomy)
         if len(taxonomy) != description.num_classes or description.action_ids != taxonomy.ids:
             raise InputError(
-                f"{where}: its {description.num_classes} outputs are not the {len(taxonomy)} classes of the taxonomy "
-                f"{taxonomy.name} as this version has them. Use the version that wrote the file."
+                f"{where}: the {description.num_classes} outputs differ from the {len(taxonomy)} classes of taxonomy "
+                f"{taxonomy.name} in this version. Use the version of microg_da that wrote the file."
             )
         return description
 
@@ -179,7 +179,7 @@ def _beside(path: Path) -> object:
     try:
         return json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        raise InputError(f"{file}: cannot be read as JSON ({error}). Export the run again.") from error
+        raise InputError(f"{file}: not readable as JSON ({error}). Export the run again.") from error
 
 
 def _inside(path: Path) -> object:

@@ -16,7 +16,7 @@ PUBLISHED_STRIDE = 16
 """The RoI stride that MicroG-Bench assumed for all networks."""
 
 AUTO_STRIDE = "auto"
-"""The stride at which the head of the loaded file was trained; the backbone's own where no head is loaded."""
+"""The stride with which the head of the loaded file was trained; without a loaded head, that of the backbone."""
 
 
 class ActionDetector(nn.Module):
@@ -42,10 +42,10 @@ class ActionDetector(nn.Module):
 
     Args:
         backbone: computes feature maps of the frames.
-        num_classes: action classes, one logit each.
+        num_classes: number of action classes, with one logit each.
         dropout: rate before the linear layer.
-        roi_stride: ``"true"`` pools with the stride that the backbone has, ``"published"`` with the 16 that the
-            benchmark assumed; a number is used directly. ``"auto"`` is ``"true"`` without loaded weights.
+        roi_stride: ``"true"`` for the stride of the backbone, ``"published"`` for the stride 16 of the benchmark, or a
+            number. ``"auto"`` equals ``"true"`` without loaded weights.
         head: computes features and logits from the maps; None for RoIAlign and a linear layer with ``dropout`` and
             ``roi_stride``.
     """
@@ -65,7 +65,7 @@ class ActionDetector(nn.Module):
 
     @property
     def num_classes(self) -> int:
-        """Logits per person."""
+        """Number of logits per person."""
         return self.head.projection.out_features
 
     @property
@@ -88,34 +88,34 @@ class ActionDetector(nn.Module):
         return self
 
     def forward(self, frames: Tensor, boxes: Tensor, clip_index: Tensor) -> Prediction:
-        """Score every box.
+        """Predict the people in all boxes.
 
         Args:
-            frames: ``(B, 3, T, H, W)``; uint8 RGB is normalised here, floating point is taken as normalised. Of
-                :class:`~microg_da.transforms.stored_frames.StoredFrames` the feature maps are read.
+            frames: ``(B, 3, T, H, W)``; uint8 RGB, which is normalised here, or normalised floating point. For
+                :class:`~microg_da.transforms.stored_frames.StoredFrames` the stored feature maps are read.
             boxes: ``(K, 4)`` pixels ``x1 y1 x2 y2``; ``K`` may be 0.
             clip_index: ``(K,)`` int64, the clip of each box.
 
         Raises:
-            InputError: for wrong shapes or types; on the CPU also for a ``clip_index`` that is not in the batch, boxes
-                in [0, 1] and floating-point frames in 0…255. On CUDA these end the process with the same message.
+            InputError: for wrong shapes or types. On the CPU also for a ``clip_index`` outside the batch, boxes in [0,
+                1] and floating-point frames in 0…255. On CUDA these errors end the process with the same message.
         """
         return Prediction(*self.head(self._maps(frames, boxes, clip_index), boxes, clip_index))
 
     def local_predictions(
         self, frames: Tensor, boxes: Tensor, clip_index: Tensor, slices: int
     ) -> tuple[Prediction, Tensor]:
-        """Score every box in each of ``S`` temporal slices of the feature maps, in one pass of the backbone.
+        """Predict the people in each of ``S`` temporal slices of the feature maps, in one pass of the backbone.
 
         Args:
             frames: as in :meth:`forward`.
             boxes: as in :meth:`forward`.
             clip_index: as in :meth:`forward`.
-            slices: S.
+            slices: S, the number of slices.
 
         Returns:
-            Logits ``(K, S, C)`` and features ``(K, S, D)``, and the grids ``(K, S, D, R, R)`` that they were pooled
-            from. ``head.classify`` scores any weighted mean of these grids over slices.
+            Logits ``(K, S, C)`` and features ``(K, S, D)``, and the grids ``(K, S, D, R, R)`` from which they were
+            pooled. ``head.classify`` scores any weighted mean of these grids over slices.
         """
         grids = self.head.local_grids(self._maps(frames, boxes, clip_index), boxes, clip_index, slices)
         return Prediction(*self.head.classify(grids)), grids
@@ -139,7 +139,7 @@ def _keep_frozen(module: nn.Module) -> None:
 
 
 def resolve_stride(roi_stride: object, true_stride: float) -> float:
-    """Input pixels per cell of the feature maps, as a number."""
+    """Return the number of input pixels per cell of the feature maps."""
     # YAML reads a bare `true` as a boolean.
     if roi_stride is True or roi_stride in ("true", AUTO_STRIDE):
         return true_stride

@@ -22,12 +22,12 @@ def fold_batch_norm(detector: ActionDetector, num_frames: int, side: int) -> Act
 
     Args:
         detector: the detector, which is not changed.
-        num_frames: T, the number of frames of its clips.
-        side: their height and width.
+        num_frames: T, the number of frames of the clips.
+        side: height and width of the clips.
 
     Returns:
-        A detector in evaluation mode whose logits are those of ``detector.eval()`` up to rounding. Methods that
-        re-estimate or train batch normalisation at test time cannot use it.
+        A detector in evaluation mode with the logits of ``detector.eval()`` up to rounding. Test-time methods that
+        re-estimate or train batch normalisation cannot use this detector.
     """
     folded = copy.deepcopy(detector).eval()
     for name, convolution_name in _pairs(folded, num_frames, side).items():
@@ -45,7 +45,7 @@ def fold_batch_norm(detector: ActionDetector, num_frames: int, side: int) -> Act
 
 
 def _pairs(detector: ActionDetector, num_frames: int, side: int) -> dict[str, str]:
-    """Return the names of normalisation layers that directly follow a convolution, with its name."""
+    """Return the names of normalisation layers that directly follow a convolution, with the name of the convolution."""
     # Tensors on the meta device have shapes but no values: the order of layers is traced without computation.
     detector = copy.deepcopy(detector).to("meta", torch.float32)
     names = {module: name for name, module in detector.named_modules()}

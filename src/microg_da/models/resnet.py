@@ -13,7 +13,7 @@ from microg_da.models.backbone import Backbone
 from microg_da.models.convolutions import arrange_for_cpu
 
 with warnings.catch_warnings():
-    # pytorchvideo scripts an activation at import, which torch now calls deprecated.
+    # pytorchvideo scripts an activation at import, for which torch issues a deprecation warning.
     warnings.simplefilter("ignore", FutureWarning)
     from pytorchvideo.layers.nonlocal_net import create_nonlocal
     from pytorchvideo.models.resnet import create_resnet
@@ -26,7 +26,7 @@ WIDTHS = (256, 512, 1024, 2048)
 
 SPATIAL_STRIDES = (1, 2, 2, 1)
 DILATIONS = ((1, 1, 1), (1, 1, 1), (1, 1, 1), (1, 2, 2))
-"""Res5 keeps the resolution of res4 and dilates instead, so that people are not lost in a stride of 32."""
+"""Res5 has dilation instead of stride, so that the stride is 16 and small people remain visible."""
 
 
 class ResNet3d(Backbone):
@@ -36,7 +36,7 @@ class ResNet3d(Backbone):
         stem_kernel: temporal kernel size of the stem.
         kernels: temporal kernel sizes of the stages.
         temporal_pool: halve the frames after res2.
-        nonlocal_blocks: for res2…res5, after which blocks a non-local block follows.
+        nonlocal_blocks: for res2…res5, the indices of the blocks before a non-local block.
     """
 
     channels = (2048,)
@@ -108,7 +108,7 @@ class NonLocalStage(nn.Module):
         self.nonlocal_blocks = nn.ModuleDict()
         for index in after:
             block = create_nonlocal(dim_in=width, dim_inner=width // 2, pool_size=pool, instantiation=instantiation)
-            # A new non-local block starts as the identity, so that it can be put into a trained network.
+            # A new non-local block is initially the identity, so that it can be added to a trained network.
             nn.init.zeros_(block.norm.weight)
             self.nonlocal_blocks[str(index)] = block
 
@@ -122,7 +122,7 @@ class NonLocalStage(nn.Module):
 
 
 def temporal_kernels(kernels: Kernels) -> tuple[tuple[tuple[int, int, int], ...], ...]:
-    """Temporal sizes as the 3-D kernel sizes that pytorchvideo's builders take."""
+    """Return temporal sizes as 3-D kernel sizes for the builders of pytorchvideo."""
     return tuple(tuple((size, 1, 1) for size in sizes) for sizes in kernels)
 
 
@@ -133,25 +133,25 @@ _SLOW: Kernels = ((1,), (1,), (3,), (3,))
 
 
 def c2d_r50() -> ResNet3d:
-    """C2D (Wang et al., CVPR 2018): spatial convolutions only, frames meet in one temporal pool."""
+    """Build C2D (Wang et al., CVPR 2018), with spatial convolutions and one temporal pooling."""
     return ResNet3d(1, _C2D, temporal_pool=True)
 
 
 def c2d_nln_r50() -> ResNet3d:
-    """C2D with five non-local blocks (Wang et al., CVPR 2018)."""
+    """Build C2D with five non-local blocks (Wang et al., CVPR 2018)."""
     return ResNet3d(1, _C2D, temporal_pool=True, nonlocal_blocks=_NONLOCAL)
 
 
 def i3d_r50() -> ResNet3d:
-    """I3D: a ResNet with every other first convolution inflated in time (Carreira and Zisserman, CVPR 2017)."""
+    """Build I3D: a ResNet with every other first convolution inflated in time (Carreira and Zisserman, CVPR 2017)."""
     return ResNet3d(5, _I3D, temporal_pool=True)
 
 
 def i3d_nln_r50() -> ResNet3d:
-    """I3D with five non-local blocks (Wang et al., CVPR 2018)."""
+    """Build I3D with five non-local blocks (Wang et al., CVPR 2018)."""
     return ResNet3d(5, _I3D, temporal_pool=True, nonlocal_blocks=_NONLOCAL)
 
 
 def slow_r50() -> ResNet3d:
-    """The slow pathway of SlowFast alone (Feichtenhofer et al., ICCV 2019)."""
+    """Build the slow pathway of SlowFast (Feichtenhofer et al., ICCV 2019)."""
     return ResNet3d(1, _SLOW)

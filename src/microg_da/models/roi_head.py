@@ -37,13 +37,13 @@ class RoIHead(PersonHead):
         self.resolution = resolution
 
     def features(self, maps: Sequence[Tensor], boxes: Tensor, clip_index: Tensor) -> Tensor:
-        """As in the base class: RoIAlign in the box."""
+        """Return features from RoIAlign in the box; see the base class."""
         return torch.cat([self._pool(pathway, boxes, clip_index) for pathway in maps], dim=1)
 
     def local_grids(self, maps: Sequence[Tensor], boxes: Tensor, clip_index: Tensor, slices: int) -> Tensor:
-        """As in the base class, with ``R = resolution``.
+        """Return grids with ``R = resolution``; see the base class.
 
-        If S divides every T, the mean over slices is that of the whole clip.
+        If S divides every T, the mean over slices equals that of the whole clip.
         """
         return torch.cat([self._local_grid(pathway, boxes, clip_index, slices) for pathway in maps], dim=2)
 
@@ -58,7 +58,7 @@ class RoIHead(PersonHead):
         return F.max_pool2d(grid, self.resolution).flatten(1)
 
     def _align(self, planes: Tensor, boxes: Tensor, clip_index: Tensor) -> Tensor:
-        """RoIAlign of ``(B, C, H, W)``: ``(K, C, resolution, resolution)``."""
+        """Apply RoIAlign to ``(B, C, H, W)``; return ``(K, C, resolution, resolution)``."""
         if planes.dtype in (torch.float16, torch.bfloat16):
             # Box corners need more than 8 bits of mantissa.
             planes = planes.float()
@@ -69,8 +69,8 @@ class RoIHead(PersonHead):
     def _align_by_matrix(self, planes: Tensor, boxes: Tensor, clip_index: Tensor) -> Tensor:
         """Compute RoIAlign as one matrix product per box.
 
-        RoIAlign is linear in the map, and its matrix is its result for each single cell. On the CPU, torchvision's
-        backward pass runs in one thread; that of a matrix product runs in several.
+        RoIAlign is linear in the map, and its matrix consists of its results for single cells. On the CPU, the backward
+        pass of torchvision runs in one thread, that of a matrix product in several threads.
         """
         cells = torch.eye(planes.shape[2:].numel(), dtype=planes.dtype).view(1, -1, *planes.shape[2:])
         weights = self._roi_align(cells, boxes, torch.zeros_like(clip_index))
@@ -86,5 +86,5 @@ class RoIHead(PersonHead):
 
 
 def _learns_on_cpu(planes: Tensor) -> bool:
-    """Whether a backward pass on the CPU follows; autocast has too little precision for the product."""
+    """Return whether a backward pass on the CPU follows, without autocast, whose precision is too low."""
     return planes.requires_grad and planes.device.type == "cpu" and not torch.is_autocast_enabled("cpu")

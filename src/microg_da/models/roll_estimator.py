@@ -19,15 +19,15 @@ from microg_da.models.person_patches import MARGIN
 from microg_da.models.up_estimator import UpEstimator
 
 OVERSAMPLING = 2
-"""Directions of a polar crop for each bin of the density."""
+"""Number of directions of a polar crop for each bin of the density."""
 
 
 class PolarLens:
     """Rings and directions of a circle.
 
     Args:
-        radii: how many rings.
-        directions: how many directions, clockwise from the top.
+        radii: number of rings.
+        directions: number of directions, clockwise from the top.
     """
 
     def __init__(self, radii: int, directions: int) -> None:
@@ -35,7 +35,7 @@ class PolarLens:
         self.directions = directions
 
     def grid(self, turn: Tensor) -> Tensor:
-        """Points ``(N, radii, directions, 2)``, see :func:`polar_grid`."""
+        """Return points ``(N, radii, directions, 2)``, see :func:`polar_grid`."""
         return polar_grid(self.radii, self.directions, turn)
 
     def mirror(self, crops: Tensor) -> Tensor:
@@ -44,11 +44,11 @@ class PolarLens:
 
 
 class RollEstimator(UpEstimator):
-    """A small network from polar crops of people to the log-density of their up over R angles.
+    """A small network that maps polar crops of people to the log-density of their up over R angles.
 
     Args:
-        bins: R, how many angles, evenly spaced from 0.
-        radii: how many rings a crop has, a multiple of 8.
+        bins: R, the number of angles, evenly spaced from 0.
+        radii: number of rings of a crop, a multiple of 8.
         width: channels of the first layer. The last layers have four times as many.
 
     Polar sampling follows Esteves et al., "Polar Transformer Networks", ICLR 2018. A small equivariant network that
@@ -67,13 +67,13 @@ class RollEstimator(UpEstimator):
             _Wrapped2d(2 * width, wide, stride=(2, 1)),
             _Wrapped2d(wide, wide, stride=(2, 1)),
         ).to(memory_format=torch.channels_last)
-        # All rings of one direction become one vector. The layers after it look around the circle.
+        # All rings of one direction become one vector. The following layers convolve around the circle.
         self.join = nn.Conv2d(wide, wide, (radii // 8, 1))
         self.around = nn.Sequential(*(_Around(wide, dilation) for dilation in (1, 2, 4)))
         self.score = nn.Conv1d(wide, 1, 1)
 
     def decode(self, encoded: Tensor) -> Tensor:
-        """Log-densities ``(N, R)`` of polar crops ``(N, 3, radii, 2 R)``, see :func:`polar_crops`."""
+        """Return log-densities ``(N, R)`` of polar crops ``(N, 3, radii, 2 R)``, see :func:`polar_crops`."""
         crops = standardise(encoded).contiguous(memory_format=torch.channels_last)
         features = self.around(self.join(self.rings(crops)).squeeze(2))
         scores: Tensor = self.score(F.relu(features))
@@ -86,7 +86,7 @@ class RollEstimator(UpEstimator):
         return ((as_is + mirror(mirrored)) / 2).log_softmax(dim=1)
 
     def crops(self, patches: Tensor) -> Tensor:
-        """The polar crops ``(K, 3, radii, 2 R)`` of people's patches ``(K, 3, S, S)``."""
+        """Return the polar crops ``(K, 3, radii, 2 R)`` of people's patches ``(K, 3, S, S)``."""
         centre = patches.new_zeros(len(patches), 2, dtype=torch.float32)
         radius = torch.full_like(centre[:, 0], 1 / MARGIN)
         return polar_crops(patches, centre, radius, self.radii, OVERSAMPLING * self.bins)
@@ -101,7 +101,7 @@ class _Wrapped2d(nn.Module):
         self.norm = nn.GroupNorm(4, outputs)
 
     def forward(self, x: Tensor) -> Tensor:
-        # Half the cost of F.pad, whose circular mode copies slice by slice.
+        # This has half the cost of F.pad, whose circular mode copies slice by slice.
         x = torch.cat([x[..., -1:], x, x[..., :1]], dim=-1)
         x = torch.cat([x[..., :1, :], x, x[..., -1:, :]], dim=-2)
         return F.relu(self.norm(self.convolution(x)))
@@ -122,7 +122,7 @@ class _Around(nn.Module):
 
 
 def standardise(crops: Tensor) -> Tensor:
-    """Each crop with mean 0 and standard deviation 1 over all its pixels and colours."""
+    """Scale each crop to mean 0 and standard deviation 1 over all pixels and colours."""
     flat = crops.flatten(1)
     shape = (-1, *[1] * (crops.dim() - 1))
     mean, deviation = flat.mean(dim=1).view(shape), flat.std(dim=1).clamp(min=1e-3).view(shape)
@@ -130,16 +130,16 @@ def standardise(crops: Tensor) -> Tensor:
 
 
 def mirror(around: Tensor) -> Tensor:
-    """Directions ``(…, N)`` of the picture mirrored left and right: angle a goes to −a, and 0 stays."""
+    """Mirror directions ``(…, N)`` as for a horizontally mirrored picture: angle a becomes −a."""
     return around.flip(-1).roll(1, -1)
 
 
 def polar_grid(radii: int, directions: int, turn: Tensor) -> Tensor:
-    """Points ``(N, radii, directions, 2)`` in a circle of radius 1, x to the right and y down.
+    """Return points ``(N, radii, directions, 2)`` in a circle of radius 1, with x to the right and y down.
 
     Args:
-        radii: rings, the innermost half a step from the centre.
-        directions: clockwise from the top.
+        radii: number of rings; the innermost is half a step from the centre.
+        directions: number of directions, clockwise from the top.
         turn: ``(N,)`` degrees by which all directions are turned clockwise.
     """
     rings = (torch.arange(radii, device=turn.device) + 0.5) / radii
@@ -151,15 +151,15 @@ def polar_grid(radii: int, directions: int, turn: Tensor) -> Tensor:
 def polar_crops(
     patches: Tensor, centre: Tensor, radius: Tensor, radii: int, directions: int, turn: Tensor | None = None
 ) -> Tensor:
-    """Circles of patches in polar coordinates ``(N, 3, radii, directions)``, bilinearly.
+    """Sample circles of patches in polar coordinates ``(N, 3, radii, directions)`` with bilinear interpolation.
 
     Args:
         patches: ``(N, 3, S, S)``.
         centre: ``(N, 2)``; −1 and 1 are the borders of the patch.
         radius: ``(N,)`` in the same unit.
-        radii: rings.
-        directions: clockwise from the top.
-        turn: ``(N,)`` degrees by which the picture is turned clockwise before it is sampled; None: not at all.
+        radii: number of rings.
+        directions: number of directions, clockwise from the top.
+        turn: ``(N,)`` degrees by which the picture is turned clockwise before sampling; None for no turn.
     """
     turn = torch.zeros_like(radius) if turn is None else turn
     points = centre[:, None, None] + radius[:, None, None, None] * polar_grid(radii, directions, -turn)

@@ -24,16 +24,16 @@ from microg_da.types import Prediction
 class RollPooledDetector(ActionDetector):
     """A detector whose RoI features are means over rolls of the clip, with the parameter names of the plain detector.
 
-    ``c4`` turns by multiples of 90°, which only reorders pixels: frames need not be square, and a clip turned by a
-    quarter gives the same features up to the order of summation. ``c8`` also looks from 45° and its quarter turns.
-    There corners are filled by reflection, and people are weighted by the fraction of the box inside the frame.
+    ``c4`` uses multiples of 90°, which only reorder pixels: frames need not be square, and a quarter turn of the clip
+    gives the same features up to the order of summation. ``c8`` also uses 45° and its quarter turns. At these rolls
+    corners are filled by reflection, and people are weighted by the fraction of the box inside the frame.
 
     Args:
         backbone: as for :class:`~microg_da.models.detector.ActionDetector`.
-        num_classes: likewise.
-        dropout: likewise.
-        roi_stride: likewise.
-        head: likewise.
+        num_classes: as for :class:`~microg_da.models.detector.ActionDetector`.
+        dropout: as for :class:`~microg_da.models.detector.ActionDetector`.
+        roi_stride: as for :class:`~microg_da.models.detector.ActionDetector`.
+        head: as for :class:`~microg_da.models.detector.ActionDetector`.
         group: ``"c4"`` or ``"c8"``.
 
     Raises:
@@ -56,7 +56,7 @@ class RollPooledDetector(ActionDetector):
         self.group = group
 
     def forward(self, frames: Tensor, boxes: Tensor, clip_index: Tensor) -> Prediction:
-        """Score every box by its mean features; see :meth:`ActionDetector.forward`."""
+        """Predict the people by their mean features; see :meth:`ActionDetector.forward`."""
         seen, weights = [], []
         for view, moved, weight in self._views(frames, boxes, clip_index):
             seen.append(weight * super().forward(view, moved, clip_index).features)
@@ -67,10 +67,10 @@ class RollPooledDetector(ActionDetector):
     def local_predictions(
         self, frames: Tensor, boxes: Tensor, clip_index: Tensor, slices: int
     ) -> tuple[Prediction, Tensor]:
-        """Not supported, since the grids of different rolls are not aligned."""
+        """Raise an error, because the grids of different rolls are not aligned."""
         raise InputError(
-            f"model.roll_pooling={self.group} gives one feature for a whole clip; this adaptation needs one for each "
-            "part of it. Choose another adaptation, or set model.roll_pooling=null."
+            f"model.roll_pooling={self.group} has one feature for each clip, but this adaptation needs features of "
+            "temporal slices. Choose another adaptation, or set model.roll_pooling=null."
         )
 
     def _views(self, frames: Tensor, boxes: Tensor, clip_index: Tensor) -> Iterator[tuple[Tensor, Tensor, Tensor]]:

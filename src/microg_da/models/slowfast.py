@@ -1,4 +1,4 @@
-"""SlowFast: a slow pathway for appearance, a fast one for motion (Feichtenhofer et al., ICCV 2019)."""
+"""SlowFast: a slow pathway for appearance, a fast pathway for motion (Feichtenhofer et al., ICCV 2019)."""
 
 from __future__ import annotations
 
@@ -22,14 +22,16 @@ _FAST: Kernels = ((3,), (3,), (3,), (3,))
 
 
 class SlowFast(Backbone):
-    """Both pathways with lateral connections from fast to slow; two feature maps of stride 16, slow first.
+    """A network of two pathways with lateral connections from fast to slow.
+
+    The network has two feature maps of stride 16, slow first.
 
     Args:
         depth: 50 or 101.
-        alpha: the slow pathway sees every ``alpha``-th frame, roughly: ``linspace(0, T − 1, T / alpha)`` truncated.
+        alpha: the slow pathway reads about every ``alpha``-th frame: ``linspace(0, T − 1, T / alpha)``, truncated.
         fusion_kernel: temporal kernel size of the lateral convolutions.
         kernels: temporal kernel sizes of the stages, for the slow and the fast pathway.
-        nonlocal_blocks: for res2…res5, after which blocks of the slow pathway a non-local block follows.
+        nonlocal_blocks: for res2…res5, the indices of the blocks of the slow pathway before a non-local block.
     """
 
     channels = (2048, 256)
@@ -56,7 +58,7 @@ class SlowFast(Backbone):
             stage_spatial_strides=(SPATIAL_STRIDES, SPATIAL_STRIDES),
             head=None,
         )
-        # The builder ends with a pooling of both pathways; a detector pools boxes instead.
+        # The last block of the builder pools both pathways; a detector pools boxes instead.
         self.blocks = network.blocks[:-1]
         self.stages = tuple(f"blocks.{index}" for index in range(len(self.blocks)))
         for stage, after in (nonlocal_blocks or {}).items():
@@ -75,7 +77,7 @@ class SlowFast(Backbone):
         return tuple(pathways)
 
     def pathways(self, frames: Tensor) -> list[Tensor]:
-        """The frames that each pathway sees.
+        """Return the frames of each pathway.
 
         Raises:
             InputError: if the number of frames is not a multiple of ``alpha``.
@@ -83,23 +85,23 @@ class SlowFast(Backbone):
         T = frames.shape[2]
         if T == 0 or T % self.alpha:
             raise InputError(
-                f"model.num_frames: SlowFast counts the frames of its fast pathway, a multiple of {self.alpha}; got {T}"
+                f"model.num_frames={T}: expected the frames of the fast pathway, a multiple of {self.alpha}"
             )
         slow = torch.linspace(0, T - 1, T // self.alpha).long().to(frames.device)
         return [frames.index_select(2, slow), frames]
 
 
 def slowfast_r50(alpha: int = 4, fusion_kernel: int = 7) -> SlowFast:
-    """SlowFast R50 as the benchmark built it for 8×8 and 4×16.
+    """Build SlowFast R50 as in the benchmark, for 8×8 and 4×16.
 
-    The Kinetics 4×16 weights of the original authors belong to ``alpha=8, fusion_kernel=5``, which is why the
-    benchmark's run lost the fusion convolutions at loading.
+    The Kinetics 4×16 weights of the original authors need ``alpha=8, fusion_kernel=5``, so the benchmark did not load
+    the fusion convolutions.
     """
     return SlowFast(50, alpha, fusion_kernel)
 
 
 def slowfast_r101() -> SlowFast:
-    """SlowFast R101 32×2 with non-local blocks, the strongest of the AVA zoo.
+    """Build SlowFast R101 32×2 with non-local blocks, the most accurate network of the AVA zoo.
 
     Only the first 3, 4, 6, 3 blocks of its stages have temporal kernels.
     """

@@ -17,7 +17,7 @@ PREFIX = "timm:"
 
 
 class TimmEncoder(Backbone):
-    """A timm encoder, its last feature map, and a temporal module over the frames of it.
+    """A timm encoder with a temporal module over the last feature maps of the frames.
 
     Args:
         name: timm's name of the encoder: a ResNet, ConvNeXt, ViT, DINOv2 or v3, SigLIP, EVA, …
@@ -74,7 +74,7 @@ class TimmEncoder(Backbone):
         return (self.temporal(features.unflatten(0, (B, T)).transpose(1, 2)),)
 
     def adapt(self, output: StageOutput, adapters: Sequence[Adapter]) -> StageOutput:
-        """As in the base class, for maps or tokens of ``B·T`` images."""
+        """Apply adapters to maps or tokens of ``B·T`` images; see the base class."""
         if not isinstance(output, Tensor):
             return super().adapt(output, adapters)
         B, T, height = self._clips
@@ -90,7 +90,7 @@ class TimmEncoder(Backbone):
 
 
 class TemporalConvolution(nn.Module):
-    """Depthwise convolution over three frames with a residual; starts as the identity."""
+    """Residual depthwise convolution over three frames, initially the identity."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -105,7 +105,7 @@ class TemporalConvolution(nn.Module):
 
 
 class TemporalAttention(nn.Module):
-    """Self-attention between the frames of each place, with a residual; starts as the identity."""
+    """Residual self-attention between the frames at each position, initially the identity."""
 
     def __init__(self, channels: int, head_dim: int = 64) -> None:
         super().__init__()
@@ -163,11 +163,11 @@ def _create_encoder(name: str, pretrained: bool) -> Any:
         if not pretrained:
             raise
         raise InputError(
-            f"timm could not get the weights of {name} ({first_line(error)[:200]}). Offline, give a local "
-            f"file: checkpoint=FILE with pretrained=false."
+            f"timm cannot download the weights of {name} ({first_line(error)[:200]}). Without a network connection, "
+            f"use a local file: checkpoint=FILE with pretrained=false."
         ) from error
     if not hasattr(encoder, "forward_intermediates") or not getattr(encoder, "feature_info", None):
-        raise InputError(f"timm's {name} yields no feature maps; choose an encoder that does")
+        raise InputError(f"timm's {name} has no feature maps. Choose another encoder")
     return encoder
 
 

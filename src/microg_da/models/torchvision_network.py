@@ -20,17 +20,16 @@ _CLASSIFIERS = ("avgpool", "fc", "classifier", "head")
 """Names of the modules after the last feature map."""
 
 _MEASURED = (16, 224, 224)
-"""Frames, height and width of the clip that shows a network's stride; every network takes it."""
+"""Frames, height and width of the clip with which the stride of a network is measured."""
 
 _MIN_FRAMES = {"s3d": 8}
-"""Networks that halve time so often that fewer frames would vanish."""
+"""Networks with a minimum number of frames, because of their temporal strides."""
 
 
 class TorchvisionNetwork(Backbone):
     """A convolutional network or a video Swin transformer of torchvision, without its classifier.
 
-    Stride and channels are those of the feature map of a clip that is passed through the network. Frames are
-    normalised as the published weights of the network expect them.
+    Stride and channels are measured with a clip. Frames are normalised as for the published weights of the network.
 
     Args:
         name: torchvision's name of the network.
@@ -57,7 +56,7 @@ class TorchvisionNetwork(Backbone):
         mean, std = torch.tensor(published.mean), torch.tensor(published.std)
         self.register_buffer("scale", (STD / std)[:, None, None, None], persistent=False)
         self.register_buffer("shift", ((MEAN - mean) / std)[:, None, None, None], persistent=False)
-        self.channels, self.stride = (0,), 0.0  # until they are measured
+        self.channels, self.stride = (0,), 0.0  # measured below
 
     def forward(self, frames: Tensor) -> tuple[Tensor, ...]:
         """``(B, 3, T, H, W)`` → one map ``(B, C, T', H/stride, W/stride)``.
@@ -76,7 +75,7 @@ class TorchvisionNetwork(Backbone):
         return (x.permute(0, 4, 1, 2, 3) if self.channels_last else x,)
 
     def adapt(self, output: StageOutput, adapters: Sequence[Adapter]) -> StageOutput:
-        """As in the base class; the stages of Swin transformers return ``(B, T, H, W, C)``."""
+        """Apply adapters, also to stages of Swin transformers, which return ``(B, T, H, W, C)``; see the base class."""
         if not (self.channels_last and isinstance(output, Tensor)):
             return super().adapt(output, adapters)
         return adapters[0](output.permute(0, 4, 1, 2, 3)).permute(0, 2, 3, 4, 1)
@@ -90,7 +89,7 @@ class TorchvisionNetwork(Backbone):
 
 
 def torchvision_network(name: str, weights: str | None = None) -> Backbone:
-    """A video network of torchvision.
+    """Build a video network of torchvision.
 
     Args:
         name: ``r3d_18``, ``mc3_18``, ``r2plus1d_18``, ``s3d``, ``swin3d_t``, ``swin3d_s``, ``swin3d_b``, ``mvit_v1_b``
@@ -121,12 +120,12 @@ def _build(name: str, weights: str | None, **options: Any) -> Any:
         if weights is None:
             raise
         raise InputError(
-            f"torchvision could not get the weights {weights} of {name} ({first_line(error)[:200]}). Offline, give a "
-            f"local file: model.checkpoint=FILE without model.options.weights."
+            f"torchvision cannot download the weights {weights} of {name} ({first_line(error)[:200]}). Without a "
+            f"network connection, use a local file: model.checkpoint=FILE without model.options.weights."
         ) from error
 
 
 def _measure(network: TorchvisionNetwork) -> tuple[tuple[int, ...], float]:
-    """Channels and stride of a network on the meta device, where tensors have shapes and no numbers."""
+    """Return channels and stride of a network, measured on the meta device."""
     (found,) = network.eval()(torch.empty(1, 3, *_MEASURED))
     return (found.shape[1],), _MEASURED[-1] / found.shape[-1]

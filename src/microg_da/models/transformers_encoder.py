@@ -15,17 +15,17 @@ from microg_da.models.transformers_files import PREFIX, Pixels
 
 
 class TransformersEncoder(Backbone):
-    """An encoder of transformers whose tokens are folded to one feature map.
+    """Base class of encoders of transformers, whose tokens are folded into one feature map.
 
     Subclasses define the conversion of clips of any size to tokens with positions, and of tokens to maps.
 
     Args:
         encoder: the network of transformers, without heads.
-        pixels: the normalisation of pixels; None for that of the published family.
+        pixels: the normalisation of pixels; None for the normalisation of the published family.
 
     Attributes:
         family: ``model_type`` of transformers.
-        classes: names of its configuration and its network in transformers.
+        classes: names of the classes of configuration and network in transformers.
         beside: prefixes of other entries in files of the family, which are not part of a detector.
         usual_pixels: the normalisation of published weights.
         patch: height and width are padded to a multiple of this number of pixels.
@@ -69,11 +69,11 @@ class TransformersEncoder(Backbone):
         return (self.fold(self.normalise(tokens)),)
 
     def layers(self) -> Sequence[nn.Module]:
-        """The layers that tokens pass through, first to last."""
+        """Return the layers of the encoder, first to last."""
         raise NotImplementedError
 
     def embed(self, clips: Tensor) -> tuple[Tensor, Grid]:
-        """Tokens ``(B, N, C)`` of normalised, padded clips, with positions, and their grid."""
+        """Return tokens ``(B, N, C)`` of normalised, padded clips, with positions, and their grid."""
         raise NotImplementedError
 
     def normalise(self, tokens: Tensor) -> Tensor:
@@ -89,7 +89,7 @@ class TransformersEncoder(Backbone):
         return maps.flatten(2).transpose(1, 2)
 
     def adapt(self, output: StageOutput, adapters: Sequence[Adapter]) -> StageOutput:
-        """As in the base class; layers return tokens, in some families in a tuple with attention weights."""
+        """Apply adapters to tokens, which may be in a tuple with attention weights; see the base class."""
         if isinstance(output, tuple):
             tokens, *rest = output
             return (self._adapt(tokens, adapters[0]), *rest)  # type: ignore[return-value]
@@ -97,7 +97,7 @@ class TransformersEncoder(Backbone):
         return self._adapt(output, adapters[0])
 
     def published_name(self, name: str) -> str:
-        """Return our name of an entry in a file of transformers; entries in ``beside`` are those of the file's head."""
+        """Return this package's name of an entry of a file; entries in ``beside`` belong to the head of the file."""
         name = name.removeprefix(f"{self.family}.")
         return f"head.{name}" if name.startswith(self.beside) else f"encoder.{name}"
 
@@ -106,10 +106,10 @@ class TransformersEncoder(Backbone):
 
 
 def single_number(value: int | Sequence[int], what: str) -> int:
-    """A size of a configuration that may be a pair of equal numbers.
+    """Return a size of a configuration, which may be a pair of equal numbers.
 
     Raises:
-        InputError: if the numbers differ: boxes are pooled with one stride.
+        InputError: if the numbers differ, because boxes are pooled with one stride.
     """
     sizes = {value} if isinstance(value, int) else set(value)
     if len(sizes) != 1:
@@ -118,7 +118,7 @@ def single_number(value: int | Sequence[int], what: str) -> int:
 
 
 def pair(value: int | Sequence[int]) -> tuple[int, int]:
-    """Height and width of a configuration's size, which may be one number for both."""
+    """Return height and width from a size of a configuration, which may be one number for both."""
     if isinstance(value, int):
         return value, value
     height, width = value
@@ -126,7 +126,7 @@ def pair(value: int | Sequence[int]) -> tuple[int, int]:
 
 
 def interpolate_positions(table: Tensor, native: Grid, grid: Grid) -> Tensor:
-    """Embeddings ``(N, C)`` of the places of one grid, linearly interpolated to the places of another, ``(M, C)``.
+    """Interpolate embeddings ``(N, C)`` of the positions of a grid linearly to another grid, ``(M, C)``.
 
     The grids cover the same clip. For equal grids the table is returned unchanged.
     """

@@ -48,23 +48,23 @@ class VideoMAE(TransformersEncoder):
         self.register_buffer("table", encoder.embeddings.position_embeddings[0].detach(), persistent=False)
 
     def layers(self) -> Sequence[nn.Module]:
-        """As in the base class."""
+        """See the base class."""
         return cast(Sequence[nn.Module], self.encoder.encoder.layer)
 
     def embed(self, clips: Tensor) -> tuple[Tensor, Grid]:
-        """As in the base class."""
+        """See the base class."""
         patches = self.encoder.embeddings.patch_embeddings.projection(clips)
         grid = _grid(patches)
         places = interpolate_positions(self.table, self.native, grid).to(patches.device)
         return patches.flatten(2).transpose(1, 2) + places, grid
 
     def normalise(self, tokens: Tensor) -> Tensor:
-        """As in the base class."""
+        """See the base class."""
         norm = self.encoder.layernorm
         return tokens if norm is None else cast(Tensor, norm(tokens))
 
     def published_name(self, name: str) -> str:
-        """As in the base class; older files have other names for the biases of queries and values."""
+        """Return the name of an entry; older files have other names for the biases of queries and values."""
         name = super().published_name(name)
         return name.replace(".attention.q_bias", ".attention.query.bias").replace(
             ".attention.v_bias", ".attention.value.bias"
@@ -72,11 +72,11 @@ class VideoMAE(TransformersEncoder):
 
 
 class VJEPA2(TransformersEncoder):
-    """Vision transformer over tubelets, whose attention turns queries and keys by their places.
+    """Vision transformer over tubelets, with rotary position embeddings in the attention.
 
-    Places count tokens, as in the published code and in transformers. Where a clip has more tokens along an axis than
-    the network was trained with, they are compressed into the range that it was trained with, so that no angle is new
-    to it (Chen et al., "Extending Context Window of Large Language Models via Positional Interpolation", 2023).
+    Positions count tokens, as in the published code and in transformers. If a clip has more tokens along an axis than
+    in the training of the network, positions are compressed into the range of the training, so that all angles are
+    known (Chen et al., "Extending Context Window of Large Language Models via Positional Interpolation", 2023).
 
     Assran et al., "V-JEPA 2: Self-Supervised Video Models Enable Understanding, Prediction and Planning", 2025.
     """
@@ -99,11 +99,11 @@ class VJEPA2(TransformersEncoder):
             layer.attention.__class__ = _AnyGridAttention
 
     def layers(self) -> Sequence[nn.Module]:
-        """As in the base class."""
+        """See the base class."""
         return cast(Sequence[nn.Module], self.encoder.encoder.layer)
 
     def embed(self, clips: Tensor) -> tuple[Tensor, Grid]:
-        """As in the base class."""
+        """See the base class."""
         patches = self.encoder.encoder.embeddings.patch_embeddings.proj(clips)
         grid = _grid(patches)
         for layer in self.layers():
@@ -111,7 +111,7 @@ class VJEPA2(TransformersEncoder):
         return patches.flatten(2).transpose(1, 2), grid
 
     def normalise(self, tokens: Tensor) -> Tensor:
-        """As in the base class."""
+        """See the base class."""
         return cast(Tensor, self.encoder.encoder.layernorm(tokens))
 
 
@@ -121,12 +121,12 @@ class _AnyGridAttention(VJEPA2RopeAttention):  # type: ignore[misc, unused-ignor
     grids: tuple[Grid, Grid]
 
     def get_position_ids(self, x: Tensor, masks: Tensor | None = None) -> tuple[Tensor, ...]:
-        """The place of each of ``N`` tokens along time, height and width, ``(N,)`` each."""
+        """Return the positions of ``N`` tokens along time, height and width, ``(N,)`` each."""
         axes = [_places(trained, size, x.device) for trained, size in zip(*self.grids, strict=True)]
         return tuple(places.flatten() for places in torch.meshgrid(*axes, indexing="ij"))
 
     def apply_rotary_embeddings(self, qk: Tensor, pos_ids: tuple[Tensor, ...]) -> Tensor:
-        """As in transformers, in single precision, since half precision cannot distinguish positions."""
+        """Apply the embeddings in single precision, because half precision cannot distinguish positions."""
         single = qk.float()
         turned: Tensor = super().apply_rotary_embeddings(single, pos_ids)  # type: ignore[no-untyped-call, unused-ignore]
         return turned.to(qk.dtype)
@@ -147,7 +147,7 @@ class _Shape:
 
 
 class TimeSformer(TransformersEncoder):
-    """Vision transformer over the patches of frames, with attention along time and along space in turns.
+    """Vision transformer over the patches of frames, with alternating attention along time and space.
 
     Bertasius et al., "Is Space-Time Attention All You Need for Video Understanding?", ICML 2021.
     """
@@ -162,23 +162,25 @@ class TimeSformer(TransformersEncoder):
         super().__init__(encoder, pixels)
         config = encoder.config
         if config.attention_type == "space_only":
-            raise InputError(f"{PREFIX}{self.family}: attention_type=space_only sees frames one by one; use timm:NAME.")
+            raise InputError(
+                f"{PREFIX}{self.family}: attention_type=space_only does not combine frames. Use timm:NAME."
+            )
         height, width = pair(config.image_size)
         self.patch = single_number(config.patch_size, "patch_size")
         self.stride, self.channels = self.patch, (config.hidden_size,)
         self.native = (config.num_frames, height // self.patch, width // self.patch)
         self.stages = tuple(f"encoder.encoder.layer.{index}" for index in range(config.num_hidden_layers))
-        # Layers read the grid from their configuration; theirs is that of the clip.
+        # Layers read the grid of the clip from their configuration.
         self.shape = _Shape(config.num_frames, width, self.patch)
         for layer in self.layers():
             layer.config = self.shape  # type: ignore[assignment]
 
     def layers(self) -> Sequence[nn.Module]:
-        """As in the base class."""
+        """See the base class."""
         return cast(Sequence[nn.Module], self.encoder.encoder.layer)
 
     def embed(self, clips: Tensor) -> tuple[Tensor, Grid]:
-        """As in the base class; the class token comes first, and time runs faster than space."""
+        """Return tokens with the class token first, in which time varies faster than space; see the base class."""
         own = self.encoder.embeddings
         B, _, T, _, width = clips.shape
         patches = own.patch_embeddings.projection(clips.transpose(1, 2).flatten(0, 1))
@@ -194,16 +196,16 @@ class TimeSformer(TransformersEncoder):
         return torch.cat([first, tokens], dim=1), grid
 
     def normalise(self, tokens: Tensor) -> Tensor:
-        """As in the base class."""
+        """See the base class."""
         return cast(Tensor, self.encoder.layernorm(tokens))
 
     def fold(self, tokens: Tensor) -> Tensor:
-        """As in the base class."""
+        """See the base class."""
         T, H, W = self.grid
         return torch.unflatten(tokens[:, 1:], 1, (H, W, T)).permute(0, 4, 3, 1, 2)
 
     def unfold(self, maps: Tensor, tokens: Tensor) -> Tensor:
-        """As in the base class."""
+        """See the base class."""
         return torch.cat([tokens[:, :1], maps.permute(0, 3, 4, 2, 1).flatten(1, 3)], dim=1)
 
 
@@ -213,7 +215,7 @@ class Hiera(TransformersEncoder):
     Args:
         encoder: as in the base class.
         pixels: as in the base class.
-        temporal: as :class:`~microg_da.models.timm_encoder.TimmEncoder` takes it.
+        temporal: see :class:`~microg_da.models.timm_encoder.TimmEncoder`.
 
     Ryali et al., "Hiera: A Hierarchical Vision Transformer without the Bells-and-Whistles", ICML 2023.
     """
@@ -234,7 +236,7 @@ class Hiera(TransformersEncoder):
         unit = single_number(config.masked_unit_size, "masked_unit_size")
         if unit != self.pool**pools or pools != len(config.depths) - 1:
             raise InputError(
-                f"{PREFIX}{self.family}: expected a pool between all stages, and units that they pool to one."
+                f"{PREFIX}{self.family}: expected pooling between all stages that reduces each unit to one token."
             )
         self.patch = self.cell * unit
         self.stride, self.channels = self.patch, (int(encoder.num_features),)
@@ -244,16 +246,16 @@ class Hiera(TransformersEncoder):
         self.temporal = temporal_module(temporal, self.channels[0])
 
     def forward(self, frames: Tensor) -> tuple[Tensor, ...]:
-        """As in the base class, with as many maps along time as frames."""
+        """Return feature maps with one temporal position per frame; see the base class."""
         (maps,) = super().forward(frames)
         return (self.temporal(maps),)
 
     def layers(self) -> Sequence[nn.Module]:
-        """As in the base class."""
+        """See the base class."""
         return cast(Sequence[nn.Module], self.encoder.encoder.stages)
 
     def embed(self, clips: Tensor) -> tuple[Tensor, Grid]:
-        """As in the base class, but ``(B·T, N, C)``: tokens of a unit that is pooled lie far apart in each image."""
+        """Return tokens ``(B·T, N, C)``; tokens of a pooled unit are far apart in this order. See the base class."""
         T = clips.shape[2]
         patches = self.encoder.embeddings.patch_embeddings.projection(clips.transpose(1, 2).flatten(0, 1))
         height, width = patches.shape[-2:]
@@ -265,7 +267,7 @@ class Hiera(TransformersEncoder):
         return tokens, (T, height // unit, width // unit)
 
     def fold(self, tokens: Tensor) -> Tensor:
-        """As in the base class, at the resolution that the tokens have."""
+        """Fold tokens at their resolution; see the base class."""
         T, H, W = self.grid
         pools = self._pools(tokens)
         images = torch.unflatten(tokens, 1, (*(self.pool,) * (2 * pools), H, W)).permute(self._order(tokens))
@@ -274,7 +276,7 @@ class Hiera(TransformersEncoder):
         return torch.unflatten(images, 0, (-1, T)).permute(0, 4, 1, 2, 3)
 
     def unfold(self, maps: Tensor, tokens: Tensor) -> Tensor:
-        """As in the base class."""
+        """See the base class."""
         _, H, W = self.grid
         inner = (self.pool,) * self._pools(tokens)
         order = self._order(tokens)
@@ -288,7 +290,7 @@ class Hiera(TransformersEncoder):
         return round(math.log(tokens.shape[1] / (H * W), self.pool**2))
 
     def _order(self, tokens: Tensor) -> list[int]:
-        """The axes of unrolled tokens, in the order of rows and columns: coarse ones first."""
+        """Return the axes of unrolled tokens in the order of rows and columns, coarse axes first."""
         count = 2 * self._pools(tokens)
         rows, columns = range(count + 1, 0, -2), range(count + 2, 0, -2)
         return [0, *rows, *columns, count + 3]

@@ -1,4 +1,4 @@
-"""Configuration, normalisation and weights of a network of transformers, from a folder, the hub or a name alone.
+"""Configuration, normalisation and weights of a network of transformers, from a folder, the hub or a family name.
 
 This module imports neither torch nor transformers before weights are read.
 """
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 PREFIX = "hf:"
 
 FAMILIES = ("videomae", "vjepa2", "timesformer", "hiera")
-"""The kinds of networks, as ``model_type`` of a ``config.json`` names them; each is a name of its own too."""
+"""The families of networks, by ``model_type`` in ``config.json``. A family is also a valid name of a network."""
 
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 
@@ -34,9 +34,9 @@ class Pixels:
     """The normalisation of pixels of a network: ``(value · rescale − mean) / std`` of values in 0…255, RGB.
 
     Attributes:
-        mean: of each colour.
-        std: of each colour.
-        rescale: factor of the values, applied first.
+        mean: mean of each colour.
+        std: standard deviation of each colour.
+        rescale: factor of the values, which is applied first.
     """
 
     mean: tuple[float, ...]
@@ -46,13 +46,13 @@ class Pixels:
 
 @dataclass(frozen=True)
 class NetworkFiles:
-    """A network without its weights, and where they are.
+    """The configuration of a network, and the folder of its weights.
 
     Attributes:
         family: one of :data:`FAMILIES`.
         config: the content of ``config.json``.
         pixels: the normalisation in the folder, or None.
-        folder: the folder of the weights; None if the network is named by its family alone.
+        folder: the folder of the weights; None for a family name.
     """
 
     family: str
@@ -62,7 +62,7 @@ class NetworkFiles:
 
 
 def check_network_name(name: str, where: str) -> None:
-    """Check that a network can be opened, as far as possible without a network connection.
+    """Check that a network can be opened, without a network connection.
 
     Raises:
         InputError: if transformers is not installed, or the name is the path of a folder without ``config.json``.
@@ -77,16 +77,16 @@ def check_network_name(name: str, where: str) -> None:
 
 
 def open_network(name: str, revision: str | None = None, weights: bool = True) -> NetworkFiles:
-    """The files of a network.
+    """Return the files of a network.
 
     Args:
-        name: a folder as ``save_pretrained`` writes it, the name of a repository of the hub, or one of
-            :data:`FAMILIES` for the standard configuration of a family.
+        name: a folder written by ``save_pretrained``, the name of a repository of the hub, or one of :data:`FAMILIES`
+            for the standard configuration of a family.
         revision: branch, tag or commit of the repository.
-        weights: whether weights are downloaded from the hub as well.
+        weights: whether to download weights from the hub.
 
     Raises:
-        InputError: if there is no such folder or repository, or its network is of another kind.
+        InputError: if the folder or repository does not exist, or the network has another family.
     """
     if name in FAMILIES:
         return NetworkFiles(name, {})
@@ -101,10 +101,10 @@ def open_network(name: str, revision: str | None = None, weights: bool = True) -
 
 
 def folder_weights(folder: Path) -> dict[str, Tensor]:
-    """The tensors of a folder's safetensors, in one file or several; no other format is read.
+    """Read the tensors of a folder from one or several safetensors files. Other formats are not read.
 
     Raises:
-        InputError: if there are none, or a file is damaged.
+        InputError: if there is no safetensors file, or a file is damaged.
     """
     from microg_da.models.weight_files import read_weights
 
@@ -113,12 +113,12 @@ def folder_weights(folder: Path) -> dict[str, Tensor]:
     if not (folder / INDEX).is_file():
         others = sorted(file.name for file in folder.glob("*.bin"))
         instead = (
-            f" Its {others[0]} is read without running code in it if you name it: model.options.pretrained=false "
+            f" To read {others[0]} without running code in the file: model.options.pretrained=false "
             f"model.checkpoint={folder / others[0]}."
             if others
-            else " Give a folder with weights, or set model.options.pretrained=false for random ones."
+            else " Give a folder with weights, or set model.options.pretrained=false for random weights."
         )
-        raise InputError(f"{folder}: has no {WEIGHTS}, the format of weights that is read.{instead}")
+        raise InputError(f"{folder}: expected weights in {WEIGHTS}, found none.{instead}")
     names = _read_json(folder / INDEX, required=True).get("weight_map")
     if not isinstance(names, dict) or any(Path(str(file)).name != file for file in names.values()):
         raise InputError(f"{folder / INDEX}: expected `weight_map`, from names of weights to files of this folder.")
@@ -129,7 +129,7 @@ def folder_weights(folder: Path) -> dict[str, Tensor]:
 
 
 def _fetch(name: str, revision: str | None, weights: bool) -> Path:
-    """The folder of a repository of the hub in the cache of this machine."""
+    """Return the folder of a repository of the hub in the local cache."""
     from huggingface_hub import snapshot_download
 
     patterns = [_CONFIG, *_PROCESSORS, *([WEIGHTS, INDEX, "model-*.safetensors"] if weights else [])]
@@ -137,7 +137,7 @@ def _fetch(name: str, revision: str | None, weights: bool) -> Path:
         return Path(snapshot_download(name, revision=revision, allow_patterns=patterns))
     except Exception as error:  # the client also raises exceptions of its transport
         raise InputError(
-            f"model.name={PREFIX}{name}: folder {name} not found, and no such repository could be read from the hub "
+            f"model.name={PREFIX}{name}: folder {name} not found, and the hub has no readable repository of this name "
             f"({first_line(error)[:200]}). Give a folder with {_CONFIG} and {WEIGHTS}, or one of "
             f"{', '.join(FAMILIES)} for random weights."
         ) from error
@@ -145,19 +145,19 @@ def _fetch(name: str, revision: str | None, weights: bool) -> Path:
 
 def _pixels(folder: Path) -> Pixels | None:
     for file in _PROCESSORS:
-        said = _read_json(folder / file)
-        said = next((said[key] for key in _NESTED if isinstance(said.get(key), dict)), said)
-        if "image_mean" in said or "do_normalize" in said:
-            return _read_pixels(said, folder / file)
+        settings = _read_json(folder / file)
+        settings = next((settings[key] for key in _NESTED if isinstance(settings.get(key), dict)), settings)
+        if "image_mean" in settings or "do_normalize" in settings:
+            return _read_pixels(settings, folder / file)
     return None
 
 
-def _read_pixels(said: Mapping[str, Any], file: Path) -> Pixels | None:
-    rescale = float(said.get("rescale_factor", 1 / 255)) if said.get("do_rescale", True) else 1.0
-    if not said.get("do_normalize", True):
+def _read_pixels(settings: Mapping[str, Any], file: Path) -> Pixels | None:
+    rescale = float(settings.get("rescale_factor", 1 / 255)) if settings.get("do_rescale", True) else 1.0
+    if not settings.get("do_normalize", True):
         return Pixels((0.0,) * 3, (1.0,) * 3, rescale)
     try:
-        mean, std = (tuple(float(value) for value in said[key]) for key in ("image_mean", "image_std"))
+        mean, std = (tuple(float(value) for value in settings[key]) for key in ("image_mean", "image_std"))
     except (KeyError, TypeError, ValueError):
         mean = std = ()
     if len(mean) != 3 or len(std) != 3 or min(std) <= 0:
@@ -175,7 +175,7 @@ def _read_json(file: Path, *, required: bool = False) -> dict[str, Any]:
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        raise InputError(f"{file}: cannot be read as JSON ({first_line(error)}).") from error
+        raise InputError(f"{file}: not readable as JSON ({first_line(error)}).") from error
     if not isinstance(content, dict):
         raise InputError(f"{file}: expected a JSON object.")
     return content

@@ -29,22 +29,22 @@ def transformers_network(
     revision: str | None = None,
     temporal: str = "attention",
 ) -> Backbone:
-    """An encoder of transformers: VideoMAE, V-JEPA 2, TimeSformer, or Hiera frame by frame.
+    """Build an encoder of transformers: VideoMAE, V-JEPA 2, TimeSformer, or Hiera frame by frame.
 
     Weights are read only from safetensors, which must contain all weights of the encoder. Code of a repository is never
-    run: the network is that of the installed transformers.
+    run, because the network comes from the installed transformers.
 
     Args:
-        name: a folder as ``save_pretrained`` writes it, the name of a repository of the hub, or ``videomae``,
-            ``vjepa2``, ``timesformer`` or ``hiera`` for the standard configuration of a family with random weights.
+        name: a folder written by ``save_pretrained``, the name of a repository of the hub, or ``videomae``, ``vjepa2``,
+            ``timesformer`` or ``hiera`` for the standard configuration of a family with random weights.
         pretrained: whether the weights of the folder or repository are loaded.
-        config: entries of the configuration that differ from the standard one of a family.
-        pixels: ``mean``, ``std`` and ``rescale`` of the pixels, in place of what the folder or the family says.
+        config: entries that differ from the standard configuration of a family.
+        pixels: ``mean``, ``std`` and ``rescale`` of the pixels, which replace those of the folder or the family.
         revision: branch, tag or commit of the repository.
         temporal: for Hiera, the combination of frames: ``"attention"``, ``"convolution"`` or ``"none"``.
 
     Raises:
-        InputError: if transformers is not installed, there is no such network, or its weights do not fit.
+        InputError: if transformers is not installed, the network does not exist, or its weights do not fit.
     """
     check_network_name(name, "model.name")
     files = open_network(name, revision, pretrained)
@@ -60,21 +60,21 @@ def transformers_network(
 
 
 def described_network(name: str, options: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
-    """The name and the options that build the same network without its folder or repository.
+    """Return the name and the options that build the same network without its folder or repository.
 
     Args:
-        name: as :func:`transformers_network` takes it.
+        name: ``name`` of :func:`transformers_network`.
         options: its other arguments.
     """
     files = open_network(name, options.get("revision"), weights=False)
     if files.folder is None:
         return name, dict(options)
-    said: dict[str, Any] = {key: value for key, value in options.items() if key not in ("revision", "pretrained")}
-    said["config"] = {key: value for key, value in files.config.items() if key not in _NOT_OF_THE_ENCODER}
+    described: dict[str, Any] = {key: value for key, value in options.items() if key not in ("revision", "pretrained")}
+    described["config"] = {key: value for key, value in files.config.items() if key not in _NOT_OF_THE_ENCODER}
     if files.pixels is not None:
         pixels = files.pixels
-        said.setdefault("pixels", {"mean": [*pixels.mean], "std": [*pixels.std], "rescale": pixels.rescale})
-    return files.family, said
+        described.setdefault("pixels", {"mean": [*pixels.mean], "std": [*pixels.std], "rescale": pixels.rescale})
+    return files.family, described
 
 
 _NOT_OF_THE_ENCODER = ("architectures", "id2label", "label2id", "problem_type", "transformers_version", "_name_or_path")
@@ -97,7 +97,7 @@ def _build(files: NetworkFiles, given: Mapping[str, Any], pixels: Pixels | None,
         raise
     except Exception as error:  # libraries check configurations and raise various exceptions
         where = f"{files.folder}/config.json" if files.folder else "model.options.config"
-        raise InputError(f"{where}: no {files.family} can be built of it ({first_line(error)[:300]}).") from error
+        raise InputError(f"{where}: invalid configuration of {files.family} ({first_line(error)[:300]}).") from error
     more = {"temporal": temporal} if "temporal" in inspect.signature(kind).parameters else {}
     return kind(network, pixels, **more)
 
@@ -113,7 +113,7 @@ def _given_pixels(given: Mapping[str, Any] | None) -> Pixels | None:
 
 
 def _load(backbone: TransformersEncoder, folder: Path) -> None:
-    """Load the weights of a folder into its encoder."""
+    """Load the weights of a folder into the encoder of a backbone."""
     wanted = {name: value for name, value in backbone.state_dict().items() if name.startswith("encoder.")}
     found = {
         name.removeprefix("backbone."): value
@@ -127,5 +127,5 @@ def _load(backbone: TransformersEncoder, folder: Path) -> None:
     }
     lines = [f"{len(names)} {kind}: {', '.join(names[:4])}" for kind, names in problems.items() if names]
     if lines:
-        raise InputError(f"{folder}: its weights do not fit its configuration: {'; '.join(lines)}.")
+        raise InputError(f"{folder}: the weights do not fit the configuration: {'; '.join(lines)}.")
     backbone.load_state_dict(found, strict=False)

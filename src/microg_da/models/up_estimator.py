@@ -1,4 +1,4 @@
-"""Interface of estimators of a person's up: patches of people in, a log-density over angles out.
+"""Interface of estimators of a person's up, which map patches of people to log-densities over angles.
 
 Angles are in degrees, clockwise as seen. 0 is the top of the picture.
 """
@@ -19,14 +19,14 @@ class Lens(Protocol):
     """The sampling of a circle around a person."""
 
     def grid(self, turn: Tensor) -> Tensor:
-        """Points ``(N, a, b, 2)``, x to the right and y down, of a circle of radius 1 that is turned clockwise.
+        """Return points ``(N, a, b, 2)`` of a circle of radius 1 that is turned clockwise; x is right and y is down.
 
         Args:
             turn: ``(N,)`` degrees.
         """
 
     def mirror(self, crops: Tensor) -> Tensor:
-        """Crops ``(N, 3, a, b)`` of the picture mirrored left and right."""
+        """Return crops ``(N, 3, a, b)`` of the horizontally mirrored picture."""
 
 
 class UpEstimator(nn.Module):
@@ -57,11 +57,11 @@ class UpEstimator(nn.Module):
         self.bins = bins
 
     def encode(self, crops: Tensor) -> Tensor:
-        """Features ``(N, …)`` of crops ``(N, 3, a, b)`` in 0…255."""
+        """Return features ``(N, …)`` of crops ``(N, 3, a, b)`` in 0…255."""
         return crops
 
     def decode(self, encoded: Tensor) -> Tensor:
-        """Log-densities ``(N, R)`` of encoded crops."""
+        """Return log-densities ``(N, R)`` of encoded crops."""
         raise NotImplementedError
 
     def forward(self, crops: Tensor) -> Tensor:
@@ -69,24 +69,24 @@ class UpEstimator(nn.Module):
         return self.decode(self.encode(crops))
 
     def symmetric(self, crops: Tensor) -> Tensor:
-        """Log-densities ``(N, R)`` of crops, the geometric mean over transforms of the crop that are undone."""
+        """Return log-densities ``(N, R)`` of crops, the geometric mean over transforms and their inverses."""
         raise NotImplementedError
 
     def crops(self, patches: Tensor) -> Tensor:
-        """The crops ``(K, 3, a, b)`` of people's patches ``(K, 3, S, S)``."""
+        """Return the crops ``(K, 3, a, b)`` of people's patches ``(K, 3, S, S)``."""
         raise NotImplementedError
 
     def log_density(self, frames: Tensor, boxes: Tensor, clip_index: Tensor) -> Tensor:
-        """Log-densities ``(K, R)`` of the up of people in clips, the geometric mean over frames.
+        """Return log-densities ``(K, R)`` of the up of people in clips, the geometric mean over frames.
 
         Args:
-            frames: ``(B, 3, T, H, W)``, uint8, or float as the detector normalises them.
+            frames: ``(B, 3, T, H, W)``, uint8, or normalised float as for the detector.
             boxes: ``(K, 4)`` pixels ``x1 y1 x2 y2``.
             clip_index: ``(K,)``.
         """
         if not len(boxes):
             return torch.zeros(0, self.bins, device=frames.device)
-        # Densities are in single precision, since half precision is too coarse for rare modes.
+        # Densities are in single precision, because half precision is too coarse for rare modes.
         with torch.autocast(frames.device.type, enabled=False):
             seen = [
                 self.symmetric(
@@ -98,7 +98,7 @@ class UpEstimator(nn.Module):
 
 
 def circular_cross_entropy(log_density: Tensor, degrees: Tensor, concentration: float = 30.0) -> Tensor:
-    """Cross-entropy of densities with a von Mises density about the true angles, a scalar.
+    """Return the scalar cross-entropy of densities with a von Mises density about the true angles.
 
     Args:
         log_density: ``(N, R)`` logarithms, at angles evenly spaced from 0.
@@ -112,5 +112,5 @@ def circular_cross_entropy(log_density: Tensor, degrees: Tensor, concentration: 
 
 
 def angular_distance(one: Tensor, other: Tensor) -> Tensor:
-    """The smaller angle between two directions in degrees, 0 to 180, elementwise."""
+    """Return the elementwise angle between two directions in degrees, 0 to 180."""
     return (torch.remainder(one - other + 180, 360) - 180).abs()

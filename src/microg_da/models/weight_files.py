@@ -1,6 +1,6 @@
-"""Reads weight files of all published formats without running code in them.
+"""Reading of weight files of all published formats without running their code.
 
-The kind is recognised by the content, not by the extension. Only tensors and plain containers are returned.
+The format is recognised by the content, not by the suffix. Only tensors and plain containers are returned.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ def read_weights(path: str | Path) -> StateDict:
     """Return the named tensors in a weight file, on the CPU, with the names in the file.
 
     Args:
-        path: a PyTorch checkpoint (PySlowFast, pytorchvideo, torchvision, Lightning, our own), a Caffe2 pickle of
+        path: a PyTorch checkpoint (PySlowFast, pytorchvideo, torchvision, Lightning, this package), a Caffe2 pickle of
             PySlowFast's model zoo, a safetensors file, a folder with a ``model.safetensors``, or ``package:NAME`` for
-            weights that an installed package carries, which get timm's names.
+            weights in an installed package, which get timm's names.
 
     Raises:
         InputError: if the file is missing, empty, truncated, not a weight file, or contains code.
@@ -43,7 +43,7 @@ def read_weights(path: str | Path) -> StateDict:
     if package:
         return with_timm_names(tensors, package.encoder)
     if not tensors:
-        raise InputError(f"checkpoint {path} holds no tensors: expected named weights, as torch.save writes them")
+        raise InputError(f"checkpoint {path} contains no tensors: expected named weights in the format of torch.save")
     return tensors
 
 
@@ -51,7 +51,7 @@ def training_setting(path: str | Path, section: str, key: str) -> float | None:
     """Return a positive number of the configuration that PySlowFast stores with the weights, or None.
 
     Raises:
-        InputError: as :func:`read_weights`.
+        InputError: if the file cannot be read, see :func:`read_weights`.
     """
     values = _training_config(path).get(section)
     value = values.get(key) if isinstance(values, Mapping) else None
@@ -67,15 +67,15 @@ def _training_config(path: str | Path) -> Mapping[str, object]:
     if not isinstance(text, str):
         return {}
     try:
-        said = yaml.safe_load(text)
+        settings = yaml.safe_load(text)
     except (yaml.YAMLError, RecursionError, ValueError):
         return {}
-    return said if isinstance(said, dict) else {}
+    return settings if isinstance(settings, dict) else {}
 
 
 def _read_torch(path: Path) -> object:
     try:
-        # Only used entries are read from an archive, and not the optimizer state, half of most checkpoints.
+        # Only used entries are read from an archive. The optimizer state, half of most checkpoints, is not read.
         return torch.load(path, map_location="cpu", weights_only=True, mmap=_is_archive(path))
     except Exception as error:
         # A damaged pickle can raise any exception, and PyTorch's exceptions differ between versions.

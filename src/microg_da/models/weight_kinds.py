@@ -1,4 +1,4 @@
-"""Kind of a weight file, determined from its first bytes, without torch and before the file is read."""
+"""Detection of the format of a weight file from its first bytes, without torch."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from microg_da.errors import InputError
 Kind = Literal["torch", "pickle", "safetensors"]
 
 EXPORTED_WEIGHTS = "model.safetensors"
-"""The weights in a folder that ``export`` has made, as on the Hugging Face hub."""
+"""The weight file in a folder of ``export``, with the name that the Hugging Face Hub uses."""
 
 _TORCH_LEGACY = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
-"""How ``torch.save`` began its files before they were zip archives."""
+"""First bytes of files of ``torch.save`` before the format became a zip archive."""
 
 WHERE_PUBLISHED = "docs/models.md lists published weights and weights in packages (package:NAME)."
 
@@ -24,7 +24,7 @@ _WEIGHT_SUFFIXES = (".pt", ".pth", ".pyth", ".pkl", ".ckpt", ".safetensors")
 
 
 def weight_kind(path: str | Path) -> tuple[Path, Kind]:
-    """The file with the weights, and its kind. Only the first bytes are read.
+    """Return the file with the weights and its format. Only the first bytes are read.
 
     Args:
         path: a weight file, or a folder with a ``model.safetensors``.
@@ -48,12 +48,12 @@ def weight_kind(path: str | Path) -> tuple[Path, Kind]:
 
 def _kind(path: Path, head: bytes, size: int) -> Kind:
     if not head:
-        raise InputError(f"checkpoint {path} is empty: the download or copy failed, get it again. {WHERE_PUBLISHED}")
+        raise InputError(f"checkpoint {path} is empty. Download or copy the file again. {WHERE_PUBLISHED}")
     if head.startswith((b"PK\x03\x04", _TORCH_LEGACY)):
         return "torch"
     if head[:1] == b"\x80" and head[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05"):
         if size > _MAX_PICKLE_BYTES:
-            raise InputError(f"checkpoint {path} is a pickle of {size / 2**30:.1f} GiB: no published weight file is")
+            raise InputError(f"checkpoint {path} is a pickle of {size / 2**30:.1f} GiB, more than any published file")
         return "pickle"
     header = int.from_bytes(head[:8], "little")
     if head[8:9] == b"{" and 0 < header <= min(_MAX_SAFETENSORS_HEADER, size):
@@ -65,34 +65,34 @@ def _no_weights(path: Path, head: bytes) -> InputError:
     text = head.lstrip()[:64].lower()
     if text.startswith((b"<!doctype", b"<html", b"<?xml", b"<head")):
         return InputError(
-            f"checkpoint {path} is a web page, not weights: the server sent an error page. {WHERE_PUBLISHED}"
+            f"checkpoint {path} is a web page, not a weight file. Download the file again. {WHERE_PUBLISHED}"
         )
     if text.startswith(b"version https://git-lfs"):
-        return InputError(f"checkpoint {path} is a Git LFS pointer, not weights: fetch the file with `git lfs pull`")
+        return InputError(f"checkpoint {path} is a Git LFS pointer, not a weight file. Get it with `git lfs pull`")
     if path.suffix.lower() == ".onnx":
         exported = (path.parent / EXPORTED_WEIGHTS).is_file()
         give = (
-            f"Give its folder, which holds the weights: {path.parent}"
+            f"Give the folder with the weights: {path.parent}"
             if exported
-            else ("Give its origin: a run's detector.pt, or a folder made by export")
+            else ("Give a run's detector.pt, or a folder made by export")
         )
-        return InputError(f"checkpoint {path} is an ONNX network, from which weights cannot be read. {give}.")
+        return InputError(f"checkpoint {path} is an ONNX network, which is not a weight file. {give}.")
     return InputError(
         f"checkpoint {path} is not a weight file: expected a PyTorch checkpoint, a Caffe2 pickle or safetensors"
     )
 
 
 def _weights_in(folder: Path) -> Path:
-    """The weights in a folder made by ``export``."""
+    """Return the weight file in a folder made by ``export``."""
     if (folder / EXPORTED_WEIGHTS).is_file():
         return folder / EXPORTED_WEIGHTS
     if (folder / "config.yaml").is_file():
         detectors = sorted((folder / "checkpoints").glob("*/detector.pt"))
-        files = f"one of its detectors: {_some(detectors)}" if detectors else "wait until it has trained a detector"
-        raise InputError(f"{folder} is a run's folder, not a weight file. Give {files}. predict takes it as --run.")
+        files = f"Give one of its detectors: {_some(detectors)}" if detectors else "The run has no finished detector"
+        raise InputError(f"{folder} is the folder of a run, not a weight file. {files}. predict has --run.")
     inside = sorted(each for each in folder.iterdir() if each.suffix.lower() in _WEIGHT_SUFFIXES and each.is_file())
     if inside:
-        raise InputError(f"{folder} is a folder, not a weight file. Give one of the files in it: {_some(inside)}.")
+        raise InputError(f"{folder} is a folder, not a weight file. Give one of its files: {_some(inside)}.")
     raise InputError(
         f"{folder} is a folder without weights. Give a weight file, or a folder made by export, with its "
         f"{EXPORTED_WEIGHTS}."

@@ -1,6 +1,6 @@
-"""Rules that translate the weight names of other code bases into ours.
+"""Rules that convert the weight names of other code bases to names of this package.
 
-Ours are ``backbone.…`` with the names of pytorchvideo's or torchvision's modules, and ``head.projection.…``.
+The names are ``backbone.…`` with the names of pytorchvideo's or torchvision's modules, and ``head.projection.…``.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from torch import Tensor
 from microg_da.models.backbone import Backbone
 
 Rule = tuple[str, str]
-"""A regular expression and what replaces it; the rules of a table apply one after another."""
+"""A regular expression and its replacement. The rules of a table are applied in order."""
 
 _WRAPPERS = re.compile(r"^(?:(?:module|_orig_mod|detector|model)\.)+")
-"""Prefixes of DDP, torch.compile, our Lightning module and pytorchvideo's detection network."""
+"""Prefixes of DDP, torch.compile, the Lightning module and pytorchvideo's detection network."""
 
 _CAFFE2: tuple[Rule, ...] = (
     (r"^t_pool1_subsample_", "s1_fuse."),
@@ -133,7 +133,7 @@ def _residual_renamer(backbone: Backbone) -> Callable[[str], str]:
 
     def rename(name: str) -> str:
         name = re.sub(r"^s(\d)(_fuse)?\.", stage, _apply(rules, name))
-        # In pytorchvideo's classifiers the head is the block after the last one here.
+        # In pytorchvideo's classifiers the head is the block after the last block of the backbone.
         name = re.sub(rf"^blocks\.{blocks[-1] + 1}\.(pool|proj)\.|^blocks\.{blocks[-1] + 2}\.(proj)\.", _head, name)
         return re.sub(r"pathway(\d)\.", pathway, name)
 
@@ -141,7 +141,7 @@ def _residual_renamer(backbone: Backbone) -> Callable[[str], str]:
 
 
 def _timm_renamer(backbone: Backbone) -> Callable[[str], str]:
-    # The last layers of a classifier have different names in each timm encoder; they are the head of the file.
+    # The last layers of a classifier are the head of the file; their names depend on the timm encoder.
     return lambda name: f"head.{name}" if name in backbone.pruned else f"encoder.{name}"  # type: ignore[operator]
 
 
@@ -161,7 +161,7 @@ def _merge_qkv(state: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _flat_positions(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Drop the leading axes of length 1 that PySlowFast's and pytorchvideo's embeddings have."""
+    """Remove the leading axes of length 1 of PySlowFast's and pytorchvideo's embeddings."""
 
     def flat(name: str, x: Tensor) -> Tensor:
         if not name.startswith("pos_encoding."):

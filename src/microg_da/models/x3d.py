@@ -21,7 +21,7 @@ class X3D(Backbone):
     Args:
         depth_factor: expansion of the number of blocks: 2.2 is X3D-S, 5.0 is X3D-L.
 
-    As in the benchmark, the detector takes the 192 channels of res5: the classifier's conv5 is not part of it.
+    As in the benchmark, the feature map has the 192 channels of res5, without conv5 of the classifier.
     """
 
     channels = (192,)
@@ -34,7 +34,7 @@ class X3D(Backbone):
         network = create_x3d(depth_factor=depth_factor, inner_act=nn.SiLU)
         self.blocks = network.blocks[:-1]
         self.stages = tuple(f"blocks.{index}" for index in range(len(self.blocks)))
-        # PySlowFast normalises the shortcut of every strided block; pytorchvideo only where channels change too.
+        # PySlowFast normalises the shortcut of every strided block; pytorchvideo only if the channels also change.
         self.blocks[1].res_blocks[0].branch1_norm = nn.BatchNorm3d(24)
         arrange_for_cpu(self)
         self.to(memory_format=self.memory_format)

@@ -56,8 +56,8 @@ def confusion(scores: np.ndarray, truth: np.ndarray, taxonomy: Taxonomy) -> Conf
         people = truth[:, label]
         competing = ~truth[people] & (groups == groups[label])
         competing[:, label] = True
-        said = np.where(competing, scores[people], -np.inf)
-        best = (said == said.max(axis=1, keepdims=True)) & np.isfinite(said)
+        candidates = np.where(competing, scores[people], -np.inf)
+        best = (candidates == candidates.max(axis=1, keepdims=True)) & np.isfinite(candidates)
         parts = best / np.maximum(best.sum(axis=1, keepdims=True), 1)
         shares[label] = np.where(groups == groups[label], parts.mean(axis=0), np.nan)
     ids = pd.Index(taxonomy.ids, name="action_id")

@@ -116,14 +116,19 @@ def _example(
 
 
 def _person(number: int, person: ExamplePerson, names: Mapping[int, str], variants: Sequence[Variant]) -> Person:
-    said = {variant: person.predictions.get(variant, {}) for variant in variants}
+    by_variant = {variant: person.predictions.get(variant, {}) for variant in variants}
     true = set(person.true)
-    shown = true | {k for values in said.values() for k, p in values.items() if p >= THRESHOLD}
-    surest = {k: max((values.get(k, 0.0) for values in said.values()), default=0.0) for k in shown}
+    shown = true | {k for values in by_variant.values() for k, p in values.items() if p >= THRESHOLD}
+    surest = {k: max((values.get(k, 0.0) for values in by_variant.values()), default=0.0) for k in shown}
     # Labelled actions first, then predictions by confidence.
     ordered = sorted(shown, key=lambda k: (k not in true, -surest[k], k))
     labels = [
-        _label(k, names.get(k, f"action {k}"), k in true, {variant: values.get(k) for variant, values in said.items()})
+        _label(
+            k,
+            names.get(k, f"action {k}"),
+            k in true,
+            {variant: values.get(k) for variant, values in by_variant.items()},
+        )
         for k in ordered[:MAX_LABELS]
     ]
     x1, y1, x2, y2 = (100 * value for value in person.box)

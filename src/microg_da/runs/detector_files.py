@@ -68,11 +68,11 @@ def load_detector_file(
         InputError: if the file does not exist, ``model`` is missing, or the file does not fit the model.
     """
     path = Path(path)
-    said = read_description(path)
-    if said is not None:
+    stored = read_description(path)
+    if stored is not None:
         if roi_stride != AUTO_STRIDE:
             raise InputError(f"{path}: the file defines its RoI stride. Remove --roi-stride.")
-        return _own(path, model, said)
+        return _own(path, model, stored)
     if model is None:
         raise InputError(
             f"{path}: the file does not name its network. Add --model NAME; `checkpoint {path}` lists the networks "
@@ -81,12 +81,12 @@ def load_detector_file(
     return _published(path, model, taxonomy, roi_stride)
 
 
-def _own(path: Path, model: str | None, said: Mapping[str, object]) -> FileDetector:
-    if model not in (None, said.get("model")):
-        raise InputError(f"{path}: the file contains the model {said.get('model')}, not {model}. Remove --model.")
+def _own(path: Path, model: str | None, stored: Mapping[str, object]) -> FileDetector:
+    if model not in (None, stored.get("model")):
+        raise InputError(f"{path}: the file contains the model {stored.get('model')}, not {model}. Remove --model.")
     detector, description = load_detector(path, model)
     # The name of the detector in results includes the test-time method that is missing.
-    left_out = f", without {said['test_time_method']}" if said.get("test_time_method") else ""
+    left_out = f", without {stored['test_time_method']}" if stored.get("test_time_method") else ""
     name = f"{description.model} from {path.name}{left_out}"
     return FileDetector(detector, description, name)
 
@@ -137,9 +137,9 @@ def _trained_view(path: Path, model: str) -> tuple[Window, int]:
         "SAMPLING_RATE": window.sampling_rate,
         "TEST_CROP_SIZE": _usual_side(model),
     }
-    said = {key: training_setting(path, "DATA", key) for key in usual}
+    stored = {key: training_setting(path, "DATA", key) for key in usual}
     # Values below 1 are not numbers of frames or pixels.
-    frames, rate, side = (int(said[key] or usual[key]) or usual[key] for key in usual)
+    frames, rate, side = (int(stored[key] or usual[key]) or usual[key] for key in usual)
     return Window(frames, rate), side
 
 

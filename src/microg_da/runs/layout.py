@@ -91,7 +91,7 @@ class RunFolder:
         return self.path / "checkpoints" / stage
 
     def stage_file(self, stage: Stage) -> Path:
-        """Return the file with the training time of a finished stage."""
+        """Return the file with the training time and the selection rule of a finished stage."""
         return self.stage_folder(stage) / "stage.json"
 
     def detector_file(self, stage: Stage) -> Path:

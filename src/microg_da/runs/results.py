@@ -204,17 +204,17 @@ def _variants_of_format_1(fields: Fields) -> dict[Variant, Fields]:
 def _variant(variant: Variant, fields: Fields) -> VariantResult:
     collapse = _collapse(fields.fields("collapse")) if fields.has("collapse") else None
     validators = fields.fields("validators") if fields.has("validators") else None
-    said = {name: validators.number(name) for name in validators.values} if validators else {}
+    validator_scores = {name: validators.number(name) for name in validators.values} if validators else {}
     if collapse is not None and collapse.collapsed:
         # JSON has no infinity.
-        said = {name: -math.inf if math.isnan(value) else value for name, value in said.items()}
+        validator_scores = {name: -math.inf if math.isnan(value) else value for name, value in validator_scores.items()}
     return VariantResult(
         variant=variant,
         method=fields.text("method"),
         seconds=fields.number("seconds"),
         source=_scores(fields.fields("source")) if fields.has("source") else None,
         target=_scores(fields.fields("target")),
-        validators=said,
+        validators=validator_scores,
         collapse=collapse,
         up=_up_errors(fields.fields("up")) if fields.has("up") else {},
     )

@@ -84,8 +84,8 @@ class Metric:
             return history[-1] if history else None
         results = read_results(RunFolder(run).results_file)
         if self.name.startswith(_VALIDATOR):
-            said = results.final.validators if results.final else {}
-            value = said.get(self.name.removeprefix(_VALIDATOR), math.nan)
+            scores = results.final.validators if results.final else {}
+            value = scores.get(self.name.removeprefix(_VALIDATOR), math.nan)
         else:
             maps = {(variant, domain): results.score(variant, domain, "map") for variant, domain in _TESTS}
             value = next(value for test, value in maps.items() if _name_of_map(*test) == self.name)

@@ -134,11 +134,12 @@ def write_best(results: SweepResults, path: Path) -> Path | None:
     experiment = best.user_attrs["experiment"] or "ava2microg"
     named_file = experiment.endswith((".yaml", ".yml")) or "/" in experiment
     keys = {key: value for key, value in best.user_attrs["keys"].items() if key not in ("logger", "experiment")}
-    said = f"{metric.name} {best.value:.4f}, trial {best.number} of {len(results.trials)}"
+    summary = f"{metric.name} {best.value:.4f}, trial {best.number} of {len(results.trials)}"
     content = {
         "base": str(Path(experiment).resolve()) if named_file else experiment,
         "experiment": f"{results.study.study_name}-best",
-        "description": f"best of the sweep {results.study.study_name}: {said}" + (", oracle" if results.oracle else ""),
+        "description": f"best of the sweep {results.study.study_name}: {summary}"
+        + (", oracle" if results.oracle else ""),
         **nest({tuple(key.split(".")): value for key, value in keys.items()}),
     }
     head = f"# {content['description']}\n# python -m microg_da fit --experiment {path}\n"

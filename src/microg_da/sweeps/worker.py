@@ -125,7 +125,7 @@ class _Workers:
                 while self.running:
                     ready = wait([*self.running], REFRESH_SECONDS)
                     for messages in [messages for messages in self.running if messages in ready]:
-                        self._hear(messages)
+                        self._read_messages(messages)
                     show(self.study)
         except KeyboardInterrupt:
             for process in self.running.values():
@@ -147,7 +147,7 @@ class _Workers:
         # The worker has the only open end, so the pipe ends when the worker dies.
         its_end.close()
 
-    def _hear(self, messages: Connection) -> None:
+    def _read_messages(self, messages: Connection) -> None:
         """Print the output of a worker. When the worker ends, remove it from the list, and replace it if it died."""
         try:
             self.console.print(Text.from_ansi(messages.recv()))
@@ -166,7 +166,7 @@ class _Workers:
         for number, again in begin_lost_trials_again(self.study, dead.name, f"its worker {death}"):
             attempt = "has failed in its last attempt" if again is None else f"is restarted as trial {again}"
             facts.append(f"its trial {number} {attempt}")
-        if _what_is_left(self.study, self.sweep, self.plan.trials) != "trials":
+        if _remaining_work(self.study, self.sweep, self.plan.trials) != "trials":
             facts.append("no other trial is left to start")
         elif self.replacements.take(sum(trial.state.is_finished() for trial in counting_trials(self.study))):
             self._start()
@@ -253,7 +253,7 @@ def work(plan: Plan, console: Console) -> None:
     before = signal.signal(signal.SIGTERM, partial(_interrupt, runner))
     try:
         with _trial_bar(plan.trials, console) as show:
-            while (state := _what_is_left(study, sweep, plan.trials)) != "nothing":
+            while (state := _remaining_work(study, sweep, plan.trials)) != "nothing":
                 show(study)
                 if state == "others":
                     time.sleep(min(plan.heartbeat, 5))
@@ -269,7 +269,7 @@ def _interrupt(runner: TrialRunner, *_: Any) -> None:
     raise KeyboardInterrupt
 
 
-def _what_is_left(study: Study, sweep: SweepFile, total: int) -> str:
+def _remaining_work(study: Study, sweep: SweepFile, total: int) -> str:
     """Return ``trials`` if trials are left, ``others`` if other workers may release trials, or ``nothing``."""
     states = [trial.state for trial in counting_trials(study)]
     if TrialState.WAITING in states:

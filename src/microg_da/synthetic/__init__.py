@@ -1,6 +1,6 @@
-"""The embedded data: a simulator of people acting with and without gravity.
+"""The embedded data: a simulator of people who act with and without gravity.
 
-Clips are drawn, not stored: see ``docs/synthetic.md`` for what is in them and for what they are not.
+The package draws the clips. See ``docs/synthetic.md`` for their content and limitations.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ __all__ = ["RenderedClip", "SyntheticDataset", "SyntheticSpec", "render_clip"]
 
 
 def __getattr__(name: str) -> Any:
-    # Processes that only draw need no torch.
+    # Drawing processes do not import torch.
     if name == "SyntheticDataset":
         from microg_da.synthetic import dataset
 

@@ -1,8 +1,7 @@
-"""A body whose arms are not posed yet, and idle arms.
+"""Bodies before the arms are posed, and idle arms.
 
-A gesture is drawn once and then tells, at any time, where the wrists should be and which solids belong to
-it.  Everything is in the body's frame, so an object that is carried stays in the hand whichever way up the
-body is.
+A gesture is drawn once and gives the positions of the wrists and its solids at any time. All coordinates are in the
+body's frame, so a carried object stays in the hand in any orientation of the body.
 """
 
 from __future__ import annotations
@@ -20,12 +19,12 @@ OUT = np.array([[-0.2, 1.0, -0.35], [-0.2, -1.0, -0.35]])
 
 
 class Rig(NamedTuple):
-    """A body whose arms are not posed yet, in its own frame.
+    """A body before the arms are posed, in its own frame.
 
     Attributes:
-        joints: ``(T, 21, 3)``.
-        forward: ``(T, 3)``, where the chest faces.
-        up: ``(T, 3)``, from pelvis to head.
+        joints: ``(T, 21, 3)`` positions.
+        forward: ``(T, 3)``, direction of the chest.
+        up: ``(T, 3)``, direction from pelvis to head.
         floor: z of the floor, or None.
     """
 
@@ -35,7 +34,7 @@ class Rig(NamedTuple):
     floor: float | None
 
     def at_chest(self, forward: Array | float, left: Array | float, up: Array | float) -> Array:
-        """A point ``(T, 3)`` given along the axes of the chest."""
+        """Return a point ``(T, 3)`` from coordinates along the axes of the chest."""
         point: Array = (
             self.joints[:, Joint.CHEST]
             + np.asarray(forward)[..., None] * self.forward
@@ -45,7 +44,7 @@ class Rig(NamedTuple):
         return point
 
     def axes(self) -> Array:
-        """The chest's forward, left, up as the columns of ``(T, 3, 3)``."""
+        """Return forward, left and up of the chest as the columns of ``(T, 3, 3)``."""
         left = np.broadcast_to(np.array([0.0, 1.0, 0.0]), self.up.shape)
         return np.stack([self.forward, left, self.up], axis=-1)
 
@@ -62,15 +61,15 @@ class Solid(NamedTuple):
 
 
 class Gesture:
-    """Arms at rest: hanging on Earth, floating up before the chest without weight.
+    """Arms at rest, which hang on Earth and float in front of the chest in microgravity.
 
     Attributes:
-        labels: the action ids that this gesture means.
+        labels: the action ids of the gesture.
         nod: added to the lean of the head.
-        poles: ``(2, 3)`` where the elbows point.
+        poles: ``(2, 3)`` directions of the elbows.
 
     Args:
-        rng: where all that is peculiar to one performance is drawn from, here and nowhere else.
+        rng: the random generator for all parameters of one performance.
         weightless: whether idle arms float.
         seated: whether idle hands lie on the lap.
     """
@@ -93,18 +92,18 @@ class Gesture:
         self.prepare(rng)
 
     def prepare(self, rng: np.random.Generator) -> None:
-        """Draw what is peculiar to this gesture."""
+        """Draw the parameters of the gesture."""
 
     def wrists(self, times: Array, rig: Rig) -> Array:
-        """Positions of the wrists, ``(T, 2, 3)``."""
+        """Return the positions of the wrists, ``(T, 2, 3)``."""
         return self.resting(times, rig)
 
     def solids(self, times: Array, rig: Rig) -> list[Solid]:
-        """Objects that are held, touched or used; called when the arms are in place."""
+        """Return objects that are held, touched or used. The method is called after the arms are posed."""
         return []
 
     def resting(self, times: Array, rig: Rig) -> Array:
-        """Wrists of idle arms, ``(T, 2, 3)``."""
+        """Return the wrists of idle arms, ``(T, 2, 3)``."""
         drift = (0.03 if self.weightless else 0.008) * np.sin(1.3 * times + self._phase)
         # Hanging arms follow gravity, floating ones follow the trunk.
         up = rig.up if self.weightless or self.seated else np.array([0.0, 0.0, 1.0])
@@ -120,7 +119,7 @@ class Gesture:
 
 
 class WalkingArms(Gesture):
-    """Arms that swing against the legs."""
+    """Arms that swing opposite to the legs."""
 
     def wrists(self, times: Array, rig: Rig) -> Array:  # noqa: D102
         knees = rig.joints[:, [Joint.RIGHT_KNEE, Joint.LEFT_KNEE], 0]

@@ -1,7 +1,7 @@
-"""Rendered clips on disk, so that repeated runs start at once.
+"""Cache of drawn clips on disk, so that repeated runs start quickly.
 
-One uncompressed ``.npz`` for each specification and version of the renderer. A file that cannot be read, for
-whatever reason, counts as absent: the clips are drawn again and the file replaced.
+The cache has one uncompressed ``.npz`` file for each specification and version of the renderer. An unreadable file is
+ignored: the clips are drawn again and the file is replaced.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from microg_da.synthetic.spec import SyntheticSpec
 
 FOLDER_VARIABLE = "MICROG_DA_CACHE"
 MOST_BYTES = 4 * 2**30
-"""Oldest files go when the folder grows beyond this."""
+"""Maximum size of the folder. The oldest files are removed first."""
 
 
 def cache_folder() -> Path:
-    """``$MICROG_DA_CACHE``, else ``microg_da/synthetic`` in the user's cache folder."""
+    """Return ``$MICROG_DA_CACHE``, else ``microg_da/synthetic`` in the user's cache folder."""
     chosen = os.environ.get(FOLDER_VARIABLE)
     if chosen:
         return Path(chosen)
@@ -35,18 +35,18 @@ def cache_folder() -> Path:
 
 
 def cache_file(spec: SyntheticSpec) -> Path:
-    """Path of the stored clips of a specification."""
+    """Return the path of the stored clips of a specification."""
     digest = hashlib.sha256(spec_text(spec).encode()).hexdigest()
     return cache_folder() / f"{spec.domain}-{spec.split}-{digest[:16]}.npz"
 
 
 def spec_text(spec: SyntheticSpec) -> str:
-    """Text that changes when the clips of a specification do."""
+    """Return a text that identifies the clips of a specification."""
     return repr((RENDERER_VERSION, sorted((key, value) for key, value in asdict(spec).items() if value is not None)))
 
 
 def read(spec: SyntheticSpec, shapes: Mapping[str, tuple[int | None, ...]]) -> dict[str, np.ndarray] | None:
-    """The arrays of ``spec``, or None if there is no sound file with these ``shapes`` (None: any length)."""
+    """Read the arrays of ``spec``; None if there is no intact file with these ``shapes`` (None: any length)."""
     path = cache_file(spec)
     try:
         with np.load(path, allow_pickle=False) as archive:
@@ -65,7 +65,7 @@ def read(spec: SyntheticSpec, shapes: Mapping[str, tuple[int | None, ...]]) -> d
 
 
 def write(spec: SyntheticSpec, arrays: Mapping[str, np.ndarray]) -> Path | None:
-    """Keep the arrays of ``spec``; returns the file, or None where the folder cannot be written or the disk is full."""
+    """Store the arrays of ``spec``; return the file, or None if it cannot be written."""
     path = cache_file(spec)
     try:
         with replacing(path) as temporary, temporary.open("wb") as file:

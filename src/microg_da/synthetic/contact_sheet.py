@@ -1,6 +1,6 @@
-"""A picture of both domains: ``python -m microg_da.synthetic.contact_sheet OUT.png``.
+"""Contact sheet of both domains: ``python -m microg_da.synthetic.contact_sheet OUT.png``.
 
-One row shows one clip of each domain, four frames with the keyframe's boxes, and what everybody does.
+Each row shows one clip of each domain: four frames, the boxes at the keyframe, and the actions of the people.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ CAPTION, HEADER, GAP = 17, 26, 10
 
 
 def contact_sheet(rows: int = 5, size: int = 152, seed: int = 0) -> Image.Image:
-    """Draw the picture: ``rows`` clips of each domain, frames of ``size`` pixels."""
+    """Draw ``rows`` clips of each domain with frames of ``size`` pixels."""
     width = len(FRAMES) * size
     sheet = Image.new("RGB", (2 * width + 3 * GAP, HEADER + rows * (size + CAPTION + GAP)), PAPER)
     pen = ImageDraw.Draw(sheet)
@@ -42,7 +42,7 @@ def contact_sheet(rows: int = 5, size: int = 152, seed: int = 0) -> Image.Image:
 
 
 def choose_clips(spec: SyntheticSpec, count: int) -> list[int]:
-    """Clips that between them show as many actions as possible, looks taking turns."""
+    """Select clips that show as many actions as possible, with alternating looks."""
     labels = {index: _actions(spec, index) for index in range(spec.num_clips)}
     chosen: list[int] = []
     shown: set[int] = set()
@@ -77,14 +77,14 @@ def _font(size: int) -> ImageFont.FreeTypeFont:
 
 
 def main() -> None:
-    """The command line."""
+    """Run the command line."""
     parser = argparse.ArgumentParser(prog="python -m microg_da.synthetic.contact_sheet", description=__doc__)
     parser.add_argument("output", type=Path, help="PNG file to write")
     parser.add_argument("--rows", type=int, default=5)
     parser.add_argument("--size", type=int, default=152, help="side of a frame in pixels")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
-    # A palette makes noisy pictures a third as large.
+    # A palette reduces the size of noisy pictures to a third.
     picture = contact_sheet(options.rows, options.size, options.seed).quantize(256, kmeans=2)
     with replacing(options.output) as temporary:
         picture.save(temporary, optimize=True)

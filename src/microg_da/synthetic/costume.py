@@ -1,4 +1,4 @@
-"""Appearance of people: skin, hair and clothes, and the solids that represent them on stage."""
+"""Appearance of people: skin, hair and clothes, and their solids."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ FLIGHT = np.array(
 
 @dataclass(frozen=True)
 class Costume:
-    """Colours of one member of a scene's cast.
+    """Colours of one person of a scene.
 
     Attributes:
-        skin, hair, shirt, legs, shoes: red, green, blue.
+        skin, hair, shirt, legs, shoes: colours as red, green, blue.
         short_sleeves: bare forearms.
         badge: a patch on the chest, or None.
     """
@@ -46,7 +46,7 @@ class Costume:
 
 
 def draw_costume(rng: np.random.Generator, weightless: bool) -> Costume:
-    """Street clothes on Earth; overalls or polo shirts in microgravity, where some wear a white cap."""
+    """Draw street clothes on Earth; overalls, polo shirts and some white caps in microgravity."""
 
     def pick(palette: Array) -> Colour:
         red, green, blue = np.clip(palette[rng.integers(len(palette))] * rng.uniform(0.88, 1.12, 3), 0, 255).tolist()
@@ -68,7 +68,7 @@ def draw_costume(rng: np.random.Generator, weightless: bool) -> Costume:
 
 
 def put_on_stage(stage: Stage, joints: Array, costume: Costume, person: int) -> None:
-    """Add one person's limbs, trunk and head; joints ``(T, 21, 3)`` in the world."""
+    """Add the limbs, trunk and head of a person with joints ``(T, 21, 3)`` in the world."""
     forearm = costume.skin if costume.short_sleeves else costume.shirt
     for side in range(2):
         leg = [joints[:, names[side]] for names in (HIPS, KNEES, ANKLES, TOES)]
@@ -99,7 +99,7 @@ def _head(stage: Stage, joints: Array, costume: Costume, person: int) -> None:
     skin = costume.skin
     stage.chain([joints[:, Joint.CHEST], head], (0.052, 0.050), (skin,), person, -0.02)
     stage.chain([head - 0.02 * up, head + 0.025 * up], (0.098, 0.108), (skin,), person)
-    # Seen from the front the hair lies behind the face, and only its rim is visible.
+    # From the front, the hair is behind the face, and only its rim is visible.
     back = head - 0.034 * gaze + 0.035 * up
     stage.chain([back - 0.02 * up, back], (0.100, 0.112), (costume.hair,), person, -0.012)
     for sign in (-1.0, 1.0):

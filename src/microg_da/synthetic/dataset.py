@@ -21,15 +21,15 @@ class SyntheticDataset(Dataset[Clip]):
     """All clips of a specification, drawn once and held in memory.
 
     Args:
-        spec: which clips.
-        taxonomy: decides the order of the label columns.
-        labelled: False leaves labels out of the clips, as the target domain demands.
+        spec: the specification of the clips.
+        taxonomy: the taxonomy of the label columns.
+        labelled: False for clips without labels, as on the target domain.
         workers: number of rendering processes, without effect on the clips.
-        use_cache: read and keep the drawn clips in the user's cache folder.
+        use_cache: use the cache of drawn clips in the user's cache folder.
         progress: show a progress bar on standard error.
 
     Raises:
-        InputError: the taxonomy is unknown.
+        InputError: if the taxonomy is unknown.
     """
 
     def __init__(
@@ -67,7 +67,7 @@ class SyntheticDataset(Dataset[Clip]):
         return self.spec.num_clips
 
     def __getitem__(self, index: int) -> Clip:
-        """The clip at ``index``, people as in :meth:`annotations`."""
+        """Return the clip at ``index``, with people as in :meth:`annotations`."""
         people = slice(self._starts[index], self._starts[index + 1])
         boxes = self._boxes[people]
         clip = Clip(
@@ -100,47 +100,47 @@ class SyntheticDataset(Dataset[Clip]):
 
     @property
     def split_hash(self) -> None:
-        """The data has one split only."""
+        """None, because the data has one split only."""
         return None
 
     def frame_sizes(self) -> None:
-        """All frames have one size."""
+        """Return None, because all frames have one size."""
         return
 
     def shortest_clip(self) -> int:
-        """The frames of a clip before a window is cut."""
+        """Return the number of frames of a clip before a window is cut."""
         return CLIP_FRAMES
 
     def in_test_views(self) -> SyntheticDataset:
-        """The same data set: clips are augmented in batches, on the device, and nothing about them is random."""
+        """Return the data set itself, because its clips are not random; augmentation is applied to batches."""
         return self
 
     @property
     def draws_at_random(self) -> bool:
-        """False, since augmentation is applied to batches."""
+        """False, because augmentation is applied to batches."""
         return False
 
     def fingerprint(self) -> str:
-        """Changes when the specification or the renderer does."""
+        """A hash of the specification and the renderer."""
         return hashlib.sha256(cache.spec_text(self.spec).encode()).hexdigest()
 
     def training_draw(self, number: int) -> SyntheticDataset:
-        """The same data set."""
+        """Return the data set itself."""
         return self
 
     def labels_of(self, index: int) -> torch.Tensor | None:
-        """``(K, C)`` of all people of a clip; None without labels."""
+        """Return the labels ``(K, C)`` of all people of a clip; None without labels."""
         return self._labels[self._starts[index] : self._starts[index + 1]] if self.labelled else None
 
     def set_epoch(self, epoch: int) -> None:
-        """Nothing depends on the epoch."""
+        """Do nothing, because the clips do not depend on the epoch."""
 
     def skipped(self) -> pd.DataFrame:
-        """Return an empty table, since all clips are rendered."""
+        """Return an empty table, because all clips are rendered."""
         return pd.DataFrame(columns=["video_id", "frame_stamp", "reason"])
 
     def ups(self) -> dict[PersonKey, float]:
-        """Each person's true up in degrees, see :func:`~microg_da.synthetic.render.key_ups`. For evaluation only."""
+        """Return each person's true up in degrees for evaluation, see :func:`~microg_da.synthetic.render.key_ups`."""
         found: dict[PersonKey, float] = {}
         for index, key in enumerate(self.keys):
             degrees = key_ups(stage_clip(self.spec, index)).tolist()
@@ -148,7 +148,7 @@ class SyntheticDataset(Dataset[Clip]):
         return found
 
     def annotations(self) -> pd.DataFrame:
-        """The annotation table, one row for each person and action; it has the labels whether or not clips do."""
+        """Return the annotation table with one row for each person and action, also if the clips have no labels."""
         people, ids = np.nonzero(self._truth)
         clips = self._clips[people]
         names = np.array([self.spec.name(index).video_id for index in range(len(self))], dtype=object)

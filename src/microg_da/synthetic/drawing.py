@@ -1,4 +1,4 @@
-"""Drawing many clips, in one process or several; needs no torch, so that the processes start quickly."""
+"""Drawing of many clips in one or several processes, without torch, so that processes start quickly."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from microg_da.synthetic.spec import SyntheticSpec
 from microg_da.terminal import message_console, progress_bar
 
 CHUNK = 20
-"""The least that a worker draws before it reports, in clips; so few are not worth a second process."""
+"""Minimum number of clips that a worker draws at once. Fewer clips do not need a second process."""
 
 
 def draw_clips(spec: SyntheticSpec, *, workers: int = 2, progress: bool = False) -> dict[str, np.ndarray]:
     """Draw all clips of a specification.
 
     Returns:
-        ``frames`` ``(N, 3, T, H, W)`` uint8; for the P people of all clips together ``boxes`` ``(P, 4)``
-        float32 in [0, 1], ``clips`` ``(P,)`` the clip of each, ascending, and ``labels`` ``(P, 81)`` uint8, a column
-        for each AVA id.
+        ``frames`` ``(N, 3, T, H, W)`` uint8; for the P people of all clips ``boxes`` ``(P, 4)`` float32 in [0, 1],
+        ``clips`` ``(P,)`` ascending indices of their clips, and ``labels`` ``(P, 81)`` uint8 with a column for each AVA
+        id.
     """
     frames = np.empty((spec.num_clips, 3, spec.num_frames, spec.size, spec.size), np.uint8)
     boxes: list[np.ndarray] = [np.empty((0, 4))] * spec.num_clips
@@ -57,14 +57,14 @@ def _drawn_chunks(spec: SyntheticSpec, workers: int) -> Iterator[_Chunk]:
     if workers <= 1 or len(chunks) < 2:
         yield from (_draw_chunk(spec, chunk) for chunk in chunks)
         return
-    # joblib's processes start afresh, since a fork would copy the locks of torch's and OpenCV's threads; and unlike
-    # multiprocessing's they do not run the user's script again, which need not guard itself with __main__.
+    # joblib starts new processes, because a fork would copy the locks of torch's and OpenCV's threads. Unlike processes
+    # of multiprocessing, they do not run the user's script, which therefore needs no __main__ guard.
     pool = Parallel(n_jobs=min(workers, len(chunks)), return_as="generator_unordered", max_nbytes=None)
     yield from pool(delayed(_draw_chunk_alone)(spec, chunk) for chunk in chunks)
 
 
 def _chunks(spec: SyntheticSpec) -> list[list[int]]:
-    """Whole scenes, as many as make a chunk, so that each one's walls are painted once in one process."""
+    """Return chunks of complete scenes, so that the walls of each scene are painted once in one process."""
     chunks: list[list[int]] = []
     names = {index: spec.name(index) for index in range(spec.num_clips)}
     for _, scene in groupby(sorted(names, key=names.__getitem__), key=lambda index: names[index].source_video):

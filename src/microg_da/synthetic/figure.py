@@ -1,7 +1,7 @@
-"""The human figure: its joints, and their computation from angles and hand positions.
+"""The human figure: joints and their computation from angles and hand positions.
 
-In the body's own frame x points forward, y to the left and z from pelvis to head; the pelvis is the origin.
-Sides are ordered left, right.
+In the body's frame x points forward, y to the left and z from pelvis to head; the pelvis is the origin. The order of
+sides is left, right.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ class Posture:
 
 
 def torso_and_legs(posture: Posture) -> Array:
-    """Joints ``(T, 21, 3)`` in the body's frame, arms still hanging along the trunk."""
+    """Return joints ``(T, 21, 3)`` in the body's frame, with arms along the trunk."""
     joints = np.zeros((len(posture.trunk), len(Joint), 3))
     forward, up = chest_axes(posture)
     left = np.array([0.0, 1.0, 0.0])
@@ -101,18 +101,18 @@ def torso_and_legs(posture: Posture) -> Array:
 
 
 def chest_axes(posture: Posture) -> tuple[Array, Array]:
-    """The trunk's forward and up directions in the body's frame, each ``(T, 3)``."""
+    """Return the trunk's forward and up directions in the body's frame, each ``(T, 3)``."""
     zero, sin, cos = np.zeros_like(posture.trunk), np.sin(posture.trunk), np.cos(posture.trunk)
     return np.stack([cos, zero, -sin], axis=-1), np.stack([sin, zero, cos], axis=-1)
 
 
 def place_arms(joints: Array, wrists: Array, poles: Array) -> None:
-    """Bend both arms, in place, so that the wrists come as near to ``wrists`` as the arms' length allows.
+    """Bend both arms, in place, so that the wrists are as near to ``wrists`` as the length of the arms allows.
 
     Args:
-        joints: ``(T, 21, 3)``, shoulders set.
-        wrists: ``(T, 2, 3)`` where the wrists should be.
-        poles: ``(2, 3)`` or ``(T, 2, 3)``, the direction in which each elbow points.
+        joints: ``(T, 21, 3)`` with shoulders.
+        wrists: ``(T, 2, 3)`` requested positions of the wrists.
+        poles: ``(2, 3)`` or ``(T, 2, 3)``, directions of the elbows.
     """
     shoulders = joints[:, SHOULDERS]
     reach = wrists - shoulders
@@ -138,7 +138,7 @@ def _leg_direction(flexion: Array, spread: Array) -> Array:
 
 
 def angle_at(joints: Array, first: int, middle: int, last: int) -> Array:
-    """The angle in degrees ``(T,)`` at ``middle`` between two neighbouring joints; 180 is a straight limb."""
+    """Return the angle in degrees ``(T,)`` at ``middle`` between two neighbouring joints; 180 is a straight limb."""
     one = unit(joints[:, first] - joints[:, middle])
     two = unit(joints[:, last] - joints[:, middle])
     angles: Array = np.degrees(np.arccos(np.clip((one * two).sum(-1), -1.0, 1.0)))

@@ -1,4 +1,4 @@
-"""Every gesture by its action id; those towards other people (PI) are here, those with objects in ``handling``."""
+"""Gestures by action id, and gestures towards other people (PI). Gestures with objects are in ``handling``."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ GRAB, WAVE, TALK, WATCH = 66, 69, 79, 80
 
 
 class Wave(Gesture):
-    """One hand swings to and fro next to the head."""
+    """One hand that swings next to the head."""
 
     labels = frozenset({WAVE})
     poles = OUT
@@ -31,7 +31,7 @@ class Wave(Gesture):
 
 
 class Talk(Gesture):
-    """Hands that beat before the chest while facing another person."""
+    """Hands that move in front of the chest towards another person."""
 
     labels = frozenset({TALK})
 
@@ -56,7 +56,7 @@ class Watch(Gesture):
 
 
 class Grab(Gesture):
-    """One or both hands on another person's upper arm or shoulder; ``goals`` is set when that person is placed."""
+    """One or both hands on another person's upper arm or shoulder. ``goals`` is set when that person is placed."""
 
     labels = frozenset({GRAB})
     goals: Array

@@ -1,4 +1,4 @@
-"""Object manipulation (OM): objects to hold, touch, use and point to, and supports to hold on to or sit on."""
+"""Gestures of object manipulation (OM) and their objects, rails and seats."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class Carry(Gesture):
 
 
 class HandOverHand(Gesture):
-    """Pulling along a rail: one hand holds while the other reaches ahead."""
+    """Movement along a rail: one hand holds while the other reaches ahead."""
 
     poles = OUT
 
@@ -86,7 +86,7 @@ class HandOverHand(Gesture):
 
 
 class PullWithLuggage(HandOverHand):
-    """One hand at the rail, a bag in the other."""
+    """One hand at the rail and a bag in the other hand."""
 
     labels = frozenset({CARRY})
 
@@ -104,7 +104,7 @@ class PullWithLuggage(HandOverHand):
 
 
 class Read(Gesture):
-    """Both hands hold an open book before the face; what is read is also held."""
+    """Both hands hold an open book in front of the face. The person has the labels read and hold."""
 
     labels = frozenset({READ, CARRY})
     nod = 0.35
@@ -130,7 +130,7 @@ class Read(Gesture):
 
 
 class Point(Gesture):
-    """One straight arm towards an object out of reach."""
+    """One straight arm towards a distant object."""
 
     labels = frozenset({POINT})
 
@@ -192,7 +192,7 @@ class Touch(Gesture):
         return solids
 
     def _panel(self, rig: Rig) -> Array:
-        # A panel keeps its place while the body sways; the first row is the keyframe.
+        # A panel does not move with the body; the first row is the keyframe.
         chest = rig.joints[0, Joint.CHEST]
         return np.broadcast_to(chest + np.array([self._reach + HAND, 0.0, self._height]), rig.up.shape)
 
@@ -247,7 +247,7 @@ class Compute(Gesture):
 
 
 def seat(rig: Rig, colour: Colour) -> list[Solid]:
-    """The seat of a person: a chair, or in microgravity the board that people strap themselves to."""
+    """Return the seat of a person: a chair, or in microgravity a board with straps."""
     upright = np.eye(3)
 
     def board(x: float, z: float, half: tuple[float, float, float], nearer: float) -> Solid:
@@ -264,6 +264,6 @@ def seat(rig: Rig, colour: Colour) -> list[Solid]:
 
 
 def _near(rng: np.random.Generator, colour: Colour, spread: float = 14.0) -> Colour:
-    """A colour like ``colour``."""
+    """Return a random colour near ``colour``."""
     red, green, blue = np.clip(np.asarray(colour) + rng.normal(0.0, spread, 3), 0, 255).tolist()
     return red, green, blue

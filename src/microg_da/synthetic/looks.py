@@ -1,7 +1,7 @@
-"""Two looks of the same world: ``real``, a mission's video camera, and ``simulated``, a film.
+"""Two looks of the same world: ``real``, a video camera of a mission, and ``simulated``, a film.
 
-``real`` has sensor noise, vignetting and compression; ``simulated`` has a colour grade, strong contrast, a
-hard light from one side and clean pixels. The look belongs to the scene, the noise to the frame.
+``real`` has sensor noise, vignetting and compression. ``simulated`` has colour grading, strong contrast, hard light
+from one side and little noise. Each scene has one look, and each frame has its own noise.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from functools import lru_cache
 import cv2
 import numpy as np
 
-# Quantiles of the normal distribution: one random byte becomes one sample of noise.
+# Quantiles of the normal distribution, which convert a random byte to a sample of noise.
 _QUANTILES = np.sort(np.random.Generator(np.random.PCG64(0)).standard_normal(256 * 64)).reshape(256, 64).mean(1)
 
 GREY = np.broadcast_to(np.array([0.299, 0.587, 0.114]), (3, 3))
-"""Luminance in every channel."""
+"""Matrix that sets every channel to the luminance."""
 
 GRADES = (
     ((14, 20, 30), (255, 240, 218)),
@@ -24,17 +24,17 @@ GRADES = (
     ((10, 22, 20), (240, 255, 228)),
     ((12, 14, 34), (226, 238, 255)),
 )
-"""Colours that black and white become in a film, red, green, blue."""
+"""Colours of black and white in a film, as red, green, blue."""
 
 
 @dataclass(frozen=True)
 class Look:
-    """How a scene's frames are finished.
+    """Parameters of the look of a scene.
 
     Attributes:
-        curve: ``(1, 256, 3)`` uint8, tone and colour.
-        saturation: 1 leaves colours as they are.
-        vignette: how much darker the corners are.
+        curve: ``(1, 256, 3)`` uint8, curves of tone and colour.
+        saturation: factor of the saturation.
+        vignette: relative loss of brightness in the corners.
         slope: ``(2,)`` change of brightness across and down the image.
         noise: standard deviation of sensor noise or grain, in grey levels.
         quality: JPEG quality, or None for clean pixels.
@@ -49,7 +49,7 @@ class Look:
 
 
 def draw_look(rng: np.random.Generator, look: str) -> Look:
-    """The look of one scene."""
+    """Draw the look of one scene."""
     tones = np.linspace(0.0, 1.0, 256)[:, None]
     if look == "real":
         white = 1.0 + rng.uniform(-0.07, 0.07, 3)
@@ -73,13 +73,13 @@ def draw_look(rng: np.random.Generator, look: str) -> Look:
 
 
 def finish(frames: np.ndarray, look: Look, rngs: list[np.random.Generator]) -> np.ndarray:
-    """Apply a look to ``(T, H, W, 3)`` uint8 RGB; one random generator for each frame. Returns a new array."""
+    """Apply a look to ``(T, H, W, 3)`` uint8 RGB with one random generator for each frame; return a new array."""
     _, height, width, _ = frames.shape
     colours = look.saturation * np.eye(3) + (1 - look.saturation) * GREY
     light = _light(height, width, look.vignette, *look.slope.tolist())
     grains = np.clip(np.rint(look.noise * _QUANTILES), -127, 127).astype(np.int8)
     finished = np.empty_like(frames)
-    # Frame by frame, since one frame fits into the processor's cache and all of them do not.
+    # Frames are processed one by one, because one frame fits into the processor's cache.
     for frame, rng, result in zip(frames, rngs, finished, strict=True):
         shot = cv2.multiply(cv2.transform(cv2.LUT(frame, look.curve), colours), light, dtype=cv2.CV_8U)
         grain = cv2.LUT(_random_bytes(rng, frame.size).reshape(frame.shape), grains)
@@ -90,7 +90,7 @@ def finish(frames: np.ndarray, look: Look, rngs: list[np.random.Generator]) -> n
 
 
 def _random_bytes(rng: np.random.Generator, count: int) -> np.ndarray:
-    """The bytes of ``rng.bytes(count)`` from a generator that has not been used, four times as fast."""
+    """Return the bytes of ``rng.bytes(count)`` of an unused generator, four times as fast."""
     words = rng.bit_generator.random_raw((count + 7) // 8)
     return words.astype("<u8", copy=False).view(np.uint8)[:count]
 
@@ -108,6 +108,6 @@ def _light(height: int, width: int, vignette: float, slope_across: float, slope_
 
 
 def _compress(frame: np.ndarray, quality: int) -> None:
-    """Apply a video's compression to a frame ``(H, W, 3)``, in place."""
+    """Apply JPEG compression to a frame ``(H, W, 3)``, in place."""
     _, data = cv2.imencode(".jpg", cv2.cvtColor(frame, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, quality])
     cv2.cvtColor(np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR)), cv2.COLOR_BGR2RGB, dst=frame)

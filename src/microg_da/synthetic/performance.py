@@ -1,6 +1,6 @@
-"""Positions and actions of a clip's people as functions of time.
+"""Positions and actions of the people of a clip as functions of time.
 
-The group's frame is the world's frame: x to the camera's right, y away from it, z up.
+The frame of the group is the frame of the world: x points to the right of the camera, y away from it, z up.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ SOLO_GESTURES: dict[int, dict[int | None, float]] = {
     BEND: {None: 0.40, CARRY: 0.25, TOUCH: 0.35},
     CROUCH: {None: 0.25, CARRY: 0.25, TOUCH: 0.20, READ: 0.15, POINT: 0.15},
 }
-"""How often a lone person of each posture makes which gesture (None: idle)."""
+"""Relative frequencies of the gestures of a single person by posture (None: idle)."""
 
 CAST_SIZE = 5
 WALKING_SPEED, PULLING_SPEED = 0.85, 0.40
@@ -62,7 +62,7 @@ class Body(NamedTuple):
     solids: list[Solid]
 
     def moved(self, turn: Array, offset: Array) -> Body:
-        """The same after a rotation ``(T, 3, 3)`` about the origin and a shift ``(T, 3)``."""
+        """Return the body after a rotation ``(T, 3, 3)`` about the origin and a shift ``(T, 3)``."""
         solids = [
             solid._replace(centre=apply(turn, solid.centre) + offset, axes=turn @ solid.axes) for solid in self.solids
         ]
@@ -75,17 +75,17 @@ class Actor:
 
     Attributes:
         posture: the id of the person movement.
-        gesture: what the arms do.
+        gesture: the gesture of the arms.
         moves: angles of trunk and legs as a function of time.
-        place: ``(3,)`` where the pelvis is at the keyframe.
-        facing: ``(3, 3)`` the body's forward, left, up as columns, at the keyframe.
+        place: ``(3,)`` position of the pelvis at the keyframe.
+        facing: ``(3, 3)`` with forward, left and up of the body as columns, at the keyframe.
         velocity: ``(3,)`` metres a second.
         spin: ``(3,)`` radians a second about an axis through the pelvis.
-        member: which of the scene's cast plays.
+        member: index of the person in the scene.
         labels: all action ids.
-        floor: its height, or None in microgravity.
-        seated: whether there is something to sit on.
-        holds: the actor whose arm this one grabs.
+        floor: height of the floor, or None in microgravity.
+        seated: whether the person has a seat.
+        holds: the actor whose arm the person grabs.
     """
 
     posture: int
@@ -102,14 +102,14 @@ class Actor:
     holds: int | None = None
 
     def perform(self, times: Array, partner: Array | None) -> Body:
-        """This person at ``T`` moments, the keyframe first; ``partner``: the joints of the person who is grabbed."""
+        """Return the body at ``T`` moments, keyframe first; ``partner`` are the joints of the grabbed person."""
         posture = self.moves(times)
         posture.nod = posture.nod + self.gesture.nod
         joints = torso_and_legs(posture)
         forward, up = chest_axes(posture)
         position = self.place + np.outer(times, self.velocity)
         if self.floor is not None:
-            # A person who walks rises and sinks so that the lower foot is on the floor.
+            # The height of a walking person changes, so that the lower foot is on the floor.
             position[:, 2] = SOLE - joints[:, [*ANKLES, *TOES], 2].min(1)
         axes = rotation_about(self.spin, times) @ self.facing
         rig = Rig(joints, forward, up, None if self.floor is None else -float(position[0, 2]))
@@ -123,10 +123,10 @@ class Actor:
 
 
 def _arms_of(partner: Array, position: Array, axes: Array) -> Array:
-    """Middles of the partner's upper arms ``(T, 2, 3)`` in the grabber's frame, the nearer one first for each hand."""
+    """Return the centres of the partner's upper arms ``(T, 2, 3)`` in the person's frame, by the nearest hand."""
     arms = 0.6 * partner[:, SHOULDERS] + 0.4 * partner[:, ELBOWS]
     local = (arms - position[:, None]) @ axes
-    # Facing one another, the partner's right arm is at the left hand.
+    # The people face each other, so the partner's right arm is at the left hand.
     return local[:, ::-1] if local[0, 0, 1] < local[0, 1, 1] else local
 
 
@@ -138,8 +138,8 @@ class Performance:
         actors: 1…3 people.
         weightless: whether there is no floor.
         drift: ``(3,)`` velocity of the group, zero on Earth.
-        spin: ``(3,)`` rotation of the group in radians a second, zero on Earth.
-        centre: ``(3,)`` about which the group turns.
+        spin: ``(3,)`` rotation of the group in radians per second, zero on Earth.
+        centre: ``(3,)`` centre of this rotation.
         extent: ``(N, 3)`` all joints at the keyframe.
     """
 
@@ -152,7 +152,7 @@ class Performance:
     _latest: tuple[bytes, list[Body]] | None = field(default=None, repr=False)
 
     def at(self, times: Array) -> list[Body]:
-        """All people at ``T`` moments, in seconds from the keyframe, which must come first: fixtures stand by it."""
+        """Return all people at ``T`` moments in seconds from the keyframe, which must be first for fixed objects."""
         bodies = self._before_drift(times)
         if not self.weightless:
             return bodies
@@ -161,7 +161,7 @@ class Performance:
         return [body.moved(turn, offset) for body in bodies]
 
     def _before_drift(self, times: Array) -> list[Body]:
-        """All people as if the group stayed in place; the latest is kept, for the camera and then for the frames."""
+        """Return all people without the drift of the group; the last result is cached for the camera and the frames."""
         moments = times.tobytes()
         if self._latest is None or self._latest[0] != moments:
             bodies: list[Body] = []
@@ -172,7 +172,7 @@ class Performance:
 
 
 def draw_performance(rng: np.random.Generator, weightless: bool, times: Array = KEYFRAME_ALONE) -> Performance:
-    """Draw one clip's people; if ``times``, the keyframe's 0 first, are those asked for next, that costs nothing."""
+    """Draw the people of one clip, and cache their bodies at ``times``, which start with the keyframe's 0."""
     number = rng.choice(3, p=[0.54, 0.40, 0.06]) + 1
     actors: list[Actor] = []
     if number >= 2 and rng.random() < 0.65:
@@ -197,7 +197,7 @@ def draw_performance(rng: np.random.Generator, weightless: bool, times: Array = 
 
 
 def _draw_pair(rng: np.random.Generator, weightless: bool) -> list[Actor]:
-    """Two people who face each other: they talk, wave, watch, or one grabs the other."""
+    """Draw two people who face each other and talk, wave or watch, or one grabs the other."""
     kind = rng.choice(["talk", "listen", "wave", "watch", "grab"], p=[0.20, 0.24, 0.14, 0.10, 0.32])
     first, second = {
         "talk": (g.TALK, g.TALK),
@@ -214,7 +214,7 @@ def _draw_pair(rng: np.random.Generator, weightless: bool) -> list[Actor]:
         posture = _draw(rng, {STAND: 1.0} if kind == "grab" else {STAND: 0.6, SIT: 0.4})
         facing = rotation("z", heading + (np.pi if side > 0 else 0.0)) @ rotation("x", roll * side)
         place = rotation("z", heading) @ np.array([side * distance / 2, 0.0, 0.0])
-        # A person who sits has knees between the chest and the other person.
+        # The knees of a sitting person are between the chest and the other person.
         place = place - 0.18 * facing[:, 0] * (posture == SIT)
         actors.append(_actor(rng, weightless, posture, gesture, place, facing, still=True))
     actors[1].holds = 0 if kind == "grab" else None
@@ -222,10 +222,10 @@ def _draw_pair(rng: np.random.Generator, weightless: bool) -> list[Actor]:
 
 
 def _draw_solo(rng: np.random.Generator, weightless: bool, place: Array, number: int) -> Actor:
-    """A person who acts independently of the others; the third person of a group is at any roll in microgravity."""
+    """Draw a person without interaction; in microgravity the third person of a group has a random roll."""
     posture = _draw(rng, POSTURE_WEIGHTS)
     gesture = _draw(rng, SOLO_GESTURES[posture])
-    # Mostly seen from the side, where a posture shows, and rather from the front than from behind.
+    # Views from the side, which show the posture, are the most frequent; views from behind are the rarest.
     yaw = rng.choice([-0.35, np.pi + 0.35]) + rng.uniform(-0.5, 0.5)
     facing = rotation("z", yaw)
     if weightless:
@@ -260,7 +260,7 @@ def _actor(
     labels = frozenset({posture}) | kind.labels
     made = kind(rng, weightless, seated=posture in (SIT, CROUCH))
     floor = None if weightless else 0.0
-    # Without weight some float in a sitting posture, others are strapped to a seat.
+    # In microgravity some people float in a sitting posture, others are strapped to a seat.
     seated = posture == SIT and (not weightless or rng.random() < 0.7)
     return Actor(posture, made, moves, place, facing, velocity, spin, 0, labels, floor, seated)
 

@@ -1,8 +1,8 @@
 """Person movement (PM): movements of trunk and legs, with and without a floor.
 
-An action is its joint angles: ``sit`` is bent hips and knees whether or not there is a chair, ``stand`` is
-long legs whether or not there is a floor.  Without weight the muscles rest in the neutral body posture:
-hips, knees and neck a little bent.
+Joint angles define an action: ``sit`` is bent hips and knees, with or without a chair, and ``stand`` is straight legs,
+with or without a floor. In microgravity, relaxed people have the neutral body posture, with slightly bent hips, knees
+and neck.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from microg_da.synthetic.geometry import Array
 POSTURES = BEND, CROUCH, SIT, STAND, WALK = 1, 3, 11, 12, 14
 
 STRIDES_PER_SECOND = 0.95
-"""Double steps a second, on Earth."""
+"""Double steps per second on Earth."""
 
 Moves = Callable[[Array], Posture]
 
 
 def draw_posture(action: int, rng: np.random.Generator, weightless: bool) -> Moves:
-    """A posture as a function of time in seconds; all chance is drawn here."""
+    """Draw a posture as a function of time in seconds. The function is not random."""
     if action == WALK:
         return _pull_along(rng) if weightless else _gait(rng)
     ease = 1.0 if weightless else 0.0
@@ -76,7 +76,7 @@ def _gait(rng: np.random.Generator) -> Moves:
 
 
 def gait_phase(times: Array, phase: float) -> Array:
-    """Phase of a walker in a double step, in radians."""
+    """Return the phase of a walker in a double step, in radians."""
     return 2 * np.pi * STRIDES_PER_SECOND * times + phase
 
 

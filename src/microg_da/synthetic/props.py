@@ -1,4 +1,4 @@
-"""Objects that no person handles: they rest or fall on Earth and float about in microgravity."""
+"""Loose objects, which rest or fall on Earth and float in microgravity."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ GRAVITY = 9.81
 
 
 def surround(stage: Stage, rng: np.random.Generator, performance: Performance, eye: Array, times: Array) -> None:
-    """A few loose objects next to and behind the people, seen from ``eye`` ``(3,)``."""
+    """Add a few loose objects next to and behind the people, in the view from ``eye`` ``(3,)``."""
     for _ in range(int(rng.integers(3))):
         length, width, height = rng.uniform(0.06, 0.16, 3).tolist()
         red, green, blue = (rng.uniform(70, 170) * (1 + 0.15 * rng.uniform(-1, 1, 3))).tolist()
@@ -31,7 +31,7 @@ class _Thing(NamedTuple):
 
 
 def rest_or_fall(stage: Stage, rng: np.random.Generator, centre: Array, thing: _Thing, times: Array) -> None:
-    """Something that lies on the floor, or is let go some time before or after the keyframe."""
+    """Add an object that lies on the floor, or falls from some time before or after the keyframe."""
     side = rng.choice([-1.0, 1.0]) * rng.uniform(0.8, 1.8)
     place = np.array([centre[0] + side, centre[1] + rng.uniform(0.3, 1.6), thing.half[2]])
     height = np.zeros_like(times)
@@ -43,7 +43,7 @@ def rest_or_fall(stage: Stage, rng: np.random.Generator, centre: Array, thing: _
 
 
 def float_about(stage: Stage, rng: np.random.Generator, centre: Array, eye: Array, thing: _Thing, times: Array) -> None:
-    """An object that drifts and tumbles next to the line of sight to the people."""
+    """Add an object that drifts and rotates next to the line of sight to the people."""
     view = unit(centre - eye)
     anywhere = rng.normal(0.0, 1.0, 3)
     aside = unit(anywhere - (anywhere @ view) * view)

@@ -1,4 +1,4 @@
-"""Rendering of a clip's frames, boxes and labels from its name."""
+"""Rendering of the frames, boxes and labels of a clip from its name."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from microg_da.synthetic.spec import FRAMES_PER_SECOND, KEYFRAME, ClipName, Synt
 from microg_da.synthetic.stage import Picture, Stage
 
 RENDERER_VERSION = 5
-"""Raised whenever the same name would give another clip; caches on disk depend on it."""
+"""Version of the renderer, which changes with the clips; caches on disk depend on it."""
 
 FOCAL = 1.12
 SUPERSAMPLING = 2
@@ -29,7 +29,7 @@ _SCENERY, _CLIP, _NOISE = range(3)
 
 @dataclass(frozen=True)
 class RenderedClip:
-    """One clip as it was drawn.
+    """One drawn clip.
 
     Attributes:
         frames: ``(T, H, W, 3)`` uint8 RGB.
@@ -58,14 +58,14 @@ class Scene:
 
 @dataclass(frozen=True)
 class Staging:
-    """A clip before it is drawn: the same at any size and for any frames.
+    """A clip before drawing, independent of its size and frames.
 
     Attributes:
-        name: which clip.
-        scene: its source video.
+        name: name of the clip.
+        scene: the source video.
         performance: the people.
         rig: position of camera and room, see :class:`CameraRig`.
-        seed: of the specification.
+        seed: seed of the specification.
     """
 
     name: ClipName
@@ -81,11 +81,11 @@ class CameraRig:
 
     Attributes:
         position, aim: ``(3,)`` at the keyframe.
-        roll: of the camera against the people's upright, radians.
-        roll_rate: radians a second.
+        roll: roll of the camera relative to upright people, in radians.
+        roll_rate: radians per second.
         shake: ``(3, 3)`` amplitudes, rates and phases of a hand-held camera.
-        room_axes: ``(3, 3)``, columns are the room's axes in the world.
-        room_origin: ``(3,)``.
+        room_axes: ``(3, 3)``, whose columns are the axes of the room in the world.
+        room_origin: ``(3,)`` origin of the room in the world.
     """
 
     position: Array
@@ -97,7 +97,7 @@ class CameraRig:
     room_origin: Array
 
     def camera(self, times: Array) -> Camera:
-        """The camera at ``T`` moments."""
+        """Return the camera at ``T`` moments."""
         amplitude, rate, phase = self.shake
         position = self.position + amplitude * (np.sin(np.outer(times, rate) + phase) - np.sin(phase))
         axes = look_at(position, np.broadcast_to(self.aim, position.shape), self.roll + self.roll_rate * times)
@@ -109,11 +109,11 @@ def render_clip(spec: SyntheticSpec, index: int, frame_numbers: Sequence[int] | 
 
     Args:
         spec: the set of clips.
-        index: which of them.
-        frame_numbers: frames to draw, counted from 1 as in a clip of 90 frames; by default the window of ``spec``.
+        index: index of the clip.
+        frame_numbers: frames to draw, counted from 1 in a clip of 90 frames; by default the window of ``spec``.
     """
     numbers = spec.window if frame_numbers is None else tuple(frame_numbers)
-    # The keyframe goes first, for fixtures and boxes, whether or not it is among the frames.
+    # The keyframe is always first, for fixed objects and boxes, even if it is not among the frames.
     times = (np.array([KEYFRAME, *numbers]) - KEYFRAME) / FRAMES_PER_SECOND
     staging = stage_clip(spec, index, times)
     shot = _shoot(staging, times, spec.size * SUPERSAMPLING)
@@ -129,7 +129,7 @@ def render_clip(spec: SyntheticSpec, index: int, frame_numbers: Sequence[int] | 
 
 
 def stage_clip(spec: SyntheticSpec, index: int, times: Array = KEYFRAME_ALONE) -> Staging:
-    """Draw all chance of a clip: people, camera and room; ``times`` as for :func:`draw_performance`."""
+    """Draw all random values of a clip: people, camera and room; ``times`` as for :func:`draw_performance`."""
     name = spec.name(index)
     scene = _scene(spec.seed, name._replace(number=0))
     performance, rng = draw_people(spec.seed, name, times)
@@ -144,15 +144,15 @@ def draw_people(seed: int, name: ClipName, times: Array = KEYFRAME_ALONE) -> tup
 
 
 def key_masks(staging: Staging, size: int) -> np.ndarray:
-    """The pixels of each person at the keyframe, ``(P, size, size)`` bool, as if no other person stood in front."""
+    """Return the mask of each person at the keyframe without occlusion, ``(P, size, size)`` bool."""
     picture = _shoot(staging, np.zeros(1), size).picture
     return np.stack([picture.mask(0, person) for person in range(len(staging.performance.actors))])
 
 
 def key_ups(staging: Staging) -> Array:
-    """Each person's up at the keyframe, ``(P,)`` degrees in [0, 360), clockwise from the top of the image.
+    """Return each person's up at the keyframe, ``(P,)`` degrees in [0, 360), clockwise from the top of the image.
 
-    It is the axis from pelvis to head, independent of the pose of the trunk, in orthographic projection.
+    Up is the body's axis from pelvis to head, independent of the pose of the trunk, in orthographic projection.
     """
     right, down, _ = staging.rig.camera(np.zeros(1)).axes[0]
     ups = np.stack([actor.facing[:, 2] for actor in staging.performance.actors])
@@ -171,7 +171,7 @@ def _scene(seed: int, name: ClipName) -> Scene:
 
 
 def _place_camera(rng: np.random.Generator, performance: Performance, room: Room) -> CameraRig:
-    """A camera that sees all people at the keyframe, and the room around it."""
+    """Place a camera that shows all people at the keyframe, and the room."""
     weightless = performance.weightless
     aim = performance.centre + rng.normal(0.0, 0.05, 3)
     if weightless:
@@ -188,7 +188,7 @@ def _place_camera(rng: np.random.Generator, performance: Performance, room: Room
 
 
 def _distance(offsets: Array, back: Array, roll: float) -> float:
-    """How far from its aim a camera must stand to see all points ``(N, 3)``, given relative to the aim."""
+    """Return the distance from the aim at which a camera shows all points ``(N, 3)`` relative to the aim."""
     axes = look_at(back[None], np.zeros((1, 3)), roll)[0]
     seen = offsets @ axes.T
     aside = np.abs(seen[:, :2]).max(-1) + 0.14
@@ -197,7 +197,7 @@ def _distance(offsets: Array, back: Array, roll: float) -> float:
 
 def _room_pose(rng: np.random.Generator, position: Array, aim: Array, room: Room) -> tuple[Array, Array]:
     axes = rotation("z", rng.choice(4) * np.pi / 2 + rng.uniform(-0.5, 0.5))
-    # People and camera share the floor's middle; neither is systematically nearer to a wall.
+    # People and camera are centred in the room, so that neither is systematically nearer to a wall.
     middle = (0.45 * position + 0.55 * aim) * np.array([1.0, 1.0, 0.0])
     return axes, middle + axes @ np.array([*rng.uniform(-0.5, 0.5, 2), 0.0])
 
@@ -217,7 +217,7 @@ class _Shot(NamedTuple):
 
 
 def _shoot(staging: Staging, times: Array, size: int) -> _Shot:
-    """Everything projected to a canvas of ``size`` pixels; the keyframe, time 0, comes first."""
+    """Project a clip to a canvas of ``size`` pixels; the keyframe, time 0, is first."""
     camera, performance = staging.rig.camera(times), staging.performance
     stage, bodies = Stage(len(times)), performance.at(times)
     for person, (actor, body) in enumerate(zip(performance.actors, bodies, strict=True)):
@@ -230,13 +230,13 @@ def _shoot(staging: Staging, times: Array, size: int) -> _Shot:
 
 
 def _boxes(staging: Staging, shot: _Shot) -> np.ndarray:
-    """Boxes ``(P, 4)`` in [0, 1] around the people at the keyframe."""
+    """Return boxes ``(P, 4)`` in [0, 1] around the people at the keyframe."""
     people = range(len(staging.performance.actors))
     return np.clip(np.stack([shot.picture.extent(0, person) for person in people]), 0.0, 1.0)
 
 
 def _draw(staging: Staging, shot: _Shot, size: int) -> np.ndarray:
-    """All frames but the first."""
+    """Draw all frames except the first."""
     camera = Camera(shot.camera.position[1:], shot.camera.axes[1:], shot.camera.focal)
     frames = staging.scene.room.background(camera, staging.rig.room_axes, staging.rig.room_origin, size)
     if not staging.performance.weightless:
@@ -256,7 +256,7 @@ def _cast_shadows(frames: np.ndarray, camera: Camera, people: list[Array]) -> No
     rim = np.stack([0.42 * np.cos(angles), 0.36 * np.sin(angles), np.zeros(14)], axis=-1)
     centres = np.stack([joints.mean(1) * np.array([1.0, 1.0, 0.0]) for joints in people], axis=1)
     outlines = np.rint(camera.project(centres[:, :, None] + rim)[0] * size).astype(np.int32)
-    # Nothing changes farther from a body than the blur reaches.
+    # Pixels outside the range of the blur do not change.
     reach = max(size // 12, 1)
     first, last = outlines.min((1, 2)) - reach, outlines.max((1, 2)) + reach + 1
     corners = np.clip(np.concatenate([first, last], axis=-1), 0, size).tolist()

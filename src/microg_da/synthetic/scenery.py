@@ -1,7 +1,7 @@
-"""Rooms: a box whose six painted faces are found by casting a ray through every pixel.
+"""Rooms: boxes with six painted faces, which are rendered by ray casting.
 
-A scene is painted once and serves all clips of its source video: a room with floor, walls, windows, doors and
-pictures on Earth, a station module with racks, handrails, laptops, bags and cables in microgravity.
+A scene is painted once for all clips of its source video: on Earth a room with floor, walls, windows, doors and
+pictures, in microgravity a station module with racks, handrails, laptops, bags and cables.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ from microg_da.synthetic.geometry import Array, Camera
 from microg_da.synthetic.stage import Colour
 
 FACE = 176
-"""Side of a painted face in pixels; faces lie in two rows of three, in the order +x -x +y -y +z -z."""
+"""Side of a painted face in pixels. Faces are in two rows of three, in the order +x -x +y -y +z -z."""
 
 
 @dataclass(frozen=True)
 class Room:
-    """A box seen from inside.
+    """A box with painted inner faces.
 
     Attributes:
         atlas: ``(2 * FACE, 3 * FACE, 3)`` uint8, the painted faces.
-        low: ``(3,)`` corner with the least coordinates, in the room's frame, metres.
+        low: ``(3,)`` corner with the smallest coordinates, in the room's frame, in metres.
         high: ``(3,)`` the opposite corner.
     """
 
@@ -34,22 +34,22 @@ class Room:
     high: Array
 
     def background(self, camera: Camera, axes: Array, origin: Array, size: int) -> np.ndarray:
-        """The camera's view of the room, ``(T, size, size, 3)`` uint8.
+        """Return the camera's view of the room, ``(T, size, size, 3)`` uint8.
 
         Args:
-            camera: in world coordinates.
-            axes: ``(3, 3)``, columns are the room's axes in the world.
-            origin: ``(3,)``, the room's origin in the world.
+            camera: the camera in world coordinates.
+            axes: ``(3, 3)``, whose columns are the axes of the room in the world.
+            origin: ``(3,)``, origin of the room in the world.
             size: side of the image in pixels.
         """
-        # A camera that would stand in a wall is moved to its inner side.
+        # A camera inside a wall is moved into the room.
         eyes = np.clip((camera.position - origin) @ axes, self.low + 0.05, self.high - 0.05)
         grid = (((np.arange(size) + 0.5) / size - 0.5) / camera.focal).astype(np.float32)
         frames = [self._look(eye, view, grid) for eye, view in zip(eyes, camera.axes @ axes, strict=True)]
         return np.stack(frames)
 
     def _look(self, eye: Array, view: Array, grid: np.ndarray) -> np.ndarray:
-        """One frame; ``view`` ``(3, 3)`` has the image's right, down and depth as rows, in the room's frame."""
+        """Return one frame; rows of ``view`` ``(3, 3)`` are right, down and depth of the image, in the room's frame."""
         right, down, depth = view.astype(np.float32)
         middle, half = (self.high + self.low) / 2, (self.high - self.low) / 2
         starts, scales = ((eye - middle) / half).astype(np.float32), (1.0 / half).astype(np.float32)
@@ -58,7 +58,7 @@ class Room:
             ray = right[axis] * grid + (down[axis] * grid + depth[axis])[:, None]
             ray[np.abs(ray) < 1e-6] = 1e-6
             ray *= scales[axis]
-            # Of the two walls across this axis one is ahead of the eye, the other behind it.
+            # One of the two walls across this axis is in front of the eye, the other behind it.
             hits.append(np.maximum((1 - start) / ray, (-1 - start) / ray))
             rays.append(ray)
         step = np.minimum(np.minimum(hits[0], hits[1]), hits[2])
@@ -69,10 +69,10 @@ class Room:
             ray += 1 + start
             ray *= np.float32((FACE - 1) / 2)
         x, y, z = rays
-        # cv2.copyTo, masked, is several times as fast as numpy.where. It writes into its last argument.
+        # Masked cv2.copyTo is several times as fast as numpy.where. It writes into its last argument.
         below: np.ndarray = cv2.copyTo(y, on_z, np.float32(FACE - 1) - z)
         across: np.ndarray = cv2.copyTo(y, on_x, x)
-        # Faces lie in the atlas as +x -x +y / -y +z -z.
+        # The order of faces in the atlas is +x -x +y / -y +z -z.
         column: np.ndarray = cv2.copyTo(1 - to_x, on_x, cv2.copyTo(2 - to_z, on_z, 2 * to_y))
         row = 1 - (on_x | (to_y & ~on_z))
         across += column * np.float32(FACE)
@@ -85,7 +85,7 @@ def _flags(condition: np.ndarray) -> np.ndarray:
 
 
 def paint_earth_room(rng: np.random.Generator) -> Room:
-    """A room with a floor of planks, tiles or carpet and walls with what hangs on them."""
+    """Paint a room with a floor of planks, tiles or carpet, and decorated walls."""
     half = np.array([rng.uniform(3.6, 4.6), rng.uniform(3.6, 4.6)])
     height = rng.uniform(2.6, 3.1)
     wall = _muted(rng, 130, 215, 0.10)
@@ -95,12 +95,12 @@ def paint_earth_room(rng: np.random.Generator) -> Room:
 
 
 def paint_module(rng: np.random.Generator) -> Room:
-    """A station module along x: four sides of racks, a hatch at either end."""
+    """Paint a station module along x, with racks on four sides and a hatch at both ends."""
     half = rng.uniform(1.35, 1.65)
     length = rng.uniform(3.6, 4.4)
     base = _muted(rng, 125, 185, 0.06)
     faces = [_hatch(rng, base) for _ in range(2)] + [_racks(rng, base * rng.uniform(0.85, 1.08)) for _ in range(4)]
-    # The camera focuses on people; what is behind them is soft and pale, else its edges drown theirs.
+    # The background is soft and pale, because the camera focuses on people.
     faces = [
         cv2.addWeighted(cv2.GaussianBlur(face, (0, 0), 2.0), 0.45, _plain(rng, base, 3.0), 0.55, 0.0) for face in faces
     ]
@@ -115,7 +115,7 @@ def _atlas(faces: list[np.ndarray]) -> np.ndarray:
 
 @cache
 def _occlusion() -> Array:
-    """How much light a face receives, ``(FACE, FACE, 3)``: corners of a room receive less."""
+    """Return the light on a face, ``(FACE, FACE, 3)``, which is weaker in corners."""
     edge = np.abs(np.linspace(-1.0, 1.0, FACE)) ** 6
     return np.repeat((1.0 - 0.30 * np.maximum.outer(edge, edge))[..., None], 3, axis=-1)
 
@@ -128,13 +128,13 @@ def _plain(rng: np.random.Generator, colour: Array, grain: float = 6.0) -> np.nd
     noise = cv2.resize(rng.normal(0.0, 1.0, (22, 22)).astype(np.float32), (FACE, FACE), interpolation=cv2.INTER_CUBIC)
     fine = rng.normal(0.0, 0.5, (FACE, FACE)).astype(np.float32)
     grained = grain * (noise + fine)
-    # Channel by channel, since numpy is slow along an axis of three.
+    # Channels are processed separately, because numpy is slow along an axis of three.
     channels = [np.clip(level + grained, 0, 255).astype(np.uint8) for level in colour[:, None, None]]
     return np.asarray(cv2.merge(channels))
 
 
 def _colour(values: Array) -> Colour:
-    # numpy.clip takes ten times as long for so few.
+    # numpy.clip takes ten times as long for few values.
     red, green, blue = (min(max(value, 0.0), 255.0) for value in values.tolist())
     return red, green, blue
 

@@ -20,13 +20,13 @@ class SyntheticOptions:
     """Options after ``?`` in a synthetic source.
 
     Attributes:
-        num_clips: how many clips the split has.
+        num_clips: number of clips in the split.
         look: ``real``, ``simulated`` or ``any``.
-        seed: another seed gives other clips.
+        seed: seed of the clips.
         label_shift: other class rates: people stand less often and crouch more often
             (:func:`~microg_da.synthetic.label_shift.shifted`); 0 for the rates of the simulator.
-        workers: how many processes draw.
-        cache: keep the drawn clips in the user's cache folder.
+        workers: number of drawing processes.
+        cache: store the drawn clips in the user's cache folder.
     """
 
     num_clips: int = 400
@@ -46,11 +46,11 @@ def open_split(
     sampling_rate: int,
     image_size: int,
     labelled: bool,
-    train: bool,  # augmentation acts on whole batches, on the device
+    train: bool,  # augmentation is applied to batches on the device
     check_length: Callable[[int], None] | None = None,
     **options: object,
 ) -> ClipSource[Clip]:
-    """One split of a simulated domain; arguments as :func:`microg_da.data.sources.open_source`.
+    """Open one split of a simulated domain, with the arguments of :func:`microg_da.data.sources.open_source`.
 
     Raises:
         InputError: if the domain or an option does not exist, or a value has the wrong type.
@@ -66,17 +66,17 @@ def open_split(
         **options,
     )
     if check_length is not None:
-        check_length(CLIP_FRAMES)  # before anything is drawn
+        check_length(CLIP_FRAMES)  # before drawing
     return SyntheticDataset(spec, taxonomy, labelled=labelled, workers=chosen.workers, use_cache=chosen.cache)
 
 
 def plan_split(
     domain: str, *, split: Split, num_frames: int, sampling_rate: int, image_size: int, **options: object
 ) -> tuple[SyntheticSpec, SyntheticOptions]:
-    """Which clips one split of a simulated domain has, and how they are drawn; nothing is drawn and torch not needed.
+    """Return the clips of one split of a simulated domain and the drawing options, without drawing and without torch.
 
     Raises:
-        InputError: if the domain or an option does not exist, or a value has the wrong type or is impossible.
+        InputError: if the domain or an option does not exist, or a value is invalid.
     """
     schema = OmegaConf.structured(SyntheticOptions)
     for key, value in options.items():
@@ -85,7 +85,7 @@ def plan_split(
         try:
             OmegaConf.update(schema, key, value, merge=False)
         except OmegaConfBaseException as error:
-            raise InputError(f"synthetic:{domain}: {key}={value!r} does not fit.") from error
+            raise InputError(f"synthetic:{domain}: {key}={value!r} is invalid.") from error
     chosen: SyntheticOptions = OmegaConf.to_object(schema)  # type: ignore[assignment]
     spec = SyntheticSpec(
         domain=domain,

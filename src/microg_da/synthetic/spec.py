@@ -1,7 +1,7 @@
 """The clips of the simulator: names, splits and the seed of every clip.
 
-A clip depends only on (seed, domain, look, scene, number in the scene), so that a name always denotes the same clip,
-independent of the order and the number of processes.
+A clip depends only on (seed, domain, look, scene, number in the scene), so that a name always refers to the same clip,
+for any order and number of processes.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from microg_da.types import Split
 DOMAINS = ("earth", "microgravity")
 LOOKS = ("real", "simulated")
 SCENES: dict[Split, range] = {"train": range(0, 40), "val": range(40, 55), "test": range(55, 80)}
-"""The scenes of each split, for each look; a scene is a source video, so splits share none."""
+"""The scenes of each split, for each look. A scene is a source video, so splits share no scene."""
 
 SMALLEST_SIZE = 32
-"""The smallest side of a frame, in pixels."""
+"""The minimum side of a frame, in pixels."""
 
 CLIP_FRAMES, FRAMES_PER_SECOND, KEYFRAME = 90, 30, 46
-"""A clip lasts 3 s like MicroG-4M's; frames are counted from 1."""
+"""A clip lasts 3 s as in MicroG-4M; frames are counted from 1."""
 
 
 class ClipName(NamedTuple):
@@ -52,12 +52,12 @@ class SyntheticSpec:
     Attributes:
         domain: ``"earth"`` or ``"microgravity"``.
         split: ``"train"``, ``"val"`` or ``"test"``; splits share no source video.
-        num_clips: how many clips.
-        look: ``"real"`` (a mission's or a visitor's video camera), ``"simulated"`` (a film) or ``"any"`` (half each).
+        num_clips: number of clips.
+        look: ``"real"`` (video camera), ``"simulated"`` (film) or ``"any"`` (half of each).
         size: side of the square frames in pixels.
         num_frames: T, the frames of the window around the keyframe.
-        sampling_rate: τ, how far apart they are.
-        seed: another seed gives other scenes and other clips.
+        sampling_rate: τ, distance of the frames in the window.
+        seed: seed of the scenes and clips.
         places: selects clips by their places in the unlimited set, in increasing order; None for the first ones.
 
     Raises:
@@ -91,7 +91,7 @@ class SyntheticSpec:
             raise InputError(f"synthetic places: expected {self.num_clips} places, got {len(self.places)}.")
 
     def name(self, index: int) -> ClipName:
-        """The clip at a place of this set; neighbours come from different scenes."""
+        """Return the name of the clip at ``index``; neighbouring clips come from different scenes."""
         if not 0 <= index < self.num_clips:
             raise IndexError(f"clip {index} of {self.num_clips}")
         return self.name_at(index if self.places is None else self.places[index])
@@ -106,15 +106,15 @@ class SyntheticSpec:
 
     @property
     def window(self) -> tuple[int, ...]:
-        """The frame numbers of the window, ``num_frames`` of them, at the clip's ends repeated."""
+        """The ``num_frames`` frame numbers of the window, with repetition at the ends of the clip."""
         half = self.num_frames * self.sampling_rate // 2
         numbers = range(KEYFRAME - half, KEYFRAME - half + self.num_frames * self.sampling_rate, self.sampling_rate)
         return tuple(min(max(number, 1), CLIP_FRAMES) for number in numbers)
 
 
 def generator(seed: int, name: ClipName, *stream: int) -> np.random.Generator:
-    """A clip's random numbers; further integers give independent streams (scenery, noise of a frame, …)."""
+    """Return the random generator of a clip; other integers give independent streams (scenery, noise of a frame, …)."""
     key = [seed, DOMAINS.index(name.domain), LOOKS.index(name.look), name.scene, *stream]
-    # The same numbers as from the list itself, which numpy takes apart slowly.
+    # These are the numbers that numpy derives from the list, computed faster.
     words = np.array(key, np.uint32) if seed < 2**32 else key
     return np.random.Generator(np.random.SFC64(np.random.SeedSequence(words)))

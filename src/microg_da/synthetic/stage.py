@@ -1,7 +1,7 @@
-"""Objects in front of the scenery: chains of capsules, hulls and cuboids, drawn from back to front.
+"""Solids in front of the scenery: chains of capsules, hulls and cuboids, drawn from back to front.
 
-Every solid is projected for all frames at once; OpenCV then fills a handful of convex polygons for each: a
-dark outline, the shaded side, the lit side and, on large parts, a highlight towards the light.
+Every solid is projected for all frames at once. OpenCV then fills a few convex polygons for each solid: a dark outline,
+the shaded side, the lit side and, on large parts, a highlight.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ import numpy as np
 from microg_da.synthetic.geometry import Array, Camera
 
 Colour = tuple[float, float, float]
-"""Red, green, blue in 0…255."""
+"""A colour as red, green, blue in 0…255."""
 Paint = Sequence[int]
-"""A colour as OpenCV fills with it: rounded, which saves it the work for every polygon."""
+"""A rounded colour for OpenCV, so that it is not rounded for every polygon."""
 
 NOBODY = -1
 SUBPIXEL_BITS = 4
@@ -30,13 +30,13 @@ SHRINK = np.array([1.0, 1.0, 0.72, 0.36])
 SHIFT = np.array([0.0, 0.0, 0.24, 0.46])
 OUTLINE_WIDTH = 0.0045
 LEAST_HIGHLIT = 0.055
-"""Thinner parts get no highlight; it would be less than a pixel."""
+"""Minimum width of parts with a highlight. On thinner parts it would be smaller than a pixel."""
 CUBE = np.array([[x, y, z] for x in (-1, 1) for y in (-1, 1) for z in (-1, 1)], dtype=np.float64)
 FACES = np.array([[0, 1, 3, 2], [4, 6, 7, 5], [0, 4, 5, 1], [2, 3, 7, 6], [0, 2, 6, 4], [1, 5, 7, 3]])
 
 
 class _Part(NamedTuple):
-    """Data of a solid for sorting and masks: its polygons ``first … last - 1`` and the person they belong to."""
+    """Data of a solid for sorting and masks: the polygons ``first … last - 1`` and the person."""
 
     first: int
     last: int
@@ -46,9 +46,9 @@ class _Part(NamedTuple):
 
 @dataclass
 class Stage:
-    """Solids of one clip over ``T`` frames, in world coordinates; points may be ``(T, 3)`` or ``(3,)``.
+    """Solids of one clip over ``T`` frames, in world coordinates. Points may be ``(T, 3)`` or ``(3,)``.
 
-    Everything can be brought ``nearer``: so many metres are taken off its depth before sorting.
+    The argument ``nearer`` of solids is subtracted from the depth in metres before sorting.
 
     Attributes:
         num_frames: T.
@@ -69,26 +69,26 @@ class Stage:
         person: int = NOBODY,
         nearer: float = 0.0,
     ) -> None:
-        """Capsules from point to point, drawn as one piece: N points and radii, N - 1 colours."""
+        """Add capsules from point to point, drawn as one solid: N points and radii, N - 1 colours."""
         first = len(self._segments)
         for place, colour in enumerate(colours):
             self._segments.append((points[place], points[place + 1], radii[place], radii[place + 1], colour))
         self._chains.append(_Part(first, len(self._segments), person, nearer))
 
     def hull(self, points: Array, radii: Array, colour: Colour, person: int = NOBODY, nearer: float = 0.0) -> None:
-        """The convex hull of four balls at ``(T, 4, 3)`` with radii ``(4,)``."""
+        """Add the convex hull of four balls at ``(T, 4, 3)`` with radii ``(4,)``."""
         self._hulls.append((points, radii, colour, person, nearer))
 
     def cuboid(
         self, centre: Array, axes: Array, half: tuple[float, float, float], colour: Colour, nearer: float = 0.0
     ) -> None:
-        """A box whose axes are the columns of ``(T, 3, 3)`` or ``(3, 3)``."""
+        """Add a box whose axes are the columns of ``(T, 3, 3)`` or ``(3, 3)``."""
         number = len(self._cuboids)
         self._cuboids.append((centre, axes, np.asarray(half), colour))
         self._blocks.append(_Part(6 * number, 6 * number + 6, NOBODY, nearer))
 
     def project(self, camera: Camera, light: Array, size: int) -> Picture:
-        """Everything as polygons on a canvas of ``size`` pixels, lit from the direction ``light`` ``(3,)``."""
+        """Project all solids to polygons on a canvas of ``size`` pixels, with light from ``light`` ``(3,)``."""
         picture = Picture(self.num_frames, size)
         light_in_image = camera.axes[:, :2] @ light
         if self._segments:
@@ -100,7 +100,7 @@ class Stage:
         return picture
 
     def _over_frames(self, values: Sequence[Array], shape: tuple[int, ...]) -> Array:
-        """N constants or sequences as one ``(T, N, ...)`` array."""
+        """Join N constants or sequences into one ``(T, N, ...)`` array."""
         stacked = np.empty((self.num_frames, len(values), *shape))
         for number, value in enumerate(values):
             stacked[:, number] = value
@@ -176,12 +176,12 @@ class Stage:
 
 
 Strokes = list[tuple[int, Paint]]
-"""Polygons by number, each with its colour, in the order of drawing."""
+"""Numbers of polygons with their colours, in the order of drawing."""
 
 
 @dataclass
 class Picture:
-    """Polygons of ``T`` frames, ready to be filled.
+    """Polygons of ``T`` frames.
 
     Attributes:
         num_frames: T.
@@ -198,30 +198,30 @@ class Picture:
         self._people: list[int] = []
 
     def to_pixels(self, image: Array) -> np.ndarray:
-        """Positions in units of the side as OpenCV's fixed-point pixels."""
+        """Convert positions in units of the side to OpenCV's fixed-point pixels."""
         pixels = np.clip(image * self.size - 0.5, -4.0 * self.size, 5.0 * self.size)
         fixed: np.ndarray = np.rint(pixels * 2.0**SUBPIXEL_BITS).astype(np.int32, order="C")
         return fixed
 
     def add_polygons(self, polygons: Sequence[list[np.ndarray]]) -> int:
-        """Append the same number of polygons to every frame; returns the number of the first one."""
+        """Append the same number of polygons to every frame; return the number of the first polygon."""
         offset = len(self._polygons[0]) if self._polygons else 0
         for frame, new in zip(self._polygons, polygons, strict=True):
             frame.extend(new)
         return offset
 
     def add_part(self, strokes: Strokes, depth: Array, person: int) -> None:
-        """A solid with the same strokes in all frames and its depth ``(T,)``."""
+        """Add a solid with the same strokes in all frames and the depth ``(T,)``."""
         self.add_changing_part([strokes] * self.num_frames, depth, person)
 
     def add_changing_part(self, strokes: list[Strokes], depth: Array, person: int) -> None:
-        """A solid with strokes of its own in each frame."""
+        """Add a solid with different strokes in each frame."""
         self._strokes.append(strokes)
         self._depths.append(depth)
         self._people.append(person)
 
     def draw(self, canvas: np.ndarray, frame: int) -> None:
-        """Fill all polygons of one frame into a uint8 RGB canvas, back to front."""
+        """Draw all polygons of one frame on a uint8 RGB canvas, from back to front."""
         polygons, fill = self._polygons[frame], cv2.fillConvexPoly
         depths = np.array([depth[frame] for depth in self._depths])
         for part in np.argsort(-depths, kind="stable").tolist():
@@ -229,14 +229,14 @@ class Picture:
                 fill(canvas, polygons[number], colour, cv2.LINE_8, SUBPIXEL_BITS)
 
     def mask(self, frame: int, person: int) -> np.ndarray:
-        """Pixels of one person if nothing stood in front, ``(size, size)`` bool."""
+        """Return the mask of one person without occlusion, ``(size, size)`` bool."""
         canvas = np.zeros((self.size, self.size), np.uint8)
         for polygon in self._of(frame, person):
             cv2.fillConvexPoly(canvas, polygon, 1, cv2.LINE_8, SUBPIXEL_BITS)
         return canvas.astype(bool)
 
     def extent(self, frame: int, person: int) -> Array:
-        """The box ``(4,)`` around one person, in units of the side, not yet cut to the image."""
+        """Return the box ``(4,)`` around one person in units of the side, without clipping."""
         points = np.concatenate([polygon.reshape(-1, 2) for polygon in self._of(frame, person)])
         return (np.concatenate([points.min(0), points.max(0)]) / 2.0**SUBPIXEL_BITS + 0.5) / self.size
 
@@ -246,17 +246,17 @@ class Picture:
 
 
 def _capsules(start: Array, end: Array, first: Array, second: Array) -> Array:
-    """Outlines ``(..., 2 * END_POINTS, 2)`` of capsules whose end circles may differ in radius."""
+    """Return outlines ``(..., 2 * END_POINTS, 2)`` of capsules whose end circles may have different radii."""
     across = end - start
     length = np.maximum(np.sqrt((across**2).sum(-1)), 1e-6)
     heading = np.arctan2(across[..., 1], across[..., 0])[..., None]
-    # The outer tangents touch both circles where cos(angle) = (r0 - r1) / d; one circle may contain the other.
+    # The outer tangents touch both circles at cos(angle) = (r0 - r1) / d; one circle may contain the other.
     touch = np.arccos(np.clip((first - second) / length, -1.0, 1.0))[..., None]
     steps = np.linspace(-1.0, 1.0, END_POINTS)
     angles = np.stack([heading + touch * steps, heading + np.pi + (np.pi - touch) * steps], axis=-2)
     radii = np.stack([second, first], axis=-1)[..., None]
     centres = np.stack([end, start], axis=-2)[..., None, :]
-    # One coordinate after the other, since numpy is slow along an axis of two.
+    # Coordinates are processed separately, because numpy is slow along an axis of two.
     outlines = np.empty((*angles.shape, 2))
     outlines[..., 0] = centres[..., 0] + radii * np.cos(angles)
     outlines[..., 1] = centres[..., 1] + radii * np.sin(angles)
@@ -268,6 +268,6 @@ def _palette(colours: Sequence[Colour]) -> list[list[Paint]]:
 
 
 def _paints(colours: Array) -> list[list[Paint]]:
-    """Colours ``(M, N, 3)`` as M lists of N."""
+    """Return colours ``(M, N, 3)`` as M lists of N."""
     rounded = np.rint(np.minimum(np.maximum(colours, 0), 255)).astype(int)
     return [list(map(tuple, row)) for row in rounded.tolist()]

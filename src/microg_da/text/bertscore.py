@@ -38,10 +38,10 @@ class BertScore(MeanMetric):
     def scores(self, candidates: Sequence[str], references: Sequence[str]) -> np.ndarray:
         """Return the item scores (N,)."""
         scores = np.zeros(len(candidates))
-        said = [index for index, text in enumerate(candidates) if text.strip()]
-        if said:
-            _, _, f1 = self._scorer.score([candidates[i] for i in said], [references[i] for i in said])
-            scores[said] = f1.numpy()
+        present = [index for index, text in enumerate(candidates) if text.strip()]
+        if present:
+            _, _, f1 = self._scorer.score([candidates[i] for i in present], [references[i] for i in present])
+            scores[present] = f1.numpy()
         return scores
 
     @cached_property

@@ -111,14 +111,14 @@ def match(
     """
     if missing not in MISSING:
         raise unknown_name("--missing", missing, MISSING)
-    said = dict(zip(_keys(predictions), predictions["text"], strict=True))
+    given = dict(zip(_keys(predictions), predictions["text"], strict=True))
     keys = list(_keys(references.table))
-    silent = [key for key in keys if key not in said]
+    silent = [key for key in keys if key not in given]
     coverage = Coverage(
         items=len(keys),
         predicted=len(keys) - len(silent),
-        absent=sum(is_absent(said[key]) for key in keys if key in said),
-        unknown=len(said.keys() - set(keys)),
+        absent=sum(is_absent(given[key]) for key in keys if key in given),
+        unknown=len(given.keys() - set(keys)),
     )
     if silent and missing == "error":
         video_id, question = silent[0]
@@ -126,7 +126,7 @@ def match(
             f"{where}: {coverage}; the first missing item is {video_id!r}{f', {question!r}' if question else ''}. "
             "Complete the file, or use --missing empty to score missing predictions as empty texts."
         )
-    texts = (said.get(key, "") for key in keys)
+    texts = (given.get(key, "") for key in keys)
     return ["" if is_absent(text) else text for text in texts], coverage
 
 

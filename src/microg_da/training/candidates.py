@@ -171,21 +171,21 @@ def _tested(config: Config, data: str, values: Mapping[str, object]) -> Config:
 
 
 def _config_of(loaded: FileDetector) -> Config:
-    said = loaded.description
+    facts = loaded.description
     model = ModelConfig(
-        name=said.model,
-        num_frames=said.num_frames,
-        sampling_rate=said.sampling_rate,
-        dropout=said.dropout,
-        roi_stride=said.roi_stride,
-        adapters=said.adapters,
-        adapter_rank=said.adapter_rank,
-        roll_pooling=said.roll_pooling,
-        head=said.head,
-        head_args=dict(said.head_args),
-        options=dict(said.options),
+        name=facts.model,
+        num_frames=facts.num_frames,
+        sampling_rate=facts.sampling_rate,
+        dropout=facts.dropout,
+        roi_stride=facts.roi_stride,
+        adapters=facts.adapters,
+        adapter_rank=facts.adapter_rank,
+        roll_pooling=facts.roll_pooling,
+        head=facts.head,
+        head_args=dict(facts.head_args),
+        options=dict(facts.options),
     )
-    data = DataConfig(source="", taxonomy=said.taxonomy, image_size=said.image_size, test_side=said.test_short_side)
+    data = DataConfig(source="", taxonomy=facts.taxonomy, image_size=facts.image_size, test_side=facts.test_short_side)
     return replace(Config(), experiment="test", data=data, model=model)
 
 

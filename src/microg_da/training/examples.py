@@ -74,11 +74,11 @@ def _people(
 ) -> tuple[ExamplePerson, ...]:
     """The people of one keyframe with their true actions and, for each variant, the probability of each action."""
     here = _at(truth, key)
-    said = {variant: _at(table, key) for variant, table in detections.items()}
+    tables = {variant: _at(table, key) for variant, table in detections.items()}
     people = []
     for box, actions in here.groupby(BOX, sort=False):
         predictions = {}
-        for variant, table in said.items():
+        for variant, table in tables.items():
             # Files store boxes with fewer digits, so boxes are compared with a tolerance.
             mine = table[np.isclose(table[BOX].to_numpy(), np.array(box), atol=2e-3).all(axis=1)]
             predictions[variant] = {

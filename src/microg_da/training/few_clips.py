@@ -36,9 +36,13 @@ class FewClips(DomainDatasets):
         self.full = config
         self.processes = processes
         self.drawing: list[tuple[float, int]] = []
-        data = replace(config.data, source=_undrawn(config.data.source), target=_undrawn(config.data.target))
+        data = replace(
+            config.data,
+            source=_without_drawing_options(config.data.source),
+            target=_without_drawing_options(config.data.target),
+        )
         extra = config.adaptation.extra_source
-        adaptation = replace(config.adaptation, extra_source=None if extra is None else _undrawn(extra))
+        adaptation = replace(config.adaptation, extra_source=None if extra is None else _without_drawing_options(extra))
         few = replace(
             config.synthetic,
             train_clips=config.training.batch_size,
@@ -123,7 +127,7 @@ class FewClips(DomainDatasets):
         return dataset
 
 
-def _undrawn(text: str) -> str:
+def _without_drawing_options(text: str) -> str:
     """Return the SOURCE without the options of drawn clips, such as their number."""
     source = parse_source(text)
     if not source.is_drawn:

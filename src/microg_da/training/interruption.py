@@ -55,7 +55,9 @@ def stopping_cleanly(folder: Path) -> Iterator[None]:
             yield
         except KeyboardInterrupt as error:
             number = error.number if isinstance(error, Interrupted) else signal.SIGINT
-            raise Interrupted(number, f"interrupted by {signal.Signals(number).name}. {_go_on(folder)}") from error
+            raise Interrupted(
+                number, f"interrupted by {signal.Signals(number).name}. {_resume_hint(folder)}"
+            ) from error
 
 
 class FinishEpoch(Callback):
@@ -146,22 +148,22 @@ def explaining_failures(folder: Path) -> Iterator[None]:
             raise
         where = f" {error.filename}" if error.filename else ""
         raise InputError(
-            f"cannot write{where}: {error.strerror}. Free disk space or grant write permission. {_go_on(folder)}"
+            f"cannot write{where}: {error.strerror}. Free disk space or grant write permission. {_resume_hint(folder)}"
         ) from error
     except RuntimeError as error:
         if _DEAD_WORKER.search(str(error)):
             raise InputError(
                 f"a data-loading process died ({first_line(error)}). The machine may be out of memory: lower "
-                f"data.num_workers or training.batch_size in {folder / 'config.yaml'}. {_go_on(folder)}"
+                f"data.num_workers or training.batch_size in {folder / 'config.yaml'}. {_resume_hint(folder)}"
             ) from error
         if _FAILED_SAVE.search(str(error)):
             raise InputError(
-                f"cannot write to {folder}: the disk may be full. Free disk space. {_go_on(folder)}"
+                f"cannot write to {folder}: the disk may be full. Free disk space. {_resume_hint(folder)}"
             ) from error
         raise
 
 
-def _go_on(folder: Path) -> str:
+def _resume_hint(folder: Path) -> str:
     return f"Continue with `python -m microg_da fit --resume {folder}`; finished epochs and stages are kept."
 
 

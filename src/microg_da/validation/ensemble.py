@@ -43,8 +43,8 @@ def ensv(candidates: Sequence[np.ndarray]) -> np.ndarray:
     told_apart = labels.any(axis=0) & ~labels.all(axis=0)
     if not told_apart.any():
         return np.full(len(answers), np.nan)
-    said, labels = answers[:, :, told_apart] > 0.5, labels[:, told_apart]
-    found = (said & labels).sum(axis=1) / labels.sum(axis=0)
-    denied = (~said & ~labels).sum(axis=1) / (~labels).sum(axis=0)
+    positive, labels = answers[:, :, told_apart] > 0.5, labels[:, told_apart]
+    found = (positive & labels).sum(axis=1) / labels.sum(axis=0)
+    denied = (~positive & ~labels).sum(axis=1) / (~labels).sum(axis=0)
     score: np.ndarray = ((found + denied) / 2).mean(axis=1)
     return score

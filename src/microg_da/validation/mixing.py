@@ -41,8 +41,8 @@ def mixval(observed: Observed) -> float:
     if observed.mixed is None or not observed.mixed.numel():
         return math.nan
     mixed = observed.mixed if observed.support is None else observed.mixed[..., observed.support]
-    first, second, said = (mixed > 0).unbind(dim=1)
-    right = said == first
+    first, second, mixture = (mixed > 0).unbind(dim=1)
+    right = mixture == first
     kinds = []
     for alike in (True, False):
         of_kind = (first == second) == alike
@@ -78,9 +78,9 @@ class MixedPeople(Metric):
         pair = pairs(batch)
         if not len(pair):
             return
-        said = predict(mix_people(batch, pair)).logits
+        mixture = predict(mix_people(batch, pair)).logits
         logits = prediction.logits.detach().float()
-        answers = torch.stack([logits[pair[:, 0]], logits[pair[:, 1]], said.detach().float()], dim=1)
+        answers = torch.stack([logits[pair[:, 0]], logits[pair[:, 1]], mixture.detach().float()], dim=1)
         getattr(self, "answers").append(answers)  # noqa: B009 - mypy takes a metric's state for a module
 
     def compute(self) -> Tensor:

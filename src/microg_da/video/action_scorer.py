@@ -103,7 +103,7 @@ class ActionScorer:
 
     def predict(self, windows: Iterable[Window], sink: Sink) -> None:
         """Predict like :meth:`score`, but pass each batch to a sink before the next window is read."""
-        run_pass(self.predictor, _Endless(self._batches(windows)), [sink], self.hardware)
+        run_pass(self.predictor, _UnsizedBatches(self._batches(windows)), [sink], self.hardware)
 
     def _batches(self, windows: Iterable[Window]) -> Iterator[ClipBatch]:
         remaining = iter(windows)
@@ -124,7 +124,7 @@ class _UpRecord:
         return np.concatenate(self._parts)
 
 
-class _Endless:
+class _UnsizedBatches:
     """Iterable of batches of unknown number that has a length.
 
     Lightning reads one batch ahead if an iterable has no length. In a stream, each answer would come one window late.

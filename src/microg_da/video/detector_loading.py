@@ -58,13 +58,13 @@ def scorer_of_file(
             raise InputError(f"{path}: the file defines its RoI stride. Remove --roi-stride.")
         return scorer_of_run(*in_run)
     loaded = load_detector_file(path, model, taxonomy=taxonomy, roi_stride=roi_stride)
-    said = loaded.description
+    facts = loaded.description
     scorer = _scorer(
         Predictor(loaded.detector),
-        get_taxonomy(said.taxonomy),
-        said.num_frames,
-        said.sampling_rate,
-        said.test_short_side,
+        get_taxonomy(facts.taxonomy),
+        facts.num_frames,
+        facts.sampling_rate,
+        facts.test_short_side,
         loaded.name,
     )
     return replace(scorer, notes=loaded.notes)

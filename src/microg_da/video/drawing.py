@@ -80,7 +80,7 @@ def draw_people(
     fullest = _fullest([label for _, label in people], size, height * width)
     for box, (_, label) in zip(boxes, people, strict=True):
         card, (left, top) = _fitting_card(layout, box, label, size, fullest)
-        _lead(image, box, (left, top, left + card.shape[1], top + card.shape[0]), label, thickness)
+        _draw_leader(image, box, (left, top, left + card.shape[1], top + card.shape[0]), label, thickness)
         _blend(image, card, left, top)
 
 
@@ -135,7 +135,7 @@ def _fitting_card(
     return card, layout.nearest(card.shape[:2], box)
 
 
-def _lead(image: np.ndarray, box: np.ndarray, card: Rectangle, label: Label, thickness: int) -> None:
+def _draw_leader(image: np.ndarray, box: np.ndarray, card: Rectangle, label: Label, thickness: int) -> None:
     """Draw a line from a panel to its box if they do not touch."""
     near = [np.clip(box[[axis, axis + 2]], card[axis], card[axis + 2]) for axis in (0, 1)]
     start = tuple(int(part[0]) for part in near)

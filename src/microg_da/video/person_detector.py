@@ -42,13 +42,13 @@ class Yolox:
         inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
         shape = list(inputs[0].shape)
         if len(shape) != 4 or shape[1] != 3 or not all(isinstance(side, int) for side in shape[2:]):
-            raise self._unlike(f"its input is {shape}, expected [1, 3, height, width]")
+            raise self._invalid(f"its input is {shape}, expected [1, 3, height, width]")
         self.size = (int(shape[2]), int(shape[3]))
         self._names = (inputs[0].name, outputs[0].name)
         self._grid, self._stride = _grid(*self.size)
         blank = self._run(np.full((*self.size, 3), GREY, np.uint8))
         if blank.ndim != 2 or len(blank) != len(self._grid) or blank.shape[1] < 6:
-            raise self._unlike(f"its output is {list(blank.shape)}, expected [{len(self._grid)}, 5 + classes]")
+            raise self._invalid(f"its output is {list(blank.shape)}, expected [{len(self._grid)}, 5 + classes]")
         # Some exported networks decode their outputs: their centres span the image instead of a cell.
         self._decoded = bool(blank[:, :2].max() > max(STRIDES))
 
@@ -71,7 +71,7 @@ class Yolox:
         found: np.ndarray = output[0]
         return found
 
-    def _unlike(self, problem: str) -> InputError:
+    def _invalid(self, problem: str) -> InputError:
         return InputError(f"{self.path}: not a YOLOX person detector: {problem}. Export YOLOX with COCO's classes.")
 
 

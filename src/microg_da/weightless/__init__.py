@@ -1,5 +1,5 @@
-"""Removal of gravity from real footage: clips filmed on Earth become a data set in AVA's layout without an upright.
+"""Weightless data sets from footage of Earth, in AVA's layout: clips with rolled cameras or floating people.
 
-``rolled`` turns the camera. ``floating`` cuts people out and lets them float in front of other walls. Boxes, labels and
-the true up of people are known in both. See ``docs/weightless.md``.
+``rolled`` turns the camera. ``floating`` cuts people out and lets them float in front of other backgrounds. Both have
+boxes, labels and the true up of people. See ``docs/weightless.md``.
 """

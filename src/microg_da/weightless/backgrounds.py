@@ -1,4 +1,4 @@
-"""Backgrounds behind floating people: pictures of walls, rotated, or a drawn station module; both move slowly."""
+"""Slowly moving backgrounds for floating people: rotated pictures, or a drawn station module."""
 
 from __future__ import annotations
 
@@ -19,40 +19,40 @@ from microg_da.transforms.camera import turn, warp
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 LEAST_SIDE = 64
-"""Pixels of the smallest short side of a picture."""
+"""Minimum short side of a picture, in pixels."""
 
 SPIN, DRIFT = 3.0, 0.03
-"""The largest speeds of a background: degrees and heights of the frame per second."""
+"""Maximum speeds of a background, in degrees and in heights of the frame per second."""
 
 _TRIES = 24
-"""Parts of a picture that are looked at for one with something in it."""
+"""Number of regions of a picture among which the region with the most detail is selected."""
 _FLAT = 2.5
-"""Levels: where the neighbourhood of a pixel deviates less, nothing is in it."""
+"""Standard deviation in levels below which the neighbourhood of a pixel counts as flat."""
 _FOCAL = 0.9
 
 
 class Background(Protocol):
-    """The background behind people."""
+    """Interface of backgrounds."""
 
     @property
     def name(self) -> str:
-        """Its description for the provenance."""
+        """The name in the provenance."""
         ...
 
     def frame(self, seconds: float) -> np.ndarray:
-        """The picture at a moment, uint8 ``(H, W, 3)``, channels blue, green, red."""
+        """Return the picture at a moment, uint8 ``(H, W, 3)`` with channels blue, green, red."""
         ...
 
 
 @dataclass(frozen=True)
 class Wall:
-    """A part of a picture, turned.
+    """A rotated region of a picture.
 
     Attributes:
         path: the picture.
-        middle: ``(x, y)`` of the part in the picture's pixels.
-        scale: size in the frame against the picture.
-        roll, spin: degrees clockwise, and per second.
+        middle: centre ``(x, y)`` of the region in pixels of the picture.
+        scale: scale from the picture to the frame.
+        roll, spin: degrees clockwise, and degrees per second.
         drift: pixels of the frame per second.
         size: height and width of the frame.
     """
@@ -67,7 +67,7 @@ class Wall:
 
     @property
     def name(self) -> str:
-        """The file's name."""
+        """The file name."""
         return Path(self.path).name
 
     def frame(self, seconds: float) -> np.ndarray:
@@ -81,13 +81,13 @@ class Wall:
 
 @dataclass(frozen=True)
 class Module:
-    """A station module of the simulator, seen by a camera at any roll.
+    """A station module of the embedded data, in the view of a rolled camera.
 
     Attributes:
         room: the module.
-        position: ``(3,)``, where the camera is at the moment 0.
-        aim: ``(3,)``, where it looks.
-        roll, spin: radians, and per second.
+        position: ``(3,)``, position of the camera at second 0.
+        aim: ``(3,)``, point at which the camera looks.
+        roll, spin: radians, and radians per second.
         drift: ``(3,)`` metres per second.
         size: height and width of the frame.
     """
@@ -113,23 +113,23 @@ class Module:
 
 
 def find_pictures(folder: Path) -> tuple[str, ...]:
-    """The pictures in a folder and below, sorted; each is read once, so that a damaged one shows at once.
+    """Return the sorted pictures in a folder and its subfolders; all pictures are read once as a check.
 
     Raises:
-        InputError: if there is none, or one cannot be read or is too small.
+        InputError: if there is no picture, or a picture is unreadable or too small.
     """
     if not folder.is_dir():
-        raise InputError(f"{folder}: no such folder of background pictures")
+        raise InputError(f"{folder}: the folder of background pictures does not exist")
     paths = tuple(str(path) for path in sorted(folder.rglob("*")) if path.suffix.lower() in SUFFIXES)
     if not paths:
-        raise InputError(f"{folder}: no pictures there ({', '.join(SUFFIXES)})")
+        raise InputError(f"{folder}: the folder contains no pictures ({', '.join(SUFFIXES)})")
     for path in paths:
         _read_picture(path)
     return paths
 
 
 def draw_background(rng: np.random.Generator, pictures: Sequence[str], size: tuple[int, int]) -> Background:
-    """A part of one of the pictures, or a drawn module where there are none."""
+    """Draw a random region of one of the pictures, or a drawn module if there are no pictures."""
     if not pictures:
         return _draw_module(rng, size)
     path = pictures[int(rng.integers(len(pictures)))]
@@ -137,7 +137,7 @@ def draw_background(rng: np.random.Generator, pictures: Sequence[str], size: tup
 
 
 def _draw_wall(rng: np.random.Generator, path: str, size: tuple[int, int]) -> Wall:
-    """The part with the least flat area of some; a texture of a whole module is mostly empty."""
+    """Return the least flat of some random regions, because large parts of a picture may be empty."""
     picture, flat = _read_picture(path), _flat_sums(path)
     radius = math.hypot(*size) / 2
     scale = max(1.05 * 2 * radius / min(picture.shape[:2]), float(rng.uniform(0.7, 1.3)))
@@ -178,19 +178,19 @@ def _read_picture(path: str) -> np.ndarray:
     try:
         image = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_COLOR)
     except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror or error}") from error
+        raise InputError(f"{path}: cannot read the picture: {error.strerror or error}") from error
     except cv2.error:  # an empty file
         image = None
     if image is None:
         raise InputError(f"{path}: not a readable picture")
     if min(image.shape[:2]) < LEAST_SIDE:
-        raise InputError(f"{path}: is {image.shape[1]}×{image.shape[0]} pixels; {LEAST_SIDE} is the least for a side")
+        raise InputError(f"{path}: {image.shape[1]}×{image.shape[0]} pixels; expected at least {LEAST_SIDE} per side")
     return image
 
 
 @lru_cache(maxsize=32)
 def _flat_sums(path: str) -> np.ndarray:
-    """The summed area table of pixels around which a picture is flat."""
+    """Return the summed area table of flat pixels."""
     grey = cv2.cvtColor(_read_picture(path), cv2.COLOR_BGR2GRAY).astype(np.float32)
     mean, square = cv2.blur(grey, (15, 15)), cv2.blur(grey * grey, (15, 15))
     return np.asarray(cv2.integral((square - mean * mean < _FLAT**2).astype(np.uint8)))

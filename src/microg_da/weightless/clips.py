@@ -1,4 +1,4 @@
-"""A made clip: its frames and the rows of its people; and the clip of a rolling camera."""
+"""Made clips with frames and people, and the clips of a rolling camera."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ class Row(NamedTuple):
 
     Attributes:
         frame: the keyframe, from 0.
-        person: their number in the made clip.
+        person: number of the person in the made clip.
         box: ``(x1, y1, x2, y2)`` in [0, 1].
         up: degrees clockwise from the top of the picture.
         actions: action ids.
-        video: the video that they come from.
-        number: their ``person_id`` there.
+        video: the original video of the person.
+        number: ``person_id`` in the original video.
     """
 
     frame: int
@@ -42,9 +42,9 @@ class Made:
     """A made clip.
 
     Attributes:
-        frames: uint8 ``(H, W, 3)``, channels blue, green, red, one after the other.
-        rows: its people.
-        background: the name of what is behind them.
+        frames: the frames in order, uint8 ``(H, W, 3)`` with channels blue, green, red.
+        rows: the people.
+        background: name of the background.
     """
 
     frames: Iterator[np.ndarray]
@@ -53,9 +53,9 @@ class Made:
 
 
 def make_rolled(plan: ClipPlan, footage: Footage, request: Request) -> Made:
-    """The clip as a rolling camera sees it.
+    """Make the clip of a rolling camera.
 
-    Boxes are those of turned masks where masks are known, else of the turned ellipses in the old boxes.
+    Boxes bound the turned masks if there are masks, else the turned ellipses in the original boxes.
 
     Raises:
         InputError: if the video cannot be read.
@@ -87,16 +87,16 @@ def make_rolled(plan: ClipPlan, footage: Footage, request: Request) -> Made:
 def made_row(
     frame: int, number: int, box: np.ndarray, up: float, plan: ClipPlan, person: Person, labelled: int | None = None
 ) -> Row:
-    """The row of a person.
+    """Return the row of a person.
 
     Args:
         frame: the keyframe in the made clip.
-        number: of the person in the made clip.
-        box: in [0, 1], perhaps without area.
-        up: degrees.
-        plan: the clip that the person comes from.
-        person: who.
-        labelled: the keyframe of that clip whose labels count; None for ``frame``.
+        number: number of the person in the made clip.
+        box: the box in [0, 1], which may have no area.
+        up: up in degrees.
+        plan: the original clip of the person.
+        person: the person.
+        labelled: the keyframe of the original clip whose labels are used; None for ``frame``.
     """
     x1, y1, x2, y2 = proper_box(box).tolist()
     actions = person.actions[frame if labelled is None else labelled]

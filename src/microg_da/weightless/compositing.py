@@ -1,4 +1,4 @@
-"""Compositing of people onto another background: soft edges, matched colours, common light. Functions of pixels."""
+"""Compositing of people onto another background with soft edges, matched colours and common light."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ import numpy as np
 from microg_da.transforms.camera import warp
 
 MATCH = 0.35
-"""How far people's mean colour goes to that of the background; 1 is all the way."""
+"""Strength of the colour match of people to the background; 1 for equal mean colours."""
 
 GAINS = (0.65, 1.35)
-"""The least and the largest factor of a colour channel."""
+"""Minimum and maximum factor of a colour channel."""
 
 SHADE = 0.6
-"""How much of the unevenness of the background's light falls on people."""
+"""Strength with which the variation of the background's light is applied to people."""
 
 FADE = 0.03
-"""Heights of the frame within which a person fades out where the source's frame cut them."""
+"""Width of the fading border, in heights of the frame, for a person at the border of the original frame."""
 
 GRAIN = 2.0
-"""Standard deviation of the noise that people and background share, in levels of 255."""
+"""Standard deviation of the common noise of people and background, in levels of 255."""
 
 _KEPT = 0.7
 
 
 @dataclass(frozen=True)
 class Lighting:
-    """The light of a place.
+    """The light of a scene.
 
     Attributes:
         gain: overall brightness.
@@ -45,7 +45,7 @@ class Lighting:
     vignette: float
 
     def field(self, height: int, width: int) -> np.ndarray:
-        """The factor of every pixel, ``(height, width, 3)`` float32."""
+        """Return the factor of every pixel, ``(height, width, 3)`` float32."""
         down, right = np.linspace(-1, 1, height)[:, None], np.linspace(-1, 1, width)
         bright = 1 + self.slope[0] * right + self.slope[1] * down
         bright = bright * (1 - self.vignette * (right**2 + down**2) / 2)
@@ -53,7 +53,7 @@ class Lighting:
 
 
 def draw_lighting(rng: np.random.Generator) -> Lighting:
-    """Some light."""
+    """Draw random light."""
     warm = rng.normal(0.0, 0.04)
     angle, strength = rng.uniform(0, 2 * np.pi), rng.uniform(0.0, 0.3)
     return Lighting(
@@ -65,9 +65,10 @@ def draw_lighting(rng: np.random.Generator) -> Lighting:
 
 
 def cut_out(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """A person without what was behind them, with soft edges in the person's own colours.
+    """Cut a person out of the background, with soft edges in the colours of the person.
 
-    The mask loses its outermost pixels, which show what was behind; the edge takes the colours of the pixels inside it.
+    The outermost pixels of the mask are removed, because they contain background. Edge pixels get the colours of the
+    pixels inside.
 
     Args:
         image: uint8 ``(H, W, 3)``.
@@ -82,7 +83,7 @@ def cut_out(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     if not len(rows):
         return layer
-    room = 4 * radius  # nothing of the person is farther from the mask
+    room = 4 * radius  # maximum distance of the soft edge from the mask
     top, left = max(rows[0] - room, 0), max(columns[0] - room, 0)
     here = np.s_[top : rows[-1] + 1 + room, left : columns[-1] + 1 + room]
     solid = _solid(mask[here].astype(np.uint8), radius)
@@ -97,30 +98,30 @@ def cut_out(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
 
 
 def _solid(whole: np.ndarray, radius: int) -> np.ndarray:
-    """A mask without its outermost pixels, except of a small person, who would lose their arms."""
+    """Remove the outermost pixels of a mask, unless the person is so small that arms would disappear."""
     solid = cv2.erode(whole, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius + 1,) * 2))
     return whole if int(solid.sum()) < _KEPT * int(whole.sum()) else solid
 
 
 def mean_colour(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """The mean ``(3,)`` of the pixels of a mask; grey where it is empty."""
+    """Return the mean colour ``(3,)`` of the pixels of a mask; grey for an empty mask."""
     return np.asarray(image[mask].mean(axis=0) if mask.any() else np.full(3, 128.0))
 
 
 def colour_gains(person: np.ndarray, background: np.ndarray, match: float = MATCH) -> np.ndarray:
-    """Factors ``(3,)`` that bring a person's mean colour towards the background's (von Kries, in coded levels)."""
+    """Return factors ``(3,)`` that move a person's mean colour towards the background's (von Kries, coded levels)."""
     ratio = np.maximum(background, 1.0) / np.maximum(person, 1.0)
     return np.asarray(np.clip(ratio**match, *GAINS), np.float32)
 
 
 def light_on_people(background: np.ndarray) -> np.ndarray:
-    """``(H, W)`` float32: how bright the background's light is at each place, 1 on average.
+    """Return the relative brightness of the background, ``(H, W)`` float32 with mean 1.
 
     Args:
         background: float32 ``(H, W, 3)`` in 0…255.
     """
     height, width = background.shape[:2]
-    # Nothing finer than a sixth of the height matters: a small picture is enough.
+    # The light is smooth over a sixth of the height, so a small picture is sufficient.
     small = cv2.resize(background, (max(width // 8, 1), max(height // 8, 1)), interpolation=cv2.INTER_AREA)
     smooth = cv2.GaussianBlur(small.mean(axis=2), (0, 0), max(small.shape[0] / 6, 0.5), borderType=cv2.BORDER_REFLECT)
     relative = smooth / max(float(smooth.mean()), 1.0)
@@ -128,12 +129,12 @@ def light_on_people(background: np.ndarray) -> np.ndarray:
 
 
 def place(layer: np.ndarray, matrix: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """A layer of :func:`cut_out` mapped to its place in a picture of another size; it is empty beyond its frame."""
+    """Map a layer of :func:`cut_out` to a picture of another size; it is transparent outside its frame."""
     return warp(layer, matrix, size, border=cv2.BORDER_CONSTANT, shrink=True)
 
 
 def put_before(picture: np.ndarray, layer: np.ndarray, gains: np.ndarray, light: np.ndarray) -> None:
-    """Put a person in front of a picture, in its colours and light; the picture is changed in place.
+    """Draw a person over a picture with its colours and light; the picture is changed in place.
 
     Args:
         picture: float32 ``(H, W, 3)``.
@@ -149,14 +150,14 @@ def put_before(picture: np.ndarray, layer: np.ndarray, gains: np.ndarray, light:
 
 
 def finish(picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """The picture with common noise, as uint8."""
+    """Return the picture with common noise, as uint8."""
     noise = rng.standard_normal(picture.shape[:2], np.float32) * GRAIN
     return cv2.add(picture, cv2.merge([noise] * 3), dtype=cv2.CV_8U)
 
 
 @lru_cache(maxsize=8)
 def _border_ramp(height: int, width: int) -> np.ndarray:
-    """0 at the border of a frame and 1 inside, so that a person whom the frame cuts ends softly."""
+    """Return a ramp from 0 at the border of a frame to 1 inside, so that people at the border fade."""
     reach = max(FADE * height, 1.0)
     down, right = np.arange(height) + 0.5, np.arange(width) + 0.5
     vertical, horizontal = np.minimum(down, down[::-1]), np.minimum(right, right[::-1])

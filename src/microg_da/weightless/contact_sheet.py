@@ -1,4 +1,4 @@
-"""A picture of some made clips: first frame, keyframe with boxes, labels and up, last frame."""
+"""Contact sheet of made clips: first frame, keyframe with boxes, labels and up, last frame."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ INK, PAPER = (235, 238, 242), (22, 25, 30)
 
 
 def write_contact_sheet(folder: Folder, plans: Sequence[ClipPlan], taxonomy: Taxonomy) -> Path:
-    """Draw up to 16 clips, taken evenly from all, to ``contact_sheet.png`` in the folder."""
+    """Draw up to 16 evenly selected clips into ``contact_sheet.png`` in the folder."""
     chosen = np.unique(np.linspace(0, len(plans) - 1, CLIPS).round().astype(int))
     strips = [_strip(folder, plans[number], taxonomy) for number in chosen.tolist()]
     width, height = max(strip.width for strip in strips), max(strip.height for strip in strips)
@@ -40,7 +40,7 @@ def write_contact_sheet(folder: Folder, plans: Sequence[ClipPlan], taxonomy: Tax
 
 
 def _strip(folder: Folder, plan: ClipPlan, taxonomy: Taxonomy) -> Image.Image:
-    """Three frames of a clip in a row, under the names of its actions."""
+    """Return three frames of a clip in a row, below the names of the actions."""
     rows = [row for row in folder.read_rows(plan.name) if row.frame == plan.middle]
     numbers = sorted({0, plan.middle, plan.count - 1})
     pictures = dict(zip(numbers, folder.read_frames(plan.name, numbers), strict=True))
@@ -63,7 +63,7 @@ def _strip(folder: Folder, plan: ClipPlan, taxonomy: Taxonomy) -> Image.Image:
 def _draw_person(
     pen: ImageDraw.ImageDraw, row: Row, colour: tuple[int, int, int], corner: tuple[int, int], size: tuple[int, int]
 ) -> None:
-    """A box, and an arrow towards up from its middle."""
+    """Draw a box, and an arrow from its centre in the direction of up."""
     x1, y1, x2, y2 = np.array(row.box) * np.tile(size, 2) + np.tile(corner, 2)
     pen.rectangle((x1, y1, x2 - 1, y2 - 1), outline=colour)
     angle = np.deg2rad(row.up)

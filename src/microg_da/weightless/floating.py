@@ -1,4 +1,4 @@
-"""A clip of floating people: cut out of their clips, each at their own roll, in front of a background."""
+"""Clips of floating people, who are cut out of their clips and composited onto a background at individual rolls."""
 
 from __future__ import annotations
 
@@ -28,20 +28,20 @@ from microg_da.weightless.plan import ClipPlan, Person
 from microg_da.weightless.request import Request
 
 SIZES = (0.8, 1.05)
-"""The least and the largest size of a person who floats alone, against the source."""
+"""Minimum and maximum scale of a person who floats alone, relative to the original."""
 HALF = 128
-"""Opacity, of 255, from which a pixel belongs to a person."""
+"""Minimum opacity, of 255, of a pixel that belongs to a person."""
 TOGETHER = 0.75
-"""Further factor where several float together."""
+"""Additional scale factor if several people float together."""
 
 
 @dataclass(frozen=True)
 class Guest:
-    """A person of another clip who joins.
+    """A person of another clip who is added.
 
     Attributes:
-        plan: the clip that they come from.
-        who: an index into its people.
+        plan: the original clip.
+        who: index of the person in the original clip.
     """
 
     plan: ClipPlan
@@ -50,14 +50,14 @@ class Guest:
 
 @dataclass(frozen=True)
 class _Actor:
-    """A person in the time of the made clip.
+    """A person with the pictures and masks for each frame of the made clip.
 
     Attributes:
-        number: in the made clip.
-        person, plan: who, and the clip that they come from.
-        sources: ``(frames,)``, the frame of that clip for each frame of the made clip.
-        images: for each frame of the made clip the picture that they are cut from.
-        masks: ``(frames, H, W)`` bool, none of them empty.
+        number: number of the person in the made clip.
+        person, plan: the person, and the original clip.
+        sources: ``(frames,)``, index of the original frame for each frame of the made clip.
+        images: the original picture for each frame of the made clip.
+        masks: ``(frames, H, W)`` bool, without empty masks.
     """
 
     number: int
@@ -77,12 +77,12 @@ class _Floater:
     gains: np.ndarray
 
     def layer(self, frame: int, size: tuple[int, int]) -> np.ndarray:
-        """The person at their place in a frame, uint8 ``(H, W, 4)``."""
+        """Return the layer of the person in a frame, uint8 ``(H, W, 4)``."""
         layer = cut_out(self.actor.images[frame], self.actor.masks[frame])
         return place(layer, self.motion.matrix(frame), size)
 
     def rows(self, keyframes: Sequence[int], size: tuple[int, int]) -> Iterator[Row]:
-        """Their rows at those keyframes at which their own clip has labels of them."""
+        """Yield the rows of the person at the keyframes with labels in the original clip."""
         person = self.actor.person
         for frame in keyframes:
             labelled = int(self.actor.sources[frame])
@@ -97,13 +97,13 @@ class _Floater:
 def make_floating(
     plan: ClipPlan, guests: Sequence[Guest], footage: Footage, pictures: Sequence[str], request: Request
 ) -> Made:
-    """The clip's people, and guests, in front of another background.
+    """Make a clip of the people of a clip and guests in front of another background.
 
     Args:
         plan: the clip.
-        guests: who joins; see :func:`choose_guests`.
-        footage: where pixels and masks come from.
-        pictures: background pictures; none for drawn modules.
+        guests: the added people; see :func:`choose_guests`.
+        footage: the source of pixels and masks.
+        pictures: background pictures; empty for drawn modules.
         request: the options.
 
     Raises:
@@ -120,12 +120,12 @@ def make_floating(
 
 
 def choose_guests(plan: ClipPlan, others: Sequence[ClipPlan], request: Request) -> list[Guest]:
-    """People who join a floating clip, from other source videos of the same split, in random number.
+    """Select a random number of people from other source videos of the same split for a floating clip.
 
     Args:
         plan: the clip.
         others: all clips of its split.
-        request: ``people`` is the most that the clip holds, its own included.
+        request: ``people`` is the maximum number of people in the clip, including its own.
     """
     free = request.people - len(plan.people)
     strangers = [other for other in others if other.source_video != plan.source_video]
@@ -141,13 +141,13 @@ def choose_guests(plan: ClipPlan, others: Sequence[ClipPlan], request: Request) 
 
 
 def bounce(index: np.ndarray, count: int) -> np.ndarray:
-    """Indices into ``count`` frames for any whole numbers: forwards, then backwards, and so on."""
+    """Map whole numbers to indices of ``count`` frames, alternately forwards and backwards."""
     place_in_cycle = index % max(2 * count - 2, 1)
     return np.asarray(np.minimum(place_in_cycle, 2 * count - 2 - place_in_cycle))
 
 
 def without_gaps(masks: np.ndarray) -> np.ndarray | None:
-    """Masks ``(frames, H, W)`` with each empty one replaced by the nearest that is not; None if all are empty."""
+    """Replace each empty mask of ``(frames, H, W)`` by the nearest mask that is not empty; None if all are empty."""
     there = np.flatnonzero(masks.any(axis=(1, 2)))
     if not len(there):
         return None
@@ -156,7 +156,7 @@ def without_gaps(masks: np.ndarray) -> np.ndarray | None:
 
 
 def _actors(plan: ClipPlan, guests: Sequence[Guest], footage: Footage) -> list[_Actor]:
-    """Guests first: who comes later is in front."""
+    """Return the actors from back to front, guests first."""
     joined = [(guest.plan, guest.plan.people[guest.who]) for guest in guests]
     everybody = [*joined, *((plan, person) for person in plan.people)]
     taken = {person.number for person in plan.people}
@@ -173,8 +173,8 @@ def _actor(number: int, person: Person, own: ClipPlan, plan: ClipPlan, footage: 
     masks = without_gaps(footage.people(own, images)[own.people.index(person)])
     if masks is None:
         raise InputError(
-            f"{own.name}: person {person.number} has no mask in any frame. Give masks of this person, or remove its "
-            f"rows."
+            f"{own.name}: person {person.number} has no mask in any frame. Give masks of this person, or remove the "
+            f"rows of this person."
         )
     sources = bounce(np.arange(plan.count) - plan.middle + own.middle, own.count)
     return _Actor(number, person, own, sources, [images[index] for index in sources], masks[sources])
@@ -183,7 +183,7 @@ def _actor(number: int, person: Person, own: ClipPlan, plan: ClipPlan, footage: 
 def _let_float(
     plan: ClipPlan, actors: list[_Actor], behind: np.ndarray, request: Request, size: tuple[int, int]
 ) -> list[_Floater]:
-    """A motion and colours for each person; the clip's own people choose their places first."""
+    """Return each person with a motion and colours; the people of the clip are placed before guests."""
     floaters: dict[int, _Floater] = {}
     taken: list[np.ndarray] = []
     key, mean = plan.middle, behind.reshape(-1, 3).mean(axis=0)

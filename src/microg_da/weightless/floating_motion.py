@@ -1,4 +1,4 @@
-"""Motion of floating people: the map of each person's frame to the picture over time, and the choice of a place."""
+"""Motion of floating people: the map from original frames to the picture over time, and the choice of a position."""
 
 from __future__ import annotations
 
@@ -11,28 +11,28 @@ import numpy as np
 from microg_da.transforms.camera import turn
 
 _LOOKED_AT = 5
-"""Frames at which a place is judged."""
+"""Number of frames in which a position is evaluated."""
 _POINTS = 100
-"""Points of a mask that stand for it."""
+"""Number of points that represent a mask."""
 _STEADY = 0.2
-"""Standard deviation, in seconds, by which a person's path is smoothed."""
+"""Standard deviation, in seconds, of the smoothing of a person's path."""
 _WHOLE = 0.02
-"""Share of the outline at the frame's border up to which a person counts as whole."""
+"""Maximum share of the outline at the border of the frame for a person who counts as complete."""
 
 
 @dataclass(frozen=True)
 class Float:
-    """How a person floats through a clip.
+    """The motion of a person in a clip.
 
     Attributes:
-        path: ``(frames, 2)``, the middle of the person in the source's pixels, smoothed.
-        key: the frame at which the motion is at its origin.
+        path: ``(frames, 2)``, the smoothed centre of the person in original pixels.
+        key: the frame at which the motion starts from its origin.
         fps: frames per second.
         roll: degrees clockwise at ``key``.
         spin: degrees per second.
         drift: pixels per second, right and down.
-        scale: size in the picture against the source.
-        place: ``(x, y)``, where the middle is at ``key``.
+        scale: scale from the original to the picture.
+        place: ``(x, y)``, position of the centre at ``key``.
     """
 
     path: np.ndarray
@@ -45,11 +45,11 @@ class Float:
     place: tuple[float, float]
 
     def roll_at(self, frame: int) -> float:
-        """Degrees clockwise in a frame."""
+        """Return the roll in a frame, in degrees clockwise."""
         return self.roll + self.spin * (frame - self.key) / self.fps
 
     def matrix(self, frame: int) -> np.ndarray:
-        """The ``(2, 3)`` map from the source's pixels to the picture's in a frame."""
+        """Return the ``(2, 3)`` map from original pixels to pixels of the picture in a frame."""
         seconds = (frame - self.key) / self.fps
         linear = self.scale * turn(self.roll_at(frame))
         middle = np.array(self.place) + np.array(self.drift) * seconds
@@ -58,12 +58,12 @@ class Float:
 
 @dataclass(frozen=True)
 class Looks:
-    """The parts of a person that should be visible, and those that should not.
+    """The parts of a person that should be visible or hidden.
 
     Attributes:
-        body: ``(N, 2)`` points of the masks of some frames, relative to the path and turned and drifted as they float.
-        cut: ``(M, 2)`` points where the source's frame cuts the person.
-        cut_share: their share of the outline.
+        body: ``(N, 2)`` points of the masks of some frames, relative to the path, with roll and drift.
+        cut: ``(M, 2)`` points at which the border of the original frame cuts the person.
+        cut_share: share of these points in the outline.
         now: ``(L, 2)``, the points of ``body`` at the key frame.
     """
 
@@ -74,10 +74,10 @@ class Looks:
 
 
 def smooth_path(masks: np.ndarray, fps: float) -> np.ndarray:
-    """The middle of a person in each frame, ``(frames, 2)``, smoothed by a Gaussian of a fifth of a second.
+    """Return the centre of a person in each frame, ``(frames, 2)``, smoothed by a Gaussian of a fifth of a second.
 
     Args:
-        masks: ``(frames, H, W)`` bool, none of them empty.
+        masks: ``(frames, H, W)`` bool, without empty masks.
         fps: frames per second.
     """
     frames = len(masks)
@@ -98,18 +98,18 @@ def find_place(
     others: Sequence[np.ndarray],
     rng: np.random.Generator,
 ) -> tuple[Float, np.ndarray]:
-    """The motion at a place that suits the person, and their box there.
+    """Choose a position for a person; return the motion and the box.
 
-    A person who is whole in the source stays whole, and becomes smaller if the picture is too small. A person whom the
-    source's frame cuts is put at the border of the picture, so that the cut lies outside. People keep apart where they
-    can.
+    A complete person remains complete and is scaled down if the picture is too small. A person who is cut by the
+    border of the original frame is placed at the border of the picture, so that the cut is outside. People do not
+    overlap if possible.
 
     Args:
-        motion: with a scale that may be reduced, and any place.
+        motion: the motion; its position is replaced, and its scale may be reduced.
         masks: ``(frames, H, W)`` bool.
         size: height and width of the picture.
-        others: boxes of people who have their place, in pixels.
-        rng: breaks ties.
+        others: boxes of people with a position, in pixels.
+        rng: random generator for ties.
     """
     height, width = size
     looks = _looks(motion, masks)
@@ -146,7 +146,7 @@ def _costs(looks: Looks, places: np.ndarray, size: Sequence[int], others: Sequen
 
 
 def _inside(points: np.ndarray, places: np.ndarray, size: Sequence[int]) -> np.ndarray:
-    """For each place the share of the points that are in the picture then."""
+    """Return for each position the share of points inside the picture."""
     height, width = size
     there = points[None] + places[:, None]
     return np.asarray(((there >= 0) & (there <= [width, height])).all(axis=2).mean(axis=1))

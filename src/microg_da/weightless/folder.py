@@ -1,4 +1,4 @@
-"""The folder of a made data set: its clips, each complete or absent, its tables and its provenance."""
+"""The folder of a made data set: complete clips, tables and provenance."""
 
 from __future__ import annotations
 
@@ -39,9 +39,9 @@ _CLIPS = "clips"
 
 @dataclass(frozen=True)
 class Folder:
-    """A data set that is being made.
+    """The folder of a data set that is being made.
 
-    ``clips/<name>.json`` is written last: a clip without it does not count.
+    ``clips/<name>.json`` is written last and marks a clip as complete.
 
     Attributes:
         root: the folder.
@@ -50,13 +50,13 @@ class Folder:
     root: Path
 
     def begin(self, record: dict[str, object]) -> None:
-        """Make the folder, or check that it is of the same request and may be completed.
+        """Create the folder, or check that it belongs to the same request, to complete it.
 
         Args:
-            record: what decides every byte of the data set.
+            record: the settings that determine the data set.
 
         Raises:
-            InputError: if it holds anything else, or cannot be written.
+            InputError: if the folder contains other files, or cannot be written.
         """
         value = {"format": FORMAT, "version": __version__, "hash": short_hash(record), **record}
         path = self.root / PROVENANCE
@@ -64,18 +64,18 @@ class Folder:
             self._check_same(path, value)
             return
         if self.root.exists() and (not self.root.is_dir() or any(self.root.iterdir())):
-            raise InputError(f"{self.root}: is not empty and was not made by this command. Choose another folder.")
+            raise InputError(f"{self.root}: the folder contains other files. Choose an empty or a new folder.")
         write_json(path, {**value, "complete": False})
 
     def has_clip(self, name: str) -> bool:
-        """Whether a clip is there and whole."""
+        """Return whether a clip exists and is complete."""
         return self._clip_path(name).is_file()
 
     def write_clip(self, plan: ClipPlan, made: Made, form: Format) -> None:
-        """Write a clip's frames, all of them or nothing, and then its people.
+        """Write the frames of a clip atomically, then its people.
 
         Raises:
-            InputError: if it cannot be written.
+            InputError: if the clip cannot be written.
         """
         if form == "frames":
             self._write_frames(plan.name, made.frames)
@@ -92,7 +92,7 @@ class Folder:
         )
 
     def read_rows(self, name: str) -> list[Row]:
-        """The people of a clip.
+        """Read the people of a clip.
 
         Raises:
             InputError: if the file is damaged.
@@ -102,11 +102,13 @@ class Folder:
             value = json.loads(path.read_text(encoding="utf-8"))
             rows = [Row(**row) for row in value["people"]]
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise InputError(f"{path}: damaged ({error!r}). Remove the file; its clip is made again.") from error
+            raise InputError(
+                f"{path}: the file is damaged ({error!r}). Remove it; the clip is then made again."
+            ) from error
         return [row._replace(box=_four(row.box), actions=tuple(row.actions)) for row in rows]
 
     def read_frames(self, name: str, numbers: Sequence[int]) -> list[np.ndarray]:
-        """Some frames of a clip, counted from 0, ascending and distinct; channels blue, green, red."""
+        """Read frames of a clip by distinct ascending numbers from 0, with channels blue, green, red."""
         folder = self.root / "frames" / name
         if folder.is_dir():
             return [_read_picture(folder / _frame_name(name, number)) for number in numbers]
@@ -114,10 +116,10 @@ class Folder:
         return list(video.decode(np.array(numbers)))
 
     def finish(self, plans: Sequence[ClipPlan], taxonomy: Taxonomy, skipped: dict[str, str]) -> tuple[Division, int]:
-        """Write the tables, once all clips are there.
+        """Write the tables after all clips.
 
         Returns:
-            the split, and how many people are labelled.
+            The split, and the number of labelled people.
         """
         table = pd.concat([pd.DataFrame(self._table(plan)) for plan in plans], ignore_index=True)
         splits = {plan.name: plan.split for plan in plans}
@@ -169,13 +171,13 @@ class Folder:
         folder = inside(self.root / "frames", name)
         partial = folder.with_name(f"{_PARTIAL}{folder.name}")
         shutil.rmtree(partial, ignore_errors=True)
-        shutil.rmtree(folder, ignore_errors=True)  # without its people it does not count
+        shutil.rmtree(folder, ignore_errors=True)  # an incomplete clip without people
         partial.mkdir(parents=True)
         try:
             for number, image in enumerate(frames):
                 path = partial / _frame_name(name, number)
                 if not cv2.imwrite(str(path), image, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY]):
-                    raise InputError(f"{path}: cannot be written. The disk may be full.")
+                    raise InputError(f"{path}: cannot write the file. The disk may be full.")
             partial.replace(folder)
         finally:
             shutil.rmtree(partial, ignore_errors=True)
@@ -195,8 +197,8 @@ class Folder:
         found = _read_provenance(path)
         if found.get("hash") != value["hash"] or found.get("format") != FORMAT:
             raise InputError(
-                f"{self.root}: holds a data set of another request: {_difference(found, value)}. Choose another "
-                f"folder, or repeat that request to complete it."
+                f"{self.root}: the folder contains a data set with other settings: {_difference(found, value)}. "
+                f"Choose another folder, or use the same settings to complete the data set."
             )
 
 
@@ -204,19 +206,19 @@ def _read_provenance(path: Path) -> dict[str, Any]:
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise InputError(f"{path}: cannot be read ({error}). Choose another folder.") from error
+        raise InputError(f"{path}: cannot read the file ({error}). Choose another folder.") from error
     if not isinstance(value, dict):
-        raise InputError(f"{path}: is not the record of a data set. Choose another folder.")
+        raise InputError(f"{path}: not the record of a data set. Choose another folder.")
     return value
 
 
 def _difference(found: dict[str, Any], asked: dict[str, Any]) -> str:
-    """The first of what differs between two records."""
+    """Return the first difference between two records."""
     mine, theirs = (({**value, **(value.get("options") or {})}) for value in (asked, found))
     for name in mine:
         if name not in ("options", "hash", "version") and mine[name] != theirs.get(name):
-            return f"{name} is {theirs.get(name)!r} there and {mine[name]!r} here"
-    return "its record is of another form"
+            return f"{name} is {theirs.get(name)!r}, requested is {mine[name]!r}"
+    return "the record has another structure"
 
 
 def _versions() -> dict[str, str]:
@@ -232,7 +234,7 @@ def _read_picture(path: Path) -> np.ndarray:
     picture = cv2.imread(str(path))
     if picture is None:
         raise InputError(
-            f"{path}: cannot be read as a picture. Remove the clip's file in clips/; the clip is made again."
+            f"{path}: not readable as a picture. Remove the file of the clip in clips/; the clip is then made again."
         )
     return picture
 

@@ -23,9 +23,9 @@ class Footage:
 
     Attributes:
         frames: the frames.
-        masks: masks of people; None without.
-        segmenter: an ONNX network that finds people; None without.
-        short_side: to which larger frames are shrunk; None keeps their size.
+        masks: masks of people, or None.
+        segmenter: an ONNX network that segments people, or None.
+        short_side: short side to which larger frames are reduced; None for the original size.
     """
 
     frames: FrameStore
@@ -35,17 +35,17 @@ class Footage:
 
     @property
     def knows_people(self) -> bool:
-        """Whether it can assign pixels to people."""
+        """Whether masks or a segmenter are available."""
         return self.masks is not None or self.segmenter is not None
 
     def size(self, plan: ClipPlan) -> tuple[int, int]:
-        """Height and width of the made clip."""
+        """Return height and width of the made clip."""
         height, width = plan.size
         factor = 1.0 if self.short_side is None else min(1.0, self.short_side / min(height, width))
         return max(round(height * factor), 1), max(round(width * factor), 1)
 
     def read(self, plan: ClipPlan) -> list[np.ndarray]:
-        """The frames, uint8 ``(H, W, 3)``, channels blue, green, red.
+        """Read the frames, uint8 ``(H, W, 3)`` with channels blue, green, red.
 
         Raises:
             InputError: if a frame cannot be read.
@@ -58,12 +58,12 @@ class Footage:
             frames.append(image if same else cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA))
         if len(frames) != plan.count:
             raise InputError(
-                f"{plan.video_id}: {len(frames)} of {plan.count} frames can be read. Copy the video again."
+                f"{plan.video_id}: only {len(frames)} of {plan.count} frames can be read. Copy the video again."
             )
         return frames
 
     def people(self, plan: ClipPlan, images: list[np.ndarray]) -> list[np.ndarray]:
-        """For each person of the clip their mask in every frame, ``(frames, H, W)`` bool.
+        """Return the masks ``(frames, H, W)`` bool of each person of the clip.
 
         Raises:
             InputError: if masks are missing or belong to another video.

@@ -1,4 +1,4 @@
-"""Creation of a data set: every clip in one of several processes, resumable, and the tables after all clips."""
+"""Creation of a weightless data set by several processes, with support for interrupted runs."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ class Summary:
     """Result of making a data set.
 
     Attributes:
-        made: clips that were made now.
-        present: clips that were there already.
-        people: labelled people in all of them.
-        skipped: videos or clips that could not be read, and why; they are in no table.
+        made: number of clips made by this call.
+        present: number of clips that already existed.
+        people: number of labelled people in all clips.
+        skipped: unreadable videos or clips, which are not in the tables, with the reason.
         contact_sheet: a picture of some of the clips.
-        division: which clips train, validate and test.
+        division: the split of the clips.
     """
 
     made: int
@@ -53,7 +53,7 @@ class Summary:
 
 @dataclass(frozen=True)
 class _Studio:
-    """All that makes a clip in any process."""
+    """The inputs with which any process can make a clip."""
 
     footage: Footage
     pictures: tuple[str, ...]
@@ -62,7 +62,7 @@ class _Studio:
     skip: bool
 
     def make(self, plan: ClipPlan, guests: Sequence[Guest]) -> tuple[str, str | None]:
-        """Make and write a clip; returns its name, and why it could not be made where that is skipped."""
+        """Make and write a clip; return its name, and the reason if the clip is skipped."""
         cv2.setNumThreads(1)
         torch.set_num_threads(1)
         try:
@@ -81,21 +81,21 @@ class _Studio:
 def make_data_set(
     source: str, out: str | Path, request: Request, *, workers: int | None = None, progress: bool = True
 ) -> Summary:
-    """Make a data set without gravity of one that was filmed on Earth.
+    """Make a weightless data set from a data set that was filmed on Earth.
 
-    Everything is checked before anything is written. A clip counts when it is whole, so that an interrupted run goes on
-    where it stopped. The same request gives the same bytes for any number of workers.
+    All inputs are checked before the first file is written. An interrupted call can be repeated to make the missing
+    clips. The result does not depend on the number of workers.
 
     Args:
-        source: a SOURCE that is read from files, e.g. ``jhmdb:ROOT``.
-        out: the folder to make or to complete.
-        request: what to make.
+        source: a SOURCE with files, e.g. ``jhmdb:ROOT``.
+        out: the folder to create or to complete.
+        request: the options of the data set.
         workers: number of processes; None for the number of cores.
-        progress: show a bar on standard error.
+        progress: show a progress bar on standard error.
 
     Raises:
-        InputError: if the source, an option or the folder is wrong, or a video cannot be read and the SOURCE does not
-            say ``on_error=skip``.
+        InputError: if the source, an option or the folder is invalid, or a video cannot be read and the SOURCE does not
+            set ``on_error=skip``.
     """
     if workers is not None and workers < 1:
         raise InputError(f"workers is {workers}: expected 1 or more")
@@ -117,7 +117,7 @@ def make_data_set(
             skipped[name] = problem
     there = [plan for plan in plans if plan.name not in skipped]
     if not there:
-        raise InputError(f"{source}: no clip can be made. First: {next(iter(skipped.values()))}")
+        raise InputError(f"{source}: no clip can be made. First error: {next(iter(skipped.values()))}")
     made_division, people = folder.finish(there, files.taxonomy, skipped)
     sheet = write_contact_sheet(folder, there, files.taxonomy)
     made = len([plan for plan in todo if plan.name not in skipped])
@@ -126,9 +126,9 @@ def make_data_set(
 
 def _check_source(source: str, files: DatasetFiles, options: FileOptions) -> None:
     if options.gravity != "as-filmed":
-        raise InputError(f"{source}: gravity={options.gravity} would remove gravity twice. Remove the option")
+        raise InputError(f"{source}: gravity={options.gravity} is not compatible with this command. Remove the option")
     if options.boxes == "detected" and files.read_detected is not None:
-        raise InputError(f"{source}: boxes={options.boxes} have no labels: use boxes=ground-truth")
+        raise InputError(f"{source}: boxes={options.boxes} has no labels. Use boxes=ground-truth")
 
 
 def _footage(files: DatasetFiles, options: FileOptions, request: Request) -> Footage:
@@ -148,24 +148,26 @@ def _footage(files: DatasetFiles, options: FileOptions, request: Request) -> Foo
 
 
 def _with_masks(plans: list[ClipPlan], footage: Footage, skipped: dict[str, str], skip: bool) -> list[ClipPlan]:
-    """The clips whose videos have masks, where masks are used; the others are added to ``skipped``."""
+    """Return the clips whose videos have masks, if masks are used; add the other clips to ``skipped``."""
     if footage.masks is None:
         return plans
     missing = footage.masks.missing(sorted({plan.video_id for plan in plans}))
     if missing and not skip:
         raise InputError(
-            f"{next(iter(missing.values()))} ({len(missing)} videos have no masks; on_error=skip in the SOURCE goes on "
-            f"without them)"
+            f"{next(iter(missing.values()))} ({len(missing)} videos have no masks; add on_error=skip to the SOURCE to "
+            f"skip these videos)"
         )
     skipped |= missing
     left = [plan for plan in plans if plan.video_id not in missing]
     if not left:
-        raise InputError(f"{footage.masks.root}: no video has masks there. First: {next(iter(missing.values()))}")
+        raise InputError(
+            f"{footage.masks.root}: the folder has no masks of the videos. First error: {next(iter(missing.values()))}"
+        )
     return left
 
 
 def _record(source: str, files: DatasetFiles, division: Division, request: Request) -> dict[str, object]:
-    """Values that determine every byte of the data set."""
+    """Return the values that determine the data set."""
     table = files.annotations.sort_values(list(files.annotations.columns)).to_csv(index=False)
     return {
         "source": source,
@@ -184,11 +186,11 @@ def _make_all(
     by_split = group_by_split(plans)
     jobs = [(plan, _guests(studio.request, plan, by_split[plan.split])) for plan in todo]
     with progress_bar(console) as bar:
-        task = bar.add_task(f"making {studio.request.mode} clips", total=len(jobs))
+        task = bar.add_task(f"make {studio.request.mode} clips", total=len(jobs))
         if workers == 1 or len(jobs) < 2:
             results: Iterator[tuple[str, str | None]] = (studio.make(plan, guests) for plan, guests in jobs)
         else:
-            # joblib's processes start fresh, since a fork would copy the locks of torch's and OpenCV's threads.
+            # joblib starts new processes, because a fork would copy the locks of torch's and OpenCV's threads.
             pool = Parallel(n_jobs=min(workers, len(jobs)), return_as="generator_unordered", max_nbytes=None)
             results = pool(delayed(studio.make)(plan, guests) for plan, guests in jobs)
         for result in results:

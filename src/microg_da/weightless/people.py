@@ -1,4 +1,4 @@
-"""Assignment of the pixels of people to each person: by boxes at keyframes, and by nearness from frame to frame."""
+"""Assignment of segmented pixels to individual people, by boxes at keyframes and by distance between frames."""
 
 from __future__ import annotations
 
@@ -8,24 +8,24 @@ import cv2
 import numpy as np
 
 REACH = 0.06
-"""How far a person's outline moves from one frame to the next at most, as a fraction of the picture's diagonal."""
+"""Maximum movement of a person's outline between two frames, as a fraction of the picture's diagonal."""
 
 Boxes = Mapping[int, Sequence[float]]
 
 
 def separate_people(found: np.ndarray, boxes: Sequence[Boxes]) -> list[np.ndarray]:
-    """Give every pixel of people to one of them.
+    """Assign each pixel of people to one person.
 
-    At a keyframe, a pixel inside a box belongs to the person whose box's centre is nearest, measured in half sides of
-    the box. Pixels outside all boxes belong to no person. From there, the pixels of the frames before and after go to
-    the person whose nearest pixel in the neighbouring frame is closest, within :data:`REACH`.
+    At a keyframe, a pixel inside a box belongs to the person with the nearest box centre, measured in half sides of the
+    box. Pixels outside all boxes belong to no person. In the other frames, a pixel belongs to the person with the
+    closest pixel in the neighbouring frame, within :data:`REACH`.
 
     Args:
         found: ``(frames, H, W)`` bool, the pixels of all people.
         boxes: for each person, boxes in [0, 1] by the index of the keyframe.
 
     Returns:
-        for each person ``(frames, H, W)`` bool. They do not overlap.
+        For each person ``(frames, H, W)`` bool, without overlap.
     """
     owners = np.full(found.shape, -1, np.int16)
     keyframes = sorted({frame for each in boxes for frame in each})

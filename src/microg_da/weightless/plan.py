@@ -1,4 +1,4 @@
-"""Plan of the clips of a data set: the frames, the people and the labels of each clip, before anything is decoded."""
+"""Plans of the clips of a data set: frames, people and labels of each clip, without decoding."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ class Person:
 
     Attributes:
         number: the ``person_id`` of the table.
-        boxes: by keyframe, an index into the clip's frames: ``(x1, y1, x2, y2)`` in [0, 1].
-        actions: by keyframe, the action ids.
-        ups: by keyframe, the up before gravity is taken out, in degrees: 0 where the data set does not say.
+        boxes: boxes ``(x1, y1, x2, y2)`` in [0, 1] by keyframe, an index of the clip's frames.
+        actions: action ids by keyframe.
+        ups: the original up in degrees by keyframe; 0 if the data set does not contain it.
     """
 
     number: int
@@ -39,15 +39,15 @@ class ClipPlan:
     """A clip to make.
 
     Attributes:
-        name: its ``video_id`` in the made data set.
-        video_id: the video that it is made of.
-        source_video: the video that this was cut from.
+        name: ``video_id`` in the made data set.
+        video_id: the original video.
+        source_video: the source video of the original video.
         split: train, val or test.
-        first: its first frame in the video, from 0.
+        first: first frame in the original video, counted from 0.
         count: number of frames.
         size: height and width of the video's frames.
         fps: frames per second.
-        people: who is in it; at least one.
+        people: the people of the clip, at least one.
     """
 
     name: str
@@ -62,12 +62,12 @@ class ClipPlan:
 
     @property
     def keyframes(self) -> list[int]:
-        """Its keyframes, ascending, from 0."""
+        """The ascending keyframes, counted from 0."""
         return sorted({frame for person in self.people for frame in person.boxes})
 
     @property
     def middle(self) -> int:
-        """The keyframe at which motions are at their origin."""
+        """The keyframe at which motions start from their origin."""
         keyframes = self.keyframes
         return keyframes[len(keyframes) // 2]
 
@@ -75,18 +75,18 @@ class ClipPlan:
 def plan_clips(
     files: DatasetFiles, division: Division, frames: FrameStore, timing: Timing, max_frames: int, skip: bool
 ) -> tuple[list[ClipPlan], dict[str, str]]:
-    """All clips of a data set, in the order of their names, and the videos that cannot be read, with the reason.
+    """Return all clips of a data set, sorted by name, and the unreadable videos with the reason.
 
     Args:
         files: the tables.
-        division: the split of each video; videos that are in none are left out.
-        frames: where the frames come from.
-        timing: which frame a ``frame_stamp`` is.
-        max_frames: a longer video becomes one clip for each keyframe.
+        division: the split of each video; videos without a split are ignored.
+        frames: the frames of the videos.
+        timing: converts a ``frame_stamp`` to a frame number.
+        max_frames: maximum length; a longer video becomes one clip for each keyframe.
         skip: whether to skip unreadable videos instead of raising an error.
 
     Raises:
-        InputError: if a video cannot be read, or no clip is left.
+        InputError: if a video cannot be read, or there is no clip.
     """
     splits, sources = division.splits, files.sources
     table = files.annotations[files.annotations.video_id.isin(splits.index)]
@@ -104,13 +104,13 @@ def plan_clips(
             faults[name] = str(error)
     if not plans:
         raise InputError(
-            f"{files.root}: no clip of it can be made. First: {next(iter(faults.values()), 'it is empty')}"
+            f"{files.root}: no clip can be made. First error: {next(iter(faults.values()), 'the data set is empty')}"
         )
     return plans, faults
 
 
 def group_by_split(plans: Sequence[ClipPlan]) -> dict[Split, list[ClipPlan]]:
-    """The clips of each split, in order."""
+    """Return the clips of each split, in order."""
     return {split: [plan for plan in plans if plan.split == split] for split in SPLITS}
 
 
@@ -126,7 +126,7 @@ def _plan_video(
     length, size = frames.num_frames(video), frames.frame_size(video)
     fps = timing.fps or frames.fps(video)
     if fps is None:
-        raise InputError(f"{video}: JPEG files do not say their frame rate; add it to the SOURCE, as in …?fps=25")
+        raise InputError(f"{video}: JPEG files have no frame rate. Add it to the SOURCE, as in …?fps=25")
     numbers = {stamp: timing.frame(frames, video, stamp) for stamp in rows.frame_stamp.unique().tolist()}
     rows = rows.assign(frame=rows.frame_stamp.map(numbers))
     if length <= max_frames:
@@ -140,7 +140,7 @@ def _plan_video(
 
 
 def _people(rows: pd.DataFrame, first: int) -> tuple[Person, ...]:
-    """The people of a clip; a number that two boxes of one keyframe share stands for two people."""
+    """Return the people of a clip; two boxes with the same number at one keyframe are two people."""
     people: list[Person] = []
     same_box = rows.groupby(["frame", *BOX], sort=False).ngroup()
     rank = same_box.groupby([rows.frame, rows.person_id]).rank("dense").astype(int)

@@ -1,4 +1,4 @@
-"""Request for a made data set: its options, checked before anything is read or written."""
+"""Options of a made data set, checked before files are read or written."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ MODES: tuple[Mode, ...] = get_args(Mode)
 FORMATS: tuple[Format, ...] = get_args(Format)
 
 FLOATING_SPIN, FLOATING_DRIFT = 10.0, 0.08
-"""Of people who float, where the request does not say: degrees and heights of the frame per second."""
+"""Default speeds of floating people, in degrees and in heights of the frame per second."""
 
 LEAST_SIDE = 32
-"""Pixels of the smallest short side."""
+"""Minimum short side in pixels."""
 
 
 @dataclass(frozen=True)
@@ -31,16 +31,16 @@ class Request:
     Attributes:
         mode: ``rolled`` turns the camera, ``floating`` cuts people out and lets them float.
         rolls: the distribution of the roll, of the camera or of each person.
-        spin: the largest speed of turning, degrees per second; None for 0 (rolled) or 10 (floating).
-        drift: the largest speed of moving, heights of the frame per second; None for 0 (rolled) or 0.08 (floating).
-        fill: what is seen beyond the frame in ``rolled``.
+        spin: the maximum rotation, in degrees per second; None for 0 (rolled) or 10 (floating).
+        drift: the maximum speed, in heights of the frame per second; None for 0 (rolled) or 0.08 (floating).
+        fill: content outside the original frame in ``rolled``.
         backgrounds: a folder of pictures for ``floating``; None for drawn station modules.
-        masks: a folder of masks; None for ``masks/`` in the data set, if it has one.
-        segmenter: an ONNX network that finds the pixels of people, in place of masks.
-        people: the most people of a floating clip; further ones come from other clips of the same split.
+        masks: a folder of masks; None for ``masks/`` in the data set, if it exists.
+        segmenter: an ONNX network that segments people, as a replacement for masks.
+        people: maximum number of people in a floating clip; additional people come from other clips of the same split.
         format: ``frames`` for JPEG, ``mp4`` for H.264.
-        short_side: to which larger frames are shrunk, in pixels; None keeps their size.
-        max_frames: a longer video becomes one clip of so many frames for each keyframe.
+        short_side: short side to which larger frames are reduced, in pixels; None for the original size.
+        max_frames: length to which longer videos are cut, with one clip for each keyframe.
         seed: seed of all random values.
 
     Raises:
@@ -87,20 +87,20 @@ class Request:
         if self.mode == "rolled" and self.backgrounds is not None:
             raise InputError("--backgrounds requires --mode floating; rolled keeps the original background")
         if self.mode == "rolled" and self.people != 1:
-            raise InputError("people is for mode floating: rolled keeps the people of each clip")
+            raise InputError("people requires mode floating; rolled keeps the people of each clip")
 
     @property
     def spin_limit(self) -> float:
-        """Degrees per second."""
+        """Maximum rotation in degrees per second."""
         return self.spin if self.spin is not None else (FLOATING_SPIN if self.mode == "floating" else 0.0)
 
     @property
     def drift_limit(self) -> float:
-        """Heights of the frame per second."""
+        """Maximum speed in heights of the frame per second."""
         return self.drift if self.drift is not None else (FLOATING_DRIFT if self.mode == "floating" else 0.0)
 
     def record(self) -> dict[str, str | int | float | None]:
-        """Every option as plain values, for the provenance."""
+        """Return all options as plain values, for the provenance."""
         paths = {name: getattr(self, name) for name in ("backgrounds", "masks", "segmenter")}
         return {
             "mode": self.mode,
@@ -118,5 +118,5 @@ class Request:
 
 
 def short_hash(value: object) -> str:
-    """Twelve hexadecimal digits of a value that JSON can hold."""
+    """Return a hash of twelve hexadecimal digits of a JSON value."""
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:12]
