@@ -128,7 +128,10 @@ def test_of_a_folder_what_cannot_be_read_is_named(files, tmp_path, capsys):
         (["--checkpoint", "none.pt", "--boxes", "boxes.csv"], "the checkpoint does not exist"),
         (["--checkpoint", "weights.pth", "--boxes", "boxes.csv"], "Add --model NAME"),
         (["--checkpoint", "old.pt", "--boxes", "boxes.csv"], "has no roi_stride"),
-        (["--checkpoint", "tiny.pt", "--model", "x3d_s_13x6", "--boxes", "boxes.csv"], "contains the model r2plus1d_tiny"),
+        (
+            ["--checkpoint", "tiny.pt", "--model", "x3d_s_13x6", "--boxes", "boxes.csv"],
+            "contains the model r2plus1d_tiny",
+        ),
         (["--checkpoint", "weights.pth", "--model", "slow_r50", "--boxes", "boxes.csv"], "Did you mean 'slow_r50_"),
         (["--checkpoint", "walk.mp4", "--model", "x3d_s_13x6", "--boxes", "boxes.csv"], "is not a weight file"),
         (
@@ -144,7 +147,10 @@ def test_of_a_folder_what_cannot_be_read_is_named(files, tmp_path, capsys):
         (["--checkpoint", "tiny.pt", "--boxes", "boxes.csv", "--threshold", "7"], "in [0, 1]"),
         (["--checkpoint", "tiny.pt", "--boxes", "boxes.csv", "--device", "abacus"], "--device abacus"),
         (["--checkpoint", "tiny.pt", "--boxes", "boxes.csv", "--video", "tiny.pt"], "not a readable video"),
-        (["--checkpoint", "tiny.pt", "--boxes", "boxes.csv", "--video", "walk.mp4", "walk.mp4"], "walk.mp4: another file"),
+        (
+            ["--checkpoint", "tiny.pt", "--boxes", "boxes.csv", "--video", "walk.mp4", "walk.mp4"],
+            "walk.mp4: another file",
+        ),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )

@@ -228,7 +228,10 @@ def test_options_of_the_run_s_data_are_not_those_of_other_data():
         (["--checkpoint", "FILE"], "--checkpoint needs --data SOURCE"),
         (["--checkpoint", "FILE", "--data", "synthetic:earth", "--method", "vitta"], "Add data.source=SOURCE"),
         (["--checkpoint", "none.pt", "--data", "synthetic:earth"], "the checkpoint does not exist"),
-        (["--checkpoint", "FILE", "--data", "synthetic:earth", "--model", "x3d_s_13x6"], "contains the model r2plus1d_micro"),
+        (
+            ["--checkpoint", "FILE", "--data", "synthetic:earth", "--model", "x3d_s_13x6"],
+            "contains the model r2plus1d_micro",
+        ),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
