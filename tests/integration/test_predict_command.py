@@ -127,7 +127,7 @@ def test_of_a_folder_what_cannot_be_read_is_named(files, tmp_path, capsys):
         (["--checkpoint", "tiny.pt"], "Give either --boxes CSV or --person-detector"),
         (["--checkpoint", "none.pt", "--boxes", "boxes.csv"], "the checkpoint does not exist"),
         (["--checkpoint", "weights.pth", "--boxes", "boxes.csv"], "Add --model NAME"),
-        (["--checkpoint", "old.pt", "--boxes", "boxes.csv"], "does not say the detector's roi_stride"),
+        (["--checkpoint", "old.pt", "--boxes", "boxes.csv"], "has no roi_stride"),
         (
             ["--checkpoint", "tiny.pt", "--model", "x3d_s_13x6", "--boxes", "boxes.csv"],
             "contains the model r2plus1d_tiny",

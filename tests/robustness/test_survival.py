@@ -307,4 +307,4 @@ def test_data_that_is_gone_between_two_stages(fit, tmp_path, tree, monkeypatch, 
     assert (run / "checkpoints/source/detector.pt").exists()
     status, said = fit("--resume", run)
     assert status == 0
-    assert "source: done before" in said
+    assert "source: already complete" in said
