@@ -146,8 +146,8 @@ framed = fit(load_config("ava2microg", [*keys, start]), root=root, name="frame",
 
 # %% [markdown]
 # Each row shows a clip from microgravity and a clip from Earth with the same action. The red arrow is the estimated up,
-# and the orange shape around it is the density of up. The chart shows the probabilities of the same detector: *source-only*
-# for the clip as filmed, *adapted* for the turned clip.
+# and the orange shape around it is the density of up. The chart shows the probabilities of the same detector:
+# *source-only* for the clip as filmed, *adapted* for the turned clip.
 
 # %%
 Image(filename=write_gravity_picture(framed, root / "frame.png"))
