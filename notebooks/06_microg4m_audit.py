@@ -43,7 +43,7 @@ def embedded_files() -> Path:
     return root
 
 
-published = Path(os.environ.get("MICROG_DA_TEST_DATA", "../../shared/data")) / "microg4m"
+published = Path(os.environ.get("MICROG_DA_TEST_DATA", "")) / "microg4m"
 found = published.is_dir()
 data, root = ("MicroG-4M", published) if found else ("embedded microgravity data", embedded_files())
 files, options = read_dataset_files(f"microg4m:{root}", check_boxes=False)
