@@ -26,9 +26,9 @@ from microg_da.synthetic.contact_sheet import contact_sheet
 contact_sheet(rows=3, size=104).quantize(128)
 
 # %% [markdown]
-# Left: Earth. Right: microgravity. Each row shows four frames of a clip, with the boxes of people at the keyframe and
-# the actions of each person. The actions are the same on both sides. The direction of up, the posture and motion of
-# bodies, and the room differ.
+# Left: Earth. Right: microgravity. Each row shows four frames of one clip on each side, with the boxes of people at the
+# keyframe and the actions of each person. Both sides have the same action classes. The direction of up, the posture and
+# motion of bodies, and the room differ.
 #
 # ## One run
 #
@@ -72,17 +72,18 @@ overall[::-1].plot.barh(ax=axes, color=["#b9c4cf", "#2f81d0"], width=0.75)
 for bound in ("source_only", "target_supervised"):
     axes.axvline(overall.loc[bound, "microgravity"], color="#d9822b", linestyle="--", linewidth=1)
 axes.set(xlabel="mAP × 100", ylabel="")
-axes.legend(frameon=False, loc="lower right")
+axes.legend(frameon=False, bbox_to_anchor=(1, 1), loc="upper left")
 plt.show()
 
 # %%
 here, there = overall.loc["source_only"]
 bound, adapted = overall.loc["target_supervised", "microgravity"], overall.loc["adapted", "microgravity"]
 recovered = results.gap_recovered
-print(f"From Earth to microgravity the source-only detector goes from {here:.1f} to {there:.1f}.")
-print(f"The gap to close is {bound - there:.1f} points, between the two dashed lines.")
-print(f"adabn takes the detector from {there:.1f} to {adapted:.1f}:", end=" ")
-print("there is no gap to recover." if recovered is None else f"{100 * recovered:.0f} % of the gap.")
+print(f"The source-only detector has mAP {here:.1f} on Earth and {there:.1f} in microgravity.")
+print(f"The gap is {bound - there:.1f} points, between the two dashed lines.")
+print(f"mAP in microgravity is {there:.1f} before adabn and {adapted:.1f} after it.")
+share = "not given, because the gap is not measurable" if recovered is None else f"{100 * recovered:.0f} %"
+print(f"Gap recovered: {share}.")
 
 # %% [markdown]
 # Two differences must not be confused. For the source-only detector, the change from Earth to microgravity mixes the
@@ -112,13 +113,13 @@ axes.set_yticks(place, [name[:40] for name in change.index], fontsize=8)
 axes.set(xlabel="average precision × 100", xlim=(0, 100))
 axes.legend(frameon=False, loc="lower right")
 plt.show()
-print("falls most:", ", ".join(change.index[:-4:-1]))
+print("Largest decreases:", ", ".join(change.index[:-4:-1]))
 
 # %% [markdown]
 # ## One keyframe of each kind
 #
-# A run keeps a few annotated keyframes. For the first person of each keyframe, the cell shows the true actions and the
-# top prediction of the two detectors.
+# A run keeps a few annotated keyframes. For the first person of each keyframe, the cell shows the labelled actions and
+# the top prediction of the two detectors.
 
 # %%
 examples = read_example_list(run.examples_file)
@@ -127,7 +128,7 @@ shown = [next(each for each in examples if each.domain == domain) for domain in 
 
 
 def first(probabilities: Mapping[int, float]) -> str:
-    """The action with the highest probability."""
+    """Return the action with the highest probability."""
     best = max(probabilities, key=probabilities.get)
     return f"{names[best]} ({probabilities[best]:.0%})"
 
@@ -147,8 +148,8 @@ for axes, example in zip(both, shown, strict=True):
         )
     )
     axes.set_title(domains[example.domain], fontsize=10)
-    says = [f"{variant}: {first(person.predictions[variant])}" for variant in ("source_only", "adapted")]
-    axes.set_xlabel("\n".join(["does: " + ", ".join(names[i] for i in person.true), *says]), fontsize=7)
+    predicted = [f"{variant}: {first(person.predictions[variant])}" for variant in ("source_only", "adapted")]
+    axes.set_xlabel("\n".join(["labels: " + ", ".join(names[i] for i in person.true), *predicted]), fontsize=7)
     axes.set(xticks=[], yticks=[])
 plt.show()
 

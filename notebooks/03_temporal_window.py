@@ -98,9 +98,10 @@ gain = {titles[group]: 100 * np.ptp(found.curve("source_only", group)) for group
 pd.Series(gain, name="highest − lowest, points").round(1).to_frame()
 
 # %% [markdown]
-# The table shows the effect of the window on each group. A group with a small effect can be recognised from a single
-# moment. With one seed, few clips and few steps, differences of a few points are noise. Before you rank windows, run
-# each window with several seeds and pair them with `compare`.
+# The table shows the effect of the window on each group. A small effect suggests that a single moment is sufficient to
+# recognise the actions of a group. With one seed, few clips and few steps, differences of a few points are noise, and
+# the differences above are of this size. Before you rank windows, run each window with several seeds and pair them with
+# `compare`.
 #
 # ## Impossible windows
 #

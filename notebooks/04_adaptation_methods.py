@@ -15,17 +15,18 @@ from rich.console import Console
 
 from microg_da import fit, load_config
 from microg_da.adaptation import ADAPTATIONS
+from microg_da.evaluation.up_errors import FLIP
 from microg_da.reporting.gravity_picture import write_gravity_picture
 from microg_da.reporting.run_comparison import compare_runs
 from microg_da.runs.folder import Run
 from microg_da.validation import VALIDATORS
 
 pd.set_option("display.max_colwidth", None)
-pd.Series({name: ADAPTATIONS.entry(name).summary for name in ADAPTATIONS}, name="what it does").to_frame()
+pd.Series({name: ADAPTATIONS.entry(name).summary for name in ADAPTATIONS}, name="summary").to_frame()
 
 # %% [markdown]
-# The first methods act at test time or process the target clips once. The next methods train, some of them without
-# source clips. The last methods are oracles, which use target labels and serve as bounds.
+# After `source_only`, the first methods act at test time or process the target clips once. The next methods train,
+# some of them without source clips. The last two methods are oracles, which use target labels and serve as bounds.
 #
 # ## One source detector
 
@@ -68,7 +69,7 @@ METHODS = {
 
 
 def adapt(name: str) -> Run:
-    """One run of the table above."""
+    """Start one run of the table above."""
     keys = [*SMALL, *METHODS[name], f"checkpoint={detector}"]
     return fit(load_config("ava2microg", keys), root=root, name=name.replace(" ", ""), console=quiet)
 
@@ -101,7 +102,7 @@ print(f"Highest in microgravity: {table['microgravity'].idxmax()}. Highest on Ea
 # %% [markdown]
 # The lines cross at the source-only detector. Methods above the horizontal line gain on the target. Methods left of the
 # vertical line lose on Earth. Methods above and to the right of the crossing gain on both. Small budgets and one seed
-# do not support a ranking. `benchmarks/adaptation.py` runs the same code with three seeds and ten times the clips.
+# do not support a ranking. `benchmarks/adaptation.py` compares all methods with several seeds and more clips.
 #
 # ## What the gravity frame does to a clip
 #
@@ -114,13 +115,15 @@ Image(filename=write_gravity_picture(runs["gravity_frame"], f"{root}/frame.png")
 
 # %%
 up = runs["gravity_frame"].results.adapted.up["target"]
-print(f"Median error of up: {up.decided.median_error:.0f}°; upside down: {up.decided.flips:.0%} of {up.people} people.")
+print(f"Median error of the estimated up: {up.decided.median_error:.0f}°.")
+print(f"Errors above {FLIP:.0f}°: {up.decided.flips:.0%} of {up.people} people.")
 
 # %% [markdown]
 # ## Selection without target labels
 #
-# In microgravity there is no labelled set for model selection. Validators score a detector from unlabelled target clips
-# (one of them from source labels). Each run stores their scores. The table shows the choice of each validator:
+# In microgravity there is no labelled set for model selection. Validators score a detector without target labels. Most
+# of them use unlabelled target clips; `source_map` uses labelled source clips. Each run stores their scores. The table
+# shows the method that each validator selects, and the rank correlation (Spearman) of its scores with target mAP:
 
 # %%
 scores = pd.DataFrame({name: result.validators for name, result in results.items()}).astype(float)
@@ -128,10 +131,10 @@ chosen = scores.idxmax(axis=1)
 reached = chosen.map(table["microgravity"])
 choices = pd.DataFrame(
     {
-        "chooses": chosen,
-        "and so loses (points of mAP)": table["microgravity"].max() - reached,
-        "rank correlation with mAP": scores.T.corrwith(table["microgravity"], method="spearman"),
-        "what it looks at": [VALIDATORS.entry(name).summary for name in scores.index],
+        "selected method": chosen,
+        "points of mAP below the best method": table["microgravity"].max() - reached,
+        "rank correlation with target mAP": scores.T.corrwith(table["microgravity"], method="spearman"),
+        "summary": [VALIDATORS.entry(name).summary for name in scores.index],
     }
 )
 choices.round(2)
@@ -139,14 +142,14 @@ choices.round(2)
 # %% [markdown]
 # With a correlation of 1, a validator ranks the methods in the same order as target labels do. A correlation of 0 is
 # chance level, and with a negative correlation the validator prefers worse methods. With few candidates these values
-# vary between seeds. A validator that is correct here may fail on other data. Selection by target scores is possible
+# vary between seeds. A validator that selects well here may fail on other data. Selection by target scores is possible
 # (`selection=oracle`); all outputs of such a run are marked `oracle`. [docs/selection.md](../docs/selection.md)
 # describes the validators.
 #
 # ## Comparison of run folders
 #
 # `compare` needs only the run folders. It names settings by the keys that differ. With several seeds, it pairs the
-# differences by seed. Its notes list the reasons why scores are not comparable.
+# differences by seed. Its notes list the limits of the comparison.
 
 # %%
 comparison = compare_runs([source.path, *(run.path for run in runs.values())])
@@ -156,7 +159,7 @@ pd.Series(
         method: None if setting.difference is None else 100 * setting.difference.mean
         for method, setting in zip(results, comparison.settings, strict=True)
     },
-    name=f"points more than {next(iter(results))}",
+    name=f"difference from {next(iter(results))}, points of mAP",
 ).round(1).to_frame()
 
 # %% [markdown]

@@ -22,8 +22,8 @@ from microg_da.types import Variant
 # %% [markdown]
 # ## Two looks
 #
-# Top: the look of mission recordings. Bottom: the look of films. Rooms, lenses, noise and colours differ. The actions
-# and the motion of floating bodies are the same.
+# Top: the look of mission recordings (`real`). Bottom: the look of films (`simulated`). Rooms, lenses, noise
+# and colours differ. Both looks have the same action classes and the same motion of floating bodies.
 
 # %%
 LOOKS = ("real", "simulated")
@@ -63,7 +63,7 @@ runs = {
 
 
 def matrix(variant: Variant) -> pd.DataFrame:
-    """The scores of one variant of both runs: the look that was trained on down, the look that was tested on across."""
+    """Return mAP × 100 of one variant of both runs: a row for each training look, a column for each test look."""
     cells = {}
     for trained, run in runs.items():
         other = next(look for look in LOOKS if look != trained)
@@ -96,9 +96,9 @@ transfer = pd.DataFrame(
     {
         f"{other} → {look}": {
             "trained on the same look": before.loc[look, look],
-            "trained on the other": before.loc[other, look],
-            "cost of the change": before.loc[look, look] - before.loc[other, look],
-            "adabn gains": after.loc[other, look] - before.loc[other, look],
+            "trained on the other look": before.loc[other, look],
+            "cost of the other look": before.loc[look, look] - before.loc[other, look],
+            "gain of adabn": after.loc[other, look] - before.loc[other, look],
         }
         for look, other in (LOOKS, LOOKS[::-1])
     }
@@ -106,28 +106,26 @@ transfer = pd.DataFrame(
 transfer.round(1)
 
 # %%
-costs = transfer["cost of the change"]
-print(
-    f"The direction with the larger cost is {costs.idxmax()}, "
-    f"by {costs.max() - costs.min():.1f} points more than {costs.idxmin()}."
-)
-gains = transfer["adabn gains"]
-print(f"adabn helps in {(gains > 0).sum()} of 2 directions: {', '.join(f'{k} {v:+.1f}' for k, v in gains.items())}.")
+costs = transfer["cost of the other look"]
+print(f"The cost is larger in the direction {costs.idxmax()}, by {costs.max() - costs.min():.1f} points.")
+gains = transfer["gain of adabn"]
+print(f"adabn changes mAP by {', '.join(f'{gain:+.1f} ({direction})' for direction, gain in gains.items())}.")
 
 # %% [markdown]
-# The two costs can differ: training data with more variety can transfer better in one direction than in the other. Both
-# detectors use the same number of clips, so only the content of the clips differs. With 120 test clips, differences of
-# one or two points are noise.
+# A negative cost means that the detector that is trained on the other look scores higher. The two costs can differ:
+# training data with more variety can transfer better in one direction than in the other. Both detectors use the same
+# number of clips, so only the content of the clips differs. With 120 test clips, differences of one or two points are
+# noise, and the costs and gains above are of this size.
 #
 # ## Transfer by group of actions
 #
 # The figure shows the mean average precision of the source-only detectors on the look that is not in their training
-# data, for each group of classes.
+# data, for each group of classes. Compare bars of one colour: the two colours have different test sets.
 
 
 # %%
 def by_group(scores: Scores) -> pd.Series:
-    """Mean AP × 100 of each group's classes that have examples."""
+    """Return the mean AP × 100 of each group, over the classes that have examples."""
     classes = scores.per_class[scores.per_class["support"] > 0]
     return 100 * classes.groupby("group")["ap"].mean().rename(GROUP_TITLES)
 

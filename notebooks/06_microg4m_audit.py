@@ -43,7 +43,7 @@ def embedded_files() -> Path:
     return root
 
 
-published = Path(os.environ.get("MICROG_DA_TEST_DATA", "../../shared/data")) / "microg4m"
+published = Path(os.environ.get("MICROG_DA_TEST_DATA", "")) / "microg4m"
 found = published.is_dir()
 data, root = ("MicroG-4M", published) if found else ("embedded microgravity data", embedded_files())
 files, options = read_dataset_files(f"microg4m:{root}", check_boxes=False)
@@ -59,13 +59,15 @@ print(f"audited: {data}; split {result.split}")
 # The table lists the findings of the checks. The first line of the output lists the checks without findings.
 
 # %%
-print("not found:", ", ".join(finding.name for finding in result.findings if not finding.count) or "(nothing)")
+print(
+    "checks without findings:", ", ".join(finding.name for finding in result.findings if not finding.count) or "(none)"
+)
 pd.set_option("display.max_colwidth", None)
-columns = {"found": [each.count for each in result.problems], "in words": [each.detail for each in result.problems]}
+columns = {"count": [each.count for each in result.problems], "description": [each.detail for each in result.problems]}
 pd.DataFrame(columns, index=[each.name for each in result.problems])
 
 # %% [markdown]
-# A duplicate row counts a detection twice. A label without a box cannot be tested. In a class with few test examples,
+# A duplicate row counts a label twice. A label without a box cannot be tested. In a class with few test examples,
 # one box can change the average precision by tens of points. Findings about source videos mean that test clips and
 # training clips come from the same videos. The score on such clips measures recognition in known rooms, not
 # generalisation to a new mission.
@@ -112,15 +114,15 @@ shares = {
 }
 columns = {
     "clips": "of_clips",
-    "of which from source videos in train": "clips",
-    "source videos shared": "source_videos",
+    "clips whose source video is in train": "clips",
+    "source videos shared with train": "source_videos",
 }
 pd.DataFrame({title: {name: getattr(share, key) for name, share in shares.items()} for title, key in columns.items()})
 
 # %% [markdown]
-# By construction, the lower half of the table is zero. If the upper half is not zero, compare models on both splits:
-# the difference between the two scores is the part that is due to memorisation. (In `fit`, use
-# `microg4m:/path?scheme=by-source`.)
+# By construction, the `by-source` rows have no shared source videos. If the published rows have some, compare models on
+# both splits. The difference between the two scores shows how much a score depends on known source videos. (In `fit`,
+# use `microg4m:/path?scheme=by-source`.)
 #
 # ## Validating the audit
 #
@@ -128,18 +130,19 @@ pd.DataFrame({title: {name: getattr(share, key) for name, share in shares.items(
 # fault into a copy of the table, in memory, and counts them again.
 
 # %%
-planted, rows = files.annotations.copy(), len(files.annotations)
-planted.loc[planted.index[:3], "x2"] = 1.2  # three boxes reach out of the picture
-planted.loc[planted.index[10:14], "y2"] = planted.loc[planted.index[10:14], "y1"]  # four boxes have no height
-planted = pd.concat([planted, planted.iloc[[-1, -2]]], ignore_index=True)  # two rows appear twice
-again = audit(replace(files, annotations=planted, actions=None), division, source="planted")
-clean = audit(replace(files, actions=None), division, source="as it was")
+faulty, rows = files.annotations.copy(), len(files.annotations)
+faulty.loc[faulty.index[:3], "x2"] = 1.2  # three boxes extend beyond the image
+faulty.loc[faulty.index[10:14], "y2"] = faulty.loc[faulty.index[10:14], "y1"]  # four boxes have no height
+faulty = pd.concat([faulty, faulty.iloc[[-1, -2]]], ignore_index=True)  # two rows appear twice
+again = audit(replace(files, annotations=faulty, actions=None), division, source="with inserted faults")
+clean = audit(replace(files, actions=None), division, source="unchanged")
 
 names = ["boxes outside the image", "boxes without area", "duplicate rows"]
 counts = {
-    name: {each.name: each.count for each in found.findings} for name, found in (("before", clean), ("after", again))
+    name: {each.name: each.count for each in checked.findings}
+    for name, checked in (("before", clean), ("after", again))
 }
-pd.DataFrame(counts).loc[names].assign(planted=[3, 4, 2])
+pd.DataFrame(counts).loc[names].assign(inserted=[3, 4, 2])
 
 # %% [markdown]
 # Each count increases by the number of inserted faults. The audit cannot check whether a label is correct: a person
