@@ -88,7 +88,7 @@ class TestPlantedFaults:
         [
             ("recB_001,8,0.3,0.3,0.3,0.6,79,3", "boxes without area"),
             ("recB_001,8,0.3,0.3,1.3,0.6,79,3", "boxes outside the image"),
-            ("recB_001,8,0.3,0.3,0.305,0.6,79,3", "boxes of hardly any size"),
+            ("recB_001,8,0.3,0.3,0.305,0.6,79,3", "very small boxes"),
             (ROWS.splitlines()[0], "duplicate rows"),
         ],
     )

@@ -185,7 +185,7 @@ ADAPTATIONS = Registry(
         ),
         "dru": Entry(
             "microg_da.adaptation.dru:DRU",
-            "without source clips: a teacher follows a student that gets surer, else it goes back (Khanh et al. 2024)",
+            "source-free: a teacher follows the student while its uncertainty decreases (Khanh et al. 2024)",
             {"knows": "–"},
         ),
         "prototype_calibration": Entry(

@@ -174,8 +174,8 @@ class DRU(SourceFreeTeacher):
         now = [(one.disagreement, self._disagreement(detector, one.clips)) for one in self._watched]
         known = [after < before for before, after in now if before is not None and after is not None]
         counts = torch.tensor([float(sum(known)), float(len(known))], device=detector.head.projection.weight.device)
-        surer, asked = sum_over_processes(counts).tolist()
-        return bool(asked) and surer >= ENOUGH * asked
+        decreased, asked = sum_over_processes(counts).tolist()
+        return bool(asked) and decreased >= ENOUGH * asked
 
     def after_training(self, detector: ActionDetector) -> None:
         """Copy the teacher's weights to the detector, and delete the other networks."""

@@ -33,7 +33,7 @@ class PETS(SourceFreeTeacher):
     """Source-free: two teachers label target people, and the static teacher is exchanged with the student.
 
     The dynamic teacher is the moving average of the student. The static teacher is constant for a period and then
-    exchanges its weights with the student. A diverged student is thereby set aside, and the moving average combines
+    exchanges its weights with the student. This discards a diverged student, and the moving average combines
     several trajectories. The student is trained on the consensus of both teachers with a recoloured, mirrored and
     zoomed view. The dynamic teacher is validated and kept.
 

@@ -77,8 +77,8 @@ class SourceFreeTeacher(TeacherHolder, SourceFreeAdaptation):
 
     def label(self, probabilities: Tensor, thresholds: ClassThresholds | None = None) -> PseudoLabels:
         """Return pseudo-labels for ``(K, C)`` probabilities, by given thresholds or those of the method."""
-        nobody = probabilities.new_zeros(0, self.task.num_classes)
-        return (thresholds or self.thresholds).label(probabilities, nobody, self.support)
+        no_people = probabilities.new_zeros(0, self.task.num_classes)
+        return (thresholds or self.thresholds).label(probabilities, no_people, self.support)
 
     def strong(self, target: ClipBatch) -> tuple[ClipBatch, Tensor]:
         """Return the student's view, and the visibility ``(K, 1)`` in {0, 1} of the people in it."""

@@ -253,7 +253,7 @@ def _faults(files: DatasetFiles, labels: pd.DataFrame) -> list[Finding]:
         ),
         _rows("boxes without area", files.annotations[empty], "x1 < x2 and y1 < y2 are needed"),
         _rows("boxes outside the image", files.annotations[outside], "coordinates are fractions in [0, 1]"),
-        _rows("boxes of hardly any size", files.annotations[tiny], f"a side below {SMALLEST_SIDE:.0%} of the picture"),
+        _rows("very small boxes", files.annotations[tiny], f"a side below {SMALLEST_SIDE:.0%} of the picture"),
     ]
 
 

@@ -80,7 +80,7 @@ def find_clips(root: Path, decode: str) -> tuple[pd.DataFrame, str, tuple[str, .
         of these has class and split in front.
 
     Raises:
-        InputError: if there is no clip, or two cannot be told apart.
+        InputError: if there is no clip, or two clips have the same name.
     """
     names = class_names(root)
     folders = [(split, folder) for split, part in split_folders(root).items() for folder in class_folders(part)]

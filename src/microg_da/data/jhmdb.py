@@ -34,7 +34,7 @@ def read_jhmdb(root: Path, options: FileOptions, *, check_boxes: bool = True) ->
     people = _keyframes(boxes, options.keyframes).merge(clips, on="video_id")
     people["action_id"] = people.action.map(dict(zip(taxonomy.names, taxonomy.ids, strict=True)))
     people["person_id"] = 0
-    nobody = clips.video_id[~clips.video_id.isin(boxes.video_id)]
+    without_box = clips.video_id[~clips.video_id.isin(boxes.video_id)]
     return DatasetFiles(
         root=root,
         annotations=people[[*ANNOTATION_COLUMNS, SOURCE_VIDEO]],
@@ -45,7 +45,9 @@ def read_jhmdb(root: Path, options: FileOptions, *, check_boxes: bool = True) ->
         start=0.0,
         cut=False,
         read_detected=None,
-        notes=(f"{len(nobody)} clips without a person box are skipped, e.g. {nobody.iloc[0]}",) if len(nobody) else (),
+        notes=(f"{len(without_box)} clips without a person box are skipped, e.g. {without_box.iloc[0]}",)
+        if len(without_box)
+        else (),
         scheme="by-source",
     )
 

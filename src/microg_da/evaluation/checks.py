@@ -48,15 +48,15 @@ def score_kind(detections: pd.DataFrame, asked: ScoreKind | None) -> ScoreKind:
     Raises:
         InputError: for an unknown kind, or if the file declares another kind than the requested one.
     """
-    told: ScoreKind | None = detections.attrs.get("scores")
+    declared: ScoreKind | None = detections.attrs.get("scores")
     if asked is not None:
         check_kind(asked)
-    if asked and told and asked != told:
+    if asked and declared and asked != declared:
         raise InputError(
-            f"{_name(detections, 'detections')}: the file says that each score is a {told}, but scores={asked} was "
+            f"{_name(detections, 'detections')}: the file says that each score is a {declared}, but scores={asked} was "
             f"given. Leave the option out to use what the file says."
         )
-    return asked or told or "logit"
+    return asked or declared or "logit"
 
 
 def warn_if_unclear(detections: pd.DataFrame, scores: ScoreKind) -> None:

@@ -180,8 +180,8 @@ def _outcomes(
     else:
         person = assign(*pairs, len(boxes))
         missed = np.setdiff1d(np.arange(len(people.boxes)), person)
-        nobody = np.zeros((1, num_classes), dtype=bool)
-        positive = np.concatenate([people.labels, nobody])[np.concatenate([person, missed])]
+        no_people = np.zeros((1, num_classes), dtype=bool)
+        positive = np.concatenate([people.labels, no_people])[np.concatenate([person, missed])]
         scores = np.concatenate([scores, np.full((len(missed), num_classes), -np.inf)])
         matched = np.concatenate([matched, np.zeros((len(missed), num_classes), dtype=bool)])
         row_keyframe = np.concatenate([row_keyframe, people.keyframe[missed]])
@@ -212,8 +212,8 @@ def truth_of_boxes(boxes: pd.DataFrame, ground_truth: pd.DataFrame, taxonomy: Ta
     column = np.searchsorted(taxonomy.ids, ground_truth["action_id"])
     people = _people(ground_truth, keyframe[: len(ground_truth)], column, len(taxonomy))
     pairs = overlaps(boxes[BOX].to_numpy(np.float64), keyframe[len(ground_truth) :], people.boxes, people.keyframe)
-    nobody = np.zeros((1, len(taxonomy)), dtype=bool)
-    labels: np.ndarray = np.concatenate([people.labels, nobody])[assign(*pairs, len(boxes))]
+    no_people = np.zeros((1, len(taxonomy)), dtype=bool)
+    labels: np.ndarray = np.concatenate([people.labels, no_people])[assign(*pairs, len(boxes))]
     return labels
 
 

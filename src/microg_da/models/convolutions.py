@@ -77,8 +77,8 @@ class _Temporal(torch.autograd.Function):
         ctx.save_for_backward(x, weight)
         ctx.padding = padding
         output = x.new_zeros(len(x), x.shape[1] + 2 * padding - len(weight) + 1, *x.shape[2:4], weight.shape[1])
-        for matrix, seen, told in _moments(x, output, weight, padding):
-            told.addmm_(seen, matrix.T)
+        for matrix, inputs, outputs in _moments(x, output, weight, padding):
+            outputs.addmm_(inputs, matrix.T)
         return output
 
     @staticmethod
@@ -89,12 +89,12 @@ class _Temporal(torch.autograd.Function):
         of_x = of_weight = None
         if ctx.needs_input_grad[0]:
             of_x = torch.zeros_like(x)
-            for matrix, seen, told in _moments(of_x, gradient, weight, ctx.padding):
-                seen.addmm_(told, matrix)
+            for matrix, inputs, outputs in _moments(of_x, gradient, weight, ctx.padding):
+                inputs.addmm_(outputs, matrix)
         if ctx.needs_input_grad[1]:
             of_weight = weight.new_zeros(weight.shape)
-            for matrix, seen, told in _moments(x, gradient, of_weight, ctx.padding):
-                matrix.addmm_(told.T, seen)
+            for matrix, inputs, outputs in _moments(x, gradient, of_weight, ctx.padding):
+                matrix.addmm_(outputs.T, inputs)
         return of_x, of_weight, None
 
 
@@ -104,8 +104,8 @@ def _moments(x: Tensor, output: Tensor, weight: Tensor, padding: int) -> Iterato
         shift = moment - padding
         first, last = max(0, -shift), min(output.shape[1], x.shape[1] - shift)
         if first < last:
-            for seen, told in zip(x, output, strict=True):
-                yield matrix, seen[first + shift : last + shift].flatten(0, 2), told[first:last].flatten(0, 2)
+            for inputs, outputs in zip(x, output, strict=True):
+                yield matrix, inputs[first + shift : last + shift].flatten(0, 2), outputs[first:last].flatten(0, 2)
 
 
 class DepthwiseConv3d(nn.Conv3d):

@@ -68,8 +68,8 @@ def _pairs(detector: ActionDetector, num_frames: int, side: int) -> dict[str, st
         elif isinstance(module, _BatchNorm):
             hooks.append(module.register_forward_pre_hook(match))
     try:
-        nobody = torch.empty(0, 4, device="meta")
-        detector(torch.empty(1, 3, num_frames, side, side, device="meta"), nobody, nobody[:, 0].long())
+        no_boxes = torch.empty(0, 4, device="meta")
+        detector(torch.empty(1, 3, num_frames, side, side, device="meta"), no_boxes, no_boxes[:, 0].long())
     finally:
         for hook in hooks:
             hook.remove()

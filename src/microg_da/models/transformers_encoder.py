@@ -26,7 +26,7 @@ class TransformersEncoder(Backbone):
     Attributes:
         family: ``model_type`` of transformers.
         classes: names of the classes of configuration and network in transformers.
-        beside: prefixes of other entries in files of the family, which are not part of a detector.
+        other_prefixes: prefixes of other entries in files of the family, which are not part of a detector.
         usual_pixels: the normalisation of published weights.
         patch: height and width are padded to a multiple of this number of pixels.
         native: the grid of tokens for which the network was designed.
@@ -34,7 +34,7 @@ class TransformersEncoder(Backbone):
 
     family: ClassVar[str]
     classes: ClassVar[tuple[str, str]]
-    beside: ClassVar[tuple[str, ...]]
+    other_prefixes: ClassVar[tuple[str, ...]]
     usual_pixels: ClassVar[Pixels] = Pixels((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
     published_names = "transformers"
 
@@ -97,9 +97,9 @@ class TransformersEncoder(Backbone):
         return self._adapt(output, adapters[0])
 
     def published_name(self, name: str) -> str:
-        """Return this package's name of an entry of a file; entries in ``beside`` belong to the head of the file."""
+        """Return this package's name of an entry of a file; ``other_prefixes`` belong to the head of the file."""
         name = name.removeprefix(f"{self.family}.")
-        return f"head.{name}" if name.startswith(self.beside) else f"encoder.{name}"
+        return f"head.{name}" if name.startswith(self.other_prefixes) else f"encoder.{name}"
 
     def _adapt(self, tokens: Tensor, adapter: Adapter) -> Tensor:
         return self.unfold(adapter(self.fold(tokens)), tokens)

@@ -33,7 +33,7 @@ class VideoMAE(TransformersEncoder):
 
     family = "videomae"
     classes = ("VideoMAEConfig", "VideoMAEModel")
-    beside = ("classifier.", "fc_norm.", "decoder.", "encoder_to_decoder.", "mask_token", "position_embeddings")
+    other_prefixes = ("classifier.", "fc_norm.", "decoder.", "encoder_to_decoder.", "mask_token", "position_embeddings")
     table: Tensor
 
     def __init__(self, encoder: Any, pixels: Pixels | None) -> None:
@@ -83,7 +83,7 @@ class VJEPA2(TransformersEncoder):
 
     family = "vjepa2"
     classes = ("VJEPA2Config", "VJEPA2Model")
-    beside = ("predictor.", "pooler.", "classifier.")
+    other_prefixes = ("predictor.", "pooler.", "classifier.")
 
     def __init__(self, encoder: Any, pixels: Pixels | None) -> None:
         del encoder.predictor
@@ -154,7 +154,7 @@ class TimeSformer(TransformersEncoder):
 
     family = "timesformer"
     classes = ("TimesformerConfig", "TimesformerModel")
-    beside = ("classifier.",)
+    other_prefixes = ("classifier.",)
     usual_pixels = Pixels((0.45,) * 3, (0.225,) * 3)
     still_frames = 1
 
@@ -222,7 +222,7 @@ class Hiera(TransformersEncoder):
 
     family = "hiera"
     classes = ("HieraConfig", "HieraModel")
-    beside = ("pooler.", "classifier.", "decoder.", "multiscale_fusion.", "hidden_states_norms.")
+    other_prefixes = ("pooler.", "classifier.", "decoder.", "multiscale_fusion.", "hidden_states_norms.")
     fresh = ("temporal",)
     still_frames = 1
 

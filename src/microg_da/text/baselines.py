@@ -154,8 +154,8 @@ def _tfidf(texts: Sequence[str]):  # type: ignore[no-untyped-def] # a scipy matr
 
 def commonest_elsewhere(table: pd.DataFrame) -> list[str]:
     """Return for every item the commonest answer of the other source videos except "Not mentioned"."""
-    told = table[table["answerable"]]
-    counts = pd.crosstab(told["text"], told["source"])
+    answerable = table[table["answerable"]]
+    counts = pd.crosstab(answerable["text"], answerable["source"])
     total = counts.sum(axis=1)
     answers = {}
     for source in table["source"].unique():

@@ -152,9 +152,9 @@ class Scorer:
         times = np.random.default_rng(0).multinomial(num_sources, np.full(num_sources, 1 / num_sources), RESAMPLES)
         intervals: dict[str, dict[str, tuple[float, float]]] = {"overall": {}, "headline": {}}
         for name, values in self._per_source(counts, answerable).items():
-            told = np.isfinite(values)
-            weight = (times * told).sum(1)
-            means = (times * np.where(told, values, 0)).sum(1)[weight > 0] / weight[weight > 0]
+            finite = np.isfinite(values)
+            weight = (times * finite).sum(1)
+            means = (times * np.where(finite, values, 0)).sum(1)[weight > 0] / weight[weight > 0]
             intervals["overall"][name] = _middle(self._value(name, times @ sums[name]))
             intervals["headline"][name] = _middle(means)
         return intervals

@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 RATE = 30.0
 """The frame rate of windows and moments, independent of the video; MicroG-4M uses the same rate."""
 
-LOOKS_PER_SECOND = 6.0
+DETECTIONS_PER_SECOND = 6.0
 """The minimum rate of person detection, in frames per second: a tracker must not lose a person who walks."""
 
 
-class Look(NamedTuple):
+class FramePeople(NamedTuple):
     """The people at one moment, as arrays, because a long video has many moments.
 
     Attributes:
@@ -47,7 +47,7 @@ class Look(NamedTuple):
 class BoxSource(Protocol):
     """Source of the boxes of people, frame by frame."""
 
-    def look(self, number: int, frame: Frame) -> Look | None:
+    def people_in(self, number: int, frame: Frame) -> FramePeople | None:
         """Return the people of frame ``number`` at :data:`RATE`, None if the frame is skipped. Frames come in order."""
 
     def settle(self, people: pd.DataFrame) -> pd.DataFrame:
@@ -65,11 +65,11 @@ class DetectorBoxes:
     def __init__(self, detector: PersonDetector, every: float) -> None:
         self._detector = detector
         self._keyframe_step = max(1, round(every * RATE))
-        looks = int(np.ceil(self._keyframe_step * LOOKS_PER_SECOND / RATE - 1e-9))
-        self._steps = set(np.round(np.arange(looks) * self._keyframe_step / looks).astype(int).tolist())
-        self._tracker = PersonTracker(looks * RATE / self._keyframe_step)
+        frames = int(np.ceil(self._keyframe_step * DETECTIONS_PER_SECOND / RATE - 1e-9))
+        self._steps = set(np.round(np.arange(frames) * self._keyframe_step / frames).astype(int).tolist())
+        self._tracker = PersonTracker(frames * RATE / self._keyframe_step)
 
-    def look(self, number: int, frame: Frame) -> Look | None:
+    def people_in(self, number: int, frame: Frame) -> FramePeople | None:
         """See :class:`BoxSource`."""
         if number % self._keyframe_step not in self._steps:
             return None
@@ -77,7 +77,7 @@ class DetectorBoxes:
         found = self._detector(frame.image)
         boxes = found.boxes / np.array([width, height] * 2)
         keyframe = number % self._keyframe_step == 0
-        return Look(number / RATE, keyframe, boxes, self._tracker.update(boxes), found.scores, found.rolls)
+        return FramePeople(number / RATE, keyframe, boxes, self._tracker.update(boxes), found.scores, found.rolls)
 
     def settle(self, people: pd.DataFrame) -> pd.DataFrame:
         """Drop tracks with a single detection, and make rolls consistent within each track."""
@@ -113,7 +113,7 @@ class TableBoxes:
             steps = np.diff(np.unique(boxes.frame_stamp))
             self._tracker = PersonTracker(1 / float(np.median(steps)) if len(steps) else 1.0)
 
-    def look(self, number: int, frame: Frame) -> Look | None:
+    def people_in(self, number: int, frame: Frame) -> FramePeople | None:
         """See :class:`BoxSource`."""
         rows = self._of_frame.get(number)
         if rows is None:
@@ -121,7 +121,7 @@ class TableBoxes:
         boxes = rows[BOX].to_numpy(float)
         person_id = rows.person_id.to_numpy() if self._tracker is None else self._tracker.update(boxes)
         scores, rolls = np.ones(len(rows)), np.full(len(rows), np.nan)
-        return Look(number / RATE, number in self._keyframes, boxes, person_id, scores, rolls)
+        return FramePeople(number / RATE, number in self._keyframes, boxes, person_id, scores, rolls)
 
     def settle(self, people: pd.DataFrame) -> pd.DataFrame:
         """Return the table unchanged, because its author selected the people."""
@@ -138,13 +138,13 @@ class StillBoxes:
     def __init__(self, detector: PersonDetector) -> None:
         self._detector = detector
 
-    def look(self, number: int, frame: Frame) -> Look | None:
+    def people_in(self, number: int, frame: Frame) -> FramePeople | None:
         """See :class:`BoxSource`."""
         height, width = frame.image.shape[:2]
         found = self._detector(frame.image)
         order = np.argsort(found.boxes[:, 0], kind="stable")
         boxes = found.boxes[order] / np.array([width, height] * 2)
-        return Look(0.0, True, boxes, np.arange(1, len(boxes) + 1), found.scores[order], found.rolls[order])
+        return FramePeople(0.0, True, boxes, np.arange(1, len(boxes) + 1), found.scores[order], found.rolls[order])
 
     def settle(self, people: pd.DataFrame) -> pd.DataFrame:
         """Return all rows."""
@@ -170,15 +170,15 @@ def boxes_of_still(boxes: pd.DataFrame, path: Path) -> pd.DataFrame:
     return boxes.assign(frame_stamp=0.0)
 
 
-def join_looks(looks: list[Look]) -> pd.DataFrame:
+def join_frames(frames: list[FramePeople]) -> pd.DataFrame:
     """Join the people of many moments into one table with :data:`~microg_da.video.tracks.PEOPLE_COLUMNS`."""
-    counts = [len(look.boxes) for look in looks]
-    table = pd.DataFrame(np.concatenate([np.empty((0, 4)), *(look.boxes for look in looks)]), columns=BOX)
-    table["seconds"] = np.repeat([look.seconds for look in looks], counts).astype(float)
-    table["person_id"] = np.concatenate([np.empty(0, np.int64), *(look.person_id for look in looks)])
-    table["score"] = np.concatenate([np.empty(0), *(look.scores for look in looks)])
-    table["roll"] = np.concatenate([np.empty(0), *(look.rolls for look in looks)])
-    table["keyframe"] = np.repeat([look.keyframe for look in looks], counts).astype(bool)
+    counts = [len(each.boxes) for each in frames]
+    table = pd.DataFrame(np.concatenate([np.empty((0, 4)), *(each.boxes for each in frames)]), columns=BOX)
+    table["seconds"] = np.repeat([each.seconds for each in frames], counts).astype(float)
+    table["person_id"] = np.concatenate([np.empty(0, np.int64), *(each.person_id for each in frames)])
+    table["score"] = np.concatenate([np.empty(0), *(each.scores for each in frames)])
+    table["roll"] = np.concatenate([np.empty(0), *(each.rolls for each in frames)])
+    table["keyframe"] = np.repeat([each.keyframe for each in frames], counts).astype(bool)
     return table[PEOPLE_COLUMNS]
 
 

@@ -21,7 +21,7 @@ from microg_da.data.annotations import BOX, DETECTION_COLUMNS, write_detections
 from microg_da.files import replacing, write_json
 from microg_da.types import ClipKey
 from microg_da.video.action_scorer import ActionScorer, Window, WindowBuffer
-from microg_da.video.box_sources import RATE, BoxSource, Look, join_looks
+from microg_da.video.box_sources import RATE, BoxSource, FramePeople, join_frames
 from microg_da.video.drawing import Label, draw_note, draw_people
 from microg_da.video.reader import Video, at_rate
 from microg_da.video.stills import Still, write_picture
@@ -152,16 +152,16 @@ def analyse(
     video: Video, boxes: BoxSource, scorer: ActionScorer, options: PredictOptions, advance: Advance = lambda _: None
 ) -> Analysis:
     """Read a video once: detect people, and predict their actions at keyframes."""
-    looks: list[Look] = []
-    scored = scorer.score(_windows(video, boxes, WindowBuffer(scorer), looks, advance))
-    everybody = join_looks(looks)
-    kept = boxes.settle(everybody)
+    frames: list[FramePeople] = []
+    scored = scorer.score(_windows(video, boxes, WindowBuffer(scorer), frames, advance))
+    all_people = join_frames(frames)
+    kept = boxes.settle(all_people)
     at_keyframe = kept[kept.keyframe]
-    scored_rows = np.searchsorted(np.flatnonzero(everybody.keyframe), at_keyframe.index)
+    scored_rows = np.searchsorted(np.flatnonzero(all_people.keyframe), at_keyframe.index)
     tracks = (at_keyframe.person_id.to_numpy(), at_keyframe.seconds.to_numpy(), options.smooth)
     scores = average_over_tracks(scored.probabilities[scored_rows], *tracks)
     ups = average_ups(scored.ups[scored_rows], *tracks)
-    keyframes = sum(look.keyframe for look in looks)
+    keyframes = sum(frame_people.keyframe for frame_people in frames)
     return Analysis(kept.reset_index(drop=True), scores, ups, keyframes, video.last_seconds)
 
 
@@ -183,9 +183,9 @@ def _ups(found: Analysis) -> list[PersonUp]:
 
 
 def _windows(
-    video: Video, boxes: BoxSource, buffer: WindowBuffer, looks: list[Look], advance: Advance
+    video: Video, boxes: BoxSource, buffer: WindowBuffer, frames: list[FramePeople], advance: Advance
 ) -> Iterator[Window]:
-    """Yield the windows around keyframes with people while the video is read; append moments to ``looks``."""
+    """Yield the windows around keyframes with people while the video is read; append people to ``frames``."""
     waiting: deque[tuple[int, np.ndarray]] = deque()  # the number of a keyframe, and its boxes
 
     def next_window() -> Window:
@@ -194,11 +194,11 @@ def _windows(
 
     for number, frame in at_rate(video.frames(), RATE):
         buffer.add(number, frame)
-        look = boxes.look(number, frame)
-        if look is not None:
-            looks.append(look)
-            if look.keyframe and len(look.boxes):
-                waiting.append((number, look.boxes))
+        frame_people = boxes.people_in(number, frame)
+        if frame_people is not None:
+            frames.append(frame_people)
+            if frame_people.keyframe and len(frame_people.boxes):
+                waiting.append((number, frame_people.boxes))
         while waiting and buffer.filled(waiting[0][0]):
             yield next_window()
         advance(frame.seconds)

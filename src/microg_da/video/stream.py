@@ -23,7 +23,7 @@ from microg_da.data.annotations import BOX, DETECTION_COLUMNS, write_detections
 from microg_da.files import write_json
 from microg_da.types import ClipBatch, ClipKey, Prediction
 from microg_da.video.action_scorer import ActionScorer, Window, WindowBuffer
-from microg_da.video.box_sources import LOOKS_PER_SECOND, RATE
+from microg_da.video.box_sources import DETECTIONS_PER_SECOND, RATE
 from microg_da.video.live_source import Arrived, LatestFrames, LiveSource
 from microg_da.video.person_boxes import PersonDetector
 from microg_da.video.predict import DECIMALS, PredictOptions
@@ -211,14 +211,14 @@ class _Live:
         self._scorer = scorer
         self._options = options
         self._buffer = WindowBuffer(scorer)
-        self._tracker = PersonTracker(LOOKS_PER_SECOND)
-        self._looks: Counter[int] = Counter()
+        self._tracker = PersonTracker(DETECTIONS_PER_SECOND)
+        self._times_seen: Counter[int] = Counter()
         self._waiting: deque[_Keyframe] = deque()
         self._asked: deque[tuple[_Keyframe, float]] = deque()  # with the arrival of the window's last frame
         self._recent: deque[tuple[float, np.ndarray, np.ndarray]] = deque()
         self._number = -1
         self._skipped = 0.0  # number of frames by which pauses of the stream were shortened
-        self._looked = self._last_keyframe = -(10**9)
+        self._last_detection = self._last_keyframe = -(10**9)
         self._newest: Arrived | None = None
         self._answers: list[tuple[float, float]] = []
         self.detections = 0
@@ -237,7 +237,7 @@ class _Live:
             frames=self._queue.received,
             dropped=self._queue.dropped,
             keyframes=len(self._answers),
-            persons=sum(count > 1 for count in self._looks.values()),
+            persons=sum(count > 1 for count in self._times_seen.values()),
             detections=self.detections,
             since_window=Latency.of([window for window, _ in self._answers]),
             since_keyframe=Latency.of([keyframe for _, keyframe in self._answers]),
@@ -279,12 +279,12 @@ class _Live:
         """Detect people in the newest frame, if a detection is due."""
         step = self._options.every * RATE
         is_keyframe = self._number - self._last_keyframe >= round(step)
-        if not is_keyframe and self._number - self._looked < RATE / LOOKS_PER_SECOND:
+        if not is_keyframe and self._number - self._last_detection < RATE / DETECTIONS_PER_SECOND:
             return
-        self._looked = self._number
+        self._last_detection = self._number
         boxes = self._find(arrived.frame)
         person_id = self._tracker.update(boxes)
-        self._looks.update(person_id.tolist())
+        self._times_seen.update(person_id.tolist())
         if is_keyframe:
             self._last_keyframe = self._number
             if len(boxes):
@@ -301,7 +301,7 @@ class _Live:
         keyframe, window_arrived = self._asked.popleft()
         probabilities = prediction.logits.float().sigmoid().cpu().numpy()
         # A person with a single detection is left out, as in DetectorBoxes.
-        seen = np.array([self._looks[person] > 1 for person in keyframe.person_id.tolist()], bool)
+        seen = np.array([self._times_seen[person] > 1 for person in keyframe.person_id.tolist()], bool)
         person_id = keyframe.person_id[seen]
         averaged = self._average(keyframe.arrived.frame.seconds, person_id, probabilities[seen])
         now = time.monotonic()

@@ -158,11 +158,11 @@ def without_gaps(masks: np.ndarray) -> np.ndarray | None:
 def _actors(plan: ClipPlan, guests: Sequence[Guest], footage: Footage) -> list[_Actor]:
     """Return the actors from back to front, guests first."""
     joined = [(guest.plan, guest.plan.people[guest.who]) for guest in guests]
-    everybody = [*joined, *((plan, person) for person in plan.people)]
+    all_people = [*joined, *((plan, person) for person in plan.people)]
     taken = {person.number for person in plan.people}
-    free = (number for number in range(len(taken) + len(everybody) + 1) if number not in taken)
+    free = (number for number in range(len(taken) + len(all_people) + 1) if number not in taken)
     actors: list[_Actor] = []
-    for own, person in everybody:
+    for own, person in all_people:
         number = person.number if own is plan else next(free)
         actors.append(_actor(number, person, own, plan, footage))
     return actors
