@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from rich import box
 from rich.table import Table
 
 from microg_da.errors import InputError
@@ -18,6 +19,8 @@ HEADINGS = (
     *("method", "seeds", "source mAP", "target mAP", "gain", "gap recovered", "over control", "control", "p (Holm)"),
     *("seconds", "MiB", "verdict"),
 )
+PRINTED = ("method", "source mAP", "target mAP", "over control", "verdict")
+"""The columns of the printed table; files have all columns."""
 LEFT = ("method", "control", "verdict")
 SIGNIFICANT = 0.05
 SOURCE_ONLY = "source_only"
@@ -103,12 +106,13 @@ def verdict(line: Any) -> str:
 
 
 def as_table(summary: pd.DataFrame, title: str) -> Table:
-    table = Table(title=title, title_justify="left")
-    for heading in HEADINGS:
-        table.add_column(heading, justify="left" if heading in LEFT else "right")
+    table = Table(title=title, title_justify="left", box=box.SIMPLE)
+    for heading in PRINTED:
+        table.add_column(heading, justify="left" if heading in LEFT else "right", no_wrap=heading != "method")
     for line in summary.itertuples():
         style = "red" if line.gain < 0 else "dim" if line.Index in ORACLE_ROWS.values() else ""
-        table.add_row(*cells(line), style=style)
+        shown = dict(zip(HEADINGS, cells(line), strict=True))
+        table.add_row(*(shown[heading] for heading in PRINTED), style=style)
     return table
 
 

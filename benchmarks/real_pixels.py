@@ -7,7 +7,9 @@
 Clips of a rolled camera use the experiment earth2weightless, floating people use earth2floating. A seed divides the
 source videos of JHMDB into four parts: labelled Earth clips (half of the videos), unlabelled target clips (a quarter),
 validation clips (a tenth) and test clips. Each source video is in one part. The command `weightless` makes the target
-clips from JHMDB once. All rows of a seed and target adapt the same source model. The reference is this model on the
+clips from JHMDB once. For floating people it also makes the extra source clips of earth2floating: people of JHMDB,
+upright, in rendered station modules; only people of the labelled part are used. All rows of a seed and target adapt the
+same source model. The reference is this model on the
 same test clips as filmed:
 
     gap recovered = (row − source-only) / (as filmed − source-only)
@@ -36,6 +38,14 @@ from microg_da.data.splits import Division, write_split
 from microg_da.runs.folder import Run
 
 EXPERIMENTS = {"rolled": "earth2weightless", "floating": "earth2floating"}
+SETS: dict[str, list[str]] = {
+    "rolled": ["--mode", "rolled"],
+    "floating": ["--mode", "floating"],
+    "upright": ["--mode", "floating", "--rolls", "fixed:0", "--seed", "1"],
+}
+"""Data sets that `weightless` makes, and its options."""
+EXTRA = {"floating": "upright"}
+"""The set of the extra source clips of each target."""
 SHARES = {"source": 0.5, "target": 0.25, "val": 0.1}
 """Parts of the source videos; the remaining videos are for tests."""
 BASE = "source-only"
@@ -76,11 +86,11 @@ def divide(jhmdb: Path, seed: int, folder: Path) -> dict[str, Path]:
 
 
 def make_targets(args: argparse.Namespace) -> None:
-    """Make the target clips from JHMDB once. An interrupted command continues."""
-    for target in args.targets:
-        walls = ["--backgrounds", str(args.walls)] if args.walls and target == "floating" else []
-        command = [sys.executable, "-m", "microg_da", "weightless", "--data", f"jhmdb:{args.jhmdb}", "--mode", target]
-        subprocess.run([*command, "--to", str(args.runs / target), *walls], check=True)
+    """Make the target clips and the extra source clips from JHMDB once. An interrupted command continues."""
+    for name in [*args.targets, *(EXTRA[target] for target in args.targets if target in EXTRA)]:
+        walls = ["--backgrounds", str(args.walls)] if args.walls and name == "floating" else []
+        command = [sys.executable, "-m", "microg_da", "weightless", "--data", f"jhmdb:{args.jhmdb}", *SETS[name]]
+        subprocess.run([*command, "--to", str(args.runs / name), *walls], check=True)
 
 
 def run_folder(args: argparse.Namespace, target: str, row: str, seed: int) -> Path:
@@ -97,6 +107,8 @@ def run(args: argparse.Namespace, target: str, row: str, seed: int) -> str:
     data = f"jhmdb:{args.jhmdb}" if row == FILMED else f"ava:{args.runs / target}"
     words = [f"seed={seed}", f"data.source=jhmdb:{args.jhmdb}?scheme={splits['source']}"]
     words += [f"data.target={data}?scheme={splits['target']}"]
+    if target in EXTRA:
+        words.append(f"adaptation.extra_source=ava:{args.runs / EXTRA[target]}?scheme={splits['source']}")
     base = run_folder(args, args.targets[0], BASE, seed) / "checkpoints" / "source" / "detector.pt"
     words += ROWS.get(row, ["adaptation=source_only"])
     if base.exists():
