@@ -50,6 +50,7 @@ SHARES = {"source": 0.5, "target": 0.25, "val": 0.1}
 """Parts of the source videos; the remaining videos are for tests."""
 BASE = "source-only"
 FILMED = "as filmed"
+WITHOUT_EXTRA = "default, no extra source clips"
 ROWS: dict[str, list[str]] = {
     FILMED: ["adaptation=source_only"],
     "roll_tta": ["adaptation=roll_tta"],
@@ -64,6 +65,7 @@ ROWS: dict[str, list[str]] = {
         "frames_per_clip: 2, neighbour_angle: 0}",
     ],
     "default": [],
+    WITHOUT_EXTRA: ["adaptation.extra_source=null"],
     "target-supervised (oracle)": ["adaptation=target_supervised"],
 }  # fmt: skip
 """Overrides of each row."""
@@ -210,7 +212,7 @@ def main() -> int:
         make_targets(args)
         for seed in args.seeds:
             for target in args.targets:
-                for row in rows:
+                for row in rows if target in EXTRA else [row for row in rows if row != WITHOUT_EXTRA]:
                     console.print(f"seed {seed}, {target}, {row}: {run(args, target, row, seed)}")
     table = collect(args)
     if table.empty:
