@@ -136,6 +136,8 @@ def _missing_folders(config: Config) -> Iterator[str]:
         source = parse_source(text)
         page = DOWNLOAD_PAGES.get(source.kind)
         get = f" Download the data set from {page}; docs/reproduce.md shows how." if page else ""
+        if named == ["adaptation.extra_source"]:
+            get = " The command weightless makes it: docs/weightless.md. adaptation.extra_source=null trains without it."
         yield (
             f"{' and '.join(named)}={text}: folder {Path(source.path).expanduser()} not found. "
             f"Give the folder of the data set, as in {named[0]}={source.kind}:/PATH.{get}"
