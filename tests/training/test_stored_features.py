@@ -154,6 +154,7 @@ def test_methods_that_need_the_encoder_are_refused_by_name(name, monkeypatch):
         (("model.adapters=lora",), "model.adapters"),
         (("selection=validator:mixval",), "mixval"),
         (("data.feature_draws=0",), "data.feature_draws"),
+        (("adaptation.extra_source=synthetic:earth",), "adaptation.extra_source"),
     ],
 )
 def test_settings_that_have_no_maps_are_refused(words, named):

@@ -137,7 +137,7 @@ def _missing_folders(config: Config) -> Iterator[str]:
         page = DOWNLOAD_PAGES.get(source.kind)
         get = f" Download the data set from {page}; docs/reproduce.md shows how." if page else ""
         if named == ["adaptation.extra_source"]:
-            get = " The command weightless makes it: docs/weightless.md. adaptation.extra_source=null trains without it."
+            get = " Make it with the command weightless (docs/weightless.md), or set adaptation.extra_source=null."
         yield (
             f"{' and '.join(named)}={text}: folder {Path(source.path).expanduser()} not found. "
             f"Give the folder of the data set, as in {named[0]}={source.kind}:/PATH.{get}"
