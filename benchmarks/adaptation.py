@@ -37,6 +37,8 @@ from rich.console import Console
 from microg_da.adaptation import ADAPTATIONS, knowledge
 from microg_da.adaptation.base import TrainingMethod
 from microg_da.errors import InputError
+from microg_da.reporting.analysis import RunAnalysis
+from microg_da.reporting.paired import Draws
 from microg_da.runs.folder import Run
 from microg_da.sweeps.jobs import SharedJobs
 from microg_da.terminal import progress_bar
@@ -231,6 +233,8 @@ def collect(comparison: Comparison) -> pd.DataFrame:
         for name, label in ORACLE_ROWS.items():
             lines.append(read_line(comparison.source(seed), name, label, seed))
         lines += [row_line(comparison, row, seed) for row in comparison.rows]
+    if len(comparison.seeds) == 1:
+        add_video_intervals(comparison, [line for line in lines if line and line["control"]])
     table = pd.DataFrame([line for line in lines if line])
     if table.empty:
         return table
@@ -244,6 +248,22 @@ def row_line(comparison: Comparison, row: Row, seed: int) -> dict[str, Any] | No
     if line is None:
         return None
     return line | {"family": row.family, "default": row.is_default, "control": control_of(row, comparison.pair.rows)}
+
+
+def add_video_intervals(comparison: Comparison, lines: list[dict[str, Any]]) -> None:
+    """Add the 95 % interval of the difference to the control over source videos of the test clips, in points.
+
+    One seed has no interval over seeds. This interval does not contain the variation of training.
+    """
+    draws, rows = Draws(), {row.label: row for row in comparison.rows}
+    for line in lines:
+        mine, control = (
+            RunAnalysis.read(comparison.run_folder(rows[label], line["seed"])) if label in rows else None
+            for label in (line["method"], line["control"])
+        )
+        found = draws.within([mine]) if control is None else draws.between([mine], [control])
+        if found is not None:
+            line["video_low"], line["video_high"] = (100 * bound for bound in found.change)
 
 
 def read_line(folder: Path, name: str, label: str, seed: int) -> dict[str, Any] | None:

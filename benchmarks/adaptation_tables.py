@@ -23,6 +23,8 @@ PRINTED = ("method", "source mAP", "target mAP", "over control", "verdict")
 """The columns of the printed table; files have all columns."""
 LEFT = ("method", "control", "verdict")
 SIGNIFICANT = 0.05
+VIDEO_INTERVAL = ("video_low", "video_high")
+"""Bounds of the difference to the control over source videos; only for one seed."""
 SOURCE_ONLY = "source_only"
 ORACLE_ROWS = {"source_only": SOURCE_ONLY, "target_supervised": "target_supervised (oracle)"}
 
@@ -34,7 +36,8 @@ def summarise(table: pd.DataFrame) -> pd.DataFrame:
     means = groups[["source_map", "target_map", "gain", "gap", "seconds", "memory"]].mean()
     counts = groups.size().rename("seeds")
     marks = groups.agg(collapsed=("collapsed", "sum"), knows=("knows", "first"), control=("control", "first"))
-    return means.join(spread).join(counts).join(marks).join(against_controls(table))
+    videos = groups.agg({bound: "first" for bound in VIDEO_INTERVAL if bound in table})
+    return means.join(spread).join(counts).join(marks).join(against_controls(table)).join(videos)
 
 
 def against_controls(table: pd.DataFrame) -> pd.DataFrame:
@@ -97,18 +100,21 @@ def over_default(rows: pd.DataFrame, column: str) -> float:
 
 def verdict(line: Any) -> str:
     """Return whether a method differs from its control, by the corrected test or by its interval."""
-    if math.isnan(line.half_width):
-        return ""
     way = "gain" if line.over_control > 0 else "loss"
+    if math.isnan(line.half_width):
+        low, high = video_interval(line)
+        return "" if math.isnan(low) else "within noise" if low <= 0 <= high else way
     if line.p_holm < SIGNIFICANT:
         return f"{way}, significant"
     return way if abs(line.over_control) > line.half_width else "within noise"
 
 
 def as_table(summary: pd.DataFrame, title: str) -> Table:
-    table = Table(title=title, title_justify="left", box=box.SIMPLE)
+    table = Table(title=title, title_justify="left", box=box.SIMPLE, padding=(0, 0, 0, 1))
     for heading in PRINTED:
-        table.add_column(heading, justify="left" if heading in LEFT else "right", no_wrap=heading != "method")
+        method = heading == "method"
+        justify: Any = "left" if heading in LEFT else "right"
+        table.add_column(heading.removesuffix(" mAP"), justify=justify, no_wrap=not method, overflow="fold")
     for line in summary.itertuples():
         style = "red" if line.gain < 0 else "dim" if line.Index in ORACLE_ROWS.values() else ""
         shown = dict(zip(HEADINGS, cells(line), strict=True))
@@ -132,10 +138,19 @@ def cells(line: Any) -> list[str]:
     ]
 
 
+def video_interval(line: Any) -> tuple[float, float]:
+    """Return the interval over source videos, NaN if there is none."""
+    return getattr(line, "video_low", math.nan), getattr(line, "video_high", math.nan)
+
+
 def control_cells(line: Any) -> list[str]:
     if math.isnan(line.over_control):
         return ["", "", ""]
-    interval = "" if math.isnan(line.half_width) else f" ± {line.half_width:.1f}"
+    low, high = video_interval(line)
+    if not math.isnan(line.half_width):
+        interval = f" ± {line.half_width:.1f}"
+    else:
+        interval = "" if math.isnan(low) else f" ({low:+.1f} to {high:+.1f})"
     p = "" if math.isnan(line.p_holm) else f"{line.p_holm:.3f}"
     return [f"{line.over_control:+.1f}{interval}", str(line.control), p]
 

@@ -10,10 +10,10 @@ from torch import Tensor
 
 from microg_da.adaptation.base import SourceFreeAdaptation, Task
 from microg_da.adaptation.pseudo_labels import ClassThresholds, PseudoLabels
-from microg_da.adaptation.source_free import predict_all
+from microg_da.adaptation.source_free import for_small_losses, predict_all
 from microg_da.adaptation.teacher import Teacher, TeacherHolder
 from microg_da.adaptation.views import in_view
-from microg_da.config import AugmentConfig
+from microg_da.config import AugmentConfig, TrainingConfig
 from microg_da.models.detector import ActionDetector
 from microg_da.transforms.augmentation import augment_batch
 from microg_da.types import ClipBatch
@@ -33,6 +33,8 @@ class SourceFreeTeacherArguments:
         negative: see :class:`~microg_da.adaptation.pseudo_labels.ClassThresholds`.
         memory: see :class:`~microg_da.adaptation.pseudo_labels.ClassThresholds`.
         strong_colour: maximum relative change of brightness, contrast and saturation in the student's view.
+        lr: learning rate of the stage, which uses SGD; null for ``adaptation.lr``. AdamW moves the student by full
+            steps where labels and predictions hardly differ, and the source model is forgotten.
     """
 
     weight: float = 1.0
@@ -41,6 +43,7 @@ class SourceFreeTeacherArguments:
     negative: float = 2.0
     memory: int = 1024
     strong_colour: float = 0.4
+    lr: float | None = None
 
 
 class SourceFreeTeacher(TeacherHolder, SourceFreeAdaptation):
@@ -58,6 +61,10 @@ class SourceFreeTeacher(TeacherHolder, SourceFreeAdaptation):
         self.teacher = None
         self.thresholds = self.new_thresholds()
         self.strong_view = AugmentConfig(flip=0.5, scale=[0.8, 1.2], colour=arguments.strong_colour)
+
+    def stage_training(self, training: TrainingConfig) -> TrainingConfig:
+        """Return SGD at the learning rate of the method, with a warm-up of at most a tenth of the stage."""
+        return for_small_losses(training, self.arguments.lr)
 
     def new_thresholds(self) -> ClassThresholds:
         """Return new thresholds by the settings of the method."""
