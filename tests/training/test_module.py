@@ -228,6 +228,8 @@ def test_a_part_may_learn_at_a_rate_of_its_own():
         (["adaptation=dann", "adaptation.cycles=2"], ("adamw", 1e-2, 0.2)),
         (["adaptation=shot"], ("sgd", 1e-3, 0.4)),
         (["adaptation=shot", "adaptation.args.lr=null"], ("sgd", 1e-2, 0.4)),
+        (["adaptation=pets", "adaptation.args.lr=2e-3"], ("sgd", 2e-3, 0.4)),
+        (["adaptation=dru"], ("sgd", 1e-2, 0.4)),
     ],
 )
 def test_a_method_trains_its_stage_as_it_needs_to(words, expected):
