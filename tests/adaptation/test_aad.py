@@ -152,10 +152,10 @@ def test_at_least_one_neighbour_is_asked_for():
         create_adaptation("aad", {"neighbours": 0}, feature_dim=3, num_classes=C)
 
 
-def test_the_stage_is_the_authors_so_that_the_weight_of_the_only_loss_counts():
+def test_the_optimiser_is_the_authors_so_that_the_weight_of_the_only_loss_counts():
     training = TrainingConfig(epochs=4, lr=4e-3, warmup_epochs=1.0)
     stage = create_adaptation("aad", feature_dim=3, num_classes=C).stage_training(training)
-    assert (stage.optimizer, stage.lr, stage.momentum, stage.weight_decay) == ("sgd", 1e-3, 0.9, 1e-3)
+    assert (stage.optimizer, stage.lr, stage.momentum, stage.weight_decay) == ("sgd", 1e-4, 0.9, 1e-3)
     assert stage.warmup_epochs == pytest.approx(0.4)
     own = create_adaptation("aad", {"lr": None}, feature_dim=3, num_classes=C).stage_training(training)
     assert own.lr == 4e-3

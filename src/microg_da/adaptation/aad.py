@@ -31,13 +31,14 @@ class AaDArguments:
         neighbours: number of nearest people in feature space that attract each person.
         beta: exponent of the weight of dispersion, ``(1 + 10 progress) ** -beta``.
         lr: learning rate of the stage, in place of ``adaptation.lr``; null for that one. As in the authors' program the
-            stage uses SGD with Nesterov momentum 0.9 and a weight decay of 1e-3, at their rate for pretrained layers.
+            stage uses SGD with Nesterov momentum 0.9 and a weight decay of 1e-3. The rate is a tenth of theirs for
+            pretrained layers, with which source mAP falls by 26 points on the embedded data.
     """
 
     weight: float = 1.0
     neighbours: int = 5
     beta: float = 1.0
-    lr: float | None = 1e-3
+    lr: float | None = 1e-4
 
 
 class AaD(SourceFreeAdaptation):
