@@ -88,7 +88,7 @@ def test_of_a_few_people_the_page_says_so_and_not_that_all_is_sound(make_run):
         row["collapse"] |= {"verdict": "too_few_people", "reason": "4 target people, at least 10 are needed"}
     (folder / "results.json").write_text(json.dumps(results))
     text = write_report(folder).read_text()
-    assert text.count("too few people to say: 4 target people") == 3
+    assert text.count("too few people: 4 target people") == 3
     assert "✓ sound" not in text
 
 
