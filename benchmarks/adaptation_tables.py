@@ -20,7 +20,10 @@ HEADINGS = (
     *("seconds", "MiB", "verdict"),
 )
 PRINTED = ("method", "source mAP", "target mAP", "over control", "verdict")
-"""The columns of the printed table; files have all columns."""
+"""The columns of the printed table."""
+ON_PAGE = tuple(heading for heading in HEADINGS if heading not in ("seconds", "MiB"))
+"""The columns of Markdown tables. The JSON file also has seconds and memory."""
+GUARD = " + guard"
 LEFT = ("method", "control", "verdict")
 SIGNIFICANT = 0.05
 VIDEO_INTERVAL = ("video_low", "video_high")
@@ -76,7 +79,7 @@ def choices(table: pd.DataFrame) -> pd.DataFrame:
             )
             lines.append(
                 {
-                    "validator": column.removeprefix("validator/") + (" + guard" if guard else ""),
+                    "validator": column.removeprefix("validator/") + (GUARD if guard else ""),
                     "chosen": ", ".join(dict.fromkeys(chosen["method"])),
                     "target_map": chosen["target_map"].mean(),
                     "regret": (best - chosen["target_map"]).mean(),
@@ -156,12 +159,14 @@ def control_cells(line: Any) -> list[str]:
 
 
 def markdown(summary: pd.DataFrame, chosen: pd.DataFrame) -> str:
-    rule = "".join("---|" if heading in LEFT else "---:|" for heading in HEADINGS)
-    lines = ["| " + " | ".join(HEADINGS) + " |", f"|{rule}"]
-    lines += ["| " + " | ".join(cells(line)) + " |" for line in summary.itertuples()]
+    rule = "".join("---|" if heading in LEFT else "---:|" for heading in ON_PAGE)
+    lines = ["| " + " | ".join(ON_PAGE) + " |", f"|{rule}"]
+    for line in summary.itertuples():
+        shown = dict(zip(HEADINGS, cells(line), strict=True))
+        lines.append("| " + " | ".join(shown[heading] for heading in ON_PAGE) + " |")
     headings = "validator | choice | target mAP | regret | weighted τ | within settings | over default"
     lines += ["", f"| {headings} |", "|---|---|---:|---:|---:|---:|---:|"]
-    for line in chosen.itertuples():
+    for line in without_repetitions(chosen).itertuples():
         figures = " | ".join(
             [f"{line.target_map:.1f}", f"{line.regret:.1f}"]
             + [
@@ -171,6 +176,14 @@ def markdown(summary: pd.DataFrame, chosen: pd.DataFrame) -> str:
         )
         lines.append(f"| {line.validator} | {line.chosen} | {figures} |")
     return "\n".join(lines) + "\n"
+
+
+def without_repetitions(chosen: pd.DataFrame) -> pd.DataFrame:
+    """Return the choices without those that the collapse guard does not change."""
+    if chosen.empty:
+        return chosen
+    plain = chosen["validator"].str.removesuffix(GUARD)
+    return chosen[~chosen.assign(validator=plain).duplicated()]
 
 
 def write_into(page: Path, name: str, text: str) -> None:
