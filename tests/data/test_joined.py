@@ -1,6 +1,7 @@
 """Several data sets as one: the same clips, and the clips that an adaptation adds to those of the source."""
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -9,6 +10,7 @@ from microg_da.data.datamodule import DomainDatasets, StageData
 from microg_da.data.joined import JoinedClips, shared_source_videos
 from microg_da.errors import InputError
 from microg_da.synthetic import SyntheticDataset, SyntheticSpec
+from microg_da.training.few_clips import FewClips
 
 
 @pytest.fixture(autouse=True)
@@ -79,6 +81,26 @@ def test_the_adaptation_stage_adds_the_extra_clips_and_others_do_not():
     assert len(keys_of(adapting.unaugmented_clips("target"))) == 8
     assert len(datasets.facts()["data"]) == 6
     assert all(batch.labels is not None for batch in adapting.unaugmented_clips("source"))
+
+
+def test_a_dry_run_counts_the_extra_clips_and_each_process_prepares_all_of_them():
+    settings = config("adaptation.extra_source='synthetic:earth?seed=5&num_clips=12'")
+    few = FewClips(settings, processes=2)
+    adapting = StageData(few, unlabelled="target", batch_size=4, extra=True)
+    assert few.training_clips(adapting, "source") == 20
+    assert few.training_clips(adapting, "target") == 8
+    assert few.steps_per_epoch(adapting, settings.training) == 20 // 2 // 4
+    assert few.training_clips(StageData(few, batch_size=4), "source") == 8
+
+
+def test_extra_clips_that_cannot_be_read_are_listed():
+    class Broken(SyntheticDataset):
+        def skipped(self):
+            return pd.DataFrame([("clip", 1, "damaged")], columns=["video_id", "frame_stamp", "reason"])
+
+    datasets = DomainDatasets(config("adaptation.extra_source=synthetic:earth"))
+    datasets._extra = Broken(SyntheticSpec("earth", num_clips=2, size=32), workers=0, progress=False)
+    assert datasets.skipped()[["domain", "split", "video_id"]].values.tolist() == [["source", "train", "clip"]]
 
 
 def test_people_of_the_extra_clips_must_not_be_tested():

@@ -79,16 +79,18 @@ class DomainDatasets:
             self._open[key] = self._make(*key)
         return self._open[key]
 
-    def tested(self, domain: Domain, split: Split, *, labelled: bool = False) -> ClipSource[Clip]:
-        """Return the clips of a split in test views."""
-        clips = self.get(domain, split, labelled=labelled)
+    def tested(self, domain: Domain, split: Split, *, labelled: bool = False, extra: bool = False) -> ClipSource[Clip]:
+        """Return the clips of a split in test views; ``extra`` as in :class:`StageData`."""
+        clips = self._with_extra(domain, self.get(domain, split, labelled=labelled), extra)
         if split == "train":
             clips = clips.in_test_views()
         return clips if self.maps is None else self.maps.as_tested(domain, split, clips)
 
-    def trained(self, domain: Domain, augment: AugmentConfig, *, labelled: bool) -> ClipSource[Clip]:
+    def trained(
+        self, domain: Domain, augment: AugmentConfig, *, labelled: bool, extra: bool = False
+    ) -> ClipSource[Clip]:
         """Return the training clips of a domain; those of a feature store are already augmented."""
-        clips = self.get(domain, "train", labelled=labelled)
+        clips = self._with_extra(domain, self.get(domain, "train", labelled=labelled), extra)
         return clips if self.maps is None else self.maps.as_trained(domain, clips, augment)
 
     @property
@@ -96,8 +98,14 @@ class DomainDatasets:
         """The training clips of ``adaptation.extra_source``, with labels; None if it is not set."""
         source = self.config.adaptation.extra_source
         if self._extra is None and source is not None:
-            self._extra = cast("ClipSource[LabelledClip]", self._open_source(source, None, "train", labelled=True))
+            opened = self._open_source("adaptation.extra_source", source, None, "train", labelled=True)
+            self._extra = cast("ClipSource[LabelledClip]", opened)
         return self._extra
+
+    def _with_extra(self, domain: Domain, clips: ClipSource[Clip], extra: bool) -> ClipSource[Clip]:
+        if not extra or domain != "source" or self.extra is None:
+            return clips
+        return JoinedClips([clips, self.extra])
 
     def open_for_fit(self) -> None:
         """Open all data of a run, so that errors in the data occur before training.
@@ -146,6 +154,8 @@ class DomainDatasets:
         tables = [
             dataset.skipped().assign(domain=domain, split=split) for (domain, split, _), dataset in self._open.items()
         ]
+        if self._extra is not None:
+            tables.append(self._extra.skipped().assign(domain="source", split="train"))
         columns = ["domain", "split", "video_id", "frame_stamp", "reason"]
         skipped: pd.DataFrame = pd.concat([pd.DataFrame(columns=columns), *tables])[columns]
         return skipped.drop_duplicates(ignore_index=True)
@@ -156,33 +166,28 @@ class DomainDatasets:
             self._open.pop((domain, split, labelled), None)
 
     def _make(self, domain: Domain, split: Split, labelled: bool) -> ClipSource[Clip]:
-        source = self.source(domain)
-        dataset = self._open_source(source, domain, split, labelled=labelled)
-        if not len(dataset):
-            raise InputError(f"data.{domain}={source}: the {split} split has no clips. Check the split and its files.")
-        return dataset
+        return self._open_source(f"data.{domain}", self.source(domain), domain, split, labelled=labelled)
 
     def _check_extra(self, extra: ClipSource[LabelledClip]) -> None:
         """Raise an error if people of the extra clips are also tested or validated."""
-        text = f"adaptation.extra_source={self.config.adaptation.extra_source}"
-        if not len(extra):
-            raise InputError(f"{text}: the train split has no clips. Check the split and its files.")
         tested: tuple[tuple[Domain, Split], ...] = (("source", "val"), ("source", "test"), ("target", "test"))
         for domain, split in tested:
             if shared := shared_source_videos(extra, self.get(domain, split, labelled=False)):
                 raise InputError(
-                    f"{text}: its train split and the {split} split of data.{domain} share {len(shared)} source "
-                    f"videos, e.g. {shared[0]!r}, so that labelled people would be tested. Add scheme=FILE with the "
-                    f"split of data.source."
+                    f"adaptation.extra_source={self.config.adaptation.extra_source}: its train split and the {split} "
+                    f"split of data.{domain} share {len(shared)} source videos, e.g. {shared[0]!r}, so that labelled "
+                    "people would be tested. Add scheme=FILE with the split of data.source."
                 )
 
-    def _open_source(self, source: str, domain: Domain | None, split: Split, *, labelled: bool) -> ClipSource[Clip]:
+    def _open_source(
+        self, key: str, source: str, domain: Domain | None, split: Split, *, labelled: bool
+    ) -> ClipSource[Clip]:
         config = self.config
         parsed = parse_source(source)
         # Functions of other packages that open clips define their own options.
         own = parsed.is_drawn or not opens_clips(parsed)
         options = config.source_options(domain, parsed.kind, split) if own else {}
-        return open_source(
+        dataset = open_source(
             source,
             split=split,
             taxonomy=config.data.taxonomy,
@@ -194,6 +199,9 @@ class DomainDatasets:
             check_length=partial(self._check_window, source),
             **{"seed": config.seed, **options},
         )
+        if not len(dataset):
+            raise InputError(f"{key}={source}: the {split} split has no clips. Check the split and its files.")
+        return dataset
 
     def _check_window(self, source: str, length: int | None) -> None:
         """Raise an error or add a note if the window is longer than the clips."""
@@ -248,10 +256,7 @@ class UnaugmentedClips:
         return UnaugmentedClips(self.data, self.domain, self.device, progress)
 
     def __iter__(self) -> Iterator[ClipBatch]:
-        clips = self.data.datasets.tested(self.domain, "train", labelled=self.domain == "source")
-        extra = self.data.extra_clips(self.domain)
-        if extra is not None:
-            clips = JoinedClips([clips, extra.in_test_views()])
+        clips = self.data.unaugmented(self.domain)
         batch_size = self.data.datasets.config.evaluation.batch_size
         loader = self.data._loader(clips, self.domain, batch_size, shuffle=False, shared=False)
         batches: Iterable[ClipBatch] = (batch.to(self.device) for batch in loader)
@@ -332,15 +337,12 @@ class StageData(pl.LightningDataModule):
         """Return training clips of a domain in order, without augmentation; target clips have no labels."""
         return UnaugmentedClips(self, domain, device)
 
-    def extra_clips(self, domain: Domain) -> ClipSource[LabelledClip] | None:
-        """Return the clips that this stage adds to the training clips of a domain."""
-        return self.datasets.extra if self.extra and domain == "source" else None
+    def unaugmented(self, domain: Domain) -> ClipSource[Clip]:
+        """Return the data set of :meth:`unaugmented_clips`."""
+        return self.datasets.tested(domain, "train", labelled=domain == "source", extra=self.extra)
 
     def _train_loader(self, domain: Domain, *, labelled: bool) -> DataLoader[ClipBatch]:
-        clips = self.datasets.trained(domain, self.augment, labelled=labelled)
-        extra = self.extra_clips(domain)
-        if extra is not None:
-            clips = JoinedClips([clips, extra])
+        clips = self.datasets.trained(domain, self.augment, labelled=labelled, extra=self.extra)
         return self._loader(clips, domain, self.batch_size, shuffle=True)
 
     def _loader(

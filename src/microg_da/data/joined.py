@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from collections.abc import Sequence
-from itertools import accumulate, chain
+from itertools import chain
+from typing import cast
 
 import numpy as np
 import pandas as pd
+from torch.utils.data import ConcatDataset, Dataset
 
 from microg_da.data.source_videos import source_videos_of
 from microg_da.types import Clip, ClipKey, ClipSource, PersonKey
@@ -20,7 +21,7 @@ def shared_source_videos(first: ClipSource[Clip], second: ClipSource[Clip]) -> l
     return sorted(videos[0] & videos[1])
 
 
-class JoinedClips:
+class JoinedClips(ConcatDataset[Clip]):
     """The clips of several data sets, one after another.
 
     Args:
@@ -36,18 +37,8 @@ class JoinedClips:
     """
 
     def __init__(self, parts: Sequence[ClipSource[Clip]]) -> None:
+        super().__init__([cast("Dataset[Clip]", part) for part in parts])
         self.parts = tuple(parts)
-        self._ends = list(accumulate(map(len, self.parts)))
-
-    def __len__(self) -> int:
-        return self._ends[-1]
-
-    def __getitem__(self, index: int) -> Clip:
-        """The clip at ``index``."""
-        if not 0 <= index < len(self):
-            raise IndexError(index)
-        part = bisect_right(self._ends, index)
-        return self.parts[part][index - (self._ends[part - 1] if part else 0)]
 
     @property
     def description(self) -> str:

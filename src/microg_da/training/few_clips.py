@@ -82,18 +82,19 @@ class FewClips(DomainDatasets):
         return math.ceil(self.count(domain, split) / self.processes)
 
     def training_clips(self, data: StageData, domain: Domain) -> int:
-        """Return the number of training clips of a domain that one process reads in an epoch of a stage."""
-        extra = data.extra_clips(domain)
-        if extra is None:
-            return self.share(domain, "train")
-        planned = self._spec(self.full.adaptation.extra_source or "", "train")
-        clips = self.count(domain, "train") + (len(extra) if planned is None else planned[0].num_clips)
-        return math.ceil(clips / self.processes)
+        """Return the number of training clips of a domain that the run reads in an epoch of a stage."""
+        clips = self.count(domain, "train")
+        text = self.full.adaptation.extra_source
+        if text is None or not data.extra or domain != "source":
+            return clips
+        planned = self._spec(text, "train")
+        return clips + (len(self.extra or ()) if planned is None else planned[0].num_clips)
 
     def steps_per_epoch(self, data: StageData, training: TrainingConfig) -> int:
         """Return the number of full batches of the larger domain, or the stage's limit if it is lower."""
         domains = {domain for domain in (data.labelled, data.unlabelled, data.also_labelled) if domain is not None}
-        steps = max(max(self.training_clips(data, domain) // training.batch_size, 1) for domain in domains)
+        shares = (math.ceil(self.training_clips(data, domain) / self.processes) for domain in domains)
+        steps = max(max(share // training.batch_size, 1) for share in shares)
         return min(steps, training.max_batches_per_epoch or steps)
 
     def drawing_seconds(self) -> float:
@@ -114,10 +115,10 @@ class FewClips(DomainDatasets):
 
     def _drawn(self) -> Iterator[tuple[SyntheticSpec, SyntheticOptions]]:
         """Yield the splits that the run draws."""
-        for domain in DOMAINS:
-            for split in SPLITS:
-                if (planned := self.spec(domain, split)) is not None:
-                    yield planned
+        planned = [self.spec(domain, split) for domain in DOMAINS for split in SPLITS]
+        if self.full.adaptation.extra_source is not None:
+            planned.append(self._spec(self.full.adaptation.extra_source, "train"))
+        yield from (each for each in planned if each is not None)
 
     def _make(self, domain: Domain, split: Split, labelled: bool) -> ClipSource[Clip]:
         start = time.perf_counter()

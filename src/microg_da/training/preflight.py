@@ -122,12 +122,17 @@ def _made_by(path: str) -> str | None:
     return f"Make it with `fit --experiment {experiment} --name {name}`."
 
 
-def _missing_folders(config: Config) -> Iterator[str]:
-    keys: dict[str, list[str]] = {}
+def _sources(config: Config) -> dict[str, str]:
+    """Return all SOURCEs of a run by their keys."""
     sources = {"data.source": config.data.source, "data.target": config.data.target}
     if config.adaptation.extra_source is not None:
         sources["adaptation.extra_source"] = config.adaptation.extra_source
-    for key, text in sources.items():
+    return sources
+
+
+def _missing_folders(config: Config) -> Iterator[str]:
+    keys: dict[str, list[str]] = {}
+    for key, text in _sources(config).items():
         with _Naming(key):
             source = parse_source(text)
         if not source.is_drawn and source.kind in DATA and not Path(source.path).expanduser().is_dir():
@@ -145,17 +150,14 @@ def _missing_folders(config: Config) -> Iterator[str]:
 
 
 def check_sources(config: Config) -> None:
-    """Check the form, the options and the folders of both SOURCEs, and that the window fits drawn clips."""
+    """Check the form, the options and the folders of all SOURCEs, and that the window fits drawn clips."""
     # Source labels are needed unless a finished source model is only tested.
     trains = config.checkpoint is None or config.adaptation.name != "source_only"
-    labelled: dict[Domain, bool] = {"source": trains, "target": config.bounds}
-    texts: dict[Domain, str] = {"source": config.data.source, "target": config.data.target}
-    for domain in DOMAINS:
-        with _Naming(f"data.{domain}"):
-            check_source(domain, texts[domain], config, labelled[domain])
-    if config.adaptation.extra_source is not None:
-        with _Naming("adaptation.extra_source"):
-            check_source(None, config.adaptation.extra_source, config, labelled=True)
+    labelled = {"data.source": trains, "data.target": config.bounds, "adaptation.extra_source": True}
+    domains: dict[str, Domain] = {f"data.{domain}": domain for domain in DOMAINS}
+    for key, text in _sources(config).items():
+        with _Naming(key):
+            check_source(domains.get(key), text, config, labelled[key])
 
 
 # ---------------------------------------------------------------------------------------------------- with torch

@@ -151,8 +151,7 @@ class StageTimer:
         wanted = 0.0
         for domain, each in clips.items():
             if each.count:
-                extra = data.extra_clips(domain)
-                here = len(self.datasets.get(domain, "train", labelled=domain == "source")) + len(extra or ())
+                here = len(data.unaugmented(domain))
                 wanted += each.count / here * min(self.datasets.training_clips(data, domain), most)
         return seconds / read * wanted
 
