@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
-from typing import ClassVar
+from typing import ClassVar, TypedDict
 
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -13,7 +13,7 @@ from microg_da.data import DATA, DRAWN
 from microg_da.errors import InputError, first_line, unknown_name
 from microg_da.registry import is_path
 from microg_da.taxonomy import AVA, Taxonomy
-from microg_da.types import FOOTAGE
+from microg_da.types import FOOTAGE, Split
 from microg_da.zoo import usual_test_side
 
 
@@ -50,9 +50,19 @@ _EARLIER_NAMES = {"domain": "footage"}
 """Former names of options, which are still valid."""
 
 
-SET_BY_RUN = frozenset(
-    {"split", "taxonomy", "num_frames", "sampling_rate", "image_size", "labelled", "train", "check_length"}
-)
+class Request(TypedDict):
+    """Parameters that all kinds of data receive from the run."""
+
+    split: Split
+    taxonomy: Taxonomy
+    num_frames: int
+    sampling_rate: int
+    image_size: int
+    labelled: bool
+    train: bool
+
+
+SET_BY_RUN = frozenset(Request.__annotations__) | {"check_length"}
 """Parameters of data sets that are not options of a SOURCE."""
 
 

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -18,7 +18,7 @@ from microg_da.data.dataset_files import DatasetFiles
 from microg_da.data.frames import FrameStore
 from microg_da.data.gravity import RolledVideos, RollPlan
 from microg_da.data.masks import MASKS, MaskFiles
-from microg_da.data.options import FileOptions, Source, check_drawn, parse_options, parse_source
+from microg_da.data.options import FileOptions, Request, Source, check_drawn, parse_options, parse_source
 from microg_da.data.outside import check_call, reads_files
 from microg_da.data.splits import Division
 from microg_da.errors import InputError, unknown_name
@@ -29,18 +29,6 @@ from microg_da.types import SPLITS, Clip, ClipSource, Split
 from microg_da.zoo import usual_test_side
 
 _log = logging.getLogger(__name__)
-
-
-class _Request(TypedDict):
-    """Parameters that all kinds of data receive."""
-
-    split: Split
-    taxonomy: Taxonomy
-    num_frames: int
-    sampling_rate: int
-    image_size: int
-    labelled: bool
-    train: bool
 
 
 def open_source(
@@ -86,7 +74,7 @@ def open_source(
     parsed = parse_source(source)
     if split not in SPLITS:
         raise unknown_name("split", split, SPLITS)
-    request: _Request = {
+    request: Request = {
         "split": split,
         "taxonomy": get_taxonomy(taxonomy),
         "num_frames": num_frames,
