@@ -9,7 +9,6 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from microg_da.errors import InputError, unknown_name
-from microg_da.synthetic.label_shift import shifted
 from microg_da.synthetic.spec import CLIP_FRAMES, SyntheticSpec
 from microg_da.taxonomy import Taxonomy
 from microg_da.types import Clip, ClipSource, Split
@@ -97,4 +96,8 @@ def plan_split(
         sampling_rate=sampling_rate,
         seed=chosen.seed,
     )
-    return (shifted(spec, chosen.label_shift) if chosen.label_shift else spec), chosen
+    if chosen.label_shift:
+        from microg_da.synthetic.label_shift import shifted  # imports the renderer, which most checks do not need
+
+        spec = shifted(spec, chosen.label_shift)
+    return spec, chosen
