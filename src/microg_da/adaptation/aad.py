@@ -10,10 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from microg_da.adaptation.base import Losses, SourceFreeAdaptation, Task, detect
+from microg_da.adaptation.base import Losses, Task, detect
 from microg_da.adaptation.losses import nothing
-from microg_da.adaptation.source_free import for_small_losses
-from microg_da.config import TrainingConfig
+from microg_da.adaptation.source_free import SmallLossAdaptation
 from microg_da.errors import check_count
 from microg_da.models.detector import ActionDetector
 from microg_da.types import ClipBatch, ClipKey, PersonKey
@@ -41,7 +40,7 @@ class AaDArguments:
     lr: float | None = 1e-4
 
 
-class AaD(SourceFreeAdaptation):
+class AaD(SmallLossAdaptation):
     """Source-free: attracts the predictions of neighbours in feature space and disperses those of a batch.
 
     A bank holds the latest features and probabilities of all target people. Each person is attracted to the predictions
@@ -65,10 +64,6 @@ class AaD(SourceFreeAdaptation):
         check_count("adaptation.args.neighbours", arguments.neighbours)
         self.register_buffer("rates", torch.full((task.num_classes,), 0.5))
         self.bank = PeopleBank(task.feature_dim, task.num_classes)
-
-    def stage_training(self, training: TrainingConfig) -> TrainingConfig:
-        """Return SGD at the learning rate of the method, with a warm-up of at most a tenth of the stage."""
-        return for_small_losses(training, self.arguments.lr)
 
     @torch.no_grad()
     def before_training(

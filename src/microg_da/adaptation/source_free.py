@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import ClassVar, NamedTuple
+from typing import ClassVar, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -52,7 +52,27 @@ class SourceFreeArguments:
     lr: float | None = 1e-3
 
 
-class SourceFree(SourceFreeAdaptation):
+class HasRate(Protocol):
+    """Arguments with a learning rate."""
+
+    lr: float | None
+
+
+class SmallLossAdaptation(SourceFreeAdaptation):
+    """Base class of source-free methods that train with SGD at ``lr`` of their arguments (None: that of the stage).
+
+    AdamW rescales gradients of small losses to full steps, so the weight of a single loss would have no effect.
+    """
+
+    arguments: HasRate
+
+    def stage_training(self, training: TrainingConfig) -> TrainingConfig:
+        """Return SGD at the learning rate of the method, with a warm-up of at most a tenth of the stage."""
+        rate = training.lr if self.arguments.lr is None else self.arguments.lr
+        return replace(with_short_warmup(training), optimizer="sgd", lr=rate, momentum=0.9, weight_decay=1e-3)
+
+
+class SourceFree(SmallLossAdaptation):
     """Base class of source-free methods that freeze the classifier of the source model.
 
     Before training, the source model predicts all target people. The mean of the predictions is the class prior, from
@@ -77,10 +97,6 @@ class SourceFree(SourceFreeAdaptation):
                 f"{type(self).__name__} freezes the classifier and trains the layers before it, but model.freeze "
                 "freezes all of these. Lower model.freeze, or choose another adaptation."
             )
-
-    def stage_training(self, training: TrainingConfig) -> TrainingConfig:
-        """Return SGD at the learning rate of the method, with a warm-up of at most a tenth of the stage."""
-        return for_small_losses(training, self.arguments.lr)
 
     def before_training(
         self, detector: ActionDetector, source: Iterable[ClipBatch], target: Iterable[ClipBatch]
@@ -166,15 +182,6 @@ class SourceFree(SourceFreeAdaptation):
 
     def _empty_round(self) -> Round:
         return Round([], labels=torch.zeros(0, self.task.num_classes))
-
-
-def for_small_losses(training: TrainingConfig, lr: float | None) -> TrainingConfig:
-    """Return SGD at the given learning rate (None: that of the stage), with a warm-up of at most a tenth of the stage.
-
-    AdamW rescales gradients of small losses to full steps, so the weight of a single loss would have no effect.
-    """
-    rate = training.lr if lr is None else lr
-    return replace(with_short_warmup(training), optimizer="sgd", lr=rate, momentum=0.9, weight_decay=1e-3)
 
 
 class Seen(NamedTuple):

@@ -8,12 +8,12 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from microg_da.adaptation.base import SourceFreeAdaptation, Task
+from microg_da.adaptation.base import Task
 from microg_da.adaptation.pseudo_labels import ClassThresholds, PseudoLabels
-from microg_da.adaptation.source_free import for_small_losses, predict_all
+from microg_da.adaptation.source_free import SmallLossAdaptation, predict_all
 from microg_da.adaptation.teacher import Teacher, TeacherHolder
 from microg_da.adaptation.views import in_view
-from microg_da.config import AugmentConfig, TrainingConfig
+from microg_da.config import AugmentConfig
 from microg_da.models.detector import ActionDetector
 from microg_da.transforms.augmentation import augment_batch
 from microg_da.types import ClipBatch
@@ -46,7 +46,7 @@ class SourceFreeTeacherArguments:
     lr: float | None = None
 
 
-class SourceFreeTeacher(TeacherHolder, SourceFreeAdaptation):
+class SourceFreeTeacher(TeacherHolder, SmallLossAdaptation):
     """Base class of source-free methods with a teacher, the moving average of the student, which is validated and kept.
 
     Each class has two thresholds by rank, at the rate that the source model predicts for the class on the target; see
@@ -61,10 +61,6 @@ class SourceFreeTeacher(TeacherHolder, SourceFreeAdaptation):
         self.teacher = None
         self.thresholds = self.new_thresholds()
         self.strong_view = AugmentConfig(flip=0.5, scale=[0.8, 1.2], colour=arguments.strong_colour)
-
-    def stage_training(self, training: TrainingConfig) -> TrainingConfig:
-        """Return SGD at the learning rate of the method, with a warm-up of at most a tenth of the stage."""
-        return for_small_losses(training, self.arguments.lr)
 
     def new_thresholds(self) -> ClassThresholds:
         """Return new thresholds by the settings of the method."""
