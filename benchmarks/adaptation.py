@@ -17,7 +17,6 @@ Several machines can share a comparison: start the same command on each with the
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import subprocess
 import sys
@@ -30,7 +29,7 @@ from typing import Any
 
 import pandas as pd
 from adaptation_tables import ORACLE_ROWS, SOURCE_ONLY, as_table, choices, markdown, summarise, write_into
-from comparison import chosen_labels, exit_status
+from comparison import chosen_labels, exit_status, finished
 from omegaconf import OmegaConf
 from rich.console import Console
 
@@ -214,13 +213,6 @@ def fit(comparison: Comparison, folder: Path, seed: int, overrides: list[str]) -
         command += [*place, *seeds, "training.validate_every=1000", *comparison.overrides, *overrides]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     return None if done.returncode == 0 else f"{' '.join(command)}\n{done.stderr.strip()[-600:]}"
-
-
-def finished(folder: Path) -> bool:
-    try:
-        return json.loads((folder / "run.json").read_text())["status"] == "finished"
-    except FileNotFoundError:
-        return False
 
 
 # -------------------------------------------------------------------------------------------------------- table

@@ -212,7 +212,9 @@ def main() -> int:
         make_targets(args)
         for seed in args.seeds:
             for target in args.targets:
-                for row in rows if target in EXTRA else [row for row in rows if row != WITHOUT_EXTRA]:
+                for row in rows:
+                    if row == WITHOUT_EXTRA and target not in EXTRA:
+                        continue
                     console.print(f"seed {seed}, {target}, {row}: {run(args, target, row, seed)}")
     table = collect(args)
     if table.empty:

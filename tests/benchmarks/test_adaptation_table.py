@@ -15,7 +15,9 @@ from microg_da.adaptation import ADAPTATIONS
 from microg_da.adaptation.base import create_adaptation
 from microg_da.config import load_config
 from microg_da.errors import InputError
+from microg_da.runs.record import RunRecord, write_record
 
+TEXTS = ("experiment", "description", "name", "source", "target", "selection", "protocol", "adaptation", "created")
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
 
@@ -170,7 +172,9 @@ def test_finished_runs_are_not_run_again_and_phases_wait_for_one_another(benchma
         if folder.name == "source_finetune-seed1" and started.count(folder.name) == 1:
             return "out of memory"
         folder.mkdir(parents=True)
-        (folder / "run.json").write_text('{"status": "finished"}')
+        texts = dict.fromkeys(TEXTS, "")
+        record = RunRecord(**texts, seed=seed, embedded_data=True, notice=None, oracle=False, status="finished")
+        write_record(record, folder / "run.json")
         return None
 
     monkeypatch.setattr(benchmark, "fit", fit)
