@@ -8,6 +8,7 @@ from stick_figures import clips
 from torch import nn
 
 from microg_da.adaptation.base import create_adaptation
+from microg_da.adaptation.person_crops import person_crops
 from microg_da.adaptation.up_density import candidate_rolls, mass_at, pool_agreeing
 from microg_da.data.batches import collate_clips
 from microg_da.errors import InputError
@@ -127,6 +128,26 @@ def test_an_upright_clip_is_not_resampled_and_costs_one_look():
     assert torch.allclose(found.prediction.logits, expected.logits, atol=1e-5)
     assert detector.seen == found.passes == 3
     assert found.degrees.tolist() == [0, 0, 0]
+
+
+def test_with_crops_the_detector_sees_each_person_alone_turned_upright():
+    batch, detector = clips([120, 0, 240], arms=[1, -1, -1]), KnowsUprightOnly()
+    frame = told(peaks((120, 1.0)), peaks((0, 1.0)), peaks((240, 1.0)), person_crop=1.5, person_crop_size=96)
+    found = frame.finder.find(detector, batch)
+    upright = roll_batch(batch, torch.tensor([-120.0, 0.0, -240.0]))
+    crops = person_crops(upright, torch.zeros(3), torch.full((3,), 1.5), 96)
+    expected = KnowsUprightOnly()(crops.frames, crops.boxes, crops.clip_index)
+    assert torch.equal(found.prediction.logits.sign(), expected.logits.sign())
+    assert found.degrees.tolist() == pytest.approx([120, 0, 240], abs=1)
+    assert found.passes == detector.seen
+
+
+def test_a_crop_costs_a_pass_for_each_person():
+    batch, detector = clips([0]), KnowsUprightOnly()
+    both = batch.take_people(torch.tensor([0, 0]))
+    found = told(peaks((0, 1.0)), peaks((0, 1.0)), person_crop=1.2).finder.find(detector, both)
+    assert detector.seen == found.passes == 2
+    assert torch.equal(found.prediction.logits[0], found.prediction.logits[1])
 
 
 def test_predictions_are_averaged_by_the_posterior_of_each_roll():
@@ -274,7 +295,16 @@ def test_a_clip_without_people_among_others():
 
 @pytest.mark.parametrize(
     ("argument", "value"),
-    [("max_rolls", 0), ("temperature", 0.0), ("steps", 0), ("lr", -1.0), ("width", 6), ("bins", 4)],
+    [
+        ("max_rolls", 0),
+        ("temperature", 0.0),
+        ("steps", 0),
+        ("lr", -1.0),
+        ("width", 6),
+        ("bins", 4),
+        ("person_crop", 0.5),
+        ("person_crop_size", 0),
+    ],
 )
 def test_settings_that_cannot_be_are_refused_by_name(argument, value):
     with pytest.raises(InputError, match=argument):

@@ -130,6 +130,16 @@ def test_the_losses_are_those_of_both_domains(detector):
     assert float(losses["pseudo_label"].detach()) == pytest.approx(0.5 * expected, rel=1e-3)
 
 
+def test_with_crops_both_domains_are_seen_person_by_person(detector):
+    method = with_answers(begun(detector, person_crop=1.3, person_crop_size=40), torch.zeros(2), torch.zeros(2, 2))
+    target, sizes = clips([0, 0], name="t"), []
+    method.before_epoch(detector, [target], epoch=0)
+    handle = detector.backbone.register_forward_pre_hook(lambda module, given: sizes.append(tuple(given[0].shape)))
+    method.step_losses(detector, clips([0] * 3, domain="source"), target, 0.0)
+    handle.remove()
+    assert sizes == [(5, 3, 2, 40, 40)]
+
+
 def test_a_resumed_stage_has_the_same_angles_labels_and_estimator(detector, tmp_path):
     target = clips([60, 200, 10], name="t")
     method = begun(detector)

@@ -10,6 +10,7 @@ from microg_da.adaptation import knowledge
 from microg_da.adaptation.base import create_adaptation
 from microg_da.adaptation.gravity_frame import GravityFrame
 from microg_da.adaptation.gravity_training import GravityTraining
+from microg_da.adaptation.person_crops import CROP_SPREAD, person_crops
 from microg_da.adaptation.up_method import Found
 from microg_da.config import load_config
 from microg_da.errors import InputError
@@ -101,6 +102,22 @@ def test_its_losses_are_those_of_the_inner_method(detector, name):
     training = load_config("ava2microg").training
     assert method.stage_training(training) == plain.stage_training(training)
     assert method.own_lr_scale == plain.own_lr_scale
+
+
+def test_with_crops_the_inner_method_sees_people_of_both_domains_alone(detector):
+    method, seen = knowing(made(person_crop=1.3, person_crop_size=48), UP), []
+    method.inner.before_training = lambda network, source, target: seen.extend([*source, *target])
+    method.before_training(detector, [clips([0, 0], domain="source")], [target()])
+    expected = person_crops(target(), torch.tensor([-90.0, -180.0, 0.0]), torch.full((3,), 1.3), 48)
+    assert torch.equal(seen[1].frames, expected.frames)
+    assert torch.equal(seen[1].boxes, expected.boxes)
+    method.inner.step_losses = lambda network, source, target, progress: seen.extend([source, target]) or {}
+    method.step_losses(detector, clips([0, 0], domain="source"), target(), 0.5)
+    method.step_losses(detector, clips([0, 0], domain="source"), None, 0.5)
+    assert [None if batch is None else tuple(batch.frames.shape[-2:]) for batch in seen] == [(48, 48)] * 5 + [None]
+    longer = (seen[3].boxes[:, 2:] - seen[3].boxes[:, :2]).amax(dim=1)
+    assert len(set(longer.tolist())) > 1
+    assert ((longer / (48 / 1.3)).log().abs() < CROP_SPREAD + 0.01).all()
 
 
 def test_a_stage_resumes_with_the_same_angles_and_the_same_inner_state(detector):

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from microg_da.adaptation.adabn import layers_with_statistics, reestimate_batch_norm
 from microg_da.adaptation.base import Knowledge, Task, detect
+from microg_da.adaptation.person_crops import CropSettings, turned_view
 from microg_da.adaptation.roll_tta import combine_views
 from microg_da.adaptation.up import UpLearning, learn_up
 from microg_da.adaptation.up_density import candidate_rolls, mass_at, pool_agreeing
@@ -25,15 +26,14 @@ from microg_da.models.backbone_roll_estimator import BackboneRollEstimator
 from microg_da.models.detector import ActionDetector
 from microg_da.models.roll_estimator import RollEstimator
 from microg_da.models.up_estimator import UpEstimator
-from microg_da.transforms.rotation import roll_batch
 from microg_da.types import ClipBatch, Prediction
 
 ESTIMATORS = ("polar", "backbone")
 
 
 @dataclass
-class UpSettings(UpLearning):
-    """Settings of the estimation of up, in addition to those of its training.
+class UpSettings(CropSettings, UpLearning):
+    """Settings of the estimation of up, in addition to those of its training and of crops.
 
     Attributes:
         estimator: ``polar``, a separate small network (:class:`~microg_da.models.roll_estimator.RollEstimator`), or
@@ -83,6 +83,7 @@ def _check(settings: UpSettings) -> None:
     for name in ("lr", "temperature", "concentration"):
         if not getattr(settings, name) > 0:
             raise InputError(f"{name}={getattr(settings, name)}: expected a number above 0.")
+    settings.check()
     if settings.estimator not in ESTIMATORS:
         raise unknown_name("estimator", settings.estimator, ESTIMATORS, "adaptation.args.estimator")
     if settings.width % 4:
@@ -160,9 +161,9 @@ class UpFinder(nn.Module):
     def _predict_view(self, detector: ActionDetector, batch: ClipBatch, rolls: Tensor) -> _View:
         """Predict people after undoing the roll ``(B,)`` of each clip; clips whose roll is NaN are skipped."""
         part, people = take_clips(batch, ~rolls.isnan())
-        prediction = detect(detector, roll_batch(part, -rolls[~rolls.isnan()].cpu()))
-        logits, features = (_among(values.float(), people) for values in prediction)
-        return _View(logits, features, people, len(part))
+        turned = turned_view(part, -rolls[~rolls.isnan()].cpu(), self.settings)
+        logits, features = (_among(values.float(), people) for values in detect(detector, turned))
+        return _View(logits, features, people, len(turned))
 
     def _around(
         self, detector: ActionDetector, batch: ClipBatch, rolls: Tensor, weights: Tensor
@@ -201,7 +202,7 @@ class _View(NamedTuple):
         logits: ``(K, C)``, 0 for people who were not evaluated.
         features: ``(K, D)``, likewise.
         people: ``(K,)`` bool, the people who were evaluated.
-        passes: number of evaluated clips.
+        passes: number of evaluated clips or crops.
     """
 
     logits: Tensor
@@ -282,7 +283,8 @@ class GravityFrame(UpMethod):
         if self.arguments.adabn:
             # Up is found with a copy of the detector, since the statistics of the detector change during the pass.
             before = copy.deepcopy(detector)
-            reestimate_batch_norm(detector, (roll_batch(batch, self.turns(before, batch)) for batch in target))
+            turned = (turned_view(batch, self.turns(before, batch), self.arguments) for batch in target)
+            reestimate_batch_norm(detector, turned)
 
     def turns(self, detector: ActionDetector, batch: ClipBatch) -> Tensor:
         """Return the degrees ``(B,)`` that turn each clip upright, as found with a detector."""

@@ -13,6 +13,7 @@ from torch import Tensor
 from microg_da.adaptation.base import Knowledge, Losses, Task, forward_both
 from microg_da.adaptation.gravity_frame import GravityFrame, GravityFrameArguments
 from microg_da.adaptation.losses import multilabel_bce
+from microg_da.adaptation.person_crops import training_view
 from microg_da.adaptation.round import Round, RoundState
 from microg_da.adaptation.scenes import change_scenes
 from microg_da.adaptation.self_training import at_source_rates
@@ -133,6 +134,7 @@ class GravitySelfTraining(TeacherMethod):
         """Return the supervised source loss, and the loss of turned target clips with the labels of this round."""
         if self.arguments.scenes:
             source = change_scenes(source, target, torch.rand(len(source)) < self.arguments.scenes)
+        source, target = training_view(source, self.arguments), training_view(target, self.arguments)
         of_source, of_target = forward_both(detector, source, target)
         labels = self.beliefs.of("labels", target.people).to(target.boxes.device)
         weight = self.arguments.weight * ramp_up(progress, self.arguments.ramp_up)

@@ -14,12 +14,12 @@ from torch import Tensor
 from microg_da.adaptation import ADAPTATIONS
 from microg_da.adaptation.base import Knowledge, Losses, Task, TrainingMethod, method_arguments
 from microg_da.adaptation.gravity_frame import GravityFrame, GravityFrameArguments
+from microg_da.adaptation.person_crops import training_view, turned_view
 from microg_da.adaptation.round import Round, RoundState
 from microg_da.adaptation.up_method import upright_turns
 from microg_da.config import TrainingConfig
 from microg_da.errors import InputError
 from microg_da.models.detector import ActionDetector
-from microg_da.transforms.rotation import roll_batch
 from microg_da.types import ClipBatch, LabelledClipBatch
 
 
@@ -113,8 +113,9 @@ class GravityTraining(TrainingMethod):
     ) -> None:
         """Train the estimator of up, then call the inner method with source clips and turned target clips."""
         self.frame.prepare(detector, source, target)
-        turns = partial(self.frame.turns, detector)
-        self.inner.before_training(detector, source, _Turned(target, turns))
+        turned = partial(self._turned, partial(self.frame.turns, detector))
+        upright = partial(self._turned, lambda batch: torch.zeros(len(batch)))
+        self.inner.before_training(detector, _Mapped(source, upright), _Mapped(target, turned))
 
     def before_epoch(self, detector: ActionDetector, target: Iterable[ClipBatch], epoch: int) -> None:
         """Estimate up every ``round_epochs`` epochs, then call the inner method with turned target clips."""
@@ -122,7 +123,10 @@ class GravityTraining(TrainingMethod):
         if epoch % self.arguments.round_epochs == 0:
             look = partial(self._look, network)
             self.ups = Round.collect(target, look, degrees=torch.zeros(0))
-        self.inner.before_epoch(detector, _Turned(target, self.turns), epoch)
+        self.inner.before_epoch(detector, _Mapped(target, partial(self._turned, self.turns)), epoch)
+
+    def _turned(self, turns: Callable[[ClipBatch], Tensor], batch: ClipBatch) -> ClipBatch:
+        return turned_view(batch, turns(batch), self.arguments)
 
     def _look(self, network: ActionDetector, batch: ClipBatch) -> dict[str, Tensor]:
         return {"degrees": self.frame.find(network, batch).degrees.cpu()}
@@ -134,7 +138,9 @@ class GravityTraining(TrainingMethod):
     def step_losses(
         self, detector: ActionDetector, source: LabelledClipBatch | None, target: ClipBatch | None, progress: float
     ) -> Losses:
-        """Return the losses of the inner method."""
+        """Return the losses of the inner method; with ``person_crop``, on crops of random size."""
+        view = partial(training_view, settings=self.arguments)
+        source, target = None if source is None else view(source), None if target is None else view(target)
         return self.inner.step_losses(detector, source, target, progress)
 
     def after_step(self, detector: ActionDetector) -> None:
@@ -159,20 +165,19 @@ class GravityTraining(TrainingMethod):
         self.ups = Round.from_state(state)
 
 
-class _Turned:
-    """Target clips that are turned lazily; can be iterated several times.
+class _Mapped:
+    """Batches that a function maps lazily; can be iterated several times.
 
     Args:
-        target: the clips.
-        turns: returns the degrees ``(B,)`` by which the clips of a batch are turned.
+        batches: the batches.
+        function: maps a batch.
     """
 
-    def __init__(self, target: Iterable[ClipBatch], turns: Callable[[ClipBatch], Tensor]) -> None:
-        self.target, self.turns = target, turns
+    def __init__(self, batches: Iterable[ClipBatch], function: Callable[[ClipBatch], ClipBatch]) -> None:
+        self.batches, self.function = batches, function
 
     def __iter__(self) -> Iterator[ClipBatch]:
-        for batch in self.target:
-            yield roll_batch(batch, self.turns(batch))
+        return map(self.function, self.batches)
 
 
 def _inner_method(arguments: GravityTrainingArguments, task: Task) -> TrainingMethod:

@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from microg_da.transforms.rotation import roll_map
+
 PATCH = 48
 """Side of a person's patch in pixels."""
 MARGIN = 1.5
@@ -41,23 +43,35 @@ def person_patches(frames: Tensor, boxes: Tensor, picture: Tensor, size: int = P
     return square_patches(frames, centre, MARGIN * radius, picture, size)
 
 
-def square_patches(frames: Tensor, centre: Tensor, half: Tensor, picture: Tensor, size: int = PATCH) -> Tensor:
-    """Resample squares of pictures to ``(K, 3, size, size)`` float32, with reflection at the border.
+def square_patches(
+    frames: Tensor,
+    centre: Tensor,
+    half: Tensor,
+    picture: Tensor,
+    size: int = PATCH,
+    turn: Tensor | None = None,
+    fine_side: int = _FINE_SIDE,
+) -> Tensor:
+    """Resample squares of pictures to ``(K, C, size, size)`` float32, with reflection at the border.
 
     Args:
-        frames: ``(B, 3, H, W)``, uint8 or float.
+        frames: ``(B, C, H, W)``, uint8 or float.
         centre: ``(K, 2)`` pixels, x and y.
         half: ``(K,)`` half a side in pixels.
         picture: ``(K,)`` index of the frame.
         size: side of a patch.
+        turn: ``(K,)`` degrees by which the content of each square is turned clockwise; None for no turn.
+        fine_side: shorter side of frames above which each pixel of a patch averages several samples.
     """
     height, width = frames.shape[-2:]
-    fine = max(1, round(min(height, width) / _FINE_SIDE))
+    fine = max(1, round(min(height, width) / fine_side))
     steps = (torch.arange(size * fine, device=frames.device) + 0.5) / (size * fine) * 2 - 1
-    unit = torch.stack(torch.meshgrid(steps, steps, indexing="xy"), dim=-1)
+    unit = torch.stack(torch.meshgrid(steps, steps, indexing="xy"), dim=-1).expand(len(centre), -1, -1, -1)
+    if turn is not None:
+        unit = torch.einsum("kij,khwj->khwi", roll_map(-turn).to(unit), unit)
     points = centre[:, None, None].float() + half[:, None, None, None].float() * unit
     grid = 2 * points / points.new_tensor([width, height]) - 1
-    patches = torch.empty(len(centre), 3, size, size, device=frames.device)
+    patches = torch.empty(len(centre), frames.shape[1], size, size, device=frames.device)
     for number in sorted(set(picture.tolist())):
         # Frames are processed one by one, because copies of a frame for each person would cost more than the sampling.
         chosen = picture == number
