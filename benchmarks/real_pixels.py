@@ -51,6 +51,9 @@ SHARES = {"source": 0.5, "target": 0.25, "val": 0.1}
 BASE = "source-only"
 FILMED = "as filmed"
 WITHOUT_EXTRA = "default, no extra source clips"
+WHOLE_CLIPS = "default, whole clips"
+OF_FLOATING = (WITHOUT_EXTRA, WHOLE_CLIPS)
+"""Rows that differ from the default for floating people only."""
 ROWS: dict[str, list[str]] = {
     FILMED: ["adaptation=source_only"],
     "roll_tta": ["adaptation=roll_tta"],
@@ -66,9 +69,12 @@ ROWS: dict[str, list[str]] = {
     ],
     "default": [],
     WITHOUT_EXTRA: ["adaptation.extra_source=null"],
+    WHOLE_CLIPS: ["adaptation.args.person_crop=null"],
     "target-supervised (oracle)": ["adaptation=target_supervised"],
 }  # fmt: skip
 """Overrides of each row."""
+STORED = (BASE, FILMED, "roll_tta", "target-supervised (oracle)")
+"""Rows of earth2floating, whose encoder is frozen, that read feature maps from a store. They need no extra clips."""
 
 
 def divide(jhmdb: Path, seed: int, folder: Path) -> dict[str, Path]:
@@ -109,9 +115,12 @@ def run(args: argparse.Namespace, target: str, row: str, seed: int) -> str:
     data = f"jhmdb:{args.jhmdb}" if row == FILMED else f"ava:{args.runs / target}"
     words = [f"seed={seed}", f"data.source=jhmdb:{args.jhmdb}?scheme={splits['source']}"]
     words += [f"data.target={data}?scheme={splits['target']}"]
-    if target in EXTRA:
+    stored = target == "floating" and row in STORED
+    if target in EXTRA and not stored:
         words.append(f"adaptation.extra_source=ava:{args.runs / EXTRA[target]}?scheme={splits['source']}")
-    base = run_folder(args, args.targets[0], BASE, seed) / "checkpoints" / "source" / "detector.pt"
+    if stored:
+        words += [f"data.feature_store={args.runs / 'features'}", "adaptation.extra_source=null"]
+    base = run_folder(args, target, BASE, seed) / "checkpoints" / "source" / "detector.pt"
     words += ROWS.get(row, ["adaptation=source_only"])
     if base.exists():
         words.append(f"checkpoint={base}")
@@ -213,7 +222,7 @@ def main() -> int:
         for seed in args.seeds:
             for target in args.targets:
                 for row in rows:
-                    if row == WITHOUT_EXTRA and target not in EXTRA:
+                    if row in OF_FLOATING and target != "floating":
                         continue
                     console.print(f"seed {seed}, {target}, {row}: {run(args, target, row, seed)}")
     table = collect(args)
