@@ -9,8 +9,8 @@ source videos of JHMDB into four parts: labelled Earth clips (half of the videos
 validation clips (a tenth) and test clips. Each source video is in one part. The command `weightless` makes the target
 clips from JHMDB once. For floating people it also makes the extra source clips of earth2floating: people of JHMDB,
 upright, in rendered station modules; only people of the labelled part are used. All rows of a seed and target adapt the
-same source model. The reference is this model on the
-same test clips as filmed:
+same source model. Rows of earth2floating that do not change pixels share a feature store. The reference is this model
+on the same test clips as filmed:
 
     gap recovered = (row − source-only) / (as filmed − source-only)
 
@@ -106,38 +106,36 @@ def run_folder(args: argparse.Namespace, target: str, row: str, seed: int) -> Pa
     return args.runs / EXPERIMENTS[target] / f"{target}-{name}-seed{seed}"
 
 
+def settings(args: argparse.Namespace, target: str, row: str, seed: int) -> list[str]:
+    """Return the overrides of one run."""
+    splits = divide(args.jhmdb, seed, args.runs)
+    data = f"jhmdb:{args.jhmdb}" if row == FILMED else f"ava:{args.runs / target}"
+    words = [
+        f"seed={seed}",
+        f"data.source=jhmdb:{args.jhmdb}?scheme={splits['source']}",
+        f"data.target={data}?scheme={splits['target']}",
+    ]
+    if target in EXTRA:
+        stored = row in STORED
+        extra = "null" if stored else f"ava:{args.runs / EXTRA[target]}?scheme={splits['source']}"
+        words.append(f"adaptation.extra_source={extra}")
+        words += [f"data.feature_store={args.runs / 'features'}"] if stored else []
+    base = run_folder(args, target, BASE, seed) / "checkpoints" / "source" / "detector.pt"
+    words += [f"checkpoint={base}"] if base.exists() else []
+    return [*words, *ROWS.get(row, ["adaptation=source_only"]), *args.overrides]
+
+
 def run(args: argparse.Namespace, target: str, row: str, seed: int) -> str:
     """Start or continue one run; return its duration as text."""
     folder = run_folder(args, target, row, seed)
     if finished(folder):
         return "finished before"
-    splits = divide(args.jhmdb, seed, args.runs)
-    data = f"jhmdb:{args.jhmdb}" if row == FILMED else f"ava:{args.runs / target}"
-    words = [f"seed={seed}", f"data.source=jhmdb:{args.jhmdb}?scheme={splits['source']}"]
-    words += [f"data.target={data}?scheme={splits['target']}"]
-    stored = target == "floating" and row in STORED
-    if target in EXTRA and not stored:
-        words.append(f"adaptation.extra_source=ava:{args.runs / EXTRA[target]}?scheme={splits['source']}")
-    if stored:
-        words += [f"data.feature_store={args.runs / 'features'}", "adaptation.extra_source=null"]
-    base = run_folder(args, target, BASE, seed) / "checkpoints" / "source" / "detector.pt"
-    words += ROWS.get(row, ["adaptation=source_only"])
-    if base.exists():
-        words.append(f"checkpoint={base}")
     command = [sys.executable, "-m", "microg_da", "fit"]
     if (folder / "config.yaml").exists():
         command += ["--resume", str(folder)]
     else:
-        command += [
-            "--experiment",
-            EXPERIMENTS[target],
-            "--runs",
-            str(args.runs),
-            "--name",
-            folder.name,
-            *words,
-            *args.overrides,
-        ]
+        command += ["--experiment", EXPERIMENTS[target], "--runs", str(args.runs), "--name", folder.name]
+        command += settings(args, target, row, seed)
     start = time.perf_counter()
     subprocess.run(command, check=True)
     return f"{time.perf_counter() - start:.0f} s"
